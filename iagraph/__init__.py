@@ -1,0 +1,5 @@
+"""Jet tagging as a graph problem, with attention that prunes edges."""
+
+from importlib.metadata import version
+
+__version__ = version("iagraph")

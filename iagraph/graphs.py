@@ -1,0 +1,171 @@
+"""Jets as graphs: the batch that the models take, and PyTorch Geometric's ``Data`` with its transforms.
+
+Edges and pair features are never stored: a jet is about 1 kB, its pairs are a hundred times that. Models make them from
+``ptr`` on their own device (:class:`JetBatch`, :mod:`iagraph.topology`). For other people's graph networks, the
+transforms below write the same graph into ``edge_index`` and ``edge_attr``.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, fields, replace
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch_geometric.data import Batch, Data
+from torch_geometric.data.datapipes import functional_transform
+from torch_geometric.transforms import BaseTransform
+
+from iagraph.kinematics import Momenta, jet_momenta, node_features, pair_features
+from iagraph.topology import fully_connected
+
+
+@dataclass
+class JetBatch:
+    """Jets of any multiplicity, their particles one after another.
+
+    Attributes:
+        momenta: four-momenta of all particles, each component of shape [particles].
+        ptr: where the particles of each jet begin and end, int64, shape [jets + 1].
+        pid: PDG identifiers, shape [particles], if they are known.
+        y: class of each jet, int64, shape [jets], if it is known.
+    """
+
+    momenta: Momenta
+    ptr: Tensor
+    pid: Tensor | None = None
+    y: Tensor | None = None
+
+    def __len__(self) -> int:
+        return self.ptr.numel() - 1
+
+    @property
+    def batch(self) -> Tensor:
+        """The jet of each particle, shape [particles]."""
+        sizes = self.ptr.diff()
+        return torch.arange(len(self), device=self.ptr.device).repeat_interleave(sizes)
+
+    def to(self, device: torch.device | str, non_blocking: bool = False) -> JetBatch:
+        """The same jets on another device."""
+        return self._map(lambda tensor: tensor.to(device, non_blocking=non_blocking))
+
+    def pin_memory(self) -> JetBatch:
+        """The same jets in page-locked memory, from which copies to a GPU run in the background."""
+        return self._map(Tensor.pin_memory)
+
+    def double(self) -> JetBatch:
+        """The same jets with momenta in float64."""
+        return replace(self, momenta=Momenta(*(component.double() for component in self.momenta)))
+
+    def _map(self, function: Any) -> JetBatch:
+        values: dict[str, Any] = {}
+        for item in fields(self):
+            value = getattr(self, item.name)
+            if isinstance(value, Momenta):
+                values[item.name] = Momenta(*map(function, value))
+            else:
+                values[item.name] = None if value is None else function(value)
+        return JetBatch(**values)
+
+    def node_features(self, name: str) -> Tensor:
+        """Node features by name, shape [particles, features]; see :func:`iagraph.kinematics.node_features`."""
+        return node_features(name, self.momenta, self.batch, self.ptr, self.pid)
+
+    def edge_features(self, name: str, first: Tensor, second: Tensor) -> Tensor:
+        """Pair features by name, and a last row that marks the pairs of a particle with itself.
+
+        Args:
+            name: a key of :data:`iagraph.kinematics.PAIR_FEATURES`.
+            first: one particle of each pair, shape [pairs].
+            second: the other particle, of the same jet, shape [pairs].
+
+        Returns:
+            Shape [features + 1, pairs].
+        """
+        jet_of_pair = self.batch.index_select(0, first)
+        jets = jet_momenta(self.momenta, self.batch, self.ptr)
+        pt, energy = jets.pt.index_select(0, jet_of_pair), jets.energy.index_select(0, jet_of_pair)
+        values = pair_features(name, self.momenta.select(first), self.momenta.select(second), pt, energy)
+        return torch.cat([values, (first == second).to(values).unsqueeze(0)])
+
+    def to_data_list(self) -> list[Data]:
+        """One ``Data`` per jet, with ``pt``, ``rapidity``, ``phi``, ``mass`` and, where known, ``pid`` and ``y``."""
+        jets = []
+        for jet, (begin, end) in enumerate(zip(self.ptr[:-1].tolist(), self.ptr[1:].tolist(), strict=True)):
+            values = {name: component[begin:end] for name, component in self.momenta._asdict().items()}
+            if self.pid is not None:
+                values["pid"] = self.pid[begin:end]
+            if self.y is not None:
+                values["y"] = self.y[jet : jet + 1]
+            jets.append(Data(num_nodes=end - begin, **values))
+        return jets
+
+    @classmethod
+    def from_data(cls, data: Data | Batch | Sequence[Data]) -> JetBatch:
+        """Jets from ``Data``, ``Batch`` or a list of ``Data`` with the attributes of :meth:`to_data_list`.
+
+        Raises:
+            ValueError: a component of the momenta is missing.
+        """
+        if not isinstance(data, Data):
+            data = Batch.from_data_list(list(data))
+        missing = [name for name in Momenta._fields if name not in data]
+        if missing:
+            raise ValueError(f"these graphs lack {', '.join(missing)}; a particle needs pt, rapidity, phi and mass")
+        momenta = Momenta(*(data[name] for name in Momenta._fields))
+        ptr = data.ptr if "ptr" in data else torch.tensor([0, momenta.pt.numel()], device=momenta.pt.device)
+        return cls(momenta, ptr, data.get("pid"), data.get("y"))
+
+
+@functional_transform("jet_fully_connected")
+class FullyConnected(BaseTransform):
+    """Adds ``edge_index``: all ordered pairs of particles within a jet, a particle with itself included
+    (functional name: :obj:`jet_fully_connected`). Works on one jet and on a batch of jets.
+    """
+
+    def forward(self, data: Data) -> Data:
+        """Adds the edges."""
+        data.edge_index = fully_connected(JetBatch.from_data(data).ptr)
+        return data
+
+
+@functional_transform("jet_node_features")
+class NodeFeatures(BaseTransform):
+    """Adds ``x``, shape [particles, features] (functional name: :obj:`jet_node_features`).
+
+    Args:
+        name: a key of :data:`iagraph.kinematics.NODE_FEATURES`.
+    """
+
+    def __init__(self, name: str = "kin") -> None:
+        self.name = name
+
+    def forward(self, data: Data) -> Data:
+        """Adds the features."""
+        data.x = JetBatch.from_data(data).node_features(self.name)
+        return data
+
+
+@functional_transform("jet_pair_features")
+class PairFeatures(BaseTransform):
+    """Adds ``edge_attr`` for the edges there are: pair features, and a last column that is 1 for the edge of a particle
+    with itself; shape [edges, features + 1] (functional name: :obj:`jet_pair_features`).
+
+    Args:
+        name: a key of :data:`iagraph.kinematics.PAIR_FEATURES`.
+
+    Raises:
+        ValueError: the graph has no ``edge_index`` yet.
+    """
+
+    def __init__(self, name: str = "invariant") -> None:
+        self.name = name
+
+    def forward(self, data: Data) -> Data:
+        """Adds the features."""
+        if data.edge_index is None:
+            raise ValueError("pair features need edges: apply FullyConnected() or another transform that adds them")
+        source, target = data.edge_index
+        data.edge_attr = JetBatch.from_data(data).edge_features(self.name, source, target).t()
+        return data

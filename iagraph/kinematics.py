@@ -1,0 +1,306 @@
+r"""Four-momenta, and the node and pair features made of them: pure functions of tensors.
+
+Units are GeV and radians. A particle is given by its transverse momentum :math:`p_T`, rapidity :math:`y` (never
+pseudorapidity), azimuth :math:`\phi` and mass :math:`m`; then
+
+.. math::
+    m_T = \sqrt{m^2 + p_T^2}, \quad E = m_T \cosh y, \quad p_z = m_T \sinh y .
+
+Every logarithm takes :math:`\max(x, 10^{-8})` (``LOG_FLOOR``, the value of the Particle Transformer, arXiv 2202.03772),
+so that empty, collinear and identical particles give finite features. All functions broadcast, keep the dtype of
+their input and are written so that float32 does not cancel: see the docstrings.
+"""
+
+from __future__ import annotations
+
+import math
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+
+from iagraph.segment import segment_sum
+
+LOG_FLOOR = 1e-8
+"""Smallest argument of a logarithm; ln(LOG_FLOOR) = -18.4."""
+
+_TINY = 1e-30
+"""Keeps a quotient of two vanishing momenta finite in float32."""
+
+
+class Momenta(NamedTuple):
+    """Four-momenta as four tensors of one shape: transverse momentum [GeV], rapidity, azimuth [rad], mass [GeV]."""
+
+    pt: Tensor
+    rapidity: Tensor
+    phi: Tensor
+    mass: Tensor
+
+    @property
+    def mt(self) -> Tensor:
+        r"""Transverse mass :math:`\sqrt{m^2 + p_T^2}` in GeV."""
+        return torch.hypot(self.mass, self.pt)
+
+    @property
+    def energy(self) -> Tensor:
+        r"""Energy :math:`m_T \cosh y` in GeV."""
+        return self.mt * torch.cosh(self.rapidity)
+
+    def select(self, index: Tensor) -> Momenta:
+        """The momenta at ``index`` along the first axis."""
+        return Momenta(*(component.index_select(0, index) for component in self))
+
+
+def wrap_phi(phi: Tensor) -> Tensor:
+    r"""Angles mapped to :math:`[-\pi, \pi)`, for angles and for differences of angles."""
+    wrapped = phi - 2 * math.pi * torch.floor((phi + math.pi) / (2 * math.pi))
+    # In floating point the result of an angle just below -pi can round to +pi.
+    return torch.where(wrapped >= math.pi, wrapped - 2 * math.pi, wrapped)
+
+
+def safe_log(x: Tensor) -> Tensor:
+    r"""Natural logarithm :math:`\ln \max(x, 10^{-8})`; its gradient is zero below the floor."""
+    return x.clamp(min=LOG_FLOOR).log()
+
+
+def from_cartesian(px: Tensor, py: Tensor, pz: Tensor, energy: Tensor) -> Momenta:
+    r"""Momenta from Cartesian four-vectors (GeV).
+
+    .. math::
+        y = \operatorname{sign}(p_z) \ln\frac{E + |p_z|}{m_T}, \qquad m^2 = \max(E^2 - |\vec p|^2, 0)
+
+    with :math:`E^2 - |\vec p|^2 = (E - |\vec p|)(E + |\vec p|)`. This form of the rapidity has no difference of
+    large numbers. A particle off its mass shell (:math:`E < |\vec p|`) counts as massless; one without transverse
+    momentum and mass (for which y is infinite) gets the finite rapidity of a transverse mass of 1e-8 GeV; one with
+    no momentum at all gets y = 0. Pass float64 where masses matter: for :math:`m \ll E` the mass of float32 input
+    is accurate to about :math:`3 \times 10^{-4} E` only.
+    """
+    pt = torch.hypot(px, py)
+    momentum = torch.hypot(pt, pz)
+    mass2 = ((energy - momentum) * (energy + momentum)).clamp(min=0)
+    mt = torch.sqrt(mass2 + pt * pt)
+    on_shell = torch.sqrt(mt * mt + pz * pz)
+    rapidity = torch.sign(pz) * torch.log((on_shell + pz.abs()).clamp(min=LOG_FLOOR) / mt.clamp(min=LOG_FLOOR))
+    return Momenta(pt, rapidity, torch.atan2(py, px), torch.sqrt(mass2))
+
+
+def to_cartesian(momenta: Momenta) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    r"""Cartesian four-vectors :math:`(p_x, p_y, p_z, E)` in GeV."""
+    mt = momenta.mt
+    return (
+        momenta.pt * torch.cos(momenta.phi),
+        momenta.pt * torch.sin(momenta.phi),
+        mt * torch.sinh(momenta.rapidity),
+        mt * torch.cosh(momenta.rapidity),
+    )
+
+
+def jet_momenta(particles: Momenta, batch: Tensor, ptr: Tensor) -> Momenta:
+    """Vector sum of each jet's particles.
+
+    The sum runs in float64: the mass of a jet is a small difference of large sums.
+
+    Args:
+        particles: momenta of shape [particles], jets one after another.
+        batch: the jet of each particle, shape [particles], ascending.
+        ptr: where each jet begins and ends, shape [jets + 1].
+
+    Returns:
+        Momenta of shape [jets]; an empty jet is zero.
+    """
+    double = Momenta(*(component.double() for component in particles))
+    px, py, pz, energy = segment_sum(torch.stack(to_cartesian(double), dim=1), batch, ptr.numel() - 1, ptr).unbind(1)
+    return Momenta(*(component.to(particles.pt.dtype) for component in from_cartesian(px, py, pz, energy)))
+
+
+# --- node features -----------------------------------------------------------------------------------------------
+
+_KINEMATIC = ("log_pt", "log_energy", "log_pt_share", "log_energy_share", "delta_r")
+_DIRECTION = ("delta_eta", "delta_phi")
+_SPECIES = ("charge", "is_charged_hadron", "is_neutral_hadron", "is_photon", "is_electron", "is_muon")
+
+NODE_FEATURES: dict[str, tuple[str, ...]] = {
+    "kin": _KINEMATIC + _DIRECTION,
+    "kinpid": _KINEMATIC + _SPECIES + _DIRECTION,
+    "iaformer": ("energy", "px", "py", "pz", *_KINEMATIC[:4], *_DIRECTION, "delta_r"),
+}
+"""Node feature sets by name, in order: ``kin`` and ``kinpid`` of ParT (arXiv 2202.03772, Tab. 2), the 11 of IAFormer
+(arXiv 2505.03258). No scaling is applied here."""
+
+# Quark content decides the sign of the charge; what is not listed is neutral.
+_POSITIVE_PIDS = (-11, -13, -15, 211, 321, 2212, -3112, 3222, -3312, -3334, 411, 431, 521)
+
+
+def charge(pid: Tensor) -> Tensor:
+    """Electric charge, with its sign, of PDG particle identifiers; a species that is not listed raises nothing: 0."""
+    positive = torch.tensor(_POSITIVE_PIDS, device=pid.device, dtype=pid.dtype)
+    return torch.isin(pid, positive).float() - torch.isin(pid, -positive).float()
+
+
+def node_features(name: str, particles: Momenta, batch: Tensor, ptr: Tensor, pid: Tensor | None = None) -> Tensor:
+    r"""Features of each particle within its jet.
+
+    With the jet the vector sum of its particles: ``log_pt`` :math:`\ln p_T`, ``log_energy`` :math:`\ln E`,
+    ``log_pt_share`` :math:`\ln(p_T / p_T^{jet})`, ``log_energy_share`` :math:`\ln(E / E^{jet})`,
+    ``delta_eta`` :math:`(y - y^{jet}) \operatorname{sign}(y^{jet})`, ``delta_phi`` (wrapped), ``delta_r``
+    :math:`\sqrt{\Delta y^2 + \Delta\phi^2}`, ``charge`` with its sign and five flags of particle species.
+
+    ``delta_eta`` keeps the field's name and is a difference of rapidities; for massless particles the two agree.
+
+    Args:
+        name: a key of :data:`NODE_FEATURES`.
+        particles: momenta of shape [particles].
+        batch: the jet of each particle, shape [particles], ascending.
+        ptr: where each jet begins and ends, shape [jets + 1].
+        pid: PDG identifiers, shape [particles]; needed by ``kinpid`` alone.
+
+    Returns:
+        Features, shape [particles, features], in the order of ``NODE_FEATURES[name]``.
+
+    Raises:
+        ValueError: the name is unknown, or the set needs ``pid`` and there is none.
+    """
+    names = _lookup(name, NODE_FEATURES, "node")
+    jets = jet_momenta(particles, batch, ptr)
+    jet = jets.select(batch)
+    delta_y = particles.rapidity - jet.rapidity
+    delta_phi = wrap_phi(particles.phi - jet.phi)
+    energy = particles.energy
+    columns = {
+        "log_pt": safe_log(particles.pt),
+        "log_energy": safe_log(energy),
+        "log_pt_share": safe_log(particles.pt / jet.pt.clamp(min=LOG_FLOOR)),
+        "log_energy_share": safe_log(energy / jets.energy.index_select(0, batch).clamp(min=LOG_FLOOR)),
+        "delta_r": _distance(delta_y, delta_phi),
+        "delta_eta": delta_y * torch.where(jet.rapidity < 0, -1.0, 1.0).to(delta_y),
+        "delta_phi": delta_phi,
+    }
+    if "px" in names:
+        columns |= dict(zip(("px", "py", "pz", "energy"), to_cartesian(particles), strict=True))
+    if "charge" in names:
+        if pid is None:
+            raise ValueError(
+                f"node features '{name}' need particle species, but these jets have no 'pid'; use 'kin' instead"
+            )
+        columns |= {key: value.to(particles.pt) for key, value in _species(pid).items()}
+    return torch.stack([columns[key] for key in names], dim=1)
+
+
+def _species(pid: Tensor) -> dict[str, Tensor]:
+    """Charge and the five classes of particles that a detector tells apart."""
+    q, magnitude = charge(pid), pid.abs()
+    lepton_or_photon = (magnitude == 11) | (magnitude == 13) | (magnitude == 22)
+    return {
+        "charge": q,
+        "is_charged_hadron": (q != 0) & ~lepton_or_photon,
+        "is_neutral_hadron": (q == 0) & ~lepton_or_photon,
+        "is_photon": magnitude == 22,
+        "is_electron": magnitude == 11,
+        "is_muon": magnitude == 13,
+    }
+
+
+# --- pair features -----------------------------------------------------------------------------------------------
+
+PAIR_FEATURES: dict[str, tuple[str, ...]] = {
+    "invariant": ("log_delta_r", "log_kt", "log_z", "log_m2", "log_pair_pt_share"),
+    "iaformer": ("log_delta_r", "log_kt", "log_z", "log_m2", "log_pair_pt_share", "log_pair_energy_share"),
+    "part": ("log_kt", "log_z", "log_delta_r", "log_m2"),
+}
+"""Pair feature sets by name, in order: ``invariant`` (the default: unchanged by boosts along the beam), ``iaformer``
+(arXiv 2505.03258: a sixth that is not invariant) and ``part`` (arXiv 2202.03772, Eq. 3, in weaver's order)."""
+
+
+def pair_mass2(first: Momenta, second: Momenta) -> Tensor:
+    r"""Squared invariant mass of pairs in GeV^2, without cancellation.
+
+    .. math::
+        m^2 = m_1^2 + m_2^2 + 2 (m_{T1} m_{T2} \cosh\Delta y - p_{T1} p_{T2} \cos\Delta\phi)
+
+    is computed as a sum of terms that are never negative,
+
+    .. math::
+        m_1^2 + m_2^2 + 2 \left[\frac{m_1^2 m_2^2 + m_1^2 p_{T2}^2 + m_2^2 p_{T1}^2}{m_{T1} m_{T2} + p_{T1} p_{T2}}
+        + 2 m_{T1} m_{T2} \sinh^2\frac{\Delta y}{2} + 2 p_{T1} p_{T2} \sin^2\frac{\Delta\phi}{2}\right],
+
+    because :math:`E^2 - |\vec p|^2` loses all digits for collinear particles.
+    """
+    mt, pt = first.mt * second.mt, first.pt * second.pt
+    mass2_1, mass2_2 = first.mass.square(), second.mass.square()
+    at_rest = (mass2_1 * (mass2_2 + second.pt.square()) + mass2_2 * first.pt.square()) / (mt + pt).clamp(min=_TINY)
+    boost = 2 * mt * torch.sinh((first.rapidity - second.rapidity) / 2).square()
+    turn = 2 * pt * torch.sin((first.phi - second.phi) / 2).square()
+    return mass2_1 + mass2_2 + 2 * (at_rest + boost + turn)
+
+
+def pair_features(name: str, first: Momenta, second: Momenta, jet_pt: Tensor, jet_energy: Tensor) -> Tensor:
+    r"""Features of pairs of particles of one jet, symmetric in the two.
+
+    ``log_delta_r`` :math:`\ln\Delta` with :math:`\Delta = \sqrt{\Delta y^2 + \Delta\phi^2}`, ``log_kt``
+    :math:`\ln(\min(p_{T1}, p_{T2}) \Delta)`, ``log_z`` :math:`\ln(\min(p_{T1}, p_{T2}) / (p_{T1} + p_{T2}))`,
+    ``log_m2`` :math:`\ln m^2`, ``log_pair_pt_share`` :math:`\ln((p_{T1} + p_{T2}) / p_T^{jet})`,
+    ``log_pair_energy_share`` :math:`\ln((E_1 + E_2) / E^{jet})` (changes under boosts along the beam).
+
+    A particle paired with itself has :math:`\Delta = 0` and takes the floor; graphs mark such pairs in a column of
+    their own (:mod:`iagraph.graphs`).
+
+    Args:
+        name: a key of :data:`PAIR_FEATURES`.
+        first: momenta of one particle of each pair, shape [pairs].
+        second: momenta of the other, shape [pairs].
+        jet_pt: transverse momentum of the jet of each pair in GeV, shape [pairs].
+        jet_energy: its energy in GeV, shape [pairs].
+
+    Returns:
+        Features, shape [features, pairs]: the long axis last, as fast kernels want it.
+
+    Raises:
+        ValueError: the name is unknown.
+    """
+    names = _lookup(name, PAIR_FEATURES, "pair")
+    delta = _distance(first.rapidity - second.rapidity, wrap_phi(first.phi - second.phi))
+    softer, pt_sum = torch.minimum(first.pt, second.pt), first.pt + second.pt
+    columns = {
+        "log_delta_r": safe_log(delta),
+        "log_kt": safe_log(softer * delta),
+        "log_z": safe_log(softer / pt_sum.clamp(min=LOG_FLOOR)),
+        "log_m2": safe_log(pair_mass2(first, second)),
+        "log_pair_pt_share": safe_log(pt_sum / jet_pt.clamp(min=LOG_FLOOR)),
+    }
+    if "log_pair_energy_share" in names:
+        columns["log_pair_energy_share"] = safe_log((first.energy + second.energy) / jet_energy.clamp(min=LOG_FLOOR))
+    return torch.stack([columns[key] for key in names])
+
+
+def _distance(delta_y: Tensor, delta_phi: Tensor) -> Tensor:
+    """Distance in the plane; the floor keeps the root's gradient finite for particles of one direction."""
+    return (delta_y.square() + delta_phi.square()).clamp(min=LOG_FLOOR**2).sqrt()
+
+
+# Centre and width of each feature. Logarithms and delta_r of particles: the constants of ParT (subtract, multiply) =
+# (c, 1 / w). The others: rounded mean and spread over EnergyFlow's quark and gluon jets (Zenodo 3164691).
+SCALING: dict[str, tuple[float, float]] = {
+    "log_pt": (1.7, 1 / 0.7),
+    "log_energy": (2.0, 1 / 0.7),
+    "log_pt_share": (-4.7, 1 / 0.7),
+    "log_energy_share": (-4.7, 1 / 0.7),
+    "delta_r": (0.2, 0.25),
+    "delta_eta": (0.0, 0.2),
+    "delta_phi": (0.0, 0.2),
+    **dict.fromkeys(("energy", "px", "py", "pz"), (0.0, 30.0)),
+    **dict.fromkeys(_SPECIES, (0.0, 1.0)),
+    "log_delta_r": (-1.9, 1.0),
+    "log_kt": (-1.6, 1.25),
+    "log_z": (-2.0, 1.2),
+    "log_m2": (-1.4, 2.1),
+    "log_pair_pt_share": (-3.9, 1.2),
+    "log_pair_energy_share": (-3.9, 1.2),
+    "is_self": (0.0, 1.0),
+}
+"""Centre and width with which models scale each feature to order one before they clip it at 5 widths."""
+
+
+def _lookup(name: str, sets: dict[str, tuple[str, ...]], kind: str) -> tuple[str, ...]:
+    if name not in sets:
+        raise ValueError(f"unknown {kind} feature set '{name}'; there are {', '.join(sets)}")
+    return sets[name]

@@ -1,0 +1,82 @@
+"""Encoders: what a particle is, and what a pair of particles is, as a vector."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from itertools import pairwise
+
+import torch
+from torch import Tensor, nn
+
+
+class Standardize(nn.Module):
+    r"""Fixed affine scaling with a clip, :math:`x \mapsto \mathrm{clip}((x - c) / w, \pm 5)`.
+
+    The constants are part of the model (and of its checkpoints), not fitted, as in ParT (arXiv 2202.03772).
+
+    Args:
+        scaling: centre c and width w of each feature.
+    """
+
+    CLIP = 5.0
+    center: Tensor
+    width: Tensor
+
+    def __init__(self, scaling: Sequence[tuple[float, float]]) -> None:
+        super().__init__()
+        center, width = torch.tensor(scaling).t()
+        self.register_buffer("center", center.clone())
+        self.register_buffer("width", width.clone())
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Scales features of shape [..., features]."""
+        return ((x - self.center) / self.width).clamp(-self.CLIP, self.CLIP)
+
+    def extra_repr(self) -> str:
+        """The number of features."""
+        return f"{self.center.numel()}"
+
+
+class ParticleEncoder(nn.Sequential):
+    r"""Node features to node vectors: linear maps, each followed by GELU, then RMSNorm (arXiv 2505.03258).
+
+    Args:
+        in_channels: number of node features.
+        hidden_channels: widths of the hidden layers; 256 and 128 in the paper.
+        out_channels: width of the node vectors.
+
+    Shapes:
+        - input: node features [nodes, in_channels]
+        - output: node vectors [nodes, out_channels]
+    """
+
+    def __init__(self, in_channels: int, hidden_channels: Sequence[int], out_channels: int) -> None:
+        super().__init__(*_mlp(in_channels, hidden_channels, out_channels), nn.RMSNorm(out_channels))
+
+
+class PairEncoder(nn.Sequential):
+    r"""Pair features to pair vectors: linear maps, each followed by GELU (arXiv 2505.03258).
+
+    The interaction matrix :math:`I_{ij}` of the paper. The features are symmetric in i and j, so it is evaluated once
+    per unordered pair and shared by all layers. The last feature marks the pairs of a particle with itself.
+
+    Args:
+        in_channels: number of pair features, the mark included.
+        hidden_channels: widths of the hidden layers; 256 and 128 in the paper.
+        out_channels: width of the pair vectors; 64 in the paper.
+
+    Shapes:
+        - input: pair features [pairs, in_channels]
+        - output: pair vectors [pairs, out_channels]
+    """
+
+    def __init__(self, in_channels: int, hidden_channels: Sequence[int], out_channels: int) -> None:
+        super().__init__(*_mlp(in_channels, hidden_channels, out_channels))
+
+
+def _mlp(in_channels: int, hidden_channels: Sequence[int], out_channels: int) -> list[nn.Module]:
+    widths = [in_channels, *hidden_channels, out_channels]
+    layers: list[nn.Module] = []
+    for width_in, width_out in pairwise(widths):
+        layers += [nn.Linear(width_in, width_out), nn.GELU()]
+    return layers

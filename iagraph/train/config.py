@@ -1,0 +1,135 @@
+"""The configuration of a training run: every key with its type, bounds, default and meaning.
+
+A file holds the sections `data`, `model` and `train`; every key can be changed on the command line with
+`section.key=value`. What shapes the result has no default, so that a recipe states it. Values are not converted:
+a quoted number is an error, not a number.
+"""
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+import yaml
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationInfo, field_validator
+
+from iagraph.yaml_config import describe, load_model
+
+PositiveInt = Annotated[int, Field(ge=1)]
+PositiveFloat = Annotated[float, Field(gt=0)]
+
+
+def _listed(value: Any) -> Any:
+    return [value] if isinstance(value, str) else value
+
+
+Files = Annotated[list[Annotated[str, Field(min_length=1)]], BeforeValidator(_listed), Field(min_length=1)]
+
+
+class _Section(BaseModel):
+    model_config = ConfigDict(strict=True, extra="forbid", frozen=True, allow_inf_nan=False, validate_default=True)
+
+
+class DataConfig(_Section):
+    """Which jets, and what the network sees of them."""
+
+    train: Files = Field(description="Store files to learn from; `sample:qg` is the sample shipped with the package.")
+    val: Files = Field(description="Store files for early stopping and the choice of the checkpoint.")
+    test: Files = Field(description="Store files for the final metrics, used once.")
+    node_features: Literal["kin", "kinpid", "iaformer"] = Field(
+        description="Features of a particle: kinematics, with charge and particle type, or the paper's."
+    )
+    pair_features: Literal["invariant", "iaformer", "part"] = Field(
+        description="Features of a pair: boost-invariant ones, the paper's six, or ParT's four."
+    )
+    signal: str = Field(min_length=1, description="Name of the signal class, for example `quark`.")
+    batch_size: PositiveInt = Field(description="Jets per batch.")
+    workers: int = Field(default=0, ge=0, description="Processes that read batches; 0 reads in the main process.")
+    max_particles: PositiveInt | None = Field(
+        default=None, description="Keep that many particles of highest pT per jet; null keeps all."
+    )
+    max_jets: PositiveInt | None = Field(default=None, description="Use only that many training jets; null uses all.")
+
+
+class IAFormerConfig(_Section):
+    """The network: IAFormer with differential attention."""
+
+    name: Literal["iaformer"] = Field(description="Which network.")
+    width: PositiveInt = Field(description="Features per particle; a multiple of `heads`.")
+    blocks: PositiveInt = Field(description="Attention blocks.")
+    heads: PositiveInt = Field(description="Attention heads per block.")
+    particle_hidden: list[PositiveInt] = Field(
+        description="Hidden widths of the particle encoder; an empty list makes it linear."
+    )
+    pair_hidden: list[PositiveInt] = Field(
+        description="Hidden widths of the pair encoder, most of the cost; an empty list makes it linear."
+    )
+    pair_width: PositiveInt = Field(description="Features per pair that all blocks share.")
+    beta_per_head: bool = Field(default=False, description="A subtraction strength per head, not one per block.")
+
+    @field_validator("heads")
+    @classmethod
+    def _heads_divide_width(cls, heads: int, info: ValidationInfo) -> int:
+        if info.data.get("width", heads) % heads:  # absent if width itself is at fault, which has its own message
+            raise ValueError(f"should divide the width {info.data['width']}")
+        return heads
+
+
+# A second network makes this a union: Annotated[IAFormerConfig | Other, Field(discriminator="name")].
+ModelConfig = IAFormerConfig
+
+
+class TrainConfig(_Section):
+    """How to minimise the loss, and on what machine."""
+
+    epochs: PositiveInt = Field(description="Passes over the training jets, at most.")
+    learning_rate: PositiveFloat = Field(description="Highest learning rate of AdamW.")
+    min_learning_rate: float = Field(ge=0, description="Learning rate at the end of the cosine.")
+    warmup: float = Field(ge=0, lt=1, description="Fraction of steps of linear rise before the cosine.")
+    weight_decay: float = Field(ge=0, description="Decoupled weight decay of AdamW.")
+    patience: PositiveInt = Field(description="Stop after that many epochs without a lower validation loss.")
+    accumulate: PositiveInt = Field(default=1, description="Batches whose gradients are added up before a step.")
+    clip: PositiveFloat | None = Field(description="Largest norm of the gradient; null does not clip.")
+    precision: Literal["32-true", "bf16-mixed", "16-mixed"] = Field(
+        default="32-true", description="Arithmetic: single precision, or mixed with a 16-bit format."
+    )
+    device: Literal["auto", "cpu", "cuda", "mps"] = Field(default="auto", description="Kind of device to train on.")
+
+    @field_validator("min_learning_rate")
+    @classmethod
+    def _below_the_highest(cls, value: float, info: ValidationInfo) -> float:
+        if value > info.data.get("learning_rate", value):
+            raise ValueError(f"should not exceed the learning rate {info.data['learning_rate']}")
+        return value
+
+
+class Config(_Section):
+    """A training run."""
+
+    name: str = Field(
+        pattern=r"^[A-Za-z0-9][A-Za-z0-9_.-]*$", description="Name of the run: letters, digits, `-`, `_`, `.`."
+    )
+    seed: int = Field(default=1, ge=0, le=2**32 - 1, description="Seed of the weights and of the order of jets.")
+    data: DataConfig = Field(description="Which jets, and what the network sees of them.")
+    model: ModelConfig = Field(description="The network.")
+    train: TrainConfig = Field(description="How to minimise the loss, and on what machine.")
+    output: str = Field(default="runs", min_length=1, description="Folder in which run directories are numbered.")
+
+
+def load_config(path: str | Path, overrides: Sequence[str] = ()) -> Config:
+    """Configuration in a YAML file, after the changes `key.sub=value`.
+
+    Raises:
+        ConfigError: with every problem found, one per line.
+    """
+    return load_model(Config, path, overrides)
+
+
+def dump_config(config: Config) -> str:
+    """YAML with every key, defaults included; it loads to an equal configuration."""
+    # ASCII with escapes: left as it is, a control character such as U+0085 would be read back as a space.
+    return yaml.safe_dump(config.model_dump(), sort_keys=False)
+
+
+def describe_config() -> str:
+    """All keys with type, default and meaning, for `--help`."""
+    return describe(Config)

@@ -1,0 +1,146 @@
+"""Figures of a training run. Each function returns a matplotlib `Figure` and leaves pyplot's global state alone."""
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+import matplotlib
+import numpy as np
+from matplotlib.figure import Figure
+from numpy.typing import ArrayLike, NDArray
+
+from iagraph.metrics import Estimate, background_efficiency, background_rejection, discriminant, roc_auc
+
+# Okabe and Ito, Color Universal Design (2008): distinct for all common kinds of colour vision. Yellow is too pale.
+COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000")
+LINES = ("-", "--", "-.", (0, (4, 1, 1, 1, 1, 1)), (0, (1, 1)), (0, (6, 2)), (0, (3, 3)))
+WORKING_POINTS = (0.5, 0.3)
+
+
+def loss_curves(history: Sequence[Mapping[str, float]]) -> Figure:
+    """Loss of training and validation and AUC of validation over the epochs; a line marks the lowest validation loss.
+
+    Args:
+        history: One mapping per epoch with `epoch`, `train_loss`, `val_loss` and `val_auc`.
+    """
+    epochs, train, val, auc = (
+        np.array([row[key] for row in history]) for key in ("epoch", "train_loss", "val_loss", "val_auc")
+    )
+    best = int(np.argmin(np.where(np.isnan(val), np.inf, val)))
+    figure = Figure(figsize=(5, 4.6), layout="constrained")
+    top, bottom = figure.subplots(2, 1, sharex=True, height_ratios=(3, 2))
+    # Markers show where the epochs are, and let a run of one epoch be seen.
+    marker = {"marker": "o", "markersize": 3 if len(epochs) < 50 else 0}
+    top.plot(epochs, train, color=COLOURS[1], linestyle="--", label="training", **marker)
+    top.plot(epochs, val, color=COLOURS[0], label="validation", **marker)
+    bottom.plot(epochs, auc, color=COLOURS[0], label=f"validation, {auc[best]:.4f} at the line", **marker)
+    for axes in (top, bottom):
+        axes.axvline(epochs[best], color="0.6", linewidth=1, linestyle=":", zorder=0)
+        axes.legend(frameon=False)
+        axes.grid(alpha=0.25)
+    top.set_ylabel("loss (cross entropy)")
+    bottom.set_ylabel("AUC")
+    bottom.set_xlabel("epoch")
+    bottom.set_xlim(epochs.min() - 0.5, epochs.max() + 0.5)
+    bottom.xaxis.get_major_locator().set_params(integer=True, min_n_ticks=1)
+    return figure
+
+
+def roc_curves(curves: Mapping[str, tuple[ArrayLike, ArrayLike]], signal: int = 1) -> Figure:
+    """Background rejection 1/eps_B against signal efficiency, with bands of one standard error.
+
+    A score with few distinct values, such as the multiplicity, gets a dot at every cut it really offers; between them
+    the line is what `background_rejection` interpolates. Nothing is drawn where no background jet passes.
+
+    Args:
+        curves: Labels and scores, as `iagraph.metrics` describes them, by the name for the legend.
+        signal: Class index of the signal.
+    """
+    # The legend stands above the frame, where it cannot hide a curve.
+    figure = Figure(figsize=(5, 4 + 0.4 * len(curves)), layout="constrained")
+    axes = figure.subplots()
+    highest = 10.0
+    for index, (name, (labels, scores)) in enumerate(curves.items()):
+        is_signal, score = discriminant(labels, scores, signal)
+        colour, line = COLOURS[index % len(COLOURS)], LINES[index % len(LINES)]
+        eps_s = np.linspace(0, 1, 1001)
+        eps_b, error = background_efficiency(is_signal, score, eps_s)
+        # At eps_S = 1 the curve is vertical, down to the corner where everything passes.
+        eps_s, eps_b, error = (np.append(each, last) for each, last in ((eps_s, 1), (eps_b, 1), (error, 0)))
+        seen = eps_b > 0
+        highest = max(highest, float(np.max(1 / eps_b[seen & (eps_b * np.count_nonzero(~is_signal) >= 1)])))
+        points = [background_rejection(labels, scores, at, signal) for at in WORKING_POINTS]
+        text = ", ".join(f"{_plus_minus(point)} at {at}" for at, point in zip(WORKING_POINTS, points, strict=True))
+        label = f"{name}: AUC = {_plus_minus(roc_auc(labels, scores, signal))}\n$1/\\varepsilon_B$ = {text}"
+        axes.plot(eps_s[seen], 1 / eps_b[seen], color=colour, linestyle=line, label=label)
+        # Where the error reaches the value the rejection has no upper bound: the band goes beyond the frame.
+        upper = 1 / np.maximum(eps_b - error, 1e-12)
+        axes.fill_between(eps_s[seen], 1 / (eps_b + error)[seen], upper[seen], color=colour, alpha=0.2, linewidth=0)
+        cuts = np.unique(score)
+        if len(cuts) < len(score) / 4:
+            at_cut = np.array([[np.mean(score[group] >= cut) for cut in cuts] for group in (is_signal, ~is_signal)])
+            passing = at_cut[1] > 0
+            axes.plot(at_cut[0, passing], 1 / at_cut[1, passing], color=colour, marker=".", markersize=5, linestyle="")
+    guess = np.geomspace(1e-4, 1, 200)
+    axes.plot(guess, 1 / guess, color="0.5", linewidth=1, linestyle=":", label="random guess")
+    for at in WORKING_POINTS:
+        axes.axvline(at, color="0.75", linewidth=0.8, zorder=0)
+    # A perfect curve runs along eps_S = 1, which should not be the frame.
+    axes.set(xlim=(0, 1.01), ylim=(1, 2 * highest), yscale="log", xticks=np.linspace(0, 1, 11))
+    axes.set_xlabel(r"signal efficiency $\varepsilon_S$")
+    axes.set_ylabel(r"background rejection $1/\varepsilon_B$")
+    figure.legend(loc="outside upper center", fontsize=9, frameon=False)
+    return figure
+
+
+def score_histograms(labels: ArrayLike, scores: ArrayLike, classes: Sequence[str], signal: int = 1) -> Figure:
+    """Distribution of the network's output for each class, normalised to one, with Poisson errors.
+
+    Args:
+        labels: Class indices `[jets]`.
+        scores: Logits `[jets, classes]`, shown as the probability of the signal class; or `[jets]`, shown as they are.
+        classes: Names of the classes.
+        signal: Index of the signal class.
+    """
+    index, values = np.asarray(labels), np.asarray(scores, dtype=np.float64)
+    text, limits = "score", (float(values.min()), float(values.max()))
+    if values.ndim == 2:
+        values = np.exp(values[:, signal] - np.logaddexp.reduce(values, axis=1))
+        text, limits = f"probability of {classes[signal]}", (0.0, 1.0)
+    # Enough jets per bin to read a shape, and no finer than the eye needs.
+    smallest = min(np.count_nonzero(index == k) for k in range(len(classes)))
+    edges = np.histogram_bin_edges(values, bins=int(np.clip(smallest / 20, 10, 40)), range=limits)
+    centres, width = (edges[1:] + edges[:-1]) / 2, edges[1] - edges[0]
+    figure = Figure(figsize=(5, 3.8), layout="constrained")
+    axes = figure.subplots()
+    heights: list[NDArray[np.float64]] = []
+    for k, name in enumerate(classes):
+        counts = np.histogram(values[index == k], edges)[0]
+        scale = 1 / max(1, counts.sum()) / width
+        colour, line, full = COLOURS[k % len(COLOURS)], LINES[k % len(LINES)], counts > 0
+        axes.stairs(counts * scale, edges, color=colour, linestyle=line, label=f"{name} ({counts.sum()} jets)")
+        axes.errorbar(
+            centres[full], counts[full] * scale, np.sqrt(counts[full]) * scale, color=colour, linestyle="", linewidth=1
+        )
+        heights.append(counts[full] * scale)
+    every = np.concatenate(heights)
+    # A good tagger piles jets up at both ends and makes the middle invisible on a linear scale.
+    if every.max() > 10 * np.median(every):
+        axes.set(yscale="log", ylim=(every.min() / 3, every.max() * 5))
+    else:
+        axes.set_ylim(0, every.max() * 1.35)
+    axes.set(xlim=(edges[0], edges[-1]), xlabel=text, ylabel="normalised to unit area")
+    axes.legend(frameon=False, ncols=2 if len(classes) <= 4 else 3)
+    return figure
+
+
+def save_figure(figure: Figure, path: str | Path) -> None:
+    """Write `path`.png (150 dpi) and `path`.pdf, and the folder if need be; `path` has no suffix."""
+    Path(path).parent.mkdir(parents=True, exist_ok=True)
+    figure.savefig(f"{path}.png", dpi=150)
+    # Type 42 is what journals accept; without the date equal figures are equal files.
+    with matplotlib.rc_context({"pdf.fonttype": 42}):
+        figure.savefig(f"{path}.pdf", metadata={"CreationDate": None})
+
+
+def _plus_minus(estimate: Estimate) -> str:
+    return str(estimate).replace("+-", "±").replace("inf ± inf", "∞")

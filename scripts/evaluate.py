@@ -1,0 +1,25 @@
+"""Judge a trained tagger again: python scripts/evaluate.py runs/qg-001 [--data FILE]."""
+
+import argparse
+import sys
+from pathlib import Path
+
+
+def main() -> None:
+    """Parses the command line and evaluates."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("run", type=Path, help="folder of a finished run, for example runs/qg-001")
+    parser.add_argument("--data", metavar="FILE", help="a jet store; the test jets of the run if it is not given")
+    arguments = parser.parse_args()
+
+    from iagraph.train.run import USER_ERRORS, evaluate
+
+    try:
+        folder = evaluate(arguments.run, arguments.data)
+    except USER_ERRORS as error:
+        sys.exit(f"error: {error}")
+    print(f"\n{(folder / 'report.md').read_text()}\nAll of it is in {folder}")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,29 @@
+"""Train and evaluate a tagger: python scripts/train.py configs/qg.yaml [key=value ...]."""
+
+import argparse
+import sys
+from pathlib import Path
+
+
+def main() -> None:
+    """Parses the command line and trains."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("config", type=Path, help="YAML file, for example configs/qg.yaml")
+    parser.add_argument("overrides", nargs="*", metavar="key=value", help="changes of single keys, train.epochs=3")
+    if {"-h", "--help"} & set(sys.argv[1:]):
+        from iagraph.train.config import describe_config
+
+        parser.epilog = f"keys of a configuration:\n\n{describe_config()}"
+    arguments = parser.parse_args()
+
+    from iagraph.train.run import USER_ERRORS, load_config, train
+
+    try:
+        folder = train(load_config(arguments.config, arguments.overrides))
+    except USER_ERRORS as error:
+        sys.exit(f"error: {error}")
+    print(f"\n{(folder / 'report.md').read_text()}\nAll of it is in {folder}")
+
+
+if __name__ == "__main__":
+    main()
