@@ -25,7 +25,7 @@ LOG_FLOOR = 1e-8
 """Smallest argument of a logarithm; ln(LOG_FLOOR) = -18.4."""
 
 _TINY = 1e-30
-"""Keeps a quotient of two vanishing momenta finite in float32."""
+"""Keeps quotients of vanishing momenta, and gradients of vanishing distances, finite in float32."""
 
 
 class Momenta(NamedTuple):
@@ -273,8 +273,8 @@ def pair_features(name: str, first: Momenta, second: Momenta, jet_pt: Tensor, je
 
 
 def _distance(delta_y: Tensor, delta_phi: Tensor) -> Tensor:
-    """Distance in the plane; the floor keeps the root's gradient finite for particles of one direction."""
-    return (delta_y.square() + delta_phi.square()).clamp(min=LOG_FLOOR**2).sqrt()
+    """Distance in the plane; a tiny floor keeps the root's gradient finite for particles of one direction."""
+    return (delta_y.square() + delta_phi.square()).clamp(min=_TINY).sqrt()
 
 
 # Centre and width of each feature. Logarithms and delta_r of particles: the constants of ParT (subtract, multiply) =

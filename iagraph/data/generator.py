@@ -7,12 +7,13 @@ workers nor, shard by shard, on the number of machines.
 
 import multiprocessing
 import os
+import signal
 import tempfile
+from collections.abc import Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
-from dataclasses import dataclass
 from importlib.metadata import version
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -27,18 +28,23 @@ try:
 except ImportError as error:
     raise ImportError(f"generating jets needs {error.name}: pip install 'iagraph[generate]'") from error
 
-from iagraph.yaml_config import load_model
+from iagraph.yaml_config import ConfigError, load_model
 
 TASK_JETS = 250  # some 30 s of work: starting Pythia (0.5 s) does not matter, and the progress bar moves
-BATCH_EVENTS = 250  # events in memory at once, some 100 MB
+BATCH_EVENTS = 100  # events in memory at once
 SEEDS = 900_000_000  # Pythia takes seeds from 1 to this
 NEUTRINOS = (12, 14, 16)
-PROTON_MASS_SCALE = 1.0
-OUTGOING_HARD_PARTON = -23  # Pythia's status code
+OUTGOING_HARD = -23  # Pythia's status code
+PATIENCE = 10_000  # events without any jet before a task gives up
+PACKAGES = ("fastjet", "iagraph", "numpy", "pythia8mc")
 
 
 class GenerateError(RuntimeError):
     """Pythia refused a setting, or no event passes the selection."""
+
+
+ERRORS = (ConfigError, GenerateError, StoreError)
+"""What a user can put right: the message is enough, a traceback would not help."""
 
 
 class Section(BaseModel):
@@ -48,45 +54,42 @@ class Section(BaseModel):
 
 
 class Process(Section):
-    """One class of jets."""
+    """One class of jets: `pythia` settings switch the hard process on, `partons` are its allowed outgoing |PDG ids|."""
 
-    name: str = Field(description="Name of the class; its place in the list is the label.")
-    pythia: list[str] = Field(description="Pythia settings that switch the hard process on.")
-    partons: list[int] = Field(description="|PDG id| allowed for the outgoing parton of the hard process.")
+    name: str
+    pythia: list[str]
+    partons: list[int]
 
 
 class JetSelection(Section):
-    """The hardest jet of an event is kept if it lies in this window."""
+    """The hardest anti-kT jet of an event is kept if it lies in this window (GeV, |y|)."""
 
-    radius: float = Field(gt=0, description="R of the anti-kT algorithm.")
-    pt_min: float = Field(gt=0, description="GeV")
-    pt_max: float = Field(gt=0, description="GeV")
-    rapidity_max: float = Field(gt=0, description="Upper end of |y|.")
+    radius: float = Field(gt=0)
+    pt_min: float = Field(gt=0)
+    pt_max: float = Field(gt=0)
+    rapidity_max: float = Field(gt=0)
 
 
 class Splits(Section):
     """Relative shares of the parts of the store, in file order."""
 
-    train: float = Field(ge=0)
+    train: float = Field(gt=0)
     val: float = Field(ge=0)
     test: float = Field(ge=0)
 
 
 class GenerateConfig(Section):
-    """A recipe for jets."""
+    """A recipe: classes in the order of their labels, Pythia settings common to all, and what to keep."""
 
-    processes: list[Process] = Field(min_length=1, description="One class of jets each, in equal numbers.")
-    pythia: list[str] = Field(description="Pythia settings common to all processes.")
+    processes: list[Process] = Field(min_length=1)
+    pythia: list[str]
     jet: JetSelection
     splits: Splits
-    seed: int = Field(ge=0, description="Equal seeds give equal files, byte for byte.")
-    mantissa_bits: int = Field(
-        ge=1, le=23, description="pt, rapidity and phi are rounded to a relative precision of 2^-(bits + 1)."
-    )
+    seed: int = Field(ge=0)
+    mantissa_bits: int = Field(ge=1, le=23)
 
 
-@dataclass(frozen=True)
-class Task:
+class Task(NamedTuple):
     """`jets` jets of class `label`; `seed` is Pythia's."""
 
     label: int
@@ -95,9 +98,8 @@ class Task:
     seed: int
 
 
-@dataclass(frozen=True)
-class Result:
-    """The jets of a task, and how many events they took: cross_section is Pythia's estimate in mb."""
+class Result(NamedTuple):
+    """The jets of a task, how many events were made, how many passed, and Pythia's cross section in mb."""
 
     task: Task
     jets: Jets
@@ -110,13 +112,8 @@ def plan(classes: int, jets: int, seed: int, shard: tuple[int, int] = (1, 1)) ->
     """The tasks that make `jets` jets, or one shard's share of them.
 
     The first classes get one jet more where the number does not divide. Seeds count up from a start that depends on
-    `seed`, so no two tasks of a run share one, on however many machines it is made.
-
-    Args:
-        classes: Number of classes.
-        jets: Number of jets of all classes and shards together.
-        seed: The run's seed.
-        shard: (K, M), K from 1 to M: every M-th task of each class, beginning with the K-th.
+    `seed`, so no two tasks of a run share one, on however many machines it is made. A shard (K, M) has every M-th task
+    of each class, beginning with the K-th.
     """
     start = int(np.random.default_rng(seed).integers(SEEDS))
     tasks = []
@@ -134,34 +131,172 @@ def round_mantissa(values: np.ndarray, bits: int) -> np.ndarray:
     The cleared bits compress to almost nothing; CMS stores its NanoAOD in the same way.
     """
     drop = 23 - bits
-    integers = values.astype(np.float32).view(np.uint32).astype(np.uint64)
+    integers = values.astype(np.float32).view(np.uint32)
     rounded = (integers + ((1 << drop) >> 1)) >> drop << drop
-    return rounded.astype(np.uint32).view(np.float32)
+    return rounded.view(np.float32)
+
+
+def _is_one_of(ids: Any, species: Sequence[int]) -> Any:
+    return ak.unflatten(np.isin(np.abs(ak.to_numpy(ak.flatten(ids))), species), ak.num(ids))
 
 
 def select_jets(events: Any, config: GenerateConfig, label: int) -> Jets:
-    """The hardest jet of every event where it lies in the window, with its particles in order of falling pt.
+    """The hardest jet of every event where it lies in the window, its particles in order of falling pt.
 
-    A particle's rapidity is that of the massive particle, y = asinh(pz / mT) with mT^2 = m^2 + pT^2, which equals
-    ln((E + pz) / (E - pz)) / 2 without its cancellation. phi lies within pi of the jet's phi, outside [-pi, pi) if need be.
+    y = asinh(pz / mT) with mT^2 = m^2 + pT^2 is the rapidity ln((E + pz) / (E - pz)) / 2 of the massive particle, free
+    of cancellation. phi lies within pi of the jet's phi, outside [-pi, pi) if need be.
 
     Args:
         events: What `pythia.nextBatch` returns.
         config: The recipe.
-        label: The class that these events belong to.
+        label: The class of these events.
     """
     record, window = events.prt, config.jet
-    hard = record.id[record.status == OUTGOING_HARD_PARTON]
-    allowed = (
-        ak.any([abs(hard) == 0, *()], axis=-1)
-        if False
-        else ak.any(_is_one_of(hard, config.processes[label].partons), axis=1)
-    )
+    hard = record.id[record.status == OUTGOING_HARD]
     final = (record.status > 0) & ~_is_one_of(record.id, NEUTRINOS)
-    pid, mass = record.id[final], record.m[final]
-    momenta = ak.zip(
-        {"px": record.p.px[final], "py": record.p.py[final], "pz": record.p.pz[final], "E": record.p.e[final]},
-        with_name="Momentum4D",
-    )
+    pid, mass, p = record.id[final], record.m[final], record.p[final]
+    momenta = ak.zip({"px": p.px, "py": p.py, "pz": p.pz, "E": p.e}, with_name="Momentum4D")
     cluster = fastjet.ClusterSequence(momenta, fastjet.JetDefinition(fastjet.antikt_algorithm, window.radius))
-    return cluster
+    jets, members = cluster.inclusive_jets(window.pt_min), cluster.constituent_index(window.pt_min)
+    usable = ak.any(_is_one_of(hard, config.processes[label].partons), axis=1) & (ak.num(jets) > 0)
+    jets, members, momenta, pid, mass = (part[usable] for part in (jets, members, momenta, pid, mass))
+    hardest = ak.argmax(np.hypot(jets.px, jets.py), axis=1, keepdims=True)
+    # argmax might find nothing, so its results could miss; they cannot here, as every usable event has a jet.
+    jet, members = ak.drop_none(jets[hardest][:, 0]), ak.drop_none(members[hardest][:, 0])
+    inside = (np.hypot(jet.px, jet.py) < window.pt_max) & (abs(np.arctanh(jet.pz / jet.E)) < window.rapidity_max)
+    members = members[inside]
+    counts = ak.to_numpy(ak.num(members), allow_missing=False)
+    px, py, pz, m, ids = (
+        ak.to_numpy(ak.flatten(values[inside][members])) for values in (momenta.px, momenta.py, momenta.pz, mass, pid)
+    )
+    jet_phi = np.repeat(ak.to_numpy(np.arctan2(jet.py, jet.px)[inside], allow_missing=False), counts)
+    pt = np.hypot(px, py)
+    phi = jet_phi + (np.arctan2(py, px) - jet_phi + np.pi) % (2 * np.pi) - np.pi
+    order = np.lexsort((-pt, np.repeat(np.arange(len(counts)), counts)))
+    kinematics = {"pt": pt, "rapidity": np.arcsinh(pz / np.hypot(m, pt)), "phi": phi}
+    particles = {name: round_mantissa(values[order], config.mantissa_bits) for name, values in kinematics.items()}
+    particles |= {"mass": m[order].astype(np.float32), "pid": ids[order].astype(np.int32)}
+    offsets = np.concatenate([[0], np.cumsum(counts)]).astype(np.int64)
+    classes = tuple(process.name for process in config.processes)
+    return Jets(particles, offsets, np.full(len(counts), label), classes)
+
+
+def run_task(task: Task, config: GenerateConfig) -> Result:
+    """Generate events until a task has its jets.
+
+    Raises:
+        GenerateError: If Pythia refuses a setting or cannot start, or no event passes the selection.
+    """
+    process = config.processes[task.label]
+    pythia = pythia8mc.Pythia("", False)  # without the banner
+    settings = [*config.pythia, *process.pythia, "Random:setSeed = on", f"Random:seed = {task.seed}"]
+    for setting in ("Print:quiet = on", *settings):
+        if not pythia.readString(setting):
+            raise GenerateError(f"process {process.name}: Pythia does not know '{setting}'; correct the configuration")
+    if not pythia.init():
+        raise GenerateError(f"process {process.name}: Pythia cannot start with {settings}; correct the configuration")
+    parts: list[Jets] = []
+    events = selected = 0
+    while selected < task.jets:
+        batch = pythia.nextBatch(BATCH_EVENTS)
+        parts.append(select_jets(batch, config, task.label))
+        events, selected = events + len(batch), selected + len(parts[-1])
+        if selected == 0 and len(parts) * BATCH_EVENTS >= PATIENCE:
+            raise GenerateError(
+                f"process {process.name}: no jet in {events} events; correct the processes or the window"
+            )
+    jets = Jets.concatenate(parts).take(np.arange(task.jets))
+    return Result(task, jets, events, selected, pythia.infoPython().sigmaGen())
+
+
+def _start_worker() -> None:
+    signal.signal(signal.SIGINT, signal.SIG_DFL)  # Ctrl-C ends a worker without a traceback of its own
+    os.dup2(os.open(os.devnull, os.O_WRONLY), 1)  # FastJet and Pythia write their banners past sys.stdout
+
+
+def _run_tasks(tasks: list[Task], config: GenerateConfig, workers: int) -> list[Result]:
+    others = set(multiprocessing.active_children())
+    context = multiprocessing.get_context("spawn")
+    results = []
+    with (
+        tqdm(total=sum(task.jets for task in tasks), unit="jet") as progress,
+        ProcessPoolExecutor(workers, mp_context=context, initializer=_start_worker) as pool,
+    ):
+        try:
+            for future in as_completed([pool.submit(run_task, task, config) for task in tasks]):
+                results.append(future.result())
+                progress.update(results[-1].task.jets)
+        except BaseException:
+            pool.shutdown(wait=False, cancel_futures=True)
+            for worker in set(multiprocessing.active_children()) - others:
+                worker.terminate()  # or a task that nobody wants any more would run to its end
+            raise
+    return sorted(results, key=lambda result: (result.task.label, result.task.number))
+
+
+def _check_output(out: Path, force: bool) -> None:
+    if out.exists() and not force:
+        raise StoreError(f"{out}: exists already; choose another file, or --force to replace it")
+    try:
+        with tempfile.TemporaryFile(dir=out.parent):
+            pass
+    except OSError as error:
+        raise StoreError(f"{out}: cannot write into its folder ({error.strerror}); choose another one") from error
+
+
+def generate(
+    config_path: str | Path,
+    out: str | Path,
+    *,
+    jets: int,
+    workers: int = 1,
+    seed: int | None = None,
+    shard: tuple[int, int] = (1, 1),
+    force: bool = False,
+) -> None:
+    """Generate jets after a recipe and write them, classes mixed, to one store.
+
+    Args:
+        config_path: The recipe, see `GenerateConfig`.
+        out: The file to write.
+        jets: Number of jets of all classes and shards together.
+        workers: Number of processes; the result does not depend on it.
+        seed: Replaces the recipe's seed.
+        shard: (K, M) makes the K-th of M shares, K from 1; together they are the jets of the run without shards.
+        force: Replace an existing file.
+
+    Raises:
+        ConfigError: If the recipe is wrong.
+        GenerateError: If there is nothing to do, or Pythia cannot do it.
+        StoreError: If the file exists or cannot be written.
+    """
+    out = Path(out)
+    _check_output(out, force)
+    config = load_model(GenerateConfig, config_path)
+    config = config if seed is None else config.model_copy(update={"seed": seed})
+    tasks = plan(len(config.processes), jets, config.seed, shard)
+    if not tasks:
+        raise GenerateError(f"shard {shard[0]}/{shard[1]} of {jets} jets is empty; ask for more jets or fewer shards")
+    results = _run_tasks(tasks, config, workers)
+    made = Jets.concatenate([result.jets for result in results])
+    made = made.take(np.random.default_rng([config.seed, *shard]).permutation(len(made)))
+    shares = np.cumsum([0, *config.splits.model_dump().values()])
+    counts = np.diff(np.round(shares / shares[-1] * len(made)).astype(int)).tolist()
+    provenance = {
+        "config": config.model_dump(),
+        "jets": jets,
+        "shard": list(shard),
+        "versions": {package: version(package) for package in PACKAGES},
+        "processes": {
+            process.name: _statistics(mine)
+            for label, process in enumerate(config.processes)
+            if (mine := [result for result in results if result.task.label == label])
+        },
+    }
+    write_store(out, made, splits=dict(zip(Splits.model_fields, counts, strict=True)), provenance=provenance)
+
+
+def _statistics(results: list[Result]) -> dict[str, float]:
+    events, selected = sum(result.events for result in results), sum(result.selected for result in results)
+    cross_section = sum(result.events * result.cross_section for result in results) / events
+    return {"events": events, "selected": selected, "efficiency": selected / events, "cross_section_mb": cross_section}

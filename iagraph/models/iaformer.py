@@ -133,6 +133,4 @@ class IAFormer(nn.Module):
         pairs = self.pair_encoder(self.scale_pairs(features))
         linears = [conv.lin_score for conv in self.convs()]
         weight = torch.cat([linear.weight for linear in linears])
-        bias = torch.cat([linear.bias for linear in linears])
-        scores = torch.addmm(bias.unsqueeze(1), weight, pairs.t())
-        return scores.split([linear.out_features for linear in linears])
+        return (weight @ pairs.t()).split([linear.out_features for linear in linears])

@@ -70,7 +70,8 @@ class DifferentialAttentionConv(MessagePassing):
         self.heads = heads
         self.edge_dim = edge_dim
         self.initial_beta = beta
-        self.lin_score = nn.Linear(edge_dim, 2 * heads)
+        # A bias would add the same to all scores of a node and cancel in the softmax.
+        self.lin_score = nn.Linear(edge_dim, 2 * heads, bias=False)
         self.lin_value = nn.Linear(in_channels, out_channels, bias=False)
         self.lin_out = nn.Linear(out_channels, out_channels, bias=False)
         self.theta = nn.Parameter(torch.empty(heads if beta_per_head else 1))

@@ -20,10 +20,11 @@ def loss_curves(history: Sequence[Mapping[str, float]]) -> Figure:
     """Loss of training and validation and AUC of validation over the epochs; a line marks the lowest validation loss.
 
     Args:
-        history: One mapping per epoch with `epoch`, `train_loss`, `val_loss` and `val_auc`.
+        history: One mapping per epoch with `epoch`, `train_loss`, `val_loss` and `val_auc`; what an interrupted epoch
+            lacks is left out.
     """
     epochs, train, val, auc = (
-        np.array([row[key] for row in history]) for key in ("epoch", "train_loss", "val_loss", "val_auc")
+        np.array([row.get(key, np.nan) for row in history]) for key in ("epoch", "train_loss", "val_loss", "val_auc")
     )
     best = int(np.argmin(np.where(np.isnan(val), np.inf, val)))
     figure = Figure(figsize=(5, 4.6), layout="constrained")

@@ -1,0 +1,259 @@
+"""The jet store: ragged jets in memory (`Jets`) and in one HDF5 file.
+
+A file holds group `particles` (one flat dataset per column, attribute `unit`), group `jets` (`offsets`, `label`) and
+the root attributes `format`, `version`, `classes`, `splits`, `provenance` and `fingerprint`. The datasets are chunked,
+compressed and checksummed: a part is read without the rest, and damage is noticed. Equal jets give equal bytes.
+"""
+
+import hashlib
+import json
+import os
+import secrets
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import h5py
+import numpy as np
+from numpy.typing import ArrayLike
+
+FORMAT = "iagraph jets"
+VERSION = 1
+REQUIRED_COLUMNS = ("pt", "rapidity", "phi", "mass")
+DTYPES = dict.fromkeys(REQUIRED_COLUMNS, "float32") | {"pid": "int32", "offsets": "int64", "label": "int64"}
+UNITS = {"pt": "GeV", "rapidity": "1", "phi": "rad", "mass": "GeV", "pid": "PDG id"}
+CHUNK = 65536  # values per chunk: 256 kB, small enough to read a few jets cheaply, large enough to compress well
+
+
+class StoreError(ValueError):
+    """A jet store, or jets about to become one, is not as it must be. The message says where, and what to do."""
+
+
+@dataclass(frozen=True, eq=False)
+class Jets:
+    """Ragged jets in memory: particles are flat, jet b owns the particles offsets[b]:offsets[b+1].
+
+    Args:
+        particles: One array of length P per column. Always `pt` (GeV), `rapidity`, `phi` (rad) and `mass` (GeV), each
+            float32; `pid` (signed PDG id, int32) if known; further numeric columns are allowed.
+        offsets: int64 [J + 1], from 0 to P, never decreasing: a jet may be empty.
+        label: int64 [J], the index of the jet's class in `classes`.
+        classes: The names of the classes, for example ("gluon", "quark").
+    """
+
+    particles: dict[str, np.ndarray]
+    offsets: np.ndarray
+    label: np.ndarray
+    classes: tuple[str, ...]
+
+    def __len__(self) -> int:
+        return len(self.label)
+
+    @property
+    def counts(self) -> np.ndarray:
+        """The number of particles of each jet, int64 [J]."""
+        return np.diff(self.offsets)
+
+    def take(self, indices: ArrayLike) -> "Jets":
+        """The jets at `indices`, as NumPy would index them: any order, repeats, negative numbers, or a boolean mask."""
+        index = np.asarray(indices)
+        index = index.astype(np.int64) if index.size == 0 else index  # NumPy takes an empty list for floats
+        counts, starts = self.counts[index], self.offsets[:-1][index]
+        offsets = np.concatenate([[0], np.cumsum(counts)]).astype(np.int64)
+        flat = np.arange(offsets[-1]) + np.repeat(starts - offsets[:-1], counts)
+        particles = {name: column[flat] for name, column in self.particles.items()}
+        return Jets(particles, offsets, self.label[index], self.classes)
+
+    @staticmethod
+    def concatenate(parts: Sequence["Jets"]) -> "Jets":
+        """All jets of `parts`, at least one, in order; StoreError if their classes or columns differ."""
+        first, *others = [(part.classes, {k: v.dtype.name for k, v in part.particles.items()}) for part in parts]
+        for number, other in enumerate(others, start=1):
+            if other != first:
+                raise StoreError(f"Jets.concatenate: part 0 has {first}, part {number} {other}; make them equal")
+        particles = {name: np.concatenate([part.particles[name] for part in parts]) for name in first[1]}
+        counts = np.concatenate([part.counts for part in parts])
+        offsets = np.concatenate([[0], np.cumsum(counts)]).astype(np.int64)
+        return Jets(particles, offsets, np.concatenate([part.label for part in parts]), first[0])
+
+    def validate(self, where: str) -> None:
+        """Check structure and every value; StoreError names `where` (the file, say) and the first bad jet."""
+        if problem := self._structure_problem() or self._value_problem():
+            raise StoreError(f"{where}: {problem}; correct it, or drop the jet, where it was made")
+
+    def _structure_problem(self) -> str | None:
+        if missing := [name for name in REQUIRED_COLUMNS if name not in self.particles]:
+            return f"lacks {', '.join(missing)}, expected {', '.join(REQUIRED_COLUMNS)}"
+        for name, column in {**self.particles, "offsets": self.offsets, "label": self.label}.items():
+            wanted = DTYPES.get(name)
+            if column.ndim != 1 or column.dtype.kind not in "iuf" or (wanted and column.dtype != wanted):
+                return f"{name} is {column.dtype} of shape {column.shape}, expected 1-D {wanted or 'numbers'}"
+        if len(self.offsets) != len(self.label) + 1 or self.offsets[0] != 0:
+            return f"found {len(self.offsets)} offsets, expected {len(self.label) + 1} (labels + 1) beginning with 0"
+        for jet in np.flatnonzero(self.counts < 0)[:1]:
+            return f"jet {jet} has offsets {self.offsets[jet : jet + 2].tolist()}, expected no decrease"
+        for name, column in self.particles.items():
+            if len(column) != self.offsets[-1]:
+                return f"{name} has {len(column)} values, expected {self.offsets[-1]}, the last offset"
+        return None
+
+    def _value_problem(self) -> str | None:
+        for jet in np.flatnonzero((self.label < 0) | (self.label >= len(self.classes)))[:1]:
+            return f"jet {jet} has label {self.label[jet]}, expected an index into {self.classes}"
+        found = []
+        for name, column in self.particles.items():
+            rule = "finite and not negative" if name in ("pt", "mass") else "finite"
+            bad = ~np.isfinite(column) | ((column < 0) & (rule != "finite"))
+            found += [(particle, name, rule) for particle in np.flatnonzero(bad)[:1]]
+        for particle, name, rule in sorted(found)[:1]:
+            jet = int(np.searchsorted(self.offsets, particle, side="right")) - 1
+            value = self.particles[name][particle]
+            return f"jet {jet}, particle {particle - self.offsets[jet]}: {name} = {value}, expected {rule}"
+        return None
+
+
+@dataclass(frozen=True)
+class StoreInfo:
+    """What a store says about itself: `fingerprint` is a SHA-256 over the jets, `bytes` the size of the file."""
+
+    jets: int
+    particles: int
+    classes: tuple[str, ...]
+    columns: tuple[str, ...]
+    splits: dict[str, int]
+    provenance: dict[str, Any]
+    fingerprint: str
+    bytes: int
+
+
+def _fingerprint(jets: Jets) -> str:
+    """SHA-256 over one digest per array: a writer in parts can feed each of them as its array grows."""
+    total = hashlib.sha256(json.dumps(jets.classes).encode())
+    for name, array in [*sorted(jets.particles.items()), ("offsets", jets.offsets), ("label", jets.label)]:
+        little_endian = np.ascontiguousarray(array, array.dtype.newbyteorder("<"))
+        digest = hashlib.sha256(little_endian.data).hexdigest()
+        total.update(f"{name} {little_endian.dtype.str} {digest}\n".encode())
+    return total.hexdigest()
+
+
+def write_store(
+    path: str | Path, jets: Jets, *, splits: dict[str, int] | None = None, provenance: dict[str, Any] | None = None
+) -> None:
+    """Write jets to one file, whole or not at all: after an error an older file at `path` is as it was.
+
+    Args:
+        path: The file; its folder must exist.
+        jets: What to write; validated first.
+        splits: Name and number of jets of each part, in the order of the jets; they add up to all jets.
+        provenance: Where the jets come from, as JSON can hold it.
+
+    Raises:
+        StoreError: If the jets or splits are wrong, or the file cannot be written.
+    """
+    path = Path(path)
+    jets.validate(f"jets for {path}")
+    parts = splits or {}
+    if parts and (sum(parts.values()) != len(jets) or min(parts.values()) < 0):
+        raise StoreError(f"{path}: splits {parts}, expected counts that add up to {len(jets)} jets; correct them")
+    temporary = path.with_name(f".{path.name}.{secrets.token_hex(4)}.tmp")
+    try:
+        # This layout has checksums in its metadata too. A fixed one ("latest" is not) keeps equal jets equal bytes.
+        with h5py.File(temporary, "w", libver=("v110", "v110")) as file:
+            file.attrs.update(format=FORMAT, version=VERSION, fingerprint=_fingerprint(jets))
+            file.attrs.update(classes=json.dumps(jets.classes), splits=json.dumps(parts))
+            file.attrs["provenance"] = json.dumps(provenance or {}, sort_keys=True)
+            _write_array(file, "jets/offsets", jets.offsets)
+            _write_array(file, "jets/label", jets.label)
+            for name, column in jets.particles.items():
+                _write_array(file, f"particles/{name}", column).attrs["unit"] = UNITS.get(name, "")
+        with temporary.open("rb+") as written:
+            os.fsync(written.fileno())
+        temporary.replace(path)
+    except OSError as error:
+        raise StoreError(f"{path}: cannot write ({error}); check folder, permissions and free space") from error
+    finally:
+        with suppress(OSError):  # there is nothing to remove if all went well
+            temporary.unlink()
+
+
+def _write_array(file: h5py.File, name: str, array: np.ndarray) -> h5py.Dataset:
+    # Numbers compress better with their bytes shuffled, the few values of a species or its mass without.
+    shuffle = len(np.unique(array[:CHUNK])) > 256
+    filters = {"compression": "gzip", "compression_opts": 9, "shuffle": shuffle, "fletcher32": True}
+    # Without an upper limit on its length an array may be shorter than a chunk, or empty.
+    return file.create_dataset(name, data=array, maxshape=(None,), chunks=(CHUNK,), track_times=False, **filters)
+
+
+@contextmanager
+def _open(path: Path) -> Iterator[h5py.File]:
+    """Open a store for reading; whatever goes wrong inside becomes a StoreError that names the file."""
+    if not path.is_file():
+        raise StoreError(f"{path}: no such file; check the path, or make the store with scripts/generate.py")
+    try:
+        with h5py.File(path, "r") as file:
+            found, version = file.attrs.get("format"), file.attrs.get("version")
+            if found != FORMAT:
+                raise StoreError(f"{path}: format is {found!r}, expected {FORMAT!r}; convert it to a jet store")
+            if version != VERSION:
+                raise StoreError(f"{path}: version is {version}, expected {VERSION}; update iagraph")
+            yield file
+    except StoreError:
+        raise
+    except Exception as error:  # a damaged file makes h5py raise almost anything
+        raise StoreError(f"{path}: not HDF5, incomplete or damaged ({error}); copy or write the store anew") from error
+
+
+def _info(path: Path, file: h5py.File) -> StoreInfo:
+    info = StoreInfo(
+        jets=file["jets/label"].shape[0],
+        particles=int(file["jets/offsets"][-1]),
+        classes=tuple(json.loads(file.attrs["classes"])),
+        columns=tuple(file["particles"]),
+        splits=json.loads(file.attrs["splits"]),
+        provenance=json.loads(file.attrs["provenance"]),
+        fingerprint=str(file.attrs["fingerprint"]),
+        bytes=path.stat().st_size,
+    )
+    lengths = {"jets/offsets": info.jets + 1} | {f"particles/{name}": info.particles for name in info.columns}
+    for name, expected in lengths.items():
+        if file[name].shape[0] != expected:
+            raise StoreError(f"{path}: {name} has {file[name].shape[0]} values, expected {expected}; write it anew")
+    if info.splits and sum(info.splits.values()) != info.jets:
+        raise StoreError(f"{path}: splits {info.splits} do not add up to {info.jets} jets; write it anew")
+    return info
+
+
+def store_info(path: str | Path) -> StoreInfo:
+    """What a store says about itself, without reading the particles; StoreError as for `read_store`."""
+    with _open(Path(path)) as file:
+        return _info(Path(path), file)
+
+
+def read_store(path: str | Path, split: str | None = None) -> Jets:
+    """Read a whole store, or one recorded part of it, and validate every value.
+
+    Args:
+        path: The file.
+        split: The name of a part, for example "train"; None reads all jets and also compares the fingerprint.
+
+    Raises:
+        StoreError: If the file is missing, damaged or not a jet store of this version, or has no such part.
+    """
+    path = Path(path)
+    with _open(path) as file:
+        info = _info(path, file)
+        if split is not None and split not in info.splits:
+            raise StoreError(f"{path}: no split {split!r}; there are: {', '.join(info.splits) or 'none'}")
+        begin, end = 0, info.jets
+        if split is not None:
+            end = sum(list(info.splits.values())[: list(info.splits).index(split) + 1])
+            begin = end - info.splits[split]
+        offsets = file["jets/offsets"][begin : end + 1]
+        particles = {name: file[f"particles/{name}"][offsets[0] : offsets[-1]] for name in info.columns}
+        jets = Jets(particles, offsets - offsets[0], file["jets/label"][begin:end], info.classes)
+    jets.validate(str(path))
+    if split is None and _fingerprint(jets) != info.fingerprint:
+        raise StoreError(f"{path}: the jets do not match the recorded fingerprint; copy or write the store anew")
+    return jets

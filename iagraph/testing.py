@@ -1,0 +1,106 @@
+"""Assertions on taggers and layers, for our tests and for other projects'.
+
+Each runs a function of a :class:`~iagraph.graphs.JetBatch` on jets that differ by what must not matter, and raises
+``AssertionError`` with the largest deviation.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+
+import torch
+from torch import Tensor, nn
+from torch.testing import assert_close
+
+from iagraph.graphs import JetBatch
+from iagraph.kinematics import Momenta, wrap_phi
+
+_SPECIES = (211, -211, 22, 130, -2112, 321, -2212, 11, -13)
+
+
+def random_jets(counts: Sequence[int], seed: int = 0, dtype: torch.dtype = torch.float32) -> JetBatch:
+    """Jets of given multiplicities that look like jets: falling pT, collimated, with masses, species and two classes.
+
+    Args:
+        counts: number of particles of each jet; zero is allowed.
+        seed: fixes the jets.
+        dtype: of the momenta.
+    """
+    random = torch.Generator().manual_seed(seed)
+    sizes = torch.tensor(counts)
+    total = int(sizes.sum())
+
+    def normal(length: int) -> Tensor:
+        return torch.randn(length, generator=random, dtype=torch.float64)
+
+    # Axes near phi = pi: jets must not be torn apart there.
+    axis_y, axis_phi = normal(len(counts)), math.pi + 0.1 * normal(len(counts))
+    species = torch.tensor(_SPECIES)[torch.randint(len(_SPECIES), (total,), generator=random)]
+    momenta = Momenta(
+        pt=torch.exp(1.3 + 1.5 * normal(total)),
+        rapidity=axis_y.repeat_interleave(sizes) + 0.12 * normal(total),
+        phi=wrap_phi(axis_phi.repeat_interleave(sizes) + 0.12 * normal(total)),
+        mass=torch.where(species == 22, 0.0, 0.1 + normal(total).abs()),
+    )
+    ptr = torch.cat([sizes.new_zeros(1), sizes.cumsum(0)])
+    labels = torch.arange(len(counts)) % 2
+    return JetBatch(Momenta(*(component.to(dtype) for component in momenta)), ptr, species, labels)
+
+
+def boosted(jets: JetBatch, rapidity: float, angle: float) -> JetBatch:
+    """The same jets after a boost along the beam and a rotation about it (rad)."""
+    momenta = jets.momenta
+    moved = momenta._replace(rapidity=momenta.rapidity + rapidity, phi=wrap_phi(momenta.phi + angle))
+    return replace(jets, momenta=moved)
+
+
+def reordered(jets: JetBatch, order: Sequence[int], shuffle_particles: bool = False, seed: int = 0) -> JetBatch:
+    """The jets ``order`` of a batch, in that order, each with its particles shuffled if asked for."""
+    random = torch.Generator().manual_seed(seed)
+    particles, sizes = [], []
+    for jet in order:
+        size = int(jets.ptr[jet + 1] - jets.ptr[jet])
+        within = torch.randperm(size, generator=random) if shuffle_particles else torch.arange(size)
+        particles.append(within + jets.ptr[jet])
+        sizes.append(size)
+    index = torch.cat(particles)
+    ptr = torch.tensor([0, *sizes]).cumsum(0)
+    pid = None if jets.pid is None else jets.pid[index]
+    y = None if jets.y is None else jets.y[torch.tensor(list(order))]
+    return JetBatch(jets.momenta.select(index), ptr, pid, y)
+
+
+def assert_permutation_invariant(function: Callable[[JetBatch], Tensor], jets: JetBatch, tolerance: float) -> None:
+    """One row per jet must not depend on the order of the jet's particles."""
+    shuffled = reordered(jets, range(len(jets)), shuffle_particles=True)
+    assert_close(function(shuffled), function(jets), rtol=0, atol=tolerance)
+
+
+def assert_batch_independent(function: Callable[[JetBatch], Tensor], jets: JetBatch, tolerance: float) -> None:
+    """One row per jet must not depend on the other jets of the batch, nor on its place among them."""
+    expected = function(jets)
+    backwards = list(reversed(range(len(jets))))
+    assert_close(function(reordered(jets, backwards)), expected[backwards], rtol=0, atol=tolerance)
+    alone = torch.cat([function(reordered(jets, [jet])) for jet in range(len(jets))])
+    assert_close(alone, expected, rtol=0, atol=tolerance)
+
+
+def assert_boost_invariant(function: Callable[[JetBatch], Tensor], jets: JetBatch, tolerance: float) -> None:
+    """The result must not change under boosts along the beam and rotations about it."""
+    expected = function(jets)
+    for rapidity, angle in ((0.7, 0.0), (-1.9, 0.0), (0.0, 2.5), (1.3, -4.0)):
+        assert_close(function(boosted(jets, rapidity, angle)), expected, rtol=0, atol=tolerance)
+
+
+def assert_all_gradients(model: nn.Module, jets: JetBatch) -> None:
+    """Every parameter must receive a finite gradient above rounding: 1e-6 of the largest one in the model."""
+    model.zero_grad()
+    out = model(jets)
+    # Weights of no symmetry, so that nothing cancels.
+    (out * torch.linspace(0.3, 1.7, out.numel(), dtype=out.dtype).view_as(out)).sum().backward()
+    sizes = {name: 0.0 if p.grad is None else p.grad.abs().max().item() for name, p in model.named_parameters()}
+    for name, size in sizes.items():
+        if not (math.isfinite(size) and size > 1e-6 * max(sizes.values())):
+            raise AssertionError(f"the gradient of {name} is at most {size}, the largest of all {max(sizes.values())}")

@@ -1,0 +1,54 @@
+"""Generate jets with Pythia8: python scripts/generate.py configs/generate_qg.yaml --jets 18000 --out qg.h5."""
+
+import argparse
+import sys
+from pathlib import Path
+
+
+def _positive(text: str) -> int:
+    if (number := int(text)) < 1:
+        raise ValueError
+    return number
+
+
+def _shard(text: str) -> tuple[int, int]:
+    share, shares = (int(part) for part in text.split("/"))
+    if not 1 <= share <= shares:
+        raise ValueError
+    return share, shares
+
+
+def main() -> None:
+    """Parses the command line and generates."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("config", type=Path, help="the recipe, for example configs/generate_qg.yaml")
+    parser.add_argument("--jets", type=_positive, required=True, help="number of jets, all classes and shards together")
+    parser.add_argument("--out", type=Path, required=True, help="the jet store to write")
+    parser.add_argument("--workers", type=_positive, default=1, help="processes; the file does not depend on it")
+    parser.add_argument("--seed", type=int, help="instead of the recipe's seed")
+    parser.add_argument("--shard", type=_shard, default=(1, 1), metavar="K/M", help="make the K-th of M shares only")
+    parser.add_argument("--force", action="store_true", help="replace an existing file")
+    arguments = parser.parse_args()
+
+    try:
+        from iagraph.data.generator import ERRORS, generate
+    except ImportError as error:
+        sys.exit(f"error: {error}")
+    try:
+        generate(
+            arguments.config,
+            arguments.out,
+            jets=arguments.jets,
+            workers=arguments.workers,
+            seed=arguments.seed,
+            shard=arguments.shard,
+            force=arguments.force,
+        )
+    except ERRORS as error:
+        sys.exit(f"error: {error}")
+    except KeyboardInterrupt:
+        sys.exit(f"interrupted: nothing was written to {arguments.out}")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,13 @@
+import pytest
+
+from iagraph import segment
+
+
+@pytest.fixture(params=["native", "torch-scatter"])
+def backend(request, monkeypatch):
+    """Runs a test on PyTorch's own scatter functions, and again on torch-scatter where it is installed."""
+    if request.param == "native":
+        monkeypatch.setattr(segment, "_torch_scatter", None)
+    elif segment._torch_scatter is None:
+        pytest.skip(segment.UNAVAILABLE)
+    return request.param

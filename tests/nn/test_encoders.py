@@ -1,0 +1,32 @@
+import pytest
+import torch
+
+from iagraph.nn import PairEncoder, ParticleEncoder, Standardize
+
+
+def test_standardize_by_hand():
+    scale = Standardize([(1.0, 2.0), (-3.0, 0.5)])
+    got = scale(torch.tensor([[5.0, -3.25], [100.0, -100.0]]))
+    assert got.tolist() == [[2.0, -0.5], [5.0, -5.0]]
+    assert not list(scale.parameters())
+    assert set(scale.state_dict()) == {"center", "width"}
+    assert str(scale) == "Standardize(2)"
+
+
+@pytest.mark.parametrize(("encoder", "normalised"), [(ParticleEncoder, True), (PairEncoder, False)])
+def test_encoders_by_hand(encoder, normalised):
+    torch.manual_seed(1)
+    net = encoder(3, (7, 5), 11).double()
+    x = torch.randn(13, 3).double()
+    expected = x
+    for linear in (net[0], net[2], net[4]):
+        expected = expected @ linear.weight.t() + linear.bias
+        expected = expected * 0.5 * (1 + torch.erf(expected / 2**0.5))
+    if normalised:
+        expected = expected / expected.square().mean(1, keepdim=True).sqrt()
+    torch.testing.assert_close(net(x), expected)
+    assert len(net) == 6 + normalised
+
+
+def test_encoder_without_hidden_layers():
+    assert PairEncoder(3, (), 5)(torch.zeros(2, 3)).shape == (2, 5)

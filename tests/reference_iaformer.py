@@ -1,0 +1,117 @@
+"""IAFormer written once more, from the equations alone: NumPy, one jet, one head and one pair at a time.
+
+It shares no code with the package. Pair features come from Cartesian four-vectors in extended precision.
+"""
+
+import math
+
+import numpy as np
+
+LOG_FLOOR = 1e-8
+CLIP = 5.0
+
+
+def log(x):
+    return np.log(np.maximum(x, LOG_FLOOR))
+
+
+def gelu(x):
+    return x * 0.5 * (1 + np.vectorize(math.erf, otypes=[np.float64])(x / math.sqrt(2)))
+
+
+def softmax(x):
+    e = np.exp(x - x.max())
+    return e / e.sum()
+
+
+def layer_norm(x, weights, name):
+    centred = x - x.mean(-1, keepdims=True)
+    return centred / np.sqrt((centred**2).mean(-1, keepdims=True) + 1e-5) * weights[f"{name}.weight"] + weights[f"{name}.bias"]
+
+
+def linear(x, weights, name):
+    return x @ weights[f"{name}.weight"].T + weights.get(f"{name}.bias", 0.0)
+
+
+def cartesian(pt, y, phi, mass):
+    pt, y, phi, mass = (np.longdouble(v) for v in (pt, y, phi, mass))
+    mt = np.sqrt(pt**2 + mass**2)
+    return np.array([pt * np.cos(phi), pt * np.sin(phi), mt * np.sinh(y), mt * np.cosh(y)])
+
+
+def wrap(phi):
+    return (phi + math.pi) % (2 * math.pi) - math.pi
+
+
+def node_row(p, jet):
+    """The 7 kinematic features of a particle (pt, y, phi, mass) in a jet with four-vector ``jet``."""
+    vector = cartesian(*p)
+    jet_pt, jet_y = np.hypot(jet[0], jet[1]), 0.5 * np.log((jet[3] + jet[2]) / (jet[3] - jet[2]))
+    delta_y, delta_phi = p[1] - jet_y, wrap(p[2] - np.arctan2(jet[1], jet[0]))
+    row = [log(p[0]), log(vector[3]), log(p[0] / jet_pt), log(vector[3] / jet[3]), np.hypot(delta_y, delta_phi)]
+    return [*row, delta_y * np.sign(jet_y), delta_phi]
+
+
+NODE_SCALING = [(1.7, 1 / 0.7), (2.0, 1 / 0.7), (-4.7, 1 / 0.7), (-4.7, 1 / 0.7), (0.2, 0.25), (0.0, 0.2), (0.0, 0.2)]
+
+
+def pair_row(p, q, jet, is_self):
+    """The 5 invariant features of two particles, and the mark of a particle with itself."""
+    delta = np.hypot(p[1] - q[1], wrap(p[2] - q[2]))
+    softer, total = min(p[0], q[0]), p[0] + q[0]
+    vector = cartesian(*p) + cartesian(*q)
+    mass2 = vector[3] ** 2 - vector[0] ** 2 - vector[1] ** 2 - vector[2] ** 2
+    jet_pt = np.hypot(jet[0], jet[1])
+    return [log(delta), log(softer * delta), log(softer / total), log(mass2), log(total / jet_pt), float(is_self)]
+
+
+PAIR_SCALING = [(-1.9, 1.0), (-1.6, 1.25), (-2.0, 1.2), (-1.4, 2.1), (-3.9, 1.2), (0.0, 1.0)]
+
+
+def scale(row, scaling):
+    # The package stores the constants in float32.
+    return [
+        np.clip((x - float(np.float32(c))) / float(np.float32(w)), -CLIP, CLIP) for x, (c, w) in zip(row, scaling, strict=True)
+    ]
+
+
+def mlp(x, weights, name):
+    layer = 0
+    while f"{name}.{layer}.weight" in weights and weights[f"{name}.{layer}.weight"].ndim == 2:
+        x = gelu(linear(x, weights, f"{name}.{layer}"))
+        layer += 2
+    return x, f"{name}.{layer}"
+
+
+def logits_of_jet(particles, weights, blocks, heads):
+    """Logits of one jet.
+
+    particles: list of (pt, y, phi, mass); weights: arrays by name; blocks and heads: their numbers.
+    """
+    n = len(particles)
+    jet = sum(cartesian(*p) for p in particles)
+    x = np.array([scale(node_row(p, jet), NODE_SCALING) for p in particles], dtype=np.float64)
+    x, norm = mlp(x, weights, "particle_encoder")
+    x = x / np.sqrt((x**2).mean(-1, keepdims=True) + np.finfo(np.float64).eps) * weights[f"{norm}.weight"]
+
+    pairs = np.empty((n, n), dtype=object)
+    for i in range(n):
+        for j in range(n):
+            row = scale(pair_row(particles[i], particles[j], jet, i == j), PAIR_SCALING)
+            pairs[i, j], _ = mlp(np.array(row, dtype=np.float64), weights, "pair_encoder")
+
+    for b in range(blocks):
+        name = f"blocks.{b}"
+        values = linear(layer_norm(x, weights, f"{name}.norm_in"), weights, f"{name}.conv.lin_value")
+        beta = 1 / (1 + np.exp(-weights[f"{name}.conv.theta"][0]))
+        width = values.shape[1] // heads
+        out = np.zeros_like(values)
+        for h in range(heads):
+            for i in range(n):
+                scores = np.array([linear(pairs[i, j], weights, f"{name}.conv.lin_score") for j in range(n)])
+                alpha = softmax(scores[:, h]) - beta * softmax(scores[:, heads + h])
+                out[i, h * width : (h + 1) * width] = alpha @ values[:, h * width : (h + 1) * width]
+        x = x + layer_norm(linear(out, weights, f"{name}.conv.lin_out"), weights, f"{name}.norm_out")
+        hidden = gelu(linear(layer_norm(x, weights, f"{name}.feed_forward.0"), weights, f"{name}.feed_forward.1"))
+        x = x + linear(layer_norm(hidden, weights, f"{name}.feed_forward.3"), weights, f"{name}.feed_forward.4")
+    return linear(x.mean(0), weights, "head")

@@ -1,0 +1,82 @@
+import pytest
+import torch
+from torch_geometric.data import Batch, Data
+from torch_geometric.transforms import Compose
+
+from iagraph.graphs import FullyConnected, JetBatch, NodeFeatures, PairFeatures
+from iagraph.testing import random_jets
+from iagraph.topology import fully_connected
+
+COUNTS = [5, 1, 0, 7]
+
+
+def test_to_pyg_and_back():
+    jets = random_jets(COUNTS)
+    graphs = jets.to_data_list()
+    assert [graph.num_nodes for graph in graphs] == COUNTS
+    for source in (graphs, Batch.from_data_list(graphs)):
+        back = JetBatch.from_data(source)
+        assert all(torch.equal(a, b) for a, b in zip(back.momenta, jets.momenta, strict=True))
+        assert torch.equal(back.ptr, jets.ptr)
+        assert torch.equal(back.pid, jets.pid)
+        assert torch.equal(back.y, jets.y)
+
+
+def test_one_graph_is_a_batch_of_one():
+    jets = random_jets([5])
+    one = JetBatch.from_data(jets.to_data_list()[0])
+    assert one.ptr.tolist() == [0, 5]
+
+
+def test_what_is_unknown_stays_unknown():
+    jets = random_jets(COUNTS)
+    back = JetBatch.from_data(JetBatch(jets.momenta, jets.ptr).to_data_list())
+    assert back.pid is None
+    assert back.y is None
+
+
+def test_graphs_without_momenta_are_refused():
+    with pytest.raises(ValueError, match="lack rapidity, mass; a particle needs pt, rapidity, phi and mass"):
+        JetBatch.from_data(Data(pt=torch.ones(3), phi=torch.ones(3)))
+
+
+def test_transforms_on_each_graph_equal_transforms_on_the_batch():
+    jets = random_jets(COUNTS)
+    transform = Compose([FullyConnected(), NodeFeatures("kinpid"), PairFeatures("invariant")])
+    graphs = jets.to_data_list()
+    each = Batch.from_data_list([transform(graph) for graph in graphs])
+    together = transform(Batch.from_data_list(graphs))
+    assert torch.equal(each.edge_index, together.edge_index)
+    torch.testing.assert_close(each.x, together.x)
+    torch.testing.assert_close(each.edge_attr, together.edge_attr)
+    assert graphs[0].edge_index is None  # the caller's graph stays as it was
+
+
+def test_transformed_graph():
+    jets = random_jets([5, 7])
+    data = Compose([FullyConnected(), NodeFeatures("kin"), PairFeatures("part")])(Batch.from_data_list(jets.to_data_list()))
+    assert data.validate()
+    assert data.x.shape == (12, 7)
+    assert data.edge_index.shape == (2, 25 + 49)
+    assert data.edge_attr.shape == (25 + 49, 5)
+    is_self = data.edge_index[0] == data.edge_index[1]
+    assert torch.equal(data.edge_attr[:, -1], is_self.float())
+    assert is_self.sum() == 12
+    expected = jets.edge_features("part", *fully_connected(jets.ptr)).t()
+    torch.testing.assert_close(data.edge_attr, expected)
+
+
+def test_pair_features_need_edges():
+    with pytest.raises(ValueError, match=r"need edges: apply FullyConnected\(\)"):
+        PairFeatures()(random_jets([3]).to_data_list()[0])
+
+
+def test_batch_moves_and_converts_as_a_whole():
+    jets = random_jets(COUNTS)
+    moved = jets.to("meta")
+    assert {t.device.type for t in (*moved.momenta, moved.ptr, moved.pid, moved.y)} == {"meta"}
+    doubled = jets.double()
+    assert {t.dtype for t in doubled.momenta} == {torch.float64}
+    assert doubled.ptr.dtype == torch.int64
+    assert len(jets) == 4
+    assert jets.batch.tolist() == [0] * 5 + [1] + [3] * 7

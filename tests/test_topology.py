@@ -1,0 +1,117 @@
+import pytest
+import torch
+
+from iagraph.topology import MAX_SIZE_CLASSES, CompleteGraph, EdgeListGraph, fully_connected
+
+SIZES = [5, 0, 1, 7, 2, 5, 0, 3]
+PTR = torch.tensor([0, *SIZES]).cumsum(0)
+
+
+def brute_force_edges():
+    return [
+        (source, target)
+        for begin, end in zip(PTR[:-1].tolist(), PTR[1:].tolist(), strict=True)
+        for target in range(begin, end)
+        for source in range(begin, end)
+    ]
+
+
+def as_matrix(graph, pair_values):
+    """Values of directed edges as [channels, target, source]; NaN where there is no edge."""
+    matrix = torch.full((pair_values.size(0), graph.num_nodes, graph.num_nodes), torch.nan, dtype=pair_values.dtype)
+    if isinstance(graph, EdgeListGraph):
+        source, target = graph.edge_index
+        matrix[:, target, source] = graph.lift(pair_values).t()
+        return matrix
+    offset = 0
+    for block, values in zip(graph.blocks, graph.lift(pair_values), strict=True):
+        graphs, size = block.key_padding.shape
+        nodes = graph.node_of_slot[offset : offset + graphs * size].view(graphs, size)
+        offset += graphs * size
+        for g in range(graphs):
+            for t, target in enumerate(nodes[g].tolist()):
+                for s, source in enumerate(nodes[g].tolist()):
+                    if target >= 0 and source >= 0:
+                        assert matrix[:, target, source].isnan().all()  # each edge once
+                        matrix[:, target, source] = values[:, g, t, s]
+                    elif source < 0:
+                        assert values[:, g, t, s].isneginf().all()
+    return matrix
+
+
+def test_fully_connected_edges():
+    assert [tuple(edge) for edge in fully_connected(PTR).t().tolist()] == brute_force_edges()
+
+
+@pytest.mark.parametrize("make", [CompleteGraph.from_ptr, lambda ptr: EdgeListGraph(fully_connected(ptr), int(ptr[-1]))])
+class TestBothGraphs:
+    def test_pairs_are_all_unordered_pairs_once(self, make):
+        graph = make(PTR)
+        pairs = list(zip(graph.first.tolist(), graph.second.tolist(), strict=True))
+        assert sorted(pairs) == sorted((s, t) for s, t in brute_force_edges() if s <= t)
+
+    def test_an_edge_has_the_value_of_its_pair(self, make):
+        graph = make(PTR)
+        values = torch.stack([graph.first * 100 + graph.second, graph.first + graph.second]).double()
+        matrix = as_matrix(graph, values)
+        expected = torch.full_like(matrix, torch.nan)
+        for source, target in brute_force_edges():
+            low, high = min(source, target), max(source, target)
+            expected[:, target, source] = torch.tensor([low * 100 + high, low + high]).double()
+        torch.testing.assert_close(matrix, expected, equal_nan=True)
+
+    def test_gradient_of_a_pair_is_the_sum_over_its_edges(self, make):
+        graph = make(PTR)
+        values = torch.randn(2, graph.first.numel(), dtype=torch.float64, requires_grad=True)
+
+        def finite_part(pair_values):
+            lifted = graph.lift(pair_values)
+            pieces = [lifted] if isinstance(lifted, torch.Tensor) else lifted
+            return torch.cat([piece[piece.isfinite()] for piece in pieces])
+
+        assert torch.autograd.gradcheck(finite_part, values)
+
+    def test_no_nodes_at_all(self, make):
+        graph = make(torch.tensor([0, 0, 0]))
+        assert graph.first.numel() == graph.num_nodes == 0
+
+
+def test_weighted_sum_over_dense_blocks():
+    torch.manual_seed(2)
+    graph = CompleteGraph.from_ptr(PTR)
+    heads, channels = 3, 2
+    pair_values = torch.randn(heads, graph.first.numel(), dtype=torch.float64)
+    value = torch.randn(graph.num_nodes, heads * channels, dtype=torch.float64, requires_grad=True)
+    weights = [lifted.softmax(-1) for lifted in graph.lift(pair_values)]
+    matrix = as_matrix(graph, pair_values).nan_to_num(-torch.inf).softmax(-1)
+    expected = torch.einsum("hts,shc->thc", matrix, value.view(-1, heads, channels)).flatten(1)
+    torch.testing.assert_close(graph.aggregate(weights, value), expected)
+    assert torch.autograd.gradcheck(lambda v: graph.aggregate(weights, v), value)
+
+
+def test_many_graphs_share_few_blocks_with_little_padding():
+    sizes = torch.randint(15, 90, (64,), generator=torch.Generator().manual_seed(3))
+    graph = CompleteGraph.from_ptr(torch.cat([torch.zeros(1, dtype=torch.long), sizes.cumsum(0)]))
+    assert len(graph.blocks) == MAX_SIZE_CLASSES
+    assert graph.node_of_slot.numel() < 1.15 * sizes.sum()
+
+
+class TestEdgeListGraph:
+    def test_any_edges_in_any_order(self):
+        edge_index = torch.tensor([[4, 0, 2, 0, 4, 1], [0, 4, 2, 1, 3, 0]])
+        before = edge_index.clone()
+        graph = EdgeListGraph(edge_index, 6)
+        pairs = list(zip(graph.first.tolist(), graph.second.tolist(), strict=True))
+        assert pairs == [(0, 1), (0, 4), (2, 2), (3, 4)]
+        assert graph.lift(torch.tensor([[10.0, 11.0, 12.0, 13.0]])).tolist() == [[11], [11], [12], [10], [13], [10]]
+        assert graph.ptr is None
+        assert torch.equal(edge_index, before)
+
+    def test_sorted_edges_are_recognised(self):
+        graph = EdgeListGraph(torch.tensor([[1, 2, 0, 3], [0, 0, 2, 2]]), 5)
+        assert graph.ptr.tolist() == [0, 2, 2, 4, 4, 4]
+
+    def test_no_edges(self):
+        graph = EdgeListGraph(torch.zeros(2, 0, dtype=torch.long), 3)
+        assert graph.lift(torch.zeros(5, 0)).shape == (0, 5)
+        assert graph.ptr.tolist() == [0, 0, 0, 0]

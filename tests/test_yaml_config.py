@@ -1,0 +1,194 @@
+from typing import Annotated, Literal
+
+import pytest
+from pydantic import BaseModel, ConfigDict, Field
+
+from iagraph.yaml_config import ConfigError, describe, fields, load_model, read_yaml, validate
+
+
+class Section(BaseModel):
+    model_config = ConfigDict(strict=True, extra="forbid", frozen=True)
+
+
+class Small(Section):
+    name: Literal["small"]
+    width: int = Field(ge=1, lt=9, description="Features.")
+
+
+class Large(Section):
+    name: Literal["large"]
+    depths: list[Annotated[int, Field(ge=1)]] = Field(default=[2, 3])
+
+
+class Sample(Section):
+    path: str
+
+
+class Recipe(Section):
+    model: Annotated[Small | Large, Field(discriminator="name", description="The network.")]
+    rate: float | None = None
+    samples: list[Sample] = Field(default=[])
+
+
+@pytest.fixture
+def write(tmp_path):
+    def write(content):
+        path = tmp_path / "recipe.yaml"
+        path.write_bytes(content if isinstance(content, bytes) else content.encode())
+        return path
+
+    return write
+
+
+GOOD = "model: {name: small, width: 5}\n"
+
+
+def problems(call, *arguments):
+    with pytest.raises(ConfigError) as caught:
+        call(*arguments)
+    return str(caught.value).splitlines()
+
+
+@pytest.mark.parametrize(
+    ("text", "value"),
+    [
+        ("1e-3", 1e-3), ("1.5e3", 1500.0), ("-2E+4", -2e4), (".5e2", 50.0), ("1.e1", 10.0), ("1_000e1", 1e4),
+        ("12", 12), ("0.5", 0.5), (".inf", float("inf")), ("on", True), ("null", None),
+        ("'1e-3'", "1e-3"), ("e3", "e3"), ("1e", "1e"), ("1e3x", "1e3x"), ("3-1e3", "3-1e3"),
+    ],
+)  # fmt: skip
+def test_scalars(write, text, value):
+    found = read_yaml(write(f"key: {text}"))["key"]
+    assert found == value
+    assert type(found) is type(value)
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        ("", ": the file is empty"),
+        ("# only a comment\n", ": the file is empty"),
+        ("- 1\n- 2\n", ": should hold keys and values, found [1, 2]"),
+        ("words", ': should hold keys and values, found "words"'),
+        ("a: 1\nb: [1\n", ", line 3: expected ',' or ']', but got '<stream end>'"),
+        ("a: 1\nb: {c: 1,\n  c: 2}\n", ", line 3: key 'c' is given twice"),
+        ("a: 1\n---\nb: 2\n", ", line 2: but found another document"),
+        ("a: !!python/name:os.system x\n", ", line 1: could not determine a constructor for the tag"),
+        ("a: 2024-13-45\n", ": not valid YAML: month must be in 1..12"),
+        ("a: \x00\n", ": not valid YAML: unacceptable character #x0000"),
+        ("[" * 5000, ": not valid YAML: maximum recursion depth"),
+        (b"a: caf\xe9\n", ": not a text file in UTF-8 (byte 6)"),
+    ],
+)
+def test_unreadable_files(write, content, message):
+    path = write(content)
+    (problem,) = problems(read_yaml, path)
+    assert problem.startswith(f"{path}{message}")
+
+
+def test_absent_files(tmp_path):
+    assert problems(read_yaml, tmp_path / "no.yaml") == [
+        f"{tmp_path / 'no.yaml'}: cannot read the file: No such file or directory"
+    ]
+    assert problems(read_yaml, tmp_path) == [f"{tmp_path}: cannot read the file: Is a directory"]
+
+
+def test_merge_keys_may_override_what_they_merge(write):
+    assert read_yaml(write("a: &a {x: 1, y: 2}\nb: {<<: *a, x: 3}\n"))["b"] == {"x": 3, "y": 2}
+
+
+@pytest.mark.parametrize(
+    ("values", "expected"),
+    [
+        ({}, ["missing key 'model' (section | section)"]),
+        ({"model": {"name": "small"}}, ["missing key 'model.width' (int >= 1 and < 9)"]),
+        ({"model": None}, ["'model' should be a section with keys of its own, found null"]),
+        (
+            {"model": {"name": "small", "width": "5"}, "rate": True},
+            ["'model.width' should be a valid integer, found \"5\"", "'rate' should be a valid number, found true"],
+        ),
+        ({"model": {"name": "small", "width": 9}}, ["'model.width' should be less than 9, found 9"]),
+        (
+            {"model": {"name": "large", "depths": [1, 0]}},
+            ["'model.depths.1' should be greater than or equal to 1, found 0"],
+        ),
+        (
+            {"model": {"name": "huge"}},
+            [
+                "'model' tag 'huge' found using 'name' does not match any of the expected tags: 'small', 'large', "
+                'found {"name": "huge"}'
+            ],
+        ),
+        (
+            {"model": {"name": "small", "width": 5, "widht": 5, "zzz": 1}, "with": 5, "rates": 1},
+            [
+                "unknown key 'model.widht'; did you mean 'model.width'?",
+                "unknown key 'model.zzz'; valid keys: model.name, model.width, model.depths",
+                "unknown key 'with'; did you mean 'model.width'?",
+                "unknown key 'rates'; did you mean 'rate'?",
+            ],
+        ),
+        (
+            {"model": {"name": "large"}, "samples": [{"path": "a"}, {"paht": "b"}]},
+            ["missing key 'samples.1.path' (str)", "unknown key 'samples.1.paht'; did you mean 'samples.path'?"],
+        ),
+        ({"model": {"name": "large"}, 3: 4}, ["'3' Keys should be strings, found 3"]),
+    ],
+)
+def test_problems_name_the_source_the_key_and_what_was_found(values, expected):
+    assert problems(validate, Recipe, values, "a.yaml") == [f"a.yaml: {problem}" for problem in expected]
+
+
+def test_long_values_are_cut():
+    (problem,) = problems(validate, Recipe, {"model": {"name": "large"}, "rate": "x" * 500}, "a.yaml")
+    assert problem.endswith('xxx...')  # fmt: skip
+    assert len(problem) < 130
+
+
+def test_valid_values_become_a_model(write):
+    assert validate(Recipe, {"model": {"name": "small", "width": 5}}, "").model == Small(name="small", width=5)
+    assert load_model(Recipe, write(GOOD + "rate: 1e-3")).rate == 1e-3
+
+
+def test_overrides_change_values_in_order(write):
+    overrides = ["model.width=6", "rate=1e-2", "model.width=7", "samples=[{path: a=b}]"]
+    recipe = load_model(Recipe, write(GOOD), overrides)
+    assert recipe == Recipe(model=Small(name="small", width=7), rate=0.01, samples=[Sample(path="a=b")])
+    assert load_model(Recipe, write(GOOD), ["model={name: large}", "model.depths=[1]"]).model.depths == [1]
+
+
+def test_overrides_can_repair_a_file(write):
+    assert load_model(Recipe, write("model: {name: small, width: 77}\n"), ["model.width=7"]).model.width == 7
+    assert load_model(Recipe, write("rate: 1.0\n"), ["model.name=large"]).model == Large(name="large")
+
+
+def test_all_problems_of_file_and_command_line_are_told_at_once(write):
+    path = write("model: {name: small, width: 0}\nrat: 1\n")
+    overrides = ["width", "=3", "rate=fast", "model.width.x=1", "modell.width=3", "samples=[1", "rate.=2"]
+    assert problems(load_model, Recipe, path, overrides) == [
+        "command line: 'width' should have the form key.sub=value",
+        "command line: '=3' should have the form key.sub=value",
+        "command line: 'model.width.x' cannot be set, 'model.width' is not a section",
+        "command line: 'samples=[1', line 1: expected ',' or ']', but got '<stream end>'",
+        "command line: 'rate.' cannot be set, 'rate' is not a section",
+        f"{path}: 'model.width' should be greater than or equal to 1, found 0",
+        "command line: 'rate' should be a valid number, found \"fast\"",
+        f"{path}: unknown key 'rat'; did you mean 'rate'?",
+        "command line: unknown key 'modell'; did you mean 'model'?",
+    ]
+
+
+def test_fields_and_description():
+    keys = ["model", "model.name", "model.width", "model.name", "model.depths", "rate", "samples", "samples.path"]
+    assert [key for key, _ in fields(Recipe)] == keys
+    assert describe(Recipe) == (
+        "[model] The network.\n"
+        "model.name: small, required\n"
+        "model.width: int >= 1 and < 9, required\n"
+        "    Features.\n"
+        "model.name: large, required\n"
+        "model.depths: list of int >= 1, default [2, 3]\n"
+        "rate: float | null, default null\n"
+        "\n[samples]\n"
+        "samples.path: str, required"
+    )

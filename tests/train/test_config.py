@@ -1,0 +1,141 @@
+import copy
+
+import pytest
+import yaml
+from hypothesis import given
+from hypothesis import strategies as st
+from pydantic import ValidationError
+
+from iagraph.train.config import Config, describe_config, dump_config, load_config
+from iagraph.yaml_config import ConfigError, fields, validate
+
+VALUES = {
+    "name": "qg-small_1.0",
+    "data": {
+        "train": ["a.h5", "b.h5"],
+        "val": "sample:qg",
+        "test": ["c.h5"],
+        "node_features": "kinpid",
+        "pair_features": "invariant",
+        "signal": "quark",
+        "batch_size": 64,
+    },
+    "model": {
+        "name": "iaformer",
+        "width": 30,
+        "blocks": 2,
+        "heads": 5,
+        "particle_hidden": [64],
+        "pair_hidden": [],
+        "pair_width": 16,
+    },
+    "train": {
+        "epochs": 3,
+        "learning_rate": 1e-3,
+        "min_learning_rate": 1e-6,
+        "warmup": 0.1,
+        "weight_decay": 0.01,
+        "patience": 2,
+        "clip": None,
+    },
+}
+RECIPE = yaml.safe_dump(VALUES)
+
+
+@pytest.fixture
+def recipe(tmp_path):
+    path = tmp_path / "recipe.yaml"
+    path.write_text(RECIPE, encoding="utf-8")
+    return path
+
+
+def test_a_recipe_with_its_defaults(recipe):
+    config = load_config(recipe)
+    assert config.data.val == ["sample:qg"]
+    assert (config.seed, config.output, config.data.workers, config.data.max_particles) == (1, "runs", 0, None)
+    assert (config.data.max_jets, config.model.beta_per_head, config.train.accumulate) == (None, False, 1)
+    assert (config.train.precision, config.train.device) == ("32-true", "auto")
+    with pytest.raises(ValidationError, match="frozen"):
+        config.seed = 2
+
+
+def test_overrides(recipe):
+    config = load_config(recipe, ["train.learning_rate=2e-3", "data.train=sample:qg", "train.clip=1", "seed=7"])
+    assert (config.train.learning_rate, config.data.train, config.train.clip) == (2e-3, ["sample:qg"], 1)
+    assert config.seed == 7
+
+
+positive = st.integers(1, 10**6)
+texts = st.text(min_size=1)
+
+
+@st.composite
+def configs(draw):
+    values = copy.deepcopy(VALUES)
+    heads = draw(st.integers(1, 8))
+    rate = draw(st.floats(1e-12, 1e3))
+    values |= {"seed": draw(st.integers(0, 2**32 - 1)), "output": draw(texts)}
+    values["data"] |= {"train": draw(st.lists(texts, min_size=1)), "signal": draw(texts), "batch_size": draw(positive)}
+    values["data"] |= {"max_jets": draw(st.none() | positive)}
+    values["model"] |= {"heads": heads, "width": heads * draw(positive), "pair_hidden": draw(st.lists(positive))}
+    values["train"] |= {"learning_rate": rate, "min_learning_rate": draw(st.floats(0, rate))}
+    values["train"] |= {"clip": draw(st.none() | st.floats(1e-300, 1e300)), "warmup": draw(st.floats(0, 0.999))}
+    return validate(Config, values, "drawn")
+
+
+@given(configs())
+def test_a_dumped_configuration_loads_to_an_equal_one(tmp_path_factory, config):
+    path = tmp_path_factory.mktemp("dump") / "config.yaml"
+    path.write_text(dump_config(config), encoding="utf-8", newline="")
+    assert load_config(path) == config
+
+
+@pytest.mark.parametrize(
+    ("override", "problem"),
+    [
+        ("name=a/b", "'name' should match pattern '^[A-Za-z0-9][A-Za-z0-9_.-]*$', found \"a/b\""),
+        ("name=..", "'name' should match pattern '^[A-Za-z0-9][A-Za-z0-9_.-]*$', found \"..\""),
+        ("seed=-1", "'seed' should be greater than or equal to 0, found -1"),
+        ("seed=true", "'seed' should be a valid integer, found true"),
+        ("data.train=[]", "'data.train' should have at least 1 item after validation, not 0, found []"),
+        ("data.train=[a, 3]", "'data.train.1' should be a valid string, found 3"),
+        ("data.test=", "'data.test' should be a valid list, found null"),
+        ("data.node_features=pid", "'data.node_features' should be 'kin', 'kinpid' or 'iaformer', found \"pid\""),
+        ("data.batch_size=0", "'data.batch_size' should be greater than or equal to 1, found 0"),
+        ("data.batch_size=64.0", "'data.batch_size' should be a valid integer, found 64.0"),
+        ("data.max_particles=0", "'data.max_particles' should be greater than or equal to 1, found 0"),
+        ("model.name=part", "'model.name' should be 'iaformer', found \"part\""),
+        ("model.heads=7", "'model.heads' should divide the width 30, found 7"),
+        ("model.head=7", "unknown key 'model.head'; did you mean 'model.heads'?"),
+        ("model.nam=x", "unknown key 'model.nam'; did you mean 'model.name'?"),
+        ("batch_size=7", "unknown key 'batch_size'; did you mean 'data.batch_size'?"),
+        ("model.pair_hidden=[8, 0]", "'model.pair_hidden.1' should be greater than or equal to 1, found 0"),
+        ("train.learning_rate=fast", "'train.learning_rate' should be a valid number, found \"fast\""),
+        ("train.learning_rate=.nan", "'train.learning_rate' should be a finite number, found NaN"),
+        ("train.min_learning_rate=1", "'train.min_learning_rate' should not exceed the learning rate 0.001, found 1"),
+        ("train.warmup=1.0", "'train.warmup' should be less than 1, found 1.0"),
+        ("train.clip=0", "'train.clip' should be greater than 0, found 0"),
+        ("train.precision=32", "'train.precision' should be '32-true', 'bf16-mixed' or '16-mixed', found 32"),
+        ("train.device=gpu", "'train.device' should be 'auto', 'cpu', 'cuda' or 'mps', found \"gpu\""),
+    ],
+)
+def test_problems(recipe, override, problem):
+    with pytest.raises(ConfigError) as caught:
+        load_config(recipe, [override])
+    assert str(caught.value).startswith(f"command line: {problem}")
+    assert len(caught.value.args) == 1
+
+
+def test_a_width_at_fault_is_told_once(recipe):
+    with pytest.raises(ConfigError) as caught:
+        load_config(recipe, ["model.width=wide"])
+    assert str(caught.value) == "command line: 'model.width' should be a valid integer, found \"wide\""
+
+
+def test_every_key_is_described():
+    text = describe_config()
+    for key, field in fields(Config):
+        assert f"[{key}]" in text or f"\n{key}: " in f"\n{text}"
+        assert field.description
+    assert "\ntrain.clip: float > 0 | null, required\n" in text
+    assert "\ntrain.precision: 32-true | bf16-mixed | 16-mixed, default \"32-true\"\n" in text  # fmt: skip
