@@ -18,7 +18,8 @@ def main() -> None:
         folder = evaluate(arguments.run, arguments.data)
     except USER_ERRORS as error:
         sys.exit(f"error: {error}")
-    print(f"\n{(folder / 'report.md').read_text()}\nAll of it is in {folder}")
+    report = (folder / "report.md").read_text(encoding="utf-8")
+    print(f"\n{report}\nAll of it is in {folder}")
 
 
 if __name__ == "__main__":

@@ -22,7 +22,8 @@ def main() -> None:
         folder = train(load_config(arguments.config, arguments.overrides))
     except USER_ERRORS as error:
         sys.exit(f"error: {error}")
-    print(f"\n{(folder / 'report.md').read_text()}\nAll of it is in {folder}")
+    report = (folder / "report.md").read_text(encoding="utf-8")
+    print(f"\n{report}\nAll of it is in {folder}")
 
 
 if __name__ == "__main__":

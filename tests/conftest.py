@@ -1,6 +1,10 @@
 import pytest
+import torch
 
 from iagraph import segment
+
+# The tensors of tests are small: threads would cost more than they bring, above all on a busy machine.
+torch.set_num_threads(1)
 
 
 @pytest.fixture(params=["native", "torch-scatter"])

@@ -26,7 +26,10 @@ def softmax(x):
 
 def layer_norm(x, weights, name):
     centred = x - x.mean(-1, keepdims=True)
-    return centred / np.sqrt((centred**2).mean(-1, keepdims=True) + 1e-5) * weights[f"{name}.weight"] + weights[f"{name}.bias"]
+    return (
+        centred / np.sqrt((centred**2).mean(-1, keepdims=True) + 1e-5) * weights[f"{name}.weight"]
+        + weights[f"{name}.bias"]
+    )
 
 
 def linear(x, weights, name):
@@ -71,7 +74,8 @@ PAIR_SCALING = [(-1.9, 1.0), (-1.6, 1.25), (-2.0, 1.2), (-1.4, 2.1), (-3.9, 1.2)
 def scale(row, scaling):
     # The package stores the constants in float32.
     return [
-        np.clip((x - float(np.float32(c))) / float(np.float32(w)), -CLIP, CLIP) for x, (c, w) in zip(row, scaling, strict=True)
+        np.clip((x - float(np.float32(c))) / float(np.float32(w)), -CLIP, CLIP)
+        for x, (c, w) in zip(row, scaling, strict=True)
     ]
 
 

@@ -54,7 +54,9 @@ def test_transforms_on_each_graph_equal_transforms_on_the_batch():
 
 def test_transformed_graph():
     jets = random_jets([5, 7])
-    data = Compose([FullyConnected(), NodeFeatures("kin"), PairFeatures("part")])(Batch.from_data_list(jets.to_data_list()))
+    data = Compose([FullyConnected(), NodeFeatures("kin"), PairFeatures("part")])(
+        Batch.from_data_list(jets.to_data_list())
+    )
     assert data.validate()
     assert data.x.shape == (12, 7)
     assert data.edge_index.shape == (2, 25 + 49)

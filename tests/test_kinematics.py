@@ -111,7 +111,11 @@ class TestPairMass:
         assert pair_mass2(first, second).item() == pytest.approx(exact, rel=tolerance)
 
     @settings(max_examples=200)
-    @given(st.lists(st.tuples(st.floats(0.01, 1e3), st.floats(-2, 2), st.floats(-3, 3), st.floats(0, 2)), min_size=2, max_size=2))
+    @given(
+        st.lists(
+            st.tuples(st.floats(0.01, 1e3), st.floats(-2, 2), st.floats(-3, 3), st.floats(0, 2)), min_size=2, max_size=2
+        )
+    )
     def test_any_pair_in_float32(self, rows):
         first, second = (momenta(row, dtype=torch.float32) for row in rows)
         exact = exact_mass2(*(tuple(component.item() for component in m) for m in (first, second)))
@@ -204,7 +208,14 @@ class TestNodeFeatures:
         jet_y = 0.5 * math.log((jet_energy + jet_pz) / (jet_energy - jet_pz))
         for row, (pt, y, phi, _), energy in zip(got.tolist(), rows, energies, strict=True):
             delta_phi = -0.1 if phi > 0 else 0.1
-            expected = [energy, pt * math.cos(phi), pt * math.sin(phi), pt * math.sinh(y), math.log(pt), math.log(energy)]
+            expected = [
+                energy,
+                pt * math.cos(phi),
+                pt * math.sin(phi),
+                pt * math.sinh(y),
+                math.log(pt),
+                math.log(energy),
+            ]
             expected += [math.log(pt / jet_pt), math.log(energy / jet_energy), -(y - jet_y), delta_phi]
             expected += [math.hypot(y - jet_y, 0.1)]
             assert row == pytest.approx(expected, rel=1e-12, abs=1e-12)

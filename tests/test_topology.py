@@ -43,7 +43,9 @@ def test_fully_connected_edges():
     assert [tuple(edge) for edge in fully_connected(PTR).t().tolist()] == brute_force_edges()
 
 
-@pytest.mark.parametrize("make", [CompleteGraph.from_ptr, lambda ptr: EdgeListGraph(fully_connected(ptr), int(ptr[-1]))])
+@pytest.mark.parametrize(
+    "make", [CompleteGraph.from_ptr, lambda ptr: EdgeListGraph(fully_connected(ptr), int(ptr[-1]))]
+)
 class TestBothGraphs:
     def test_pairs_are_all_unordered_pairs_once(self, make):
         graph = make(PTR)

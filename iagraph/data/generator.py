@@ -11,6 +11,7 @@ import signal
 import tempfile
 from collections.abc import Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
+from concurrent.futures.process import BrokenProcessPool
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -43,7 +44,7 @@ class GenerateError(RuntimeError):
     """Pythia refused a setting, or no event passes the selection."""
 
 
-ERRORS = (ConfigError, GenerateError, StoreError)
+ERRORS = (BrokenProcessPool, ConfigError, GenerateError, StoreError)
 """What a user can put right: the message is enough, a traceback would not help."""
 
 
@@ -119,9 +120,9 @@ def plan(classes: int, jets: int, seed: int, shard: tuple[int, int] = (1, 1)) ->
     tasks = []
     for label in range(classes):
         total = jets // classes + (label < jets % classes)
-        for number in range(shard[0] - 1, -(-total // TASK_JETS), shard[1]):
-            count = min(TASK_JETS, total - number * TASK_JETS)
-            tasks.append(Task(label, number, count, 1 + (start + number * classes + label) % SEEDS))
+        for number, done in list(enumerate(range(0, total, TASK_JETS)))[shard[0] - 1 :: shard[1]]:
+            task_seed = 1 + (start + number * classes + label) % SEEDS
+            tasks.append(Task(label, number, min(TASK_JETS, total - done), task_seed))
     return tasks
 
 
@@ -202,9 +203,7 @@ def run_task(task: Task, config: GenerateConfig) -> Result:
         parts.append(select_jets(batch, config, task.label))
         events, selected = events + len(batch), selected + len(parts[-1])
         if selected == 0 and len(parts) * BATCH_EVENTS >= PATIENCE:
-            raise GenerateError(
-                f"process {process.name}: no jet in {events} events; correct the processes or the window"
-            )
+            raise GenerateError(f"process {process.name}: no jet in {events} events; correct the process or the window")
     jets = Jets.concatenate(parts).take(np.arange(task.jets))
     return Result(task, jets, events, selected, pythia.infoPython().sigmaGen())
 
@@ -272,8 +271,7 @@ def generate(
     """
     out = Path(out)
     _check_output(out, force)
-    config = load_model(GenerateConfig, config_path)
-    config = config if seed is None else config.model_copy(update={"seed": seed})
+    config = load_model(GenerateConfig, config_path, [] if seed is None else [f"seed={seed}"])
     tasks = plan(len(config.processes), jets, config.seed, shard)
     if not tasks:
         raise GenerateError(f"shard {shard[0]}/{shard[1]} of {jets} jets is empty; ask for more jets or fewer shards")

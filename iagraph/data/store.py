@@ -69,6 +69,8 @@ class Jets:
     @staticmethod
     def concatenate(parts: Sequence["Jets"]) -> "Jets":
         """All jets of `parts`, at least one, in order; StoreError if their classes or columns differ."""
+        if not parts:
+            raise StoreError("Jets.concatenate: no parts; give at least one")
         first, *others = [(part.classes, {k: v.dtype.name for k, v in part.particles.items()}) for part in parts]
         for number, other in enumerate(others, start=1):
             if other != first:
@@ -159,23 +161,31 @@ def write_store(
         raise StoreError(f"{path}: splits {parts}, expected counts that add up to {len(jets)} jets; correct them")
     temporary = path.with_name(f".{path.name}.{secrets.token_hex(4)}.tmp")
     try:
-        # This layout has checksums in its metadata too. A fixed one ("latest" is not) keeps equal jets equal bytes.
-        with h5py.File(temporary, "w", libver=("v110", "v110")) as file:
-            file.attrs.update(format=FORMAT, version=VERSION, fingerprint=_fingerprint(jets))
-            file.attrs.update(classes=json.dumps(jets.classes), splits=json.dumps(parts))
-            file.attrs["provenance"] = json.dumps(provenance or {}, sort_keys=True)
-            _write_array(file, "jets/offsets", jets.offsets)
-            _write_array(file, "jets/label", jets.label)
-            for name, column in jets.particles.items():
-                _write_array(file, f"particles/{name}", column).attrs["unit"] = UNITS.get(name, "")
-        with temporary.open("rb+") as written:
-            os.fsync(written.fileno())
+        with temporary.open("xb") as file:
+            file.write(_file_image(jets, parts, provenance or {}))
+            file.flush()
+            os.fsync(file.fileno())
         temporary.replace(path)
     except OSError as error:
         raise StoreError(f"{path}: cannot write ({error}); check folder, permissions and free space") from error
     finally:
         with suppress(OSError):  # there is nothing to remove if all went well
             temporary.unlink()
+
+
+def _file_image(jets: Jets, splits: dict[str, int], provenance: dict[str, Any]) -> bytes:
+    """The file in memory: HDF5 reports a full disk late, and from destructors, where nobody can act on it."""
+    # This layout has checksums in its metadata too. A fixed one ("latest" is not) keeps equal jets equal bytes.
+    with h5py.File("image", "w", driver="core", backing_store=False, libver=("v110", "v110")) as file:
+        file.attrs.update(format=FORMAT, version=VERSION, fingerprint=_fingerprint(jets))
+        file.attrs.update(classes=json.dumps(jets.classes), splits=json.dumps(splits))
+        file.attrs["provenance"] = json.dumps(provenance, sort_keys=True)
+        _write_array(file, "jets/offsets", jets.offsets)
+        _write_array(file, "jets/label", jets.label)
+        for name, column in jets.particles.items():
+            _write_array(file, f"particles/{name}", column).attrs["unit"] = UNITS.get(name, "")
+        file.flush()
+        return file.id.get_file_image()
 
 
 def _write_array(file: h5py.File, name: str, array: np.ndarray) -> h5py.Dataset:

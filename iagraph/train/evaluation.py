@@ -110,8 +110,10 @@ class Evaluation:
 
     def write(self, folder: Path, name: str) -> None:
         """Writes ``metrics.json``, ``report.md``, ``predictions.npz`` and figures."""
-        (folder / "metrics.json").write_text(json.dumps(self.metrics(), indent=2) + "\n")
-        (folder / "report.md").write_text(self.table(name) + "\n")
+        (folder / "metrics.json").write_text(
+            json.dumps(self.metrics(), indent=2, allow_nan=False) + "\n", encoding="utf-8"
+        )
+        (folder / "report.md").write_text(self.table(name) + "\n", encoding="utf-8")
         np.savez_compressed(folder / "predictions.npz", label=self.labels, logits=self.logits, multiplicity=self.counts)
         signal = self.classes.index(self.signal)
         curves: dict[str, tuple[ArrayLike, ArrayLike]]

@@ -59,7 +59,7 @@ def _read_description(run: Path) -> dict[str, Any]:
     missing = [name for name in ("config.yaml", "model.pt", "model.json") if not (run / name).is_file()]
     if missing:
         raise RunError(f"{run}: holds no {', '.join(missing)}; give the folder of a run that has finished training")
-    return json.loads((run / "model.json").read_text())
+    return json.loads((run / "model.json").read_text(encoding="utf-8"))
 
 
 @_quiet()
@@ -81,7 +81,7 @@ def train(config: Config) -> Path:
     data = JetDataModule(config.data, config.seed)
     model = build_model(config, data.classes)
     folder = new_run_folder(Path(config.output), config.name)
-    (folder / "config.yaml").write_text(dump_config(config))
+    (folder / "config.yaml").write_text(dump_config(config), encoding="utf-8")
     tagger = Tagger(model, config.train, data.signal)
     best = ModelCheckpoint(folder / "checkpoints", "best", monitor="val_loss", save_last=True)
     callbacks = [best, EarlyStopping("val_loss", patience=config.train.patience), LearningRateMonitor("step")]
@@ -94,7 +94,7 @@ def train(config: Config) -> Path:
         callbacks=callbacks,
         logger=loggers,
         default_root_dir=folder,
-        log_every_n_steps=10,
+        log_every_n_steps=min(10, len(data.train_dataloader())),
     )
     trainer.fit(tagger, datamodule=data)
     tagger.load_state_dict(torch.load(best.best_model_path, weights_only=True)["state_dict"])
@@ -121,7 +121,7 @@ def evaluate(run: Path, file: str | None = None) -> Path:
         RunError: the folder holds no finished run.
         StoreError: the jets are missing, damaged or do not fit the model.
     """
-    config, description = load_config(run / "config.yaml"), _read_description(run)
+    description, config = _read_description(run), load_config(run / "config.yaml")
     model = build_model(config, description["classes"])
     model.load_state_dict(torch.load(run / "model.pt", weights_only=True, map_location="cpu"))
     files = config.data.test if file is None else [file]
@@ -186,17 +186,17 @@ def save_model(
             "python": platform.python_version(),
         },
     }
-    (folder / "model.json").write_text(json.dumps(description, indent=2) + "\n")
+    (folder / "model.json").write_text(json.dumps(description, indent=2) + "\n", encoding="utf-8")
 
 
 def read_history(folder: Path) -> list[dict[str, float]]:
-    """Loss and AUC of each epoch, from Lightning's CSV log."""
+    """Loss and AUC after each epoch, the first one being number 1, from Lightning's CSV log."""
     epochs: dict[int, dict[str, float]] = {}
-    with (folder / "log" / "metrics.csv").open() as file:
+    with (folder / "log" / "metrics.csv").open(encoding="utf-8") as file:
         for row in csv.DictReader(file):
             values = {key: float(row[key]) for key in ("train_loss", "val_loss", "val_auc") if row.get(key)}
             if values:
-                epochs.setdefault(int(row["epoch"]), {"epoch": float(row["epoch"])}).update(values)
+                epochs.setdefault(int(row["epoch"]), {"epoch": float(row["epoch"]) + 1}).update(values)
     return [epochs[epoch] for epoch in sorted(epochs)]
 
 

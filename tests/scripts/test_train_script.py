@@ -1,0 +1,50 @@
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[2]
+
+
+def run(script, *arguments):
+    command = [sys.executable, str(ROOT / "scripts" / script), *map(str, arguments)]
+    return subprocess.run(command, capture_output=True, text=True, cwd=ROOT, check=False)
+
+
+def test_train_and_evaluate(tmp_path):
+    changes = ["data.max_jets=64", "train.epochs=1", "model.blocks=1", "model.pair_hidden=[7]", f"output={tmp_path}"]
+    trained = run("train.py", "configs/qg.yaml", *changes)
+    assert trained.returncode == 0, trained.stderr
+    assert "| multiplicity alone |" in trained.stdout
+    assert "AUC above multiplicity" in trained.stdout
+    assert f"All of it is in {tmp_path / 'qg-001'}" in trained.stdout
+    again = run("evaluate.py", tmp_path / "qg-001")
+    assert again.returncode == 0, again.stderr
+    auc = [line.split("|")[3] for line in (trained.stdout + again.stdout).splitlines() if line.startswith("| iaformer")]
+    assert len(auc) == 2
+    assert auc[0] == auc[1]
+
+
+@pytest.mark.parametrize(
+    ("script", "arguments", "message"),
+    [
+        ("train.py", ["configs/qg.yaml", "model.head=4"], "unknown key 'model.head'; did you mean 'model.heads'?"),
+        ("train.py", ["configs/qg.yaml", "train.epochs=many"], "'train.epochs' should be a valid integer"),
+        ("train.py", ["configs/nothing.yaml"], "configs/nothing.yaml: cannot read the file"),
+        ("train.py", ["configs/qg.yaml", "data.test=gone.h5"], "gone.h5: no such file"),
+        ("evaluate.py", ["configs"], "configs: holds no config.yaml, model.pt, model.json"),
+    ],
+)
+def test_mistakes_end_in_one_line(script, arguments, message):
+    result = run(script, *arguments)
+    assert result.returncode == 1
+    assert message in result.stderr
+    assert result.stderr.startswith("error: ")
+    assert "Traceback" not in result.stderr
+
+
+def test_help_lists_every_key():
+    text = run("train.py", "--help").stdout
+    assert "data.node_features: kin | kinpid | iaformer, required" in text
+    assert "train.precision" in text

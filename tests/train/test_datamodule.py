@@ -1,0 +1,104 @@
+import numpy as np
+import pytest
+
+from iagraph.data import Jets, StoreError, write_store
+from iagraph.train.config import DataConfig
+from iagraph.train.datamodule import JetDataModule
+
+
+def jets(number, seed=0, classes=("gluon", "quark"), pid=True):
+    random = np.random.default_rng(seed)
+    counts = random.integers(1, 9, number)
+    total = counts.sum()
+    columns = {name: random.uniform(0.1, 2, total).astype(np.float32) for name in ("pt", "rapidity", "phi", "mass")}
+    if pid:
+        columns["pid"] = np.full(total, 211, dtype=np.int32)
+    offsets = np.concatenate([[0], counts.cumsum()]).astype(np.int64)
+    return Jets(columns, offsets, random.integers(0, 2, number), classes)
+
+
+def config(train, val, test, **settings):
+    given = {"node_features": "kin", "pair_features": "invariant", "signal": "quark", "batch_size": 5} | settings
+    return DataConfig(train=train, val=val, test=test, **given)
+
+
+@pytest.fixture
+def split_file(tmp_path):
+    path = tmp_path / "split.h5"
+    write_store(path, jets(20), splits={"train": 11, "val": 2, "test": 7})
+    return str(path)
+
+
+def whole_file(tmp_path, name, number, **settings):
+    path = tmp_path / name
+    write_store(path, jets(number, **settings))
+    return str(path)
+
+
+def test_recorded_splits_part_one_file(split_file):
+    data = JetDataModule(config(split_file, split_file, split_file), seed=1)
+    assert [len(data.jets[role]) for role in ("train", "val", "test")] == [11, 2, 7]
+    assert data.signal == 1
+    whole = jets(20)
+    assert np.array_equal(data.jets["test"].label, whole.label[13:])
+    assert np.array_equal(data.jets["val"].particles["pt"], whole.take([11, 12]).particles["pt"])
+
+
+def test_files_without_splits_are_used_whole_and_added_up(tmp_path):
+    one, two, three, four = (whole_file(tmp_path, f"{n}.h5", n, seed=n) for n in (3, 5, 7, 11))
+    data = JetDataModule(config([one, two], three, four), seed=1)
+    assert [len(data.jets[role]) for role in ("train", "val", "test")] == [8, 7, 11]
+    assert set(data.fingerprints) == {one, two, three, four}
+
+
+def test_one_file_without_splits_cannot_serve_two_roles(tmp_path):
+    one, two = whole_file(tmp_path, "1.h5", 5), whole_file(tmp_path, "2.h5", 5)
+    with pytest.raises(StoreError, match=r"1\.h5: serves data\.train and data\.test, but records no splits"):
+        JetDataModule(config(one, two, one), seed=1)
+
+
+def test_a_role_that_the_file_does_not_record(tmp_path):
+    path = tmp_path / "a.h5"
+    write_store(path, jets(5), splits={"train": 3, "test": 2})
+    with pytest.raises(StoreError, match=r"no split 'val'; there are: train, test"):
+        JetDataModule(config(str(path), str(path), str(path)), seed=1)
+
+
+def test_no_jets(tmp_path, split_file):
+    with pytest.raises(StoreError, match="no jets for the role 'val'"):
+        JetDataModule(config(split_file, whole_file(tmp_path, "empty.h5", 0), split_file), seed=1)
+
+
+def test_classes_must_be_equal(tmp_path, split_file):
+    other = whole_file(tmp_path, "other.h5", 5, classes=("QCD", "top"))
+    with pytest.raises(StoreError, match=r"other\.h5: classes \('QCD', 'top'\) differ from .*\('gluon', 'quark'\)"):
+        JetDataModule(config(split_file, split_file, other), seed=1)
+
+
+def test_signal_must_be_a_class(split_file):
+    with pytest.raises(StoreError, match=r"no class 'top' \(data\.signal\); there are gluon, quark"):
+        JetDataModule(config(split_file, split_file, split_file, signal="top"), seed=1)
+
+
+def test_species_must_be_there_where_they_are_used(tmp_path):
+    files = [whole_file(tmp_path, f"{n}.h5", n, pid=False) for n in (3, 5, 7)]
+    with pytest.raises(StoreError, match=r"no particle species .* set data\.node_features=kin"):
+        JetDataModule(config(*files, node_features="kinpid"), seed=1)
+    JetDataModule(config(*files), seed=1)
+
+
+def test_unknown_sample(split_file):
+    with pytest.raises(StoreError, match="sample:top: there is no such sample; the package has sample:qg"):
+        JetDataModule(config("sample:top", split_file, split_file), seed=1)
+
+
+def test_missing_file(split_file):
+    with pytest.raises(StoreError, match=r"nowhere\.h5: no such file"):
+        JetDataModule(config("nowhere.h5", split_file, split_file), seed=1)
+
+
+def test_fewer_jets_and_fewer_particles(split_file):
+    data = JetDataModule(config(split_file, split_file, split_file, max_jets=4, max_particles=2), seed=1)
+    assert len(data.jets["train"]) == 4
+    assert len(data.jets["test"]) == 7
+    assert max(data.jets[role].counts.max() for role in data.jets) == 2

@@ -1,0 +1,179 @@
+import json
+from pathlib import Path
+
+import h5py
+import numpy as np
+import pytest
+import torch
+
+from iagraph.data import Jets, StoreError, write_store
+from iagraph.testing import random_jets
+from iagraph.train.config import load_config
+from iagraph.train.run import RunError, build_model, evaluate, new_run_folder, train
+
+RECIPE = Path(__file__).parents[2] / "configs" / "qg.yaml"
+FILES = {"config.yaml", "model.pt", "model.json", "metrics.json", "report.md", "predictions.npz"}
+FIGURES = {f"{name}.{suffix}" for name in ("loss", "roc", "scores") for suffix in ("png", "pdf")}
+
+
+def toy_jets(number, seed):
+    """Two classes that differ by multiplicity, 9 against 13 on average."""
+    random = np.random.default_rng(seed)
+    label = random.integers(0, 2, number)
+    counts = random.poisson(np.where(label == 1, 9, 13)) + 1
+    jets = random_jets(counts.tolist(), seed)
+    columns = {name: component.numpy() for name, component in jets.momenta._asdict().items()}
+    columns["pid"] = jets.pid.numpy().astype(np.int32)
+    return Jets(columns, jets.ptr.numpy(), label, ("gluon", "quark"))
+
+
+@pytest.fixture(scope="module")
+def store(tmp_path_factory):
+    path = tmp_path_factory.mktemp("jets") / "toy.h5"
+    write_store(path, toy_jets(500, 1), splits={"train": 300, "val": 80, "test": 120})
+    return path
+
+
+def settings(store, output, *more):
+    files = [f"data.{role}={store}" for role in ("train", "val", "test")]
+    small = ["model.blocks=1", "model.pair_hidden=[7]", "model.particle_hidden=[11]", "train.epochs=2"]
+    return load_config(RECIPE, [*files, *small, f"output={output}", *more])
+
+
+@pytest.fixture(scope="module")
+def finished(store, tmp_path_factory):
+    return train(settings(store, tmp_path_factory.mktemp("runs"), "train.epochs=3", "train.learning_rate=1e-2"))
+
+
+def test_folder_holds_everything(finished):
+    assert finished.name == "qg-001"
+    assert {path.name for path in finished.iterdir()} == FILES | {"figures", "log", "checkpoints"}
+    assert {path.name for path in (finished / "figures").iterdir()} == FIGURES
+    assert {path.name for path in (finished / "checkpoints").iterdir()} == {"best.ckpt", "last.ckpt"}
+    assert (finished / "log" / "metrics.csv").is_file()
+    assert list((finished / "log").glob("events.out.tfevents.*"))
+
+
+def test_metrics_follow_from_the_predictions(finished):
+    metrics = json.loads((finished / "metrics.json").read_text())
+    predictions = np.load(finished / "predictions.npz", allow_pickle=False)
+    assert predictions["logits"].shape == (120, 2)
+    assert metrics["jets"] == 120
+    right = np.mean(predictions["logits"].argmax(1) == predictions["label"])
+    assert metrics["tagger"]["accuracy"]["value"] == pytest.approx(right)
+    score = predictions["logits"][:, 1] - predictions["logits"][:, 0]
+    difference = score[predictions["label"] == 1][:, None] - score[predictions["label"] == 0]
+    auc = np.mean((difference > 0) + 0.5 * (difference == 0))
+    assert metrics["tagger"]["auc"]["value"] == pytest.approx(auc)
+    difference = -np.subtract.outer(*(predictions["multiplicity"][predictions["label"] == k] for k in (1, 0)))
+    alone = np.mean((difference > 0) + 0.5 * (difference == 0))
+    assert metrics["multiplicity"]["auc"]["value"] == pytest.approx(alone)
+    assert metrics["auc_gain_over_multiplicity"]["value"] == pytest.approx(auc - alone)
+    assert auc > 0.75  # it has learned what there is: multiplicity alone reaches 0.8
+    cost = metrics["cost"]
+    assert cost["parameters"] == sum(t.numel() for n, t in weights(finished).items() if "scale_" not in n)
+    assert cost["flops_per_jet"] > 1e4
+    assert cost["jets_per_second"] > 1
+
+
+def test_run_describes_itself(finished, store):
+    config = load_config(finished / "config.yaml")
+    assert config.train.learning_rate == 1e-2
+    description = json.loads((finished / "model.json").read_text())
+    assert description["classes"] == ["gluon", "quark"]
+    assert list(description["data"]) == [str(store)]
+    assert build_model(config, description["classes"]).load_state_dict(weights(finished))
+    assert "AUC above multiplicity" in (finished / "report.md").read_text()
+
+
+def weights(run):
+    return torch.load(run / "model.pt", weights_only=True)
+
+
+def test_same_seed_same_weights(store, tmp_path):
+    runs = [train(settings(store, tmp_path, f"seed={seed}")) for seed in (5, 5, 6)]
+    assert [run.name for run in runs] == ["qg-001", "qg-002", "qg-003"]
+    one, same, other = (weights(run) for run in runs)
+    assert all(torch.equal(one[name], same[name]) for name in one)
+    assert not torch.equal(one["head.weight"], other["head.weight"])
+
+
+class TestEvaluate:
+    def test_again_gives_the_same(self, finished):
+        folder = evaluate(finished)
+        assert folder == finished / "evaluation-toy"
+        before, after = (json.loads((f / "metrics.json").read_text()) for f in (finished, folder))
+        for key in ("tagger", "multiplicity", "auc_gain_over_multiplicity", "jets"):
+            assert after[key] == before[key]
+        logits = [np.load(f / "predictions.npz")["logits"] for f in (finished, folder)]
+        np.testing.assert_allclose(logits[0], logits[1], rtol=0, atol=1e-6)
+
+    def test_on_other_jets(self, finished, tmp_path):
+        write_store(tmp_path / "other.h5", toy_jets(70, 2))
+        folder = evaluate(finished, str(tmp_path / "other.h5"))
+        assert folder == finished / "evaluation-other"
+        assert json.loads((folder / "metrics.json").read_text())["jets"] == 70
+
+    def test_other_classes_are_refused(self, finished, tmp_path):
+        jets = toy_jets(20, 2)
+        write_store(tmp_path / "top.h5", Jets(jets.particles, jets.offsets, jets.label, ("QCD", "top")))
+        with pytest.raises(StoreError, match=r"top\.h5: classes \('QCD', 'top'\) differ"):
+            evaluate(finished, str(tmp_path / "top.h5"))
+
+    def test_unfinished_run(self, tmp_path):
+        with pytest.raises(RunError, match=r"holds no config\.yaml, model\.pt, model\.json; give the folder of a run"):
+            evaluate(tmp_path)
+
+
+class TestBadInput:
+    def test_output_that_cannot_be_made(self, store, tmp_path):
+        (tmp_path / "file").write_text("not a folder")
+        with pytest.raises(RunError, match=r"file/qg-001: cannot make this folder \(Not a directory\); choose another"):
+            train(settings(store, tmp_path / "file"))
+
+    def test_missing_store_leaves_no_folder(self, tmp_path):
+        with pytest.raises(StoreError, match=r"nowhere\.h5: no such file"):
+            train(settings(tmp_path / "nowhere.h5", tmp_path / "runs"))
+        assert not (tmp_path / "runs").exists()
+
+    def test_truncated_store(self, store, tmp_path):
+        (tmp_path / "cut.h5").write_bytes(store.read_bytes()[:-1000])
+        with pytest.raises(StoreError, match=r"cut\.h5: not HDF5, incomplete or damaged"):
+            train(settings(tmp_path / "cut.h5", tmp_path / "runs"))
+
+    def test_nan_in_a_store_names_the_jet(self, store, tmp_path):
+        path = tmp_path / "nan.h5"
+        path.write_bytes(store.read_bytes())
+        with h5py.File(path, "r+") as file:
+            particle = int(file["jets/offsets"][7]) + 2
+            file["particles/phi"][particle] = np.nan
+        with pytest.raises(StoreError, match=r"nan\.h5: jet 7, particle 2: phi = nan, expected finite"):
+            train(settings(path, tmp_path / "runs"))
+
+    def test_store_that_lacks_a_key(self, store, tmp_path):
+        path = tmp_path / "lacks.h5"
+        path.write_bytes(store.read_bytes())
+        with h5py.File(path, "r+") as file:
+            del file["particles/mass"]
+        with pytest.raises(StoreError, match=r"lacks\.h5: lacks mass"):
+            train(settings(path, tmp_path / "runs"))
+
+    def test_loss_that_is_not_finite(self, store, tmp_path):
+        with pytest.raises(FloatingPointError, match=r"the loss is \S+ in batch \d+ of epoch \d+: lower train"):
+            train(settings(store, tmp_path, "train.learning_rate=1e30", "train.clip=null", "train.warmup=0"))
+
+
+def test_empty_and_single_particle_jets_are_trained_on(tmp_path):
+    jets = toy_jets(60, 3)
+    counts = np.where(np.arange(60) % 5 == 0, np.arange(60) % 2, jets.counts)  # every fifth has none or one
+    kept = np.concatenate([np.arange(n) + begin for n, begin in zip(counts, jets.offsets[:-1], strict=True)])
+    offsets = np.concatenate([[0], counts.cumsum()])
+    path = tmp_path / "sparse.h5"
+    columns = {name: column[kept] for name, column in jets.particles.items()}
+    write_store(path, Jets(columns, offsets, jets.label, jets.classes), splits={"train": 30, "val": 15, "test": 15})
+    run = train(settings(path, tmp_path, "train.epochs=1"))
+    assert np.isfinite(np.load(run / "predictions.npz")["logits"]).all()
+
+
+def test_runs_are_numbered(tmp_path):
+    assert [new_run_folder(tmp_path, "a").name for _ in range(3)] == ["a-001", "a-002", "a-003"]
