@@ -92,21 +92,22 @@ def test_wrapping_changes_nothing_within_the_range_but_pi():
     assert wrap_phi(angles)[4] == pytest.approx(-math.pi)
 
 
-class TestPairMass:
-    CASES = {
-        "ordinary": ((20.0, 0.3, 1.0, 0.14), (7.0, 0.1, 1.2, 0.94)),
-        "collinear": ((200.0, 0.3, 1.0, 0.0), (70.0, 0.3 + 1e-4, 1.0, 0.0)),
-        "collinear and heavy": ((200.0, 0.3, 1.0, 0.14), (70.0, 0.3, 1.0 + 1e-5, 0.5)),
-        "identical": ((50.0, -1.2, 2.0, 0.94), (50.0, -1.2, 2.0, 0.94)),
-        "one massless": ((1e3, 2.0, -3.1, 0.0), (1e-2, 2.1, 3.1, 0.94)),
-        "soft": ((1e-3, 0.0, 0.0, 0.0), (2e-3, 0.2, 0.1, 0.0)),
-        "at rest": ((0.0, 0.0, 0.0, 0.14), (3.0, 0.5, 0.0, 0.14)),
-    }
+CASES = {
+    "ordinary": ((20.0, 0.3, 1.0, 0.14), (7.0, 0.1, 1.2, 0.94)),
+    "collinear": ((200.0, 0.3, 1.0, 0.0), (70.0, 0.3 + 1e-4, 1.0, 0.0)),
+    "collinear and heavy": ((200.0, 0.3, 1.0, 0.14), (70.0, 0.3, 1.0 + 1e-5, 0.5)),
+    "identical": ((50.0, -1.2, 2.0, 0.94), (50.0, -1.2, 2.0, 0.94)),
+    "one massless": ((1e3, 2.0, -3.1, 0.0), (1e-2, 2.1, 3.1, 0.94)),
+    "soft": ((1e-3, 0.0, 0.0, 0.0), (2e-3, 0.2, 0.1, 0.0)),
+    "at rest": ((0.0, 0.0, 0.0, 0.14), (3.0, 0.5, 0.0, 0.14)),
+}
 
+
+class TestPairMass:
     @pytest.mark.parametrize("case", CASES)
     @pytest.mark.parametrize(("dtype", "tolerance"), [(torch.float32, 2e-6), (torch.float64, 1e-14)])
     def test_against_60_digits(self, case, dtype, tolerance):
-        first, second = (momenta(row, dtype=dtype) for row in self.CASES[case])
+        first, second = (momenta(row, dtype=dtype) for row in CASES[case])
         exact = exact_mass2(*(tuple(component.item() for component in m) for m in (first, second)))
         assert pair_mass2(first, second).item() == pytest.approx(exact, rel=tolerance)
 
@@ -198,7 +199,7 @@ class TestPairFeatures:
 
 class TestNodeFeatures:
     def test_hand_computed(self):
-        # Massless particles back to back about y = -1: the jet axis is y = -1, phi = pi; its mass comes from the opening.
+        # Two massless particles on either side of phi = pi.
         rows = [(10.0, -1.2, math.pi - 0.1, 0.0), (10.0, -0.8, -math.pi + 0.1, 0.0)]
         particles = momenta(*rows)
         got = node_features("iaformer", particles, torch.tensor([0, 0]), torch.tensor([0, 2]))
@@ -256,7 +257,7 @@ class TestNodeFeatures:
         jets = random_jets([3])
         arguments = (jets.momenta, jets.batch, jets.ptr)
         assert node_features("kin", *arguments).shape == (3, 7)
-        with pytest.raises(ValueError, match="'kinpid' need particle species.*use 'kin' instead"):
+        with pytest.raises(ValueError, match=r"'kinpid' need particle species.*use 'kin' instead"):
             node_features("kinpid", *arguments)
 
     @pytest.mark.parametrize("name", NODE_FEATURES)

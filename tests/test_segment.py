@@ -1,3 +1,5 @@
+from itertools import pairwise
+
 import pytest
 import torch
 
@@ -18,13 +20,13 @@ class TestBothBackends:
     @pytest.mark.parametrize("shape", [(), (5,), (2, 3)])
     def test_sum_is_the_sum_of_each_segment(self, backend, shape, sorted_rows):
         src, index, ptr = rows(*shape)
-        expected = torch.stack([src[a:b].sum(0) for a, b in zip(ptr[:-1], ptr[1:], strict=True)])
+        expected = torch.stack([src[a:b].sum(0) for a, b in pairwise(ptr)])
         src, index, ptr = shuffled(src, index, ptr, sorted_rows)
         torch.testing.assert_close(segment_sum(src, index, len(SIZES), ptr), expected)
 
     def test_softmax_is_the_softmax_of_each_segment(self, backend, sorted_rows):
         src, index, ptr = rows(5)
-        expected = torch.cat([src[a:b].softmax(0) for a, b in zip(ptr[:-1], ptr[1:], strict=True)])
+        expected = torch.cat([src[a:b].softmax(0) for a, b in pairwise(ptr)])
         if sorted_rows:
             got = segment_softmax(src, index, len(SIZES), ptr)
         else:

@@ -43,6 +43,10 @@ def stores(tmp_path_factory):
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(generator, "TASK_JETS", 7)
         for name, options in runs.items():
+            if "shard" in options:  # without processes of their own, which take seconds to start
+                patch.setattr(
+                    generator, "_run_tasks", lambda tasks, config, _: [run_task(task, config) for task in tasks]
+                )
             generate(RECIPE, folder / f"{name}.h5", jets=25, **options)
     return {name: folder / f"{name}.h5" for name in runs}
 

@@ -1,4 +1,5 @@
 import math
+from itertools import pairwise
 
 import numpy as np
 import pytest
@@ -36,7 +37,7 @@ def reference(net, jets):
     particles = np.stack([component.double().numpy() for component in jets.momenta], axis=1)
     blocks, heads = SMALL["blocks"], SMALL["heads"]
     bounds = jets.ptr.tolist()
-    rows = [particles[a:b].tolist() for a, b in zip(bounds[:-1], bounds[1:], strict=True)]
+    rows = [particles[a:b].tolist() for a, b in pairwise(bounds)]
     return torch.tensor(np.array([logits_of_jet(row, weights, blocks, heads) for row in rows]), dtype=torch.float64)
 
 
