@@ -2,13 +2,16 @@
 
 Edges and pair features are never stored: a jet is about 1 kB, its pairs are a hundred times that. Models make them from
 ``ptr`` on their own device (:class:`JetBatch`, :mod:`iagraph.topology`). For other people's graph networks, the
-transforms below write the same graph into ``edge_index`` and ``edge_attr``.
+transforms below write the same graph into ``x``, ``edge_index`` and ``edge_attr``. They work on one jet and, faster, on
+a batch of jets; to take a batch apart again (``Batch.to_data_list``), apply them to single jets, because PyTorch
+Geometric forgets what is added to a batch.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, fields, replace
+from functools import cached_property
 from typing import Any
 
 import torch
@@ -40,7 +43,7 @@ class JetBatch:
     def __len__(self) -> int:
         return self.ptr.numel() - 1
 
-    @property
+    @cached_property
     def batch(self) -> Tensor:
         """The jet of each particle, shape [particles]."""
         sizes = self.ptr.diff()
@@ -121,7 +124,7 @@ class JetBatch:
 @functional_transform("jet_fully_connected")
 class FullyConnected(BaseTransform):
     """Adds ``edge_index``: all ordered pairs of particles within a jet, a particle with itself included
-    (functional name: :obj:`jet_fully_connected`). Works on one jet and on a batch of jets.
+    (functional name: :obj:`jet_fully_connected`).
     """
 
     def forward(self, data: Data) -> Data:
@@ -140,6 +143,9 @@ class NodeFeatures(BaseTransform):
 
     def __init__(self, name: str = "kin") -> None:
         self.name = name
+
+    def __repr__(self) -> str:
+        return f"NodeFeatures('{self.name}')"
 
     def forward(self, data: Data) -> Data:
         """Adds the features."""
@@ -162,10 +168,13 @@ class PairFeatures(BaseTransform):
     def __init__(self, name: str = "invariant") -> None:
         self.name = name
 
+    def __repr__(self) -> str:
+        return f"PairFeatures('{self.name}')"
+
     def forward(self, data: Data) -> Data:
         """Adds the features."""
         if data.edge_index is None:
             raise ValueError("pair features need edges: apply FullyConnected() or another transform that adds them")
         source, target = data.edge_index
-        data.edge_attr = JetBatch.from_data(data).edge_features(self.name, source, target).t()
+        data.edge_attr = JetBatch.from_data(data).edge_features(self.name, source, target).t().contiguous()
         return data

@@ -25,7 +25,7 @@ LOG_FLOOR = 1e-8
 """Smallest argument of a logarithm; ln(LOG_FLOOR) = -18.4."""
 
 _TINY = 1e-30
-"""Keeps quotients of vanishing momenta, and gradients of vanishing distances, finite in float32."""
+"""Keeps quotients of vanishing momenta finite in float32."""
 
 
 class Momenta(NamedTuple):
@@ -39,7 +39,7 @@ class Momenta(NamedTuple):
     @property
     def mt(self) -> Tensor:
         r"""Transverse mass :math:`\sqrt{m^2 + p_T^2}` in GeV."""
-        return torch.hypot(self.mass, self.pt)
+        return _norm(self.mass, self.pt)
 
     @property
     def energy(self) -> Tensor:
@@ -67,21 +67,21 @@ def from_cartesian(px: Tensor, py: Tensor, pz: Tensor, energy: Tensor) -> Moment
     r"""Momenta from Cartesian four-vectors (GeV).
 
     .. math::
-        y = \operatorname{sign}(p_z) \ln\frac{E + |p_z|}{m_T}, \qquad m^2 = \max(E^2 - |\vec p|^2, 0)
+        y = \operatorname{arsinh}\frac{p_z}{m_T}, \qquad m^2 = \max((E - |\vec p|)(E + |\vec p|), 0)
 
-    with :math:`E^2 - |\vec p|^2 = (E - |\vec p|)(E + |\vec p|)`. This form of the rapidity has no difference of
-    large numbers. A particle off its mass shell (:math:`E < |\vec p|`) counts as massless; one without transverse
-    momentum and mass (for which y is infinite) gets the finite rapidity of a transverse mass of 1e-8 GeV; one with
-    no momentum at all gets y = 0. Pass float64 where masses matter: for :math:`m \ll E` the mass of float32 input
+    This form of the rapidity has no difference of large numbers. A particle off its mass shell
+    (:math:`E < |\vec p|`) counts as massless. One that flies exactly along the beam without mass, whose y is
+    infinite, gets the y of a transverse mass of 1e-8 GeV and no longer counts in vector sums; one with no momentum
+    at all gets y = 0. Pass float64 where masses matter: for :math:`m \ll E` the mass of float32 input
     is accurate to about :math:`3 \times 10^{-4} E` only.
     """
-    pt = torch.hypot(px, py)
-    momentum = torch.hypot(pt, pz)
-    mass2 = ((energy - momentum) * (energy + momentum)).clamp(min=0)
-    mt = torch.sqrt(mass2 + pt * pt)
-    on_shell = torch.sqrt(mt * mt + pz * pz)
-    rapidity = torch.sign(pz) * torch.log((on_shell + pz.abs()).clamp(min=LOG_FLOOR) / mt.clamp(min=LOG_FLOOR))
-    return Momenta(pt, rapidity, torch.atan2(py, px), torch.sqrt(mass2))
+    pt = _norm(px, py)
+    momentum = _norm(pt, pz)
+    mass = _sqrt((energy - momentum) * (energy + momentum))
+    rapidity = torch.asinh(pz / _norm(mass, pt).clamp(min=LOG_FLOOR))
+    # atan2 has no gradient at the origin.
+    phi = torch.atan2(py, torch.where((px == 0) & (py == 0), torch.ones_like(px), px))
+    return Momenta(pt, rapidity, phi, mass)
 
 
 def to_cartesian(momenta: Momenta) -> tuple[Tensor, Tensor, Tensor, Tensor]:
@@ -98,7 +98,8 @@ def to_cartesian(momenta: Momenta) -> tuple[Tensor, Tensor, Tensor, Tensor]:
 def jet_momenta(particles: Momenta, batch: Tensor, ptr: Tensor) -> Momenta:
     """Vector sum of each jet's particles.
 
-    The sum runs in float64: the mass of a jet is a small difference of large sums.
+    The sum runs in float64, but on Apple's GPUs, which have none: the mass of a jet is a small difference of large
+    sums.
 
     Args:
         particles: momenta of shape [particles], jets one after another.
@@ -108,8 +109,9 @@ def jet_momenta(particles: Momenta, batch: Tensor, ptr: Tensor) -> Momenta:
     Returns:
         Momenta of shape [jets]; an empty jet is zero.
     """
-    double = Momenta(*(component.double() for component in particles))
-    px, py, pz, energy = segment_sum(torch.stack(to_cartesian(double), dim=1), batch, ptr.numel() - 1, ptr).unbind(1)
+    precise = particles.pt.dtype if particles.pt.device.type == "mps" else torch.float64
+    vectors = torch.stack(to_cartesian(Momenta(*(component.to(precise) for component in particles))), dim=1)
+    px, py, pz, energy = segment_sum(vectors, batch, ptr.numel() - 1, ptr).unbind(1)
     return Momenta(*(component.to(particles.pt.dtype) for component in from_cartesian(px, py, pz, energy)))
 
 
@@ -122,7 +124,7 @@ _SPECIES = ("charge", "is_charged_hadron", "is_neutral_hadron", "is_photon", "is
 NODE_FEATURES: dict[str, tuple[str, ...]] = {
     "kin": _KINEMATIC + _DIRECTION,
     "kinpid": _KINEMATIC + _SPECIES + _DIRECTION,
-    "iaformer": ("energy", "px", "py", "pz", *_KINEMATIC[:4], *_DIRECTION, "delta_r"),
+    "iaformer": ("energy", "px", "py", "pz", *_KINEMATIC[:4], "delta_rapidity", "delta_phi", "delta_r"),
 }
 """Node feature sets by name, in order: ``kin`` and ``kinpid`` of ParT (arXiv 2202.03772, Tab. 2), the 11 of IAFormer
 (arXiv 2505.03258). No scaling is applied here."""
@@ -131,8 +133,12 @@ NODE_FEATURES: dict[str, tuple[str, ...]] = {
 _POSITIVE_PIDS = (-11, -13, -15, 211, 321, 2212, -3112, 3222, -3312, -3334, 411, 431, 521)
 
 
+_CHARGED_HADRONS = (211, 321, 2212, 3112, 3222, 3312, 3334, 411, 431, 521)
+_NEUTRAL_HADRONS = (130, 310, 2112, 3122, 3322)
+
+
 def charge(pid: Tensor) -> Tensor:
-    """Electric charge, with its sign, of PDG particle identifiers; a species that is not listed raises nothing: 0."""
+    """Electric charge, with its sign, of PDG particle identifiers; 0 for a species that is not known here."""
     positive = torch.tensor(_POSITIVE_PIDS, device=pid.device, dtype=pid.dtype)
     return torch.isin(pid, positive).float() - torch.isin(pid, -positive).float()
 
@@ -142,8 +148,9 @@ def node_features(name: str, particles: Momenta, batch: Tensor, ptr: Tensor, pid
 
     With the jet the vector sum of its particles: ``log_pt`` :math:`\ln p_T`, ``log_energy`` :math:`\ln E`,
     ``log_pt_share`` :math:`\ln(p_T / p_T^{jet})`, ``log_energy_share`` :math:`\ln(E / E^{jet})`,
-    ``delta_eta`` :math:`(y - y^{jet}) \operatorname{sign}(y^{jet})`, ``delta_phi`` (wrapped), ``delta_r``
-    :math:`\sqrt{\Delta y^2 + \Delta\phi^2}`, ``charge`` with its sign and five flags of particle species.
+    ``delta_rapidity`` :math:`y - y^{jet}`, ``delta_eta`` :math:`(y - y^{jet}) \operatorname{sign}(y^{jet})`,
+    ``delta_phi`` (wrapped), ``delta_r`` :math:`\sqrt{\Delta y^2 + \Delta\phi^2}`, ``charge`` with its sign and flags
+    of the five kinds of particles that a detector tells apart; other species (taus, neutrinos) have no flag.
 
     ``delta_eta`` keeps the field's name and is a difference of rapidities; for massless particles the two agree.
 
@@ -160,7 +167,7 @@ def node_features(name: str, particles: Momenta, batch: Tensor, ptr: Tensor, pid
     Raises:
         ValueError: the name is unknown, or the set needs ``pid`` and there is none.
     """
-    names = _lookup(name, NODE_FEATURES, "node")
+    names = feature_names(name, NODE_FEATURES)
     jets = jet_momenta(particles, batch, ptr)
     jet = jets.select(batch)
     delta_y = particles.rapidity - jet.rapidity
@@ -171,7 +178,8 @@ def node_features(name: str, particles: Momenta, batch: Tensor, ptr: Tensor, pid
         "log_energy": safe_log(energy),
         "log_pt_share": safe_log(particles.pt / jet.pt.clamp(min=LOG_FLOOR)),
         "log_energy_share": safe_log(energy / jets.energy.index_select(0, batch).clamp(min=LOG_FLOOR)),
-        "delta_r": _distance(delta_y, delta_phi),
+        "delta_r": _norm(delta_y, delta_phi),
+        "delta_rapidity": delta_y,
         "delta_eta": delta_y * torch.where(jet.rapidity < 0, -1.0, 1.0).to(delta_y),
         "delta_phi": delta_phi,
     }
@@ -187,13 +195,12 @@ def node_features(name: str, particles: Momenta, batch: Tensor, ptr: Tensor, pid
 
 
 def _species(pid: Tensor) -> dict[str, Tensor]:
-    """Charge and the five classes of particles that a detector tells apart."""
-    q, magnitude = charge(pid), pid.abs()
-    lepton_or_photon = (magnitude == 11) | (magnitude == 13) | (magnitude == 22)
+    """Charge and the kinds of particles that a detector tells apart."""
+    magnitude = pid.abs()
     return {
-        "charge": q,
-        "is_charged_hadron": (q != 0) & ~lepton_or_photon,
-        "is_neutral_hadron": (q == 0) & ~lepton_or_photon,
+        "charge": charge(pid),
+        "is_charged_hadron": torch.isin(magnitude, magnitude.new_tensor(_CHARGED_HADRONS)),
+        "is_neutral_hadron": torch.isin(magnitude, magnitude.new_tensor(_NEUTRAL_HADRONS)),
         "is_photon": magnitude == 22,
         "is_electron": magnitude == 11,
         "is_muon": magnitude == 13,
@@ -257,8 +264,8 @@ def pair_features(name: str, first: Momenta, second: Momenta, jet_pt: Tensor, je
     Raises:
         ValueError: the name is unknown.
     """
-    names = _lookup(name, PAIR_FEATURES, "pair")
-    delta = _distance(first.rapidity - second.rapidity, wrap_phi(first.phi - second.phi))
+    names = feature_names(name, PAIR_FEATURES)
+    delta = _norm(first.rapidity - second.rapidity, wrap_phi(first.phi - second.phi))
     softer, pt_sum = torch.minimum(first.pt, second.pt), first.pt + second.pt
     columns = {
         "log_delta_r": safe_log(delta),
@@ -272,13 +279,20 @@ def pair_features(name: str, first: Momenta, second: Momenta, jet_pt: Tensor, je
     return torch.stack([columns[key] for key in names])
 
 
-def _distance(delta_y: Tensor, delta_phi: Tensor) -> Tensor:
-    """Distance in the plane; a tiny floor keeps the root's gradient finite for particles of one direction."""
-    return (delta_y.square() + delta_phi.square()).clamp(min=_TINY).sqrt()
+def _sqrt(x: Tensor) -> Tensor:
+    """Square root; zero, with a gradient of zero instead of an infinite one, where x is not positive."""
+    positive = x > 0
+    return torch.where(positive, torch.where(positive, x, torch.ones_like(x)).sqrt(), torch.zeros_like(x))
+
+
+def _norm(x: Tensor, y: Tensor) -> Tensor:
+    """Length of a vector of two components, with a gradient of zero at the origin."""
+    return _sqrt(x * x + y * y)
 
 
 # Centre and width of each feature. Logarithms and delta_r of particles: the constants of ParT (subtract, multiply) =
-# (c, 1 / w). The others: rounded mean and spread over EnergyFlow's quark and gluon jets (Zenodo 3164691).
+# (c, 1 / w). Momenta: not to be clipped below 1 TeV. The others: rounded mean and spread over EnergyFlow's quark and
+# gluon jets (Zenodo 3164691).
 SCALING: dict[str, tuple[float, float]] = {
     "log_pt": (1.7, 1 / 0.7),
     "log_energy": (2.0, 1 / 0.7),
@@ -286,8 +300,9 @@ SCALING: dict[str, tuple[float, float]] = {
     "log_energy_share": (-4.7, 1 / 0.7),
     "delta_r": (0.2, 0.25),
     "delta_eta": (0.0, 0.2),
+    "delta_rapidity": (0.0, 0.2),
     "delta_phi": (0.0, 0.2),
-    **dict.fromkeys(("energy", "px", "py", "pz"), (0.0, 30.0)),
+    **dict.fromkeys(("energy", "px", "py", "pz"), (0.0, 200.0)),
     **dict.fromkeys(_SPECIES, (0.0, 1.0)),
     "log_delta_r": (-1.9, 1.0),
     "log_kt": (-1.6, 1.25),
@@ -300,7 +315,12 @@ SCALING: dict[str, tuple[float, float]] = {
 """Centre and width with which models scale each feature to order one before they clip it at 5 widths."""
 
 
-def _lookup(name: str, sets: dict[str, tuple[str, ...]], kind: str) -> tuple[str, ...]:
+def feature_names(name: str, sets: dict[str, tuple[str, ...]]) -> tuple[str, ...]:
+    """The features of a set.
+
+    Raises:
+        ValueError: there is no set of that name.
+    """
     if name not in sets:
-        raise ValueError(f"unknown {kind} feature set '{name}'; there are {', '.join(sets)}")
+        raise ValueError(f"unknown feature set '{name}'; there are {', '.join(sets)}")
     return sets[name]

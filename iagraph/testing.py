@@ -58,17 +58,17 @@ def boosted(jets: JetBatch, rapidity: float, angle: float) -> JetBatch:
 
 def reordered(jets: JetBatch, order: Sequence[int], shuffle_particles: bool = False, seed: int = 0) -> JetBatch:
     """The jets ``order`` of a batch, in that order, each with its particles shuffled if asked for."""
-    random = torch.Generator().manual_seed(seed)
+    random, device = torch.Generator().manual_seed(seed), jets.ptr.device
     particles, sizes = [], []
     for jet in order:
         size = int(jets.ptr[jet + 1] - jets.ptr[jet])
         within = torch.randperm(size, generator=random) if shuffle_particles else torch.arange(size)
-        particles.append(within + jets.ptr[jet])
+        particles.append(within.to(device) + jets.ptr[jet])
         sizes.append(size)
     index = torch.cat(particles)
-    ptr = torch.tensor([0, *sizes]).cumsum(0)
+    ptr = torch.tensor([0, *sizes], device=device).cumsum(0)
     pid = None if jets.pid is None else jets.pid[index]
-    y = None if jets.y is None else jets.y[torch.tensor(list(order))]
+    y = None if jets.y is None else jets.y[torch.tensor(list(order), device=device)]
     return JetBatch(jets.momenta.select(index), ptr, pid, y)
 
 
@@ -99,7 +99,7 @@ def assert_all_gradients(model: nn.Module, jets: JetBatch) -> None:
     model.zero_grad()
     out = model(jets)
     # Weights of no symmetry, so that nothing cancels.
-    (out * torch.linspace(0.3, 1.7, out.numel(), dtype=out.dtype).view_as(out)).sum().backward()
+    (out * torch.linspace(0.3, 1.7, out.numel(), dtype=out.dtype, device=out.device).view_as(out)).sum().backward()
     sizes = {name: 0.0 if p.grad is None else p.grad.abs().max().item() for name, p in model.named_parameters()}
     for name, size in sizes.items():
         if not (math.isfinite(size) and size > 1e-6 * max(sizes.values())):

@@ -36,6 +36,13 @@ def fully_connected(ptr: Tensor) -> Tensor:
     return torch.stack([source, target])
 
 
+def sorted_ptr(index: Tensor, num_segments: int) -> Tensor | None:
+    """Where each segment begins and ends, shape [num_segments + 1], if ``index`` is ascending; otherwise None."""
+    if bool((index.diff() < 0).any()):
+        return None
+    return torch.searchsorted(index.contiguous(), _arange(num_segments + 1, index))
+
+
 class EdgeListGraph:
     """Directed edges between nodes, as PyTorch Geometric has them.
 
@@ -56,9 +63,7 @@ class EdgeListGraph:
         unique, self._pair_of_edge = key.unique(return_inverse=True)
         self.first = unique.div(max(num_nodes, 1), rounding_mode="floor")
         self.second = unique % max(num_nodes, 1)
-        self.ptr = None
-        if not bool((target.diff() < 0).any()):
-            self.ptr = torch.searchsorted(target.contiguous(), _arange(num_nodes + 1, target))
+        self.ptr = sorted_ptr(target, num_nodes)
 
     def lift(self, pair_values: Tensor) -> Tensor:
         """Values of pairs, shape [channels, pairs], as values of directed edges, shape [edges, channels]."""
@@ -74,13 +79,13 @@ class DenseBlock:
         key_padding: True where a slot holds no node, shape [G, N].
         pair_of_edge: the pair, counted within the block, of each slot of the [G, N, N] block; 0 in padded slots.
         edge_of_pair: where the two directed edges of each pair stand in the flattened block, shape [2, pairs].
-        share: 1/2 for the pair of a node with itself, whose two edges are one; 1 otherwise; shape [pairs].
+        pair_weight: 1/2 for the pair of a node with itself, whose two edges are one; 1 otherwise; shape [pairs].
     """
 
     key_padding: Tensor
     pair_of_edge: Tensor
     edge_of_pair: Tensor
-    share: Tensor
+    pair_weight: Tensor
 
 
 @dataclass
@@ -110,8 +115,10 @@ class CompleteGraph:
         sizes = ptr.diff()
         ordered, order = sizes.sort(stable=True)
         blocks, firsts, seconds, slots = [], [], [], []
-        for begin, end in _size_classes(ordered.tolist()):
-            block, first, second, nodes = _dense_block(ptr[:-1][order[begin:end]], ordered[begin:end])
+        multiplicities = ordered.tolist()
+        for begin, end in _size_classes(multiplicities):
+            starts, size = ptr[:-1][order[begin:end]], multiplicities[end - 1]
+            block, first, second, nodes = _dense_block(starts, ordered[begin:end], size)
             blocks.append(block)
             firsts.append(first)
             seconds.append(second)
@@ -126,9 +133,10 @@ class CompleteGraph:
     def lift(self, pair_values: Tensor) -> list[Tensor]:
         """Values of pairs, shape [channels, pairs], as blocks of edges [channels, G, N targets, N sources].
 
-        Edges from padded slots get minus infinity.
+        Edges from padded slots get minus infinity, so that a softmax over the sources leaves them out. What stands in
+        the rows of padded targets means nothing; :meth:`aggregate` drops it.
         """
-        pieces = pair_values.split([block.share.numel() for block in self.blocks], dim=1)
+        pieces = pair_values.split([block.pair_weight.numel() for block in self.blocks], dim=1)
         return [_Mirror.apply(piece, block) for piece, block in zip(pieces, self.blocks, strict=True)]
 
     def aggregate(self, weights: list[Tensor], values: Tensor) -> Tensor:
@@ -164,9 +172,9 @@ def _size_classes(ordered: list[int]) -> list[tuple[int, int]]:
     return list(pairwise(cuts))
 
 
-def _dense_block(start: Tensor, sizes: Tensor) -> tuple[DenseBlock, Tensor, Tensor, Tensor]:
+def _dense_block(start: Tensor, sizes: Tensor, size: int) -> tuple[DenseBlock, Tensor, Tensor, Tensor]:
     """One block of the graphs whose nodes begin at ``start``, its pairs (first, second) and the nodes of its slots."""
-    graphs, size = sizes.numel(), int(sizes[-1])
+    graphs = sizes.numel()
     position = _arange(size, start)
     padding = position >= sizes.unsqueeze(1)
     slots = torch.where(padding, -1, start.unsqueeze(1) + position)
@@ -179,8 +187,8 @@ def _dense_block(start: Tensor, sizes: Tensor) -> tuple[DenseBlock, Tensor, Tens
     pair = _arange(edge.numel(), start)
     pair_of_edge[edge] = pair
     pair_of_edge[mirrored] = pair
-    share = torch.where(target == source, 0.5, 1.0)
-    block = DenseBlock(padding, pair_of_edge, torch.stack([edge, mirrored]), share)
+    pair_weight = torch.where(target == source, 0.5, 1.0)
+    block = DenseBlock(padding, pair_of_edge, torch.stack([edge, mirrored]), pair_weight)
     return block, start[graph] + target, start[graph] + source, slots.flatten()
 
 
@@ -188,17 +196,20 @@ class _Mirror(torch.autograd.Function):
     """Spreads values of unordered pairs over a dense block; gathers in both directions, so nothing is scattered."""
 
     @staticmethod
-    def forward(ctx: Any, pair_values: Tensor, block: DenseBlock) -> Tensor:
-        ctx.block = block
+    def forward(pair_values: Tensor, block: DenseBlock) -> Tensor:
         graphs, size = block.key_padding.shape
         edges = pair_values.index_select(1, block.pair_of_edge).view(-1, graphs, size, size)
         return edges.masked_fill_(block.key_padding.unsqueeze(1), -torch.inf)
 
     @staticmethod
+    def setup_context(ctx: Any, inputs: tuple[Tensor, DenseBlock], output: Tensor) -> None:
+        ctx.block = inputs[1]
+
+    @staticmethod
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, None]:
         grad, edge_of_pair = grad.flatten(1), ctx.block.edge_of_pair
         both = grad.index_select(1, edge_of_pair[0]) + grad.index_select(1, edge_of_pair[1])
-        return both.mul_(ctx.block.share.to(grad)), None
+        return both.mul_(ctx.block.pair_weight.to(grad)), None
 
 
 class _Regroup(torch.autograd.Function):
@@ -207,9 +218,12 @@ class _Regroup(torch.autograd.Function):
     """
 
     @staticmethod
-    def forward(ctx: Any, rows: Tensor, where: Tensor, back: Tensor) -> Tensor:
-        ctx.save_for_backward(where, back)
+    def forward(rows: Tensor, where: Tensor, back: Tensor) -> Tensor:
         return _take_rows(rows, where)
+
+    @staticmethod
+    def setup_context(ctx: Any, inputs: tuple[Tensor, Tensor, Tensor], output: Tensor) -> None:
+        ctx.save_for_backward(*inputs[1:])
 
     @staticmethod
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, None, None]:

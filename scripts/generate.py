@@ -22,10 +22,10 @@ def main() -> None:
     """Parses the command line and generates."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("config", type=Path, help="the recipe, for example configs/generate_qg.yaml")
+    parser.add_argument("overrides", nargs="*", metavar="key=value", help="changes of the recipe, seed=7")
     parser.add_argument("--jets", type=_positive, required=True, help="number of jets, all classes and shards together")
     parser.add_argument("--out", type=Path, required=True, help="the jet store to write")
     parser.add_argument("--workers", type=_positive, default=1, help="processes; the file does not depend on it")
-    parser.add_argument("--seed", type=int, help="instead of the recipe's seed")
     parser.add_argument("--shard", type=_shard, default=(1, 1), metavar="K/M", help="make the K-th of M shares only")
     parser.add_argument("--force", action="store_true", help="replace an existing file")
     arguments = parser.parse_args()
@@ -40,7 +40,7 @@ def main() -> None:
             arguments.out,
             jets=arguments.jets,
             workers=arguments.workers,
-            seed=arguments.seed,
+            overrides=arguments.overrides,
             shard=arguments.shard,
             force=arguments.force,
         )

@@ -1,7 +1,7 @@
 import pytest
 import torch
 
-from iagraph import segment
+from iagraph import segment, topology
 
 # The tensors of tests are small: threads would cost more than they bring, above all on a busy machine.
 torch.set_num_threads(1)
@@ -14,4 +14,11 @@ def backend(request, monkeypatch):
         monkeypatch.setattr(segment, "_torch_scatter", None)
     elif segment._torch_scatter is None:
         pytest.skip(segment.UNAVAILABLE)
+    return request.param
+
+
+@pytest.fixture(params=[1, 2, topology.MAX_SIZE_CLASSES], ids=lambda classes: f"{classes} size classes")
+def padding(request, monkeypatch):
+    """Runs a test with much, little and no padding in dense blocks: a few jets would otherwise get a block each."""
+    monkeypatch.setattr(topology, "MAX_SIZE_CLASSES", request.param)
     return request.param

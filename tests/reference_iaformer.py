@@ -46,29 +46,50 @@ def wrap(phi):
     return (phi + math.pi) % (2 * math.pi) - math.pi
 
 
-def node_row(p, jet):
-    """The 7 kinematic features of a particle (pt, y, phi, mass) in a jet with four-vector ``jet``."""
-    vector = cartesian(*p)
+# Charge, charged hadron, neutral hadron, photon, electron, muon; antiparticles have the opposite charge.
+SPECIES = {
+    211: (1, 1, 0, 0, 0, 0),
+    321: (1, 1, 0, 0, 0, 0),
+    2212: (1, 1, 0, 0, 0, 0),
+    130: (0, 0, 1, 0, 0, 0),
+    2112: (0, 0, 1, 0, 0, 0),
+    22: (0, 0, 0, 1, 0, 0),
+    11: (-1, 0, 0, 0, 1, 0),
+    13: (-1, 0, 0, 0, 0, 1),
+}
+
+
+def node_row(p, jet, species):
+    """Features of a particle (pt, y, phi, mass, pid) in a jet with four-vector ``jet``: 7, or 13 with its species."""
+    vector = cartesian(*p[:4])
     jet_pt, jet_y = np.hypot(jet[0], jet[1]), 0.5 * np.log((jet[3] + jet[2]) / (jet[3] - jet[2]))
     delta_y, delta_phi = p[1] - jet_y, wrap(p[2] - np.arctan2(jet[1], jet[0]))
     row = [log(p[0]), log(vector[3]), log(p[0] / jet_pt), log(vector[3] / jet[3]), np.hypot(delta_y, delta_phi)]
+    if species:
+        charge, *flags = SPECIES[abs(int(p[4]))]
+        row += [charge * np.sign(p[4]), *flags]
     return [*row, delta_y * np.sign(jet_y), delta_phi]
 
 
-NODE_SCALING = [(1.7, 1 / 0.7), (2.0, 1 / 0.7), (-4.7, 1 / 0.7), (-4.7, 1 / 0.7), (0.2, 0.25), (0.0, 0.2), (0.0, 0.2)]
+KINEMATIC_SCALING = [(1.7, 1 / 0.7), (2.0, 1 / 0.7), (-4.7, 1 / 0.7), (-4.7, 1 / 0.7), (0.2, 0.25)]
+DIRECTION_SCALING = [(0.0, 0.2), (0.0, 0.2)]
 
 
-def pair_row(p, q, jet, is_self):
-    """The 5 invariant features of two particles, and the mark of a particle with itself."""
+def pair_row(p, q, jet, is_self, energy_share):
+    """Features of two particles: 5 invariant ones, the energy share if asked for, and the mark of a self-pair."""
     delta = np.hypot(p[1] - q[1], wrap(p[2] - q[2]))
     softer, total = min(p[0], q[0]), p[0] + q[0]
-    vector = cartesian(*p) + cartesian(*q)
+    vector = cartesian(*p[:4]) + cartesian(*q[:4])
     mass2 = vector[3] ** 2 - vector[0] ** 2 - vector[1] ** 2 - vector[2] ** 2
-    jet_pt = np.hypot(jet[0], jet[1])
-    return [log(delta), log(softer * delta), log(softer / total), log(mass2), log(total / jet_pt), float(is_self)]
+    row = [log(delta), log(softer * delta), log(softer / total), log(mass2), log(total / np.hypot(jet[0], jet[1]))]
+    if energy_share:
+        row.append(log(vector[3] / jet[3]))
+    return [*row, float(is_self)]
 
 
-PAIR_SCALING = [(-1.9, 1.0), (-1.6, 1.25), (-2.0, 1.2), (-1.4, 2.1), (-3.9, 1.2), (0.0, 1.0)]
+PAIR_SCALING = [(-1.9, 1.0), (-1.6, 1.25), (-2.0, 1.2), (-1.4, 2.1), (-3.9, 1.2)]
+ENERGY_SHARE_SCALING = [(-3.9, 1.2)]
+UNSCALED = [(0.0, 1.0)]
 
 
 def scale(row, scaling):
@@ -87,21 +108,24 @@ def mlp(x, weights, name):
     return x, f"{name}.{layer}"
 
 
-def logits_of_jet(particles, weights, blocks, heads):
+def logits_of_jet(particles, weights, blocks, heads, species, energy_share):
     """Logits of one jet.
 
-    particles: list of (pt, y, phi, mass); weights: arrays by name; blocks and heads: their numbers.
+    particles: list of (pt, y, phi, mass, pid); weights: arrays by name; blocks and heads: their numbers; species and
+    energy_share: whether these features are in use.
     """
     n = len(particles)
-    jet = sum(cartesian(*p) for p in particles)
-    x = np.array([scale(node_row(p, jet), NODE_SCALING) for p in particles], dtype=np.float64)
+    jet = sum(cartesian(*p[:4]) for p in particles)
+    node_scaling = KINEMATIC_SCALING + UNSCALED * (6 * species) + DIRECTION_SCALING
+    pair_scaling = PAIR_SCALING + ENERGY_SHARE_SCALING * energy_share + UNSCALED
+    x = np.array([scale(node_row(p, jet, species), node_scaling) for p in particles], dtype=np.float64)
     x, norm = mlp(x, weights, "particle_encoder")
     x = x / np.sqrt((x**2).mean(-1, keepdims=True) + np.finfo(np.float64).eps) * weights[f"{norm}.weight"]
 
     pairs = np.empty((n, n), dtype=object)
     for i in range(n):
         for j in range(n):
-            row = scale(pair_row(particles[i], particles[j], jet, i == j), PAIR_SCALING)
+            row = scale(pair_row(particles[i], particles[j], jet, i == j, energy_share), pair_scaling)
             pairs[i, j], _ = mlp(np.array(row, dtype=np.float64), weights, "pair_encoder")
 
     for b in range(blocks):

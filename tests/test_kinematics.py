@@ -188,12 +188,11 @@ class TestPairFeatures:
         assert got.isfinite().all()
         assert got.min() >= math.log(LOG_FLOOR) - 1e-5
         got.sum().backward()
-        assert particles.pt.grad[:2].isfinite().all()
-        assert particles.rapidity.grad.isfinite().all()
+        assert all(component.grad.isfinite().all() for component in particles)
 
     def test_unknown_set_is_named(self):
         jets = random_jets([3])
-        with pytest.raises(ValueError, match="unknown pair feature set 'parT'; there are invariant, iaformer, part"):
+        with pytest.raises(ValueError, match="unknown feature set 'parT'; there are invariant, iaformer, part"):
             jets.edge_features("parT", *fully_connected(jets.ptr))
 
 
@@ -217,7 +216,7 @@ class TestNodeFeatures:
                 math.log(pt),
                 math.log(energy),
             ]
-            expected += [math.log(pt / jet_pt), math.log(energy / jet_energy), -(y - jet_y), delta_phi]
+            expected += [math.log(pt / jet_pt), math.log(energy / jet_energy), y - jet_y, delta_phi]
             expected += [math.hypot(y - jet_y, 0.1)]
             assert row == pytest.approx(expected, rel=1e-12, abs=1e-12)
 
@@ -239,6 +238,11 @@ class TestNodeFeatures:
             11: (-1, 0, 0, 0, 1, 0),
             -11: (1, 0, 0, 0, 1, 0),
             -13: (1, 0, 0, 0, 0, 1),
+            -3312: (1, 1, 0, 0, 0, 0),
+            3122: (0, 0, 1, 0, 0, 0),
+            15: (-1, 0, 0, 0, 0, 0),
+            12: (0, 0, 0, 0, 0, 0),
+            0: (0, 0, 0, 0, 0, 0),
         }
         pid = torch.tensor(list(expected))
         jets = random_jets([len(pid)])
@@ -261,12 +265,39 @@ class TestNodeFeatures:
             node_features("kinpid", *arguments)
 
     @pytest.mark.parametrize("name", NODE_FEATURES)
-    def test_degenerate_jets_are_finite(self, name):
-        rows = [(0.0, 0.0, 0.0, 0.0), (0.0, 0.0, 0.0, 0.0), (5.0, 0.1, 0.2, 0.0)]
-        ptr = torch.tensor([0, 0, 2, 3, 3])  # no particle, two without energy, one, none
-        batch = torch.tensor([1, 1, 2])
-        got = node_features(name, momenta(*rows, dtype=torch.float32), batch, ptr, torch.tensor([22, 211, 22]))
+    def test_degenerate_jets_are_finite_with_finite_gradients(self, name):
+        nothing, photon = (0.0, 0.0, 0.0, 0.0), (5.0, 0.1, 0.2, 0.0)
+        rows = [nothing, nothing, photon, photon, photon, photon, nothing]
+        ptr = torch.tensor([0, 0, 2, 3, 5, 7, 7])  # no particle, two without energy, one, two equal, one and nothing
+        batch = torch.tensor([1, 1, 2, 3, 3, 4, 4])
+        particles = Momenta(*(component.requires_grad_() for component in momenta(*rows, dtype=torch.float32)))
+        got = node_features(name, particles, batch, ptr, torch.full((7,), 22))
         assert got.isfinite().all()
+        got.sum().backward()
+        assert all(component.grad.isfinite().all() for component in particles)
+
+    def test_delta_eta_is_mirrored_with_the_jet_and_delta_rapidity_is_not(self):
+        rows = [(5.0, -1.0, 0.2, 0.0), (7.0, -1.3, 0.2, 0.0)]
+        arguments = (momenta(*rows), torch.tensor([0, 0]), torch.tensor([0, 2]))
+        mirrored, plain = node_features("kin", *arguments)[:, 5], node_features("iaformer", *arguments)[:, 8]
+        torch.testing.assert_close(mirrored, -plain)
+        assert plain[0] > 0 > plain[1]
+
+    @pytest.mark.parametrize("name", NODE_FEATURES)
+    def test_gradients(self, name):
+        jets = random_jets([5, 3], dtype=torch.float64)
+        pid = jets.pid
+
+        def features(*components):
+            return node_features(name, Momenta(*components), jets.batch, jets.ptr, pid)
+
+        assert torch.autograd.gradcheck(features, tuple(c.abs().requires_grad_() for c in jets.momenta), atol=1e-4)
+
+    def test_float32_sums_are_enough_where_there_is_no_float64(self, monkeypatch):
+        jets = random_jets([40, 60])
+        expected = jets.node_features("kin")
+        monkeypatch.setattr(torch, "float64", torch.float32)  # as on Apple's GPUs
+        torch.testing.assert_close(jets.node_features("kin"), expected, rtol=0, atol=1e-5)
 
 
 def test_jet_momenta_are_vector_sums():

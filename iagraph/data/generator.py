@@ -18,7 +18,8 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from iagraph.data.store import Jets, StoreError, write_store
+from iagraph.data.jets import Jets, StoreError
+from iagraph.data.store import write_store
 
 try:
     import awkward as ak
@@ -249,7 +250,7 @@ def generate(
     *,
     jets: int,
     workers: int = 1,
-    seed: int | None = None,
+    overrides: Sequence[str] = (),
     shard: tuple[int, int] = (1, 1),
     force: bool = False,
 ) -> None:
@@ -260,7 +261,7 @@ def generate(
         out: The file to write.
         jets: Number of jets of all classes and shards together.
         workers: Number of processes; the result does not depend on it.
-        seed: Replaces the recipe's seed.
+        overrides: Changes of the recipe, `key=value`, for example `seed=7`.
         shard: (K, M) makes the K-th of M shares, K from 1; together they are the jets of the run without shards.
         force: Replace an existing file.
 
@@ -271,7 +272,7 @@ def generate(
     """
     out = Path(out)
     _check_output(out, force)
-    config = load_model(GenerateConfig, config_path, [] if seed is None else [f"seed={seed}"])
+    config = load_model(GenerateConfig, config_path, overrides)
     tasks = plan(len(config.processes), jets, config.seed, shard)
     if not tasks:
         raise GenerateError(f"shard {shard[0]}/{shard[1]} of {jets} jets is empty; ask for more jets or fewer shards")

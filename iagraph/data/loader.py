@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 from torch.utils.data import BatchSampler, DataLoader, Dataset, RandomSampler, SequentialSampler
 
-from iagraph.data.store import Jets
+from iagraph.data.jets import Jets
 from iagraph.graphs import JetBatch
 from iagraph.kinematics import Momenta
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from iagraph.data.store import StoreError
+from iagraph.data.jets import StoreError
 
 _FOLDER = Path(__file__).parent / "samples"
 SAMPLES = {"sample:qg": _FOLDER / "qg.h5"}

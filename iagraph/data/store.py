@@ -1,4 +1,4 @@
-"""The jet store: ragged jets in memory (`Jets`) and in one HDF5 file.
+"""The jet store: ragged jets (`Jets`) in one HDF5 file.
 
 A file holds group `particles` (one flat dataset per column, attribute `unit`), group `jets` (`offsets`, `label`) and
 the root attributes `format`, `version`, `classes`, `splits`, `provenance` and `fingerprint`. The datasets are chunked,
@@ -9,7 +9,7 @@ import hashlib
 import json
 import os
 import secrets
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,103 +17,13 @@ from typing import Any
 
 import h5py
 import numpy as np
-from numpy.typing import ArrayLike
+
+from iagraph.data.jets import Jets, StoreError
 
 FORMAT = "iagraph jets"
 VERSION = 1
-REQUIRED_COLUMNS = ("pt", "rapidity", "phi", "mass")
-DTYPES = dict.fromkeys(REQUIRED_COLUMNS, "float32") | {"pid": "int32", "offsets": "int64", "label": "int64"}
 UNITS = {"pt": "GeV", "rapidity": "1", "phi": "rad", "mass": "GeV", "pid": "PDG id"}
 CHUNK = 65536  # values per chunk: 256 kB, small enough to read a few jets cheaply, large enough to compress well
-
-
-class StoreError(ValueError):
-    """A jet store, or jets about to become one, is not as it must be. The message says where, and what to do."""
-
-
-@dataclass(frozen=True, eq=False)
-class Jets:
-    """Ragged jets in memory: particles are flat, jet b owns the particles offsets[b]:offsets[b+1].
-
-    Args:
-        particles: One array of length P per column. Always `pt` (GeV), `rapidity`, `phi` (rad) and `mass` (GeV), each
-            float32; `pid` (signed PDG id, int32) if known; further numeric columns are allowed.
-        offsets: int64 [J + 1], from 0 to P, never decreasing: a jet may be empty.
-        label: int64 [J], the index of the jet's class in `classes`.
-        classes: The names of the classes, for example ("gluon", "quark").
-    """
-
-    particles: dict[str, np.ndarray]
-    offsets: np.ndarray
-    label: np.ndarray
-    classes: tuple[str, ...]
-
-    def __len__(self) -> int:
-        return len(self.label)
-
-    @property
-    def counts(self) -> np.ndarray:
-        """The number of particles of each jet, int64 [J]."""
-        return np.diff(self.offsets)
-
-    def take(self, indices: ArrayLike) -> "Jets":
-        """The jets at `indices`, as NumPy would index them: any order, repeats, negative numbers, or a boolean mask."""
-        index = np.asarray(indices)
-        index = index.astype(np.int64) if index.size == 0 else index  # NumPy takes an empty list for floats
-        counts, starts = self.counts[index], self.offsets[:-1][index]
-        offsets = np.concatenate([[0], np.cumsum(counts)]).astype(np.int64)
-        flat = np.arange(offsets[-1]) + np.repeat(starts - offsets[:-1], counts)
-        particles = {name: column[flat] for name, column in self.particles.items()}
-        return Jets(particles, offsets, self.label[index], self.classes)
-
-    @staticmethod
-    def concatenate(parts: Sequence["Jets"]) -> "Jets":
-        """All jets of `parts`, at least one, in order; StoreError if their classes or columns differ."""
-        if not parts:
-            raise StoreError("Jets.concatenate: no parts; give at least one")
-        first, *others = [(part.classes, {k: v.dtype.name for k, v in part.particles.items()}) for part in parts]
-        for number, other in enumerate(others, start=1):
-            if other != first:
-                raise StoreError(f"Jets.concatenate: part 0 has {first}, part {number} {other}; make them equal")
-        particles = {name: np.concatenate([part.particles[name] for part in parts]) for name in first[1]}
-        counts = np.concatenate([part.counts for part in parts])
-        offsets = np.concatenate([[0], np.cumsum(counts)]).astype(np.int64)
-        return Jets(particles, offsets, np.concatenate([part.label for part in parts]), first[0])
-
-    def validate(self, where: str) -> None:
-        """Check structure and every value; StoreError names `where` (the file, say) and the first bad jet."""
-        if problem := self._structure_problem() or self._value_problem():
-            raise StoreError(f"{where}: {problem}; correct it, or drop the jet, where it was made")
-
-    def _structure_problem(self) -> str | None:
-        if missing := [name for name in REQUIRED_COLUMNS if name not in self.particles]:
-            return f"lacks {', '.join(missing)}, expected {', '.join(REQUIRED_COLUMNS)}"
-        for name, column in {**self.particles, "offsets": self.offsets, "label": self.label}.items():
-            wanted = DTYPES.get(name)
-            if column.ndim != 1 or column.dtype.kind not in "iuf" or (wanted and column.dtype != wanted):
-                return f"{name} is {column.dtype} of shape {column.shape}, expected 1-D {wanted or 'numbers'}"
-        if len(self.offsets) != len(self.label) + 1 or self.offsets[0] != 0:
-            return f"found {len(self.offsets)} offsets, expected {len(self.label) + 1} (labels + 1) beginning with 0"
-        for jet in np.flatnonzero(self.counts < 0)[:1]:
-            return f"jet {jet} has offsets {self.offsets[jet : jet + 2].tolist()}, expected no decrease"
-        for name, column in self.particles.items():
-            if len(column) != self.offsets[-1]:
-                return f"{name} has {len(column)} values, expected {self.offsets[-1]}, the last offset"
-        return None
-
-    def _value_problem(self) -> str | None:
-        for jet in np.flatnonzero((self.label < 0) | (self.label >= len(self.classes)))[:1]:
-            return f"jet {jet} has label {self.label[jet]}, expected an index into {self.classes}"
-        found = []
-        for name, column in self.particles.items():
-            rule = "finite and not negative" if name in ("pt", "mass") else "finite"
-            bad = ~np.isfinite(column) | ((column < 0) & (rule != "finite"))
-            found += [(particle, name, rule) for particle in np.flatnonzero(bad)[:1]]
-        for particle, name, rule in sorted(found)[:1]:
-            jet = int(np.searchsorted(self.offsets, particle, side="right")) - 1
-            value = self.particles[name][particle]
-            return f"jet {jet}, particle {particle - self.offsets[jet]}: {name} = {value}, expected {rule}"
-        return None
 
 
 @dataclass(frozen=True)

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from torch_geometric.nn.aggr import MeanAggregation
 
 from iagraph.graphs import JetBatch
-from iagraph.kinematics import NODE_FEATURES, PAIR_FEATURES, SCALING
+from iagraph.kinematics import NODE_FEATURES, PAIR_FEATURES, SCALING, feature_names
 from iagraph.nn import DifferentialAttentionConv, PairEncoder, ParticleEncoder, Standardize
 from iagraph.topology import CompleteGraph, EdgeListGraph
 
@@ -58,8 +58,8 @@ class IAFormer(nn.Module):
 
     Differences to the authors' code: nothing is padded and nothing attends to padding; a particle's pair with itself is
     marked instead of zero; the read-out does not depend on the order of particles; rapidity instead of
-    pseudorapidity, wrapped angles; scaled inputs; beta is a sigmoid instead of a clipped number and starts, as theirs,
-    at :math:`1 - e^{-1/L}` for L blocks.
+    pseudorapidity, wrapped angles; scaled inputs; beta is a sigmoid instead of a clipped number. It starts at
+    :math:`1 - e^{-1/L}` for L blocks; theirs at that number times the exponential of a random product.
 
     Args:
         node_features: name of the node feature set, a key of :data:`iagraph.kinematics.NODE_FEATURES`.
@@ -74,7 +74,7 @@ class IAFormer(nn.Module):
         beta_per_head: learn beta for each head instead of each block.
 
     Raises:
-        ValueError: an unknown feature set, or ``width`` is no multiple of ``heads``.
+        ValueError: an unknown feature set, no block, or ``width`` is no multiple of ``heads``.
     """
 
     def __init__(
@@ -91,12 +91,11 @@ class IAFormer(nn.Module):
         beta_per_head: bool = False,
     ) -> None:
         super().__init__()
-        for name, sets in ((node_features, NODE_FEATURES), (pair_features, PAIR_FEATURES)):
-            if name not in sets:
-                raise ValueError(f"unknown feature set '{name}'; there are {', '.join(sets)}")
+        if blocks < 1:
+            raise ValueError(f"blocks must be at least 1, not {blocks}")
         self.node_features, self.pair_features = node_features, pair_features
-        node_names = NODE_FEATURES[node_features]
-        pair_names = (*PAIR_FEATURES[pair_features], "is_self")
+        node_names = feature_names(node_features, NODE_FEATURES)
+        pair_names = (*feature_names(pair_features, PAIR_FEATURES), "is_self")
         self.scale_particles = Standardize([SCALING[name] for name in node_names])
         self.scale_pairs = Standardize([SCALING[name] for name in pair_names])
         self.particle_encoder = ParticleEncoder(len(node_names), particle_hidden, width)
@@ -115,7 +114,12 @@ class IAFormer(nn.Module):
 
         Returns:
             Shape [jets, num_classes].
+
+        Raises:
+            ValueError: an edge joins two jets.
         """
+        if edge_index is not None and bool((jets.batch[edge_index[0]] != jets.batch[edge_index[1]]).any()):
+            raise ValueError("edge_index joins particles of different jets: remove these edges")
         x = self.particle_encoder(self.scale_particles(jets.node_features(self.node_features)))
         graph: CompleteGraph | EdgeListGraph
         graph = CompleteGraph.from_ptr(jets.ptr) if edge_index is None else EdgeListGraph(edge_index, x.size(0))

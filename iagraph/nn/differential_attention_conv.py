@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import math
-from typing import Any
 
 import torch
 from torch import Tensor, nn
 from torch_geometric.nn import MessagePassing
 
 from iagraph.segment import segment_softmax
-from iagraph.topology import CompleteGraph, EdgeListGraph
+from iagraph.topology import CompleteGraph, EdgeListGraph, sorted_ptr
 
 
 class DifferentialAttentionConv(MessagePassing):
@@ -37,7 +36,6 @@ class DifferentialAttentionConv(MessagePassing):
         edge_dim: size of the edge features.
         beta: where :math:`\beta` starts, in (0, 1).
         beta_per_head: learn one :math:`\beta` per head instead of one for the layer.
-        **kwargs: further arguments of :class:`torch_geometric.nn.MessagePassing`.
 
     Shapes:
         - input: node vectors :math:`(|\mathcal{V}|, F_{in})` or
@@ -57,10 +55,8 @@ class DifferentialAttentionConv(MessagePassing):
         edge_dim: int,
         beta: float = 0.2,
         beta_per_head: bool = False,
-        **kwargs: Any,
     ) -> None:
-        kwargs.setdefault("aggr", "add")
-        super().__init__(node_dim=0, **kwargs)
+        super().__init__(aggr="add", node_dim=0)
         if heads < 1 or out_channels % heads:
             raise ValueError(f"out_channels ({out_channels}) must be a multiple of heads ({heads})")
         if not 0 < beta < 1:
@@ -91,7 +87,7 @@ class DifferentialAttentionConv(MessagePassing):
 
     def forward(
         self,
-        x: Tensor | tuple[Tensor, Tensor],
+        x: Tensor | tuple[Tensor, Tensor | None],
         edge_index: Tensor,
         edge_attr: Tensor,
         return_attention_weights: bool = False,
@@ -99,15 +95,18 @@ class DifferentialAttentionConv(MessagePassing):
         """Runs the layer on any graph.
 
         Args:
-            x: node vectors, or those of sources and targets.
+            x: node vectors, or those of sources and targets. Of the targets only their number counts; None stands for
+                as many targets as sources.
             edge_index: edges, rows (source, target).
             edge_attr: edge features.
             return_attention_weights: return ``(out, (edge_index, alpha))`` with the signed weights, shape
                 [edges, heads], in the order of the edges given.
         """
         source, target = x if isinstance(x, tuple) else (x, x)
-        alpha = self.edge_attention(self.lin_score(edge_attr), edge_index[1], target.size(0), None)
-        out = self.gather_messages(alpha, source, edge_index, target.size(0))
+        num_targets = (source if target is None else target).size(0)
+        ptr = sorted_ptr(edge_index[1], num_targets)
+        alpha = self.edge_attention(self.lin_score(edge_attr), edge_index[1], num_targets, ptr)
+        out = self.gather_messages(alpha, source, edge_index, num_targets)
         return (out, (edge_index, alpha)) if return_attention_weights else out
 
     def attend(self, x: Tensor, graph: CompleteGraph | EdgeListGraph, pair_scores: Tensor) -> Tensor:
@@ -124,14 +123,14 @@ class DifferentialAttentionConv(MessagePassing):
         if isinstance(graph, CompleteGraph):
             beta = self.beta.view(-1, 1, 1, 1)
             maps = (scores.softmax(dim=-1) for scores in graph.lift(pair_scores))
-            weights = [difference(both, beta, dim=0) for both in maps]
+            weights = [_difference(both, beta, dim=0) for both in maps]
             return self.lin_out(graph.aggregate(weights, self.lin_value(x)))
         alpha = self.edge_attention(graph.lift(pair_scores), graph.edge_index[1], graph.num_nodes, graph.ptr)
         return self.gather_messages(alpha, x, graph.edge_index, graph.num_nodes)
 
     def edge_attention(self, scores: Tensor, target: Tensor, num_targets: int, ptr: Tensor | None) -> Tensor:
         """Signed weights, shape [edges, heads], from scores of shape [edges, 2 * heads]."""
-        return difference(segment_softmax(scores, target, num_targets, ptr), self.beta, dim=1)
+        return _difference(segment_softmax(scores, target, num_targets, ptr), self.beta, dim=1)
 
     def gather_messages(self, alpha: Tensor, x: Tensor, edge_index: Tensor, num_targets: int) -> Tensor:
         """Sends the values of the sources along the edges and projects their weighted sum."""
@@ -151,7 +150,7 @@ class DifferentialAttentionConv(MessagePassing):
         )
 
 
-def difference(maps: Tensor, beta: Tensor, dim: int) -> Tensor:
+def _difference(maps: Tensor, beta: Tensor, dim: int) -> Tensor:
     r"""The first half of the maps along ``dim`` minus :math:`\beta` times the second half."""
     first, second = maps.chunk(2, dim=dim)
     return first - beta * second

@@ -34,27 +34,30 @@ def model(seed=0, **settings):
 
 def reference(net, jets):
     weights = {name: tensor.double().numpy() for name, tensor in net.state_dict().items()}
-    particles = np.stack([component.double().numpy() for component in jets.momenta], axis=1)
-    blocks, heads = SMALL["blocks"], SMALL["heads"]
-    bounds = jets.ptr.tolist()
-    rows = [particles[a:b].tolist() for a, b in pairwise(bounds)]
-    return torch.tensor(np.array([logits_of_jet(row, weights, blocks, heads) for row in rows]), dtype=torch.float64)
+    particles = np.stack([component.double().numpy() for component in (*jets.momenta, jets.pid)], axis=1)
+    sizes = {"blocks": SMALL["blocks"], "heads": SMALL["heads"]}
+    sizes |= {"species": net.node_features == "kinpid", "energy_share": net.pair_features == "iaformer"}
+    rows = [particles[a:b].tolist() for a, b in pairwise(jets.ptr.tolist())]
+    return torch.tensor(np.array([logits_of_jet(row, weights, **sizes) for row in rows]), dtype=torch.float64)
 
 
-@pytest.mark.parametrize("form", ["complete", "edge list"])
+@pytest.mark.parametrize(("nodes", "pairs"), [("kin", "invariant"), ("kinpid", "iaformer")])
 class TestEquations:
-    def test_float64(self, form, backend):
-        net, jets = model().double(), random_jets(COUNTS, dtype=torch.float64)
-        edges = fully_connected(jets.ptr) if form == "edge list" else None
+    def test_complete_form(self, nodes, pairs, padding):
+        net, jets = model(node_features=nodes, pair_features=pairs), random_jets(COUNTS)
+        torch.testing.assert_close(net(jets).double(), reference(net, jets), rtol=0, atol=1e-5)
+        net, jets = net.double(), jets.double()
+        torch.testing.assert_close(net(jets), reference(net, jets), rtol=0, atol=1e-10)
+
+    def test_edge_list_form(self, nodes, pairs, backend):
+        net, jets = model(node_features=nodes, pair_features=pairs), random_jets(COUNTS)
+        edges = fully_connected(jets.ptr)
+        torch.testing.assert_close(net(jets, edges).double(), reference(net, jets), rtol=0, atol=1e-5)
+        net, jets = net.double(), jets.double()
         torch.testing.assert_close(net(jets, edges), reference(net, jets), rtol=0, atol=1e-10)
 
-    def test_float32(self, form, backend):
-        net, jets = model(), random_jets(COUNTS)
-        edges = fully_connected(jets.ptr) if form == "edge list" else None
-        torch.testing.assert_close(net(jets, edges).double(), reference(net, jets), rtol=0, atol=1e-5)
 
-
-def test_complete_and_edge_list_forms_have_equal_gradients(backend):
+def test_complete_and_edge_list_forms_have_equal_gradients(backend, padding):
     jets = random_jets([0, *COUNTS, 0], dtype=torch.float64)
     gradients = []
     for edges in (None, fully_connected(jets.ptr)):
@@ -72,6 +75,7 @@ def test_edges_may_come_in_any_order():
     torch.testing.assert_close(net(jets, shuffled), net(jets), rtol=0, atol=1e-12)
 
 
+@pytest.mark.usefixtures("padding")
 @pytest.mark.parametrize("features", ["kin", "kinpid", "iaformer"])
 def test_order_of_particles_and_of_jets_does_not_matter(features):
     net, jets = model(node_features=features).double(), random_jets(COUNTS, dtype=torch.float64)
@@ -129,13 +133,23 @@ class TestDegenerateJets:
         assert net(jets).isfinite().all()
         assert all(parameter.grad.isfinite().all() for parameter in net.parameters())
 
-    def test_nan_stays_in_its_jet(self):
+    def test_nan_stays_in_its_jet(self, padding):
         net, jets = model(), random_jets([5, 7, 3])
         expected = net(jets)
-        jets.momenta.pt[6] = torch.nan
+        jets.momenta.pt[6] = torch.nan  # in the second jet, which is the largest: the others are padded beside it
         got = net(jets)
         assert got[1].isnan().all()
         torch.testing.assert_close(got[[0, 2]], expected[[0, 2]])
+
+
+def test_edges_between_jets_are_refused():
+    with pytest.raises(ValueError, match="edge_index joins particles of different jets"):
+        model()(random_jets([3, 5]), torch.tensor([[0, 4], [1, 2]]))
+
+
+def test_no_blocks_are_refused():
+    with pytest.raises(ValueError, match="blocks must be at least 1, not 0"):
+        IAFormer(blocks=0)
 
 
 def test_unknown_features_are_named():

@@ -48,7 +48,7 @@ def test_errors_are_one_line_without_traceback(tmp_path, monkeypatch):
     pytest.importorskip("pythia8mc", reason="generating jets needs pip install 'iagraph[generate]'")
     out = tmp_path / "jets.h5"
     assert "'seed' should be greater than or equal to 0" in run(
-        monkeypatch, RECIPE, "--jets", 4, "--out", out, "--seed", -1
+        monkeypatch, RECIPE, "--jets", 4, "--out", out, "seed=-1"
     )
     assert "shard 3/3 of 4 jets is empty" in run(monkeypatch, RECIPE, "--jets", 4, "--out", out, "--shard", "3/3")
     recipe = tmp_path / "recipe.yaml"
