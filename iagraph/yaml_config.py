@@ -118,7 +118,8 @@ def fields(model_class: type[BaseModel], prefix: str = "") -> Iterator[tuple[str
     for name, field in model_class.model_fields.items():
         yield prefix + name, field
         for section in (field.annotation, *get_args(field.annotation)):
-            if isinstance(section, type) and issubclass(section, BaseModel):
+            # Python 3.10 takes list[str] for a type.
+            if get_origin(section) is None and isinstance(section, type) and issubclass(section, BaseModel):
                 yield from fields(section, f"{prefix}{name}.")
 
 

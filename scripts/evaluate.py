@@ -9,13 +9,14 @@ def main() -> None:
     """Parses the command line and evaluates."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("run", type=Path, help="folder of a finished run, for example runs/qg-001")
-    parser.add_argument("--data", metavar="FILE", help="a jet store; the test jets of the run if it is not given")
+    parser.add_argument("--data", metavar="FILE", help="a jet store: its part 'test' if it records splits, else all")
+    parser.add_argument("--device", choices=["cpu", "cuda", "mps"], help="instead of the device of the run")
     arguments = parser.parse_args()
 
     from iagraph.train.run import USER_ERRORS, evaluate
 
     try:
-        folder = evaluate(arguments.run, arguments.data)
+        folder = evaluate(arguments.run, arguments.data, arguments.device)
     except USER_ERRORS as error:
         sys.exit(f"error: {error}")
     report = (folder / "report.md").read_text(encoding="utf-8")

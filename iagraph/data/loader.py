@@ -26,13 +26,22 @@ def keep_hardest(jets: Jets, max_particles: int) -> Jets:
 
 
 class JetDataset(Dataset[JetBatch]):
-    """Jets in memory; an item is the batch of the jets at a list of indices.
+    """Jets in memory; an item is the batch of the jets at an index, a slice, a list of indices or a mask.
 
     Args:
         jets: the jets, as :func:`iagraph.data.read_store` gives them.
+        max_particles: keep so many of the hardest particles of each jet; None keeps all.
+
+    Attributes:
+        label: class of each jet, shape [jets].
+        multiplicity: number of particles of each jet before any were dropped, shape [jets].
+        classes: names of the classes.
     """
 
-    def __init__(self, jets: Jets) -> None:
+    def __init__(self, jets: Jets, max_particles: int | None = None) -> None:
+        self.multiplicity = torch.tensor(jets.counts)
+        if max_particles is not None:
+            jets = keep_hardest(jets, max_particles)
         # Copies, because a column may be a read-only view.
         self.columns = {name: torch.tensor(column) for name, column in jets.particles.items()}
         self.offsets = torch.tensor(jets.offsets)
@@ -42,8 +51,8 @@ class JetDataset(Dataset[JetBatch]):
     def __len__(self) -> int:
         return self.label.numel()
 
-    def __getitem__(self, indices: Sequence[int] | Tensor) -> JetBatch:
-        index = torch.as_tensor(indices, dtype=torch.int64)
+    def __getitem__(self, indices: int | slice | Sequence[int] | Tensor) -> JetBatch:
+        index = torch.arange(len(self))[indices].view(-1)
         start = self.offsets[index]
         sizes = self.offsets[index + 1] - start
         ptr = torch.cat([sizes.new_zeros(1), sizes.cumsum(0)])

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import math
-import time
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -18,13 +17,14 @@ from torch import nn
 from torch.utils.data import DataLoader
 from torch.utils.flop_counter import FlopCounterMode
 
-from iagraph.data import JetDataset, Jets
+from iagraph.data import JetDataset
 from iagraph.graphs import JetBatch
 from iagraph.metrics import Estimate, auc_difference, classification_report
 from iagraph.train.figures import roc_curves, save_figure, score_histograms
-from iagraph.train.module import Tagger
+from iagraph.train.module import Tagger, betas
 
 COLUMNS = {"accuracy": "accuracy", "auc": "AUC", "rejection_at_0.5": "1/eB at 0.5", "rejection_at_0.3": "1/eB at 0.3"}
+FLOP_JETS = 256
 
 
 @dataclass(frozen=True)
@@ -32,24 +32,22 @@ class MultiplicityTagger:
     """Logistic regression on the number of particles alone: what any tagger must beat.
 
     Attributes:
-        slope, intercept: of each class; the logit of class k is ``slope[k] * multiplicity + intercept[k]``.
+        slope, intercept: the logit of the second class against the first is ``slope * multiplicity + intercept``.
     """
 
-    slope: list[float]
-    intercept: list[float]
+    slope: float
+    intercept: float
 
     @classmethod
-    def fit(cls, jets: Jets) -> MultiplicityTagger:
-        """Fits it to jets of at least two classes."""
-        fit = LogisticRegression(max_iter=1000).fit(jets.counts[:, None], jets.label)
-        slope, intercept = fit.coef_[:, 0].tolist(), fit.intercept_.tolist()
-        if len(slope) == 1:  # two classes: scikit-learn gives the logit of the second against the first
-            slope, intercept = [0.0, *slope], [0.0, *intercept]
-        return cls(slope, intercept)
+    def fit(cls, jets: JetDataset) -> MultiplicityTagger:
+        """Fits it to jets of two classes."""
+        fit = LogisticRegression(max_iter=1000).fit(jets.multiplicity[:, None].numpy(), jets.label.numpy())
+        return cls(float(fit.coef_[0, 0]), float(fit.intercept_[0]))
 
-    def __call__(self, counts: NDArray[np.int64]) -> NDArray[np.float64]:
-        """Logits, shape [jets, classes]."""
-        return counts[:, None] * np.array(self.slope) + np.array(self.intercept)
+    def __call__(self, multiplicity: NDArray[np.int64]) -> NDArray[np.float64]:
+        """Logits, shape [jets, 2]."""
+        second = multiplicity * self.slope + self.intercept
+        return np.stack([np.zeros_like(second), second], axis=1)
 
 
 @dataclass(frozen=True)
@@ -58,21 +56,23 @@ class Evaluation:
 
     Attributes:
         labels: class of each jet.
-        counts: number of particles of each jet.
+        multiplicity: number of particles of each jet.
         logits: of the tagger, shape [jets, classes].
         baseline: logits of multiplicity alone, shape [jets, classes].
         classes: names of the classes.
         signal: name of the signal class.
-        cost: parameters, FLOPs per jet and jets per second.
+        cost: parameters, FLOPs per jet, jets per second, and on what the last was measured.
+        beta: the learned beta of each attention layer.
     """
 
     labels: NDArray[np.int64]
-    counts: NDArray[np.int64]
+    multiplicity: NDArray[np.int64]
     logits: NDArray[np.float32]
     baseline: NDArray[np.float64]
     classes: tuple[str, ...]
     signal: str
-    cost: dict[str, float]
+    cost: dict[str, Any]
+    beta: dict[str, list[float]]
 
     def reports(self) -> dict[str, dict[str, Estimate]]:
         """Accuracy, AUC and rejections with errors, of the tagger and of multiplicity."""
@@ -87,22 +87,17 @@ class Evaluation:
         """All numbers, as JSON can hold them: an infinite or undefined number is null."""
         reports = {name: {key: _json(e) for key, e in report.items()} for name, report in self.reports().items()}
         gain = {"auc_gain_over_multiplicity": _json(self.gain())}
-        return {"jets": len(self.labels), "signal": self.signal, **reports, **gain, "cost": self.cost}
+        about = {"jets": len(self.labels), "signal": self.signal}
+        return {**about, **reports, **gain, "cost": self.cost, "beta": self.beta}
 
     def table(self, name: str) -> str:
         """The same as a Markdown table."""
-        cost = self.cost
-        reports = self.reports()
+        cost, reports = self.cost, self.reports()
+        price = [f"{cost['parameters']:,}", f"{cost['flops_per_jet'] / 1e6:.1f}", f"{cost['jets_per_second']:.0f}"]
         rows = [
             ["", *COLUMNS.values(), "parameters", "MFLOP/jet", "jets/s"],
             ["---"] * (len(COLUMNS) + 4),
-            [
-                name,
-                *(str(reports["tagger"][key]) for key in COLUMNS),
-                f"{cost['parameters']:,.0f}",
-                f"{cost['flops_per_jet'] / 1e6:.1f}",
-                f"{cost['jets_per_second']:.0f}",
-            ],
+            [name, *(str(reports["tagger"][key]) for key in COLUMNS), *price],
             ["multiplicity alone", *(str(reports["multiplicity"][key]) for key in COLUMNS), "2", "-", "-"],
         ]
         table = "\n".join(f"| {' | '.join(row)} |" for row in rows)
@@ -110,11 +105,12 @@ class Evaluation:
 
     def write(self, folder: Path, name: str) -> None:
         """Writes ``metrics.json``, ``report.md``, ``predictions.npz`` and figures."""
-        (folder / "metrics.json").write_text(
-            json.dumps(self.metrics(), indent=2, allow_nan=False) + "\n", encoding="utf-8"
-        )
+        metrics = json.dumps(self.metrics(), indent=2, allow_nan=False)
+        (folder / "metrics.json").write_text(metrics + "\n", encoding="utf-8")
         (folder / "report.md").write_text(self.table(name) + "\n", encoding="utf-8")
-        np.savez_compressed(folder / "predictions.npz", label=self.labels, logits=self.logits, multiplicity=self.counts)
+        np.savez_compressed(
+            folder / "predictions.npz", label=self.labels, logits=self.logits, multiplicity=self.multiplicity
+        )
         signal = self.classes.index(self.signal)
         curves: dict[str, tuple[ArrayLike, ArrayLike]]
         curves = {name: (self.labels, self.logits), "multiplicity alone": (self.labels, self.baseline)}
@@ -131,21 +127,28 @@ def evaluate_tagger(
     signal: str,
 ) -> Evaluation:
     """Scores of all jets of a loader, which holds ``jets`` in their order."""
-    start = time.perf_counter()
     batches = trainer.predict(tagger, loader)
-    seconds = time.perf_counter() - start
     logits = torch.cat([batch for batch in batches or [] if isinstance(batch, torch.Tensor)]).cpu().numpy()
     cost = {
-        "parameters": float(sum(parameter.numel() for parameter in tagger.model.parameters())),
-        "flops_per_jet": flops_per_jet(tagger.model, next(iter(loader))),
-        "jets_per_second": len(jets) / seconds,
+        "parameters": sum(parameter.numel() for parameter in tagger.model.parameters()),
+        "flops_per_jet": flops_per_jet(tagger.model, jets[:FLOP_JETS]),
+        "jets_per_second": tagger.jets_per_second(),
+        "measured_on": {
+            "device": str(tagger.device),
+            "threads": torch.get_num_threads(),
+            "batch_size": len(next(iter(loader))),
+        },
     }
-    counts = jets.offsets.diff().numpy()
-    return Evaluation(jets.label.numpy(), counts, logits, baseline(counts), jets.classes, signal, cost)
+    multiplicity = jets.multiplicity.numpy()
+    scores = (jets.label.numpy(), multiplicity, logits, baseline(multiplicity))
+    return Evaluation(*scores, jets.classes, signal, cost, betas(tagger.model))
 
 
 def flops_per_jet(model: nn.Module, jets: JetBatch) -> float:
-    """Floating-point operations of the matrix products, two per multiply-add, mean over jets of real multiplicity."""
+    """Floating-point operations of the matrix products, two per multiply-add; mean over jets in one batch.
+
+    What the model really multiplies counts, little padding of dense blocks included.
+    """
     device = next(model.parameters()).device
     with FlopCounterMode(display=False) as counter, torch.no_grad():
         model(jets.to(device))

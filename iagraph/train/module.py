@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import time
 from typing import Any
 
 import torch
@@ -13,6 +14,7 @@ from torchmetrics import MeanMetric
 from torchmetrics.classification import BinaryAUROC
 
 from iagraph.graphs import JetBatch
+from iagraph.nn import DifferentialAttentionConv
 from iagraph.train.config import TrainConfig
 
 
@@ -35,17 +37,23 @@ class Tagger(LightningModule):
         self.signal = signal
         self.val_loss = MeanMetric()
         self.val_auc = BinaryAUROC()
+        self._timings: list[tuple[int, float]] = []
 
     def training_step(self, jets: JetBatch, batch_index: int) -> Tensor:
         """Cross entropy of a batch, which must be finite."""
         loss = cross_entropy(self.model(jets), labels_of(jets))
         if not torch.isfinite(loss):
             raise FloatingPointError(
-                f"the loss is {loss.item()} in batch {batch_index} of epoch {self.current_epoch}: lower "
+                f"the loss is {loss.item()} in batch {batch_index} of epoch {self.current_epoch + 1}: lower "
                 "train.learning_rate, or set train.precision=32-true"
             )
         self.log("train_loss", loss, on_step=False, on_epoch=True, prog_bar=True, batch_size=len(jets))
         return loss
+
+    def on_train_epoch_end(self) -> None:
+        """Logs beta of each attention layer."""
+        for name, beta in betas(self.model).items():
+            self.log(f"beta/{name}", sum(beta) / len(beta))
 
     def validation_step(self, jets: JetBatch, batch_index: int) -> None:
         """Loss and AUC, exact over all validation jets."""
@@ -56,18 +64,52 @@ class Tagger(LightningModule):
         self.log("val_auc", self.val_auc, prog_bar=True, batch_size=len(jets))
 
     def predict_step(self, jets: JetBatch, batch_index: int) -> Tensor:
-        """Logits of a batch in float32."""
-        return self.model(jets).float()
+        """Logits of a batch in float32; takes the time of it."""
+        start = _now()
+        logits = self.model(jets).float()
+        self._timings.append((len(jets), _now() - start))
+        return logits
+
+    def on_predict_start(self) -> None:
+        """Resets the watch."""
+        self._timings.clear()
+
+    def jets_per_second(self) -> float:
+        """Rate of the last prediction, without the loader and without the first batch, which warms up."""
+        timings = self._timings[1:] or self._timings
+        return sum(jets for jets, _ in timings) / sum(seconds for _, seconds in timings)
 
     def configure_optimizers(self) -> Any:
-        """AdamW, with a rate that rises linearly and falls along a cosine, step by step."""
+        """AdamW, with a rate that rises linearly and falls along a cosine, step by step.
+
+        Matrices alone decay. Decay would draw biases and norms to zero, and every beta to 1/2, which is where the
+        sigmoid of zero lies.
+        """
         config, steps = self.config, int(self.trainer.estimated_stepping_batches)
-        optimizer = torch.optim.AdamW(self.parameters(), lr=config.learning_rate, weight_decay=config.weight_decay)
+        matrices = [parameter for parameter in self.parameters() if parameter.ndim > 1]
+        others = [parameter for parameter in self.parameters() if parameter.ndim <= 1]
+        groups = [
+            {"params": matrices, "weight_decay": config.weight_decay},
+            {"params": others, "weight_decay": 0.0},
+        ]
+        optimizer = torch.optim.AdamW(groups, lr=config.learning_rate)
         lowest = config.min_learning_rate / config.learning_rate
         schedule = torch.optim.lr_scheduler.LambdaLR(
             optimizer, lambda step: warmup_cosine(step / steps, config.warmup, lowest)
         )
         return {"optimizer": optimizer, "lr_scheduler": {"scheduler": schedule, "interval": "step"}}
+
+
+def _now() -> float:
+    if torch.cuda.is_available():
+        torch.cuda.synchronize()
+    return time.perf_counter()
+
+
+def betas(model: nn.Module) -> dict[str, list[float]]:
+    """The learned beta of each differential attention layer, one number per layer or per head."""
+    convs = {name: layer for name, layer in model.named_modules() if isinstance(layer, DifferentialAttentionConv)}
+    return {name: conv.beta.tolist() for name, conv in convs.items()}
 
 
 def labels_of(jets: JetBatch) -> Tensor:

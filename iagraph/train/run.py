@@ -9,6 +9,7 @@ from __future__ import annotations
 import csv
 import json
 import logging
+import pickle
 import platform
 import warnings
 from collections.abc import Iterator, Sequence
@@ -21,12 +22,13 @@ import torch
 from lightning import Trainer, seed_everything
 from lightning.pytorch.callbacks import EarlyStopping, LearningRateMonitor, ModelCheckpoint
 from lightning.pytorch.loggers import CSVLogger, TensorBoardLogger
+from lightning.pytorch.utilities.exceptions import MisconfigurationException
 
 import iagraph
-from iagraph.data import JetDataset, StoreError, jet_loader, resolve
+from iagraph.data import JetDataset, StoreError, jet_loader, resolve, store_info
 from iagraph.models import IAFormer
 from iagraph.train.config import Config, dump_config, load_config
-from iagraph.train.datamodule import JetDataModule, check_jets, read_role
+from iagraph.train.datamodule import JetDataModule, check_jets, fingerprints, read_role
 from iagraph.train.evaluation import Evaluation, MultiplicityTagger, evaluate_tagger
 from iagraph.train.figures import loss_curves, save_figure
 from iagraph.train.module import Tagger
@@ -34,7 +36,7 @@ from iagraph.yaml_config import ConfigError
 
 
 class RunError(RuntimeError):
-    """A run folder cannot be made, or is not one. The message names it and says what to do."""
+    """A run cannot start, its folder cannot be made, or is not one. The message says what to do."""
 
 
 USER_ERRORS = (ConfigError, StoreError, RunError, FloatingPointError)
@@ -44,22 +46,16 @@ USER_ERRORS = (ConfigError, StoreError, RunError, FloatingPointError)
 @contextmanager
 def _quiet() -> Iterator[None]:
     """Without Lightning's advice on workers, which ignores that a batch is one gather, and its notes on hardware."""
-    level = logging.getLogger("lightning.pytorch").level
-    logging.getLogger("lightning.pytorch").setLevel(logging.WARNING)
-    with warnings.catch_warnings():
-        warnings.filterwarnings("ignore", ".*does not have many workers.*")
-        warnings.filterwarnings("ignore", ".*treespec, LeafSpec.*")
-        try:
+    logger = logging.getLogger("lightning.pytorch")
+    level = logger.level
+    logger.setLevel(logging.WARNING)
+    try:
+        with warnings.catch_warnings():
+            warnings.filterwarnings("ignore", ".*does not have many workers.*")
+            warnings.filterwarnings("ignore", ".*treespec, LeafSpec.*")
             yield
-        finally:
-            logging.getLogger("lightning.pytorch").setLevel(level)
-
-
-def _read_description(run: Path) -> dict[str, Any]:
-    missing = [name for name in ("config.yaml", "model.pt", "model.json") if not (run / name).is_file()]
-    if missing:
-        raise RunError(f"{run}: holds no {', '.join(missing)}; give the folder of a run that has finished training")
-    return json.loads((run / "model.json").read_text(encoding="utf-8"))
+    finally:
+        logger.setLevel(level)
 
 
 @_quiet()
@@ -74,63 +70,68 @@ def train(config: Config) -> Path:
 
     Raises:
         StoreError: the jets are missing, damaged or do not fit the configuration.
-        RunError: the run folder cannot be made.
+        RunError: the device is not there, or the run folder cannot be made.
         FloatingPointError: the loss is not finite.
     """
     seed_everything(config.seed, verbose=False)
     data = JetDataModule(config.data, config.seed)
+    baseline = MultiplicityTagger.fit(data.datasets["train"])
     model = build_model(config, data.classes)
+    tagger = Tagger(model, config.train, data.signal)
+    judge = make_trainer(config)  # before anything is written: is the device there?
     folder = new_run_folder(Path(config.output), config.name)
     (folder / "config.yaml").write_text(dump_config(config), encoding="utf-8")
-    tagger = Tagger(model, config.train, data.signal)
-    best = ModelCheckpoint(folder / "checkpoints", "best", monitor="val_loss", save_last=True)
-    callbacks = [best, EarlyStopping("val_loss", patience=config.train.patience), LearningRateMonitor("step")]
-    loggers = [CSVLogger(folder, "log", ""), TensorBoardLogger(folder, "log", "")]
+    best = ModelCheckpoint(folder / "checkpoints", "best", monitor="val_loss")
     trainer = make_trainer(
         config,
         max_epochs=config.train.epochs,
         accumulate_grad_batches=config.train.accumulate,
         gradient_clip_val=config.train.clip,
-        callbacks=callbacks,
-        logger=loggers,
+        callbacks=[best, EarlyStopping("val_loss", patience=config.train.patience), LearningRateMonitor("step")],
+        logger=[CSVLogger(folder, "log", ""), TensorBoardLogger(folder, "log", "")],
         default_root_dir=folder,
+        enable_checkpointing=True,
         log_every_n_steps=min(10, len(data.train_dataloader())),
     )
     trainer.fit(tagger, datamodule=data)
     tagger.load_state_dict(torch.load(best.best_model_path, weights_only=True)["state_dict"])
-    baseline = MultiplicityTagger.fit(data.jets["train"])
-    save_model(folder, model, config, data, baseline)
+    save_model(folder, model, data, baseline)
     save_figure(loss_curves(read_history(folder)), folder / "figures" / "loss")
-    evaluation = _evaluate(tagger, config, data.datasets["test"], baseline)
+    loader = data.test_dataloader()
+    evaluation = evaluate_tagger(tagger, judge, loader, data.datasets["test"], baseline, config.data.signal)
     evaluation.write(folder, config.model.name)
     return folder
 
 
 @_quiet()
-def evaluate(run: Path, file: str | None = None) -> Path:
+def evaluate(run: Path, file: str | None = None, device: str | None = None) -> Path:
     """Judges the model of a run again: on its own test jets, or on those of another store.
 
     Args:
         run: a run folder.
         file: a jet store; if it records splits, its part ``test`` is used.
+        device: kind of device, cpu for example; None takes that of the run.
 
     Returns:
-        The folder inside the run that holds the record.
+        The folder inside the run that holds the record; its name tells the file and the start of its fingerprint.
 
     Raises:
-        RunError: the folder holds no finished run.
+        RunError: the folder holds no finished run, the device is not there, or the jets are those of the training.
         StoreError: the jets are missing, damaged or do not fit the model.
     """
-    description, config = _read_description(run), load_config(run / "config.yaml")
-    model = build_model(config, description["classes"])
-    model.load_state_dict(torch.load(run / "model.pt", weights_only=True, map_location="cpu"))
+    config, description, model = load_run(run)
     files = config.data.test if file is None else [file]
-    jets = read_role(files, "test", config.data.max_particles)
+    _check_not_trained_on(files, description)
+    jets = read_role(files, "test")
     check_jets(jets, config.data, description["classes"], ", ".join(files))
+    dataset = JetDataset(jets, config.data.max_particles)
+    loader = jet_loader(dataset, config.data.batch_size, workers=config.data.workers)
     tagger = Tagger(model, config.train, description["classes"].index(config.data.signal))
     baseline = MultiplicityTagger(**description["multiplicity"])
-    evaluation = _evaluate(tagger, config, JetDataset(jets), baseline)
-    folder = make_folder(run / f"evaluation-{resolve(files[0]).stem}", exist_ok=True)
+    judge = make_trainer(config, **({} if device is None else {"accelerator": device}))
+    evaluation: Evaluation = evaluate_tagger(tagger, judge, loader, dataset, baseline, config.data.signal)
+    path = resolve(files[0])
+    folder = make_folder(run / f"evaluation-{path.stem}-{store_info(path).fingerprint[:8]}", exist_ok=True)
     evaluation.write(folder, config.model.name)
     return folder
 
@@ -138,55 +139,91 @@ def evaluate(run: Path, file: str | None = None) -> Path:
 def build_model(config: Config, classes: Sequence[str]) -> IAFormer:
     """The model that a configuration describes, with new weights."""
     settings = config.model.model_dump(exclude={"name"})
-    data = config.data
-    return IAFormer(data.node_features, data.pair_features, len(classes), **settings)
+    return IAFormer(config.data.node_features, config.data.pair_features, len(classes), **settings)
 
 
 def make_trainer(config: Config, **settings: Any) -> Trainer:
-    """Lightning's trainer on the device and in the precision of the configuration."""
-    quiet = {"enable_model_summary": False, "logger": False, "enable_checkpointing": "callbacks" in settings}
-    return Trainer(accelerator=config.train.device, devices=1, precision=config.train.precision, **(quiet | settings))
+    """Lightning's trainer on the device and in the precision of the configuration; by default it only predicts.
+
+    Raises:
+        RunError: the device is not there.
+    """
+    defaults = {
+        "accelerator": config.train.device,
+        "devices": 1,
+        "precision": config.train.precision,
+        "logger": False,
+        "enable_checkpointing": False,
+        "enable_model_summary": False,
+    }
+    try:
+        return Trainer(**(defaults | settings))
+    except MisconfigurationException as error:
+        raise RunError(f"device '{(defaults | settings)['accelerator']}': {error}; use another one") from error
 
 
 def new_run_folder(output: Path, name: str) -> Path:
-    """Makes the first free one of ``output/name-001``, ``output/name-002``, ...
+    """Makes the first free one of ``output/name-001``, ``output/name-002``, ..., also when others do so meanwhile.
 
     Raises:
         RunError: the folder cannot be made.
     """
     number = 1
-    while (output / f"{name}-{number:03}").exists():
-        number += 1
-    return make_folder(output / f"{name}-{number:03}")
+    while True:
+        try:
+            return make_folder(output / f"{name}-{number:03}")
+        except FileExistsError:
+            number += 1
 
 
 def make_folder(path: Path, exist_ok: bool = False) -> Path:
-    """Makes a folder, or says why it cannot."""
+    """Makes a folder.
+
+    Raises:
+        FileExistsError: it is there already.
+        RunError: it cannot be made.
+    """
     try:
         path.mkdir(parents=True, exist_ok=exist_ok)
+    except FileExistsError:
+        raise
     except OSError as error:
-        raise RunError(
-            f"{path}: cannot make this folder ({error.strerror}); choose another with output=FOLDER"
-        ) from error
+        raise RunError(f"{path}: cannot make this folder ({error.strerror}); is it the right place?") from error
     return path
 
 
-def save_model(
-    folder: Path, model: IAFormer, config: Config, data: JetDataModule, baseline: MultiplicityTagger
-) -> None:
+def save_model(folder: Path, model: IAFormer, data: JetDataModule, baseline: MultiplicityTagger) -> None:
     """Writes ``model.pt``, plain tensors, and ``model.json``: classes, data, versions."""
     torch.save(model.state_dict(), folder / "model.pt")
+    versions = {"iagraph": iagraph.__version__, "torch": torch.__version__, "python": platform.python_version()}
     description = {
         "classes": data.classes,
         "multiplicity": asdict(baseline),
         "data": data.fingerprints,
-        "versions": {
-            "iagraph": iagraph.__version__,
-            "torch": torch.__version__,
-            "python": platform.python_version(),
-        },
+        "versions": versions,
     }
     (folder / "model.json").write_text(json.dumps(description, indent=2) + "\n", encoding="utf-8")
+
+
+def load_run(run: Path) -> tuple[Config, dict[str, Any], IAFormer]:
+    """Configuration, description and trained model of a run.
+
+    Raises:
+        RunError: the folder holds no finished run, or its weights are damaged.
+        ConfigError: its configuration has been changed into something invalid.
+    """
+    missing = [name for name in ("config.yaml", "model.pt", "model.json") if not (run / name).is_file()]
+    if missing:
+        raise RunError(f"{run}: holds no {', '.join(missing)}; give the folder of a run that has finished training")
+    config = load_config(run / "config.yaml")
+    try:
+        description = json.loads((run / "model.json").read_text(encoding="utf-8"))
+        model = build_model(config, description["classes"])
+        model.load_state_dict(torch.load(run / "model.pt", weights_only=True, map_location="cpu"))
+    except (ValueError, KeyError, RuntimeError, EOFError, pickle.UnpicklingError) as error:
+        reason = " ".join(str(error).split())[:300]
+        raise RunError(f"{run}: model.pt or model.json is damaged or does not fit config.yaml ({reason})") from error
+    return config, description, model
 
 
 def read_history(folder: Path) -> list[dict[str, float]]:
@@ -200,6 +237,8 @@ def read_history(folder: Path) -> list[dict[str, float]]:
     return [epochs[epoch] for epoch in sorted(epochs)]
 
 
-def _evaluate(tagger: Tagger, config: Config, jets: JetDataset, baseline: MultiplicityTagger) -> Evaluation:
-    loader = jet_loader(jets, config.data.batch_size, workers=config.data.workers)
-    return evaluate_tagger(tagger, make_trainer(config), loader, jets, baseline, config.data.signal)
+def _check_not_trained_on(files: Sequence[str], description: dict[str, Any]) -> None:
+    trained_on = description["data"]["train"].values()
+    for name, fingerprint in fingerprints(files).items():
+        if fingerprint in trained_on and not store_info(resolve(name)).splits:
+            raise RunError(f"{name}: the model was trained on these very jets; judge it on others")

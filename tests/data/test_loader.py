@@ -38,6 +38,23 @@ def test_a_batch_is_the_jets_asked_for():
     assert len(dataset) == 7
 
 
+def test_jets_are_indexed_as_tensors_are():
+    dataset = JetDataset(jets())
+    mask = torch.tensor([True, False, True, True, False, False, True])
+    wanted = {"number": (2, [2]), "last": (-1, [6]), "slice": (slice(1, 6, 2), [1, 3, 5]), "mask": (mask, [0, 2, 3, 6])}
+    for indices, expected in wanted.values():
+        assert contents(dataset[indices]) == [EXPECTED[k] for k in expected]
+    assert len(dataset[[]]) == 0
+    with pytest.raises(IndexError):
+        dataset[7]
+
+
+def test_multiplicity_is_that_of_the_whole_jet():
+    dataset = JetDataset(jets(), max_particles=3)
+    assert dataset.multiplicity.tolist() == COUNTS.tolist()
+    assert dataset[:].ptr.diff().tolist() == [3, 0, 3, 1, 3, 2, 3]
+
+
 def test_species_may_be_unknown():
     assert JetDataset(jets(pid=False))[[0, 2]].pid is None
 

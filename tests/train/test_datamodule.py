@@ -14,7 +14,7 @@ def jets(number, seed=0, classes=("gluon", "quark"), pid=True):
     if pid:
         columns["pid"] = np.full(total, 211, dtype=np.int32)
     offsets = np.concatenate([[0], counts.cumsum()]).astype(np.int64)
-    return Jets(columns, offsets, random.integers(0, 2, number), classes)
+    return Jets(columns, offsets, np.arange(number) % len(classes), classes)
 
 
 def config(train, val, test, **settings):
@@ -37,24 +37,30 @@ def whole_file(tmp_path, name, number, **settings):
 
 def test_recorded_splits_part_one_file(split_file):
     data = JetDataModule(config(split_file, split_file, split_file), seed=1)
-    assert [len(data.jets[role]) for role in ("train", "val", "test")] == [11, 2, 7]
+    assert [len(data.datasets[role]) for role in ("train", "val", "test")] == [11, 2, 7]
     assert data.signal == 1
     whole = jets(20)
-    assert np.array_equal(data.jets["test"].label, whole.label[13:])
-    assert np.array_equal(data.jets["val"].particles["pt"], whole.take([11, 12]).particles["pt"])
+    assert np.array_equal(data.datasets["test"].label, whole.label[13:])
+    assert np.array_equal(data.datasets["val"].columns["pt"], whole.take([11, 12]).particles["pt"])
 
 
 def test_files_without_splits_are_used_whole_and_added_up(tmp_path):
     one, two, three, four = (whole_file(tmp_path, f"{n}.h5", n, seed=n) for n in (3, 5, 7, 11))
     data = JetDataModule(config([one, two], three, four), seed=1)
-    assert [len(data.jets[role]) for role in ("train", "val", "test")] == [8, 7, 11]
-    assert set(data.fingerprints) == {one, two, three, four}
+    assert [len(data.datasets[role]) for role in ("train", "val", "test")] == [8, 7, 11]
+    assert {role: list(files) for role, files in data.fingerprints.items()} == {
+        "train": [one, two],
+        "val": [three],
+        "test": [four],
+    }
 
 
 def test_one_file_without_splits_cannot_serve_two_roles(tmp_path):
-    one, two = whole_file(tmp_path, "1.h5", 5), whole_file(tmp_path, "2.h5", 5)
-    with pytest.raises(StoreError, match=r"1\.h5: serves data\.train and data\.test, but records no splits"):
-        JetDataModule(config(one, two, one), seed=1)
+    one, two = whole_file(tmp_path, "1.h5", 5), whole_file(tmp_path, "2.h5", 7)
+    copy = whole_file(tmp_path, "copy of 1.h5", 5)
+    for again in (one, copy):
+        with pytest.raises(StoreError, match=r"1\.h5: its jets serve data\.train and data\.test, but no splits"):
+            JetDataModule(config(one, two, again), seed=1)
 
 
 def test_a_role_that_the_file_does_not_record(tmp_path):
@@ -65,14 +71,28 @@ def test_a_role_that_the_file_does_not_record(tmp_path):
 
 
 def test_no_jets(tmp_path, split_file):
-    with pytest.raises(StoreError, match="no jets for the role 'val'"):
+    with pytest.raises(StoreError, match=r"empty\.h5 \(val\): none of the 0 jets is of the class 'gluon'"):
         JetDataModule(config(split_file, whole_file(tmp_path, "empty.h5", 0), split_file), seed=1)
 
 
 def test_classes_must_be_equal(tmp_path, split_file):
     other = whole_file(tmp_path, "other.h5", 5, classes=("QCD", "top"))
-    with pytest.raises(StoreError, match=r"other\.h5: classes \('QCD', 'top'\) differ from .*\('gluon', 'quark'\)"):
+    with pytest.raises(StoreError, match=r"other\.h5 \(test\): classes \('QCD', 'top'\) differ"):
         JetDataModule(config(split_file, split_file, other), seed=1)
+
+
+def test_jets_of_both_classes_are_needed(tmp_path, split_file):
+    mixed = jets(6)
+    path = tmp_path / "quarks.h5"
+    write_store(path, mixed.take([1, 3, 5]))
+    with pytest.raises(StoreError, match=r"quarks\.h5 \(test\): none of the 3 jets is of the class 'gluon'"):
+        JetDataModule(config(split_file, split_file, str(path)), seed=1)
+
+
+def test_three_classes_are_too_many(tmp_path):
+    files = [whole_file(tmp_path, f"{n}.h5", n, classes=("gluon", "quark", "bottom")) for n in (5, 7, 11)]
+    with pytest.raises(StoreError, match=r"3 classes \(gluon, quark, bottom\); a tagger separates two"):
+        JetDataModule(config(*files), seed=1)
 
 
 def test_signal_must_be_a_class(split_file):
@@ -97,8 +117,19 @@ def test_missing_file(split_file):
         JetDataModule(config("nowhere.h5", split_file, split_file), seed=1)
 
 
-def test_fewer_jets_and_fewer_particles(split_file):
-    data = JetDataModule(config(split_file, split_file, split_file, max_jets=4, max_particles=2), seed=1)
-    assert len(data.jets["train"]) == 4
-    assert len(data.jets["test"]) == 7
-    assert max(data.jets[role].counts.max() for role in data.jets) == 2
+def test_fewer_jets_are_a_random_choice(split_file):
+    def chosen(seed):
+        return (
+            JetDataModule(config(split_file, split_file, split_file, max_jets=4), seed).datasets["train"].columns["pt"]
+        )
+
+    assert chosen(1).tolist() == chosen(1).tolist() != chosen(2).tolist()
+    data = JetDataModule(config(split_file, split_file, split_file, max_jets=4), seed=1)
+    assert [len(data.datasets[role]) for role in ("train", "val", "test")] == [4, 2, 7]
+
+
+def test_fewer_particles_leave_the_multiplicity_alone(split_file):
+    data = JetDataModule(config(split_file, split_file, split_file, max_particles=2), seed=1)
+    whole = jets(20).counts
+    assert max(batch.ptr.diff().max() for batch in data.test_dataloader()) == 2
+    assert data.datasets["test"].multiplicity.tolist() == whole[13:].tolist()

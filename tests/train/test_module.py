@@ -37,5 +37,5 @@ def test_flops_are_two_per_multiply_add_of_real_particles():
 def test_multiplicity_tagger_is_a_straight_line():
     import numpy as np
 
-    tagger = MultiplicityTagger(slope=[0.0, -0.5], intercept=[0.0, 3.0])
+    tagger = MultiplicityTagger(slope=-0.5, intercept=3.0)
     assert tagger(np.array([2, 8])).tolist() == [[0, 2], [0, -1]]

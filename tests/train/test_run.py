@@ -1,15 +1,20 @@
+import csv
 import json
 from pathlib import Path
+from types import SimpleNamespace
 
 import h5py
 import numpy as np
 import pytest
 import torch
+from lightning import Trainer
+from sklearn.metrics import roc_auc_score
 
-from iagraph.data import Jets, StoreError, write_store
+from iagraph.data import JetDataset, Jets, StoreError, read_store, write_store
 from iagraph.testing import random_jets
 from iagraph.train.config import load_config
-from iagraph.train.run import RunError, build_model, evaluate, new_run_folder, train
+from iagraph.train.module import Tagger, warmup_cosine
+from iagraph.train.run import RunError, build_model, evaluate, new_run_folder, read_history, train
 
 RECIPE = Path(__file__).parents[2] / "configs" / "qg.yaml"
 FILES = {"config.yaml", "model.pt", "model.json", "metrics.json", "report.md", "predictions.npz"}
@@ -49,7 +54,7 @@ def test_folder_holds_everything(finished):
     assert finished.name == "qg-001"
     assert {path.name for path in finished.iterdir()} == FILES | {"figures", "log", "checkpoints"}
     assert {path.name for path in (finished / "figures").iterdir()} == FIGURES
-    assert {path.name for path in (finished / "checkpoints").iterdir()} == {"best.ckpt", "last.ckpt"}
+    assert {path.name for path in (finished / "checkpoints").iterdir()} == {"best.ckpt"}
     assert (finished / "log" / "metrics.csv").is_file()
     assert list((finished / "log").glob("events.out.tfevents.*"))
 
@@ -81,7 +86,7 @@ def test_run_describes_itself(finished, store):
     assert config.train.learning_rate == 1e-2
     description = json.loads((finished / "model.json").read_text())
     assert description["classes"] == ["gluon", "quark"]
-    assert list(description["data"]) == [str(store)]
+    assert [list(description["data"][role]) for role in ("train", "val", "test")] == [[str(store)]] * 3
     assert build_model(config, description["classes"]).load_state_dict(weights(finished))
     assert "AUC above multiplicity" in (finished / "report.md").read_text()
 
@@ -101,7 +106,8 @@ def test_same_seed_same_weights(store, tmp_path):
 class TestEvaluate:
     def test_again_gives_the_same(self, finished):
         folder = evaluate(finished)
-        assert folder == finished / "evaluation-toy"
+        assert folder.parent == finished
+        assert folder.name.startswith("evaluation-toy-")
         before, after = (json.loads((f / "metrics.json").read_text()) for f in (finished, folder))
         for key in ("tagger", "multiplicity", "auc_gain_over_multiplicity", "jets"):
             assert after[key] == before[key]
@@ -111,7 +117,7 @@ class TestEvaluate:
     def test_on_other_jets(self, finished, tmp_path):
         write_store(tmp_path / "other.h5", toy_jets(70, 2))
         folder = evaluate(finished, str(tmp_path / "other.h5"))
-        assert folder == finished / "evaluation-other"
+        assert folder.name.startswith("evaluation-other-")
         assert json.loads((folder / "metrics.json").read_text())["jets"] == 70
 
     def test_other_classes_are_refused(self, finished, tmp_path):
@@ -119,6 +125,26 @@ class TestEvaluate:
         write_store(tmp_path / "top.h5", Jets(jets.particles, jets.offsets, jets.label, ("QCD", "top")))
         with pytest.raises(StoreError, match=r"top\.h5: classes \('QCD', 'top'\) differ"):
             evaluate(finished, str(tmp_path / "top.h5"))
+
+    def test_training_jets_are_refused(self, store, tmp_path):
+        for name, seed in (("train", 1), ("val", 2), ("test", 3)):
+            write_store(tmp_path / f"{name}.h5", toy_jets(40, seed))
+        files = [f"data.{role}={tmp_path / role}.h5" for role in ("train", "val", "test")]
+        run = train(settings(store, tmp_path, *files, "train.epochs=1"))
+        evaluate(run, str(tmp_path / "val.h5"))
+        with pytest.raises(RunError, match=r"train\.h5: the model was trained on these very jets"):
+            evaluate(run, str(tmp_path / "train.h5"))
+
+    def test_damaged_weights(self, finished, tmp_path):
+        for name in ("config.yaml", "model.json", "model.pt"):
+            (tmp_path / name).write_bytes((finished / name).read_bytes())
+        (tmp_path / "model.pt").write_bytes((finished / "model.pt").read_bytes()[:3000])
+        with pytest.raises(RunError, match=r"model\.pt or model\.json is damaged or does not fit"):
+            evaluate(tmp_path)
+
+    def test_device_that_is_not_there(self, finished):
+        with pytest.raises(RunError, match=r"device 'cuda'.*use another one"):
+            evaluate(finished, device="cuda")
 
     def test_unfinished_run(self, tmp_path):
         with pytest.raises(RunError, match=r"holds no config\.yaml, model\.pt, model\.json; give the folder of a run"):
@@ -128,8 +154,13 @@ class TestEvaluate:
 class TestBadInput:
     def test_output_that_cannot_be_made(self, store, tmp_path):
         (tmp_path / "file").write_text("not a folder")
-        with pytest.raises(RunError, match=r"file/qg-001: cannot make this folder \(Not a directory\); choose another"):
+        with pytest.raises(RunError, match=r"file/qg-001: cannot make this folder \(Not a directory\)"):
             train(settings(store, tmp_path / "file"))
+
+    def test_device_that_is_not_there_leaves_no_folder(self, store, tmp_path):
+        with pytest.raises(RunError, match="device 'cuda'"):
+            train(settings(store, tmp_path / "runs", "train.device=cuda"))
+        assert not (tmp_path / "runs").exists()
 
     def test_missing_store_leaves_no_folder(self, tmp_path):
         with pytest.raises(StoreError, match=r"nowhere\.h5: no such file"):
@@ -173,6 +204,105 @@ def test_empty_and_single_particle_jets_are_trained_on(tmp_path):
     write_store(path, Jets(columns, offsets, jets.label, jets.classes), splits={"train": 30, "val": 15, "test": 15})
     run = train(settings(path, tmp_path, "train.epochs=1"))
     assert np.isfinite(np.load(run / "predictions.npz")["logits"]).all()
+
+
+class Recorder(Tagger):
+    """Predicts the validation losses of a list, one per epoch, and keeps what it trained with."""
+
+    losses = (0.9, 0.5, 0.7, 0.6, 0.8, 0.1)
+    seen: list
+
+    def on_train_epoch_start(self):
+        self.seen.append([])
+
+    def training_step(self, jets, batch_index):
+        self.seen[-1].append(sorted(jets.momenta.pt.tolist()))
+        return super().training_step(jets, batch_index)
+
+    def validation_step(self, jets, batch_index):
+        super().validation_step(jets, batch_index)
+        self.val_loss.reset()
+        self.val_loss.update(self.losses[self.current_epoch])
+
+
+@pytest.fixture
+def recorded(store, tmp_path, monkeypatch):
+    """A run of two batches per epoch whose validation loss is lowest after epoch 2 of at most 6."""
+    monkeypatch.setattr("iagraph.train.run.Tagger", Recorder)
+    Recorder.seen = []
+    changes = ("train.epochs=6", "train.patience=2", "data.max_jets=128", "train.learning_rate=1e-2")
+    folder = train(settings(store, tmp_path, *changes))
+    return folder, Recorder.seen
+
+
+class TestTraining:
+    def test_stops_after_patience_and_keeps_the_best(self, recorded):
+        folder, seen = recorded
+        assert len(seen) == 4  # two epochs after the best one
+        assert [row["val_loss"] for row in read_history(folder)] == pytest.approx([0.9, 0.5, 0.7, 0.6])
+        best = torch.load(folder / "checkpoints" / "best.ckpt", weights_only=True)
+        assert best["epoch"] == 1
+        kept = weights(folder)
+        assert all(torch.equal(best["state_dict"][f"model.{name}"], kept[name]) for name in kept)
+
+    def test_every_jet_once_per_epoch_in_a_new_order(self, recorded):
+        _, seen = recorded
+        assert all(len(epoch) == 2 for epoch in seen)
+        assert len({str(epoch) for epoch in seen}) == len(seen)
+        assert len({str(sorted(pt for batch in epoch for pt in batch)) for epoch in seen}) == 1
+
+    def test_rates_rise_and_fall_as_configured(self, recorded):
+        folder, _ = recorded
+        rates = column(folder, "lr-AdamW/pg1")
+        # Two steps in each of six epochs, of which four were run; every second one is logged.
+        expected = [1e-2 * warmup_cosine(step / 12, 0.1, 1e-4) for step in (1, 3, 5, 7)]
+        assert rates == pytest.approx(expected, rel=1e-4)
+
+    def test_beta_is_logged_and_moves(self, recorded):
+        folder, _ = recorded
+        logged = column(folder, "beta/blocks.0.conv")
+        assert len(logged) == 4
+        assert logged[0] != logged[-1]
+        metrics = json.loads((folder / "metrics.json").read_text())
+        assert metrics["beta"]["blocks.0.conv"] == pytest.approx([logged[1]])  # that of the best epoch
+
+    def test_options_reach_the_trainer(self, store, tmp_path, monkeypatch):
+        made = []
+        monkeypatch.setattr("iagraph.train.run.Trainer", lambda **given: made.append(given) or Trainer(**given))
+        train(settings(store, tmp_path, "train.accumulate=3", "train.clip=0.7", "train.precision=bf16-mixed"))
+        fit = made[-1]
+        assert (fit["accumulate_grad_batches"], fit["gradient_clip_val"], fit["max_epochs"]) == (3, 0.7, 2)
+        assert {given["precision"] for given in made} == {"bf16-mixed"}
+
+    def test_validation_auc_is_that_of_the_signal(self, store, tmp_path):
+        folder = train(settings(store, tmp_path, "train.learning_rate=1e-2"))
+        model = build_model(load_config(folder / "config.yaml"), ["gluon", "quark"]).eval()
+        best = torch.load(folder / "checkpoints" / "best.ckpt", weights_only=True)
+        model.load_state_dict(weights(folder))
+        jets = JetDataset(read_store(store, "val"))
+        with torch.no_grad():
+            logits = model(jets[:])
+        expected = roc_auc_score(jets.label, logits[:, 1] - logits[:, 0])
+        assert read_history(folder)[best["epoch"]]["val_auc"] == pytest.approx(expected, abs=1e-5)
+
+
+def test_decay_spares_everything_but_matrices(store):
+    config = settings(store, "runs")
+    tagger = Tagger(build_model(config, ["gluon", "quark"]), config.train, 1)
+    tagger.trainer = SimpleNamespace(estimated_stepping_batches=10)
+    groups = tagger.configure_optimizers()["optimizer"].param_groups
+    assert [group["weight_decay"] for group in groups] == [0.01, 0]
+    assert sum(len(group["params"]) for group in groups) == len(list(tagger.parameters()))
+    spared = {id(parameter) for parameter in groups[1]["params"]}
+    names = {name for name, parameter in tagger.named_parameters() if id(parameter) in spared}
+    assert "model.blocks.0.conv.theta" in names
+    assert all(name.endswith(("bias", "theta", "weight")) for name in names)
+    assert not any("lin_" in name for name in names)
+
+
+def column(folder, name):
+    with (folder / "log" / "metrics.csv").open() as file:
+        return [float(row[name]) for row in csv.DictReader(file) if row[name]]
 
 
 def test_runs_are_numbered(tmp_path):
