@@ -28,7 +28,7 @@ def main() -> None:
     parser.add_argument("--workers", type=_positive, default=1, help="processes; the file does not depend on it")
     parser.add_argument("--shard", type=_shard, default=(1, 1), metavar="K/M", help="make the K-th of M shares only")
     parser.add_argument("--force", action="store_true", help="replace an existing file")
-    arguments = parser.parse_args()
+    arguments = parser.parse_intermixed_args()  # changes may stand anywhere
 
     try:
         from iagraph.data.generator import ERRORS, generate

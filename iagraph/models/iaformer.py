@@ -14,6 +14,9 @@ from iagraph.kinematics import NODE_FEATURES, PAIR_FEATURES, SCALING, feature_na
 from iagraph.nn import DifferentialAttentionConv, PairEncoder, ParticleEncoder, Standardize
 from iagraph.topology import CompleteGraph, EdgeListGraph
 
+PAIRS_IN_CACHE = 4096
+"""Pairs that are encoded at once: what stays in cache takes little more than half the time of one large piece (CPU)."""
+
 
 class IAFormerBlock(nn.Module):
     r"""Differential attention and a feed-forward network, each with a residual connection.
@@ -134,7 +137,7 @@ class IAFormer(nn.Module):
     def pair_scores(self, jets: JetBatch, graph: CompleteGraph | EdgeListGraph) -> tuple[Tensor, ...]:
         """For each block, the scores of the pairs of ``graph``, shape [2 * heads, pairs]."""
         features = jets.edge_features(self.pair_features, graph.first, graph.second).t()
-        pairs = self.pair_encoder(self.scale_pairs(features))
         linears = [conv.lin_score for conv in self.convs()]
         weight = torch.cat([linear.weight for linear in linears])
-        return (weight @ pairs.t()).split([linear.out_features for linear in linears])
+        pieces = [weight @ self.pair_encoder(self.scale_pairs(f)).t() for f in features.split(PAIRS_IN_CACHE)]
+        return torch.cat(pieces, dim=1).split([linear.out_features for linear in linears])
