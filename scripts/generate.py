@@ -35,7 +35,7 @@ def main() -> None:
     except ImportError as error:
         sys.exit(f"error: {error}")
     try:
-        generate(
+        made = generate(
             arguments.config,
             arguments.out,
             jets=arguments.jets,
@@ -48,6 +48,9 @@ def main() -> None:
         sys.exit(f"error: {error}")
     except KeyboardInterrupt:
         sys.exit(f"interrupted: nothing was written to {arguments.out}")
+    splits = ", ".join(f"{count:,} {name}" for name, count in made.splits.items())
+    size = f"{made.particles:,} particles, {made.bytes / 1e6:.1f} MB"
+    print(f"{arguments.out}: {made.jets:,} jets of {' and '.join(made.classes)} ({splits}), {size}")
 
 
 if __name__ == "__main__":

@@ -19,7 +19,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from iagraph.data.jets import Jets, StoreError
-from iagraph.data.store import write_store
+from iagraph.data.store import StoreInfo, store_info, write_store
 
 try:
     import awkward as ak
@@ -253,7 +253,7 @@ def generate(
     overrides: Sequence[str] = (),
     shard: tuple[int, int] = (1, 1),
     force: bool = False,
-) -> None:
+) -> StoreInfo:
     """Generate jets after a recipe and write them, classes mixed, to one store.
 
     Args:
@@ -264,6 +264,9 @@ def generate(
         overrides: Changes of the recipe, `key=value`, for example `seed=7`.
         shard: (K, M) makes the K-th of M shares, K from 1; together they are the jets of the run without shards.
         force: Replace an existing file.
+
+    Returns:
+        What the new store says about itself.
 
     Raises:
         ConfigError: If the recipe is wrong.
@@ -293,6 +296,7 @@ def generate(
         },
     }
     write_store(out, made, splits=dict(zip(Splits.model_fields, counts, strict=True)), provenance=provenance)
+    return store_info(out)
 
 
 def _statistics(results: list[Result]) -> dict[str, float]:

@@ -8,6 +8,8 @@ from pathlib import Path
 
 import pytest
 
+from iagraph.data import store_info
+
 ROOT = Path(__file__).parents[2]
 SCRIPT, RECIPE = ROOT / "scripts" / "generate.py", ROOT / "configs" / "generate_qg.yaml"
 
@@ -80,3 +82,14 @@ def test_interrupted_generation_ends_at_once_and_leaves_nothing(tmp_path):
     while group_exists(process.pid):
         assert time.monotonic() < deadline, "a worker outlived the interrupted run"
         time.sleep(0.1)
+
+
+def test_generated_file_is_announced(tmp_path):
+    pytest.importorskip("pythia8mc", reason="generating jets needs pip install 'iagraph[generate]'")
+    out = tmp_path / "jets.h5"
+    # A change of the recipe may stand behind the options, too.
+    arguments = [sys.executable, SCRIPT, RECIPE, "--jets", "5", "--out", out, "seed=7", "jet.pt_max=900.0"]
+    done = subprocess.run(arguments, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.startswith(f"{out}: 5 jets of gluon and quark (3 train, 0 val, 2 test), ")
+    assert store_info(out).provenance["config"]["seed"] == 7

@@ -1,0 +1,29 @@
+import re
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[1]
+README = (ROOT / "README.md").read_text(encoding="utf-8")
+EXAMPLES = re.findall(r"```python\n(.*?)```", README, flags=re.DOTALL)
+
+
+@pytest.mark.parametrize("number", range(len(EXAMPLES)))
+def test_examples_run(number):
+    names = {}
+    exec(EXAMPLES[number], names)
+    if "graphs" in names:
+        assert len(names["graphs"]) == 64
+        assert names["graphs"][0].x.shape[1] == 13
+    else:
+        assert names["alpha"].shape == (4, 4)
+
+
+def test_there_are_examples():
+    assert len(EXAMPLES) == 2
+
+
+def test_files_that_the_readme_names_exist():
+    names = re.findall(r"`((?:iagraph|configs|scripts)/[\w/.]*)`", README)
+    assert len(names) > 8
+    assert not [name for name in names if not (ROOT / name).exists()]
