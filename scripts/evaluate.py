@@ -13,7 +13,10 @@ def main() -> None:
     parser.add_argument("--device", choices=["cpu", "cuda", "mps"], help="instead of the device of the run")
     arguments = parser.parse_args()
 
-    from iagraph.train.run import USER_ERRORS, evaluate
+    try:
+        from iagraph.train.run import USER_ERRORS, evaluate
+    except ImportError as error:
+        sys.exit(f"error: judging a model needs {error.name}: pip install 'iagraph[train]'")
 
     try:
         folder = evaluate(arguments.run, arguments.data, arguments.device)

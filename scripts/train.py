@@ -10,13 +10,16 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("config", type=Path, help="YAML file, for example configs/qg.yaml")
     parser.add_argument("overrides", nargs="*", metavar="key=value", help="changes of single keys, train.epochs=3")
-    if {"-h", "--help"} & set(sys.argv[1:]):
-        from iagraph.train.config import describe_config
+    try:
+        if {"-h", "--help"} & set(sys.argv[1:]):
+            from iagraph.train.config import describe_config
 
-        parser.epilog = f"keys of a configuration:\n\n{describe_config()}"
-    arguments = parser.parse_args()
-
-    from iagraph.train.run import USER_ERRORS, load_config, train
+            parser.epilog = f"keys of a configuration:\n\n{describe_config()}"
+        arguments = parser.parse_args()
+        from iagraph.train.config import load_config
+        from iagraph.train.run import USER_ERRORS, train
+    except ImportError as error:
+        sys.exit(f"error: training needs {error.name}: pip install 'iagraph[train]'")
 
     try:
         folder = train(load_config(arguments.config, arguments.overrides))

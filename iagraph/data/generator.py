@@ -25,7 +25,7 @@ try:
     import awkward as ak
     import fastjet
     import pythia8mc
-    from pydantic import BaseModel, ConfigDict, Field
+    from pydantic import BaseModel, ConfigDict, Field, ValidationInfo, field_validator
     from tqdm import tqdm
 except ImportError as error:
     raise ImportError(f"generating jets needs {error.name}: pip install 'iagraph[generate]'") from error
@@ -52,7 +52,7 @@ ERRORS = (BrokenProcessPool, ConfigError, GenerateError, StoreError)
 class Section(BaseModel):
     """A part of the configuration: an unknown key is an error, and so is a value of another type."""
 
-    model_config = ConfigDict(extra="forbid", strict=True, frozen=True)
+    model_config = ConfigDict(extra="forbid", strict=True, frozen=True, allow_inf_nan=False)
 
 
 class Process(Section):
@@ -60,7 +60,7 @@ class Process(Section):
 
     name: str
     pythia: list[str]
-    partons: list[int]
+    partons: list[int] = Field(min_length=1)
 
 
 class JetSelection(Section):
@@ -70,6 +70,13 @@ class JetSelection(Section):
     pt_min: float = Field(gt=0)
     pt_max: float = Field(gt=0)
     rapidity_max: float = Field(gt=0)
+
+    @field_validator("pt_max")
+    @classmethod
+    def _above_pt_min(cls, value: float, info: ValidationInfo) -> float:
+        if value <= info.data.get("pt_min", 0):
+            raise ValueError(f"should be above pt_min, {info.data['pt_min']}")
+        return value
 
 
 class Splits(Section):

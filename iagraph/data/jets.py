@@ -39,6 +39,19 @@ class Jets:
         """The number of particles of each jet, int64 [J]."""
         return np.diff(self.offsets)
 
+    def digests(self) -> np.ndarray:
+        """A number per jet, uint64 [J], by which equal jets are recognised in other files.
+
+        It depends on pt, rapidity and phi of the particles, not on their order. Jets of fewer than two particles, which
+        are too simple to be told apart, have none and are left out.
+        """
+        particle = np.zeros(int(self.offsets[-1]), np.uint64)
+        for name in ("pt", "rapidity", "phi"):
+            particle = _scramble(particle + self.particles[name].astype(np.float32).view(np.uint32))
+        # Sums of unsigned integers wrap around, so that differences of them are exact.
+        total = np.concatenate([np.zeros(1, np.uint64), np.cumsum(particle, dtype=np.uint64)])
+        return (total[self.offsets[1:]] - total[self.offsets[:-1]])[self.counts >= 2]
+
     def take(self, indices: ArrayLike) -> "Jets":
         """The jets at `indices`, as NumPy would index them: any order, repeats, negative numbers, or a boolean mask."""
         index = np.asarray(indices)
@@ -97,3 +110,10 @@ class Jets:
             value = self.particles[name][particle]
             return f"jet {jet}, particle {particle - self.offsets[jet]}: {name} = {value}, expected {rule}"
         return None
+
+
+def _scramble(x: np.ndarray) -> np.ndarray:
+    """The last steps of SplitMix64 (Steele, Lea, Flood, OOPSLA 2014): neighbouring numbers become unrelated ones."""
+    x = (x ^ (x >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
+    x = (x ^ (x >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
+    return x ^ (x >> np.uint64(31))

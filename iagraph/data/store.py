@@ -66,7 +66,7 @@ def write_store(
     """
     path = Path(path)
     jets.validate(f"jets for {path}")
-    parts = splits or {}
+    parts = {name: int(count) for name, count in (splits or {}).items()}
     if parts and (sum(parts.values()) != len(jets) or min(parts.values()) < 0):
         raise StoreError(f"{path}: splits {parts}, expected counts that add up to {len(jets)} jets; correct them")
     temporary = path.with_name(f".{path.name}.{secrets.token_hex(4)}.tmp")

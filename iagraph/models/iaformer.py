@@ -15,7 +15,7 @@ from iagraph.nn import DifferentialAttentionConv, PairEncoder, ParticleEncoder, 
 from iagraph.topology import CompleteGraph, EdgeListGraph
 
 PAIRS_IN_CACHE = 4096
-"""Pairs that are encoded at once: what stays in cache takes little more than half the time of one large piece (CPU)."""
+"""Pairs that a CPU encodes at once: what stays in cache takes little more than half the time of one large piece."""
 
 
 class IAFormerBlock(nn.Module):
@@ -128,7 +128,9 @@ class IAFormer(nn.Module):
         graph = CompleteGraph.from_ptr(jets.ptr) if edge_index is None else EdgeListGraph(edge_index, x.size(0))
         for block, scores in zip(self.blocks, self.pair_scores(jets, graph), strict=True):
             x = block(x, graph, scores)
-        return self.head(self.readout(x, jets.batch, dim_size=len(jets)))
+        # Sixteen bits would round the scores of many jets to the same number.
+        with torch.autocast(x.device.type, enabled=False):
+            return self.head(self.readout(x.to(self.head.weight.dtype), jets.batch, dim_size=len(jets)))
 
     def convs(self) -> list[DifferentialAttentionConv]:
         """The attention layers, first block first."""
@@ -139,5 +141,6 @@ class IAFormer(nn.Module):
         features = jets.edge_features(self.pair_features, graph.first, graph.second).t()
         linears = [conv.lin_score for conv in self.convs()]
         weight = torch.cat([linear.weight for linear in linears])
-        pieces = [weight @ self.pair_encoder(self.scale_pairs(f)).t() for f in features.split(PAIRS_IN_CACHE)]
+        at_once = PAIRS_IN_CACHE if features.device.type == "cpu" else max(features.size(0), 1)
+        pieces = [weight @ self.pair_encoder(self.scale_pairs(f)).t() for f in features.split(at_once)]
         return torch.cat(pieces, dim=1).split([linear.out_features for linear in linears])

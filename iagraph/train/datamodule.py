@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from itertools import combinations
 
 import numpy as np
 from lightning import LightningDataModule
+from numpy.typing import NDArray
 from torch.utils.data import DataLoader
 
 from iagraph.data import JetDataset, Jets, StoreError, jet_loader, read_store, resolve, store_info
@@ -13,6 +15,8 @@ from iagraph.graphs import JetBatch
 from iagraph.train.config import DataConfig
 
 ROLES = ("train", "val", "test")
+TOLERATED = 0.01
+"""Share of jets that may come twice: public data sets hold a few."""
 
 
 class JetDataModule(LightningDataModule):
@@ -26,17 +30,17 @@ class JetDataModule(LightningDataModule):
         datasets: the jets of each role.
         classes: names of the classes.
         fingerprints: for each role, the fingerprint of each of its files.
+        trained_on: digests of the training jets, see :meth:`iagraph.data.Jets.digests`.
 
     Raises:
         StoreError: files are wrong or do not fit, see :func:`read_role` and :func:`check_jets`; classes differ between
-            roles; or one file without splits serves two roles.
+            roles; or jets come twice, in one role or in two.
     """
 
     def __init__(self, config: DataConfig, seed: int) -> None:
         super().__init__()
         self.config = config
         self.seed = seed
-        _check_no_file_twice(config)
         jets = {role: read_role(self._files(role), role) for role in ROLES}
         self.classes = jets["train"].classes
         for role in ROLES:
@@ -44,6 +48,9 @@ class JetDataModule(LightningDataModule):
         if config.max_jets is not None and config.max_jets < len(jets["train"]):
             chosen = np.random.default_rng(seed).choice(len(jets["train"]), config.max_jets, replace=False)
             jets["train"] = jets["train"].take(chosen)
+        digests = {role: jets[role].digests() for role in ROLES}
+        _check_distinct(digests)
+        self.trained_on = digests["train"]
         self.datasets = {role: JetDataset(jets[role], config.max_particles) for role in ROLES}
         self.fingerprints = {role: fingerprints(self._files(role)) for role in ROLES}
 
@@ -115,15 +122,21 @@ def fingerprints(files: Sequence[str]) -> dict[str, str]:
     return {name: store_info(resolve(name)).fingerprint for name in files}
 
 
-def _check_no_file_twice(config: DataConfig) -> None:
-    """A file without splits would be used whole in both roles: the test would be one of memory."""
-    seen: dict[str, str] = {}
-    for role in ROLES:
-        for name in getattr(config, role):
-            info = store_info(resolve(name))
-            if info.splits:
-                continue
-            if info.fingerprint in seen:
-                first = seen[info.fingerprint]
-                raise StoreError(f"{name}: its jets serve data.{first} and data.{role}, but no splits part them")
-            seen[info.fingerprint] = role
+def share_known(digests: NDArray[np.uint64], known: NDArray[np.uint64]) -> float:
+    """The share of jets that are also among the known ones."""
+    return float(np.isin(digests, known).mean()) if len(digests) else 0.0
+
+
+def _check_distinct(digests: dict[str, NDArray[np.uint64]]) -> None:
+    """Training jets among those of the test would make it one of memory; repeated ones would make its errors small."""
+    for role, mine in digests.items():
+        repeated = 1 - len(np.unique(mine)) / max(len(mine), 1)
+        if repeated > TOLERATED:
+            raise StoreError(f"data.{role}: {repeated:.0%} of the jets come more than once; is a file listed twice?")
+    for one, other in combinations(digests, 2):
+        shared = max(share_known(digests[one], digests[other]), share_known(digests[other], digests[one]))
+        if shared > TOLERATED:
+            raise StoreError(
+                f"data.{one} and data.{other} have {shared:.0%} of their jets in common; use a file that records "
+                "splits, or files of different jets (generated ones need different seeds)"
+            )

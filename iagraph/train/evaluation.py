@@ -103,9 +103,15 @@ class Evaluation:
         table = "\n".join(f"| {' | '.join(row)} |" for row in rows)
         return f"{table}\n\nAUC above multiplicity: {self.gain()} ({len(self.labels):,} jets, signal: {self.signal})"
 
-    def write(self, folder: Path, name: str) -> None:
-        """Writes ``metrics.json``, ``report.md``, ``predictions.npz`` and figures."""
-        metrics = json.dumps(self.metrics(), indent=2, allow_nan=False)
+    def write(self, folder: Path, name: str, fingerprints: dict[str, str]) -> None:
+        """Writes ``metrics.json``, ``report.md``, ``predictions.npz`` and figures.
+
+        Args:
+            folder: where to.
+            name: what to call the tagger.
+            fingerprints: of the files that hold the jets.
+        """
+        metrics = json.dumps({"data": fingerprints, **self.metrics()}, indent=2, allow_nan=False)
         (folder / "metrics.json").write_text(metrics + "\n", encoding="utf-8")
         (folder / "report.md").write_text(self.table(name) + "\n", encoding="utf-8")
         np.savez_compressed(
@@ -134,9 +140,9 @@ def evaluate_tagger(
         "flops_per_jet": flops_per_jet(tagger.model, jets[:FLOP_JETS]),
         "jets_per_second": tagger.jets_per_second(),
         "measured_on": {
-            "device": str(tagger.device),
+            "device": tagger.predicted_on,
             "threads": torch.get_num_threads(),
-            "batch_size": len(next(iter(loader))),
+            "batch_size": tagger.batch_size,
         },
     }
     multiplicity = jets.multiplicity.numpy()

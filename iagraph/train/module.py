@@ -65,14 +65,20 @@ class Tagger(LightningModule):
 
     def predict_step(self, jets: JetBatch, batch_index: int) -> Tensor:
         """Logits of a batch in float32; takes the time of it."""
-        start = _now()
+        start = _now(self.device)
         logits = self.model(jets).float()
-        self._timings.append((len(jets), _now() - start))
+        self._timings.append((len(jets), _now(self.device) - start))
         return logits
 
     def on_predict_start(self) -> None:
-        """Resets the watch."""
+        """Resets the watch, and notes the device: afterwards Lightning moves the model away from it."""
         self._timings.clear()
+        self.predicted_on = self.device.type
+
+    @property
+    def batch_size(self) -> int:
+        """The largest batch of the last prediction."""
+        return max(jets for jets, _ in self._timings)
 
     def jets_per_second(self) -> float:
         """Rate of the last prediction, without the loader and without the first batch, which warms up."""
@@ -100,9 +106,12 @@ class Tagger(LightningModule):
         return {"optimizer": optimizer, "lr_scheduler": {"scheduler": schedule, "interval": "step"}}
 
 
-def _now() -> float:
-    if torch.cuda.is_available():
-        torch.cuda.synchronize()
+def _now(device: torch.device) -> float:
+    """The time at which the device has done its work."""
+    if device.type == "cuda":
+        torch.cuda.synchronize(device)
+    elif device.type == "mps":
+        torch.mps.synchronize()
     return time.perf_counter()
 
 

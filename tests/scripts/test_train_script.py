@@ -1,3 +1,4 @@
+import runpy
 import subprocess
 import sys
 from pathlib import Path
@@ -42,6 +43,16 @@ def test_mistakes_end_in_one_line(script, arguments, message):
     assert message in result.stderr
     assert result.stderr.startswith("error: ")
     assert "Traceback" not in result.stderr
+
+
+@pytest.mark.parametrize("script", ["train.py", "evaluate.py"])
+def test_missing_packages_name_the_command_that_installs_them(script, monkeypatch):
+    monkeypatch.setattr(sys, "argv", [script, "configs/qg.yaml"])
+    monkeypatch.setitem(sys.modules, "iagraph.train.run", None)
+    with pytest.raises(SystemExit) as stopped:
+        runpy.run_path(str(ROOT / "scripts" / script), run_name="__main__")
+    assert str(stopped.value).startswith("error: ")
+    assert str(stopped.value).endswith("needs iagraph.train.run: pip install 'iagraph[train]'")
 
 
 def test_help_lists_every_key():

@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
 
-from iagraph.data import Jets, StoreError, write_store
+from iagraph.data import Jets, StoreError, keep_hardest, write_store
 from iagraph.train.config import DataConfig
 from iagraph.train.datamodule import JetDataModule
 
@@ -55,12 +55,22 @@ def test_files_without_splits_are_used_whole_and_added_up(tmp_path):
     }
 
 
-def test_one_file_without_splits_cannot_serve_two_roles(tmp_path):
-    one, two = whole_file(tmp_path, "1.h5", 5), whole_file(tmp_path, "2.h5", 7)
-    copy = whole_file(tmp_path, "copy of 1.h5", 5)
-    for again in (one, copy):
-        with pytest.raises(StoreError, match=r"1\.h5: its jets serve data\.train and data\.test, but no splits"):
-            JetDataModule(config(one, two, again), seed=1)
+def test_jets_that_two_roles_have_in_common(tmp_path):
+    one, two = whole_file(tmp_path, "1.h5", 40), whole_file(tmp_path, "2.h5", 7, seed=2)
+    with pytest.raises(StoreError, match=r"data\.train and data\.test have 100% of their jets in common"):
+        JetDataModule(config(one, two, one), seed=1)
+    # Splits do not hide it, nor does another order of jets and particles.
+    known = np.flatnonzero(jets(40).counts > 1)[[9, 3]]
+    mixed = Jets.concatenate([jets(30, seed=3), keep_hardest(jets(40), 99).take(known)])
+    write_store(tmp_path / "mixed.h5", mixed, splits={"test": 32})
+    with pytest.raises(StoreError, match=r"data\.train and data\.test have \d% of their jets in common"):
+        JetDataModule(config(one, two, str(tmp_path / "mixed.h5")), seed=1)
+
+
+def test_jets_that_come_twice_in_one_role(tmp_path):
+    one, two, three = (whole_file(tmp_path, f"{n}.h5", n, seed=n) for n in (20, 30, 40))
+    with pytest.raises(StoreError, match=r"data\.test: 50% of the jets come more than once; is a file listed twice"):
+        JetDataModule(config(one, two, [three, three]), seed=1)
 
 
 def test_a_role_that_the_file_does_not_record(tmp_path):

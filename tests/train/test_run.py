@@ -13,11 +13,12 @@ from sklearn.metrics import roc_auc_score
 from iagraph.data import JetDataset, Jets, StoreError, read_store, write_store
 from iagraph.testing import random_jets
 from iagraph.train.config import load_config
+from iagraph.train.folder import RunError, build_model, new_run_folder, read_history
 from iagraph.train.module import Tagger, warmup_cosine
-from iagraph.train.run import RunError, build_model, evaluate, new_run_folder, read_history, train
+from iagraph.train.run import evaluate, train
 
 RECIPE = Path(__file__).parents[2] / "configs" / "qg.yaml"
-FILES = {"config.yaml", "model.pt", "model.json", "metrics.json", "report.md", "predictions.npz"}
+FILES = {"config.yaml", "model.pt", "model.json", "trained_on.npy", "metrics.json", "report.md", "predictions.npz"}
 FIGURES = {f"{name}.{suffix}" for name in ("loss", "roc", "scores") for suffix in ("png", "pdf")}
 
 
@@ -42,7 +43,11 @@ def store(tmp_path_factory):
 def settings(store, output, *more):
     files = [f"data.{role}={store}" for role in ("train", "val", "test")]
     small = ["model.blocks=1", "model.pair_hidden=[7]", "model.particle_hidden=[11]", "train.epochs=2"]
-    return load_config(RECIPE, [*files, *small, f"output={output}", *more])
+    return load_config(RECIPE, [*files, *small, "train.device=cpu", f"output={output}", *more])
+
+
+# A machine that has a GPU would find the device.
+no_cuda = pytest.mark.skipif(torch.cuda.is_available(), reason="there is a CUDA device")
 
 
 @pytest.fixture(scope="module")
@@ -118,7 +123,9 @@ class TestEvaluate:
         write_store(tmp_path / "other.h5", toy_jets(70, 2))
         folder = evaluate(finished, str(tmp_path / "other.h5"))
         assert folder.name.startswith("evaluation-other-")
-        assert json.loads((folder / "metrics.json").read_text())["jets"] == 70
+        metrics = json.loads((folder / "metrics.json").read_text())
+        assert metrics["jets"] == 70
+        assert list(metrics["data"]) == [str(tmp_path / "other.h5")]
 
     def test_other_classes_are_refused(self, finished, tmp_path):
         jets = toy_jets(20, 2)
@@ -129,38 +136,52 @@ class TestEvaluate:
     def test_training_jets_are_refused(self, store, tmp_path):
         for name, seed in (("train", 1), ("val", 2), ("test", 3)):
             write_store(tmp_path / f"{name}.h5", toy_jets(40, seed))
+        mixed = Jets.concatenate([toy_jets(40, 4), toy_jets(40, 1).take(range(8))])
+        write_store(tmp_path / "mixed.h5", mixed, splits={"train": 0, "val": 0, "test": 48})
         files = [f"data.{role}={tmp_path / role}.h5" for role in ("train", "val", "test")]
         run = train(settings(store, tmp_path, *files, "train.epochs=1"))
         evaluate(run, str(tmp_path / "val.h5"))
-        with pytest.raises(RunError, match=r"train\.h5: the model was trained on these very jets"):
-            evaluate(run, str(tmp_path / "train.h5"))
+        for name, share in (("train", "100"), ("mixed", "17")):
+            with pytest.raises(RunError, match=rf"{name}\.h5: the model was trained on {share}% of these jets"):
+                evaluate(run, str(tmp_path / f"{name}.h5"))
+        # The test file itself may change, too.
+        (tmp_path / "test.h5").write_bytes((tmp_path / "mixed.h5").read_bytes())
+        with pytest.raises(RunError, match="trained on 17%"):
+            evaluate(run)
 
     def test_damaged_weights(self, finished, tmp_path):
-        for name in ("config.yaml", "model.json", "model.pt"):
+        for name in ("config.yaml", "model.json", "model.pt", "trained_on.npy"):
             (tmp_path / name).write_bytes((finished / name).read_bytes())
         (tmp_path / "model.pt").write_bytes((finished / "model.pt").read_bytes()[:3000])
         with pytest.raises(RunError, match=r"model\.pt or model\.json is damaged or does not fit"):
             evaluate(tmp_path)
 
+    @no_cuda
     def test_device_that_is_not_there(self, finished):
         with pytest.raises(RunError, match=r"device 'cuda'.*use another one"):
             evaluate(finished, device="cuda")
 
     def test_unfinished_run(self, tmp_path):
-        with pytest.raises(RunError, match=r"holds no config\.yaml, model\.pt, model\.json; give the folder of a run"):
+        with pytest.raises(RunError, match=r"holds no config\.yaml, .*, trained_on\.npy; give the folder of a run"):
             evaluate(tmp_path)
 
 
 class TestBadInput:
     def test_output_that_cannot_be_made(self, store, tmp_path):
         (tmp_path / "file").write_text("not a folder")
-        with pytest.raises(RunError, match=r"file/qg-001: cannot make this folder \(Not a directory\)"):
+        with pytest.raises(RunError, match=r"file: cannot make this folder \(File exists\)"):
             train(settings(store, tmp_path / "file"))
 
+    @no_cuda
     def test_device_that_is_not_there_leaves_no_folder(self, store, tmp_path):
         with pytest.raises(RunError, match="device 'cuda'"):
             train(settings(store, tmp_path / "runs", "train.device=cuda"))
         assert not (tmp_path / "runs").exists()
+
+    def test_output_that_leads_nowhere(self, store, tmp_path):
+        (tmp_path / "link").symlink_to(tmp_path / "unmounted")
+        with pytest.raises(RunError, match="link: cannot make this folder"):
+            train(settings(store, tmp_path / "link"))
 
     def test_missing_store_leaves_no_folder(self, tmp_path):
         with pytest.raises(StoreError, match=r"nowhere\.h5: no such file"):
@@ -284,6 +305,29 @@ class TestTraining:
             logits = model(jets[:])
         expected = roc_auc_score(jets.label, logits[:, 1] - logits[:, 0])
         assert read_history(folder)[best["epoch"]]["val_auc"] == pytest.approx(expected, abs=1e-5)
+
+
+class Impatient(Recorder):
+    stop_in_epoch: int
+
+    def on_train_batch_start(self, batch, batch_index):
+        if self.current_epoch == self.stop_in_epoch:
+            raise KeyboardInterrupt
+
+
+@pytest.mark.parametrize("epoch", [0, 3])
+def test_interrupted_training_keeps_its_best_epoch(store, tmp_path, monkeypatch, epoch):
+    monkeypatch.setattr("iagraph.train.run.Tagger", Impatient)
+    Recorder.seen, Impatient.stop_in_epoch = [], epoch
+    config = settings(store, tmp_path, "train.epochs=6", "data.max_jets=128")
+    if epoch == 0:
+        with pytest.raises(RunError, match="interrupted before the first epoch was over"):
+            train(config)
+        return
+    folder = train(config)
+    assert {path.name for path in folder.iterdir()} >= FILES
+    assert torch.load(folder / "checkpoints" / "best.ckpt", weights_only=True)["epoch"] == 1
+    evaluate(folder)
 
 
 def test_decay_spares_everything_but_matrices(store):

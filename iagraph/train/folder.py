@@ -1,0 +1,112 @@
+"""The folder of a run: made, filled with a model and its description, and read again."""
+
+from __future__ import annotations
+
+import csv
+import json
+import pickle
+import platform
+from collections.abc import Sequence
+from dataclasses import asdict
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from iagraph.models import IAFormer
+from iagraph.train.config import Config, load_config
+from iagraph.train.datamodule import JetDataModule
+from iagraph.train.evaluation import MultiplicityTagger
+
+PACKAGES = ("iagraph", "torch", "torch-geometric", "lightning", "numpy")
+
+
+class RunError(RuntimeError):
+    """A run cannot start, its folder cannot be made, or is not one. The message says what to do."""
+
+
+def build_model(config: Config, classes: Sequence[str]) -> IAFormer:
+    """The model that a configuration describes, with new weights."""
+    settings = config.model.model_dump(exclude={"name"})
+    return IAFormer(config.data.node_features, config.data.pair_features, len(classes), **settings)
+
+
+def new_run_folder(output: Path, name: str) -> Path:
+    """Makes the first free one of ``output/name-001``, ``output/name-002``, ..., also when others do so meanwhile.
+
+    Raises:
+        RunError: the folder cannot be made.
+    """
+    make_folder(output, exist_ok=True)
+    number = 1
+    while True:
+        try:
+            return make_folder(output / f"{name}-{number:03}")
+        except FileExistsError:
+            number += 1
+
+
+def make_folder(path: Path, exist_ok: bool = False) -> Path:
+    """Makes a folder.
+
+    Raises:
+        FileExistsError: it is there already, and that is not ok.
+        RunError: it cannot be made.
+    """
+    try:
+        path.mkdir(parents=True, exist_ok=exist_ok)
+    except OSError as error:
+        if isinstance(error, FileExistsError) and not exist_ok:
+            raise
+        raise RunError(f"{path}: cannot make this folder ({error.strerror}); is it the right place?") from error
+    return path
+
+
+def save_model(folder: Path, model: IAFormer, data: JetDataModule, baseline: MultiplicityTagger) -> None:
+    """Writes ``model.pt``, plain tensors, ``model.json``: classes, data, versions, and ``trained_on.npy``: digests."""
+    torch.save(model.state_dict(), folder / "model.pt")
+    np.save(folder / "trained_on.npy", data.trained_on, allow_pickle=False)
+    versions = {package: version(package) for package in PACKAGES} | {"python": platform.python_version()}
+    description = {
+        "classes": data.classes,
+        "multiplicity": asdict(baseline),
+        "data": data.fingerprints,
+        "versions": versions,
+    }
+    (folder / "model.json").write_text(json.dumps(description, indent=2) + "\n", encoding="utf-8")
+
+
+def load_run(run: Path) -> tuple[Config, dict[str, Any], IAFormer]:
+    """Configuration, description and trained model of a run.
+
+    Raises:
+        RunError: the folder holds no finished run, or its weights are damaged.
+        ConfigError: its configuration has been changed into something invalid.
+    """
+    missing = [
+        name for name in ("config.yaml", "model.pt", "model.json", "trained_on.npy") if not (run / name).is_file()
+    ]
+    if missing:
+        raise RunError(f"{run}: holds no {', '.join(missing)}; give the folder of a run that has finished training")
+    config = load_config(run / "config.yaml")
+    try:
+        description = json.loads((run / "model.json").read_text(encoding="utf-8"))
+        model = build_model(config, description["classes"])
+        model.load_state_dict(torch.load(run / "model.pt", weights_only=True, map_location="cpu"))
+    except (ValueError, KeyError, RuntimeError, EOFError, pickle.UnpicklingError) as error:
+        reason = " ".join(str(error).split())[:300]
+        raise RunError(f"{run}: model.pt or model.json is damaged or does not fit config.yaml ({reason})") from error
+    return config, description, model
+
+
+def read_history(folder: Path) -> list[dict[str, float]]:
+    """Loss and AUC after each epoch, the first one being number 1, from Lightning's CSV log."""
+    epochs: dict[int, dict[str, float]] = {}
+    with (folder / "log" / "metrics.csv").open(encoding="utf-8") as file:
+        for row in csv.DictReader(file):
+            values = {key: float(row[key]) for key in ("train_loss", "val_loss", "val_auc") if row.get(key)}
+            if values:
+                epochs.setdefault(int(row["epoch"]), {"epoch": float(row["epoch"]) + 1}).update(values)
+    return [epochs[epoch] for epoch in sorted(epochs)]

@@ -1,0 +1,53 @@
+import numpy as np
+import pytest
+
+from iagraph.data import Jets, StoreError, keep_hardest, read_store, store_info, write_store
+
+COUNTS = np.array([3, 0, 2, 1, 7])
+
+
+def jets(seed=1, classes=("gluon", "quark")):
+    random = np.random.default_rng(seed)
+    total = COUNTS.sum()
+    columns = {name: random.uniform(0.1, 2, total).astype(np.float32) for name in ("pt", "rapidity", "phi", "mass")}
+    offsets = np.concatenate([[0], COUNTS.cumsum()]).astype(np.int64)
+    return Jets(columns, offsets, np.arange(len(COUNTS)) % 2, classes)
+
+
+class TestDigests:
+    def test_equal_jets_have_equal_digests_in_any_file_and_order_of_particles(self):
+        digests = jets().digests()
+        assert digests.dtype == np.uint64
+        assert len(np.unique(digests)) == 3  # those of two particles or more
+        assert jets().take([4, 2, 0]).digests().tolist() == digests[::-1].tolist()
+        by_pt = keep_hardest(jets(), 99)
+        assert not np.array_equal(by_pt.particles["pt"], jets().particles["pt"])
+        assert by_pt.digests().tolist() == digests.tolist()
+        assert not set(digests) & set(jets(seed=2).digests())
+
+    @pytest.mark.parametrize("name", ["pt", "rapidity", "phi"])
+    def test_every_value_counts(self, name):
+        changed = jets()
+        changed.particles[name][3] = np.nextafter(changed.particles[name][3], np.float32(9))
+        same = changed.digests() == jets().digests()
+        assert same.tolist() == [True, False, True]
+
+    def test_particles_cannot_lend_each_other_values(self):
+        changed = jets()
+        for name in ("rapidity", "phi"):
+            changed.particles[name][[0, 1]] = changed.particles[name][[1, 0]]
+        assert changed.digests()[0] != jets().digests()[0]
+
+    def test_no_jets(self):
+        assert jets().take([]).digests().tolist() == []
+
+
+def test_classes_need_names_of_their_own(tmp_path):
+    with pytest.raises(StoreError, match=r"classes \('quark', 'quark'\) name one class twice"):
+        write_store(tmp_path / "a.h5", jets(classes=("quark", "quark")))
+
+
+def test_counts_of_splits_may_be_numpy_numbers(tmp_path):
+    write_store(tmp_path / "a.h5", jets(), splits={"train": np.int64(2), "test": np.int32(3)})
+    assert store_info(tmp_path / "a.h5").splits == {"train": 2, "test": 3}
+    assert len(read_store(tmp_path / "a.h5", "test")) == 3
