@@ -88,6 +88,8 @@ class Jets:
             wanted = DTYPES.get(name)
             if column.ndim != 1 or column.dtype.kind not in "iuf" or (wanted and column.dtype != wanted):
                 return f"{name} is {column.dtype} of shape {column.shape}, expected 1-D {wanted or 'numbers'}"
+        if len(set(self.classes)) < len(self.classes):
+            return f"classes {self.classes} name one class twice"
         if len(self.offsets) != len(self.label) + 1 or self.offsets[0] != 0:
             return f"found {len(self.offsets)} offsets, expected {len(self.label) + 1} (labels + 1) beginning with 0"
         for jet in np.flatnonzero(self.counts < 0)[:1]:

@@ -214,7 +214,7 @@ def test_nothing_is_generated_for_a_file_that_cannot_be_written(tmp_path, monkey
         ("mantissa_bits", "mantisa_bits", r"unknown key 'mantisa_bits'; did you mean 'mantissa_bits'"),
         ("radius:", "radiuss:", r"unknown key 'jet\.radiuss'; did you mean 'jet\.radius'"),
         ("partons: [21]", "parton: [21]", r"unknown key 'processes\.0\.parton'; did you mean 'processes\.partons'"),
-        ("seed: 1", "seed: one", r"'seed' should be a valid integer, found \"one\""),
+        ("seed: 2", "seed: one", r"'seed' should be a valid integer, found \"one\""),
         ("pt_min: 500.0", "pt_min: -1", r"'jet\.pt_min' should be greater than 0, found -1"),
     ],
 )
