@@ -62,7 +62,7 @@ def train(config: Config) -> Path:
 
     Raises:
         StoreError: the jets are missing, damaged or do not fit the configuration.
-        RunError: the device is not there, or the run folder cannot be made.
+        RunError: the device is not there, the run folder cannot be made, or the first epoch was interrupted.
         FloatingPointError: the loss is not finite.
     """
     seed_everything(config.seed, verbose=False)
@@ -153,7 +153,11 @@ def make_trainer(config: Config, **settings: Any) -> Trainer:
 
 
 def _check_not_trained_on(run: Path, jets: Jets, where: str) -> None:
-    known = share_known(jets.digests(), np.load(run / "trained_on.npy", allow_pickle=False))
+    try:
+        trained_on = np.load(run / "trained_on.npy", allow_pickle=False)
+    except (ValueError, EOFError) as error:
+        raise RunError(f"{run / 'trained_on.npy'}: damaged ({error}); copy the run anew") from error
+    known = share_known(jets.digests(), trained_on)
     if known > TOLERATED:
         raise RunError(f"{where}: the model was trained on {known:.0%} of these jets; judge it on others")
 

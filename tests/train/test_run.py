@@ -156,6 +156,13 @@ class TestEvaluate:
         with pytest.raises(RunError, match=r"model\.pt or model\.json is damaged or does not fit"):
             evaluate(tmp_path)
 
+    def test_damaged_digests(self, finished, tmp_path):
+        for name in ("config.yaml", "model.json", "model.pt"):
+            (tmp_path / name).write_bytes((finished / name).read_bytes())
+        (tmp_path / "trained_on.npy").write_bytes(b"")
+        with pytest.raises(RunError, match=r"trained_on\.npy: damaged"):
+            evaluate(tmp_path)
+
     @no_cuda
     def test_device_that_is_not_there(self, finished):
         with pytest.raises(RunError, match=r"device 'cuda'.*use another one"):
