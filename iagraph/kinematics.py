@@ -130,16 +130,14 @@ NODE_FEATURES: dict[str, tuple[str, ...]] = {
 (arXiv 2505.03258). No scaling is applied here."""
 
 # Quark content decides the sign of the charge; what is not listed is neutral.
-_POSITIVE_PIDS = (-11, -13, -15, 211, 321, 2212, -3112, 3222, -3312, -3334, 411, 431, 521)
-
-
-_CHARGED_HADRONS = (211, 321, 2212, 3112, 3222, 3312, 3334, 411, 431, 521)
+_POSITIVE_LEPTONS = (-11, -13, -15)
+_POSITIVE_HADRONS = (211, 321, 2212, -3112, 3222, -3312, -3334, 411, 431, 521)
 _NEUTRAL_HADRONS = (130, 310, 2112, 3122, 3322)
 
 
 def charge(pid: Tensor) -> Tensor:
     """Electric charge, with its sign, of PDG particle identifiers; 0 for a species that is not known here."""
-    positive = torch.tensor(_POSITIVE_PIDS, device=pid.device, dtype=pid.dtype)
+    positive = pid.new_tensor(_POSITIVE_LEPTONS + _POSITIVE_HADRONS)
     return torch.isin(pid, positive).float() - torch.isin(pid, -positive).float()
 
 
@@ -199,7 +197,7 @@ def _species(pid: Tensor) -> dict[str, Tensor]:
     magnitude = pid.abs()
     return {
         "charge": charge(pid),
-        "is_charged_hadron": torch.isin(magnitude, magnitude.new_tensor(_CHARGED_HADRONS)),
+        "is_charged_hadron": torch.isin(magnitude, magnitude.new_tensor(_POSITIVE_HADRONS).abs()),
         "is_neutral_hadron": torch.isin(magnitude, magnitude.new_tensor(_NEUTRAL_HADRONS)),
         "is_photon": magnitude == 22,
         "is_electron": magnitude == 11,

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import math
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -74,25 +75,27 @@ class Evaluation:
     cost: dict[str, Any]
     beta: dict[str, list[float]]
 
+    @cached_property
     def reports(self) -> dict[str, dict[str, Estimate]]:
         """Accuracy, AUC and rejections with errors, of the tagger and of multiplicity."""
         scores: dict[str, ArrayLike] = {"tagger": self.logits, "multiplicity": self.baseline}
         return {name: classification_report(self.labels, s, self.classes, self.signal) for name, s in scores.items()}
 
+    @cached_property
     def gain(self) -> Estimate:
         """AUC of the tagger minus that of multiplicity on the same jets."""
         return auc_difference(self.labels, self.logits, self.baseline, self.classes.index(self.signal))
 
     def metrics(self) -> dict[str, Any]:
         """All numbers, as JSON can hold them: an infinite or undefined number is null."""
-        reports = {name: {key: _json(e) for key, e in report.items()} for name, report in self.reports().items()}
-        gain = {"auc_gain_over_multiplicity": _json(self.gain())}
+        reports = {name: {key: _json(e) for key, e in report.items()} for name, report in self.reports.items()}
+        gain = {"auc_gain_over_multiplicity": _json(self.gain)}
         about = {"jets": len(self.labels), "signal": self.signal}
         return {**about, **reports, **gain, "cost": self.cost, "beta": self.beta}
 
     def table(self, name: str) -> str:
         """The same as a Markdown table."""
-        cost, reports = self.cost, self.reports()
+        cost, reports = self.cost, self.reports
         price = [f"{cost['parameters']:,}", f"{cost['flops_per_jet'] / 1e6:.1f}", f"{cost['jets_per_second']:.0f}"]
         rows = [
             ["", *COLUMNS.values(), "parameters", "MFLOP/jet", "jets/s"],
@@ -101,7 +104,7 @@ class Evaluation:
             ["multiplicity alone", *(str(reports["multiplicity"][key]) for key in COLUMNS), "2", "-", "-"],
         ]
         table = "\n".join(f"| {' | '.join(row)} |" for row in rows)
-        return f"{table}\n\nAUC above multiplicity: {self.gain()} ({len(self.labels):,} jets, signal: {self.signal})"
+        return f"{table}\n\nAUC above multiplicity: {self.gain} ({len(self.labels):,} jets, signal: {self.signal})"
 
     def write(self, folder: Path, name: str, fingerprints: dict[str, str]) -> None:
         """Writes ``metrics.json``, ``report.md``, ``predictions.npz`` and figures.
