@@ -62,6 +62,12 @@ class Jets:
         particles = {name: column[flat] for name, column in self.particles.items()}
         return Jets(particles, offsets, self.label[index], self.classes)
 
+    def part(self, begin: int, end: int) -> "Jets":
+        """The jets begin:end, without copying their particles."""
+        offsets = self.offsets[begin : end + 1]
+        particles = {name: column[offsets[0] : offsets[-1]] for name, column in self.particles.items()}
+        return Jets(particles, offsets - offsets[0], self.label[begin:end], self.classes)
+
     @staticmethod
     def concatenate(parts: Sequence["Jets"]) -> "Jets":
         """All jets of `parts`, at least one, in order; StoreError if their classes or columns differ."""
@@ -76,12 +82,17 @@ class Jets:
         offsets = np.concatenate([[0], np.cumsum(counts)]).astype(np.int64)
         return Jets(particles, offsets, np.concatenate([part.label for part in parts]), first[0])
 
-    def validate(self, where: str) -> None:
-        """Check structure and every value; StoreError names `where` (the file, say) and the first bad jet."""
-        if problem := self._structure_problem() or self._value_problem():
+    def validate(self, where: str, first: int = 0) -> None:
+        """Check structure and every value; StoreError names `where` (the file, say) and the first bad jet.
+
+        Args:
+            where: What the jets are called.
+            first: The number of the first jet there.
+        """
+        if problem := self._structure_problem(first) or self._value_problem(first):
             raise StoreError(f"{where}: {problem}; correct it, or drop the jet, where it was made")
 
-    def _structure_problem(self) -> str | None:
+    def _structure_problem(self, first: int) -> str | None:
         if missing := [name for name in REQUIRED_COLUMNS if name not in self.particles]:
             return f"lacks {', '.join(missing)}, expected {', '.join(REQUIRED_COLUMNS)}"
         for name, column in {**self.particles, "offsets": self.offsets, "label": self.label}.items():
@@ -93,15 +104,15 @@ class Jets:
         if len(self.offsets) != len(self.label) + 1 or self.offsets[0] != 0:
             return f"found {len(self.offsets)} offsets, expected {len(self.label) + 1} (labels + 1) beginning with 0"
         for jet in np.flatnonzero(self.counts < 0)[:1]:
-            return f"jet {jet} has offsets {self.offsets[jet : jet + 2].tolist()}, expected no decrease"
+            return f"jet {first + jet} has offsets {self.offsets[jet : jet + 2].tolist()}, expected no decrease"
         for name, column in self.particles.items():
             if len(column) != self.offsets[-1]:
                 return f"{name} has {len(column)} values, expected {self.offsets[-1]}, the last offset"
         return None
 
-    def _value_problem(self) -> str | None:
+    def _value_problem(self, first: int) -> str | None:
         for jet in np.flatnonzero((self.label < 0) | (self.label >= len(self.classes)))[:1]:
-            return f"jet {jet} has label {self.label[jet]}, expected an index into {self.classes}"
+            return f"jet {first + jet} has label {self.label[jet]}, expected an index into {self.classes}"
         found = []
         for name, column in self.particles.items():
             rule = "finite and not negative" if name in ("pt", "mass") else "finite"
@@ -110,7 +121,7 @@ class Jets:
         for particle, name, rule in sorted(found)[:1]:
             jet = int(np.searchsorted(self.offsets, particle, side="right")) - 1
             value = self.particles[name][particle]
-            return f"jet {jet}, particle {particle - self.offsets[jet]}: {name} = {value}, expected {rule}"
+            return f"jet {first + jet}, particle {particle - self.offsets[jet]}: {name} = {value}, expected {rule}"
         return None
 
 

@@ -1,16 +1,15 @@
-"""The jet store: ragged jets (`Jets`) in one HDF5 file.
+"""The jet store: ragged jets (`Jets`) in one HDF5 file, read whole, in parts, or jet by jet.
 
 A file holds group `particles` (one flat dataset per column, attribute `unit`), group `jets` (`offsets`, `label`) and
 the root attributes `format`, `version`, `classes`, `splits`, `provenance` and `fingerprint`. The datasets are chunked,
-compressed and checksummed: a part is read without the rest, and damage is noticed. Equal jets give equal bytes.
+compressed and checksummed: a part is read without the rest, and damage is noticed. `iagraph.data.writer` writes it.
 """
 
 import hashlib
 import json
 import os
-import secrets
-from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -22,8 +21,7 @@ from iagraph.data.jets import Jets, StoreError
 
 FORMAT = "iagraph jets"
 VERSION = 1
-UNITS = {"pt": "GeV", "rapidity": "1", "phi": "rad", "mass": "GeV", "pid": "PDG id"}
-CHUNK = 65536  # values per chunk: 256 kB, small enough to read a few jets cheaply, large enough to compress well
+PART = 10_000  # jets in memory at once where files are read or written in parts: some 10 MB
 
 
 @dataclass(frozen=True)
@@ -40,115 +38,138 @@ class StoreInfo:
     bytes: int
 
 
-def _fingerprint(jets: Jets) -> str:
-    """SHA-256 over one digest per array: a writer in parts can feed each of them as its array grows."""
-    total = hashlib.sha256(json.dumps(jets.classes).encode())
-    for name, array in [*sorted(jets.particles.items()), ("offsets", jets.offsets), ("label", jets.label)]:
+class Fingerprint:
+    """SHA-256 over the classes and one digest per array, each fed as its array grows."""
+
+    def __init__(self, classes: Sequence[str]) -> None:
+        self._classes = json.dumps(list(classes))
+        self._digests: dict[str, Any] = {}
+
+    def update(self, name: str, array: np.ndarray) -> None:
+        """Feed the next values of an array."""
         little_endian = np.ascontiguousarray(array, array.dtype.newbyteorder("<"))
-        digest = hashlib.sha256(little_endian.data).hexdigest()
-        total.update(f"{name} {little_endian.dtype.str} {digest}\n".encode())
-    return total.hexdigest()
+        self._digests.setdefault(f"{name} {little_endian.dtype.str}", hashlib.sha256()).update(little_endian.data)
+
+    def hexdigest(self) -> str:
+        """The fingerprint of what was fed, columns in alphabetical order before offsets and labels."""
+        total = hashlib.sha256(self._classes.encode())
+        last = {"offsets": 1, "label": 2}
+        for name in sorted(self._digests, key=lambda name: (last.get(name.split()[0], 0), name)):
+            total.update(f"{name} {self._digests[name].hexdigest()}\n".encode())
+        return total.hexdigest()
 
 
-def write_store(
-    path: str | Path, jets: Jets, *, splits: dict[str, int] | None = None, provenance: dict[str, Any] | None = None
-) -> None:
-    """Write jets to one file, whole or not at all: after an error an older file at `path` is as it was.
+class JetStore:
+    """A store, or one recorded part of it, whose jets are read as they are needed.
+
+    The file is opened at the first read of each process, so that an instance can be handed to worker processes.
 
     Args:
-        path: The file; its folder must exist.
-        jets: What to write; validated first.
-        splits: Name and number of jets of each part, in the order of the jets; they add up to all jets.
-        provenance: Where the jets come from, as JSON can hold it.
+        path: The file.
+        split: The name of a part, for example "train"; None takes all jets.
+        columns: Names of the columns to read; None reads all.
 
     Raises:
-        StoreError: If the jets or splits are wrong, or the file cannot be written.
+        StoreError: If the file is missing, damaged or not a jet store of this version, has no such part or no such
+            column.
     """
-    path = Path(path)
-    jets.validate(f"jets for {path}")
-    parts = {name: int(count) for name, count in (splits or {}).items()}
-    if parts and (sum(parts.values()) != len(jets) or min(parts.values()) < 0):
-        raise StoreError(f"{path}: splits {parts}, expected counts that add up to {len(jets)} jets; correct them")
-    temporary = path.with_name(f".{path.name}.{secrets.token_hex(4)}.tmp")
-    try:
-        with temporary.open("xb") as file:
-            file.write(_file_image(jets, parts, provenance or {}))
-            file.flush()
-            os.fsync(file.fileno())
-        temporary.replace(path)
-    except OSError as error:
-        raise StoreError(f"{path}: cannot write ({error}); check folder, permissions and free space") from error
-    finally:
-        with suppress(OSError):  # there is nothing to remove if all went well
-            temporary.unlink()
 
+    def __init__(self, path: str | Path, split: str | None = None, columns: Sequence[str] | None = None) -> None:
+        self.path = Path(path)
+        self.info = info = store_info(path)
+        if split is not None and split not in info.splits:
+            raise StoreError(f"{path}: no split {split!r}; there are: {', '.join(info.splits) or 'none'}")
+        self.columns = info.columns if columns is None else tuple(columns)
+        if absent := [name for name in self.columns if name not in info.columns]:
+            raise StoreError(f"{path}: no column {', '.join(absent)}; there are: {', '.join(info.columns)}")
+        self.begin, self.end = 0, info.jets
+        if split is not None:
+            self.end = sum(list(info.splits.values())[: list(info.splits).index(split) + 1])
+            self.begin = self.end - info.splits[split]
+        self._opened: tuple[int, h5py.File] | None = None
 
-def _file_image(jets: Jets, splits: dict[str, int], provenance: dict[str, Any]) -> bytes:
-    """The file in memory: HDF5 reports a full disk late, and from destructors, where nobody can act on it."""
-    # This layout has checksums in its metadata too. A fixed one ("latest" is not) keeps equal jets equal bytes.
-    with h5py.File("image", "w", driver="core", backing_store=False, libver=("v110", "v110")) as file:
-        file.attrs.update(format=FORMAT, version=VERSION, fingerprint=_fingerprint(jets))
-        file.attrs.update(classes=json.dumps(jets.classes), splits=json.dumps(splits))
-        file.attrs["provenance"] = json.dumps(provenance, sort_keys=True)
-        _write_array(file, "jets/offsets", jets.offsets)
-        _write_array(file, "jets/label", jets.label)
-        for name, column in jets.particles.items():
-            _write_array(file, f"particles/{name}", column).attrs["unit"] = UNITS.get(name, "")
-        file.flush()
-        return file.id.get_file_image()
+    def __len__(self) -> int:
+        return self.end - self.begin
 
+    def __getstate__(self) -> dict[str, Any]:
+        return self.__dict__ | {"_opened": None}
 
-def _write_array(file: h5py.File, name: str, array: np.ndarray) -> h5py.Dataset:
-    # Numbers compress better with their bytes shuffled, the few values of a species or its mass without.
-    shuffle = len(np.unique(array[:CHUNK])) > 256
-    filters = {"compression": "gzip", "compression_opts": 9, "shuffle": shuffle, "fletcher32": True}
-    # Without an upper limit on its length an array may be shorter than a chunk, or empty.
-    return file.create_dataset(name, data=array, maxshape=(None,), chunks=(CHUNK,), track_times=False, **filters)
+    def _file(self) -> h5py.File:
+        # A handle inherited by a forked process would share its position in the file with the parent's.
+        if self._opened is None or self._opened[0] != os.getpid():
+            self._opened = os.getpid(), h5py.File(self.path, "r")
+        return self._opened[1]
+
+    def read(self, begin: int, end: int) -> Jets:
+        """The jets begin:end, validated.
+
+        Raises:
+            StoreError: If they are damaged.
+        """
+        first, last = self.begin + begin, self.begin + end
+        with _reported(self.path):
+            file = self._file()
+            offsets = file["jets/offsets"][first : last + 1]
+            particles = {name: file[f"particles/{name}"][offsets[0] : offsets[-1]] for name in self.columns}
+            jets = Jets(particles, offsets - offsets[0], file["jets/label"][first:last], self.info.classes)
+        jets.validate(str(self.path), first)
+        return jets
+
+    def parts(self, jets_per_part: int = PART) -> Iterator[Jets]:
+        """All jets in order, so many at a time."""
+        for begin in range(0, len(self), jets_per_part):
+            yield self.read(begin, min(begin + jets_per_part, len(self)))
+
+    def label(self) -> np.ndarray:
+        """The labels of all jets, int64 [jets]."""
+        with _reported(self.path):
+            return self._file()["jets/label"][self.begin : self.end]
+
+    def counts(self) -> np.ndarray:
+        """The number of particles of each jet, int64 [jets]."""
+        with _reported(self.path):
+            return np.diff(self._file()["jets/offsets"][self.begin : self.end + 1])
 
 
 @contextmanager
-def _open(path: Path) -> Iterator[h5py.File]:
-    """Open a store for reading; whatever goes wrong inside becomes a StoreError that names the file."""
-    if not path.is_file():
-        raise StoreError(f"{path}: no such file; check the path, or make the store with scripts/generate.py")
+def _reported(path: Path) -> Iterator[None]:
+    """Whatever goes wrong while reading becomes a StoreError that names the file."""
     try:
-        with h5py.File(path, "r") as file:
-            found, version = file.attrs.get("format"), file.attrs.get("version")
-            if found != FORMAT:
-                raise StoreError(f"{path}: format is {found!r}, expected {FORMAT!r}; convert it to a jet store")
-            if version != VERSION:
-                raise StoreError(f"{path}: version is {version}, expected {VERSION}; update iagraph")
-            yield file
+        yield
     except StoreError:
         raise
     except Exception as error:  # a damaged file makes h5py raise almost anything
         raise StoreError(f"{path}: not HDF5, incomplete or damaged ({error}); copy or write the store anew") from error
 
 
-def _info(path: Path, file: h5py.File) -> StoreInfo:
-    info = StoreInfo(
-        jets=file["jets/label"].shape[0],
-        particles=int(file["jets/offsets"][-1]),
-        classes=tuple(json.loads(file.attrs["classes"])),
-        columns=tuple(file["particles"]),
-        splits=json.loads(file.attrs["splits"]),
-        provenance=json.loads(file.attrs["provenance"]),
-        fingerprint=str(file.attrs["fingerprint"]),
-        bytes=path.stat().st_size,
-    )
-    lengths = {"jets/offsets": info.jets + 1} | {f"particles/{name}": info.particles for name in info.columns}
-    for name, expected in lengths.items():
-        if file[name].shape[0] != expected:
-            raise StoreError(f"{path}: {name} has {file[name].shape[0]} values, expected {expected}; write it anew")
+def store_info(path: str | Path) -> StoreInfo:
+    """What a store says about itself, without reading the particles; StoreError as for `read_store`."""
+    path = Path(path)
+    if not path.is_file():
+        raise StoreError(f"{path}: no such file; check the path, or make the store with scripts/generate.py")
+    with _reported(path), h5py.File(path, "r") as file:
+        found, version = file.attrs.get("format"), file.attrs.get("version")
+        if found != FORMAT:
+            raise StoreError(f"{path}: format is {found!r}, expected {FORMAT!r}; convert it with scripts/convert.py")
+        if version != VERSION:
+            raise StoreError(f"{path}: version is {version}, expected {VERSION}; update iagraph")
+        info = StoreInfo(
+            jets=file["jets/label"].shape[0],
+            particles=int(file["jets/offsets"][-1]),
+            classes=tuple(json.loads(file.attrs["classes"])),
+            columns=tuple(file["particles"]),
+            splits=json.loads(file.attrs["splits"]),
+            provenance=json.loads(file.attrs["provenance"]),
+            fingerprint=str(file.attrs["fingerprint"]),
+            bytes=path.stat().st_size,
+        )
+        lengths = {"jets/offsets": info.jets + 1} | {f"particles/{name}": info.particles for name in info.columns}
+        for name, expected in lengths.items():
+            if file[name].shape[0] != expected:
+                raise StoreError(f"{path}: {name} has {file[name].shape[0]} values, expected {expected}; write it anew")
     if info.splits and sum(info.splits.values()) != info.jets:
         raise StoreError(f"{path}: splits {info.splits} do not add up to {info.jets} jets; write it anew")
     return info
-
-
-def store_info(path: str | Path) -> StoreInfo:
-    """What a store says about itself, without reading the particles; StoreError as for `read_store`."""
-    with _open(Path(path)) as file:
-        return _info(Path(path), file)
 
 
 def read_store(path: str | Path, split: str | None = None) -> Jets:
@@ -161,19 +182,17 @@ def read_store(path: str | Path, split: str | None = None) -> Jets:
     Raises:
         StoreError: If the file is missing, damaged or not a jet store of this version, or has no such part.
     """
-    path = Path(path)
-    with _open(path) as file:
-        info = _info(path, file)
-        if split is not None and split not in info.splits:
-            raise StoreError(f"{path}: no split {split!r}; there are: {', '.join(info.splits) or 'none'}")
-        begin, end = 0, info.jets
-        if split is not None:
-            end = sum(list(info.splits.values())[: list(info.splits).index(split) + 1])
-            begin = end - info.splits[split]
-        offsets = file["jets/offsets"][begin : end + 1]
-        particles = {name: file[f"particles/{name}"][offsets[0] : offsets[-1]] for name in info.columns}
-        jets = Jets(particles, offsets - offsets[0], file["jets/label"][begin:end], info.classes)
-    jets.validate(str(path))
-    if split is None and _fingerprint(jets) != info.fingerprint:
-        raise StoreError(f"{path}: the jets do not match the recorded fingerprint; copy or write the store anew")
+    store = JetStore(path, split)
+    jets = store.read(0, len(store))
+    if split is None:
+        found = Fingerprint(jets.classes)
+        for name, array in [*jets.particles.items(), ("offsets", jets.offsets), ("label", jets.label)]:
+            found.update(name, array)
+        if found.hexdigest() != store.info.fingerprint:
+            raise StoreError(f"{path}: the jets do not match the recorded fingerprint; copy or write the store anew")
     return jets
+
+
+def iterate_store(path: str | Path, jets_per_part: int = PART, split: str | None = None) -> Iterator[Jets]:
+    """The jets of a store in order, so many at a time; StoreError as for `read_store`."""
+    return JetStore(path, split).parts(jets_per_part)

@@ -1,86 +1,144 @@
 import numpy as np
 import pytest
 import torch
+from data.conftest import contents, expected, numbered_jets
 
-from iagraph.data import JetDataset, Jets, jet_loader, keep_hardest
+from iagraph.data import JetDataset, JetLoader, JetStore, StoredJets, write_store
 
-COUNTS = np.array([3, 0, 7, 1, 5, 2, 11])
-
-
-def jets(pid=True):
-    random = np.random.default_rng(1)
-    total = COUNTS.sum()
-    columns = {name: random.normal(size=total).astype(np.float32) for name in ("rapidity", "phi")}
-    # Values tell where they come from: pt 203 is particle 3 of jet 2.
-    number = np.concatenate([100 * jet + np.arange(count) for jet, count in enumerate(COUNTS)])
-    columns |= {"pt": number.astype(np.float32), "mass": number.astype(np.float32) / 7}
-    if pid:
-        columns["pid"] = -number.astype(np.int32)
-    offsets = np.concatenate([[0], COUNTS.cumsum()]).astype(np.int64)
-    return Jets(columns, offsets, np.arange(len(COUNTS)) % 2, ("gluon", "quark"))
+COUNTS = np.random.default_rng(3).integers(0, 12, 101)
+EXPECTED = expected(COUNTS)
 
 
-def contents(batch):
-    """Each jet of a batch as its label and the pt of its particles."""
-    parts = batch.momenta.pt.split(batch.ptr.diff().tolist())
-    return [(label, tuple(part.tolist())) for label, part in zip(batch.y.tolist(), parts, strict=True)]
+@pytest.fixture(params=["memory", "stores"])
+def source(request, tmp_path, small_blocks):
+    jets = numbered_jets(COUNTS)
+    if request.param == "memory":
+        return JetDataset(jets)
+    write_store(tmp_path / "a.h5", jets.part(0, 43))
+    write_store(tmp_path / "b.h5", jets.part(43, 101))
+    return StoredJets([JetStore(tmp_path / "a.h5"), JetStore(tmp_path / "b.h5")])
 
 
-EXPECTED = [(k % 2, tuple(float(100 * k + i) for i in range(count))) for k, count in enumerate(COUNTS)]
+def read(loader):
+    return [jet for batch in loader for jet in contents(batch)]
 
 
-def test_a_batch_is_the_jets_asked_for():
-    dataset = JetDataset(jets())
-    batch = dataset[[4, 1, 2, 4]]
-    assert contents(batch) == [EXPECTED[k] for k in (4, 1, 2, 4)]
-    assert torch.equal(batch.pid, -batch.momenta.pt.long())
-    torch.testing.assert_close(batch.momenta.mass, batch.momenta.pt / 7)
-    assert len(dataset) == 7
-
-
-def test_jets_are_indexed_as_tensors_are():
-    dataset = JetDataset(jets())
-    mask = torch.tensor([True, False, True, True, False, False, True])
-    wanted = {"number": (2, [2]), "last": (-1, [6]), "slice": (slice(1, 6, 2), [1, 3, 5]), "mask": (mask, [0, 2, 3, 6])}
-    for indices, expected in wanted.values():
-        assert contents(dataset[indices]) == [EXPECTED[k] for k in expected]
-    assert len(dataset[[]]) == 0
-    with pytest.raises(IndexError):
-        dataset[7]
-
-
-def test_multiplicity_is_that_of_the_whole_jet():
-    dataset = JetDataset(jets(), max_particles=3)
-    assert dataset.multiplicity.tolist() == COUNTS.tolist()
-    assert dataset[:].ptr.diff().tolist() == [3, 0, 3, 1, 3, 2, 3]
-
-
-def test_species_may_be_unknown():
-    assert JetDataset(jets(pid=False))[[0, 2]].pid is None
-
-
-@pytest.mark.parametrize(("batch_size", "workers"), [(1, 0), (3, 0), (3, 2), (7, 0), (50, 0)])
-def test_every_jet_once_and_in_order(batch_size, workers):
-    batches = list(jet_loader(JetDataset(jets()), batch_size, workers=workers))
+@pytest.mark.parametrize(("batch_size", "workers"), [(1, 0), (7, 0), (7, 1), (17, 0), (50, 0), (101, 0), (500, 0)])
+def test_every_jet_once_and_in_order(source, batch_size, workers):
+    loader = JetLoader(source, batch_size, workers=workers)
+    batches = list(loader)
     assert [len(batch) for batch in batches[:-1]] == [batch_size] * (len(batches) - 1)
+    assert len(loader) == len(batches)
     assert [jet for batch in batches for jet in contents(batch)] == EXPECTED
 
 
-def test_shuffling_is_new_each_epoch_and_fixed_by_the_seed():
-    def epochs(seed):
-        loader = jet_loader(JetDataset(jets()), 3, shuffle=True, seed=seed)
-        return [[jet for batch in loader for jet in contents(batch)] for _ in range(2)]
+def test_shuffling_is_new_each_epoch_and_fixed_by_the_seed(source):
+    def epochs(seed, workers=0):
+        loader = JetLoader(source, 7, shuffle=True, seed=seed, workers=workers)
+        return [read(loader) for _ in range(3)]
 
-    first, second = epochs(5)
-    assert sorted(first) == sorted(second) == sorted(EXPECTED)
-    assert first != second
-    assert epochs(5) == [first, second]
-    assert epochs(6) != [first, second]
+    three = epochs(5)
+    assert all(sorted(epoch) == sorted(EXPECTED) for epoch in three)
+    assert three[0] != three[1] != three[2] != three[0]
+    assert epochs(5) == three
+    assert epochs(6) != three
+    assert epochs(5, workers=2) == three
 
 
-def test_hardest_particles_are_kept():
-    kept = keep_hardest(jets(), 3)
-    assert kept.counts.tolist() == np.minimum(COUNTS, 3).tolist()
-    assert kept.particles["pt"][:8].tolist() == [2, 1, 0, 206, 205, 204, 300, 404]
-    assert np.array_equal(kept.particles["pid"], -kept.particles["pt"].astype(np.int32))
-    assert np.array_equal(kept.label, jets().label)
+def test_an_epoch_can_be_chosen(source):
+    loader = JetLoader(source, 7, shuffle=True, workers=2)
+    epochs = [read(loader) for _ in range(3)]
+    loader.set_epoch(1)
+    assert [read(loader), read(loader)] == epochs[1:]
+
+
+def test_an_abandoned_epoch_does_not_disturb_the_next(source):
+    loader, other = (JetLoader(source, 7, shuffle=True, workers=2) for _ in range(2))
+    next(iter(loader))
+    read(other)
+    assert read(loader) == read(other)
+
+
+def test_pools_mix_jets_that_are_sorted_by_class(small_blocks, tmp_path):
+    jets = numbered_jets(np.full(340, 1))
+    jets.label[:] = np.arange(340) >= 170
+    write_store(tmp_path / "jets.h5", jets)
+    loader = JetLoader(StoredJets([JetStore(tmp_path / "jets.h5")]), 15, shuffle=True)
+    pools = [jets.label.reshape(-1, 5)[pool.blocks] for pool in loader.sampler]
+    assert sum(map(len, pools)) == 68
+    # Three blocks of five jets: at least one from each half of the file.
+    assert all(5 <= labels.sum() <= labels.size - 5 for labels in pools)
+
+
+def test_each_place_of_an_epoch_is_equally_likely(source):
+    loader = JetLoader(source, 101, shuffle=True)
+    number = {jet: place for place, jet in enumerate(EXPECTED) if jet[1]}
+    # The mean place of a jet over many epochs is the middle, with an error of 101 / sqrt(12 epochs).
+    places = np.zeros(101)
+    for _ in range(60):
+        for place, jet in enumerate(read(loader)):
+            if jet in number:
+                places[number[jet]] += place / 60
+    known = places[sorted(number.values())]
+    assert np.abs(known - 50).max() < 5 * 101 / np.sqrt(12 * 60)
+
+
+@pytest.mark.parametrize("shuffle", [False, True])
+@pytest.mark.parametrize(("processes", "workers"), [(1, 0), (3, 0), (3, 1), (8, 0), (103, 0)])
+def test_shards_are_the_epoch_of_one_process_without_repeats_or_losses(source, shuffle, workers, processes):
+    def shard(rank):
+        loader = JetLoader(source, 7, shuffle=shuffle, seed=2, workers=workers, shard=(rank, processes))
+        jets = read(loader)
+        assert len(loader) == -(-len(jets) // 7)
+        return jets
+
+    shards = [shard(rank) for rank in range(processes)]
+    assert max(map(len, shards)) - min(map(len, shards)) <= 1
+    assert [jet for jets in shards for jet in jets] == read(JetLoader(source, 7, shuffle=shuffle, seed=2))
+
+
+def by_hand(counts, batch_size, max_pairs):
+    """Batches filled one jet after another."""
+    batches, pairs = [[]], 0
+    for count in counts:
+        mine = count * (count + 1) // 2
+        if batches[-1] and (len(batches[-1]) == batch_size or pairs + mine > max_pairs):
+            batches.append([])
+            pairs = 0
+        batches[-1].append(count)
+        pairs += mine
+    return batches
+
+
+@pytest.mark.parametrize("batch_size", [1, 4, 30, 500])
+@pytest.mark.parametrize("max_pairs", [1, 20, 66, 300, 10**9])
+def test_no_batch_has_more_pairs_than_the_budget(source, batch_size, max_pairs):
+    loader = JetLoader(source, batch_size, shuffle=True, max_pairs=max_pairs)
+    batches = list(loader)
+    sizes = [batch.ptr.diff().tolist() for batch in batches]
+    assert sizes == by_hand([count for batch in sizes for count in batch], batch_size, max_pairs)
+    assert sorted(jet for batch in batches for jet in contents(batch)) == sorted(EXPECTED)
+    with pytest.raises(TypeError, match="differs from epoch to epoch"):
+        len(loader)
+
+
+def test_batches_hold_all_columns(small_blocks):
+    jets = numbered_jets(COUNTS, impact=True)
+    for batch in JetLoader(JetDataset(jets), 7, shuffle=True):
+        assert torch.equal(batch.pid, -batch.momenta.pt.long())
+        assert torch.equal(batch.ptr[:1], torch.zeros(1, dtype=torch.long))
+        for k, column in enumerate(batch.impact):
+            torch.testing.assert_close(column, batch.momenta.pt + k)
+
+
+def test_no_jets_are_no_batches(tmp_path):
+    write_store(tmp_path / "jets.h5", numbered_jets([]))
+    for jets in (JetDataset(numbered_jets([])), StoredJets([JetStore(tmp_path / "jets.h5")])):
+        loader = JetLoader(jets, 7, shuffle=True)
+        assert (list(loader), len(loader)) == ([], 0)
+
+
+@pytest.mark.parametrize("bad", [{"batch_size": 0}, {"max_pairs": 0}, {"shard": (2, 2)}, {"shard": (-1, 2)}])
+def test_impossible_settings_are_refused(bad):
+    with pytest.raises(ValueError, match="should be"):
+        JetLoader(JetDataset(numbered_jets([1, 2])), **({"batch_size": 7} | bad))

@@ -9,8 +9,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
+from iagraph.data.jets import Jets, StoreError
 from iagraph.data.sample import resolve
-from iagraph.data.store import Jets, StoreError, read_store, store_info, write_store
+from iagraph.data.store import read_store, store_info
+from iagraph.data.writer import write_store
 
 CLASSES = ("gluon", "quark")
 COLUMNS = ("pt", "rapidity", "phi", "mass")

@@ -1,0 +1,197 @@
+"""Jets to learn from, in memory or in stores, as the loader takes them: block by block."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from functools import cached_property
+from typing import NamedTuple, Protocol
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+from torch.utils.data import Dataset
+
+from iagraph.data.jets import Jets, StoreError
+from iagraph.data.store import JetStore
+from iagraph.graphs import JetBatch
+from iagraph.kinematics import Impact, Momenta
+
+BLOCK = 1024
+"""Jets of a store that are read at once: some 50,000 particles, several chunks of every column."""
+
+Index = int | slice | Sequence[int] | Tensor
+
+
+class Pool(NamedTuple):
+    """Which jets to gather at once.
+
+    Attributes:
+        blocks: numbers of the blocks that hold them.
+        seed: fixes the order of the jets of these blocks; None keeps it as it is.
+        begin, end: which of them, in this order, are wanted.
+    """
+
+    blocks: NDArray[np.int64]
+    seed: tuple[int, ...] | None
+    begin: int
+    end: int
+
+    def order(self, jets: int) -> NDArray[np.int64]:
+        """Places of the wanted jets among the given number of jets in the blocks."""
+        order = np.arange(jets) if self.seed is None else np.random.default_rng(self.seed).permutation(jets)
+        return order[self.begin : self.end]
+
+
+class JetSource(Protocol):
+    """What the loader, training and evaluation ask of jets, wherever these are."""
+
+    classes: tuple[str, ...]
+    sizes: NDArray[np.int64]
+    """The number of jets of each block."""
+
+    @property
+    def label(self) -> Tensor:
+        """Class of each jet, int64, shape [jets]."""
+
+    @property
+    def multiplicity(self) -> Tensor:
+        """Number of particles of each jet before any were dropped, int64, shape [jets]."""
+
+    def __len__(self) -> int: ...
+
+    def __getitem__(self, index: Index) -> JetBatch:
+        """The batch of the jets at an index, a slice, a list of indices or a mask."""
+
+    def gather(self, pool: Pool) -> JetBatch:
+        """The jets of a pool."""
+
+
+class JetDataset(Dataset[JetBatch]):
+    """Jets in memory; an item is the batch of the jets at an index, a slice, a list of indices or a mask.
+
+    Args:
+        jets: the jets, as :func:`iagraph.data.read_store` gives them.
+        max_particles: keep so many of the hardest particles of each jet; None keeps all.
+
+    Attributes:
+        label: class of each jet, shape [jets].
+        multiplicity: number of particles of each jet before any were dropped, shape [jets].
+        classes: names of the classes.
+        sizes: ones, since each jet is a block of its own.
+    """
+
+    def __init__(self, jets: Jets, max_particles: int | None = None) -> None:
+        self.jets = jets if max_particles is None else keep_hardest(jets, max_particles)
+        self.multiplicity = torch.tensor(jets.counts)
+        self.label = torch.tensor(jets.label)
+        self.classes = jets.classes
+        self.sizes = np.ones(len(jets), np.int64)
+
+    def __len__(self) -> int:
+        return len(self.jets)
+
+    def __getitem__(self, index: Index) -> JetBatch:
+        return as_batch(self.jets.take(_numbers(len(self), index)))
+
+    def gather(self, pool: Pool) -> JetBatch:
+        """The jets of a pool."""
+        return as_batch(self.jets.take(pool.blocks[pool.order(len(pool.blocks))]))
+
+
+class StoredJets(Dataset[JetBatch]):
+    """Jets that stay in their stores until they are asked for; an item is the same as of :class:`JetDataset`.
+
+    A block is a run of up to 1,024 neighbouring jets of one store. Single jets are slow to read: some milliseconds.
+
+    Args:
+        stores: the stores, of the same classes and columns.
+        max_particles: keep so many of the hardest particles of each jet; None keeps all.
+
+    Attributes:
+        label: class of each jet, shape [jets]; read when first asked for.
+        multiplicity: number of particles of each jet before any were dropped, shape [jets]; likewise.
+        classes: names of the classes.
+        sizes: number of jets of each block.
+
+    Raises:
+        StoreError: there is no store, or they differ in classes or columns.
+    """
+
+    def __init__(self, stores: Sequence[JetStore], max_particles: int | None = None) -> None:
+        if not stores:
+            raise StoreError("no stores; give at least one")
+        for store in stores[1:]:
+            if (store.info.classes, store.columns) != (stores[0].info.classes, stores[0].columns):
+                raise StoreError(
+                    f"{store.path}: classes {store.info.classes} and columns {store.columns} differ from those of "
+                    f"{stores[0].path}, {stores[0].info.classes} and {stores[0].columns}; convert them alike"
+                )
+        self.stores, self.max_particles = tuple(stores), max_particles
+        self.classes = stores[0].info.classes
+        self._first = np.cumsum([0, *map(len, stores)])
+        begins = [np.arange(first, first + len(s), BLOCK) for first, s in zip(self._first, stores, strict=False)]
+        ends = [np.minimum(begin + BLOCK, last) for begin, last in zip(begins, self._first[1:], strict=True)]
+        self._begins, self._ends = np.concatenate(begins), np.concatenate(ends)
+        self.sizes = self._ends - self._begins
+
+    @cached_property
+    def label(self) -> Tensor:
+        """Class of each jet, int64, shape [jets]."""
+        return torch.from_numpy(np.concatenate([store.label() for store in self.stores]))
+
+    @cached_property
+    def multiplicity(self) -> Tensor:
+        """Number of particles of each jet before any were dropped, int64, shape [jets]."""
+        return torch.from_numpy(np.concatenate([store.counts() for store in self.stores]))
+
+    def __len__(self) -> int:
+        return int(self._first[-1])
+
+    def __getitem__(self, index: Index) -> JetBatch:
+        numbers = _numbers(len(self), index)
+        runs = np.split(numbers, np.flatnonzero(np.diff(numbers) != 1) + 1)
+        return as_batch(Jets.concatenate([part for run in runs for part in self._read(run)]))
+
+    def gather(self, pool: Pool) -> JetBatch:
+        """The jets of a pool."""
+        begins, ends = self._begins[pool.blocks], self._ends[pool.blocks]
+        parts = [part for begin, end in zip(begins, ends, strict=True) for part in self._read(np.arange(begin, end))]
+        jets = Jets.concatenate(parts)
+        return as_batch(jets.take(pool.order(len(jets))))
+
+    def _read(self, run: NDArray[np.int64]) -> list[Jets]:
+        """Jets with consecutive numbers, store by store."""
+        parts = []
+        begin, end = (int(run[0]), int(run[-1]) + 1) if run.size else (0, 0)
+        for first, store in zip(self._first.tolist(), self.stores, strict=False):
+            low, high = max(begin - first, 0), min(end - first, len(store))
+            if low < high or (not run.size and not parts):
+                parts.append(store.read(low, max(low, high)))
+        if self.max_particles is not None:
+            parts = [keep_hardest(part, self.max_particles) for part in parts]
+        return parts
+
+
+def keep_hardest(jets: Jets, max_particles: int) -> Jets:
+    """The jets with at most ``max_particles`` particles each, those of highest pT, in descending order of pT."""
+    jet = np.repeat(np.arange(len(jets)), jets.counts)
+    order = np.lexsort((-jets.particles["pt"], jet))
+    rank = np.arange(order.size) - np.repeat(jets.offsets[:-1], jets.counts)
+    kept = order[rank < max_particles]
+    offsets = np.concatenate([[0], np.minimum(jets.counts, max_particles).cumsum()]).astype(np.int64)
+    return Jets({name: column[kept] for name, column in jets.particles.items()}, offsets, jets.label, jets.classes)
+
+
+def as_batch(jets: Jets) -> JetBatch:
+    """Jets as the models take them; the memory is shared where types agree."""
+    columns = {name: torch.from_numpy(column) for name, column in jets.particles.items()}
+    momenta = Momenta(*(columns[name] for name in Momenta._fields))
+    pid = columns["pid"].long() if "pid" in columns else None
+    impact = Impact(*(columns[name] for name in Impact._fields)) if columns.keys() >= set(Impact._fields) else None
+    return JetBatch(momenta, torch.from_numpy(jets.offsets), pid, torch.from_numpy(jets.label), impact)
+
+
+def _numbers(jets: int, index: Index) -> NDArray[np.int64]:
+    """The numbers of the jets that an index means."""
+    return torch.arange(jets)[index].view(-1).numpy()

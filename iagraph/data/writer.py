@@ -1,0 +1,204 @@
+"""Writing jet stores (see `iagraph.data.store`), part by part and whole or not at all."""
+
+import io
+import json
+import os
+import secrets
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from types import TracebackType
+from typing import Any
+
+import h5py
+import numpy as np
+
+from iagraph.data.jets import Jets, StoreError
+from iagraph.data.store import FORMAT, VERSION, Fingerprint
+
+UNITS = {"pt": "GeV", "rapidity": "1", "phi": "rad", "mass": "GeV", "pid": "PDG id"}
+UNITS |= dict.fromkeys(("d0", "d0_error", "dz", "dz_error"), "mm")
+# Values per chunk. Small: blocks of a thousand jets are read with little of their neighbours. Large: it compresses.
+CHUNK = {"particles": 16384, "jets": 4096}
+LEVEL = 4  # of gzip: 1 % larger files than the highest level, written four times as fast, read as fast
+
+
+class StoreWriter:
+    """Writes one store part by part, in constant memory: `with StoreWriter(path, classes) as writer: ...`.
+
+    The file appears when the block is left; after an error in it there is none, and an older file is as it was. Equal
+    parts give equal bytes.
+
+    Args:
+        path: The file; its folder must exist.
+        classes: The names of the classes.
+        provenance: Where the jets come from, as JSON can hold it.
+
+    Raises:
+        StoreError: If jets or splits are wrong, nothing was appended, or the file cannot be written.
+    """
+
+    def __init__(self, path: str | Path, classes: tuple[str, ...], provenance: dict[str, Any] | None = None) -> None:
+        self.path, self.classes, self.provenance = Path(path), tuple(classes), provenance or {}
+        self.jets = self.particles = 0
+        self.splits: dict[str, int] = {}
+        self._temporary = self.path.with_name(f".{self.path.name}.{secrets.token_hex(4)}.tmp")
+        self._arrays: dict[str, h5py.Dataset] = {}
+        self._fingerprint = Fingerprint(self.classes)
+
+    def __enter__(self) -> "StoreWriter":
+        try:
+            self._sink = _Sink(self._temporary)
+        except OSError as error:
+            raise self._unwritable(error) from error
+        # This layout has checksums in its metadata too. A fixed one ("latest" is not) keeps equal jets equal bytes.
+        self._file = h5py.File(self._sink, "w", libver=("v110", "v110"))
+        return self
+
+    def append(self, jets: Jets, split: str | None = None) -> None:
+        """Write the next jets.
+
+        Args:
+            jets: Of the same classes and columns as those before; validated first.
+            split: The part they belong to; jets of one part come one after another, and all have one or none has.
+        """
+        jets.validate(f"jets for {self.path}", self.jets)
+        if jets.classes != self.classes:
+            raise StoreError(f"{self.path}: classes {jets.classes} differ from those of the store, {self.classes}")
+        if (split is None and self.splits) or (split is not None and self.jets and not self.splits):
+            raise StoreError(f"{self.path}: some jets have a split and some have none; name it for all or for none")
+        if split in self.splits and split != list(self.splits)[-1]:
+            raise StoreError(f"{self.path}: more jets for split {split!r} after {list(self.splits)[-1]!r}; sort them")
+        offsets = jets.offsets[1:] + self.particles
+        if not self._arrays:
+            offsets = np.concatenate([jets.offsets[:1], offsets])
+        arrays = {f"particles/{name}": column for name, column in jets.particles.items()}
+        self._write(arrays | {"jets/offsets": offsets, "jets/label": jets.label})
+        self.jets, self.particles = self.jets + len(jets), self.particles + int(jets.offsets[-1])
+        if split is not None:
+            self.splits[split] = self.splits.get(split, 0) + len(jets)
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        try:
+            if kind is None:
+                self._finish()
+        finally:
+            with suppress(Exception):  # after an error, HDF5 may fail to close what is thrown away anyway
+                self._file.close()
+            self._sink.close()
+            with suppress(OSError):  # there is nothing to remove if all went well
+                self._temporary.unlink()
+
+    def _write(self, arrays: dict[str, np.ndarray]) -> None:
+        found = {name: array.dtype.name for name, array in arrays.items()}
+        expected = {name: array.dtype.name for name, array in self._arrays.items()} or found
+        if found != expected:
+            raise StoreError(f"{self.path}: columns {found} differ from those of the jets before, {expected}")
+        with self._reported():
+            for name, array in arrays.items():
+                if name not in self._arrays:
+                    self._arrays[name] = self._create(name, array)
+                written = len(self._arrays[name])
+                self._arrays[name].resize((written + len(array),))
+                self._arrays[name][written:] = array
+                self._fingerprint.update(name.partition("/")[2], array)
+
+    def _create(self, name: str, array: np.ndarray) -> h5py.Dataset:
+        group, _, column = name.partition("/")
+        # Numbers compress better with their bytes shuffled, the few values of a species or its mass without.
+        shuffle = len(np.unique(array[: CHUNK[group]])) > 256
+        filters = {"compression": "gzip", "compression_opts": LEVEL, "shuffle": shuffle, "fletcher32": True}
+        shape = {"shape": (0,), "maxshape": (None,), "chunks": (CHUNK[group],), "dtype": array.dtype}
+        dataset = self._file.create_dataset(name, **shape, **filters, track_times=False)
+        if group == "particles":
+            dataset.attrs["unit"] = UNITS.get(column, "")
+        return dataset
+
+    def _finish(self) -> None:
+        if not self._arrays:
+            raise StoreError(f"{self.path}: nothing to write; append jets first")
+        with self._reported():
+            self._file.attrs.update(format=FORMAT, version=VERSION, fingerprint=self._fingerprint.hexdigest())
+            self._file.attrs.update(classes=json.dumps(self.classes), splits=json.dumps(self.splits))
+            self._file.attrs["provenance"] = json.dumps(self.provenance, sort_keys=True)
+            self._file.close()
+            self._sink.sync()
+        with self._reported():
+            self._temporary.replace(self.path)
+
+    @contextmanager
+    def _reported(self) -> Iterator[None]:
+        """A failed write becomes a StoreError, whatever HDF5 makes of it."""
+        try:
+            yield
+        except Exception as error:
+            if self._sink.error or isinstance(error, OSError):
+                raise self._unwritable(self._sink.error or error) from error
+            raise
+        if self._sink.error:
+            raise self._unwritable(self._sink.error)
+
+    def _unwritable(self, error: Exception) -> StoreError:
+        return StoreError(f"{self.path}: cannot write ({error}); check folder, permissions and free space")
+
+
+class _Sink(io.FileIO):
+    """The file below HDF5, which reports a full disk late, and from destructors, where nobody can act on it.
+
+    So HDF5 never hears of the first error; it is kept for `StoreWriter`, and what comes after it is dropped.
+    """
+
+    def __init__(self, path: Path) -> None:
+        super().__init__(path, "x+")
+        self.error: OSError | None = None
+
+    def write(self, data: Any) -> int:
+        rest = memoryview(data).cast("B")
+        size = len(rest)
+        try:
+            while self.error is None and rest:
+                rest = rest[super().write(rest) :]
+        except OSError as error:
+            self.error = error
+        return size
+
+    def truncate(self, size: int | None = None) -> int:
+        try:
+            return super().truncate(size) if self.error is None else 0
+        except OSError as error:
+            self.error = error
+            return 0
+
+    def sync(self) -> None:
+        """Wait until the disk has everything."""
+        try:
+            os.fsync(self.fileno())
+        except OSError as error:
+            self.error = self.error or error
+
+
+def write_store(
+    path: str | Path, jets: Jets, *, splits: dict[str, int] | None = None, provenance: dict[str, Any] | None = None
+) -> None:
+    """Write jets to one file, whole or not at all: after an error an older file at `path` is as it was.
+
+    Args:
+        path: The file; its folder must exist.
+        jets: What to write; validated first.
+        splits: Name and number of jets of each part, in the order of the jets; they add up to all jets.
+        provenance: Where the jets come from, as JSON can hold it.
+
+    Raises:
+        StoreError: If the jets or splits are wrong, or the file cannot be written.
+    """
+    jets.validate(f"jets for {path}")
+    counts = {name: int(count) for name, count in (splits or {}).items()}
+    if counts and (sum(counts.values()) != len(jets) or min(counts.values()) < 0):
+        raise StoreError(f"{path}: splits {counts}, expected counts that add up to {len(jets)} jets; correct them")
+    with StoreWriter(path, jets.classes, provenance) as writer:
+        begin = 0
+        for name, count in counts.items() or [(None, len(jets))]:
+            writer.append(jets.part(begin, begin + count), name)
+            begin += count

@@ -1,0 +1,38 @@
+import numpy as np
+import pytest
+
+from iagraph.data import Jets
+
+
+def numbered_jets(counts, pid=True, impact=False, first=0):
+    """Jets whose values tell where they come from: pt 203 is particle 3 of jet 2, if that is less than 100."""
+    random = np.random.default_rng(1)
+    total = int(np.sum(counts))
+    columns = {name: random.normal(size=total).astype(np.float32) for name in ("rapidity", "phi")}
+    number = np.concatenate([[], *(100 * jet + np.arange(count) for jet, count in enumerate(counts, start=first))])
+    columns |= {"pt": number.astype(np.float32), "mass": number.astype(np.float32) / 7}
+    if pid:
+        columns["pid"] = -number.astype(np.int32)
+    if impact:
+        columns |= {name: (number + k).astype(np.float32) for k, name in enumerate(("d0", "d0_error", "dz", "dz_error"))}
+    offsets = np.concatenate([[0], np.cumsum(counts)]).astype(np.int64)
+    return Jets(columns, offsets, np.arange(first, first + len(counts)) % 2, ("gluon", "quark"))
+
+
+def contents(batch):
+    """Each jet of a batch as its label and the pt of its particles."""
+    parts = batch.momenta.pt.split(batch.ptr.diff().tolist())
+    return [(label, tuple(part.tolist())) for label, part in zip(batch.y.tolist(), parts, strict=True)]
+
+
+def expected(counts, first=0):
+    """What `contents` finds in `numbered_jets`."""
+    jets = enumerate(counts, start=first)
+    return [(k % 2, tuple(float(100 * k + i) for i in range(count))) for k, count in jets]
+
+
+@pytest.fixture
+def small_blocks(monkeypatch):
+    """Blocks and pools so small that few jets need many of them."""
+    monkeypatch.setattr("iagraph.data.sources.BLOCK", 5)
+    monkeypatch.setattr("iagraph.data.loader.POOL", 17)
