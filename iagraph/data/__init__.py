@@ -2,6 +2,7 @@
 
 from iagraph.data.jets import Jets, StoreError
 from iagraph.data.loader import JetLoader
+from iagraph.data.readers import Reader, open_jets
 from iagraph.data.sample import SAMPLES, resolve
 from iagraph.data.sources import JetDataset, JetSource, StoredJets, keep_hardest
 from iagraph.data.store import JetStore, StoreInfo, iterate_store, read_store, store_info
@@ -13,6 +14,7 @@ __all__ = [
     "JetSource",
     "JetStore",
     "Jets",
+    "Reader",
     "SAMPLES",
     "StoreError",
     "StoreInfo",
@@ -20,6 +22,7 @@ __all__ = [
     "StoredJets",
     "iterate_store",
     "keep_hardest",
+    "open_jets",
     "read_store",
     "resolve",
     "store_info",

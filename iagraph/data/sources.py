@@ -162,7 +162,7 @@ class StoredJets(Dataset[JetBatch]):
 
     def _read(self, run: NDArray[np.int64]) -> list[Jets]:
         """Jets with consecutive numbers, store by store."""
-        parts = []
+        parts: list[Jets] = []
         begin, end = (int(run[0]), int(run[-1]) + 1) if run.size else (0, 0)
         for first, store in zip(self._first.tolist(), self.stores, strict=False):
             low, high = max(begin - first, 0), min(end - first, len(store))

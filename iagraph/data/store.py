@@ -86,7 +86,7 @@ class JetStore:
         if split is not None:
             self.end = sum(list(info.splits.values())[: list(info.splits).index(split) + 1])
             self.begin = self.end - info.splits[split]
-        self._opened: tuple[int, h5py.File] | None = None
+        self._opened: tuple[int, dict[str, h5py.Dataset]] | None = None
 
     def __len__(self) -> int:
         return self.end - self.begin
@@ -94,10 +94,12 @@ class JetStore:
     def __getstate__(self) -> dict[str, Any]:
         return self.__dict__ | {"_opened": None}
 
-    def _file(self) -> h5py.File:
+    def _arrays(self) -> dict[str, h5py.Dataset]:
         # A handle inherited by a forked process would share its position in the file with the parent's.
         if self._opened is None or self._opened[0] != os.getpid():
-            self._opened = os.getpid(), h5py.File(self.path, "r")
+            file = h5py.File(self.path, "r")
+            names = [f"particles/{name}" for name in self.columns]
+            self._opened = os.getpid(), {name: file[name] for name in (*names, "jets/offsets", "jets/label")}
         return self._opened[1]
 
     def read(self, begin: int, end: int) -> Jets:
@@ -108,10 +110,10 @@ class JetStore:
         """
         first, last = self.begin + begin, self.begin + end
         with _reported(self.path):
-            file = self._file()
-            offsets = file["jets/offsets"][first : last + 1]
-            particles = {name: file[f"particles/{name}"][offsets[0] : offsets[-1]] for name in self.columns}
-            jets = Jets(particles, offsets - offsets[0], file["jets/label"][first:last], self.info.classes)
+            arrays = self._arrays()
+            offsets = arrays["jets/offsets"][first : last + 1]
+            particles = {name: arrays[f"particles/{name}"][offsets[0] : offsets[-1]] for name in self.columns}
+            jets = Jets(particles, offsets - offsets[0], arrays["jets/label"][first:last], self.info.classes)
         jets.validate(str(self.path), first)
         return jets
 
@@ -123,12 +125,12 @@ class JetStore:
     def label(self) -> np.ndarray:
         """The labels of all jets, int64 [jets]."""
         with _reported(self.path):
-            return self._file()["jets/label"][self.begin : self.end]
+            return self._arrays()["jets/label"][self.begin : self.end]
 
     def counts(self) -> np.ndarray:
         """The number of particles of each jet, int64 [jets]."""
         with _reported(self.path):
-            return np.diff(self._file()["jets/offsets"][self.begin : self.end + 1])
+            return np.diff(self._arrays()["jets/offsets"][self.begin : self.end + 1])
 
 
 @contextmanager

@@ -14,7 +14,8 @@ def numbered_jets(counts, pid=True, impact=False, first=0):
     if pid:
         columns["pid"] = -number.astype(np.int32)
     if impact:
-        columns |= {name: (number + k).astype(np.float32) for k, name in enumerate(("d0", "d0_error", "dz", "dz_error"))}
+        names = ("d0", "d0_error", "dz", "dz_error")
+        columns |= {name: (number + k).astype(np.float32) for k, name in enumerate(names)}
     offsets = np.concatenate([[0], np.cumsum(counts)]).astype(np.int64)
     return Jets(columns, offsets, np.arange(first, first + len(counts)) % 2, ("gluon", "quark"))
 

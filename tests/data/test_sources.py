@@ -1,4 +1,5 @@
 import pickle
+from itertools import pairwise
 
 import h5py
 import numpy as np
@@ -22,7 +23,7 @@ def source(request, tmp_path, small_blocks):
         write_store(tmp_path / "jets.h5", jets, splits={"train": 6, "val": 0, "test": 7})
         return StoredJets([JetStore(tmp_path / "jets.h5", name) for name in ("train", "val", "test")])
     cuts = [0, 13] if request.param == "one store" else [0, 1, 8, 13]
-    for number, (begin, end) in enumerate(zip(cuts, cuts[1:], strict=False)):
+    for number, (begin, end) in enumerate(pairwise(cuts)):
         write_store(tmp_path / f"{number}.h5", jets.part(begin, end))
     return StoredJets([JetStore(tmp_path / f"{number}.h5") for number in range(len(cuts) - 1)])
 

@@ -1,0 +1,136 @@
+"""What a set of jets looks like: numbers and one figure that show at a glance whether it is what it should be."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from numpy.typing import NDArray
+
+from iagraph.data.jets import Jets
+from iagraph.data.sources import as_batch
+from iagraph.kinematics import jet_momenta
+from iagraph.plotting import COLOURS, LINES
+
+SAMPLE = 100_000
+"""At most so many jets are drawn; the numbers are those of all."""
+QUANTITIES = {
+    "multiplicity": "particles per jet",
+    "pt": "jet $p_T$ [GeV]",
+    "mass": "jet mass [GeV]",
+    "y": "jet rapidity",
+}
+PARTICLE_PT = np.logspace(-2, 3.2, 53)  # GeV
+SPECIES = {11: "e", 13: "μ", 22: "γ", 211: "π$^±$", 321: "K$^±$", 2212: "p", 130: "K$_L$", 2112: "n"}
+
+
+class Overview:
+    """Collects what is worth knowing of jets that pass by in parts, in constant memory.
+
+    Numbers and species are those of all jets. The distributions are those of every k-th jet, where k doubles whenever
+    more than 100,000 jets have been kept. Jets without particles are counted, and left out of all else.
+
+    Args:
+        classes: names of the classes.
+    """
+
+    def __init__(self, classes: tuple[str, ...]) -> None:
+        self.classes = classes
+        self.jets = self.particles = self.empty = 0
+        self.species: Counter[int] = Counter()
+        self._number = np.zeros(len(classes), np.int64)
+        self._sum = np.zeros((len(classes), len(QUANTITIES)))
+        self._low, self._high = np.full_like(self._sum, np.inf), np.full_like(self._sum, -np.inf)
+        self._stride = 1
+        self._kept: list[NDArray[Any]] = [np.zeros(0, np.int64), np.zeros(0, np.int64), np.zeros((0, len(QUANTITIES)))]
+        self._particle_pt = np.zeros((len(classes), len(PARTICLE_PT) - 1))
+
+    def add(self, jets: Jets) -> None:
+        """Take the next jets into account."""
+        batch = as_batch(jets)
+        momenta = jet_momenta(batch.momenta, batch.batch, batch.ptr)
+        columns = (jets.counts, momenta.pt.numpy(), momenta.mass.numpy(), momenta.rapidity.numpy())
+        full = jets.counts > 0
+        label, values = jets.label[full], np.stack(columns, axis=1)[full].astype(np.float64)
+        np.add.at(self._number, label, 1)
+        np.add.at(self._sum, label, values)
+        np.minimum.at(self._low, label, values)
+        np.maximum.at(self._high, label, values)
+        new = (self.jets + np.flatnonzero(full), label, values)
+        self._kept = [np.concatenate(pair) for pair in zip(self._kept, self._every_kth(new), strict=True)]
+        while len(self._kept[0]) > SAMPLE:
+            self._stride *= 2
+            self._kept = self._every_kth(self._kept)
+        for index in range(len(self.classes)):
+            mine = jets.particles["pt"][np.repeat(jets.label == index, jets.counts)]
+            self._particle_pt[index] += np.histogram(mine, PARTICLE_PT)[0]
+        if "pid" in jets.particles:
+            species, counts = np.unique(np.abs(jets.particles["pid"]), return_counts=True)
+            self.species.update(dict(zip(species.tolist(), counts.tolist(), strict=True)))
+        self.jets, self.particles = self.jets + len(jets), self.particles + int(jets.offsets[-1])
+        self.empty += int(np.count_nonzero(~full))
+
+    def _every_kth(self, columns: Sequence[NDArray[Any]]) -> list[NDArray[Any]]:
+        chosen = columns[0] % self._stride == 0  # the first column is the number of the jet
+        return [column[chosen] for column in columns]
+
+    def table(self) -> str:
+        """Numbers of each class as a Markdown table, and what is unusual below it."""
+        lines = ["| class | jets | particles per jet | jet pT [GeV] | jet mass [GeV] |", "|---|---|---|---|---|"]
+        with np.errstate(invalid="ignore", divide="ignore"):
+            mean = self._sum / self._number[:, None]
+        for name, number, middle, low, high in zip(
+            self.classes, self._number, mean, self._low, self._high, strict=True
+        ):
+            cells = [f"{middle[k]:.1f} ({low[k]:.{d}f} to {high[k]:.{d}f})" for k, d in ((0, 0), (1, 1), (2, 1))]
+            lines.append(f"| {' | '.join([name, f'{number:,}', *(cells if number else '---')])} |")
+        if self.empty:
+            lines.append(f"\n{self.empty:,} jets have no particles")
+        if self.species:
+            shares = (
+                f"{SPECIES.get(pid, pid)} {count / self.particles:.1%}" for pid, count in self.species.most_common()
+            )
+            lines.append(f"\nspecies: {', '.join(shares)}".translate({ord("$"): None, ord("^"): None}))
+        return "\n".join(lines)
+
+    def figure(self) -> Figure:
+        """Distributions of jets and particles, one line per class."""
+        figure = Figure(figsize=(11, 6.2), layout="constrained")
+        panels = figure.subplots(2, 3).ravel()
+        _, label, values = self._kept
+        for column, (axes, title) in enumerate(zip(panels, QUANTITIES.values(), strict=False)):
+            low, high = np.percentile(values[:, column], (0.1, 99.9)) if len(values) else (0, 1)
+            edges = np.linspace(low, high + (high == low), 51)
+            if column == 0:  # whole numbers want bins of whole numbers
+                edges = np.arange(np.floor(low), high + 2, max(1, round((high - low) / 50))) - 0.5
+            heights = [np.histogram(values[label == index, column], edges)[0] for index in range(len(self.classes))]
+            self._steps(axes, heights, edges, title)
+        self._steps(panels[4], list(self._particle_pt), PARTICLE_PT, "particle $p_T$ [GeV]")
+        panels[4].set(xscale="log", yscale="log")
+        known = self.species.most_common(10)
+        panels[5].barh([SPECIES.get(pid, str(pid)) for pid, _ in known], [n / self.particles for _, n in known])
+        panels[5].invert_yaxis()
+        panels[5].set_xlabel("share of the particles")
+        if not known:
+            panels[5].text(0.5, 0.5, "species not recorded", ha="center", va="center", transform=panels[5].transAxes)
+            panels[5].set_axis_off()
+        figure.legend(
+            *panels[0].get_legend_handles_labels(), loc="outside upper center", ncols=min(10, len(self.classes))
+        )
+        return figure
+
+    def _steps(self, axes: Axes, heights: list[NDArray[np.float64]], edges: NDArray[np.float64], title: str) -> None:
+        for index, (name, height) in enumerate(zip(self.classes, heights, strict=True)):
+            if height.sum() == 0:
+                continue
+            # With more classes than colours, the same colour comes again with another line.
+            line = LINES[(index + index // len(COLOURS)) % len(LINES)]
+            label = f"{name} ({self._number[index]:,})"
+            axes.stairs(height / height.sum(), edges, label=label, color=COLOURS[index % len(COLOURS)], linestyle=line)
+        axes.set_xlabel(title)
+        axes.set_ylabel("share of the class")
+        axes.grid(alpha=0.25)

@@ -1,0 +1,19 @@
+"""What all figures share: colours, line styles and how they are saved. Nothing here touches pyplot's global state."""
+
+from pathlib import Path
+
+import matplotlib
+from matplotlib.figure import Figure
+
+# Okabe and Ito, Color Universal Design (2008): distinct for all common kinds of colour vision. Yellow is too pale.
+COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000")
+LINES = ("-", "--", "-.", (0, (4, 1, 1, 1, 1, 1)), (0, (1, 1)), (0, (6, 2)), (0, (3, 3)))
+
+
+def save_figure(figure: Figure, path: str | Path) -> None:
+    """Write `path`.png (150 dpi) and `path`.pdf, and the folder if need be; `path` has no suffix."""
+    Path(path).parent.mkdir(parents=True, exist_ok=True)
+    figure.savefig(f"{path}.png", dpi=150)
+    # Type 42 is what journals accept; without the date equal figures are equal files.
+    with matplotlib.rc_context({"pdf.fonttype": 42}):
+        figure.savefig(f"{path}.pdf", metadata={"CreationDate": None})

@@ -1,0 +1,71 @@
+import numpy as np
+import pytest
+from data.conftest import numbered_jets
+from data.readers.reader_files import assert_same, random_momenta, real_file, write_top
+
+from iagraph.data import StoreError, open_jets, read_store, store_info, write_store
+from iagraph.data.convert import convert
+
+
+def test_files_follow_one_another_without_loss(tmp_path):
+    for number, jets in enumerate((5, 0, 7)):
+        write_top(tmp_path / f"{number}.h5", random_momenta([3] * jets, number), np.arange(jets) % 2)
+    files = [tmp_path / f"{number}.h5" for number in range(3)]
+    seen = convert(files, tmp_path / "out.h5")
+    jets = read_store(tmp_path / "out.h5")
+    assert (len(jets), seen.jets) == (12, 12)
+    first, second = next(open_jets(files[0]).parts()), next(open_jets(files[2]).parts())
+    assert_same(jets.part(0, 5), first)
+    assert_same(jets.part(5, 12), second)
+    recorded = store_info(tmp_path / "out.h5").provenance["files"]
+    assert [(file["name"], file["jets"]) for file in recorded] == [("0.h5", 5), ("1.h5", 0), ("2.h5", 7)]
+
+
+def test_stores_are_joined(tmp_path):
+    jets = numbered_jets([2, 3, 4])
+    write_store(tmp_path / "a.h5", jets.part(0, 2))
+    write_store(tmp_path / "b.h5", jets.part(2, 3))
+    convert([tmp_path / "a.h5", tmp_path / "b.h5"], tmp_path / "out.h5")
+    assert_same(read_store(tmp_path / "out.h5"), jets)
+
+
+def test_an_existing_file_is_kept(tmp_path):
+    write_store(tmp_path / "a.h5", numbered_jets([2, 3]))
+    write_store(tmp_path / "out.h5", numbered_jets([1]))
+    with pytest.raises(StoreError, match=r"out\.h5: exists already; .*--force"):
+        convert([tmp_path / "a.h5"], tmp_path / "out.h5")
+    assert len(read_store(tmp_path / "out.h5")) == 1
+    convert([tmp_path / "a.h5"], tmp_path / "out.h5", force=True)
+    assert len(read_store(tmp_path / "out.h5")) == 2
+
+
+def test_files_that_do_not_fit_leave_nothing(tmp_path):
+    write_top(tmp_path / "top.h5", random_momenta([3, 2]), [0, 1])
+    write_store(tmp_path / "qg.h5", numbered_jets([2, 3]))
+    write_store(tmp_path / "kin.h5", numbered_jets([2, 3], pid=False))
+    with pytest.raises(StoreError, match=r"top\.h5: .* of the classes QCD, top, but .*qg\.h5 is .* of gluon, quark"):
+        convert([tmp_path / "qg.h5", tmp_path / "top.h5"], tmp_path / "out.h5")
+    with pytest.raises(StoreError, match=r"out\.h5: columns .* differ"):
+        convert([tmp_path / "qg.h5", tmp_path / "kin.h5"], tmp_path / "out.h5")
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["kin.h5", "qg.h5", "top.h5"]
+
+
+def test_a_damaged_file_leaves_nothing_and_the_old_store(tmp_path):
+    write_store(tmp_path / "a.h5", numbered_jets([30] * 3000))
+    damaged = bytearray((tmp_path / "a.h5").read_bytes())
+    damaged[len(damaged) // 2] ^= 255
+    (tmp_path / "b.h5").write_bytes(damaged)
+    write_store(tmp_path / "out.h5", numbered_jets([1]))
+    with pytest.raises(StoreError, match=r"b\.h5"):
+        convert([tmp_path / "a.h5", tmp_path / "b.h5"], tmp_path / "out.h5", force=True)
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["a.h5", "b.h5", "out.h5"]
+    assert len(read_store(tmp_path / "out.h5")) == 1
+
+
+def test_real_top_jets_are_what_is_known_of_them(tmp_path):
+    seen = convert([real_file("top_excerpt.h5")], tmp_path / "top.h5")
+    jets = read_store(tmp_path / "top.h5")
+    assert len(jets) == seen.jets == 1000
+    assert (jets.counts.min(), jets.counts.max()) == (8, 114)
+    assert (jets.particles["mass"] == 0).all()
+    assert "| top | 500 |" in seen.table()
