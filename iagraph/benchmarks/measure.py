@@ -1,0 +1,101 @@
+"""Timing, peak memory, and reports that say where and with what they were made."""
+
+from __future__ import annotations
+
+import json
+import multiprocessing
+import os
+import platform
+import resource
+import statistics
+import time
+from collections.abc import Callable
+from concurrent.futures import ProcessPoolExecutor
+from dataclasses import asdict, dataclass, field
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+import torch
+
+PACKAGES = ("iagraph", "torch", "torch-geometric", "numpy", "h5py")
+
+
+@dataclass
+class Report:
+    """A table of measurements with the machine and the versions they belong to.
+
+    Attributes:
+        title: what was measured.
+        rows: one mapping per measurement, all with the same keys.
+        notes: what one must know to read them.
+    """
+
+    title: str
+    rows: list[dict[str, Any]] = field(default_factory=list)
+    notes: list[str] = field(default_factory=list)
+
+    def markdown(self) -> str:
+        """The table, the notes and the machine."""
+        names = list(self.rows[0])
+        lines = [f"## {self.title}", "", f"| {' | '.join(names)} |", "|---" * len(names) + "|"]
+        lines += [f"| {' | '.join(_text(row[name]) for name in names)} |" for row in self.rows]
+        about = ", ".join(f"{name} {value}" for name, value in machine().items())
+        return "\n".join([*lines, "", *(f"- {note}" for note in self.notes), f"- {about}"])
+
+    def write(self, path: Path) -> None:
+        """The same as JSON."""
+        content = asdict(self) | {"machine": machine()}
+        path.write_text(json.dumps(content, indent=2) + "\n", encoding="utf-8")
+
+
+def machine() -> dict[str, str | int]:
+    """Processor, cores in use and versions."""
+    names = [line.split(":")[1].strip() for line in _cpuinfo() if line.startswith("model name")]
+    about: dict[str, str | int] = {
+        "processor": names[0] if names else platform.processor(),
+        "cores": len(os.sched_getaffinity(0)),
+    }
+    about |= {"threads": torch.get_num_threads(), "python": platform.python_version()}
+    return about | {package: version(package) for package in PACKAGES}
+
+
+def median_seconds(run: Callable[[], object], repeats: int) -> float:
+    """The median time of some runs, after one more that warms up."""
+    run()
+    seconds = []
+    for _ in range(repeats):
+        start = time.perf_counter()
+        run()
+        seconds.append(time.perf_counter() - start)
+    return statistics.median(seconds)
+
+
+def in_new_process(function: Callable[..., Any], *arguments: Any) -> tuple[Any, float]:
+    """The result of a function in a process of its own, and the most memory that this process held, in MB.
+
+    Memory is that of the process itself, Python and its packages included, without that of worker processes.
+    """
+    with ProcessPoolExecutor(1, mp_context=multiprocessing.get_context("spawn")) as pool:
+        return pool.submit(_with_memory, function, arguments).result()
+
+
+def _with_memory(function: Callable[..., Any], arguments: tuple[Any, ...]) -> tuple[Any, float]:
+    result = function(*arguments)
+    status = Path("/proc/self/status")
+    if status.is_file():  # elsewhere ru_maxrss must do; here it would begin with the memory of the parent
+        peak = next(line for line in status.read_text(encoding="utf-8").splitlines() if line.startswith("VmHWM"))
+        return result, int(peak.split()[1]) * 1024 / 1e6
+    unit = 1 if platform.system() == "Darwin" else 1024
+    return result, resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit / 1e6
+
+
+def _cpuinfo() -> list[str]:
+    path = Path("/proc/cpuinfo")
+    return path.read_text(encoding="utf-8").splitlines() if path.is_file() else []
+
+
+def _text(value: Any) -> str:
+    if isinstance(value, float):
+        return f"{value:,.0f}" if value >= 100 else f"{value:.3g}"
+    return f"{value:,}" if isinstance(value, int) else str(value)

@@ -1,0 +1,74 @@
+"""Readers of public jet files. `open_jets` finds the one that a file needs by looking into it.
+
+HDF5 and ROOT files need not have checksums of their own (npz files and jet stores have): what damaged the inside of a
+published file may go unnoticed unless it is compared with the published checksum, as a download does.
+"""
+
+from pathlib import Path
+
+import h5py
+
+from iagraph.data.jets import StoreError
+from iagraph.data.readers.base import Reader, reading
+from iagraph.data.readers.energyflow import EnergyFlowReader
+from iagraph.data.readers.jet_store import JetStoreReader
+from iagraph.data.readers.top_tagging import TABLE, TopTaggingReader
+from iagraph.data.store import FORMAT
+
+__all__ = ["Reader", "open_jets"]
+
+EXPECTED = (
+    "expected jets of the top quark tagging reference (HDF5 with /table/table), EnergyFlow (npz with X and y), "
+    "JetClass (ROOT with a tree 'tree') or an iagraph jet store"
+)
+
+
+def open_jets(path: str | Path) -> Reader:
+    """The reader of a file of jets, recognised by its content; its name does not matter.
+
+    Raises:
+        StoreError: If there is no such file, or it is none of the formats known here, or damaged.
+        ImportError: If the format needs a package that is not installed.
+    """
+    path = Path(path)
+    if not path.is_file():
+        found = "is a folder; name a file in it" if path.is_dir() else "no such file; check the path"
+        raise StoreError(f"{path}: {found}")
+    try:
+        with path.open("rb") as file:
+            head = file.read(512)
+    except OSError as error:
+        raise StoreError(f"{path}: cannot be read ({error.strerror}); check permissions") from error
+    if head.startswith(b"\x89HDF\r\n\x1a\n") or h5py.is_hdf5(path):  # the signature may come later
+        return _open_hdf5(path)
+    if head.startswith(b"PK"):
+        return EnergyFlowReader(path)
+    if head.startswith(b"root"):
+        from iagraph.data.readers.jetclass import JetClassReader  # needs uproot; the others do not
+
+        return JetClassReader(path)
+    raise StoreError(f"{path}: {_describe(head)}; {EXPECTED}")
+
+
+def _open_hdf5(path: Path) -> Reader:
+    with reading(path), h5py.File(path, "r") as file:
+        is_store = str(file.attrs.get("format")) == FORMAT
+        if not is_store and TABLE not in file:
+            raise StoreError(f"HDF5 with {', '.join(file) or 'nothing in it'}; {EXPECTED}")
+    return JetStoreReader(path) if is_store else TopTaggingReader(path)
+
+
+def _describe(head: bytes) -> str:
+    """What a file of no known format begins with."""
+    start = head.lstrip().lower()
+    if not head:
+        return "is empty; download or copy it anew"
+    if start.startswith((b"<!doctype html", b"<html")):
+        return "is a web page, perhaps an error message of a server; download it anew"
+    if head[257:262] == b"ustar" or head.startswith(b"\x1f\x8b"):
+        return "is an archive; unpack it and name a file in it"
+    if head.startswith(b"\x93NUMPY"):
+        return "is a single NumPy array (npy)"
+    if b"\0" in head:
+        return f"begins with the bytes {head[:8].hex(' ')}"
+    return f"is text that begins {head[:40].decode(errors='replace')!r}"

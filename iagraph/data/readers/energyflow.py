@@ -1,0 +1,131 @@
+"""Reader of EnergyFlow's quark and gluon jets (Komiske, Metodiev, Thaler; Zenodo 3164691 and 3066475).
+
+An npz file holds `X`, float64 [jets, slots, 4] = (pt in GeV, rapidity, phi, PDG id), zeros where there is no particle,
+and `y`, 1 for quark and 0 for gluon jets. Both are read from the archive as a stream: an X of 100,000 jets takes some
+450 MB in memory.
+"""
+
+import math
+import zipfile
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+
+from iagraph.data.jets import Jets, StoreError
+from iagraph.data.readers.base import Reader, offsets_of, reading, refuse
+
+BLOCK = 1 << 20  # bytes
+
+MASSES = {
+    11: 0.00051099895,  # electron
+    12: 0.0,  # neutrinos
+    13: 0.1056583755,  # muon
+    14: 0.0,
+    15: 1.77693,  # tau
+    16: 0.0,
+    22: 0.0,  # photon
+    111: 0.1349768,  # pi0
+    130: 0.497611,  # K0 long
+    211: 0.13957039,  # pi+
+    310: 0.497611,  # K0 short
+    321: 0.493677,  # K+
+    2112: 0.93956542,  # neutron
+    2212: 0.93827209,  # proton
+    3112: 1.197449,  # Sigma-
+    3122: 1.115683,  # Lambda
+    3222: 1.18937,  # Sigma+
+    3312: 1.32171,  # Xi-
+    3322: 1.31486,  # Xi0
+    3334: 1.67245,  # Omega-
+}
+"""Masses in GeV by |PDG id|, from the Review of Particle Physics, Phys. Rev. D 110 (2024) 030001."""
+
+_SPECIES = np.array(list(MASSES))
+_MASSES = np.array(list(MASSES.values()), np.float32)
+
+
+class EnergyFlowReader(Reader):
+    """Jets with `pt`, `rapidity`, `phi` as in the file, `mass` of the species, and `pid`.
+
+    Where X has three columns, species are unknown: there is no `pid`, and particles count as massless.
+
+    Raises:
+        StoreError: If the archive or its arrays are not of this layout.
+    """
+
+    format = "EnergyFlow quark/gluon jets (npz)"
+    classes = ("gluon", "quark")
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        with reading(path), zipfile.ZipFile(path) as archive:
+            if missing := {"X.npy", "y.npy"} - set(archive.namelist()):
+                arrays = ", ".join(Path(name).stem for name in archive.namelist()) or "nothing"
+                names = " and ".join(Path(name).stem for name in sorted(missing))
+                raise StoreError(f"holds {arrays}, expected EnergyFlow's arrays X and y; add {names}")
+            x, y = (_Stream(archive, name) for name in ("X", "y"))
+            if len(x.shape) != 3 or x.shape[2] not in (3, 4) or x.dtype.kind != "f":
+                raise StoreError(
+                    f"X is {x.dtype} of shape {x.shape}, expected floats of shape (jets, slots, 4): pt, rapidity, phi, "
+                    f"PDG id, or 3 without the last"
+                )
+            if y.shape != x.shape[:1] or y.dtype.kind not in "biuf":
+                raise StoreError(f"y is {y.dtype} of shape {y.shape}, expected {x.shape[:1]} numbers, one per jet of X")
+            self.jets = x.shape[0]
+
+    def _parts(self, jets_per_part: int) -> Iterator[Jets]:
+        with zipfile.ZipFile(self.path) as archive:
+            x, y = _Stream(archive, "X"), _Stream(archive, "y")
+            jets = x.shape[0]
+            for begin in range(0, jets, jets_per_part):
+                rows = min(jets_per_part, jets - begin)
+                yield self._jets(x.read(rows), y.read(rows), begin)
+
+    @np.errstate(over="ignore")  # what float32 cannot hold becomes infinite, which is noticed
+    def _jets(self, x: np.ndarray, y: np.ndarray, begin: int) -> Jets:
+        refuse((y != 0) & (y != 1), lambda i: f"jet {begin + i}: y = {y[i]}, expected 0 or 1; correct it")
+        jet, slot = np.nonzero(x[..., 0])  # without pt, there is no particle
+        particle = x[jet, slot]
+        columns = dict(zip(("pt", "rapidity", "phi"), particle[:, :3].T.astype(np.float32), strict=True))
+        columns["mass"] = np.zeros(len(jet), np.float32)
+        if x.shape[2] == 4:
+            pid = particle[:, 3]
+            index = np.minimum(np.searchsorted(_SPECIES, np.abs(pid)), len(_SPECIES) - 1)
+            refuse(
+                np.abs(pid) != _SPECIES[index],
+                lambda i: (
+                    f"jet {begin + jet[i]}, particle {slot[i]}: unknown species {pid[i]:g}, expected a PDG id of "
+                    f"{', '.join(map(str, MASSES))} or an antiparticle"
+                ),
+            )
+            columns |= {"mass": _MASSES[index], "pid": pid.astype(np.int32)}
+        offsets = offsets_of(np.bincount(jet, minlength=len(x)))
+        return Jets(columns, offsets, y.astype(np.int64), self.classes)
+
+
+class _Stream:
+    """An array inside an npz file, read from beginning to end; the archive compares its checksum when it gets there."""
+
+    def __init__(self, archive: zipfile.ZipFile, name: str) -> None:
+        self._file = archive.open(f"{name}.npy")
+        old = np.lib.format.read_magic(self._file) == (1, 0)
+        read_header = np.lib.format.read_array_header_1_0 if old else np.lib.format.read_array_header_2_0
+        self.shape, fortran_order, self.dtype = read_header(self._file)
+        if self.dtype.hasobject:
+            raise StoreError(f"{name} holds Python objects, expected numbers; pad the jets with zeros to one array")
+        if fortran_order and len(self.shape) > 1:
+            raise StoreError(f"{name} is in Fortran order, expected C order; write numpy.ascontiguousarray({name})")
+        found = archive.getinfo(f"{name}.npy").file_size - self._file.tell()
+        expected = math.prod(self.shape) * self.dtype.itemsize
+        if found != expected:
+            raise StoreError(f"{name} has {found} bytes, expected {expected} for shape {self.shape}; copy it anew")
+
+    def read(self, rows: int) -> np.ndarray:
+        """The next rows along the first axis."""
+        array = np.empty((rows, *self.shape[1:]), self.dtype)
+        view = array.reshape(-1).view(np.uint8).data
+        for begin in range(0, len(view), BLOCK):  # asked for more, zipfile would hold as much compressed data, too
+            end = min(begin + BLOCK, len(view))
+            view[begin:end] = self._file.read(end - begin)
+        return array
