@@ -10,7 +10,7 @@ Geometric forgets what is added to a batch.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, fields, replace
+from dataclasses import dataclass, fields
 from functools import cached_property
 from typing import Any
 
@@ -20,7 +20,7 @@ from torch_geometric.data import Batch, Data
 from torch_geometric.data.datapipes import functional_transform
 from torch_geometric.transforms import BaseTransform
 
-from iagraph.kinematics import Momenta, jet_momenta, node_features, pair_features
+from iagraph.kinematics import Impact, Momenta, jet_momenta, node_features, pair_features
 from iagraph.topology import fully_connected
 
 
@@ -33,12 +33,14 @@ class JetBatch:
         ptr: where the particles of each jet begin and end, int64, shape [jets + 1].
         pid: PDG identifiers, shape [particles], if they are known.
         y: class of each jet, int64, shape [jets], if it is known.
+        impact: impact parameters in mm, each of shape [particles], if they are known.
     """
 
     momenta: Momenta
     ptr: Tensor
     pid: Tensor | None = None
     y: Tensor | None = None
+    impact: Impact | None = None
 
     def __len__(self) -> int:
         return self.ptr.numel() - 1
@@ -58,22 +60,22 @@ class JetBatch:
         return self._map(Tensor.pin_memory)
 
     def double(self) -> JetBatch:
-        """The same jets with momenta in float64."""
-        return replace(self, momenta=Momenta(*(component.double() for component in self.momenta)))
+        """The same jets with momenta and impact parameters in float64."""
+        return self._map(lambda tensor: tensor.double() if tensor.is_floating_point() else tensor)
 
     def _map(self, function: Any) -> JetBatch:
         values: dict[str, Any] = {}
         for item in fields(self):
             value = getattr(self, item.name)
-            if isinstance(value, Momenta):
-                values[item.name] = Momenta(*map(function, value))
+            if isinstance(value, Momenta | Impact):
+                values[item.name] = type(value)(*map(function, value))
             else:
                 values[item.name] = None if value is None else function(value)
         return JetBatch(**values)
 
     def node_features(self, name: str) -> Tensor:
         """Node features by name, shape [particles, features]; see :func:`iagraph.kinematics.node_features`."""
-        return node_features(name, self.momenta, self.batch, self.ptr, self.pid)
+        return node_features(name, self.momenta, self.batch, self.ptr, self.pid, self.impact)
 
     def edge_features(self, name: str, first: Tensor, second: Tensor) -> Tensor:
         """Pair features by name, and a last row that marks the pairs of a particle with itself.
@@ -92,11 +94,35 @@ class JetBatch:
         values = pair_features(name, self.momenta.select(first), self.momenta.select(second), pt, energy)
         return torch.cat([values, (first == second).to(values).unsqueeze(0)])
 
+    def part(self, begin: int, end: int) -> JetBatch:
+        """The jets begin:end, without copying their particles."""
+        first, last = int(self.ptr[begin]), int(self.ptr[end])
+        jets = self._map(lambda tensor: tensor[first:last])
+        jets.ptr = self.ptr[begin : end + 1] - first
+        jets.y = None if self.y is None else self.y[begin:end]
+        return jets
+
+    @classmethod
+    def concatenate(cls, parts: Sequence[JetBatch]) -> JetBatch:
+        """All jets of ``parts``, at least one, in order; what is known of one is known of all."""
+        values: dict[str, Any] = {}
+        for item in fields(cls):
+            each = [getattr(part, item.name) for part in parts]
+            if item.name in ("momenta", "impact") and each[0] is not None:
+                values[item.name] = type(each[0])(*map(torch.cat, zip(*each, strict=True)))
+            elif item.name != "ptr":
+                values[item.name] = None if each[0] is None else torch.cat(each)
+        sizes = torch.cat([part.ptr.diff() for part in parts])
+        return cls(ptr=torch.cat([sizes.new_zeros(1), sizes.cumsum(0)]), **values)
+
     def to_data_list(self) -> list[Data]:
-        """One ``Data`` per jet, with ``pt``, ``rapidity``, ``phi``, ``mass`` and, where known, ``pid`` and ``y``."""
+        """One ``Data`` per jet, with ``pt``, ``rapidity``, ``phi``, ``mass`` and, where known, ``pid``, ``y``, ``d0``,
+        ``d0_error``, ``dz`` and ``dz_error``.
+        """
+        columns = self.momenta._asdict() | ({} if self.impact is None else self.impact._asdict())
         jets = []
         for jet, (begin, end) in enumerate(zip(self.ptr[:-1].tolist(), self.ptr[1:].tolist(), strict=True)):
-            values = {name: component[begin:end] for name, component in self.momenta._asdict().items()}
+            values = {name: column[begin:end] for name, column in columns.items()}
             if self.pid is not None:
                 values["pid"] = self.pid[begin:end]
             if self.y is not None:
@@ -109,16 +135,20 @@ class JetBatch:
         """Jets from ``Data``, ``Batch`` or a list of ``Data`` with the attributes of :meth:`to_data_list`.
 
         Raises:
-            ValueError: a component of the momenta is missing.
+            ValueError: a component of the momenta is missing, or some but not all impact parameters are.
         """
         if not isinstance(data, Data):
             data = Batch.from_data_list(list(data))
         missing = [name for name in Momenta._fields if name not in data]
         if missing:
             raise ValueError(f"these graphs lack {', '.join(missing)}; a particle needs pt, rapidity, phi and mass")
+        missing = [name for name in Impact._fields if name not in data]
+        if 0 < len(missing) < len(Impact._fields):
+            raise ValueError(f"these graphs lack {', '.join(missing)}; give all of {', '.join(Impact._fields)} or none")
         momenta = Momenta(*(data[name] for name in Momenta._fields))
+        impact = None if missing else Impact(*(data[name] for name in Impact._fields))
         ptr = data.ptr if "ptr" in data else torch.tensor([0, momenta.pt.numel()], device=momenta.pt.device)
-        return cls(momenta, ptr, data.get("pid"), data.get("y"))
+        return cls(momenta, ptr, data.get("pid"), data.get("y"), impact)
 
 
 @functional_transform("jet_fully_connected")

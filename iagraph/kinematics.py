@@ -51,6 +51,17 @@ class Momenta(NamedTuple):
         return Momenta(*(component.index_select(0, index) for component in self))
 
 
+class Impact(NamedTuple):
+    """Impact parameters of tracks, four tensors of one shape, all in mm and zero for particles without a track:
+    distance of closest approach to the beam line, transverse and along it, each with its error.
+    """
+
+    d0: Tensor
+    d0_error: Tensor
+    dz: Tensor
+    dz_error: Tensor
+
+
 def wrap_phi(phi: Tensor) -> Tensor:
     r"""Angles mapped to :math:`[-\pi, \pi)`, for angles and for differences of angles."""
     wrapped = phi - 2 * math.pi * torch.floor((phi + math.pi) / (2 * math.pi))
@@ -120,14 +131,16 @@ def jet_momenta(particles: Momenta, batch: Tensor, ptr: Tensor) -> Momenta:
 _KINEMATIC = ("log_pt", "log_energy", "log_pt_share", "log_energy_share", "delta_r")
 _DIRECTION = ("delta_eta", "delta_phi")
 _SPECIES = ("charge", "is_charged_hadron", "is_neutral_hadron", "is_photon", "is_electron", "is_muon")
+_IMPACT = ("tanh_d0", "d0_error", "tanh_dz", "dz_error")
 
 NODE_FEATURES: dict[str, tuple[str, ...]] = {
     "kin": _KINEMATIC + _DIRECTION,
     "kinpid": _KINEMATIC + _SPECIES + _DIRECTION,
+    "full": _KINEMATIC + _SPECIES + _IMPACT + _DIRECTION,
     "iaformer": ("energy", "px", "py", "pz", *_KINEMATIC[:4], "delta_rapidity", "delta_phi", "delta_r"),
 }
-"""Node feature sets by name, in order: ``kin`` and ``kinpid`` of ParT (arXiv 2202.03772, Tab. 2), the 11 of IAFormer
-(arXiv 2505.03258). No scaling is applied here."""
+"""Node feature sets by name, in order: ``kin``, ``kinpid`` and ``full`` of ParT (arXiv 2202.03772, Tab. 2; ``full`` is
+what weaver's JetClass_full.yaml feeds it), the 11 of IAFormer (arXiv 2505.03258). No scaling is applied here."""
 
 # Quark content decides the sign of the charge; what is not listed is neutral.
 _POSITIVE_LEPTONS = (-11, -13, -15)
@@ -141,14 +154,23 @@ def charge(pid: Tensor) -> Tensor:
     return torch.isin(pid, positive).float() - torch.isin(pid, -positive).float()
 
 
-def node_features(name: str, particles: Momenta, batch: Tensor, ptr: Tensor, pid: Tensor | None = None) -> Tensor:
+def node_features(
+    name: str,
+    particles: Momenta,
+    batch: Tensor,
+    ptr: Tensor,
+    pid: Tensor | None = None,
+    impact: Impact | None = None,
+) -> Tensor:
     r"""Features of each particle within its jet.
 
     With the jet the vector sum of its particles: ``log_pt`` :math:`\ln p_T`, ``log_energy`` :math:`\ln E`,
     ``log_pt_share`` :math:`\ln(p_T / p_T^{jet})`, ``log_energy_share`` :math:`\ln(E / E^{jet})`,
     ``delta_rapidity`` :math:`y - y^{jet}`, ``delta_eta`` :math:`(y - y^{jet}) \operatorname{sign}(y^{jet})`,
     ``delta_phi`` (wrapped), ``delta_r`` :math:`\sqrt{\Delta y^2 + \Delta\phi^2}`, ``charge`` with its sign and flags
-    of the five kinds of particles that a detector tells apart; other species (taus, neutrinos) have no flag.
+    of the five kinds of particles that a detector tells apart; other species (taus, neutrinos) have no flag;
+    ``tanh_d0`` :math:`\tanh d_0`, ``d0_error`` :math:`\min(\max(\sigma_{d_0}, 0), 1)` and the same of
+    :math:`d_z`, of numbers in mm.
 
     ``delta_eta`` keeps the field's name and is a difference of rapidities; for massless particles the two agree.
 
@@ -157,13 +179,14 @@ def node_features(name: str, particles: Momenta, batch: Tensor, ptr: Tensor, pid
         particles: momenta of shape [particles].
         batch: the jet of each particle, shape [particles], ascending.
         ptr: where each jet begins and ends, shape [jets + 1].
-        pid: PDG identifiers, shape [particles]; needed by ``kinpid`` alone.
+        pid: PDG identifiers, shape [particles]; needed by ``kinpid`` and ``full``.
+        impact: impact parameters of shape [particles]; needed by ``full`` alone.
 
     Returns:
         Features, shape [particles, features], in the order of ``NODE_FEATURES[name]``.
 
     Raises:
-        ValueError: the name is unknown, or the set needs ``pid`` and there is none.
+        ValueError: the name is unknown, or the set needs ``pid`` or ``impact`` and there is none.
     """
     names = feature_names(name, NODE_FEATURES)
     jets = jet_momenta(particles, batch, ptr)
@@ -189,6 +212,14 @@ def node_features(name: str, particles: Momenta, batch: Tensor, ptr: Tensor, pid
                 f"node features '{name}' need particle species, but these jets have no 'pid'; use 'kin' instead"
             )
         columns |= {key: value.to(particles.pt) for key, value in _species(pid).items()}
+    if "d0_error" in names:
+        if impact is None:
+            raise ValueError(
+                f"node features '{name}' need impact parameters, but these jets have none "
+                f"({', '.join(Impact._fields)}); use 'kinpid' instead"
+            )
+        values = (impact.d0.tanh(), impact.d0_error.clamp(0, 1), impact.dz.tanh(), impact.dz_error.clamp(0, 1))
+        columns |= {key: value.to(particles.pt) for key, value in zip(_IMPACT, values, strict=True)}
     return torch.stack([columns[key] for key in names], dim=1)
 
 
@@ -301,7 +332,7 @@ SCALING: dict[str, tuple[float, float]] = {
     "delta_rapidity": (0.0, 0.2),
     "delta_phi": (0.0, 0.2),
     **dict.fromkeys(("energy", "px", "py", "pz"), (0.0, 200.0)),
-    **dict.fromkeys(_SPECIES, (0.0, 1.0)),
+    **dict.fromkeys(_SPECIES + _IMPACT, (0.0, 1.0)),
     "log_delta_r": (-1.9, 1.0),
     "log_kt": (-1.6, 1.25),
     "log_z": (-2.0, 1.2),

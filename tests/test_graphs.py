@@ -1,13 +1,22 @@
+from dataclasses import replace
+
 import pytest
 import torch
 from torch_geometric.data import Batch, Data
 from torch_geometric.transforms import Compose
 
 from iagraph.graphs import FullyConnected, JetBatch, NodeFeatures, PairFeatures
+from iagraph.kinematics import Impact
 from iagraph.testing import random_jets
 from iagraph.topology import fully_connected
 
 COUNTS = [5, 1, 0, 7]
+
+
+def tracked_jets(counts):
+    """Random jets with impact parameters."""
+    jets = random_jets(counts)
+    return replace(jets, impact=Impact(*torch.rand(4, sum(counts), generator=torch.Generator().manual_seed(3))))
 
 
 def test_to_pyg_and_back():
@@ -22,6 +31,28 @@ def test_to_pyg_and_back():
         assert torch.equal(back.y, jets.y)
 
 
+def test_impact_parameters_go_with_the_jets():
+    jets = tracked_jets(COUNTS)
+    graphs = jets.to_data_list()
+    for number, name in enumerate(Impact._fields):
+        assert torch.equal(graphs[3][name], jets.impact[number][6:])
+    for source in (graphs, Batch.from_data_list(graphs)):
+        back = JetBatch.from_data(source)
+        assert isinstance(back.impact, Impact)
+        assert all(torch.equal(a, b) for a, b in zip(back.impact, jets.impact, strict=True))
+    together = NodeFeatures("full")(Batch.from_data_list(graphs)).x
+    torch.testing.assert_close(together, jets.node_features("full"))
+    torch.testing.assert_close(together[:, 14], jets.impact.dz_error)
+    del graphs[0].dz, graphs[0].d0_error
+    with pytest.raises(ValueError, match="lack d0_error, dz; give all of d0, d0_error, dz, dz_error or none"):
+        JetBatch.from_data(graphs[0])
+
+
+def test_jets_without_impact_parameters_have_no_full_features():
+    with pytest.raises(ValueError, match="'full' need impact parameters, but these jets have none"):
+        NodeFeatures("full")(random_jets(COUNTS).to_data_list()[0])
+
+
 def test_one_graph_is_a_batch_of_one():
     jets = random_jets([5])
     one = JetBatch.from_data(jets.to_data_list()[0])
@@ -33,6 +64,7 @@ def test_what_is_unknown_stays_unknown():
     back = JetBatch.from_data(JetBatch(jets.momenta, jets.ptr).to_data_list())
     assert back.pid is None
     assert back.y is None
+    assert back.impact is None
 
 
 def test_graphs_without_momenta_are_refused():
@@ -74,11 +106,12 @@ def test_pair_features_need_edges():
 
 
 def test_batch_moves_and_converts_as_a_whole():
-    jets = random_jets(COUNTS)
+    jets = tracked_jets(COUNTS)
     moved = jets.to("meta")
-    assert {t.device.type for t in (*moved.momenta, moved.ptr, moved.pid, moved.y)} == {"meta"}
+    assert {t.device.type for t in (*moved.momenta, moved.ptr, moved.pid, moved.y, *moved.impact)} == {"meta"}
     doubled = jets.double()
-    assert {t.dtype for t in doubled.momenta} == {torch.float64}
-    assert doubled.ptr.dtype == torch.int64
+    assert {t.dtype for t in (*doubled.momenta, *doubled.impact)} == {torch.float64}
+    assert {t.dtype for t in (doubled.ptr, doubled.pid, doubled.y)} == {torch.int64}
+    assert random_jets(COUNTS).to("meta").impact is None
     assert len(jets) == 4
     assert jets.batch.tolist() == [0] * 5 + [1] + [3] * 7

@@ -12,6 +12,7 @@ from iagraph.kinematics import (
     NODE_FEATURES,
     PAIR_FEATURES,
     SCALING,
+    Impact,
     Momenta,
     charge,
     from_cartesian,
@@ -225,7 +226,8 @@ class TestNodeFeatures:
         species = ("charge", "is_charged_hadron", "is_neutral_hadron", "is_photon", "is_electron", "is_muon")
         assert NODE_FEATURES["kin"] == kin
         assert NODE_FEATURES["kinpid"] == kin[:5] + species + kin[5:]
-        assert [len(NODE_FEATURES[name]) for name in ("kin", "kinpid", "iaformer")] == [7, 13, 11]
+        assert NODE_FEATURES["full"] == kin[:5] + species + ("tanh_d0", "d0_error", "tanh_dz", "dz_error") + kin[5:]
+        assert [len(NODE_FEATURES[name]) for name in ("kin", "kinpid", "full", "iaformer")] == [7, 13, 17, 11]
 
     def test_species(self):
         expected = {
@@ -249,6 +251,32 @@ class TestNodeFeatures:
         got = node_features("kinpid", jets.momenta, jets.batch, jets.ptr, pid)[:, 5:11]
         assert [tuple(row) for row in got.int().tolist()] == list(expected.values())
 
+    def test_impact_parameters_by_hand(self):
+        # tanh(0.3) = (e^0.6 - 1) / (e^0.6 + 1), tanh(-2) = (e^-4 - 1) / (e^-4 + 1); errors stay within 0 and 1.
+        rows = [[0.3, 0.05, -2.0, 1.7], [-2.0, 0.0, 0.3, 0.4], [0.0, 1.3, 0.0, -1.0], [150.0, 1.0, -150.0, 0.9]]
+        small, large = math.expm1(0.6) / (math.exp(0.6) + 1), math.expm1(-4) / (math.exp(-4) + 1)
+        expected = [[small, 0.05, large, 1], [large, 0, small, 0.4], [0, 1, 0, 0], [1, 1, -1, 0.9]]
+        jets = random_jets([3, 1], dtype=torch.float64)
+        impact = Impact(*torch.tensor(rows, dtype=torch.float64).t())
+        arguments = (jets.momenta, jets.batch, jets.ptr, jets.pid)
+        got = node_features("full", *arguments, impact)
+        torch.testing.assert_close(got[:, 11:15], torch.tensor(expected, dtype=torch.float64), rtol=1e-15, atol=1e-15)
+        others = [*range(11), 15, 16]
+        assert torch.equal(got[:, others], node_features("kinpid", *arguments))
+        # Models pass all four on as they are: weaver neither shifts nor scales them.
+        assert {SCALING[name] for name in NODE_FEATURES["full"][11:15]} == {(0.0, 1.0)}
+
+    def test_impact_parameters_are_needed_by_full_alone(self):
+        jets = random_jets([3])
+        arguments = (jets.momenta, jets.batch, jets.ptr)
+        message = (
+            r"'full' need impact parameters, but these jets have none \(d0, d0_error, dz, dz_error\); use 'kinpid'"
+        )
+        with pytest.raises(ValueError, match=message):
+            node_features("full", *arguments, jets.pid)
+        with pytest.raises(ValueError, match="'full' need particle species"):
+            node_features("full", *arguments, None, Impact(*torch.zeros(4, 3)))
+
     def test_charge_is_odd(self):
         pid = torch.tensor([11, 13, 211, 321, 2212, 3112, 3222, 3312, 3334, 22, 130, 2112])
         assert torch.equal(charge(pid), -charge(-pid))
@@ -271,7 +299,7 @@ class TestNodeFeatures:
         ptr = torch.tensor([0, 0, 2, 3, 5, 7, 7])  # no particle, two without energy, one, two equal, one and nothing
         batch = torch.tensor([1, 1, 2, 3, 3, 4, 4])
         particles = Momenta(*(component.requires_grad_() for component in momenta(*rows, dtype=torch.float32)))
-        got = node_features(name, particles, batch, ptr, torch.full((7,), 22))
+        got = node_features(name, particles, batch, ptr, torch.full((7,), 22), Impact(*torch.zeros(4, 7)))
         assert got.isfinite().all()
         got.sum().backward()
         assert all(component.grad.isfinite().all() for component in particles)
@@ -286,12 +314,16 @@ class TestNodeFeatures:
     @pytest.mark.parametrize("name", NODE_FEATURES)
     def test_gradients(self, name):
         jets = random_jets([5, 3], dtype=torch.float64)
-        pid = jets.pid
+        # No error at 0 or 1, where the clip bends.
+        impact = torch.tensor([[0.3, -2.0], [0.4, 1.5], [-0.1, 0.7], [0.2, 0.9]], dtype=torch.float64).repeat(1, 4)
 
         def features(*components):
-            return node_features(name, Momenta(*components), jets.batch, jets.ptr, pid)
+            return node_features(
+                name, Momenta(*components[:4]), jets.batch, jets.ptr, jets.pid, Impact(*components[4:])
+            )
 
-        assert torch.autograd.gradcheck(features, tuple(c.abs().requires_grad_() for c in jets.momenta), atol=1e-4)
+        components = (*(component.abs() for component in jets.momenta), *impact)
+        assert torch.autograd.gradcheck(features, tuple(c.requires_grad_() for c in components), atol=1e-4)
 
     def test_float32_sums_are_enough_where_there_is_no_float64(self, monkeypatch):
         jets = random_jets([40, 60])

@@ -1,4 +1,4 @@
-"""Small training runs for tests: two classes of toy jets, a tiny model, a few epochs."""
+"""Small training runs for tests: toy jets of some classes, a tiny model, a few epochs."""
 
 from pathlib import Path
 
@@ -6,22 +6,27 @@ import numpy as np
 import torch
 
 from iagraph.data import Jets
+from iagraph.kinematics import Impact
 from iagraph.testing import random_jets
 from iagraph.train.config import load_config
 
 RECIPE = Path(__file__).parents[1] / "configs" / "qg.yaml"
+CLASSES = ("gluon", "quark", "Z", "W", "top", "Hbb", "Hcc", "Hgg", "H4q", "Hqql")
+MULTIPLICITY = np.array([13, 9, 19, 6, 26, 4, 35, 3, 45, 2])
 FILES = {"config.yaml", "model.pt", "model.json", "trained_on.npy", "metrics.json", "report.md", "predictions.npz"}
 
 
-def toy_jets(number, seed):
-    """Two classes that differ by multiplicity, 9 against 13 on average."""
+def toy_jets(number, seed, classes=2):
+    """Classes that differ by multiplicity, the first two 13 against 9 on average; with impact parameters."""
     random = np.random.default_rng(seed)
-    label = random.integers(0, 2, number)
-    counts = random.poisson(np.where(label == 1, 9, 13)) + 1
+    label = random.integers(0, classes, number)
+    counts = random.poisson(MULTIPLICITY[label]) + 1
     jets = random_jets(counts.tolist(), seed)
     columns = {name: component.numpy() for name, component in jets.momenta._asdict().items()}
     columns["pid"] = jets.pid.numpy().astype(np.int32)
-    return Jets(columns, jets.ptr.numpy(), label, ("gluon", "quark"))
+    for name in Impact._fields:
+        columns[name] = random.exponential(0.4, counts.sum()).astype(np.float32)
+    return Jets(columns, jets.ptr.numpy(), label, CLASSES[:classes])
 
 
 def settings(store, output, *more):

@@ -19,13 +19,14 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from iagraph.data.jets import Jets, StoreError
-from iagraph.data.store import StoreInfo, store_info, write_store
+from iagraph.data.store import StoreInfo, store_info
+from iagraph.data.writer import write_store
 
 try:
     import awkward as ak
     import fastjet
     import pythia8mc
-    from pydantic import BaseModel, ConfigDict, Field, ValidationInfo, field_validator
+    from pydantic import BaseModel, ConfigDict, Field, ValidationInfo, field_validator, model_validator
     from tqdm import tqdm
 except ImportError as error:
     raise ImportError(f"generating jets needs {error.name}: pip install 'iagraph[generate]'") from error
@@ -36,7 +37,8 @@ TASK_JETS = 250  # some 30 s of work: starting Pythia (0.5 s) does not matter, a
 BATCH_EVENTS = 100  # events in memory at once
 SEEDS = 900_000_000  # Pythia takes seeds from 1 to this
 NEUTRINOS = (12, 14, 16)
-OUTGOING_HARD = -23  # Pythia's status code
+RESONANCE, PARTON = 22, 23  # Pythia's |status| of what leaves the hard process; tops and W are resonances
+TOP, W, QUARKS = 6, 24, (1, 2, 3, 4, 5)
 PATIENCE = 10_000  # events without any jet before a task gives up
 PACKAGES = ("fastjet", "iagraph", "numpy", "pythia8mc")
 
@@ -56,20 +58,26 @@ class Section(BaseModel):
 
 
 class Process(Section):
-    """One class of jets: `pythia` settings switch the hard process on, `partons` are its allowed outgoing |PDG ids|."""
+    """One class of jets: `pythia` settings switch the hard process on, `partons` are its allowed outgoing |PDG ids|.
+
+    With `top_radius`, a jet is kept only if a top and the three quarks of its decay, t -> b W -> b q q', all lie within
+    this distance of it, see `holds_hadronic_top`.
+    """
 
     name: str
     pythia: list[str]
     partons: list[int] = Field(min_length=1)
+    top_radius: float | None = Field(default=None, gt=0)
 
 
 class JetSelection(Section):
-    """The hardest anti-kT jet of an event is kept if it lies in this window (GeV, |y|)."""
+    """The hardest anti-kT jet of an event is kept if it lies in this window: pt in GeV, and either |y| or |eta|."""
 
     radius: float = Field(gt=0)
     pt_min: float = Field(gt=0)
     pt_max: float = Field(gt=0)
-    rapidity_max: float = Field(gt=0)
+    rapidity_max: float | None = Field(default=None, gt=0)
+    pseudorapidity_max: float | None = Field(default=None, gt=0)
 
     @field_validator("pt_max")
     @classmethod
@@ -77,6 +85,12 @@ class JetSelection(Section):
         if value <= info.data.get("pt_min", 0):
             raise ValueError(f"should be above pt_min, {info.data['pt_min']}")
         return value
+
+    @model_validator(mode="after")
+    def _one_window(self) -> "JetSelection":
+        if (self.rapidity_max is None) == (self.pseudorapidity_max is None):
+            raise ValueError("should have exactly one of rapidity_max and pseudorapidity_max")
+        return self
 
 
 class Splits(Section):
@@ -149,8 +163,53 @@ def _is_one_of(ids: Any, species: Sequence[int]) -> Any:
     return ak.unflatten(np.isin(np.abs(ak.to_numpy(ak.flatten(ids))), species), ak.num(ids))
 
 
+def _near(phi: np.ndarray, axis: np.ndarray) -> np.ndarray:
+    # The same direction, within pi of the axis.
+    return axis + (phi - axis + np.pi) % (2 * np.pi) - np.pi
+
+
+def holds_hadronic_top(record: Any, rapidity: np.ndarray, phi: np.ndarray, radius: float) -> np.ndarray:
+    """Whether a top and the three quarks of its decay t -> b W -> b q q' lie within `radius` of the event's jet.
+
+    Distances are sqrt(dy^2 + dphi^2), as anti-kT measures them. A shower writes a particle anew whenever it changes its
+    momentum. So the top and the W are the last of their copies, those which decay; the quarks are as they leave the
+    decay, before they radiate. The b may be another quark, since |Vtb| < 1.
+
+    Args:
+        record: The particles of `pythia.nextBatch`, events with one jet each.
+        rapidity: Rapidity of the jets, (events,).
+        phi: Azimuth of the jets, (events,).
+        radius: Limit of the distance between the jet's axis and each of the four.
+
+    Returns:
+        (events,), bool.
+    """
+    # One table of the particles of all events; Pythia counts daughters from the beginning of an event.
+    counts = ak.to_numpy(ak.num(record.id))
+    event, first = np.repeat(np.arange(len(counts)), counts), np.repeat(np.cumsum(counts) - counts, counts)
+    ids, status, *daughters = (ak.to_numpy(ak.flatten(record[x])) for x in ("id", "status", "daughter1", "daughter2"))
+    species, children = np.abs(ids), np.stack([daughter + first for daughter in daughters], axis=1)
+
+    def last_copy(row: np.ndarray) -> np.ndarray:
+        while (same := ids[children[row]] == ids[row, None]).any():
+            row = np.where(same[:, 0], children[row, 0], np.where(same[:, 1], children[row, 1], row))
+        return row
+
+    top = last_copy(np.flatnonzero((species == TOP) & (np.abs(status) == RESONANCE)))
+    top = top[(species[children[top]] == W).any(axis=1)]  # one that Pythia was told not to decay has no W
+    b, w = np.take_along_axis(children[top], np.argsort(species[children[top]] == W, axis=1), axis=1).T
+    partons = np.column_stack([top, b, children[last_copy(w)]])  # (tops, 4)
+    partons = partons[np.isin(species[partons[:, 1:]], QUARKS).all(axis=1)]  # not those of leptonic decays
+    px, py, pz, energy = (ak.to_numpy(ak.flatten(record.p[name]))[partons] for name in ("px", "py", "pz", "e"))
+    y, axis_y, axis_phi = np.arctanh(pz / energy), rapidity[event[partons]], phi[event[partons]]
+    distance = np.hypot(y - axis_y, _near(np.arctan2(py, px), axis_phi) - axis_phi)
+    holds = np.zeros(len(counts), dtype=bool)
+    holds[event[partons[(distance < radius).all(axis=1), 0]]] = True
+    return holds
+
+
 def select_jets(events: Any, config: GenerateConfig, label: int) -> Jets:
-    """The hardest jet of every event where it lies in the window, its particles in order of falling pt.
+    """The hardest jet of every event that passes the selection, its particles in order of falling pt.
 
     y = asinh(pz / mT) with mT^2 = m^2 + pT^2 is the rapidity ln((E + pz) / (E - pz)) / 2 of the massive particle, free
     of cancellation. phi lies within pi of the jet's phi, outside [-pi, pi) if need be.
@@ -160,27 +219,33 @@ def select_jets(events: Any, config: GenerateConfig, label: int) -> Jets:
         config: The recipe.
         label: The class of these events.
     """
-    record, window = events.prt, config.jet
-    hard = record.id[record.status == OUTGOING_HARD]
+    record, window, process = events.prt, config.jet, config.processes[label]
+    hard = record.id[_is_one_of(record.status, (RESONANCE, PARTON))]
     final = (record.status > 0) & ~_is_one_of(record.id, NEUTRINOS)
     pid, mass, p = record.id[final], record.m[final], record.p[final]
     momenta = ak.zip({"px": p.px, "py": p.py, "pz": p.pz, "E": p.e}, with_name="Momentum4D")
     cluster = fastjet.ClusterSequence(momenta, fastjet.JetDefinition(fastjet.antikt_algorithm, window.radius))
     jets, members = cluster.inclusive_jets(window.pt_min), cluster.constituent_index(window.pt_min)
-    usable = ak.any(_is_one_of(hard, config.processes[label].partons), axis=1) & (ak.num(jets) > 0)
+    usable = ak.any(_is_one_of(hard, process.partons), axis=1) & (ak.num(jets) > 0)
     jets, members, momenta, pid, mass = (part[usable] for part in (jets, members, momenta, pid, mass))
     hardest = ak.argmax(np.hypot(jets.px, jets.py), axis=1, keepdims=True)
     # argmax might find nothing, so its results could miss; they cannot here, as every usable event has a jet.
     jet, members = ak.drop_none(jets[hardest][:, 0]), ak.drop_none(members[hardest][:, 0])
-    inside = (np.hypot(jet.px, jet.py) < window.pt_max) & (abs(np.arctanh(jet.pz / jet.E)) < window.rapidity_max)
+    jet_px, jet_py, jet_pz, jet_e = (ak.to_numpy(jet[name], allow_missing=False) for name in ("px", "py", "pz", "E"))
+    jet_pt, jet_phi, jet_rapidity = np.hypot(jet_px, jet_py), np.arctan2(jet_py, jet_px), np.arctanh(jet_pz / jet_e)
+    inside = jet_pt < window.pt_max
+    if window.rapidity_max is not None:
+        inside &= np.abs(jet_rapidity) < window.rapidity_max
+    if window.pseudorapidity_max is not None:
+        inside &= np.abs(np.arcsinh(jet_pz / jet_pt)) < window.pseudorapidity_max
+    if process.top_radius is not None:
+        inside &= holds_hadronic_top(record[usable], jet_rapidity, jet_phi, process.top_radius)
     members = members[inside]
     counts = ak.to_numpy(ak.num(members), allow_missing=False)
     px, py, pz, m, ids = (
         ak.to_numpy(ak.flatten(values[inside][members])) for values in (momenta.px, momenta.py, momenta.pz, mass, pid)
     )
-    jet_phi = np.repeat(ak.to_numpy(np.arctan2(jet.py, jet.px)[inside], allow_missing=False), counts)
-    pt = np.hypot(px, py)
-    phi = jet_phi + (np.arctan2(py, px) - jet_phi + np.pi) % (2 * np.pi) - np.pi
+    pt, phi = np.hypot(px, py), _near(np.arctan2(py, px), np.repeat(jet_phi[inside], counts))
     order = np.lexsort((-pt, np.repeat(np.arange(len(counts)), counts)))
     kinematics = {"pt": pt, "rapidity": np.arcsinh(pz / np.hypot(m, pt)), "phi": phi}
     particles = {name: round_mantissa(values[order], config.mantissa_bits) for name, values in kinematics.items()}
@@ -292,7 +357,7 @@ def generate(
     shares = np.cumsum([0, *config.splits.model_dump().values()])
     counts = np.diff(np.round(shares / shares[-1] * len(made)).astype(int)).tolist()
     provenance = {
-        "config": config.model_dump(),
+        "config": config.model_dump(exclude_none=True),
         "jets": jets,
         "shard": list(shard),
         "versions": {package: version(package) for package in PACKAGES},

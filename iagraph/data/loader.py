@@ -109,11 +109,11 @@ class JetLoader:
         if batch_size < 1 or (max_pairs is not None and max_pairs < 1):
             raise ValueError(f"batch_size {batch_size} and max_pairs {max_pairs} should be at least 1")
         self.batch_size, self.max_pairs = batch_size, max_pairs
-        self.sampler = PoolSampler(jets.sizes, shuffle, seed, shard)
+        self._sampler = PoolSampler(jets.sizes, shuffle, seed, shard)
         self._pools = DataLoader(
             _Gathered(jets),
             batch_size=None,
-            sampler=self.sampler,
+            sampler=self._sampler,
             num_workers=workers,
             collate_fn=_as_it_is,  # by default lists and arrays inside a batch would be converted
             persistent_workers=workers > 0,
@@ -124,16 +124,16 @@ class JetLoader:
         """The number of batches; TypeError if a budget of pairs makes it depend on the order of the jets."""
         if self.max_pairs is not None:
             raise TypeError("with max_pairs the number of batches differs from epoch to epoch")
-        return -(-(self.sampler.end - self.sampler.begin) // self.batch_size)
+        return -(-(self._sampler.end - self._sampler.begin) // self.batch_size)
 
     def __iter__(self) -> Iterator[JetBatch]:
         pools = iter(self._pools)
-        self.sampler.epoch += 1
+        self._sampler.epoch += 1
         return self._batches(pools)
 
     def set_epoch(self, epoch: int) -> None:
         """Make the next iteration that of an epoch, the first one being 0."""
-        self.sampler.epoch = epoch
+        self._sampler.epoch = epoch
 
     def _batches(self, pools: Iterator[JetBatch]) -> Iterator[JetBatch]:
         rest: JetBatch | None = None  # too few for a batch, unless no more come

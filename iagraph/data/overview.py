@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -12,6 +13,7 @@ from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
 from iagraph.data.jets import Jets
+from iagraph.data.readers import open_jets
 from iagraph.data.sources import as_batch
 from iagraph.kinematics import jet_momenta
 from iagraph.plotting import COLOURS, LINES
@@ -78,6 +80,11 @@ class Overview:
         chosen = columns[0] % self._stride == 0  # the first column is the number of the jet
         return [column[chosen] for column in columns]
 
+    def values(self, name: str) -> NDArray[np.float64]:
+        """Multiplicity, pT, mass and rapidity of the jets of a class that have been kept, shape [jets, 4]."""
+        _, label, values = self._kept
+        return values[label == self.classes.index(name)]
+
     def table(self) -> str:
         """Numbers of each class as a Markdown table, and what is unusual below it."""
         lines = ["| class | jets | particles per jet | jet pT [GeV] | jet mass [GeV] |", "|---|---|---|---|---|"]
@@ -103,10 +110,7 @@ class Overview:
         panels = figure.subplots(2, 3).ravel()
         _, label, values = self._kept
         for column, (axes, title) in enumerate(zip(panels, QUANTITIES.values(), strict=False)):
-            low, high = np.percentile(values[:, column], (0.1, 99.9)) if len(values) else (0, 1)
-            edges = np.linspace(low, high + (high == low), 51)
-            if column == 0:  # whole numbers want bins of whole numbers
-                edges = np.arange(np.floor(low), high + 2, max(1, round((high - low) / 50))) - 0.5
+            edges = edges_of(values[:, column], whole=column == 0)
             heights = [np.histogram(values[label == index, column], edges)[0] for index in range(len(self.classes))]
             self._steps(axes, heights, edges, title)
         self._steps(panels[4], list(self._particle_pt), PARTICLE_PT, "particle $p_T$ [GeV]")
@@ -134,3 +138,20 @@ class Overview:
         axes.set_xlabel(title)
         axes.set_ylabel("share of the class")
         axes.grid(alpha=0.25)
+
+
+def overview_of(path: str | Path) -> Overview:
+    """What the jets of a file look like; StoreError and ImportError as of `iagraph.data.open_jets`."""
+    reader = open_jets(path)
+    overview = Overview(reader.classes)
+    for part in reader.parts():
+        overview.add(part)
+    return overview
+
+
+def edges_of(values: NDArray[np.float64], whole: bool) -> NDArray[np.float64]:
+    """Edges of some fifty bins that hold all values but the most extreme ones."""
+    low, high = np.percentile(values, (0.1, 99.9)) if len(values) else (0, 1)
+    if whole:  # whole numbers want bins of whole numbers
+        return np.arange(np.floor(low), high + 2, max(1, round((high - low) / 50))) - 0.5
+    return np.linspace(low, high + (high == low), 51)

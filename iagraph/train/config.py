@@ -10,9 +10,18 @@ from pathlib import Path
 from typing import Annotated, Any, Literal
 
 import yaml
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationInfo, field_validator
+from pydantic import (
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    GetPydanticSchema,
+    ValidationInfo,
+    field_validator,
+)
 
-from iagraph.yaml_config import describe, load_model
+from iagraph.metrics import DEFAULT_EFFICIENCY
+from iagraph.yaml_config import _Loader, describe, load_model
 
 PositiveInt = Annotated[int, Field(ge=1)]
 PositiveFloat = Annotated[float, Field(gt=0)]
@@ -25,6 +34,11 @@ def _listed(value: Any) -> Any:
 Files = Annotated[list[Annotated[str, Field(min_length=1)]], BeforeValidator(_listed), Field(min_length=1)]
 
 
+Efficiency = Annotated[float, Field(gt=0, le=1)]
+# To `--help` a plain dict, to the validation one with names for keys, so that a bad number is named by its class.
+Efficiencies = Annotated[dict, GetPydanticSchema(lambda _, handler: handler(dict[str, Efficiency]))]
+
+
 class _Section(BaseModel):
     model_config = ConfigDict(strict=True, extra="forbid", frozen=True, allow_inf_nan=False, validate_default=True)
 
@@ -35,13 +49,23 @@ class DataConfig(_Section):
     train: Files = Field(description="Store files to learn from; `sample:qg` is the sample shipped with the package.")
     val: Files = Field(description="Store files for early stopping and the choice of the checkpoint.")
     test: Files = Field(description="Store files for the final metrics, used once.")
-    node_features: Literal["kin", "kinpid", "iaformer"] = Field(
-        description="Features of a particle: kinematics, with charge and particle type, or the paper's."
+    node_features: Literal["kin", "kinpid", "full", "iaformer"] = Field(
+        description="Features of a particle: kinematics, with charge and particle type, with impact parameters as well "
+        "(JetClass), or the paper's."
     )
     pair_features: Literal["invariant", "iaformer", "part"] = Field(
         description="Features of a pair: boost-invariant ones, the paper's six, or ParT's four."
     )
-    signal: str = Field(min_length=1, description="Name of the signal class, for example `quark`.")
+    signal: Annotated[str, Field(min_length=1)] | None = Field(
+        default=None,
+        description="Name of the signal class, for example `quark`; needed for two classes. With more, null: the first "
+        "class of the file is the background, each other one a signal.",
+    )
+    signal_efficiency: Efficiencies = Field(
+        default={},
+        description="With more than two classes, signal efficiency at which the background rejection of a class is "
+        f"quoted, by its name; {DEFAULT_EFFICIENCY} for a class that is not named.",
+    )
     batch_size: PositiveInt = Field(description="Jets per batch.")
     workers: int = Field(default=0, ge=0, description="Processes that read batches; 0 reads in the main process.")
     max_particles: PositiveInt | None = Field(
@@ -124,10 +148,16 @@ def load_config(path: str | Path, overrides: Sequence[str] = ()) -> Config:
     return load_model(Config, path, overrides)
 
 
+class _Dumper(yaml.SafeDumper):
+    """Quotes every text that our loader would take for something else, a file called 1e3 for example."""
+
+    yaml_implicit_resolvers = _Loader.yaml_implicit_resolvers
+
+
 def dump_config(config: Config) -> str:
     """YAML with every key, defaults included; it loads to an equal configuration."""
     # ASCII with escapes: left as it is, a control character such as U+0085 would be read back as a space.
-    return yaml.safe_dump(config.model_dump(), sort_keys=False)
+    return yaml.dump(config.model_dump(), Dumper=_Dumper, sort_keys=False)
 
 
 def describe_config() -> str:

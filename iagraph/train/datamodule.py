@@ -8,10 +8,9 @@ from itertools import combinations
 import numpy as np
 from lightning import LightningDataModule
 from numpy.typing import NDArray
-from torch.utils.data import DataLoader
 
-from iagraph.data import JetDataset, Jets, StoreError, jet_loader, read_store, resolve, store_info
-from iagraph.graphs import JetBatch
+from iagraph.data import JetDataset, JetLoader, Jets, StoreError, read_store, resolve, store_info
+from iagraph.kinematics import Impact
 from iagraph.train.config import DataConfig
 
 ROLES = ("train", "val", "test")
@@ -28,7 +27,7 @@ class JetDataModule(LightningDataModule):
 
     Attributes:
         datasets: the jets of each role.
-        classes: names of the classes.
+        classes: names of the classes; of more than two the first is the background.
         fingerprints: for each role, the fingerprint of each of its files.
         trained_on: digests of the training jets, see :meth:`iagraph.data.Jets.digests`.
 
@@ -42,12 +41,14 @@ class JetDataModule(LightningDataModule):
         self.config = config
         self.seed = seed
         jets = {role: read_role(self._files(role), role) for role in ROLES}
-        self.classes = jets["train"].classes
-        for role in ROLES:
-            check_jets(jets[role], config, self.classes, f"{', '.join(self._files(role))} ({role})")
+        roles = dict(zip(ROLES, ROLES, strict=True))
         if config.max_jets is not None and config.max_jets < len(jets["train"]):
             chosen = np.random.default_rng(seed).choice(len(jets["train"]), config.max_jets, replace=False)
             jets["train"] = jets["train"].take(chosen)
+            roles["train"] = f"train, data.max_jets={config.max_jets}"
+        self.classes = jets["train"].classes
+        for role, name in roles.items():
+            check_jets(jets[role], config, self.classes, f"{', '.join(self._files(role))} ({name})")
         digests = {role: jets[role].digests() for role in ROLES}
         _check_distinct(digests)
         self.trained_on = digests["train"]
@@ -55,25 +56,25 @@ class JetDataModule(LightningDataModule):
         self.fingerprints = {role: fingerprints(self._files(role)) for role in ROLES}
 
     @property
-    def signal(self) -> int:
-        """Index of the signal class."""
-        return self.classes.index(self.config.signal)
+    def signal(self) -> int | None:
+        """Index of the signal class, if there are two classes."""
+        return None if self.config.signal is None else self.classes.index(self.config.signal)
 
-    def train_dataloader(self) -> DataLoader[JetBatch]:
+    def train_dataloader(self) -> JetLoader:
         """Training jets, in a new order each epoch."""
         return self._loader("train", shuffle=True)
 
-    def val_dataloader(self) -> DataLoader[JetBatch]:
+    def val_dataloader(self) -> JetLoader:
         """Validation jets."""
         return self._loader("val")
 
-    def test_dataloader(self) -> DataLoader[JetBatch]:
+    def test_dataloader(self) -> JetLoader:
         """Test jets."""
         return self._loader("test")
 
-    def _loader(self, role: str, shuffle: bool = False) -> DataLoader[JetBatch]:
+    def _loader(self, role: str, shuffle: bool = False) -> JetLoader:
         config = self.config
-        return jet_loader(
+        return JetLoader(
             self.datasets[role], config.batch_size, shuffle=shuffle, seed=self.seed, workers=config.workers
         )
 
@@ -101,20 +102,48 @@ def check_jets(jets: Jets, config: DataConfig, classes: Sequence[str], where: st
     """Whether jets fit what a model was, or will be, trained for.
 
     Raises:
-        StoreError: not two classes, other ones than those of training, or none called as the signal; no jet of a class;
-            or no particle species where the node features need them.
+        StoreError: a single class, or other ones than those of training; a signal or working points that do not fit
+            them; no jet of a class; or no particle species or impact parameters where the node features need them.
     """
     if jets.classes != tuple(classes):
         raise StoreError(f"{where}: classes {jets.classes} differ from those of the training jets, {tuple(classes)}")
-    if config.signal not in classes:
-        raise StoreError(f"{where}: no class '{config.signal}' (data.signal); there are {', '.join(classes)}")
-    if len(classes) != 2:
-        raise StoreError(f"{where}: {len(classes)} classes ({', '.join(classes)}); a tagger separates two: merge some")
+    names = ", ".join(classes)
+    if len(classes) < 2:
+        raise StoreError(f"{where}: one class only ({names}); a tagger separates two or more: add jets of others")
+    if len(classes) == 2:
+        _check_two_classes(config, classes, where)
+    elif config.signal is not None:
+        raise StoreError(
+            f"{where}: {len(classes)} classes ({names}) have no single signal, found data.signal={config.signal}; set "
+            f"data.signal=null: {classes[0]}, the first, is the background, every other one a signal"
+        )
+    signals = classes[1:]
+    if unknown := [name for name in config.signal_efficiency if name not in signals]:
+        raise StoreError(
+            f"{where}: no signal class {', '.join(unknown)} (data.signal_efficiency); there are {', '.join(signals)}"
+        )
     for label, name in enumerate(classes):
         if not (jets.label == label).any():
             raise StoreError(f"{where}: none of the {len(jets)} jets is of the class '{name}'; add some")
-    if config.node_features == "kinpid" and "pid" not in jets.particles:
-        raise StoreError(f"{where}: no particle species (pid), which kinpid needs; set data.node_features=kin")
+    features = config.node_features
+    if features in ("kinpid", "full") and "pid" not in jets.particles:
+        raise StoreError(f"{where}: no particle species (pid), which {features} needs; set data.node_features=kin")
+    if features == "full" and (lacking := [name for name in Impact._fields if name not in jets.particles]):
+        raise StoreError(
+            f"{where}: no impact parameters ({', '.join(lacking)}), which full needs; set data.node_features=kinpid"
+        )
+
+
+def _check_two_classes(config: DataConfig, classes: Sequence[str], where: str) -> None:
+    if config.signal is None:
+        raise StoreError(f"{where}: two classes ({', '.join(classes)}); name the signal: data.signal={classes[1]}")
+    if config.signal not in classes:
+        raise StoreError(f"{where}: no class '{config.signal}' (data.signal); there are {', '.join(classes)}")
+    if config.signal_efficiency:
+        raise StoreError(
+            f"{where}: two classes ({', '.join(classes)}) are compared at signal efficiencies 0.5 and 0.3; "
+            "remove data.signal_efficiency, which is for more"
+        )
 
 
 def fingerprints(files: Sequence[str]) -> dict[str, str]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -12,19 +13,19 @@ from typing import Any
 import numpy as np
 import torch
 from lightning import Trainer
+from matplotlib.figure import Figure
 from numpy.typing import ArrayLike, NDArray
 from sklearn.linear_model import LogisticRegression
 from torch import nn
-from torch.utils.data import DataLoader
 from torch.utils.flop_counter import FlopCounterMode
 
-from iagraph.data import JetDataset
+from iagraph.data import JetDataset, JetLoader
 from iagraph.graphs import JetBatch
-from iagraph.metrics import Estimate, auc_difference, classification_report
-from iagraph.train.figures import roc_curves, save_figure, score_histograms
+from iagraph.metrics import Estimate, auc_difference, classification_report, macro_auc_difference
+from iagraph.train.config import DataConfig
+from iagraph.train.figures import class_roc_curves, confusion, roc_curves, save_figure, score_histograms
 from iagraph.train.module import Tagger, betas
 
-COLUMNS = {"accuracy": "accuracy", "auc": "AUC", "rejection_at_0.5": "1/eB at 0.5", "rejection_at_0.3": "1/eB at 0.3"}
 FLOP_JETS = 256
 
 
@@ -33,22 +34,27 @@ class MultiplicityTagger:
     """Logistic regression on the number of particles alone: what any tagger must beat.
 
     Attributes:
-        slope, intercept: the logit of the second class against the first is ``slope * multiplicity + intercept``.
+        slopes, intercepts: one number per class, 0 for the first; the logit of class k against the first is
+            ``slopes[k] * multiplicity + intercepts[k]``.
     """
 
-    slope: float
-    intercept: float
+    slopes: Sequence[float]
+    intercepts: Sequence[float]
 
     @classmethod
     def fit(cls, jets: JetDataset) -> MultiplicityTagger:
-        """Fits it to jets of two classes."""
+        """Fits it to jets, some of each class."""
         fit = LogisticRegression(max_iter=1000).fit(jets.multiplicity[:, None].numpy(), jets.label.numpy())
-        return cls(float(fit.coef_[0, 0]), float(fit.intercept_[0]))
+        # Of two classes scikit-learn gives the second's numbers, of more those of every class.
+        slopes, intercepts = (
+            np.append(0.0, found) if len(jets.classes) == 2 else found - found[0]
+            for found in (fit.coef_[:, 0], fit.intercept_)
+        )
+        return cls(slopes.tolist(), intercepts.tolist())
 
     def __call__(self, multiplicity: NDArray[np.int64]) -> NDArray[np.float64]:
-        """Logits, shape [jets, 2]."""
-        second = multiplicity * self.slope + self.intercept
-        return np.stack([np.zeros_like(second), second], axis=1)
+        """Logits, shape [jets, classes]."""
+        return np.multiply.outer(multiplicity, np.array(self.slopes)) + np.array(self.intercepts)
 
 
 @dataclass(frozen=True)
@@ -60,8 +66,9 @@ class Evaluation:
         multiplicity: number of particles of each jet.
         logits: of the tagger, shape [jets, classes].
         baseline: logits of multiplicity alone, shape [jets, classes].
-        classes: names of the classes.
-        signal: name of the signal class.
+        classes: names of the classes; of more than two the first is the background.
+        signal: name of the signal class, for two classes.
+        signal_efficiency: at which signal efficiency to quote the rejection of a class, for more classes.
         cost: parameters, FLOPs per jet, jets per second, and on what the last was measured.
         beta: the learned beta of each attention layer.
     """
@@ -71,7 +78,8 @@ class Evaluation:
     logits: NDArray[np.float32]
     baseline: NDArray[np.float64]
     classes: tuple[str, ...]
-    signal: str
+    signal: str | None
+    signal_efficiency: Mapping[str, float]
     cost: dict[str, Any]
     beta: dict[str, list[float]]
 
@@ -79,32 +87,40 @@ class Evaluation:
     def reports(self) -> dict[str, dict[str, Estimate]]:
         """Accuracy, AUC and rejections with errors, of the tagger and of multiplicity."""
         scores: dict[str, ArrayLike] = {"tagger": self.logits, "multiplicity": self.baseline}
-        return {name: classification_report(self.labels, s, self.classes, self.signal) for name, s in scores.items()}
+        about = (self.classes, self.signal, self.signal_efficiency)
+        return {name: classification_report(self.labels, values, *about) for name, values in scores.items()}
 
     @cached_property
     def gain(self) -> Estimate:
-        """AUC of the tagger minus that of multiplicity on the same jets."""
+        """AUC of the tagger minus that of multiplicity on the same jets; of more than two classes the macro AUC."""
+        if self.signal is None:
+            return macro_auc_difference(self.labels, self.logits, self.baseline)
         return auc_difference(self.labels, self.logits, self.baseline, self.classes.index(self.signal))
 
     def metrics(self) -> dict[str, Any]:
         """All numbers, as JSON can hold them: an infinite or undefined number is null."""
         reports = {name: {key: _json(e) for key, e in report.items()} for name, report in self.reports.items()}
         gain = {"auc_gain_over_multiplicity": _json(self.gain)}
-        about = {"jets": len(self.labels), "signal": self.signal}
+        role = {"background": self.classes[0]} if self.signal is None else {"signal": self.signal}
+        about = {"jets": len(self.labels), **role}
         return {**about, **reports, **gain, "cost": self.cost, "beta": self.beta}
 
     def table(self, name: str) -> str:
         """The same as a Markdown table."""
         cost, reports = self.cost, self.reports
         price = [f"{cost['parameters']:,}", f"{cost['flops_per_jet'] / 1e6:.1f}", f"{cost['jets_per_second']:.0f}"]
+        fitted = str(2 * len(self.classes) - 2)  # a slope and an intercept for each class but the first
+        columns = [_heading(key) for key in reports["tagger"]]
         rows = [
-            ["", *COLUMNS.values(), "parameters", "MFLOP/jet", "jets/s"],
-            ["---"] * (len(COLUMNS) + 4),
-            [name, *(str(reports["tagger"][key]) for key in COLUMNS), *price],
-            ["multiplicity alone", *(str(reports["multiplicity"][key]) for key in COLUMNS), "2", "-", "-"],
+            ["", *columns, "parameters", "MFLOP/jet", "jets/s"],
+            ["---"] * (len(columns) + 4),
+            [name, *map(str, reports["tagger"].values()), *price],
+            ["multiplicity alone", *map(str, reports["multiplicity"].values()), fitted, "-", "-"],
         ]
         table = "\n".join(f"| {' | '.join(row)} |" for row in rows)
-        return f"{table}\n\nAUC above multiplicity: {self.gain} ({len(self.labels):,} jets, signal: {self.signal})"
+        role = f"background: {self.classes[0]}" if self.signal is None else f"signal: {self.signal}"
+        what = "AUC" if self.signal else "Macro AUC"
+        return f"{table}\n\n{what} above multiplicity: {self.gain} ({len(self.labels):,} jets, {role})"
 
     def write(self, folder: Path, name: str, fingerprints: dict[str, str]) -> None:
         """Writes ``metrics.json``, ``report.md``, ``predictions.npz`` and figures.
@@ -120,20 +136,36 @@ class Evaluation:
         np.savez_compressed(
             folder / "predictions.npz", label=self.labels, logits=self.logits, multiplicity=self.multiplicity
         )
+        for file, figure in self.figures(name).items():
+            save_figure(figure, folder / "figures" / file)
+
+    def figures(self, name: str) -> dict[str, Figure]:
+        """Figures by the name of their file: ROC curves, and score histograms or, of more than two classes, confusion.
+
+        Args:
+            name: what to call the tagger.
+        """
+        if self.signal is None:
+            return {
+                "roc": class_roc_curves(self.labels, self.logits, self.classes, self.signal_efficiency),
+                "confusion": confusion(self.labels, self.logits, self.classes),
+            }
         signal = self.classes.index(self.signal)
         curves: dict[str, tuple[ArrayLike, ArrayLike]]
         curves = {name: (self.labels, self.logits), "multiplicity alone": (self.labels, self.baseline)}
-        save_figure(roc_curves(curves, signal), folder / "figures" / "roc")
-        save_figure(score_histograms(self.labels, self.logits, self.classes, signal), folder / "figures" / "scores")
+        return {
+            "roc": roc_curves(curves, signal),
+            "scores": score_histograms(self.labels, self.logits, self.classes, signal),
+        }
 
 
 def evaluate_tagger(
     tagger: Tagger,
     trainer: Trainer,
-    loader: DataLoader[JetBatch],
+    loader: JetLoader,
     jets: JetDataset,
     baseline: MultiplicityTagger,
-    signal: str,
+    config: DataConfig,
 ) -> Evaluation:
     """Scores of all jets of a loader, which holds ``jets`` in their order."""
     batches = trainer.predict(tagger, loader)
@@ -150,7 +182,8 @@ def evaluate_tagger(
     }
     multiplicity = jets.multiplicity.numpy()
     scores = (jets.label.numpy(), multiplicity, logits, baseline(multiplicity))
-    return Evaluation(*scores, jets.classes, signal, cost, betas(tagger.model))
+    about = (jets.classes, config.signal, config.signal_efficiency)
+    return Evaluation(*scores, *about, cost, betas(tagger.model))
 
 
 def flops_per_jet(model: nn.Module, jets: JetBatch) -> float:
@@ -162,6 +195,14 @@ def flops_per_jet(model: nn.Module, jets: JetBatch) -> float:
     with FlopCounterMode(display=False) as counter, torch.no_grad():
         model(jets.to(device))
     return counter.get_total_flops() / len(jets)
+
+
+def _heading(key: str) -> str:
+    """The heading of a number of the report, as in `1/eB Hbb at 0.5`."""
+    what, _, name = key.partition("/")
+    if what.startswith("rejection_at_"):
+        return " ".join(["1/eB", *([name] if name else []), "at", what.removeprefix("rejection_at_")])
+    return {"auc": "AUC"}.get(what, what)
 
 
 def _json(estimate: Estimate) -> dict[str, float | None]:

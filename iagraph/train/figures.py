@@ -5,10 +5,19 @@ from pathlib import Path
 
 import matplotlib
 import numpy as np
+from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from numpy.typing import ArrayLike, NDArray
+from sklearn.metrics import confusion_matrix
 
-from iagraph.metrics import Estimate, background_efficiency, background_rejection, discriminant, roc_auc
+from iagraph.metrics import (
+    DEFAULT_EFFICIENCY,
+    Estimate,
+    background_efficiency,
+    background_rejection,
+    discriminant,
+    roc_auc,
+)
 
 # Okabe and Ito, Color Universal Design (2008): distinct for all common kinds of colour vision. Yellow is too pale.
 COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000")
@@ -57,39 +66,111 @@ def roc_curves(curves: Mapping[str, tuple[ArrayLike, ArrayLike]], signal: int = 
         signal: Class index of the signal.
     """
     # The legend stands above the frame, where it cannot hide a curve.
-    figure = Figure(figsize=(5, 4 + 0.4 * len(curves)), layout="constrained")
-    axes = figure.subplots()
-    highest = 10.0
+    figure, axes = _roc_frame(5, 4 + 0.4 * len(curves))
     for index, (name, (labels, scores)) in enumerate(curves.items()):
         is_signal, score = discriminant(labels, scores, signal)
-        colour, line = COLOURS[index % len(COLOURS)], LINES[index % len(LINES)]
-        eps_s = np.linspace(0, 1, 1001)
-        eps_b, error = background_efficiency(is_signal, score, eps_s)
-        # At eps_S = 1 the curve is vertical, down to the corner where everything passes.
-        eps_s, eps_b, error = (np.append(each, last) for each, last in ((eps_s, 1), (eps_b, 1), (error, 0)))
-        seen = eps_b > 0
-        highest = max(highest, float(np.max(1 / eps_b[seen & (eps_b * np.count_nonzero(~is_signal) >= 1)])))
         points = [background_rejection(labels, scores, at, signal) for at in WORKING_POINTS]
         text = ", ".join(f"{_plus_minus(point)} at {at}" for at, point in zip(WORKING_POINTS, points, strict=True))
         label = f"{name}: AUC = {_plus_minus(roc_auc(labels, scores, signal))}\n$1/\\varepsilon_B$ = {text}"
-        axes.plot(eps_s[seen], 1 / eps_b[seen], color=colour, linestyle=line, label=label)
-        # Where the error reaches the value the rejection has no upper bound: the band goes beyond the frame.
-        upper = 1 / np.maximum(eps_b - error, 1e-12)
-        axes.fill_between(eps_s[seen], 1 / (eps_b + error)[seen], upper[seen], color=colour, alpha=0.2, linewidth=0)
+        colour = _roc_curve(axes, index, is_signal, score, label)
         cuts = np.unique(score)
         if len(cuts) < len(score) / 4:
             at_cut = np.array([[np.mean(score[group] >= cut) for cut in cuts] for group in (is_signal, ~is_signal)])
             passing = at_cut[1] > 0
             axes.plot(at_cut[0, passing], 1 / at_cut[1, passing], color=colour, marker=".", markersize=5, linestyle="")
-    guess = np.geomspace(1e-4, 1, 200)
-    axes.plot(guess, 1 / guess, color="0.5", linewidth=1, linestyle=":", label="random guess")
+    _random_guess(axes)
     for at in WORKING_POINTS:
         axes.axvline(at, color="0.75", linewidth=0.8, zorder=0)
+    figure.legend(loc="outside upper center", fontsize=9, frameon=False)
+    return figure
+
+
+def class_roc_curves(
+    labels: ArrayLike, scores: ArrayLike, classes: Sequence[str], signal_efficiency: Mapping[str, float]
+) -> Figure:
+    """Rejection of the first class, the background, against the efficiency of every other class, as in `roc_curves`.
+
+    A circle marks each curve at the signal efficiency for which the legend quotes its rejection.
+
+    Args:
+        labels: Class indices `[jets]`.
+        scores: Logits `[jets, classes]`.
+        classes: Names of the classes, more than two.
+        signal_efficiency: Signal efficiencies to quote by the name of the class, 0.5 if it is not named.
+    """
+    figure, axes = _roc_frame(6, 4.6 + 0.12 * len(classes))
+    for index, name in enumerate(classes[1:], start=1):
+        at = signal_efficiency.get(name, DEFAULT_EFFICIENCY)
+        point = background_rejection(labels, scores, at, index, background=0)
+        label = f"{name}: {_plus_minus(point)} at {at}"
+        colour = _roc_curve(axes, index - 1, *discriminant(labels, scores, index, background=0), label, 0.12)
+        if np.isfinite(point.value):
+            axes.plot([at], [point.value], color=colour, marker="o", markerfacecolor="white", zorder=3)
+    _random_guess(axes)
+    axes.set_ylabel(rf"rejection of {classes[0]} $1/\varepsilon_B$")
+    title = r"$1/\varepsilon_B$ at $\varepsilon_S$"
+    figure.legend(loc="outside upper center", fontsize=9, frameon=False, ncols=2, title=title)
+    return figure
+
+
+def _roc_frame(width: float, height: float) -> tuple[Figure, Axes]:
+    figure = Figure(figsize=(width, height), layout="constrained")
+    axes = figure.subplots()
     # A perfect curve runs along eps_S = 1, which should not be the frame.
-    axes.set(xlim=(0, 1.01), ylim=(1, 2 * highest), yscale="log", xticks=np.linspace(0, 1, 11))
+    axes.set(xlim=(0, 1.01), ylim=(1, 20), yscale="log", xticks=np.linspace(0, 1, 11))
     axes.set_xlabel(r"signal efficiency $\varepsilon_S$")
     axes.set_ylabel(r"background rejection $1/\varepsilon_B$")
-    figure.legend(loc="outside upper center", fontsize=9, frameon=False)
+    return figure, axes
+
+
+def _random_guess(axes: Axes) -> None:
+    guess = np.geomspace(1e-4, 1, 200)
+    axes.plot(guess, 1 / guess, color="0.5", linewidth=1, linestyle=":", label="random guess")
+
+
+def _roc_curve(
+    axes: Axes, index: int, is_signal: NDArray[np.bool_], score: NDArray[np.float64], label: str, alpha: float = 0.2
+) -> str:
+    """Draw curve and band number `index`, with room for it in the frame; return its colour."""
+    # Each time the colours are used up they come with other lines: 49 curves differ.
+    rounds = index // len(COLOURS)
+    colour, line = COLOURS[index % len(COLOURS)], LINES[(index + 3 * rounds) % len(LINES)]
+    eps_s = np.linspace(0, 1, 1001)
+    eps_b, error = background_efficiency(is_signal, score, eps_s)
+    # At eps_S = 1 the curve is vertical, down to the corner where everything passes.
+    eps_s, eps_b, error = (np.append(each, last) for each, last in ((eps_s, 1), (eps_b, 1), (error, 0)))
+    seen = eps_b > 0
+    highest = float(np.max(1 / eps_b[seen & (eps_b * np.count_nonzero(~is_signal) >= 1)]))
+    axes.set_ylim(top=max(axes.get_ylim()[1], 2 * highest))
+    axes.plot(eps_s[seen], 1 / eps_b[seen], color=colour, linestyle=line, label=label)
+    # Where the error reaches the value the rejection has no upper bound: the band goes beyond the frame.
+    upper = 1 / np.maximum(eps_b - error, 1e-12)
+    axes.fill_between(eps_s[seen], 1 / (eps_b + error)[seen], upper[seen], color=colour, alpha=alpha, linewidth=0)
+    return colour
+
+
+def confusion(labels: ArrayLike, scores: ArrayLike, classes: Sequence[str]) -> Figure:
+    """How jets of each class (rows) are shared out among the classes of highest score (columns), in percent.
+
+    Args:
+        labels: Class indices `[jets]`.
+        scores: Logits `[jets, classes]`.
+        classes: Names of the classes.
+    """
+    predicted = np.asarray(scores).argmax(axis=1)
+    share = 100 * confusion_matrix(labels, predicted, labels=range(len(classes)), normalize="true")
+    side = 2 + 0.42 * len(classes)
+    figure = Figure(figsize=(side, side), layout="constrained")
+    axes = figure.subplots()
+    # One hue from light to dark: the same for all kinds of colour vision, and in grey.
+    axes.imshow(share, cmap="Blues", vmin=0, vmax=100)
+    # White on a cell of 72 % has as much contrast as black on one of 71 %.
+    for (row, column), value in np.ndenumerate(share):
+        axes.text(column, row, f"{value:.0f}", ha="center", va="center", color="white" if value > 71 else "black")
+    places = range(len(classes))
+    axes.set_xticks(places, classes, rotation=45, ha="right", rotation_mode="anchor")
+    axes.set_yticks(places, classes)
+    axes.set(xlabel="predicted class", ylabel="true class", title="jets of each true class [%]")
     return figure
 
 

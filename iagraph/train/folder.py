@@ -10,7 +10,6 @@ from collections.abc import Sequence
 from dataclasses import asdict
 from importlib.metadata import version
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import torch
@@ -78,8 +77,8 @@ def save_model(folder: Path, model: IAFormer, data: JetDataModule, baseline: Mul
     (folder / "model.json").write_text(json.dumps(description, indent=2) + "\n", encoding="utf-8")
 
 
-def load_run(run: Path) -> tuple[Config, dict[str, Any], IAFormer]:
-    """Configuration, description and trained model of a run.
+def load_run(run: Path) -> tuple[Config, tuple[str, ...], IAFormer, MultiplicityTagger]:
+    """Configuration, names of the classes, trained model and multiplicity tagger of a run.
 
     Raises:
         RunError: the folder holds no finished run, or its weights are damaged.
@@ -93,12 +92,14 @@ def load_run(run: Path) -> tuple[Config, dict[str, Any], IAFormer]:
     config = load_config(run / "config.yaml")
     try:
         description = json.loads((run / "model.json").read_text(encoding="utf-8"))
-        model = build_model(config, description["classes"])
+        classes = tuple(description["classes"])
+        baseline = MultiplicityTagger(**description["multiplicity"])
+        model = build_model(config, classes)
         model.load_state_dict(torch.load(run / "model.pt", weights_only=True, map_location="cpu"))
-    except (ValueError, KeyError, RuntimeError, EOFError, pickle.UnpicklingError) as error:
+    except (ValueError, KeyError, TypeError, RuntimeError, EOFError, pickle.UnpicklingError) as error:
         reason = " ".join(str(error).split())[:300]
         raise RunError(f"{run}: model.pt or model.json is damaged or does not fit config.yaml ({reason})") from error
-    return config, description, model
+    return config, classes, model, baseline
 
 
 def read_history(folder: Path) -> list[dict[str, float]]:

@@ -11,7 +11,7 @@ from lightning import LightningModule
 from torch import Tensor, nn
 from torch.nn.functional import cross_entropy
 from torchmetrics import MeanMetric
-from torchmetrics.classification import BinaryAUROC
+from torchmetrics.classification import BinaryAUROC, MulticlassAUROC
 
 from iagraph.graphs import JetBatch
 from iagraph.nn import DifferentialAttentionConv
@@ -24,19 +24,22 @@ class Tagger(LightningModule):
     Args:
         model: the model.
         config: optimiser and schedule.
-        signal: index of the signal class.
+        num_classes: number of classes, two or more.
+        signal: index of the signal class, for two classes.
 
     Raises:
         FloatingPointError: a training loss is not finite.
     """
 
-    def __init__(self, model: nn.Module, config: TrainConfig, signal: int) -> None:
+    val_auc: BinaryAUROC | MulticlassAUROC
+
+    def __init__(self, model: nn.Module, config: TrainConfig, num_classes: int, signal: int | None = None) -> None:
         super().__init__()
         self.model = model
         self.config = config
         self.signal = signal
         self.val_loss = MeanMetric()
-        self.val_auc = BinaryAUROC()
+        self.val_auc = BinaryAUROC() if num_classes == 2 else MulticlassAUROC(num_classes, average="macro")
         self._timings: list[tuple[int, float]] = []
 
     def training_step(self, jets: JetBatch, batch_index: int) -> Tensor:
@@ -56,11 +59,19 @@ class Tagger(LightningModule):
             self.log(f"beta/{name}", sum(beta) / len(beta))
 
     def validation_step(self, jets: JetBatch, batch_index: int) -> None:
-        """Loss and AUC, exact over all validation jets."""
+        """Loss and AUC, exact over all validation jets; of more than two classes the macro average of each against all
+        others.
+        """
         logits, labels = self.model(jets), labels_of(jets)
         self.val_loss.update(cross_entropy(logits, labels, reduction="none"))
-        self.val_auc.update(logits.float().softmax(1)[:, self.signal], labels.eq(self.signal).long())
         self.log("val_loss", self.val_loss, prog_bar=True, batch_size=len(jets))
+        if self.trainer.sanity_checking:
+            return  # the first few jets may be of one class, which has no AUC
+        probabilities = logits.float().softmax(1)
+        if self.signal is None:
+            self.val_auc.update(probabilities, labels)
+        else:
+            self.val_auc.update(probabilities[:, self.signal], labels.eq(self.signal).long())
         self.log("val_auc", self.val_auc, prog_bar=True, batch_size=len(jets))
 
     def predict_step(self, jets: JetBatch, batch_index: int) -> Tensor:

@@ -22,7 +22,7 @@ from lightning.pytorch.callbacks import EarlyStopping, LearningRateMonitor, Mode
 from lightning.pytorch.loggers import CSVLogger, TensorBoardLogger
 from lightning.pytorch.utilities.exceptions import MisconfigurationException
 
-from iagraph.data import JetDataset, Jets, StoreError, jet_loader, resolve
+from iagraph.data import JetDataset, JetLoader, Jets, StoreError, resolve
 from iagraph.train.config import Config, dump_config
 from iagraph.train.datamodule import TOLERATED, JetDataModule, check_jets, fingerprints, read_role, share_known
 from iagraph.train.evaluation import MultiplicityTagger, evaluate_tagger
@@ -69,7 +69,7 @@ def train(config: Config) -> Path:
     data = JetDataModule(config.data, config.seed)
     baseline = MultiplicityTagger.fit(data.datasets["train"])
     model = build_model(config, data.classes)
-    tagger = Tagger(model, config.train, data.signal)
+    tagger = Tagger(model, config.train, len(data.classes), data.signal)
     judge = make_trainer(config)  # before anything is written: is the device there?
     folder = new_run_folder(Path(config.output), config.name)
     (folder / "config.yaml").write_text(dump_config(config), encoding="utf-8")
@@ -93,7 +93,7 @@ def train(config: Config) -> Path:
     save_model(folder, model, data, baseline)
     save_figure(loss_curves(read_history(folder)), folder / "figures" / "loss")
     loader = data.test_dataloader()
-    evaluation = evaluate_tagger(tagger, judge, loader, data.datasets["test"], baseline, config.data.signal)
+    evaluation = evaluate_tagger(tagger, judge, loader, data.datasets["test"], baseline, config.data)
     evaluation.write(folder, config.model.name, data.fingerprints["test"])
     return folder
 
@@ -114,17 +114,17 @@ def evaluate(run: Path, file: str | None = None, device: str | None = None) -> P
         RunError: the folder holds no finished run, the device is not there, or the jets are those of the training.
         StoreError: the jets are missing, damaged or do not fit the model.
     """
-    config, description, model = load_run(run)
+    config, classes, model, baseline = load_run(run)
     files = config.data.test if file is None else [file]
     jets = read_role(files, "test")
-    check_jets(jets, config.data, description["classes"], ", ".join(files))
+    check_jets(jets, config.data, classes, ", ".join(files))
     _check_not_trained_on(run, jets, ", ".join(files))
     dataset = JetDataset(jets, config.data.max_particles)
-    loader = jet_loader(dataset, config.data.batch_size, workers=config.data.workers)
-    tagger = Tagger(model, config.train, description["classes"].index(config.data.signal))
-    baseline = MultiplicityTagger(**description["multiplicity"])
+    loader = JetLoader(dataset, config.data.batch_size, workers=config.data.workers)
+    signal = None if config.data.signal is None else classes.index(config.data.signal)
+    tagger = Tagger(model, config.train, len(classes), signal)
     judge = make_trainer(config, **({} if device is None else {"accelerator": device}))
-    evaluation = evaluate_tagger(tagger, judge, loader, dataset, baseline, config.data.signal)
+    evaluation = evaluate_tagger(tagger, judge, loader, dataset, baseline, config.data)
     prints = fingerprints(files)
     name = f"evaluation-{resolve(files[0]).stem}-{prints[files[0]][:8]}"
     folder = make_folder(run / name, exist_ok=True)

@@ -1,5 +1,6 @@
 import math
 from collections import Counter
+from importlib.metadata import version
 from pathlib import Path
 
 import numpy as np
@@ -11,6 +12,7 @@ pytest.importorskip("pythia8mc", reason="generating jets needs pip install 'iagr
 pytest.importorskip("fastjet", reason="generating jets needs pip install 'iagraph[generate]'")
 
 import awkward as ak
+import pythia8mc
 
 from iagraph.data import generator
 from iagraph.data.generator import (
@@ -18,21 +20,29 @@ from iagraph.data.generator import (
     GenerateError,
     Task,
     generate,
+    holds_hadronic_top,
     plan,
     round_mantissa,
     run_task,
     select_jets,
 )
+from iagraph.data.sample import SAMPLES
 from iagraph.data.store import StoreError, read_store, store_info
 from iagraph.yaml_config import ConfigError, load_model
 
 RECIPE = Path(__file__).parents[2] / "configs" / "generate_qg.yaml"
+TOP_RECIPE = RECIPE.with_name("generate_top.yaml")
 PION, NEUTRON, PHOTON = (211, 0.13957), (2112, 0.93957), (22, 0.0)
 
 
 @pytest.fixture(scope="module")
 def config():
     return load_model(GenerateConfig, RECIPE)
+
+
+@pytest.fixture(scope="module")
+def top_config():
+    return load_model(GenerateConfig, TOP_RECIPE)
 
 
 @pytest.fixture(scope="module")
@@ -103,6 +113,151 @@ def test_window_and_parton(config, status):
     assert pids == ([211, 211, 22] if status in ("kept", "wrong parton") else [211, 22])
 
 
+def test_window_is_of_rapidity_or_of_pseudorapidity(config, top_config):
+    # A jet of mass 173 and pt 600 GeV at y = 1.97 has eta = asinh(sinh(y) sqrt(1 + (173 / 600)^2)) = 2.009.
+    heavy = events([particle((211, 173.0), 600.0, 1.97, 0.3)], [particle((-211, 173.0), 600.0, -1.95, 0.3)])
+    jet = top_config.jet
+    kept = select_jets(heavy, top_config, label=0)
+    assert kept.particles["pid"].tolist() == [-211]
+    rapidity_window = jet.model_copy(update={"rapidity_max": jet.pseudorapidity_max, "pseudorapidity_max": None})
+    assert len(select_jets(heavy, top_config.model_copy(update={"jet": rapidity_window}), label=0)) == 2
+
+
+def top_event(pion=PION, **changes):
+    """A jet of one pion at y = 0.5, phi = 3.1; tops around it, with copies as showers leave them.
+
+    t -> t -> g t, t -> W b, W -> W -> c s; anti-t -> anti-t -> b W, W -> e nu. Of `changes`, a number is another phi, a
+    mapping replaces other entries.
+    """
+    chain = {
+        "system": (90, 0, 0, 3.1),
+        "first top": (6, 3, 3, 1.0),
+        "first antitop": (-6, 4, 4, 1.0),
+        "top before gluon": (6, 5, 6, 1.0),
+        "antitop": (-6, 7, 8, 3.1),
+        "gluon": (21, 0, 0, 1.0),
+        "top": (6, 9, 10, 3.1 + 0.79 - 2 * math.pi),
+        "antibottom": (-5, 0, 0, 3.1),
+        "W-": (-24, 11, 12, 3.1),
+        "first W": (24, 13, 13, 1.0),
+        "bottom": (5, 0, 0, 3.1 - 0.79),
+        "electron": (11, 0, 0, 3.1),
+        "antineutrino": (-12, 0, 0, 3.1),
+        "W": (24, 14, 15, 1.0),
+        "charm": (4, 0, 0, 3.1),
+        "antistrange": (-3, 0, 0, 3.1 - 2 * math.pi),
+    }
+    rows = []
+    for name, (pid, daughter1, daughter2, phi) in chain.items():
+        status = -22 if name.startswith("first") else -44
+        row = particle((pid, 1.0), 300.0, 0.5, phi, status) | {"daughter1": daughter1, "daughter2": daughter2}
+        change = changes.pop(name.replace(" ", "_"), {})
+        if isinstance(change, float):
+            row |= particle((pid, 1.0), 300.0, 0.5, change, status)
+        rows.append(row | (change if isinstance(change, dict) else {}))
+    assert not changes
+    return [*rows, particle(pion, 600.0, 0.5, 3.1) | {"daughter1": 0, "daughter2": 0}]
+
+
+@pytest.mark.parametrize(
+    ("changes", "kept"),
+    [
+        ({}, True),
+        ({"top": 3.1 - 0.81}, False),
+        ({"bottom": 3.1 - 0.81}, False),
+        ({"charm": 3.1 + 0.81 - 2 * math.pi}, False),
+        ({"antistrange": 3.1 - 0.81}, False),
+        ({"first_top": 3.1, "top": 1.0}, False),  # an earlier copy does not do
+        ({"W": 3.1, "charm": 1.0}, False),
+        ({"bottom": {"id": 3}}, True),
+        ({"charm": {"id": -11}, "antistrange": {"id": 12}}, False),
+        ({"top": {"daughter1": 0, "daughter2": 0}}, False),
+        ({"top": {"daughter1": 10, "daughter2": 9}}, True),
+        ({"top_before_gluon": {"daughter1": 6, "daughter2": 5}}, True),
+        ({"first_antitop": {"status": -44}, "antitop": 1.0}, True),
+        ({"first_top": {"status": -44}}, False),
+    ],
+)
+def test_hand_made_tops_are_matched_by_hand(top_config, changes, kept):
+    batch = [top_event((-211, 0.14)), top_event(**changes), top_event((-211, 0.14)), top_event(bottom=1.0)]
+    pids = select_jets(ak.Array([{"prt": record} for record in batch]), top_config, label=1).particles["pid"]
+    assert pids.tolist() == ([-211, 211, -211] if kept else [-211, -211])
+    alone = ak.Array([{"prt": top_event(**changes)}])
+    assert len(select_jets(alone, top_config, label=1)) == kept
+    harder = top_config.jet.model_copy(update={"pt_min": 610.0})
+    assert len(select_jets(alone, top_config.model_copy(update={"jet": harder}), label=1)) == 0
+
+
+def last_tops(event):
+    tops = [i for i in range(event.size()) if abs(event[i].id()) == 6]
+    return [i for i in tops if all(event[d].id() != event[i].id() for d in event[i].daughterList())]
+
+
+def decay_partons(event, top):
+    daughters = list(event[top].daughterList())
+    (w,) = (d for d in daughters if abs(event[d].id()) == 24)
+    (b,) = set(daughters) - {w}
+    quarks = event[event[w].iBotCopyId()].daughterList()
+    # Numbers: the next event overwrites the particles.
+    return [(event[i].id(), event[i].y(), event[i].phi()) for i in (top, b, *quarks)]
+
+
+@pytest.mark.parametrize("decay", ["24:onIfAny = 1 2 3 4 5", "24:onIfAny = 1 2 3 4 5 11 13 15"])
+def test_matching_equals_a_walk_through_the_events(top_config, decay):
+    count = 60
+    runs = [pythia8mc.Pythia("", False) for _ in range(2)]
+    for pythia in runs:
+        for setting in [*top_config.pythia, *top_config.processes[1].pythia, decay, "Random:setSeed = on"]:
+            assert pythia.readString(setting)
+        assert pythia.readString("HadronLevel:all = off")
+        assert pythia.readString("Print:quiet = on")
+        assert pythia.init()
+    record = runs[0].nextBatch(count).prt
+    walked = []
+    for _ in range(count):
+        assert runs[1].next()
+        walked.append([decay_partons(runs[1].event, i) for i in last_tops(runs[1].event)])
+    assert {len(tops) for tops in walked} == {2}
+    generator = np.random.default_rng(11)
+    near = [tops[generator.integers(2)][0] for tops in walked]
+    rapidity, phi = (np.array([axis[i] for axis in near]) + generator.normal(0, 0.2, count) for i in (1, 2))
+    expected = [
+        any(
+            all(
+                abs(pid) <= 6 and math.hypot(y - jet_y, math.remainder(angle - jet_phi, 2 * math.pi)) < 0.8
+                for pid, y, angle in partons
+            )
+            for partons in tops
+        )
+        for tops, jet_y, jet_phi in zip(walked, rapidity, phi, strict=True)
+    ]
+    assert 5 < sum(expected) < count - 5
+    assert holds_hadronic_top(record, rapidity, phi, 0.8).tolist() == expected
+
+
+def test_top_jets_have_the_mass_of_the_top(top_config):
+    # Harder events than the recipe's, of which more pass: some hundreds are enough.
+    settings = [setting.replace("pTHatMin = 300.", "pTHatMin = 500.") for setting in top_config.pythia]
+    assert settings != top_config.pythia
+    quick = top_config.model_copy(update={"pythia": settings})
+    qcd, top = (run_task(Task(label, 0, 60, seed=3 + label), quick).jets for label in (0, 1))
+    for jets in (qcd, top):
+        px, py, pz, _ = momentum(jets)
+        pt = np.hypot(px, py)
+        assert ((pt > 549.9) & (pt < 650.1)).all()
+        assert (np.abs(np.arcsinh(pz / pt)) < 2.0002).all()
+        assert set(np.abs(jets.particles["pid"])) <= {11, 13, 22, 130, 211, 321, 2112, 2212}
+    masses = []
+    for jets in (qcd, top):
+        px, py, pz, energy = momentum(jets)
+        masses.append(np.sqrt(energy**2 - px**2 - py**2 - pz**2))
+    assert abs(np.median(masses[1]) - 173) < 8
+    assert np.mean(np.abs(masses[1] - 173) < 25) > 0.6
+    assert np.mean(np.abs(masses[0] - 173) < 25) < 0.25
+    assert np.mean(masses[0] < 100) > 0.5
+    assert top.counts.mean() > qcd.counts.mean()
+
+
 def test_rapidity_is_that_of_the_massive_particle(config):
     jets = select_jets(events([particle(NEUTRON, 510.0, 1.2, 0.3), particle(NEUTRON, 0.5, 1.2, 0.3)]), config, 0)
     # Slow and heavy: pseudorapidity asinh(sinh(y) mT / pT) would be 1.92 for the soft neutron.
@@ -130,20 +285,36 @@ def test_shards_partition_the_tasks_and_no_two_share_a_seed(classes, jets, shard
     assert sorted(parts) == sorted(whole)
 
 
-def as_set(*paths):
+def as_set(*samples):
     def key(jets, b):
-        columns = (column[jets.offsets[b] : jets.offsets[b + 1]].tobytes() for column in jets.particles.values())
-        return (int(jets.label[b]), *columns)
+        rows = slice(jets.offsets[b], jets.offsets[b + 1])
+        return (int(jets.label[b]), *(jets.particles[name][rows].tobytes() for name in sorted(jets.particles)))
 
-    return Counter(key(jets, b) for jets in map(read_store, paths) for b in range(len(jets)))
+    return Counter(key(jets, b) for jets in samples for b in range(len(jets)))
 
 
 def test_bytes_do_not_depend_on_workers_and_shards_are_the_whole(stores):
     assert stores["one"].read_bytes() == stores["two"].read_bytes()
-    whole = as_set(stores["one"])
+    whole = as_set(read_store(stores["one"]))
     assert max(whole.values()) == 1
-    assert as_set(stores["shard1"], stores["shard2"]) == whole
+    assert as_set(read_store(stores["shard1"]), read_store(stores["shard2"])) == whole
     assert [store_info(stores[name]).jets for name in ("one", "shard1", "shard2")] == [25, 14, 11]
+
+
+def test_the_recipe_makes_the_jets_of_the_sample_bit_for_bit(config):
+    made_with = store_info(SAMPLES["sample:qg"]).provenance["versions"]
+    if changed := [name for name in ("fastjet", "numpy", "pythia8mc") if made_with[name] != version(name)]:
+        pytest.skip(f"another release may make other jets: {', '.join(changed)}")
+    fresh = [run_task(task._replace(jets=3), config).jets for task in plan(2, 2, seed=1)]
+    assert not as_set(*fresh) - as_set(read_store(SAMPLES["sample:qg"]))
+
+
+def momentum(jets):
+    """px, py, pz, E of the jets, which are the sums of their particles."""
+    pt, rapidity, phi, mass = (jets.particles[name].astype(float) for name in ("pt", "rapidity", "phi", "mass"))
+    transverse = np.hypot(pt, mass)
+    parts = pt * np.cos(phi), pt * np.sin(phi), transverse * np.sinh(rapidity), transverse * np.cosh(rapidity)
+    return [np.add.reduceat(values, jets.offsets[:-1]) for values in parts]
 
 
 def test_fresh_jets_follow_the_recipe(stores, config):
@@ -152,10 +323,8 @@ def test_fresh_jets_follow_the_recipe(stores, config):
     assert np.bincount(jets.label).tolist() == [13, 12]
     assert 0 < jets.label[:13].sum() < 12  # mixed
     assert info.splits == {"train": 14, "val": 3, "test": 8}
-    pt, rapidity, phi, mass = (jets.particles[name].astype(float) for name in ("pt", "rapidity", "phi", "mass"))
-    transverse = np.hypot(pt, mass)
-    momenta = pt * np.cos(phi), pt * np.sin(phi), transverse * np.sinh(rapidity), transverse * np.cosh(rapidity)
-    px, py, pz, energy = (np.add.reduceat(values, jets.offsets[:-1]) for values in momenta)
+    pt, rapidity, phi = (jets.particles[name].astype(float) for name in ("pt", "rapidity", "phi"))
+    px, py, pz, energy = momentum(jets)
     jet_pt, jet_y = np.hypot(px, py), np.arctanh(pz / energy)
     assert ((jet_pt > 499.95) & (jet_pt < 550.05)).all()
     assert (np.abs(jet_y) < 1.7001).all()
@@ -171,6 +340,7 @@ def test_fresh_jets_follow_the_recipe(stores, config):
 def test_provenance_repeats_the_run_but_neither_time_nor_place(stores, config):
     provenance = store_info(stores["shard2"]).provenance
     assert GenerateConfig.model_validate(provenance["config"]) == config
+    assert set(provenance["config"]["jet"]) == {"radius", "pt_min", "pt_max", "rapidity_max"}  # not what it lacks
     assert (provenance["jets"], provenance["shard"]) == (25, [2, 2])
     assert set(provenance["versions"]) == {"fastjet", "iagraph", "numpy", "pythia8mc"}
     for statistics in provenance["processes"].values():
@@ -216,6 +386,9 @@ def test_nothing_is_generated_for_a_file_that_cannot_be_written(tmp_path, monkey
         ("partons: [21]", "parton: [21]", r"unknown key 'processes\.0\.parton'; did you mean 'processes\.partons'"),
         ("seed: 2", "seed: one", r"'seed' should be a valid integer, found \"one\""),
         ("pt_min: 500.0", "pt_min: -1", r"'jet\.pt_min' should be greater than 0, found -1"),
+        ("rapidity_max: 1.7", "", r"'jet' should have exactly one of rapidity_max and pseudorapidity_max, found"),
+        ("rapidity_max: 1.7", "rapidity_max: 1.7\n  pseudorapidity_max: 2.0", "'jet' should have exactly one"),
+        ("partons: [21]", "partons: [21]\n    top_radius: 0", r"'processes\.0\.top_radius' should be greater than 0"),
     ],
 )
 def test_wrong_recipes_name_the_key(tmp_path, old, new, message):

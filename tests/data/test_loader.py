@@ -64,7 +64,7 @@ def test_pools_mix_jets_that_are_sorted_by_class(small_blocks, tmp_path):
     jets.label[:] = np.arange(340) >= 170
     write_store(tmp_path / "jets.h5", jets)
     loader = JetLoader(StoredJets([JetStore(tmp_path / "jets.h5")]), 15, shuffle=True)
-    pools = [jets.label.reshape(-1, 5)[pool.blocks] for pool in loader.sampler]
+    pools = [jets.label.reshape(-1, 5)[pool.blocks] for pool in loader._sampler]
     assert sum(map(len, pools)) == 68
     # Three blocks of five jets: at least one from each half of the file.
     assert all(5 <= labels.sum() <= labels.size - 5 for labels in pools)

@@ -76,7 +76,9 @@ def configs(draw):
     rate = draw(st.floats(1e-12, 1e3))
     values |= {"seed": draw(st.integers(0, 2**32 - 1)), "output": draw(texts)}
     values["data"] |= {"train": draw(st.lists(texts, min_size=1)), "signal": draw(texts), "batch_size": draw(positive)}
-    values["data"] |= {"max_jets": draw(st.none() | positive)}
+    names = st.text("abcXYZ", min_size=1)
+    efficiencies = st.dictionaries(names, st.floats(0, 1, exclude_min=True))
+    values["data"] |= {"max_jets": draw(st.none() | positive), "signal_efficiency": draw(efficiencies)}
     values["model"] |= {"heads": heads, "width": heads * draw(positive), "pair_hidden": draw(st.lists(positive))}
     values["train"] |= {"learning_rate": rate, "min_learning_rate": draw(st.floats(0, rate))}
     values["train"] |= {"clip": draw(st.none() | st.floats(1e-300, 1e300)), "warmup": draw(st.floats(0, 0.999))}
@@ -90,6 +92,14 @@ def test_a_dumped_configuration_loads_to_an_equal_one(tmp_path_factory, config):
     assert load_config(path) == config
 
 
+def test_texts_that_look_like_numbers_stay_texts(recipe, tmp_path):
+    given = ["name='1e3'", "output='2E-5'", "data.signal='7'", "data.signal_efficiency={'1e0': 0.3}"]
+    (tmp_path / "again.yaml").write_text(dump_config(load_config(recipe, given)), encoding="utf-8")
+    config = load_config(tmp_path / "again.yaml")
+    assert (config.name, config.output, config.data.signal) == ("1e3", "2E-5", "7")
+    assert config.data.signal_efficiency == {"1e0": 0.3}
+
+
 @pytest.mark.parametrize(
     ("override", "problem"),
     [
@@ -100,7 +110,17 @@ def test_a_dumped_configuration_loads_to_an_equal_one(tmp_path_factory, config):
         ("data.train=[]", "'data.train' should have at least 1 item after validation, not 0, found []"),
         ("data.train=[a, 3]", "'data.train.1' should be a valid string, found 3"),
         ("data.test=", "'data.test' should be a valid list, found null"),
-        ("data.node_features=pid", "'data.node_features' should be 'kin', 'kinpid' or 'iaformer', found \"pid\""),
+        (
+            "data.node_features=pid",
+            "'data.node_features' should be 'kin', 'kinpid', 'full' or 'iaformer', found \"pid\"",
+        ),
+        ("data.signal=''", "'data.signal' should have at least 1 character, found \"\""),
+        ("data.signal=[top]", "'data.signal' should be a valid string, found [\"top\"]"),
+        ("data.signal_efficiency=0.5", "'data.signal_efficiency' should be a valid dictionary, found 0.5"),
+        ("data.signal_efficiency={b: 9.5}", "'data.signal_efficiency.b' should be less than or equal to 1, found 9.5"),
+        ("data.signal_efficiency.Hqql=0", "'data.signal_efficiency.Hqql' should be greater than 0, found 0"),
+        ("data.signal_efficiency.Hqql=true", "'data.signal_efficiency.Hqql' should be a valid number, found true"),
+        ("data.signal_efficiency={4: 0.5}", "'data.signal_efficiency.4' should be a valid string, found 4"),
         ("data.batch_size=0", "'data.batch_size' should be greater than or equal to 1, found 0"),
         ("data.batch_size=64.0", "'data.batch_size' should be a valid integer, found 64.0"),
         ("data.max_particles=0", "'data.max_particles' should be greater than or equal to 1, found 0"),
@@ -132,10 +152,17 @@ def test_a_width_at_fault_is_told_once(recipe):
     assert str(caught.value) == "command line: 'model.width' should be a valid integer, found \"wide\""
 
 
+def test_many_classes_have_no_signal_and_their_own_working_points(recipe):
+    config = load_config(recipe, ["data.signal=null", "data.signal_efficiency.Hqql=0.99"])
+    assert (config.data.signal, config.data.signal_efficiency) == (None, {"Hqql": 0.99})
+    assert load_config(recipe).data.signal_efficiency == {}
+
+
 def test_every_key_is_described():
     text = describe_config()
     for key, field in fields(Config):
         assert f"[{key}]" in text or f"\n{key}: " in f"\n{text}"
         assert field.description
     assert "\ntrain.clip: float > 0 | null, required\n" in text
+    assert "\ndata.signal_efficiency: dict, default {}\n" in text
     assert "\ntrain.precision: 32-true | bf16-mixed | 16-mixed, default \"32-true\"\n" in text  # fmt: skip

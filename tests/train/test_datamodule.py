@@ -6,13 +6,14 @@ from iagraph.train.config import DataConfig
 from iagraph.train.datamodule import JetDataModule
 
 
-def jets(number, seed=0, classes=("gluon", "quark"), pid=True):
+def jets(number, seed=0, classes=("gluon", "quark"), pid=True, impact=()):
     random = np.random.default_rng(seed)
     counts = random.integers(1, 9, number)
     total = counts.sum()
     columns = {name: random.uniform(0.1, 2, total).astype(np.float32) for name in ("pt", "rapidity", "phi", "mass")}
     if pid:
         columns["pid"] = np.full(total, 211, dtype=np.int32)
+    columns |= {name: random.exponential(0.5, total).astype(np.float32) for name in impact}
     offsets = np.concatenate([[0], counts.cumsum()]).astype(np.int64)
     return Jets(columns, offsets, np.arange(number) % len(classes), classes)
 
@@ -41,7 +42,7 @@ def test_recorded_splits_part_one_file(split_file):
     assert data.signal == 1
     whole = jets(20)
     assert np.array_equal(data.datasets["test"].label, whole.label[13:])
-    assert np.array_equal(data.datasets["val"].columns["pt"], whole.take([11, 12]).particles["pt"])
+    assert np.array_equal(data.datasets["val"][:].momenta.pt, whole.take([11, 12]).particles["pt"])
 
 
 def test_files_without_splits_are_used_whole_and_added_up(tmp_path):
@@ -99,10 +100,46 @@ def test_jets_of_both_classes_are_needed(tmp_path, split_file):
         JetDataModule(config(split_file, split_file, str(path)), seed=1)
 
 
-def test_three_classes_are_too_many(tmp_path):
-    files = [whole_file(tmp_path, f"{n}.h5", n, classes=("gluon", "quark", "bottom")) for n in (5, 7, 11)]
-    with pytest.raises(StoreError, match=r"3 classes \(gluon, quark, bottom\); a tagger separates two"):
-        JetDataModule(config(*files), seed=1)
+class TestThreeClasses:
+    @pytest.fixture
+    def files(self, tmp_path):
+        return [whole_file(tmp_path, f"{n}.h5", n, seed=n, classes=("QCD", "Z", "top")) for n in (5, 7, 11)]
+
+    def test_have_no_signal(self, files):
+        data = JetDataModule(config(*files, signal=None, signal_efficiency={"top": 0.3, "Z": 1}), seed=1)
+        assert (data.classes, data.signal) == (("QCD", "Z", "top"), None)
+
+    def test_a_signal_is_one_too_many(self, files):
+        message = r"5\.h5 \(train\): 3 classes \(QCD, Z, top\) have no single signal, found data\.signal=top; set "
+        with pytest.raises(StoreError, match=f"{message}data.signal=null: QCD, the first, is the background"):
+            JetDataModule(config(*files, signal="top"), seed=1)
+
+    @pytest.mark.parametrize("name", ["bottom", "QCD"])
+    def test_working_points_are_those_of_signals(self, files, name):
+        with pytest.raises(StoreError, match=rf"no signal class {name} \(data\.signal_efficiency\); there are Z, top"):
+            JetDataModule(config(*files, signal=None, signal_efficiency={"top": 0.3, name: 0.7}), seed=1)
+
+    def test_each_must_be_there(self, files, tmp_path):
+        write_store(tmp_path / "lacks.h5", jets(30, seed=3, classes=("QCD", "Z", "top")).take([0, 2, 3, 5]))
+        with pytest.raises(StoreError, match=r"lacks\.h5 \(val\): none of the 4 jets is of the class 'Z'; add some"):
+            JetDataModule(config(files[0], str(tmp_path / "lacks.h5"), files[2], signal=None), seed=1)
+
+    def test_the_choice_of_max_jets_must_hold_each(self, files):
+        with pytest.raises(StoreError, match=r"\(train, data\.max_jets=2\): none of the 2 jets is of the class"):
+            JetDataModule(config(*files, signal=None, max_jets=2), seed=1)
+
+
+def test_one_class_is_too_few(tmp_path):
+    files = [whole_file(tmp_path, f"{n}.h5", n, classes=("gluon",)) for n in (5, 7, 11)]
+    with pytest.raises(StoreError, match=r"one class only \(gluon\); a tagger separates two or more"):
+        JetDataModule(config(*files, signal="gluon"), seed=1)
+
+
+def test_two_classes_need_a_signal_and_have_their_working_points(split_file):
+    with pytest.raises(StoreError, match=r"two classes \(gluon, quark\); name the signal: data\.signal=quark"):
+        JetDataModule(config(split_file, split_file, split_file, signal=None), seed=1)
+    with pytest.raises(StoreError, match=r"signal efficiencies 0\.5 and 0\.3; remove data\.signal_efficiency"):
+        JetDataModule(config(split_file, split_file, split_file, signal_efficiency={"quark": 0.7}), seed=1)
 
 
 def test_signal_must_be_a_class(split_file):
@@ -115,6 +152,24 @@ def test_species_must_be_there_where_they_are_used(tmp_path):
     with pytest.raises(StoreError, match=r"no particle species .* set data\.node_features=kin"):
         JetDataModule(config(*files, node_features="kinpid"), seed=1)
     JetDataModule(config(*files), seed=1)
+
+
+def test_full_needs_species_and_impact_parameters(tmp_path):
+    def files(folder, **columns):
+        (tmp_path / folder).mkdir()
+        return [whole_file(tmp_path / folder, f"{n}.h5", n, seed=n, **columns) for n in (3, 5, 7)]
+
+    every = ("d0", "d0_error", "dz", "dz_error")
+    with pytest.raises(
+        StoreError, match=r"no particle species \(pid\), which full needs; set data\.node_features=kin$"
+    ):
+        JetDataModule(config(*files("a", pid=False, impact=every), node_features="full"), seed=1)
+    for folder, some in (("b", ()), ("c", ("d0", "d0_error", "dz"))):
+        lacking = ", ".join(every[len(some) :])
+        message = rf"no impact parameters \({lacking}\), which full needs; set data\.node_features=kinpid"
+        with pytest.raises(StoreError, match=message):
+            JetDataModule(config(*files(folder, impact=some), node_features="full"), seed=1)
+    JetDataModule(config(*files("d", impact=every), node_features="full"), seed=1)
 
 
 def test_unknown_sample(split_file):
@@ -130,7 +185,7 @@ def test_missing_file(split_file):
 def test_fewer_jets_are_a_random_choice(split_file):
     def chosen(seed):
         return (
-            JetDataModule(config(split_file, split_file, split_file, max_jets=4), seed).datasets["train"].columns["pt"]
+            JetDataModule(config(split_file, split_file, split_file, max_jets=4), seed).datasets["train"][:].momenta.pt
         )
 
     assert chosen(1).tolist() == chosen(1).tolist() != chosen(2).tolist()

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from iagraph.metrics import background_rejection, roc_auc
-from iagraph.train.figures import loss_curves, roc_curves, save_figure, score_histograms
+from iagraph.train.figures import class_roc_curves, confusion, loss_curves, roc_curves, save_figure, score_histograms
 
 HISTORY = [
     {"epoch": 1, "train_loss": 0.6, "val_loss": 0.5, "val_auc": 0.8},
@@ -75,6 +75,71 @@ def test_only_a_discrete_score_has_dots_at_its_cuts():
     assert dots.shape == (2, 5)
     eps_s, eps_b = (np.mean(multiplicity[labels == k] >= 2) for k in (1, 0))
     np.testing.assert_allclose(dots[:, -1], [eps_s, 1 / eps_b])
+
+
+def many_classes(count, classes, separation=1.0):
+    rng = np.random.default_rng(2)
+    labels = np.arange(count) % classes
+    return labels, rng.normal(0, 1, (count, classes)) + separation * np.eye(classes)[labels]
+
+
+def test_class_roc_curves_are_rejections_of_the_first_class():
+    labels, scores = many_classes(1500, 3)
+    (axes,) = class_roc_curves(labels, scores, ["QCD", "Z", "top"], {"top": 0.7}).axes
+    for index, name, at in ((1, "Z", 0.5), (2, "top", 0.7)):
+        expected = background_rejection(labels, scores, at, index, background=0)
+        eps_s, rejection = drawn(axes, f"{name}: {str(expected).replace('+-', '±')} at {at}")
+        assert rejection[np.isclose(eps_s, at)] == pytest.approx(expected.value)
+        other = background_rejection(labels, scores, 0.3, index, background=0)
+        assert rejection[np.isclose(eps_s, 0.3)] == pytest.approx(other.value)
+        circles = [line.get_xydata().tolist() for line in axes.get_lines() if line.get_marker() == "o"]
+        assert [[at, expected.value]] in circles
+    assert axes.get_ylabel().startswith("rejection of QCD")
+    # The frame holds every point of a curve that at least one background jet passes.
+    assert axes.get_ylim()[1] == pytest.approx(2 * np.count_nonzero(labels == 0))
+
+
+def test_no_two_of_many_classes_look_alike():
+    labels, scores = many_classes(400, 20)
+    (axes,) = class_roc_curves(labels, scores, [f"class {k}" for k in range(20)], {}).axes
+    looks = {
+        (line.get_color(), str(line._unscaled_dash_pattern)) for line in axes.get_lines() if line.get_marker() != "o"
+    }
+    assert len(looks) == 20  # 19 signals and the random guess
+
+
+def test_confusion_is_normalised_by_row():
+    labels = np.array([0] * 4 + [1] * 5 + [2] * 3)
+    predicted = np.array([0, 0, 0, 1, 1, 1, 2, 2, 0, 2, 2, 0])
+    (axes,) = confusion(labels, np.eye(3)[predicted], ["QCD", "Z", "top"]).axes
+    expected = [["75", "25", "0"], ["20", "40", "40"], ["33", "0", "67"]]
+    places = {text.get_position(): text.get_text() for text in axes.texts}
+    assert [[places[column, row] for column in range(3)] for row in range(3)] == expected
+    assert axes.images[0].get_array()[1].tolist() == pytest.approx([20, 40, 40])
+    assert [label.get_text() for label in axes.get_yticklabels()] == ["QCD", "Z", "top"]
+    assert (axes.get_xlabel(), axes.get_ylabel()) == ("predicted class", "true class")
+
+
+def test_numbers_of_the_confusion_stand_out_against_their_cells():
+    shares = np.arange(0, 101)
+    for value in shares:  # one row of two classes each: value % right
+        labels, predicted = np.zeros(100, int), (np.arange(100) >= value).astype(int)
+        (axes,) = confusion(np.append(labels, 1), np.eye(2)[np.append(predicted, 1)], ["a", "b"]).axes
+        image = axes.images[0]
+        for text in axes.texts:
+            column, row = text.get_position()
+            cell = image.to_rgba(image.get_array())[row, column, :3]
+            assert contrast(cell, matplotlib.colors.to_rgb(text.get_color())) > 4.5  # WCAG 2.1, level AA
+
+
+def contrast(one, other):
+    # Relative luminance of WCAG 2.1.
+    def luminance(colour):
+        linear = [c / 12.92 if c <= 0.03928 else ((c + 0.055) / 1.055) ** 2.4 for c in colour]
+        return float(np.dot(linear, [0.2126, 0.7152, 0.0722]))
+
+    high, low = sorted((luminance(one), luminance(other)), reverse=True)
+    return (high + 0.05) / (low + 0.05)
 
 
 @pytest.mark.parametrize(("count", "separation"), [(4, 0.1), (50, 1.0), (300, 30.0)])

@@ -1,6 +1,10 @@
+import numpy as np
 import pytest
 import torch
+from sklearn.linear_model import LogisticRegression
+from toy_runs import toy_jets
 
+from iagraph.data import JetDataset
 from iagraph.graphs import JetBatch
 from iagraph.testing import random_jets
 from iagraph.train.evaluation import MultiplicityTagger, flops_per_jet
@@ -34,8 +38,19 @@ def test_flops_are_two_per_multiply_add_of_real_particles():
     assert flops_per_jet(OneProduct(), random_jets([3, 8])) == 2 * 11 * 7 * 5 / 2
 
 
-def test_multiplicity_tagger_is_a_straight_line():
-    import numpy as np
+def test_multiplicity_tagger_is_a_straight_line_per_class():
+    tagger = MultiplicityTagger(slopes=[0, -0.5, 0.25], intercepts=[0, 3, 1])
+    assert tagger(np.array([2, 8])).tolist() == [[0, 2, 1.5], [0, -1, 3]]
 
-    tagger = MultiplicityTagger(slope=-0.5, intercept=3.0)
-    assert tagger(np.array([2, 8])).tolist() == [[0, 2], [0, -1]]
+
+@pytest.mark.parametrize("classes", [2, 3, 10])
+def test_multiplicity_tagger_is_a_logistic_regression(classes):
+    jets = toy_jets(700, 5, classes)
+    tagger = MultiplicityTagger.fit(JetDataset(jets))
+    assert (tagger.slopes[0], tagger.intercepts[0], len(tagger.slopes)) == (0, 0, classes)
+    logits = tagger(jets.counts)
+    odds = np.exp(logits - logits.max(1, keepdims=True))
+    fit = LogisticRegression(max_iter=1000).fit(jets.counts[:, None], jets.label)
+    np.testing.assert_allclose(odds / odds.sum(1, keepdims=True), fit.predict_proba(jets.counts[:, None]), atol=1e-12)
+    # Where the likelihood is highest, each class gets as many jets as there are (intercepts are not regularised).
+    np.testing.assert_allclose((odds / odds.sum(1, keepdims=True)).sum(0), np.bincount(jets.label), rtol=2e-3)

@@ -128,7 +128,7 @@ def test_interrupted_training_keeps_its_best_epoch(store, tmp_path, monkeypatch,
 
 def test_decay_spares_everything_but_matrices(store):
     config = settings(store, "runs")
-    tagger = Tagger(build_model(config, ["gluon", "quark"]), config.train, 1)
+    tagger = Tagger(build_model(config, ["gluon", "quark"]), config.train, num_classes=2, signal=1)
     tagger.trainer = SimpleNamespace(estimated_stepping_batches=10)
     groups = tagger.configure_optimizers()["optimizer"].param_groups
     assert [group["weight_decay"] for group in groups] == [0.01, 0]

@@ -1,0 +1,73 @@
+"""Two sets of jets side by side: how far may one stand for the other?"""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+from matplotlib.figure import Figure
+from scipy.stats import ks_2samp
+
+from iagraph.data.jets import StoreError
+from iagraph.data.overview import QUANTITIES, Overview, edges_of
+from iagraph.plotting import COLOURS, LINES
+
+COMPARED = ("multiplicity", "pt", "mass")
+
+
+class Comparison:
+    """Multiplicity, pT and mass of the jets of two sets, class by class.
+
+    The Kolmogorov-Smirnov statistic D is the largest difference of the two cumulative distributions; p is the probability
+    of a larger one if both sets were samples of one distribution (two-sided; approximate, since multiplicities are
+    discrete).
+
+    Args:
+        overviews: two sets by name; their distributions are those of at most 100,000 jets each.
+
+    Raises:
+        StoreError: the sets have no class in common that both have jets of.
+    """
+
+    def __init__(self, overviews: dict[str, Overview]) -> None:
+        self.names = tuple(overviews)
+        one, other = overviews.values()
+        self.values = {
+            name: (one.values(name), other.values(name))
+            for name in one.classes
+            if name in other.classes and len(one.values(name)) and len(other.values(name))
+        }
+        if not self.values:
+            found = f"{', '.join(one.classes)} and {', '.join(other.classes)}"
+            raise StoreError(f"{' and '.join(self.names)}: no jets of a common class; there are {found}")
+
+    def table(self) -> str:
+        """Means with their errors, D and p as a Markdown table."""
+        lines = [f"| class | quantity | {' | '.join(self.names)} | D | p |", "|---|---|---|---|---|---|"]
+        for name, sets in self.values.items():
+            for column, quantity in enumerate(QUANTITIES):
+                if quantity in COMPARED:
+                    pair = [values[:, column] for values in sets]
+                    means = [f"{x.mean():.2f} +- {x.std(ddof=1) / math.sqrt(len(x)):.2f}" for x in pair if len(x) > 1]
+                    test = ks_2samp(*pair, method="asymp")
+                    cells = [name, quantity, *means, f"{test.statistic:.3f}", f"{test.pvalue:.2g}"]
+                    lines.append(f"| {' | '.join(cells)} |")
+        return "\n".join(lines)
+
+    def figure(self) -> Figure:
+        """The distributions, a row for each class."""
+        figure = Figure(figsize=(11, 0.6 + 2.8 * len(self.values)), layout="constrained")
+        panels = figure.subplots(len(self.values), len(COMPARED), squeeze=False)
+        for row, (name, sets) in zip(panels, self.values.items(), strict=True):
+            for axes, quantity in zip(row, COMPARED, strict=True):
+                column = list(QUANTITIES).index(quantity)
+                pair = [values[:, column] for values in sets]
+                edges = edges_of(np.concatenate(pair), whole=quantity == "multiplicity")
+                for index, (label, values) in enumerate(zip(self.names, pair, strict=True)):
+                    heights = np.histogram(values, edges)[0] / len(values)
+                    axes.stairs(heights, edges, label=label, color=COLOURS[index], linestyle=LINES[index])
+                axes.set_xlabel(f"{name}: {QUANTITIES[quantity]}")
+                axes.set_ylabel("share of the jets")
+                axes.grid(alpha=0.25)
+        figure.legend(*panels[0, 0].get_legend_handles_labels(), loc="outside upper center", ncols=2)
+        return figure

@@ -1,0 +1,33 @@
+"""Compare the jets of two files, generated and real ones for example: distributions, Kolmogorov-Smirnov test, figure."""
+
+import argparse
+import sys
+from pathlib import Path
+
+from iagraph.data.comparison import Comparison
+from iagraph.data.jets import StoreError
+from iagraph.data.overview import overview_of
+from iagraph.plotting import save_figure
+
+
+def main() -> None:
+    """Parse the arguments, compare, and print."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("files", nargs=2, type=Path, metavar="FILE", help="jet stores, or public files of jets")
+    parser.add_argument("--out", type=Path, metavar="FIGURE", help="draw the distributions to FIGURE.png and .pdf")
+    arguments = parser.parse_args()
+    names = [path.stem for path in arguments.files]
+    if names[0] == names[1]:
+        names = list(map(str, arguments.files))
+    try:
+        overviews = [overview_of(path) for path in arguments.files]
+        comparison = Comparison(dict(zip(names, overviews, strict=True)))
+        if arguments.out is not None:
+            save_figure(comparison.figure(), arguments.out.with_suffix(""))
+    except (StoreError, ImportError, OSError) as error:
+        sys.exit(f"error: {error}")
+    print(comparison.table())
+
+
+if __name__ == "__main__":
+    main()
