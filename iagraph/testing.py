@@ -15,18 +15,19 @@ from torch import Tensor, nn
 from torch.testing import assert_close
 
 from iagraph.graphs import JetBatch
-from iagraph.kinematics import Momenta, wrap_phi
+from iagraph.kinematics import Impact, Momenta, wrap_phi
 
 _SPECIES = (211, -211, 22, 130, -2112, 321, -2212, 11, -13)
 
 
 def random_jets(counts: Sequence[int], seed: int = 0, dtype: torch.dtype = torch.float32) -> JetBatch:
-    """Jets of given multiplicities that look like jets: falling pT, collimated, with masses, species and two classes.
+    """Jets of given multiplicities that look like jets: falling pT, collimated, with masses, species, impact parameters
+    and two classes.
 
     Args:
         counts: number of particles of each jet; zero is allowed.
         seed: fixes the jets.
-        dtype: of the momenta.
+        dtype: of the momenta and impact parameters.
     """
     random = torch.Generator().manual_seed(seed)
     sizes = torch.tensor(counts)
@@ -46,7 +47,9 @@ def random_jets(counts: Sequence[int], seed: int = 0, dtype: torch.dtype = torch
     )
     ptr = torch.cat([sizes.new_zeros(1), sizes.cumsum(0)])
     labels = torch.arange(len(counts)) % 2
-    return JetBatch(Momenta(*(component.to(dtype) for component in momenta)), ptr, species, labels)
+    impact = Impact(*((0.2 * normal(total)).abs() if "error" in name else normal(total) for name in Impact._fields))
+    momenta = Momenta(*(component.to(dtype) for component in momenta))
+    return JetBatch(momenta, ptr, species, labels, Impact(*(values.to(dtype) for values in impact)))
 
 
 def boosted(jets: JetBatch, rapidity: float, angle: float) -> JetBatch:
@@ -69,7 +72,8 @@ def reordered(jets: JetBatch, order: Sequence[int], shuffle_particles: bool = Fa
     ptr = torch.tensor([0, *sizes], device=device).cumsum(0)
     pid = None if jets.pid is None else jets.pid[index]
     y = None if jets.y is None else jets.y[torch.tensor(list(order), device=device)]
-    return JetBatch(jets.momenta.select(index), ptr, pid, y)
+    impact = None if jets.impact is None else Impact(*(values[index] for values in jets.impact))
+    return JetBatch(jets.momenta.select(index), ptr, pid, y, impact)
 
 
 def assert_permutation_invariant(function: Callable[[JetBatch], Tensor], jets: JetBatch, tolerance: float) -> None:

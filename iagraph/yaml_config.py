@@ -43,6 +43,18 @@ _Loader.add_implicit_resolver(
 )
 
 
+class _Dumper(yaml.SafeDumper):
+    """Quotes every text that the loader would take for something else, a file called 1e3 for example."""
+
+    yaml_implicit_resolvers = _Loader.yaml_implicit_resolvers
+
+
+def dump_yaml(values: dict[str, Any]) -> str:
+    """YAML that `read_yaml` reads as the same values."""
+    # ASCII with escapes: left as it is, a control character such as U+0085 would be read back as a space.
+    return yaml.dump(values, Dumper=_Dumper, sort_keys=False)
+
+
 def _parse(text: str, source: str) -> Any:
     try:
         return yaml.load(text, Loader=_Loader)
@@ -151,6 +163,8 @@ def _type_text(annotation: Any, bounds: Sequence[Any] = ()) -> str:
         text = " | ".join("null" if part is type(None) else _type_text(part) for part in get_args(annotation))
     elif get_origin(annotation) is list:
         text = f"list of {_type_text(get_args(annotation)[0])}"
+    elif get_origin(annotation) is dict:
+        text = f"mapping of names to {_type_text(get_args(annotation)[1])}"
     else:
         text = "section" if issubclass(annotation, BaseModel) else annotation.__name__
     return " ".join([text, " and ".join(limits)]).strip()

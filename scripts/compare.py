@@ -1,4 +1,4 @@
-"""Compare the jets of two files, generated and real ones for example: distributions, Kolmogorov-Smirnov test, figure."""
+"""Compare the jets of two files, generated and real ones for example: means, Kolmogorov-Smirnov test, figure."""
 
 import argparse
 import sys

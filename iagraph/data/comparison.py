@@ -1,4 +1,4 @@
-"""Two sets of jets side by side: how far may one stand for the other?"""
+"""Two sets of jets side by side, generated and real ones for example."""
 
 from __future__ import annotations
 
@@ -18,9 +18,9 @@ COMPARED = ("multiplicity", "pt", "mass")
 class Comparison:
     """Multiplicity, pT and mass of the jets of two sets, class by class.
 
-    The Kolmogorov-Smirnov statistic D is the largest difference of the two cumulative distributions; p is the probability
-    of a larger one if both sets were samples of one distribution (two-sided; approximate, since multiplicities are
-    discrete).
+    The Kolmogorov-Smirnov statistic D is the largest difference of the two cumulative distributions; p is the
+    probability of a larger one if both sets were samples of one distribution (two-sided; too large for multiplicities,
+    which are discrete).
 
     Args:
         overviews: two sets by name; their distributions are those of at most 100,000 jets each.

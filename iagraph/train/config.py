@@ -9,19 +9,10 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-import yaml
-from pydantic import (
-    BaseModel,
-    BeforeValidator,
-    ConfigDict,
-    Field,
-    GetPydanticSchema,
-    ValidationInfo,
-    field_validator,
-)
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationInfo, field_validator, model_validator
 
 from iagraph.metrics import DEFAULT_EFFICIENCY
-from iagraph.yaml_config import _Loader, describe, load_model
+from iagraph.yaml_config import describe, dump_yaml, load_model
 
 PositiveInt = Annotated[int, Field(ge=1)]
 PositiveFloat = Annotated[float, Field(gt=0)]
@@ -35,8 +26,6 @@ Files = Annotated[list[Annotated[str, Field(min_length=1)]], BeforeValidator(_li
 
 
 Efficiency = Annotated[float, Field(gt=0, le=1)]
-# To `--help` a plain dict, to the validation one with names for keys, so that a bad number is named by its class.
-Efficiencies = Annotated[dict, GetPydanticSchema(lambda _, handler: handler(dict[str, Efficiency]))]
 
 
 class _Section(BaseModel):
@@ -61,7 +50,7 @@ class DataConfig(_Section):
         description="Name of the signal class, for example `quark`; needed for two classes. With more, null: the first "
         "class of the file is the background, each other one a signal.",
     )
-    signal_efficiency: Efficiencies = Field(
+    signal_efficiency: dict[str, Efficiency] = Field(
         default={},
         description="With more than two classes, signal efficiency at which the background rejection of a class is "
         f"quoted, by its name; {DEFAULT_EFFICIENCY} for a class that is not named.",
@@ -71,7 +60,21 @@ class DataConfig(_Section):
     max_particles: PositiveInt | None = Field(
         default=None, description="Keep that many particles of highest pT per jet; null keeps all."
     )
+    max_pairs: PositiveInt | None = Field(
+        default=None,
+        description="Pairs per batch, at most, of n (n + 1) / 2 in a jet of n particles: fewer jets then, but memory "
+        "that is known beforehand; null sets no limit.",
+    )
     max_jets: PositiveInt | None = Field(default=None, description="Use only that many training jets; null uses all.")
+    in_memory: bool = Field(
+        default=True, description="Read all jets before training; false reads them from their files as they are needed."
+    )
+
+    @model_validator(mode="after")
+    def _choice_in_memory(self) -> "DataConfig":
+        if self.max_jets is not None and not self.in_memory:
+            raise ValueError("max_jets chooses among jets in memory: set in_memory to true, or max_jets to null")
+        return self
 
 
 class IAFormerConfig(_Section):
@@ -148,16 +151,9 @@ def load_config(path: str | Path, overrides: Sequence[str] = ()) -> Config:
     return load_model(Config, path, overrides)
 
 
-class _Dumper(yaml.SafeDumper):
-    """Quotes every text that our loader would take for something else, a file called 1e3 for example."""
-
-    yaml_implicit_resolvers = _Loader.yaml_implicit_resolvers
-
-
 def dump_config(config: Config) -> str:
     """YAML with every key, defaults included; it loads to an equal configuration."""
-    # ASCII with escapes: left as it is, a control character such as U+0085 would be read back as a space.
-    return yaml.dump(config.model_dump(), Dumper=_Dumper, sort_keys=False)
+    return dump_yaml(config.model_dump())
 
 
 def describe_config() -> str:

@@ -9,8 +9,19 @@ import numpy as np
 from lightning import LightningDataModule
 from numpy.typing import NDArray
 
-from iagraph.data import JetDataset, JetLoader, Jets, StoreError, read_store, resolve, store_info
-from iagraph.kinematics import Impact
+from iagraph.data import (
+    JetDataset,
+    JetLoader,
+    Jets,
+    JetSource,
+    JetStore,
+    StoredJets,
+    StoreError,
+    StoreInfo,
+    resolve,
+    store_info,
+)
+from iagraph.kinematics import Impact, Momenta
 from iagraph.train.config import DataConfig
 
 ROLES = ("train", "val", "test")
@@ -22,17 +33,18 @@ class JetDataModule(LightningDataModule):
     """Loaders of training, validation and test jets.
 
     Args:
-        config: files and batch size.
+        config: files, features and batch size.
         seed: fixes the order of the training jets, and their choice if there is a ``max_jets``.
 
     Attributes:
-        datasets: the jets of each role.
+        datasets: the jets of each role, in memory or in their stores.
         classes: names of the classes; of more than two the first is the background.
         fingerprints: for each role, the fingerprint of each of its files.
-        trained_on: digests of the training jets, see :meth:`iagraph.data.Jets.digests`.
+        trained_on: digests of the training jets, see :meth:`iagraph.data.Jets.digests`; none of jets that stay in their
+            stores.
 
     Raises:
-        StoreError: files are wrong or do not fit, see :func:`read_role` and :func:`check_jets`; classes differ between
+        StoreError: files are wrong or do not fit, see :func:`open_role` and :func:`check_jets`; classes differ between
             roles; or jets come twice, in one role or in two.
     """
 
@@ -40,20 +52,27 @@ class JetDataModule(LightningDataModule):
         super().__init__()
         self.config = config
         self.seed = seed
-        jets = {role: read_role(self._files(role), role) for role in ROLES}
+        stores = {role: open_role(self._files(role), role, config) for role in ROLES}
+        self.fingerprints = {role: fingerprints(self._files(role)) for role in ROLES}
         roles = dict(zip(ROLES, ROLES, strict=True))
-        if config.max_jets is not None and config.max_jets < len(jets["train"]):
-            chosen = np.random.default_rng(seed).choice(len(jets["train"]), config.max_jets, replace=False)
-            jets["train"] = jets["train"].take(chosen)
-            roles["train"] = f"train, data.max_jets={config.max_jets}"
-        self.classes = jets["train"].classes
+        digests = dict.fromkeys(ROLES, np.zeros(0, np.uint64))
+        self.datasets: dict[str, JetSource]
+        if config.in_memory:
+            jets = {role: read_all(stores[role]) for role in ROLES}
+            if config.max_jets is not None and config.max_jets < len(jets["train"]):
+                chosen = np.random.default_rng(seed).choice(len(jets["train"]), config.max_jets, replace=False)
+                jets["train"] = jets["train"].take(chosen)
+                roles["train"] = f"train, data.max_jets={config.max_jets}"
+            digests = {role: jets[role].digests() for role in ROLES}
+            self.datasets = {role: JetDataset(jets[role], config.max_particles) for role in ROLES}
+        else:
+            _check_distinct_parts(stores)
+            self.datasets = {role: StoredJets(stores[role], config.max_particles) for role in ROLES}
+        self.classes = self.datasets["train"].classes
         for role, name in roles.items():
-            check_jets(jets[role], config, self.classes, f"{', '.join(self._files(role))} ({name})")
-        digests = {role: jets[role].digests() for role in ROLES}
+            check_jets(self.datasets[role], config, self.classes, f"{', '.join(self._files(role))} ({name})")
         _check_distinct(digests)
         self.trained_on = digests["train"]
-        self.datasets = {role: JetDataset(jets[role], config.max_particles) for role in ROLES}
-        self.fingerprints = {role: fingerprints(self._files(role)) for role in ROLES}
 
     @property
     def signal(self) -> int | None:
@@ -73,37 +92,68 @@ class JetDataModule(LightningDataModule):
         return self._loader("test")
 
     def _loader(self, role: str, shuffle: bool = False) -> JetLoader:
-        config = self.config
-        return JetLoader(
-            self.datasets[role], config.batch_size, shuffle=shuffle, seed=self.seed, workers=config.workers
-        )
+        return make_loader(self.datasets[role], self.config, shuffle=shuffle, seed=self.seed)
 
     def _files(self, role: str) -> list[str]:
         return getattr(self.config, role)
 
 
-def read_role(files: Sequence[str], role: str) -> Jets:
-    """The jets that files hold for a role.
+def make_loader(jets: JetSource, config: DataConfig, *, shuffle: bool = False, seed: int = 0) -> JetLoader:
+    """The loader of jets that a configuration asks for."""
+    return JetLoader(
+        jets, config.batch_size, shuffle=shuffle, seed=seed, workers=config.workers, max_pairs=config.max_pairs
+    )
+
+
+def open_role(files: Sequence[str], role: str, config: DataConfig) -> list[JetStore]:
+    """What files hold for a role, with the columns that the node features need.
 
     A file that records splits gives the one named as the role; a file that records none is used whole.
 
     Args:
         files: stores, or names of samples.
         role: train, val or test.
+        config: the node features.
 
     Raises:
-        StoreError: a file is missing or damaged, or has splits but none for this role.
+        StoreError: a file is missing or damaged, has splits but none for this role, or lacks particle species or impact
+            parameters where the node features need them.
     """
-    paths = [resolve(name) for name in files]
-    return Jets.concatenate([read_store(path, role if store_info(path).splits else None) for path in paths])
+    stores = []
+    for name in files:
+        path = resolve(name)
+        info = store_info(path)
+        columns = _columns(config.node_features, info, name)
+        stores.append(JetStore(path, role if info.splits else None, columns))
+    return stores
 
 
-def check_jets(jets: Jets, config: DataConfig, classes: Sequence[str], where: str) -> None:
+def read_all(stores: Sequence[JetStore]) -> Jets:
+    """All jets of stores in memory."""
+    return Jets.concatenate([store.read(0, len(store)) for store in stores])
+
+
+def _columns(features: str, info: StoreInfo, where: str) -> list[str]:
+    columns = list(Momenta._fields)
+    if features in ("kinpid", "full"):
+        if "pid" not in info.columns:
+            raise StoreError(f"{where}: no particle species (pid), which {features} needs; set data.node_features=kin")
+        columns.append("pid")
+    if features == "full":
+        if lacking := [name for name in Impact._fields if name not in info.columns]:
+            raise StoreError(
+                f"{where}: no impact parameters ({', '.join(lacking)}), which full needs; set data.node_features=kinpid"
+            )
+        columns += Impact._fields
+    return columns
+
+
+def check_jets(jets: JetSource, config: DataConfig, classes: Sequence[str], where: str) -> None:
     """Whether jets fit what a model was, or will be, trained for.
 
     Raises:
         StoreError: a single class, or other ones than those of training; a signal or working points that do not fit
-            them; no jet of a class; or no particle species or impact parameters where the node features need them.
+            them; or no jet of a class.
     """
     if jets.classes != tuple(classes):
         raise StoreError(f"{where}: classes {jets.classes} differ from those of the training jets, {tuple(classes)}")
@@ -125,13 +175,6 @@ def check_jets(jets: Jets, config: DataConfig, classes: Sequence[str], where: st
     for label, name in enumerate(classes):
         if not (jets.label == label).any():
             raise StoreError(f"{where}: none of the {len(jets)} jets is of the class '{name}'; add some")
-    features = config.node_features
-    if features in ("kinpid", "full") and "pid" not in jets.particles:
-        raise StoreError(f"{where}: no particle species (pid), which {features} needs; set data.node_features=kin")
-    if features == "full" and (lacking := [name for name in Impact._fields if name not in jets.particles]):
-        raise StoreError(
-            f"{where}: no impact parameters ({', '.join(lacking)}), which full needs; set data.node_features=kinpid"
-        )
 
 
 def _check_two_classes(config: DataConfig, classes: Sequence[str], where: str) -> None:
@@ -159,7 +202,7 @@ def share_known(digests: NDArray[np.uint64], known: NDArray[np.uint64]) -> float
 def _check_distinct(digests: dict[str, NDArray[np.uint64]]) -> None:
     """Training jets among those of the test would make it one of memory; repeated ones would make its errors small."""
     for role, mine in digests.items():
-        repeated = 1 - len(np.unique(mine)) / max(len(mine), 1)
+        repeated = 1 - len(np.unique(mine)) / len(mine) if len(mine) else 0
         if repeated > TOLERATED:
             raise StoreError(f"data.{role}: {repeated:.0%} of the jets come more than once; is a file listed twice?")
     for one, other in combinations(digests, 2):
@@ -169,3 +212,14 @@ def _check_distinct(digests: dict[str, NDArray[np.uint64]]) -> None:
                 f"data.{one} and data.{other} have {shared:.0%} of their jets in common; use a file that records "
                 "splits, or files of different jets (generated ones need different seeds)"
             )
+
+
+def _check_distinct_parts(stores: dict[str, list[JetStore]]) -> None:
+    """Of jets that stay in their stores, only whole parts are compared."""
+    seen: dict[tuple[str, int, int], str] = {}
+    for role, mine in stores.items():
+        for store in mine:
+            part = (store.info.fingerprint, store.begin, store.end)
+            if part in seen:
+                raise StoreError(f"{store.path} ({role}): the same jets as {seen[part]}; use files of different jets")
+            seen[part] = f"{store.path} ({role})"

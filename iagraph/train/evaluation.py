@@ -19,11 +19,12 @@ from sklearn.linear_model import LogisticRegression
 from torch import nn
 from torch.utils.flop_counter import FlopCounterMode
 
-from iagraph.data import JetDataset, JetLoader
+from iagraph.data import JetLoader, JetSource
 from iagraph.graphs import JetBatch
 from iagraph.metrics import Estimate, auc_difference, classification_report, macro_auc_difference
+from iagraph.plotting import save_figure
 from iagraph.train.config import DataConfig
-from iagraph.train.figures import class_roc_curves, confusion, roc_curves, save_figure, score_histograms
+from iagraph.train.figures import class_roc_curves, confusion, roc_curves, score_histograms
 from iagraph.train.module import Tagger, betas
 
 FLOP_JETS = 256
@@ -42,7 +43,7 @@ class MultiplicityTagger:
     intercepts: Sequence[float]
 
     @classmethod
-    def fit(cls, jets: JetDataset) -> MultiplicityTagger:
+    def fit(cls, jets: JetSource) -> MultiplicityTagger:
         """Fits it to jets, some of each class."""
         fit = LogisticRegression(max_iter=1000).fit(jets.multiplicity[:, None].numpy(), jets.label.numpy())
         # Of two classes scikit-learn gives the second's numbers, of more those of every class.
@@ -163,7 +164,7 @@ def evaluate_tagger(
     tagger: Tagger,
     trainer: Trainer,
     loader: JetLoader,
-    jets: JetDataset,
+    jets: JetSource,
     baseline: MultiplicityTagger,
     config: DataConfig,
 ) -> Evaluation:

@@ -1,9 +1,7 @@
 """Figures of a training run. Each function returns a matplotlib `Figure` and leaves pyplot's global state alone."""
 
 from collections.abc import Mapping, Sequence
-from pathlib import Path
 
-import matplotlib
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
@@ -18,10 +16,8 @@ from iagraph.metrics import (
     discriminant,
     roc_auc,
 )
+from iagraph.plotting import COLOURS, LINES
 
-# Okabe and Ito, Color Universal Design (2008): distinct for all common kinds of colour vision. Yellow is too pale.
-COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000")
-LINES = ("-", "--", "-.", (0, (4, 1, 1, 1, 1, 1)), (0, (1, 1)), (0, (6, 2)), (0, (3, 3)))
 WORKING_POINTS = (0.5, 0.3)
 
 
@@ -213,15 +209,6 @@ def score_histograms(labels: ArrayLike, scores: ArrayLike, classes: Sequence[str
     axes.set(xlim=(edges[0], edges[-1]), xlabel=text, ylabel="normalised to unit area")
     axes.legend(frameon=False, ncols=2 if len(classes) <= 4 else 3)
     return figure
-
-
-def save_figure(figure: Figure, path: str | Path) -> None:
-    """Write `path`.png (150 dpi) and `path`.pdf, and the folder if need be; `path` has no suffix."""
-    Path(path).parent.mkdir(parents=True, exist_ok=True)
-    figure.savefig(f"{path}.png", dpi=150)
-    # Type 42 is what journals accept; without the date equal figures are equal files.
-    with matplotlib.rc_context({"pdf.fonttype": 42}):
-        figure.savefig(f"{path}.pdf", metadata={"CreationDate": None})
 
 
 def _plus_minus(estimate: Estimate) -> str:

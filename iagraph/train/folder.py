@@ -10,6 +10,7 @@ from collections.abc import Sequence
 from dataclasses import asdict
 from importlib.metadata import version
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 import torch
@@ -77,8 +78,26 @@ def save_model(folder: Path, model: IAFormer, data: JetDataModule, baseline: Mul
     (folder / "model.json").write_text(json.dumps(description, indent=2) + "\n", encoding="utf-8")
 
 
-def load_run(run: Path) -> tuple[Config, tuple[str, ...], IAFormer, MultiplicityTagger]:
-    """Configuration, names of the classes, trained model and multiplicity tagger of a run.
+class Run(NamedTuple):
+    """A finished run.
+
+    Attributes:
+        config: its configuration.
+        classes: names of the classes.
+        model: the trained model.
+        baseline: the multiplicity tagger fitted to the training jets.
+        trained_on: fingerprints of the files that held the training jets.
+    """
+
+    config: Config
+    classes: tuple[str, ...]
+    model: IAFormer
+    baseline: MultiplicityTagger
+    trained_on: frozenset[str]
+
+
+def load_run(run: Path) -> Run:
+    """Configuration, model and what belongs to it.
 
     Raises:
         RunError: the folder holds no finished run, or its weights are damaged.
@@ -94,12 +113,13 @@ def load_run(run: Path) -> tuple[Config, tuple[str, ...], IAFormer, Multiplicity
         description = json.loads((run / "model.json").read_text(encoding="utf-8"))
         classes = tuple(description["classes"])
         baseline = MultiplicityTagger(**description["multiplicity"])
+        trained_on = frozenset(description["data"]["train"].values())
         model = build_model(config, classes)
         model.load_state_dict(torch.load(run / "model.pt", weights_only=True, map_location="cpu"))
-    except (ValueError, KeyError, TypeError, RuntimeError, EOFError, pickle.UnpicklingError) as error:
+    except (ValueError, KeyError, TypeError, AttributeError, RuntimeError, EOFError, pickle.UnpicklingError) as error:
         reason = " ".join(str(error).split())[:300]
         raise RunError(f"{run}: model.pt or model.json is damaged or does not fit config.yaml ({reason})") from error
-    return config, classes, model, baseline
+    return Run(config, classes, model, baseline, trained_on)
 
 
 def read_history(folder: Path) -> list[dict[str, float]]:

@@ -26,6 +26,7 @@ class Tagger(LightningModule):
         config: optimiser and schedule.
         num_classes: number of classes, two or more.
         signal: index of the signal class, for two classes.
+        jets_per_epoch: number of training jets; needed to train.
 
     Raises:
         FloatingPointError: a training loss is not finite.
@@ -33,9 +34,18 @@ class Tagger(LightningModule):
 
     val_auc: BinaryAUROC | MulticlassAUROC
 
-    def __init__(self, model: nn.Module, config: TrainConfig, num_classes: int, signal: int | None = None) -> None:
+    def __init__(
+        self,
+        model: nn.Module,
+        config: TrainConfig,
+        num_classes: int,
+        signal: int | None = None,
+        jets_per_epoch: int = 0,
+    ) -> None:
         super().__init__()
         self.model = model
+        self.jets = jets_per_epoch * config.epochs
+        self.jets_seen = 0
         self.config = config
         self.signal = signal
         self.val_loss = MeanMetric()
@@ -44,6 +54,7 @@ class Tagger(LightningModule):
 
     def training_step(self, jets: JetBatch, batch_index: int) -> Tensor:
         """Cross entropy of a batch, which must be finite."""
+        self.jets_seen += len(jets)
         loss = cross_entropy(self.model(jets), labels_of(jets))
         if not torch.isfinite(loss):
             raise FloatingPointError(
@@ -99,10 +110,12 @@ class Tagger(LightningModule):
     def configure_optimizers(self) -> Any:
         """AdamW, with a rate that rises linearly and falls along a cosine, step by step.
 
+        The rate follows the jets seen: with a budget of pairs, the number of steps is not known beforehand.
+
         Matrices alone decay. Decay would draw biases and norms to zero, and every beta to 1/2, which is where the
         sigmoid of zero lies.
         """
-        config, steps = self.config, int(self.trainer.estimated_stepping_batches)
+        config = self.config
         matrices = [parameter for parameter in self.parameters() if parameter.ndim > 1]
         others = [parameter for parameter in self.parameters() if parameter.ndim <= 1]
         groups = [
@@ -112,7 +125,7 @@ class Tagger(LightningModule):
         optimizer = torch.optim.AdamW(groups, lr=config.learning_rate)
         lowest = config.min_learning_rate / config.learning_rate
         schedule = torch.optim.lr_scheduler.LambdaLR(
-            optimizer, lambda step: warmup_cosine(step / steps, config.warmup, lowest)
+            optimizer, lambda _: warmup_cosine(self.jets_seen / self.jets, config.warmup, lowest)
         )
         return {"optimizer": optimizer, "lr_scheduler": {"scheduler": schedule, "interval": "step"}}
 

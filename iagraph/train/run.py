@@ -22,11 +22,21 @@ from lightning.pytorch.callbacks import EarlyStopping, LearningRateMonitor, Mode
 from lightning.pytorch.loggers import CSVLogger, TensorBoardLogger
 from lightning.pytorch.utilities.exceptions import MisconfigurationException
 
-from iagraph.data import JetDataset, JetLoader, Jets, StoreError, resolve
+from iagraph.data import JetDataset, Jets, JetSource, StoredJets, StoreError, resolve
+from iagraph.plotting import save_figure
 from iagraph.train.config import Config, dump_config
-from iagraph.train.datamodule import TOLERATED, JetDataModule, check_jets, fingerprints, read_role, share_known
+from iagraph.train.datamodule import (
+    TOLERATED,
+    JetDataModule,
+    check_jets,
+    fingerprints,
+    make_loader,
+    open_role,
+    read_all,
+    share_known,
+)
 from iagraph.train.evaluation import MultiplicityTagger, evaluate_tagger
-from iagraph.train.figures import loss_curves, save_figure
+from iagraph.train.figures import loss_curves
 from iagraph.train.folder import RunError, build_model, load_run, make_folder, new_run_folder, read_history, save_model
 from iagraph.train.module import Tagger
 from iagraph.yaml_config import ConfigError
@@ -69,7 +79,7 @@ def train(config: Config) -> Path:
     data = JetDataModule(config.data, config.seed)
     baseline = MultiplicityTagger.fit(data.datasets["train"])
     model = build_model(config, data.classes)
-    tagger = Tagger(model, config.train, len(data.classes), data.signal)
+    tagger = Tagger(model, config.train, len(data.classes), data.signal, len(data.datasets["train"]))
     judge = make_trainer(config)  # before anything is written: is the device there?
     folder = new_run_folder(Path(config.output), config.name)
     (folder / "config.yaml").write_text(dump_config(config), encoding="utf-8")
@@ -83,7 +93,7 @@ def train(config: Config) -> Path:
         logger=[CSVLogger(folder, "log", ""), TensorBoardLogger(folder, "log", "")],
         default_root_dir=folder,
         enable_checkpointing=True,
-        log_every_n_steps=min(10, len(data.train_dataloader())),
+        log_every_n_steps=max(1, min(10, len(data.datasets["train"]) // config.data.batch_size)),
     )
     try:
         trainer.fit(tagger, datamodule=data)
@@ -114,17 +124,25 @@ def evaluate(run: Path, file: str | None = None, device: str | None = None) -> P
         RunError: the folder holds no finished run, the device is not there, or the jets are those of the training.
         StoreError: the jets are missing, damaged or do not fit the model.
     """
-    config, classes, model, baseline = load_run(run)
+    config, classes, model, baseline, trained_on = load_run(run)
     files = config.data.test if file is None else [file]
-    jets = read_role(files, "test")
-    check_jets(jets, config.data, classes, ", ".join(files))
-    _check_not_trained_on(run, jets, ", ".join(files))
-    dataset = JetDataset(jets, config.data.max_particles)
-    loader = JetLoader(dataset, config.data.batch_size, workers=config.data.workers)
+    stores = open_role(files, "test", config.data)
+    for store in stores:
+        if store.info.fingerprint in trained_on and not store.info.splits:
+            raise RunError(f"{store.path}: the model was trained on this file; judge it on others")
+    source: JetSource
+    if config.data.in_memory:
+        jets = read_all(stores)
+        _check_not_trained_on(run, jets, ", ".join(files))
+        source = JetDataset(jets, config.data.max_particles)
+    else:
+        source = StoredJets(stores, config.data.max_particles)
+    check_jets(source, config.data, classes, ", ".join(files))
     signal = None if config.data.signal is None else classes.index(config.data.signal)
     tagger = Tagger(model, config.train, len(classes), signal)
     judge = make_trainer(config, **({} if device is None else {"accelerator": device}))
-    evaluation = evaluate_tagger(tagger, judge, loader, dataset, baseline, config.data)
+    loader = make_loader(source, config.data)
+    evaluation = evaluate_tagger(tagger, judge, loader, source, baseline, config.data)
     prints = fingerprints(files)
     name = f"evaluation-{resolve(files[0]).stem}-{prints[files[0]][:8]}"
     folder = make_folder(run / name, exist_ok=True)

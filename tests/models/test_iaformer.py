@@ -7,7 +7,7 @@ import torch
 from reference_iaformer import logits_of_jet
 
 from iagraph.graphs import JetBatch
-from iagraph.kinematics import Momenta
+from iagraph.kinematics import Impact, Momenta
 from iagraph.models import IAFormer
 from iagraph.testing import (
     assert_all_gradients,
@@ -76,7 +76,7 @@ def test_edges_may_come_in_any_order():
 
 
 @pytest.mark.usefixtures("padding")
-@pytest.mark.parametrize("features", ["kin", "kinpid", "iaformer"])
+@pytest.mark.parametrize("features", ["kin", "kinpid", "full", "iaformer"])
 def test_order_of_particles_and_of_jets_does_not_matter(features):
     net, jets = model(node_features=features).double(), random_jets(COUNTS, dtype=torch.float64)
     assert_permutation_invariant(net, jets, 1e-12)
@@ -124,10 +124,11 @@ class TestDegenerateJets:
         net, jets = model().double(), random_jets([1], dtype=torch.float64)
         torch.testing.assert_close(net(jets), reference(net, jets), rtol=0, atol=1e-10)
 
-    @pytest.mark.parametrize("features", ["kin", "kinpid", "iaformer"])
+    @pytest.mark.parametrize("features", ["kin", "kinpid", "full", "iaformer"])
     def test_identical_and_empty_particles_are_finite_with_finite_gradients(self, features):
         rows = [(5.0, 0.1, 0.2, 0.1)] * 3 + [(0.0, 0.0, 0.0, 0.0)] * 2
-        jets = JetBatch(Momenta(*torch.tensor(rows).t()), torch.tensor([0, 5]), torch.full((5,), 22))
+        momenta, impact = Momenta(*torch.tensor(rows).t()), Impact(*torch.zeros(4, 5))
+        jets = JetBatch(momenta, torch.tensor([0, 5]), torch.full((5,), 22), impact=impact)
         net = model(node_features=features, pair_features="iaformer")
         net(jets).sum().backward()
         assert net(jets).isfinite().all()
@@ -153,7 +154,7 @@ def test_no_blocks_are_refused():
 
 
 def test_unknown_features_are_named():
-    with pytest.raises(ValueError, match="unknown feature set 'kinn'; there are kin, kinpid, iaformer"):
+    with pytest.raises(ValueError, match="unknown feature set 'kinn'; there are kin, kinpid, full, iaformer"):
         IAFormer(node_features="kinn")
     with pytest.raises(ValueError, match="unknown feature set 'kt'; there are invariant, iaformer, part"):
         IAFormer(pair_features="kt")

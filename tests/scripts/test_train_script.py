@@ -57,5 +57,5 @@ def test_missing_packages_name_the_command_that_installs_them(script, monkeypatc
 
 def test_help_lists_every_key():
     text = run("train.py", "--help").stdout
-    assert "data.node_features: kin | kinpid | iaformer, required" in text
+    assert "data.node_features: kin | kinpid | full | iaformer, required" in text
     assert "train.precision" in text

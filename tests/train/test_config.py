@@ -164,5 +164,5 @@ def test_every_key_is_described():
         assert f"[{key}]" in text or f"\n{key}: " in f"\n{text}"
         assert field.description
     assert "\ntrain.clip: float > 0 | null, required\n" in text
-    assert "\ndata.signal_efficiency: dict, default {}\n" in text
+    assert "\ndata.signal_efficiency: mapping of names to float > 0 and <= 1, default {}\n" in text
     assert "\ntrain.precision: 32-true | bf16-mixed | 16-mixed, default \"32-true\"\n" in text  # fmt: skip

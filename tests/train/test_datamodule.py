@@ -1,5 +1,6 @@
 import numpy as np
 import pytest
+import torch
 
 from iagraph.data import Jets, StoreError, keep_hardest, write_store
 from iagraph.train.config import DataConfig
@@ -198,3 +199,31 @@ def test_fewer_particles_leave_the_multiplicity_alone(split_file):
     whole = jets(20).counts
     assert max(batch.ptr.diff().max() for batch in data.test_dataloader()) == 2
     assert data.datasets["test"].multiplicity.tolist() == whole[13:].tolist()
+
+
+class TestInStores:
+    def test_jets_that_stay_in_their_stores_are_the_same(self, split_file):
+        memory, stored = (
+            JetDataModule(config(split_file, split_file, split_file, in_memory=flag), seed=1) for flag in (True, False)
+        )
+        for role in ("train", "val", "test"):
+            assert torch.equal(stored.datasets[role].label, memory.datasets[role].label)
+            assert torch.equal(stored.datasets[role][:].momenta.phi, memory.datasets[role][:].momenta.phi)
+            assert stored.datasets[role][:].pid is None  # a column that nobody needs is not read
+        assert [len(batch) for batch in stored.train_dataloader()] == [5, 5, 1]
+        assert len(stored.trained_on) == 0
+
+    def test_the_same_part_twice(self, tmp_path, split_file):
+        other = whole_file(tmp_path, "other.h5", 9, seed=3)
+        with pytest.raises(StoreError, match=r"other\.h5 \(test\): the same jets as .*other\.h5 \(train\)"):
+            JetDataModule(config(other, split_file, other, in_memory=False), seed=1)
+
+    def test_a_budget_of_pairs_bounds_every_batch(self, split_file):
+        data = JetDataModule(config(split_file, split_file, split_file, max_pairs=40), seed=1)
+        for loader in (data.train_dataloader(), data.val_dataloader(), data.test_dataloader()):
+            sizes = [batch.ptr.diff() for batch in loader]
+            assert max(int((n * (n + 1) // 2).sum()) for n in sizes) <= 40
+
+    def test_a_choice_of_jets_needs_them_in_memory(self):
+        with pytest.raises(ValueError, match="set in_memory to true"):
+            config("a", "b", "c", in_memory=False, max_jets=3)

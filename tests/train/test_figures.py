@@ -6,7 +6,8 @@ import numpy as np
 import pytest
 
 from iagraph.metrics import background_rejection, roc_auc
-from iagraph.train.figures import class_roc_curves, confusion, loss_curves, roc_curves, save_figure, score_histograms
+from iagraph.plotting import save_figure
+from iagraph.train.figures import class_roc_curves, confusion, loss_curves, roc_curves, score_histograms
 
 HISTORY = [
     {"epoch": 1, "train_loss": 0.6, "val_loss": 0.5, "val_auc": 0.8},

@@ -169,7 +169,7 @@ class TestBadInput:
         path.write_bytes(store.read_bytes())
         with h5py.File(path, "r+") as file:
             del file["particles/mass"]
-        with pytest.raises(StoreError, match=r"lacks\.h5: lacks mass"):
+        with pytest.raises(StoreError, match=r"lacks\.h5: no column mass"):
             train(settings(path, tmp_path / "runs"))
 
     def test_loss_that_is_not_finite(self, store, tmp_path):

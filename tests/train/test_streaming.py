@@ -1,0 +1,68 @@
+import csv
+import json
+
+import numpy as np
+import pytest
+from toy_runs import settings, toy_jets
+
+from iagraph.data import write_store
+from iagraph.train.folder import RunError, read_history
+from iagraph.train.module import Tagger, warmup_cosine
+from iagraph.train.run import evaluate, train
+
+
+class Counter(Tagger):
+    """Notes how many jets each epoch trained with, and with how many pairs at most."""
+
+    epochs: list
+
+    def on_train_epoch_start(self):
+        self.epochs.append([])
+
+    def training_step(self, jets, batch_index):
+        self.epochs[-1].append((len(jets), int((jets.ptr.diff() * (jets.ptr.diff() + 1) // 2).sum())))
+        return super().training_step(jets, batch_index)
+
+
+@pytest.fixture
+def streamed(store, tmp_path, monkeypatch):
+    """A run of three epochs on jets that stay in their file, with a budget that binds and a worker process."""
+    monkeypatch.setattr("iagraph.train.run.Tagger", Counter)
+    monkeypatch.setattr("iagraph.data.sources.BLOCK", 16)
+    monkeypatch.setattr("iagraph.data.loader.POOL", 100)
+    Counter.epochs = []
+    changes = ("data.in_memory=false", "data.max_pairs=2000", "data.workers=1", "train.epochs=3")
+    return train(settings(store, tmp_path, *changes)), Counter.epochs
+
+
+def test_every_epoch_has_all_jets_within_the_budget(streamed):
+    folder, epochs = streamed
+    jets = [sum(number for number, _ in epoch) for epoch in epochs]
+    assert len(set(jets)) == 1
+    assert len(jets) == 3
+    assert max(pairs for epoch in epochs for _, pairs in epoch) <= 2000
+    assert len({tuple(epoch) for epoch in epochs}) == 3
+    assert [sorted(row) for row in read_history(folder)] == [["epoch", "train_loss", "val_auc", "val_loss"]] * 3
+    with np.load(folder / "predictions.npz") as file:
+        assert len(file["label"]) == json.loads((folder / "metrics.json").read_text())["jets"]
+
+
+def test_the_learning_rate_follows_the_jets(streamed):
+    folder, epochs = streamed
+    with (folder / "log" / "metrics.csv").open() as file:
+        rates = [float(row["lr-AdamW/pg1"]) for row in csv.DictReader(file) if row.get("lr-AdamW/pg1")]
+    seen = np.cumsum([0] + [number for epoch in epochs for number, _ in epoch])
+    expected = [3e-3 * warmup_cosine(progress, 0.1, 1e-6 / 3e-3) for progress in seen / seen[-1]]
+    assert set(np.round(rates, 10)) <= set(np.round(expected, 10))
+    assert len(set(rates)) > 5
+    assert min(rates) < 1e-4
+
+
+def test_the_file_of_the_training_jets_is_refused(tmp_path):
+    for name, seed in (("train", 1), ("val", 2), ("test", 3)):
+        write_store(tmp_path / f"{name}.h5", toy_jets(200, seed))
+    files = [f"data.{name}={tmp_path / name}.h5" for name in ("train", "val", "test")]
+    folder = train(settings("replaced", tmp_path, *files, "data.in_memory=false", "train.epochs=1"))
+    evaluate(folder)
+    with pytest.raises(RunError, match=r"train\.h5: the model was trained on this file"):
+        evaluate(folder, str(tmp_path / "train.h5"))
