@@ -127,15 +127,15 @@ def evaluate(run: Path, file: str | None = None, device: str | None = None) -> P
     config, classes, model, baseline, trained_on = load_run(run)
     files = config.data.test if file is None else [file]
     stores = open_role(files, "test", config.data)
-    for store in stores:
-        if store.info.fingerprint in trained_on and not store.info.splits:
-            raise RunError(f"{store.path}: the model was trained on this file; judge it on others")
     source: JetSource
     if config.data.in_memory:
         jets = read_all(stores)
         _check_not_trained_on(run, jets, ", ".join(files))
         source = JetDataset(jets, config.data.max_particles)
     else:
+        for store in stores:
+            if store.info.fingerprint in trained_on and not store.info.splits:
+                raise RunError(f"{store.path}: the model was trained on this file; judge it on others")
         source = StoredJets(stores, config.data.max_particles)
     check_jets(source, config.data, classes, ", ".join(files))
     signal = None if config.data.signal is None else classes.index(config.data.signal)
