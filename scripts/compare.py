@@ -4,10 +4,13 @@ import argparse
 import sys
 from pathlib import Path
 
-from iagraph.data.comparison import Comparison
-from iagraph.data.jets import StoreError
-from iagraph.data.overview import overview_of
-from iagraph.plotting import save_figure
+try:
+    from iagraph.data.comparison import Comparison
+    from iagraph.data.jets import StoreError
+    from iagraph.data.overview import overview_of
+    from iagraph.plotting import save_figure
+except ImportError as error:
+    sys.exit(f"error: {error}; pip install 'iagraph[data]'")
 
 
 def main() -> None:

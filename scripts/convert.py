@@ -4,10 +4,13 @@ import argparse
 import sys
 from pathlib import Path
 
-from iagraph.data.convert import convert
-from iagraph.data.jets import StoreError
-from iagraph.data.store import store_info
-from iagraph.plotting import save_figure
+try:
+    from iagraph.data.convert import convert
+    from iagraph.data.jets import StoreError
+    from iagraph.data.store import store_info
+    from iagraph.plotting import save_figure
+except ImportError as error:
+    sys.exit(f"error: {error}; pip install 'iagraph[data]'")
 
 
 def main() -> None:

@@ -4,9 +4,13 @@ import argparse
 import sys
 from pathlib import Path
 
-from iagraph.data.datasets import SPLITS, JetClass, PublishedJets, QuarkGluon, TopTagging
-from iagraph.data.download import DownloadError
-from iagraph.data.jets import StoreError
+try:
+    from iagraph.data.datasets import SPLITS, JetClass, PublishedJets, QuarkGluon, TopTagging
+    from iagraph.data.download import DownloadError
+    from iagraph.data.jets import StoreError
+except ImportError as error:
+    sys.exit(f"error: {error}; pip install 'iagraph[data]'")
+
 
 DATASETS = {"top": TopTagging, "quark_gluon": QuarkGluon, "jetclass": JetClass}
 

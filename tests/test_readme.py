@@ -12,7 +12,10 @@ EXAMPLES = re.findall(r"```python\n(.*?)```", README, flags=re.DOTALL)
 def test_examples_run(number):
     names = {}
     exec(EXAMPLES[number], names)
-    if "graphs" in names:
+    if "logits_go_here" in names:
+        assert names["logits_go_here"].shape == (names["jets"].ptr[-1], 13)
+        assert len(names["in_memory"]) == len(names["stored"]) == 10_000
+    elif "graphs" in names:
         assert len(names["graphs"]) == 64
         assert names["graphs"][0].x.shape[1] == 13
     else:
@@ -20,7 +23,7 @@ def test_examples_run(number):
 
 
 def test_there_are_examples():
-    assert len(EXAMPLES) == 2
+    assert len(EXAMPLES) == 3
 
 
 def test_files_that_the_readme_names_exist():
