@@ -47,9 +47,9 @@ class PublishedJets(Dataset):
     def __init__(
         self,
         root: str | Path,
-        split: Split,
-        transform: Callable[[Data], Any] | None,
-        force_reload: bool,
+        split: Split = "train",
+        transform: Callable[[Data], Any] | None = None,
+        force_reload: bool = False,
     ) -> None:
         if split not in SPLITS:
             raise ValueError(f"split should be one of {', '.join(SPLITS)}, found {split!r}")
@@ -142,15 +142,6 @@ class TopTagging(PublishedJets):
 
     card_name = "top_tagging"
 
-    def __init__(
-        self,
-        root: str | Path,
-        split: Split = "train",
-        transform: Callable[[Data], Any] | None = None,
-        force_reload: bool = False,
-    ) -> None:
-        super().__init__(root, split, transform, force_reload)
-
     def published(self) -> tuple[ZenodoFile, ...]:
         """One file for each part."""
         return tuple(file for part in SPLITS for file in records.TOP[part])
@@ -235,15 +226,6 @@ class JetClass(PublishedJets):
 
     card_name = "jetclass"
     whole_stores = True
-
-    def __init__(
-        self,
-        root: str | Path,
-        split: Split = "train",
-        transform: Callable[[Data], Any] | None = None,
-        force_reload: bool = False,
-    ) -> None:
-        super().__init__(root, split, transform, force_reload)
 
     def published(self) -> tuple[ZenodoFile, ...]:
         """The archives of this part."""

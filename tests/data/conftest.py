@@ -32,6 +32,16 @@ def expected(counts, first=0):
     return [(k % 2, tuple(float(100 * k + i) for i in range(count))) for k, count in jets]
 
 
+def assert_same(one, other):
+    """Equal jets, to the last bit."""
+    assert one.classes == other.classes
+    assert one.particles.keys() == other.particles.keys()
+    pairs = [(one.particles[name], other.particles[name]) for name in one.particles]
+    for left, right in [*pairs, (one.offsets, other.offsets), (one.label, other.label)]:
+        assert left.dtype == right.dtype
+        assert left.tobytes() == right.tobytes()
+
+
 @pytest.fixture
 def small_blocks(monkeypatch):
     """Blocks and pools so small that few jets need many of them."""

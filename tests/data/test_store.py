@@ -5,6 +5,7 @@ import resource
 import h5py
 import numpy as np
 import pytest
+from data.conftest import assert_same
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
@@ -24,15 +25,6 @@ def make_jets(counts, seed=0):
     particles = {name: rng.random(offsets[-1], dtype=np.float32) for name in COLUMNS}
     particles["pid"] = rng.choice([-211, 22, 2112], offsets[-1]).astype(np.int32)
     return Jets(particles, offsets, rng.integers(0, 2, len(counts)), CLASSES)
-
-
-def assert_same(one, other):
-    assert one.classes == other.classes
-    assert one.particles.keys() == other.particles.keys()
-    pairs = [(one.particles[name], other.particles[name]) for name in one.particles]
-    for left, right in [*pairs, (one.offsets, other.offsets), (one.label, other.label)]:
-        assert left.dtype == right.dtype
-        assert left.tobytes() == right.tobytes()
 
 
 @st.composite

@@ -127,15 +127,6 @@ def outcome(path, jets_per_part=10_000):
     return None
 
 
-def assert_same(one, other):
-    assert one.classes == other.classes
-    assert one.particles.keys() == other.particles.keys()
-    pairs = [(one.particles[name], other.particles[name]) for name in one.particles]
-    for left, right in [*pairs, (one.offsets, other.offsets), (one.label, other.label)]:
-        assert left.dtype == right.dtype
-        np.testing.assert_array_equal(left, right)
-
-
 def momenta_of(jets):
     """(E, px, py, pz) of the columns, in float64, and a different formula than the readers'."""
     pt, y, phi, mass = (jets.particles[name].astype(np.float64) for name in ("pt", "rapidity", "phi", "mass"))

@@ -3,9 +3,10 @@ import zipfile
 
 import numpy as np
 import pytest
+from data.conftest import assert_same
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from reader_files import assert_same, momenta_of, outcome, pad, read, real_excerpt
+from reader_files import momenta_of, outcome, pad, read, real_excerpt
 
 from iagraph.data import StoreError
 from iagraph.data.readers import open_jets

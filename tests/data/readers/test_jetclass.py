@@ -6,10 +6,10 @@ pytest.importorskip("uproot", reason="reading ROOT files needs pip install 'iagr
 
 import awkward as ak
 import uproot
+from data.conftest import assert_same
 from reader_files import (
     KINDS,
     TEN,
-    assert_same,
     outcome,
     pad,
     random_momenta,

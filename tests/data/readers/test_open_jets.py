@@ -10,7 +10,8 @@ import zipfile
 import h5py
 import numpy as np
 import pytest
-from reader_files import assert_same, random_momenta, read, write_jetclass, write_top
+from data.conftest import assert_same
+from reader_files import random_momenta, read, write_jetclass, write_top
 
 from iagraph.data import Jets, StoreError, read_store, resolve, write_store
 from iagraph.data.readers import Reader, open_jets

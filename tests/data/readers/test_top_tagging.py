@@ -5,9 +5,10 @@ import sys
 import h5py
 import numpy as np
 import pytest
+from data.conftest import assert_same
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from reader_files import assert_same, outcome, pickled, random_momenta, read, real_file, top_columns, worst, write_top
+from reader_files import outcome, pickled, random_momenta, read, real_file, top_columns, worst, write_top
 
 from iagraph.data import StoreError
 from iagraph.data.readers import open_jets
