@@ -1,0 +1,106 @@
+import resource
+import tracemalloc
+
+import h5py
+import numpy as np
+import pytest
+from data.conftest import assert_same, numbered_jets
+
+from iagraph.data import Jets, StoreError, StoreWriter, iterate_store, read_store, store_info, write_store
+
+
+def write(path, classes, *parts):
+    """Append jets, or (jets, split), or raise an exception given among them."""
+    with StoreWriter(path, classes) as writer:
+        for part in parts:
+            if isinstance(part, BaseException):
+                raise part
+            writer.append(*part) if isinstance(part, tuple) else writer.append(part)
+
+
+COUNTS = np.random.default_rng(0).integers(0, 9, 53)
+
+
+@pytest.mark.parametrize("size", [1, 7, 53, 100])
+def test_parts_make_the_same_store_as_the_whole(tmp_path, size):
+    jets = numbered_jets(COUNTS, impact=True)
+    write_store(tmp_path / "whole.h5", jets, splits={"train": 31, "test": 22}, provenance={"x": 1})
+    with StoreWriter(tmp_path / "parts.h5", jets.classes, {"x": 1}) as writer:
+        for split, begin, end in (("train", 0, 31), ("test", 31, 53)):
+            for first in range(begin, end, size):
+                writer.append(jets.part(first, min(first + size, end)), split)
+    assert_same(read_store(tmp_path / "parts.h5"), read_store(tmp_path / "whole.h5"))
+    whole, parts = store_info(tmp_path / "whole.h5"), store_info(tmp_path / "parts.h5")
+    assert (parts.fingerprint, parts.splits, parts.provenance) == (whole.fingerprint, whole.splits, whole.provenance)
+    assert_same(Jets.concatenate(list(iterate_store(tmp_path / "parts.h5", size))), read_store(tmp_path / "whole.h5"))
+
+
+def test_memory_does_not_grow_with_the_store(tmp_path):
+    jets = numbered_jets(np.full(1000, 30))
+
+    def peak(parts):
+        tracemalloc.start()
+        with StoreWriter(tmp_path / "jets.h5", jets.classes) as writer:
+            for _ in range(parts):
+                writer.append(jets)
+        for part in iterate_store(tmp_path / "jets.h5", 1000):
+            assert len(part) == 1000
+        _, most = tracemalloc.get_traced_memory()
+        tracemalloc.stop()
+        return most
+
+    peak(1)  # what is imported at first use
+    assert peak(24) < 1.2 * peak(3)
+
+
+def test_wrong_orders_are_errors_and_leave_nothing(tmp_path):
+    jets, other = numbered_jets([2, 3]), numbered_jets([2, 3], pid=False)
+    orders = {
+        "some jets have a split and some have none": [(jets, "train"), (jets, None)],
+        "some jets have a split and some": [(jets, None), (jets, "train")],
+        "more jets for split 'train' after 'test'": [(jets, "train"), (jets, "test"), (jets, "train")],
+        "columns .* differ from those of the jets before": [(jets, None), (other, None)],
+        "nothing to write; append jets": [],
+    }
+    for message, parts in orders.items():
+        with pytest.raises(StoreError, match=rf"jets\.h5: {message}"):
+            write(tmp_path / "jets.h5", jets.classes, *parts)
+    with pytest.raises(StoreError, match=r"classes .* differ"):
+        write(tmp_path / "jets.h5", ("a", "b"), jets)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_bad_jet_is_named_by_its_number_in_the_store(tmp_path):
+    good, bad = numbered_jets([2, 3, 1]), numbered_jets([4, 2])
+    bad.particles["phi"][5] = np.nan
+    with pytest.raises(StoreError, match=r"jet 4, particle 1: phi = nan"):
+        write(tmp_path / "jets.h5", good.classes, good, bad)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_an_exception_in_the_block_keeps_the_old_file(tmp_path):
+    jets = numbered_jets([2, 3])
+    write_store(tmp_path / "jets.h5", jets)
+    with pytest.raises(KeyboardInterrupt):
+        write(tmp_path / "jets.h5", jets.classes, numbered_jets([4]), KeyboardInterrupt())
+    assert_same(read_store(tmp_path / "jets.h5"), jets)
+    assert [path.name for path in tmp_path.iterdir()] == ["jets.h5"]
+
+
+@pytest.mark.parametrize("limit", [0, 1000, 100_000, 400_000])
+def test_a_disk_that_fills_up_between_parts_is_an_error(tmp_path, limit):
+    jets = numbered_jets(np.full(500, 50))
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (limit, before[1]))
+    try:
+        with pytest.raises(StoreError, match=r"jets\.h5: cannot write .*free space"):
+            write(tmp_path / "jets.h5", jets.classes, *[jets] * 20)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_particles_are_stored_in_small_chunks(tmp_path):
+    write_store(tmp_path / "jets.h5", numbered_jets(np.full(2000, 40)))
+    with h5py.File(tmp_path / "jets.h5") as file:
+        assert all(column.chunks == (16384,) for column in file["particles"].values())
