@@ -1,4 +1,6 @@
-"""Jets on disk and in memory: the store, the loader and the sample that comes with the package."""
+"""Jets on disk and in memory: stores, public formats and data sets, the loader, and the sample of the package."""
+
+from typing import TYPE_CHECKING, Any
 
 from iagraph.data.jets import Jets, StoreError
 from iagraph.data.loader import JetLoader
@@ -8,18 +10,24 @@ from iagraph.data.sources import JetDataset, JetSource, StoredJets, keep_hardest
 from iagraph.data.store import JetStore, StoreInfo, iterate_store, read_store, store_info
 from iagraph.data.writer import StoreWriter, write_store
 
+if TYPE_CHECKING:
+    from iagraph.data.datasets import JetClass, QuarkGluon, TopTagging
+
 __all__ = [
+    "JetClass",
     "JetDataset",
     "JetLoader",
     "JetSource",
     "JetStore",
     "Jets",
+    "QuarkGluon",
     "Reader",
     "SAMPLES",
     "StoreError",
     "StoreInfo",
     "StoreWriter",
     "StoredJets",
+    "TopTagging",
     "iterate_store",
     "keep_hardest",
     "open_jets",
@@ -28,3 +36,12 @@ __all__ = [
     "store_info",
     "write_store",
 ]
+
+
+def __getattr__(name: str) -> Any:
+    # They need the packages of iagraph[data], which nothing else here does.
+    if name in ("JetClass", "QuarkGluon", "TopTagging"):
+        from iagraph.data import datasets
+
+        return getattr(datasets, name)
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

@@ -12,8 +12,7 @@ from data.readers.reader_files import momenta_of, random_momenta, write_jetclass
 from torch_geometric.loader import DataLoader
 from torch_geometric.transforms import Compose
 
-from iagraph.data import JetLoader, StoreError, open_jets, records
-from iagraph.data.datasets import JetClass, QuarkGluon, TopTagging
+from iagraph.data import JetClass, JetLoader, QuarkGluon, StoreError, TopTagging, open_jets, records
 from iagraph.data.download import DownloadError
 from iagraph.data.records import ZenodoFile
 from iagraph.graphs import FullyConnected, NodeFeatures, PairFeatures
