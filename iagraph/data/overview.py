@@ -149,9 +149,9 @@ def overview_of(path: str | Path) -> Overview:
     return overview
 
 
-def edges_of(values: NDArray[np.float64], whole: bool) -> NDArray[np.float64]:
-    """Edges of some fifty bins that hold all values but the most extreme ones."""
+def edges_of(values: NDArray[np.float64], whole: bool, bins: int = 50) -> NDArray[np.float64]:
+    """Edges of about so many bins that hold all values but the most extreme ones."""
     low, high = np.percentile(values, (0.1, 99.9)) if len(values) else (0, 1)
     if whole:  # whole numbers want bins of whole numbers
-        return np.arange(np.floor(low), high + 2, max(1, round((high - low) / 50))) - 0.5
-    return np.linspace(low, high + (high == low), 51)
+        return np.arange(np.floor(low), high + 2, max(1, round((high - low) / bins))) - 0.5
+    return np.linspace(low, high + (high == low), bins + 1)
