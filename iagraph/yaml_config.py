@@ -119,7 +119,8 @@ def validate(model_class: type[Model], values: Any, source: str, overridden: Col
         for problem in error.errors():
             key = _dotted_key(problem["type"], problem["loc"], values)
             changed = any(f"{key}.".startswith(f"{other}.") for other in overridden)
-            if problem["type"] == "extra_forbidden":  # an override may have made a section that should not be
+            # An override may have made a section that should not be, or whose values do not fit one another.
+            if problem["type"] in ("extra_forbidden", "value_error"):
                 changed |= any(other.startswith(f"{key}.") for other in overridden)
             problems.append(f"{COMMAND_LINE if changed else source}: {_explain(model_class, key, dict(problem))}")
         raise ConfigError(*problems) from error
@@ -198,6 +199,8 @@ def _explain(model_class: type[BaseModel], key: str, problem: dict[str, Any]) ->
     message = re.sub("^(Value error, |Input |String |Value )", "", problem["msg"])
     if problem["type"].startswith("model_"):  # pydantic would speak of dictionaries and the names of our classes
         message = "should be a section with keys of its own"
+    if problem["type"] == "value_error" and isinstance(problem["input"], dict):
+        return f"'{key}' {message}"  # how the values of a section fit: it says which
     return f"'{key}' {message}, found {_show(problem['input'])}"
 
 

@@ -10,7 +10,7 @@ try:
     from iagraph.data.overview import overview_of
     from iagraph.plotting import save_figure
 except ImportError as error:
-    sys.exit(f"error: {error}; pip install 'iagraph[data]'")
+    sys.exit(f"error: {error}: pip install 'iagraph[data]'")
 
 
 def main() -> None:
@@ -22,6 +22,8 @@ def main() -> None:
     names = [path.stem for path in arguments.files]
     if names[0] == names[1]:
         names = list(map(str, arguments.files))
+    if names[0] == names[1]:
+        parser.error(f"{names[0]} is named twice")
     try:
         overviews = [overview_of(path) for path in arguments.files]
         comparison = Comparison(dict(zip(names, overviews, strict=True)))

@@ -5,12 +5,12 @@ import sys
 from pathlib import Path
 
 try:
-    from iagraph.data.datasets import SPLITS, JetClass, PublishedJets, QuarkGluon, TopTagging
+    from iagraph.data.datasets import SPLITS, JetClass, PublishedJets, QuarkGluon, Split, TopTagging
     from iagraph.data.download import DownloadError
     from iagraph.data.jets import StoreError
 except ImportError as error:
-    sys.exit(f"error: {error}; pip install 'iagraph[data]'")
-
+    hint = "" if "pip install" in str(error) else ": pip install 'iagraph[data]'"
+    sys.exit(f"error: {error}{hint}")
 
 DATASETS = {"top": TopTagging, "quark_gluon": QuarkGluon, "jetclass": JetClass}
 
@@ -23,12 +23,13 @@ def main() -> None:
     parser.add_argument("--split", choices=SPLITS, action="append", help="only this part, of jetclass (default: all)")
     arguments = parser.parse_args()
     try:
-        for split in arguments.split or SPLITS:
+        splits: list[Split] = arguments.split or list(SPLITS)
+        for split in splits:
             dataset: PublishedJets = DATASETS[arguments.name](arguments.root, split)
             stores = " ".join(map(str, dataset.stores))
             print(f"{split}: {len(dataset):,} jets in {stores}")
         print(f"\n{dataset.card()}")
-    except (DownloadError, StoreError, ImportError) as error:
+    except (DownloadError, StoreError, ImportError, OSError) as error:
         sys.exit(f"error: {error}")
     except KeyboardInterrupt:
         sys.exit("interrupted: what has been downloaded is kept, and the next run goes on")

@@ -52,10 +52,8 @@ class Report:
 def machine() -> dict[str, str | int]:
     """Processor, cores in use and versions."""
     names = [line.split(":")[1].strip() for line in _cpuinfo() if line.startswith("model name")]
-    about: dict[str, str | int] = {
-        "processor": names[0] if names else platform.processor(),
-        "cores": len(os.sched_getaffinity(0)),
-    }
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    about: dict[str, str | int] = {"processor": names[0] if names else platform.processor(), "cores": cores}
     about |= {"threads": torch.get_num_threads(), "python": platform.python_version()}
     return about | {package: version(package) for package in PACKAGES}
 

@@ -6,6 +6,7 @@ import math
 
 import numpy as np
 from matplotlib.figure import Figure
+from numpy.typing import NDArray
 from scipy.stats import ks_2samp
 
 from iagraph.data.jets import StoreError
@@ -19,7 +20,7 @@ class Comparison:
     """Multiplicity, pT and mass of the jets of two sets, class by class.
 
     The Kolmogorov-Smirnov statistic D is the largest difference of the two cumulative distributions; p is the
-    probability of a larger one if both sets were samples of one distribution (two-sided; too large for multiplicities,
+    probability of one as large if both sets were samples of one distribution (two-sided; too large for multiplicities,
     which are discrete).
 
     Args:
@@ -48,8 +49,8 @@ class Comparison:
             for column, quantity in enumerate(QUANTITIES):
                 if quantity in COMPARED:
                     pair = [values[:, column] for values in sets]
-                    means = [f"{x.mean():.2f} +- {x.std(ddof=1) / math.sqrt(len(x)):.2f}" for x in pair if len(x) > 1]
-                    test = ks_2samp(*pair, method="asymp")
+                    means = [f"{x.mean():.2f} +- {_error(x):.2f}" for x in pair]
+                    test = ks_2samp(*pair)
                     cells = [name, quantity, *means, f"{test.statistic:.3f}", f"{test.pvalue:.2g}"]
                     lines.append(f"| {' | '.join(cells)} |")
         return "\n".join(lines)
@@ -72,3 +73,8 @@ class Comparison:
                 axes.grid(alpha=0.25)
         figure.legend(*panels[0, 0].get_legend_handles_labels(), loc="outside upper center", ncols=2)
         return figure
+
+
+def _error(values: NDArray[np.float64]) -> float:
+    """The standard error of the mean, which is unknown for a single value."""
+    return float(values.std(ddof=1)) / math.sqrt(len(values)) if len(values) > 1 else math.nan

@@ -6,12 +6,14 @@ from collections.abc import Iterable, Sequence
 from importlib.metadata import version
 from itertools import chain
 from pathlib import Path
+from typing import Any
 
 from tqdm import tqdm
 
 from iagraph.data.jets import StoreError
 from iagraph.data.overview import Overview
 from iagraph.data.readers import Reader, open_jets
+from iagraph.data.readers.jet_store import JetStoreReader
 from iagraph.data.writer import StoreWriter
 
 Sources = Iterable[tuple[str | None, Reader]]
@@ -21,8 +23,10 @@ Sources = Iterable[tuple[str | None, Reader]]
 def convert(files: Sequence[str | Path], out: str | Path, *, force: bool = False) -> Overview:
     """Write the jets of files, one file after another, to one store.
 
+    Stores that record parts (train, val, test) are joined part by part.
+
     Args:
-        files: Of the same classes and columns; see `iagraph.data.readers` for the formats.
+        files: Of the same classes, columns and parts; see `iagraph.data.readers` for the formats.
         out: The store to write.
         force: Replace an existing file.
 
@@ -35,14 +39,29 @@ def convert(files: Sequence[str | Path], out: str | Path, *, force: bool = False
     out = Path(out)
     if out.exists() and not force:
         raise StoreError(f"{out}: exists already; choose another file, or --force to replace it")
-    readers = [open_jets(file) for file in files]
+    paths = [Path(file) for file in files]
+    for number, path in enumerate(paths):
+        if path.resolve() in [other.resolve() for other in paths[:number]]:
+            raise StoreError(f"{path}: is named twice; its jets would be in the store twice")
+    readers = [open_jets(path) for path in paths]
+    first = readers[0]
     for reader in readers[1:]:
-        if reader.classes != readers[0].classes:
+        if (reader.classes, reader.splits) != (first.classes, first.splits):
             raise StoreError(
-                f"{reader.path}: {reader.format} of the classes {', '.join(reader.classes)}, but {readers[0].path} is "
-                f"{readers[0].format} of {', '.join(readers[0].classes)}; convert them one by one"
+                f"{reader.path}: {_about(reader)}, but {first.path}: {_about(first)}; convert them one by one"
             )
-    return write_all(((None, reader) for reader in readers), out, sum(reader.jets for reader in readers))
+    jets = sum(reader.jets for reader in readers)
+    if not jets:
+        raise StoreError(f"{', '.join(map(str, paths))}: no jets to convert")
+    sources: Sources = ((None, reader) for reader in readers)
+    if first.splits:  # stores that record parts: part by part, so that each stays what it is
+        sources = ((split, JetStoreReader(path, split)) for split in first.splits for path in paths)
+    return write_all(sources, out, jets)
+
+
+def _about(reader: Reader) -> str:
+    parts = f" in the parts {', '.join(reader.splits)}" if reader.splits else ""
+    return f"{reader.format} of the classes {', '.join(reader.classes)}{parts}"
 
 
 def write_all(sources: Sources, out: Path, jets: int | None = None) -> Overview:
@@ -64,12 +83,14 @@ def write_all(sources: Sources, out: Path, jets: int | None = None) -> Overview:
     if first is None:
         raise StoreError(f"{out}: no files of jets to write; check where they should come from")
     classes = first[1].classes
-    files: list[dict[str, str | int]] = []  # of which provenance tells what has been read when it is written, at last
+    files: list[dict[str, Any]] = []  # of which provenance tells what has been read when it is written, at last
     provenance = {"files": files, "versions": {"iagraph": version("iagraph")}}
     overview = Overview(classes)
     with StoreWriter(out, classes, provenance) as writer, tqdm(total=jets, unit="jet", unit_scale=True) as progress:
         for split, reader in chain([first], readers):
-            files.append({"name": reader.path.name, "format": reader.format, "jets": reader.jets})
+            about = {"name": reader.path.name, "format": reader.format, "jets": reader.jets}
+            about |= {"split": split} if split else {}
+            files.append(about | ({"provenance": dict(reader.provenance)} if reader.provenance else {}))
             for part in reader.parts():
                 writer.append(part, split)
                 overview.add(part)

@@ -21,7 +21,7 @@ from torch_geometric.data import Data, Dataset
 
 from iagraph.data import records
 from iagraph.data.convert import Sources, write_all
-from iagraph.data.download import fetch
+from iagraph.data.download import fetch, verify
 from iagraph.data.jets import StoreError
 from iagraph.data.readers import open_jets
 from iagraph.data.records import ZenodoFile
@@ -29,7 +29,7 @@ from iagraph.data.sources import StoredJets
 from iagraph.data.store import JetStore
 
 Split = Literal["train", "val", "test"]
-SPLITS = ("train", "val", "test")
+SPLITS: tuple[Split, ...] = ("train", "val", "test")
 QUARK_GLUON_FILES = {"train": 16, "val": 2, "test": 2}
 
 
@@ -78,7 +78,7 @@ class PublishedJets(Dataset):
         return len(self.classes)
 
     def jets(self, columns: Iterable[str] | None = None, max_particles: int | None = None) -> StoredJets:
-        """The jets of this part, for :class:`iagraph.data.JetLoader`.
+        """All jets of this part, for :class:`iagraph.data.JetLoader`, of a slice of the data set as well.
 
         Args:
             columns: names of the columns to read; None reads all.
@@ -108,6 +108,12 @@ class PublishedJets(Dataset):
         """
         for file in self.published():
             fetch(file, self.raw_dir)
+
+    def checked(self, file: ZenodoFile) -> Path:
+        """Where a published file is, after a look at its checksum: it may have come another way than `download`."""
+        path = Path(self.raw_dir) / file.name
+        verify(path, file.checksum)
+        return path
 
     def _download(self) -> None:
         # PyTorch Geometric would ask for the raw files even if they have been converted, and removed since.
@@ -153,8 +159,8 @@ class TopTagging(PublishedJets):
 
     def process(self) -> None:
         """Convert the three files to one store."""
-        paths = [Path(path) for path in self.raw_paths]
-        write_all(((split, open_jets(path)) for split, path in zip(SPLITS, paths, strict=True)), self.stores[0])
+        files = zip(SPLITS, self.published(), strict=True)
+        write_all(((split, open_jets(self.checked(file))) for split, file in files), self.stores[0])
 
 
 class QuarkGluon(PublishedJets):
@@ -165,10 +171,10 @@ class QuarkGluon(PublishedJets):
     Args:
         root: folder of the data.
         split: which part: the first 16 of the 20 files, the next two, or the last two.
-        generator: who made the jets.
-        heavy_flavour: take the set whose quark jets may be of c and b quarks, too.
         transform: what to do with the ``Data`` of a jet.
         force_reload: convert the published files again.
+        generator: who made the jets.
+        heavy_flavour: take the set whose quark jets may be of c and b quarks, too.
 
     Raises:
         DownloadError: a file cannot be downloaded, or differs from the published one.
@@ -181,10 +187,11 @@ class QuarkGluon(PublishedJets):
         self,
         root: str | Path,
         split: Split = "train",
-        generator: Literal["pythia", "herwig"] = "pythia",
-        heavy_flavour: bool = False,
         transform: Callable[[Data], Any] | None = None,
         force_reload: bool = False,
+        *,
+        generator: Literal["pythia", "herwig"] = "pythia",
+        heavy_flavour: bool = False,
     ) -> None:
         if generator not in ("pythia", "herwig"):
             raise ValueError(f"generator should be pythia or herwig, found {generator!r}")
@@ -202,9 +209,9 @@ class QuarkGluon(PublishedJets):
 
     def process(self) -> None:
         """Convert the files to one store."""
-        paths = [Path(path) for path in self.raw_paths]
         parts = [split for split, number in QUARK_GLUON_FILES.items() for _ in range(number)]
-        write_all(((part, open_jets(path)) for part, path in zip(parts, paths, strict=True)), self.stores[0])
+        files = zip(parts, self.published(), strict=True)
+        write_all(((split, open_jets(self.checked(file))) for split, file in files), self.stores[0])
 
 
 class JetClass(PublishedJets):
@@ -237,11 +244,15 @@ class JetClass(PublishedJets):
         return [f"{Path(file.name).stem}.h5" for file in self.published()]
 
     def process(self) -> None:
-        """Convert the archives that have no store yet."""
-        for path, store in zip(map(Path, self.raw_paths), self.stores, strict=True):
+        """Download and convert the archives that have no store yet, one after another: each may go before the next."""
+        for file, store in zip(self.published(), self.stores, strict=True):
             if self.force_reload or not store.is_file():
+                fetch(file, self.raw_dir)
                 with tempfile.TemporaryDirectory(dir=store.parent) as folder:
-                    write_all(_root_files(path, Path(folder)), store)
+                    write_all(_root_files(self.checked(file), Path(folder)), store)
+
+    def _download(self) -> None:
+        """Left to `process`, since all archives together are large."""
 
 
 def _root_files(archive: Path, folder: Path) -> Sources:

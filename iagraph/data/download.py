@@ -143,8 +143,9 @@ def _alone(path: Path) -> Iterator[None]:
     try:
         yield
     finally:
-        with suppress(OSError):
-            name.unlink()
+        if path.is_file():  # else who waits and who comes anew would hold locks of two files, and both write
+            with suppress(OSError):
+                name.unlink()
         lock.release()
 
 

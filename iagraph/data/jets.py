@@ -73,6 +73,8 @@ class Jets:
         """All jets of `parts`, at least one, in order; StoreError if their classes or columns differ."""
         if not parts:
             raise StoreError("Jets.concatenate: no parts; give at least one")
+        if len(parts) == 1:
+            return parts[0]
         first, *others = [(part.classes, {k: v.dtype.name for k, v in part.particles.items()}) for part in parts]
         for number, other in enumerate(others, start=1):
             if other != first:

@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
+from iagraph.data.jets import StoreError
 from iagraph.data.sources import JetSource, Pool
 from iagraph.graphs import JetBatch
 
@@ -89,10 +90,11 @@ class JetLoader:
         max_pairs: most pairs per batch, where a jet of n particles has n (n + 1) / 2, so that no batch exhausts the
             memory; such a batch has fewer jets, and a jet of more pairs is a batch of its own. None sets no limit.
         shard: (rank, processes): the share of one of several processes. Shares differ by at most one jet, have none in
-            common, and together are the epoch that a single process has.
+            common, and together are the epoch that a single process has. Their numbers of batches may differ.
 
     Raises:
         ValueError: a size is below 1, or the rank is not one of the processes.
+        StoreError: jets turn out to be damaged when they are read.
     """
 
     def __init__(
@@ -117,6 +119,7 @@ class JetLoader:
             num_workers=workers,
             collate_fn=_as_it_is,  # by default lists and arrays inside a batch would be converted
             persistent_workers=workers > 0,
+            generator=torch.Generator().manual_seed(seed),  # or it would draw from the one that models use
             pin_memory=torch.cuda.is_available(),
         )
 
@@ -135,9 +138,11 @@ class JetLoader:
         """Make the next iteration that of an epoch, the first one being 0."""
         self._sampler.epoch = epoch
 
-    def _batches(self, pools: Iterator[JetBatch]) -> Iterator[JetBatch]:
+    def _batches(self, pools: Iterator[JetBatch | StoreError]) -> Iterator[JetBatch]:
         rest: JetBatch | None = None  # too few for a batch, unless no more come
         for pool in pools:
+            if isinstance(pool, StoreError):
+                raise pool
             kept = len(rest) if rest is not None else 0
             counts = pool.ptr.diff() if rest is None else torch.cat([rest.ptr.diff(), pool.ptr.diff()])
             begin = 0
@@ -173,14 +178,20 @@ class JetLoader:
             begin = end
 
 
-class _Gathered(Dataset[JetBatch]):
-    """The data set of pools that PyTorch's loader asks for."""
+class _Gathered(Dataset["JetBatch | StoreError"]):
+    """The data set of pools that PyTorch's loader asks for.
+
+    Errors are handed over: raised in a worker process, they would come with its traceback for a message.
+    """
 
     def __init__(self, jets: JetSource) -> None:
         self.jets = jets
 
-    def __getitem__(self, pool: Any) -> JetBatch:
-        return self.jets.gather(pool)
+    def __getitem__(self, pool: Any) -> JetBatch | StoreError:
+        try:
+            return self.jets.gather(pool)
+        except StoreError as error:
+            return error
 
 
 def _as_it_is(batch: Any) -> Any:

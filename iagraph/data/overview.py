@@ -33,8 +33,8 @@ SPECIES = {11: "e", 13: "μ", 22: "γ", 211: "π$^±$", 321: "K$^±$", 2212: "p"
 class Overview:
     """Collects what is worth knowing of jets that pass by in parts, in constant memory.
 
-    Numbers and species are those of all jets. The distributions are those of every k-th jet, where k doubles whenever
-    more than 100,000 jets have been kept. Jets without particles are counted, and left out of all else.
+    Numbers and species are those of all jets. The distributions are those of a sample, which is halved whenever more
+    than 100,000 jets have been kept. Jets without particles are counted, and left out of all else.
 
     Args:
         classes: names of the classes.
@@ -47,7 +47,7 @@ class Overview:
         self._number = np.zeros(len(classes), np.int64)
         self._sum = np.zeros((len(classes), len(QUANTITIES)))
         self._low, self._high = np.full_like(self._sum, np.inf), np.full_like(self._sum, -np.inf)
-        self._stride = 1
+        self._halvings = 0
         self._kept: list[NDArray[Any]] = [np.zeros(0, np.int64), np.zeros(0, np.int64), np.zeros((0, len(QUANTITIES)))]
         self._particle_pt = np.zeros((len(classes), len(PARTICLE_PT) - 1))
 
@@ -63,10 +63,10 @@ class Overview:
         np.minimum.at(self._low, label, values)
         np.maximum.at(self._high, label, values)
         new = (self.jets + np.flatnonzero(full), label, values)
-        self._kept = [np.concatenate(pair) for pair in zip(self._kept, self._every_kth(new), strict=True)]
+        self._kept = [np.concatenate(pair) for pair in zip(self._kept, self._sampled(new), strict=True)]
         while len(self._kept[0]) > SAMPLE:
-            self._stride *= 2
-            self._kept = self._every_kth(self._kept)
+            self._halvings += 1
+            self._kept = self._sampled(self._kept)
         for index in range(len(self.classes)):
             mine = jets.particles["pt"][np.repeat(jets.label == index, jets.counts)]
             self._particle_pt[index] += np.histogram(mine, PARTICLE_PT)[0]
@@ -76,8 +76,10 @@ class Overview:
         self.jets, self.particles = self.jets + len(jets), self.particles + int(jets.offsets[-1])
         self.empty += int(np.count_nonzero(~full))
 
-    def _every_kth(self, columns: Sequence[NDArray[Any]]) -> list[NDArray[Any]]:
-        chosen = columns[0] % self._stride == 0  # the first column is the number of the jet
+    def _sampled(self, columns: Sequence[NDArray[Any]]) -> list[NDArray[Any]]:
+        # Fibonacci hashing of the jet's number, the first column: even, but not in step with classes that take turns.
+        hashed = columns[0].astype(np.uint64) * np.uint64(0x9E3779B97F4A7C15)
+        chosen = hashed >> np.uint64(64 - self._halvings) == 0 if self._halvings else np.ones(len(hashed), bool)
         return [column[chosen] for column in columns]
 
     def values(self, name: str) -> NDArray[np.float64]:
@@ -98,9 +100,10 @@ class Overview:
         if self.empty:
             lines.append(f"\n{self.empty:,} jets have no particles")
         if self.species:
-            shares = (
-                f"{SPECIES.get(pid, pid)} {count / self.particles:.1%}" for pid, count in self.species.most_common()
-            )
+            known = self.species.most_common(10)
+            shares = [f"{SPECIES.get(pid, pid)} {count / self.particles:.1%}" for pid, count in known]
+            if others := self.particles - sum(count for _, count in known):
+                shares.append(f"others {others / self.particles:.1%}")
             lines.append(f"\nspecies: {', '.join(shares)}".translate({ord("$"): None, ord("^"): None}))
         return "\n".join(lines)
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from functools import cached_property
-from typing import NamedTuple, Protocol
+from typing import Any, NamedTuple, Protocol
 
 import numpy as np
 import torch
@@ -17,8 +17,8 @@ from iagraph.data.store import JetStore
 from iagraph.graphs import JetBatch
 from iagraph.kinematics import Impact, Momenta
 
-BLOCK = 1024
-"""Jets of a store that are read at once: some 50,000 particles, several chunks of every column."""
+BLOCK = 256
+"""Jets of a store that are read at once. Fewer would be slow to read, more would mix less: a pool has 128 blocks."""
 
 Index = int | slice | Sequence[int] | Tensor
 
@@ -102,7 +102,7 @@ class JetDataset(Dataset[JetBatch]):
 class StoredJets(Dataset[JetBatch]):
     """Jets that stay in their stores until they are asked for; an item is the same as of :class:`JetDataset`.
 
-    A block is a run of up to 1,024 neighbouring jets of one store. Single jets are slow to read: some milliseconds.
+    A block is a run of up to 256 neighbouring jets of one store. Single jets are slow to read: some milliseconds.
 
     Args:
         stores: the stores, of the same classes and columns.
@@ -119,14 +119,7 @@ class StoredJets(Dataset[JetBatch]):
     """
 
     def __init__(self, stores: Sequence[JetStore], max_particles: int | None = None) -> None:
-        if not stores:
-            raise StoreError("no stores; give at least one")
-        for store in stores[1:]:
-            if (store.info.classes, store.columns) != (stores[0].info.classes, stores[0].columns):
-                raise StoreError(
-                    f"{store.path}: classes {store.info.classes} and columns {store.columns} differ from those of "
-                    f"{stores[0].path}, {stores[0].info.classes} and {stores[0].columns}; convert them alike"
-                )
+        check_alike(stores)
         self.stores, self.max_particles = tuple(stores), max_particles
         self.classes = stores[0].info.classes
         self._first = np.cumsum([0, *map(len, stores)])
@@ -134,6 +127,10 @@ class StoredJets(Dataset[JetBatch]):
         ends = [np.minimum(begin + BLOCK, last) for begin, last in zip(begins, self._first[1:], strict=True)]
         self._begins, self._ends = np.concatenate(begins), np.concatenate(ends)
         self.sizes = self._ends - self._begins
+
+    def __getstate__(self) -> dict[str, Any]:
+        # What has been read of a hundred million jets is not sent to worker processes, which do not need it.
+        return {name: value for name, value in self.__dict__.items() if name not in ("label", "multiplicity")}
 
     @cached_property
     def label(self) -> Tensor:
@@ -173,8 +170,27 @@ class StoredJets(Dataset[JetBatch]):
         return parts
 
 
+def check_alike(stores: Sequence[JetStore]) -> None:
+    """StoreError if there is no store, or if they differ in classes or columns."""
+    if not stores:
+        raise StoreError("no stores; give at least one")
+    first = stores[0]
+    for store in stores[1:]:
+        if (store.info.classes, store.columns) != (first.info.classes, first.columns):
+            raise StoreError(
+                f"{store.path}: classes {store.info.classes} and columns {store.columns} differ from those of "
+                f"{first.path}, {first.info.classes} and {first.columns}; convert them alike"
+            )
+
+
 def keep_hardest(jets: Jets, max_particles: int) -> Jets:
-    """The jets with at most ``max_particles`` particles each, those of highest pT, in descending order of pT."""
+    """The jets with at most ``max_particles`` particles each, those of highest pT, in descending order of pT.
+
+    Raises:
+        ValueError: ``max_particles`` is below 1.
+    """
+    if max_particles < 1:
+        raise ValueError(f"max_particles should be at least 1, found {max_particles}")
     jet = np.repeat(np.arange(len(jets)), jets.counts)
     order = np.lexsort((-jets.particles["pt"], jet))
     rank = np.arange(order.size) - np.repeat(jets.offsets[:-1], jets.counts)

@@ -7,7 +7,6 @@ compressed and checksummed: a part is read without the rest, and damage is notic
 
 import hashlib
 import json
-import os
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -17,7 +16,7 @@ from typing import Any
 import h5py
 import numpy as np
 
-from iagraph.data.jets import Jets, StoreError
+from iagraph.data.jets import REQUIRED_COLUMNS, Jets, StoreError
 
 FORMAT = "iagraph jets"
 VERSION = 1
@@ -62,7 +61,7 @@ class Fingerprint:
 class JetStore:
     """A store, or one recorded part of it, whose jets are read as they are needed.
 
-    The file is opened at the first read of each process, so that an instance can be handed to worker processes.
+    The file is opened at the first read, and by a process that an instance is sent to anew.
 
     Args:
         path: The file.
@@ -86,7 +85,9 @@ class JetStore:
         if split is not None:
             self.end = sum(list(info.splits.values())[: list(info.splits).index(split) + 1])
             self.begin = self.end - info.splits[split]
-        self._opened: tuple[int, dict[str, h5py.Dataset]] | None = None
+        if lacking := [name for name in REQUIRED_COLUMNS if name not in self.columns]:
+            raise StoreError(f"{path}: columns {', '.join(self.columns)} lack {', '.join(lacking)}; ask for these, too")
+        self._opened: dict[str, h5py.Dataset] | None = None
 
     def __len__(self) -> int:
         return self.end - self.begin
@@ -95,19 +96,20 @@ class JetStore:
         return self.__dict__ | {"_opened": None}
 
     def _arrays(self) -> dict[str, h5py.Dataset]:
-        # A handle inherited by a forked process would share its position in the file with the parent's.
-        if self._opened is None or self._opened[0] != os.getpid():
+        if self._opened is None:
             file = h5py.File(self.path, "r")
             names = [f"particles/{name}" for name in self.columns]
-            self._opened = os.getpid(), {name: file[name] for name in (*names, "jets/offsets", "jets/label")}
-        return self._opened[1]
+            self._opened = {name: file[name] for name in (*names, "jets/offsets", "jets/label")}
+        return self._opened
 
     def read(self, begin: int, end: int) -> Jets:
         """The jets begin:end, validated.
 
         Raises:
-            StoreError: If they are damaged.
+            StoreError: If there are no such jets, or they are damaged.
         """
+        if not 0 <= begin <= end <= len(self):
+            raise StoreError(f"{self.path}: no jets {begin}:{end} among the {len(self)} of this part")
         first, last = self.begin + begin, self.begin + end
         with _reported(self.path):
             arrays = self._arrays()
@@ -148,7 +150,9 @@ def store_info(path: str | Path) -> StoreInfo:
     """What a store says about itself, without reading the particles; StoreError as for `read_store`."""
     path = Path(path)
     if not path.is_file():
-        raise StoreError(f"{path}: no such file; check the path, or make the store with scripts/generate.py")
+        raise StoreError(
+            f"{path}: no such file; check the path, or make it with scripts/generate.py, download.py or convert.py"
+        )
     with _reported(path), h5py.File(path, "r") as file:
         found, version = file.attrs.get("format"), file.attrs.get("version")
         if found != FORMAT:

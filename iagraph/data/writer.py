@@ -18,8 +18,8 @@ from iagraph.data.store import FORMAT, VERSION, Fingerprint
 
 UNITS = {"pt": "GeV", "rapidity": "1", "phi": "rad", "mass": "GeV", "pid": "PDG id"}
 UNITS |= dict.fromkeys(("d0", "d0_error", "dz", "dz_error"), "mm")
-# Values per chunk. Small: blocks of a thousand jets are read with little of their neighbours. Large: it compresses.
-CHUNK = {"particles": 16384, "jets": 4096}
+# Values per chunk. Small: blocks of some hundred jets are read with little of their neighbours. Large: it compresses.
+CHUNK = {"particles": 8192, "jets": 1024}
 LEVEL = 4  # of gzip: 1 % larger files than the highest level, written four times as fast, read as fast
 
 
@@ -51,8 +51,13 @@ class StoreWriter:
             self._sink = _Sink(self._temporary)
         except OSError as error:
             raise self._unwritable(error) from error
-        # This layout has checksums in its metadata too. A fixed one ("latest" is not) keeps equal jets equal bytes.
-        self._file = h5py.File(self._sink, "w", libver=("v110", "v110"))
+        try:
+            # This layout has checksums in its metadata too. A fixed one ("latest" is not) keeps equal jets equal bytes.
+            self._file = h5py.File(self._sink, "w", libver=("v110", "v110"))
+        except BaseException:  # Ctrl-C: the block is not entered, so nobody else would remove the file
+            self._sink.close()
+            self._temporary.unlink()
+            raise
         return self
 
     def append(self, jets: Jets, split: str | None = None) -> None:

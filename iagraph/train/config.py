@@ -16,6 +16,7 @@ from iagraph.yaml_config import describe, dump_yaml, load_model
 
 PositiveInt = Annotated[int, Field(ge=1)]
 PositiveFloat = Annotated[float, Field(gt=0)]
+Efficiency = Annotated[float, Field(gt=0, le=1)]
 
 
 def _listed(value: Any) -> Any:
@@ -23,9 +24,6 @@ def _listed(value: Any) -> Any:
 
 
 Files = Annotated[list[Annotated[str, Field(min_length=1)]], BeforeValidator(_listed), Field(min_length=1)]
-
-
-Efficiency = Annotated[float, Field(gt=0, le=1)]
 
 
 class _Section(BaseModel):
@@ -62,12 +60,14 @@ class DataConfig(_Section):
     )
     max_pairs: PositiveInt | None = Field(
         default=None,
-        description="Pairs per batch, at most, of n (n + 1) / 2 in a jet of n particles: fewer jets then, but memory "
-        "that is known beforehand; null sets no limit.",
+        description="Pairs per batch, at most, with n (n + 1) / 2 in a jet of n particles: fewer jets then, but "
+        "bounded memory; a jet of more pairs is a batch of its own; null sets no limit.",
     )
     max_jets: PositiveInt | None = Field(default=None, description="Use only that many training jets; null uses all.")
     in_memory: bool = Field(
-        default=True, description="Read all jets before training; false reads them from their files as they are needed."
+        default=True,
+        description="Read all jets before training; false reads them from their files as they are needed. Jets that "
+        "two roles have in common are then found only where these name the same part of a file.",
     )
 
     @model_validator(mode="after")
@@ -111,7 +111,7 @@ class TrainConfig(_Section):
     epochs: PositiveInt = Field(description="Passes over the training jets, at most.")
     learning_rate: PositiveFloat = Field(description="Highest learning rate of AdamW.")
     min_learning_rate: float = Field(ge=0, description="Learning rate at the end of the cosine.")
-    warmup: float = Field(ge=0, lt=1, description="Fraction of steps of linear rise before the cosine.")
+    warmup: float = Field(ge=0, lt=1, description="Fraction of the training of linear rise before the cosine.")
     weight_decay: float = Field(ge=0, description="Decoupled weight decay of AdamW.")
     patience: PositiveInt = Field(description="Stop after that many epochs without a lower validation loss.")
     accumulate: PositiveInt = Field(default=1, description="Batches whose gradients are added up before a step.")

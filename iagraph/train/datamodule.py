@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from itertools import combinations
+from itertools import combinations, combinations_with_replacement, product
+from typing import NamedTuple
 
 import numpy as np
 from lightning import LightningDataModule
@@ -21,6 +22,7 @@ from iagraph.data import (
     resolve,
     store_info,
 )
+from iagraph.data.sources import check_alike
 from iagraph.kinematics import Impact, Momenta
 from iagraph.train.config import DataConfig
 
@@ -42,6 +44,7 @@ class JetDataModule(LightningDataModule):
         fingerprints: for each role, the fingerprint of each of its files.
         trained_on: digests of the training jets, see :meth:`iagraph.data.Jets.digests`; none of jets that stay in their
             stores.
+        parts: where the training jets are, see :func:`part_of`.
 
     Raises:
         StoreError: files are wrong or do not fit, see :func:`open_role` and :func:`check_jets`; classes differ between
@@ -73,6 +76,7 @@ class JetDataModule(LightningDataModule):
             check_jets(self.datasets[role], config, self.classes, f"{', '.join(self._files(role))} ({name})")
         _check_distinct(digests)
         self.trained_on = digests["train"]
+        self.parts = [part_of(store) for store in stores["train"]]
 
     @property
     def signal(self) -> int | None:
@@ -116,8 +120,8 @@ def open_role(files: Sequence[str], role: str, config: DataConfig) -> list[JetSt
         config: the node features.
 
     Raises:
-        StoreError: a file is missing or damaged, has splits but none for this role, or lacks particle species or impact
-            parameters where the node features need them.
+        StoreError: a file is missing or damaged, has splits but none for this role, lacks particle species or impact
+            parameters where the node features need them, or has other classes than the first.
     """
     stores = []
     for name in files:
@@ -125,6 +129,7 @@ def open_role(files: Sequence[str], role: str, config: DataConfig) -> list[JetSt
         info = store_info(path)
         columns = _columns(config.node_features, info, name)
         stores.append(JetStore(path, role if info.splits else None, columns))
+    check_alike(stores)
     return stores
 
 
@@ -214,12 +219,28 @@ def _check_distinct(digests: dict[str, NDArray[np.uint64]]) -> None:
             )
 
 
+class Part(NamedTuple):
+    """The jets begin:end of any file with this fingerprint."""
+
+    fingerprint: str
+    begin: int
+    end: int
+
+
+def part_of(store: JetStore) -> Part:
+    """Where the jets of a store are, whatever its file is called."""
+    return Part(store.info.fingerprint, store.begin, store.end)
+
+
+def overlap(one: Part, other: Part) -> bool:
+    """Whether two parts have jets in common."""
+    return one.fingerprint == other.fingerprint and one.begin < other.end and other.begin < one.end
+
+
 def _check_distinct_parts(stores: dict[str, list[JetStore]]) -> None:
-    """Of jets that stay in their stores, only whole parts are compared."""
-    seen: dict[tuple[str, int, int], str] = {}
-    for role, mine in stores.items():
-        for store in mine:
-            part = (store.info.fingerprint, store.begin, store.end)
-            if part in seen:
-                raise StoreError(f"{store.path} ({role}): the same jets as {seen[part]}; use files of different jets")
-            seen[part] = f"{store.path} ({role})"
+    """Of jets that stay in their stores, only the places where they stand are compared."""
+    for (role, mine), (other_role, others) in combinations_with_replacement(stores.items(), 2):
+        for store, other in product(mine, others):
+            if store is not other and overlap(part_of(store), part_of(other)):
+                found = f"jets that {store.path} ({role}) has, too"
+                raise StoreError(f"{other.path} ({other_role}): {found}; use files of different jets")

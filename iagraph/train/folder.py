@@ -17,7 +17,7 @@ import torch
 
 from iagraph.models import IAFormer
 from iagraph.train.config import Config, load_config
-from iagraph.train.datamodule import JetDataModule
+from iagraph.train.datamodule import JetDataModule, Part
 from iagraph.train.evaluation import MultiplicityTagger
 
 PACKAGES = ("iagraph", "torch", "torch-geometric", "lightning", "numpy")
@@ -73,6 +73,7 @@ def save_model(folder: Path, model: IAFormer, data: JetDataModule, baseline: Mul
         "classes": data.classes,
         "multiplicity": asdict(baseline),
         "data": data.fingerprints,
+        "trained_on": data.parts,
         "versions": versions,
     }
     (folder / "model.json").write_text(json.dumps(description, indent=2) + "\n", encoding="utf-8")
@@ -86,14 +87,14 @@ class Run(NamedTuple):
         classes: names of the classes.
         model: the trained model.
         baseline: the multiplicity tagger fitted to the training jets.
-        trained_on: fingerprints of the files that held the training jets.
+        trained_on: where the training jets are.
     """
 
     config: Config
     classes: tuple[str, ...]
     model: IAFormer
     baseline: MultiplicityTagger
-    trained_on: frozenset[str]
+    trained_on: list[Part]
 
 
 def load_run(run: Path) -> Run:
@@ -113,7 +114,7 @@ def load_run(run: Path) -> Run:
         description = json.loads((run / "model.json").read_text(encoding="utf-8"))
         classes = tuple(description["classes"])
         baseline = MultiplicityTagger(**description["multiplicity"])
-        trained_on = frozenset(description["data"]["train"].values())
+        trained_on = [Part(*part) for part in description["trained_on"]]
         model = build_model(config, classes)
         model.load_state_dict(torch.load(run / "model.pt", weights_only=True, map_location="cpu"))
     except (ValueError, KeyError, TypeError, AttributeError, RuntimeError, EOFError, pickle.UnpicklingError) as error:

@@ -44,7 +44,7 @@ class Tagger(LightningModule):
     ) -> None:
         super().__init__()
         self.model = model
-        self.jets = jets_per_epoch * config.epochs
+        self.jets_in_all = jets_per_epoch * config.epochs
         self.jets_seen = 0
         self.config = config
         self.signal = signal
@@ -125,7 +125,7 @@ class Tagger(LightningModule):
         optimizer = torch.optim.AdamW(groups, lr=config.learning_rate)
         lowest = config.min_learning_rate / config.learning_rate
         schedule = torch.optim.lr_scheduler.LambdaLR(
-            optimizer, lambda _: warmup_cosine(self.jets_seen / self.jets, config.warmup, lowest)
+            optimizer, lambda _: warmup_cosine(self.jets_seen / self.jets_in_all, config.warmup, lowest)
         )
         return {"optimizer": optimizer, "lr_scheduler": {"scheduler": schedule, "interval": "step"}}
 
@@ -161,7 +161,7 @@ def warmup_cosine(progress: float, warmup: float, lowest: float) -> float:
 
     Args:
         progress: fraction of the steps done, from 0 to 1.
-        warmup: fraction of the steps that the rise takes.
+        warmup: fraction of the training that the rise takes.
         lowest: where the cosine ends.
     """
     if progress < warmup:

@@ -32,6 +32,8 @@ from iagraph.train.datamodule import (
     fingerprints,
     make_loader,
     open_role,
+    overlap,
+    part_of,
     read_all,
     share_known,
 )
@@ -134,8 +136,8 @@ def evaluate(run: Path, file: str | None = None, device: str | None = None) -> P
         source = JetDataset(jets, config.data.max_particles)
     else:
         for store in stores:
-            if store.info.fingerprint in trained_on and not store.info.splits:
-                raise RunError(f"{store.path}: the model was trained on this file; judge it on others")
+            if any(overlap(part_of(store), part) for part in trained_on):
+                raise RunError(f"{store.path}: the model was trained on jets of this file; judge it on others")
         source = StoredJets(stores, config.data.max_particles)
     check_jets(source, config.data, classes, ", ".join(files))
     signal = None if config.data.signal is None else classes.index(config.data.signal)

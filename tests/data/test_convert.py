@@ -29,6 +29,36 @@ def test_stores_are_joined(tmp_path):
     assert_same(read_store(tmp_path / "out.h5"), jets)
 
 
+def test_recorded_parts_stay_what_they_are(tmp_path):
+    jets = numbered_jets([1, 2, 3, 4, 5, 6, 7])
+    write_store(tmp_path / "a.h5", jets.part(0, 3), splits={"train": 2, "test": 1}, provenance={"seed": 1})
+    write_store(tmp_path / "b.h5", jets.part(3, 7), splits={"train": 1, "test": 3})
+    convert([tmp_path / "a.h5", tmp_path / "b.h5"], tmp_path / "out.h5")
+    assert_same(read_store(tmp_path / "out.h5", "train"), jets.take([0, 1, 3]))
+    assert_same(read_store(tmp_path / "out.h5", "test"), jets.take([2, 4, 5, 6]))
+    recorded = store_info(tmp_path / "out.h5").provenance["files"]
+    assert [(file["name"], file["split"]) for file in recorded] == [
+        ("a.h5", "train"),
+        ("b.h5", "train"),
+        ("a.h5", "test"),
+        ("b.h5", "test"),
+    ]
+    assert recorded[0]["provenance"] == {"seed": 1}
+    write_store(tmp_path / "c.h5", jets)
+    with pytest.raises(StoreError, match=r"c\.h5: .* but .*a\.h5: .* in the parts train, test"):
+        convert([tmp_path / "a.h5", tmp_path / "c.h5"], tmp_path / "new.h5")
+
+
+def test_a_file_named_twice_and_files_without_jets_are_refused(tmp_path):
+    write_store(tmp_path / "a.h5", numbered_jets([2, 3]))
+    write_store(tmp_path / "none.h5", numbered_jets([]))
+    with pytest.raises(StoreError, match=r"a\.h5: is named twice"):
+        convert([tmp_path / "a.h5", tmp_path / "." / "a.h5"], tmp_path / "out.h5")
+    with pytest.raises(StoreError, match=r"none\.h5: no jets to convert"):
+        convert([tmp_path / "none.h5"], tmp_path / "out.h5")
+    assert not (tmp_path / "out.h5").exists()
+
+
 def test_an_existing_file_is_kept(tmp_path):
     write_store(tmp_path / "a.h5", numbered_jets([2, 3]))
     write_store(tmp_path / "out.h5", numbered_jets([1]))
@@ -43,7 +73,7 @@ def test_files_that_do_not_fit_leave_nothing(tmp_path):
     write_top(tmp_path / "top.h5", random_momenta([3, 2]), [0, 1])
     write_store(tmp_path / "qg.h5", numbered_jets([2, 3]))
     write_store(tmp_path / "kin.h5", numbered_jets([2, 3], pid=False))
-    with pytest.raises(StoreError, match=r"top\.h5: .* of the classes QCD, top, but .*qg\.h5 is .* of gluon, quark"):
+    with pytest.raises(StoreError, match=r"top\.h5: .* classes QCD, top, but .*qg\.h5: .* classes gluon, quark"):
         convert([tmp_path / "qg.h5", tmp_path / "top.h5"], tmp_path / "out.h5")
     with pytest.raises(StoreError, match=r"out\.h5: columns .* differ"):
         convert([tmp_path / "qg.h5", tmp_path / "kin.h5"], tmp_path / "out.h5")

@@ -109,6 +109,9 @@ def test_quark_gluon_files_make_the_recommended_parts(published, tmp_path):
     assert [data.pt[0].item() for data in val] == [66, 66, 66, 67, 67, 67]
     assert val[0].pid.tolist() == [22, -211]
     assert val.classes == ("gluon", "quark")
+    before = val.stores[0].stat().st_mtime_ns
+    assert len(QuarkGluon(tmp_path / "qg", "val", force_reload=True)) == 6
+    assert val.stores[0].stat().st_mtime_ns > before
 
 
 def test_jetclass_archives_become_stores_of_all_columns(published, tmp_path):
@@ -128,9 +131,16 @@ def test_jetclass_archives_become_stores_of_all_columns(published, tmp_path):
 def test_an_archive_that_has_its_store_is_not_converted_again(published, tmp_path):
     first = JetClass(tmp_path / "jc", "train").stores
     first[1].unlink()
-    before = first[0].stat().st_mtime_ns
+    for archive in (tmp_path / "jc" / "raw").iterdir():
+        archive.unlink()
+    before, asked = first[0].stat().st_mtime_ns, published[1]
+    asked.clear()
     assert len(JetClass(tmp_path / "jc", "train")) == 28
     assert first[0].stat().st_mtime_ns == before
+    assert len(asked) == 1
+    assert "train_1.tar" in asked[0]
+    assert len(JetClass(tmp_path / "jc", "train", force_reload=True)) == 28
+    assert first[0].stat().st_mtime_ns > before
 
 
 def test_items_go_through_transforms_and_loaders(published, tmp_path):
@@ -158,11 +168,23 @@ def test_a_file_that_differs_from_the_published_one_is_refused(published, tmp_pa
     assert len(TopTagging(tmp_path / "top", "val")) == 3
 
 
-@pytest.mark.parametrize("kept", [700, 10240 + 5])
-def test_a_damaged_archive_leaves_no_store(published, tmp_path, kept):
+@pytest.mark.parametrize("member", [0, 1])
+def test_an_incomplete_archive_leaves_no_store(published, tmp_path, member):
     raw = tmp_path / "jc" / "raw"
     raw.mkdir(parents=True)
-    (raw / "val.tar").write_bytes((published[0] / "val.tar").read_bytes()[:kept])
+    with tarfile.open(published[0] / "val.tar") as archive:
+        end = archive.getmembers()[1].offset  # without its second file, the archive would still be a valid one
+    (raw / "val.tar").write_bytes((published[0] / "val.tar").read_bytes()[: end if member else 700])
+    with pytest.raises(DownloadError, match=r"val\.tar: checksum is .*remove it and download it again"):
+        JetClass(tmp_path / "jc", "val")
+    assert list((tmp_path / "jc" / "processed").iterdir()) == []
+
+
+def test_a_published_archive_that_is_damaged_leaves_no_store(published, tmp_path):
+    folder, _ = published
+    content = (folder / "val.tar").read_bytes()[:10245]
+    (folder / "val.tar").write_bytes(content)
+    records.JETCLASS["val_5M"] = (ZenodoFile(7, "val.tar", "md5:" + hashlib.md5(content).hexdigest()),)
     with pytest.raises(StoreError, match=r"val\.tar: incomplete or damaged"):
         JetClass(tmp_path / "jc", "val")
     assert list((tmp_path / "jc" / "processed").iterdir()) == []

@@ -1,9 +1,11 @@
+import h5py
 import numpy as np
 import pytest
 import torch
 from data.conftest import contents, expected, numbered_jets
 
-from iagraph.data import JetDataset, JetLoader, JetStore, StoredJets, write_store
+from iagraph.data import JetDataset, JetLoader, JetStore, StoredJets, StoreError, write_store
+from iagraph.data.loader import PoolSampler
 
 COUNTS = np.random.default_rng(3).integers(0, 12, 101)
 EXPECTED = expected(COUNTS)
@@ -59,15 +61,33 @@ def test_an_abandoned_epoch_does_not_disturb_the_next(source):
     assert read(loader) == read(other)
 
 
-def test_pools_mix_jets_that_are_sorted_by_class(small_blocks, tmp_path):
-    jets = numbered_jets(np.full(340, 1))
-    jets.label[:] = np.arange(340) >= 170
-    write_store(tmp_path / "jets.h5", jets)
-    loader = JetLoader(StoredJets([JetStore(tmp_path / "jets.h5")]), 15, shuffle=True)
-    pools = [jets.label.reshape(-1, 5)[pool.blocks] for pool in loader._sampler]
-    assert sum(map(len, pools)) == 68
-    # Three blocks of five jets: at least one from each half of the file.
-    assert all(5 <= labels.sum() <= labels.size - 5 for labels in pools)
+def test_pools_mix_jets_that_are_sorted_by_class():
+    # As many blocks per pool, and classes in as many runs, as of JetClass: ten stores of ten classes.
+    label = np.repeat(np.tile(np.arange(10), 10), 400)
+    pools = list(PoolSampler(np.full(len(label), 256), shuffle=True, seed=1, shard=(0, 1)))
+    assert sum(len(pool.blocks) for pool in pools) == len(label)
+    shares = np.array([np.bincount(label[pool.blocks], minlength=10) / len(pool.blocks) for pool in pools])
+    assert np.abs(shares - 0.1).max() < 0.06
+    assert shares.std() < 0.02
+
+
+def test_the_random_numbers_of_models_are_left_alone(source):
+    torch.manual_seed(0)
+    expected = torch.rand(3)
+    for workers in (0, 1):
+        torch.manual_seed(0)
+        read(JetLoader(source, 7, shuffle=True, workers=workers))
+        assert torch.equal(torch.rand(3), expected)
+
+
+@pytest.mark.parametrize("workers", [0, 1])
+def test_damage_is_the_same_one_line_from_a_worker(tmp_path, workers):
+    write_store(tmp_path / "jets.h5", numbered_jets(COUNTS))
+    jets = StoredJets([JetStore(tmp_path / "jets.h5")])
+    with h5py.File(tmp_path / "jets.h5", "r+") as file:
+        file["particles/phi"][12] = np.nan
+    with pytest.raises(StoreError, match=r"^[^\n]*jets\.h5: jet \d+, particle \d+: phi = nan[^\n]*$"):
+        list(JetLoader(jets, 7, workers=workers))
 
 
 def test_each_place_of_an_epoch_is_equally_likely(source):

@@ -42,13 +42,17 @@ def test_parts_give_what_the_whole_gives():
         np.testing.assert_array_equal(one, other)
 
 
-def test_memory_is_bounded_and_the_sample_even(monkeypatch):
-    monkeypatch.setattr(overview, "SAMPLE", 10)
+def test_the_sample_is_bounded_and_even(monkeypatch):
+    monkeypatch.setattr(overview, "SAMPLE", 400)
     seen = Overview(("gluon", "quark"))
-    for first in range(0, 300, 3):
-        seen.add(numbered_jets([1, 2, 1], first=first))
-        assert len(seen._kept[0]) <= 10
-    assert seen._kept[0].tolist() == list(range(0, 300, 32))
+    for first in range(0, 6000, 30):
+        seen.add(numbered_jets([1] * 30, first=first))  # the classes take turns
+        assert len(seen._kept[0]) <= 400
+    kept = seen._kept[0]
+    assert len(kept) > 200
+    assert np.abs(np.histogram(kept, 6, (0, 6000))[0] - len(kept) / 6).max() < 0.2 * len(kept) / 6
+    assert abs(len(seen.values("gluon")) - len(seen.values("quark"))) < 0.1 * len(kept)
+    assert "| gluon | 3,000 |" in seen.table()
 
 
 @pytest.mark.parametrize(
@@ -73,3 +77,7 @@ def test_the_figure_has_a_line_per_class_with_area_one():
     expected = np.histogram(counts, multiplicity.edges)[0] / len(counts)
     np.testing.assert_allclose(multiplicity.values, expected)
     assert multiplicity.values.sum() == pytest.approx(1)
+    spectrum = panels[4].patches[0].get_data()
+    mine = jets.particles["pt"][np.repeat(jets.label == 0, jets.counts)]
+    expected = np.histogram(mine, spectrum.edges)[0]
+    np.testing.assert_allclose(spectrum.values, expected / expected.sum())

@@ -81,7 +81,18 @@ def test_only_the_columns_asked_for_are_read(tmp_path):
     batch = jets[[0, 2]]
     assert (batch.pid, batch.impact) == (None, None)
     with pytest.raises(StoreError, match=r"jets\.h5: no column charge; there are: d0,"):
-        JetStore(tmp_path / "jets.h5", columns=("pt", "charge"))
+        JetStore(tmp_path / "jets.h5", columns=("pt", "rapidity", "phi", "mass", "charge"))
+
+
+def test_a_part_is_not_left(tmp_path):
+    write_store(tmp_path / "jets.h5", numbered_jets(COUNTS), splits={"train": 6, "test": 7})
+    train = JetStore(tmp_path / "jets.h5", "train")
+    assert len(train.read(2, 6)) == 4
+    for begin, end in ((0, 7), (-1, 3), (3, 2)):
+        with pytest.raises(StoreError, match=rf"jets\.h5: no jets {begin}:{end} among the 6"):
+            train.read(begin, end)
+    with pytest.raises(StoreError, match=r"jets\.h5: columns pt lack rapidity, phi, mass"):
+        JetStore(tmp_path / "jets.h5", columns=("pt",))
 
 
 def test_stores_must_be_alike(tmp_path):
@@ -107,7 +118,8 @@ def test_damage_is_noticed_when_it_is_read(tmp_path):
 def test_a_stored_source_can_be_handed_to_another_process(tmp_path):
     write_store(tmp_path / "jets.h5", numbered_jets(COUNTS))
     jets = StoredJets([JetStore(tmp_path / "jets.h5")])
-    jets[0]
+    assert len(jets.label) == len(jets.multiplicity) == len(jets[:])  # neither these nor an open file go with it
+    assert len(pickle.dumps(jets)) < 2000
     assert contents(pickle.loads(pickle.dumps(jets))[:]) == EXPECTED
 
 
@@ -118,3 +130,5 @@ def test_hardest_particles_are_kept():
     assert kept.particles["pt"][:8].tolist() == [2, 1, 0, 206, 205, 204, 300, 404]
     assert np.array_equal(kept.particles["pid"], -kept.particles["pt"].astype(np.int32))
     assert np.array_equal(kept.label, jets.label)
+    with pytest.raises(ValueError, match="at least 1, found 0"):
+        keep_hardest(jets, 0)

@@ -257,7 +257,7 @@ def _resize(name, size):
     ("damage", "message"),
     [
         (lambda file: file.attrs.__setitem__("version", 2), r"version is 2, expected 1; update iagraph"),
-        (_delete("particles/mass"), r"lacks mass"),
+        (_delete("particles/mass"), r"lack mass"),
         (_delete("jets/label"), r"label"),
         (_delete("jets/offsets"), r"offsets"),
         (_delete("particles"), r"particles"),

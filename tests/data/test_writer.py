@@ -87,6 +87,16 @@ def test_an_exception_in_the_block_keeps_the_old_file(tmp_path):
     assert [path.name for path in tmp_path.iterdir()] == ["jets.h5"]
 
 
+def test_an_interruption_while_the_file_is_made_leaves_nothing(tmp_path, monkeypatch):
+    def interrupted(*args, **kwargs):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("iagraph.data.writer.h5py.File", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        write(tmp_path / "jets.h5", ("gluon", "quark"), numbered_jets([2]))
+    assert list(tmp_path.iterdir()) == []
+
+
 @pytest.mark.parametrize("limit", [0, 1000, 100_000, 400_000])
 def test_a_disk_that_fills_up_between_parts_is_an_error(tmp_path, limit):
     jets = numbered_jets(np.full(500, 50))
@@ -103,4 +113,4 @@ def test_a_disk_that_fills_up_between_parts_is_an_error(tmp_path, limit):
 def test_particles_are_stored_in_small_chunks(tmp_path):
     write_store(tmp_path / "jets.h5", numbered_jets(np.full(2000, 40)))
     with h5py.File(tmp_path / "jets.h5") as file:
-        assert all(column.chunks == (16384,) for column in file["particles"].values())
+        assert all(column.chunks == (8192,) for column in file["particles"].values())

@@ -34,8 +34,20 @@ def test_a_file_becomes_a_store_a_summary_and_a_figure(tmp_path, run, capsys):
     assert "out.h5: 4 jets, 9 particles" in printed
     assert "1 jets have no particles" in printed
     assert (tmp_path / "out.png").read_bytes().startswith(b"\x89PNG")
-    with pytest.raises(SystemExit, match=r"error: .*out\.h5: exists already"):
-        run(tmp_path / "a.h5", "--out", tmp_path / "out.h5")
+    for name in ("out.png", "out.h5"):
+        with pytest.raises(SystemExit, match=rf"error: .*{name}: exists already"):
+            run(tmp_path / "a.h5", "--out", tmp_path / "out.h5")
+        (tmp_path / name).unlink()
+        (tmp_path / "out.pdf").unlink(missing_ok=True)
+
+
+def test_the_store_has_a_name_of_its_own(tmp_path, run, capsys):
+    write_store(tmp_path / "a.h5", numbered_jets([2]))
+    (tmp_path / "folder.h5").mkdir()
+    for name in ("x.png", "store", "folder.h5"):
+        with pytest.raises(SystemExit):
+            run(tmp_path / "a.h5", "--out", tmp_path / name, "--force")
+        assert "should be the name of a file that ends in .h5" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize("name", ["absent.h5", "text.h5"])

@@ -215,7 +215,7 @@ class TestInStores:
 
     def test_the_same_part_twice(self, tmp_path, split_file):
         other = whole_file(tmp_path, "other.h5", 9, seed=3)
-        with pytest.raises(StoreError, match=r"other\.h5 \(test\): the same jets as .*other\.h5 \(train\)"):
+        with pytest.raises(StoreError, match=r"other\.h5 \(test\): jets that .*other\.h5 \(train\) has, too"):
             JetDataModule(config(other, split_file, other, in_memory=False), seed=1)
 
     def test_a_budget_of_pairs_bounds_every_batch(self, split_file):

@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 from toy_runs import settings, toy_jets
 
-from iagraph.data import write_store
+from iagraph.data import StoreError, write_store
 from iagraph.train.folder import RunError, read_history
 from iagraph.train.module import Tagger, warmup_cosine
 from iagraph.train.run import evaluate, train
@@ -45,6 +45,8 @@ def test_every_epoch_has_all_jets_within_the_budget(streamed):
     assert [sorted(row) for row in read_history(folder)] == [["epoch", "train_loss", "val_auc", "val_loss"]] * 3
     with np.load(folder / "predictions.npz") as file:
         assert len(file["label"]) == json.loads((folder / "metrics.json").read_text())["jets"]
+    again = json.loads((evaluate(folder) / "metrics.json").read_text())
+    assert again["tagger"] == json.loads((folder / "metrics.json").read_text())["tagger"]
 
 
 def test_the_learning_rate_follows_the_jets(streamed):
@@ -58,11 +60,17 @@ def test_the_learning_rate_follows_the_jets(streamed):
     assert min(rates) < 1e-4
 
 
-def test_the_file_of_the_training_jets_is_refused(tmp_path):
-    for name, seed in (("train", 1), ("val", 2), ("test", 3)):
-        write_store(tmp_path / f"{name}.h5", toy_jets(200, seed))
-    files = [f"data.{name}={tmp_path / name}.h5" for name in ("train", "val", "test")]
+def test_parts_with_training_jets_are_refused(tmp_path):
+    jets = {name: toy_jets(200, seed) for seed, name in enumerate(("train", "val", "test"))}
+    for name, part in jets.items():
+        write_store(tmp_path / f"{name}.h5", part)
+    files = [f"data.{name}={tmp_path / name}.h5" for name in jets]
     folder = train(settings("replaced", tmp_path, *files, "data.in_memory=false", "train.epochs=1"))
     evaluate(folder)
-    with pytest.raises(RunError, match=r"train\.h5: the model was trained on this file"):
-        evaluate(folder, str(tmp_path / "train.h5"))
+    write_store(tmp_path / "renamed.h5", jets["train"], splits={"train": 150, "test": 50})
+    for name in ("train", "renamed"):
+        with pytest.raises(RunError, match=rf"{name}\.h5: the model was trained on jets of this file"):
+            evaluate(folder, str(tmp_path / f"{name}.h5"))
+    files[2] = f"data.test={tmp_path / 'renamed.h5'}"
+    with pytest.raises(StoreError, match=r"renamed\.h5 \(test\): jets that .*train\.h5 \(train\) has, too"):
+        train(settings("replaced", tmp_path, *files, "data.in_memory=false"))

@@ -1,10 +1,11 @@
 """What all readers share: the jets of one file in parts, and errors that name the file."""
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
-from typing import ClassVar
+from types import MappingProxyType
+from typing import Any, ClassVar
 
 import numpy as np
 
@@ -20,12 +21,16 @@ class Reader(ABC):
         path: The file.
         classes: The names of the classes, in the order of the labels.
         jets: The number of jets in the file.
+        splits: The names of the parts that the file records, in their order.
+        provenance: What the file says of where its jets come from.
     """
 
     format: ClassVar[str]
     path: Path
     classes: tuple[str, ...]
     jets: int
+    splits: tuple[str, ...] = ()
+    provenance: Mapping[str, Any] = MappingProxyType({})
 
     def parts(self, jets_per_part: int = PART) -> Iterator[Jets]:
         """Every jet with every particle, validated, `jets_per_part` at a time; the last part may be smaller.

@@ -85,8 +85,15 @@ class EnergyFlowReader(Reader):
     @np.errstate(over="ignore")  # what float32 cannot hold becomes infinite, which is noticed
     def _jets(self, x: np.ndarray, y: np.ndarray, begin: int) -> Jets:
         refuse((y != 0) & (y != 1), lambda i: f"jet {begin + i}: y = {y[i]}, expected 0 or 1; correct it")
-        jet, slot = np.nonzero(x[..., 0])  # without pt, there is no particle
+        jet, slot = np.nonzero(x.any(axis=2))
         particle = x[jet, slot]
+        refuse(
+            particle[:, 0].astype(np.float32) == 0,
+            lambda i: (
+                f"jet {begin + jet[i]}, particle {slot[i]}: {particle[i].tolist()}, expected pt > 0, or zeros where "
+                "there is no particle; correct it"
+            ),
+        )
         columns = dict(zip(("pt", "rapidity", "phi"), particle[:, :3].T.astype(np.float32), strict=True))
         columns["mass"] = np.zeros(len(jet), np.float32)
         if x.shape[2] == 4:

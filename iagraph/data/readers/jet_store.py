@@ -5,21 +5,26 @@ from pathlib import Path
 
 from iagraph.data.jets import Jets
 from iagraph.data.readers.base import Reader
-from iagraph.data.store import FORMAT, iterate_store, store_info
+from iagraph.data.store import FORMAT, JetStore
 
 
 class JetStoreReader(Reader):
-    """All jets of a store, whatever splits it records.
+    """The jets of a store, or of one of its parts.
+
+    Args:
+        path: The file.
+        split: The name of a part; None takes all jets, whatever splits the store records.
 
     Raises:
-        StoreError: If it is damaged.
+        StoreError: If it is damaged, or has no such part.
     """
 
     format = FORMAT
 
-    def __init__(self, path: Path) -> None:
-        info = store_info(path)
-        self.path, self.classes, self.jets = path, info.classes, info.jets
+    def __init__(self, path: Path, split: str | None = None) -> None:
+        self._store = JetStore(path, split)
+        self.path, self.classes, self.jets = path, self._store.info.classes, len(self._store)
+        self.splits, self.provenance = tuple(self._store.info.splits), self._store.info.provenance
 
     def _parts(self, jets_per_part: int) -> Iterator[Jets]:
-        return iterate_store(self.path, jets_per_part)
+        return self._store.parts(jets_per_part)

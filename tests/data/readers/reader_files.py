@@ -120,9 +120,12 @@ def read(reader, jets_per_part=10_000):
 def outcome(path, jets_per_part=10_000):
     """All jets of a file that may be damaged, or None if that was noticed; the error must name the file."""
     try:
-        return read(open_jets(path), jets_per_part)
+        jets = read(open_jets(path), jets_per_part)
     except StoreError as error:
         message = str(error)
+    else:
+        assert jets is not None, "a damaged file has lost all its jets, and nobody noticed"
+        return jets
     assert message.startswith(f"{path}: ")
     return None
 

@@ -225,3 +225,13 @@ def test_a_changed_array_fails_its_checksum(tmp_path, x):
     path.write_bytes(changed)
     with pytest.raises(StoreError, match=r"a\.npz: incomplete or damaged \(BadZipFile: Bad CRC-32 .*X\.npy"):
         read(open_jets(path))
+
+
+@pytest.mark.parametrize("particle", [(0, 0.3, 0.4, -211), (1e-60, 0.3, 0.4, 22), (0, 0, 0, 22)])
+def test_a_particle_without_pt_is_not_dropped_silently(tmp_path, particle):
+    X = np.zeros((2, 3, 4))
+    X[:, 0] = 5.0, 0.1, 0.2, 22
+    X[1, 2] = particle
+    np.savez(tmp_path / "a.npz", X=X, y=np.array([0, 1]))
+    with pytest.raises(StoreError, match=r"a\.npz: jet 1, particle 2: .*expected pt > 0, or zeros"):
+        read(open_jets(tmp_path / "a.npz"))
