@@ -32,7 +32,8 @@ def group_exists(group):
 @pytest.mark.parametrize("missing", ["pythia8mc", "fastjet", "awkward"])
 def test_missing_packages_name_the_command_that_installs_them(tmp_path, monkeypatch, missing):
     monkeypatch.setitem(sys.modules, missing, None)
-    monkeypatch.delitem(sys.modules, "iagraph.data.generator", raising=False)
+    for name in ("generator", "recipe", "selection"):
+        monkeypatch.delitem(sys.modules, f"iagraph.data.{name}", raising=False)
     code = run(monkeypatch, RECIPE, "--jets", 4, "--out", tmp_path / "jets.h5")
     assert code == f"error: generating jets needs {missing}: pip install 'iagraph[generate]'"
 

@@ -1,0 +1,64 @@
+"""The recipe of generated jets: what a `configs/generate_*.yaml` holds."""
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationInfo, field_validator, model_validator
+
+
+class Section(BaseModel):
+    """A part of the configuration: an unknown key is an error, and so is a value of another type."""
+
+    model_config = ConfigDict(extra="forbid", strict=True, frozen=True, allow_inf_nan=False)
+
+
+class Process(Section):
+    """One class of jets: `pythia` settings switch the hard process on, `partons` are its allowed outgoing |PDG ids|.
+
+    With `top_radius`, a jet is kept only if a top and the three quarks of its decay, t -> b W -> b q q', all lie within
+    this distance of it, see `holds_hadronic_top`.
+    """
+
+    name: str
+    pythia: list[str]
+    partons: list[int] = Field(min_length=1)
+    top_radius: float | None = Field(default=None, gt=0)
+
+
+class JetSelection(Section):
+    """The hardest anti-kT jet of an event is kept if it lies in this window: pt in GeV, and either |y| or |eta|."""
+
+    radius: float = Field(gt=0)
+    pt_min: float = Field(gt=0)
+    pt_max: float = Field(gt=0)
+    rapidity_max: float | None = Field(default=None, gt=0)
+    pseudorapidity_max: float | None = Field(default=None, gt=0)
+
+    @field_validator("pt_max")
+    @classmethod
+    def _above_pt_min(cls, value: float, info: ValidationInfo) -> float:
+        if value <= info.data.get("pt_min", 0):
+            raise ValueError(f"should be above pt_min, {info.data['pt_min']}")
+        return value
+
+    @model_validator(mode="after")
+    def _one_window(self) -> "JetSelection":
+        if (self.rapidity_max is None) == (self.pseudorapidity_max is None):
+            raise ValueError("should have exactly one of rapidity_max and pseudorapidity_max")
+        return self
+
+
+class Splits(Section):
+    """Relative shares of the parts of the store, in file order."""
+
+    train: float = Field(gt=0)
+    val: float = Field(ge=0)
+    test: float = Field(ge=0)
+
+
+class GenerateConfig(Section):
+    """A recipe: classes in the order of their labels, Pythia settings common to all, and what to keep."""
+
+    processes: list[Process] = Field(min_length=1)
+    pythia: list[str]
+    jet: JetSelection
+    splits: Splits
+    seed: int = Field(ge=0)
+    mantissa_bits: int = Field(ge=1, le=23)
