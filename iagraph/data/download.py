@@ -143,9 +143,8 @@ def _alone(path: Path) -> Iterator[None]:
     try:
         yield
     finally:
-        if path.is_file():  # else who waits and who comes anew would hold locks of two files, and both write
-            with suppress(OSError):
-                name.unlink()
+        with suppress(OSError):
+            name.unlink()
         lock.release()
 
 

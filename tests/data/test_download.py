@@ -15,6 +15,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from flaky_server import FlakyServer, Reply
+from interrupts import heed_interrupts
 
 from iagraph.data import download as module
 from iagraph.data import records
@@ -436,7 +437,7 @@ download(sys.argv[2], sys.argv[3], checksum=sys.argv[4])
 def start(server, path):
     folder = Path(module.__file__).parents[1]
     command = [sys.executable, "-c", CHILD, str(folder), server.url, str(path), md5(CONTENT)]
-    return subprocess.Popen(command, stderr=subprocess.PIPE, text=True)
+    return subprocess.Popen(command, stderr=subprocess.PIPE, text=True, preexec_fn=heed_interrupts)
 
 
 def wait_for(condition, process):

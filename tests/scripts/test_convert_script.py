@@ -8,6 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from data.conftest import numbered_jets
+from interrupts import heed_interrupts
 
 from iagraph.data import read_store, write_store
 
@@ -64,7 +65,7 @@ def test_a_wrong_file_is_one_line(tmp_path, run, name):
 def test_an_interrupted_conversion_is_not_taken_for_a_complete_one(tmp_path, sent):
     write_store(tmp_path / "a.h5", numbered_jets(np.full(150_000, 20)))
     command = [sys.executable, SCRIPT, tmp_path / "a.h5", "--out", tmp_path / "out.h5"]
-    process = subprocess.Popen(command, stderr=subprocess.PIPE, text=True)
+    process = subprocess.Popen(command, stderr=subprocess.PIPE, text=True, preexec_fn=heed_interrupts)
     while not list(tmp_path.glob(".out.h5.*.tmp")):
         assert process.poll() is None
         time.sleep(0.01)

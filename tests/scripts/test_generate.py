@@ -7,6 +7,7 @@ import time
 from pathlib import Path
 
 import pytest
+from interrupts import heed_interrupts
 
 from iagraph.data import store_info
 
@@ -69,7 +70,7 @@ def test_interrupted_generation_ends_at_once_and_leaves_nothing(tmp_path):
     out, log = tmp_path / "jets.h5", tmp_path / "log"
     command = [sys.executable, SCRIPT, RECIPE, "--jets", "100000", "--out", out, "--workers", "2"]
     with log.open("w") as stream:
-        process = subprocess.Popen(command, stderr=stream, start_new_session=True)
+        process = subprocess.Popen(command, stderr=stream, start_new_session=True, preexec_fn=heed_interrupts)
     while "jet/s" not in log.read_text():  # the progress bar appears as the workers start
         assert process.poll() is None
         time.sleep(0.1)
