@@ -63,8 +63,7 @@ class Comparison:
             for axes, quantity in zip(row, COMPARED, strict=True):
                 column = list(QUANTITIES).index(quantity)
                 pair = [values[:, column] for values in sets]
-                bins = int(np.clip(math.sqrt(min(map(len, pair))), 10, 50))  # few jets want wide bins
-                edges = edges_of(np.concatenate(pair), quantity == "multiplicity", bins)
+                edges = edges_of(np.concatenate(pair), [len(x) for x in pair], whole=quantity == "multiplicity")
                 for index, (label, values) in enumerate(zip(self.names, pair, strict=True)):
                     heights = np.histogram(values, edges)[0] / len(values)
                     axes.stairs(heights, edges, label=label, color=COLOURS[index], linestyle=LINES[index])

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
-from numpy.typing import NDArray
+from numpy.typing import ArrayLike, NDArray
 
 from iagraph.data.jets import Jets
 from iagraph.data.readers import open_jets
@@ -113,7 +113,7 @@ class Overview:
         panels = figure.subplots(2, 3).ravel()
         _, label, values = self._kept
         for column, (axes, title) in enumerate(zip(panels, QUANTITIES.values(), strict=False)):
-            edges = edges_of(values[:, column], whole=column == 0)
+            edges = edges_of(values[:, column], np.bincount(label), whole=column == 0)
             heights = [np.histogram(values[label == index, column], edges)[0] for index in range(len(self.classes))]
             self._steps(axes, heights, edges, title)
         self._steps(panels[4], list(self._particle_pt), PARTICLE_PT, "particle $p_T$ [GeV]")
@@ -126,7 +126,7 @@ class Overview:
             panels[5].text(0.5, 0.5, "species not recorded", ha="center", va="center", transform=panels[5].transAxes)
             panels[5].set_axis_off()
         figure.legend(
-            *panels[0].get_legend_handles_labels(), loc="outside upper center", ncols=min(10, len(self.classes))
+            *panels[0].get_legend_handles_labels(), loc="outside upper center", ncols=min(5, len(self.classes))
         )
         return figure
 
@@ -152,9 +152,17 @@ def overview_of(path: str | Path) -> Overview:
     return overview
 
 
-def edges_of(values: NDArray[np.float64], whole: bool, bins: int = 50) -> NDArray[np.float64]:
-    """Edges of about so many bins that hold all values but the most extreme ones."""
+def edges_of(values: NDArray[np.float64], sizes: ArrayLike, whole: bool) -> NDArray[np.float64]:
+    """Edges of bins that hold all values but the most extreme ones.
+
+    Args:
+        values: all values to be drawn.
+        sizes: how many belong to each line; the fewer, the wider the bins.
+        whole: the values are whole numbers, which want bins of whole numbers.
+    """
+    smallest = min((size for size in np.asarray(sizes).tolist() if size), default=0)
+    bins = int(np.clip(np.sqrt(smallest), 10, 50))
     low, high = np.percentile(values, (0.1, 99.9)) if len(values) else (0, 1)
-    if whole:  # whole numbers want bins of whole numbers
+    if whole:
         return np.arange(np.floor(low), high + 2, max(1, round((high - low) / bins))) - 0.5
     return np.linspace(low, high + (high == low), bins + 1)
