@@ -41,7 +41,9 @@ __all__ = [
 def __getattr__(name: str) -> Any:
     # They need the packages of iagraph[data], which nothing else here does.
     if name in ("JetClass", "QuarkGluon", "TopTagging"):
-        from iagraph.data import datasets
-
+        try:
+            from iagraph.data import datasets
+        except ImportError as error:
+            raise ImportError(f"{name} needs more packages ({error}): pip install 'iagraph[data]'") from error
         return getattr(datasets, name)
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

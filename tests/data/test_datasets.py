@@ -1,5 +1,6 @@
 import hashlib
 import shutil
+import sys
 import tarfile
 import threading
 from contextlib import contextmanager
@@ -12,6 +13,7 @@ from data.readers.reader_files import momenta_of, random_momenta, write_jetclass
 from torch_geometric.loader import DataLoader
 from torch_geometric.transforms import Compose
 
+import iagraph.data
 from iagraph.data import JetClass, JetLoader, QuarkGluon, StoreError, TopTagging, open_jets, records
 from iagraph.data.download import DownloadError
 from iagraph.data.records import ZenodoFile
@@ -203,3 +205,12 @@ def test_parts_have_names():
         TopTagging("nowhere", "valid")
     with pytest.raises(ValueError, match="pythia or herwig"):
         QuarkGluon("nowhere", generator="sherpa")
+
+
+def test_the_packages_that_they_need_are_named(monkeypatch):
+    for name in ("datasets", "convert"):  # to be imported anew
+        monkeypatch.delitem(sys.modules, f"iagraph.data.{name}")
+    monkeypatch.delattr(iagraph.data, "datasets")
+    monkeypatch.setitem(sys.modules, "iagraph.data.overview", None)
+    with pytest.raises(ImportError, match=r"TopTagging needs more packages .*pip install 'iagraph\[data\]'"):
+        iagraph.data.TopTagging  # noqa: B018

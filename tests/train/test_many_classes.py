@@ -14,7 +14,8 @@ from iagraph.data import JetDataset, Jets, read_store, write_store
 from iagraph.kinematics import from_cartesian
 from iagraph.metrics import background_rejection, macro_auc_difference
 from iagraph.train.config import load_config
-from iagraph.train.evaluation import MultiplicityTagger
+from iagraph.train.evaluation import Evaluation, MultiplicityTagger
+from iagraph.train.figures import class_roc_curves
 from iagraph.train.folder import RunError, build_model, read_history
 from iagraph.train.run import evaluate, train
 
@@ -143,3 +144,19 @@ def test_real_jets_of_ten_classes(tmp_path):
     heading = (run / "report.md").read_text().splitlines()[0]
     assert "| 1/eB H4q at 0.5 | 1/eB Hqql at 0.99 | 1/eB Zqq at 0.5 |" in heading
     assert "| 1/eB Tbl at 0.995 |" in heading
+
+
+def test_figures_show_the_tagger_at_the_working_points():
+    random = np.random.default_rng(0)
+    labels, classes, points = random.integers(0, 3, 400), ("QCD", "Hbb", "Tbl"), {"Tbl": 0.9}
+    logits, baseline = (random.normal(size=(400, 3)) + k * np.eye(3)[labels] for k in (2, 0.5))
+    evaluation = Evaluation(labels, np.ones(400, int), logits, baseline, classes, None, points, {}, {})
+    figures = evaluation.figures("iaformer")
+    assert set(figures) == {"roc", "confusion"}
+    drawn, expected = (
+        [line.get_xydata() for line in figure.axes[0].get_lines()]
+        for figure in (figures["roc"], class_roc_curves(labels, logits, classes, points))
+    )
+    assert len(drawn) == len(expected) > 1
+    for one, other in zip(drawn, expected, strict=True):
+        np.testing.assert_array_equal(one, other)
