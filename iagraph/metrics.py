@@ -17,6 +17,9 @@ from sklearn.metrics import roc_curve
 Floats = NDArray[np.float64]
 Bools = NDArray[np.bool_]
 
+WORKING_POINTS = (0.5, 0.3)
+"""Signal efficiencies at which the rejections of two classes are compared."""
+
 DEFAULT_EFFICIENCY = 0.5
 """Signal efficiency at which the rejections of more than two classes are compared, unless a class has its own."""
 
@@ -145,7 +148,7 @@ def classification_report(
         raise ValueError(f"the signal '{signal}' should be one of the classes {', '.join(classes)}")
     index = classes.index(signal)
     report["auc"] = roc_auc(labels, scores, index)
-    return report | {f"rejection_at_{at}": background_rejection(labels, scores, at, index) for at in (0.5, 0.3)}
+    return report | {f"rejection_at_{at}": background_rejection(labels, scores, at, index) for at in WORKING_POINTS}
 
 
 def discriminant(

@@ -1,6 +1,7 @@
 """What all figures share: colours, line styles and how they are saved. Nothing here touches pyplot's global state."""
 
 from pathlib import Path
+from typing import Any
 
 import matplotlib
 from matplotlib.figure import Figure
@@ -8,6 +9,12 @@ from matplotlib.figure import Figure
 # Okabe and Ito, Color Universal Design (2008): distinct for all common kinds of colour vision. Yellow is too pale.
 COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000")
 LINES = ("-", "--", "-.", (0, (4, 1, 1, 1, 1, 1)), (0, (1, 1)), (0, (6, 2)), (0, (3, 3)))
+
+
+def style(index: int) -> dict[str, Any]:
+    """Colour and line of the curve of an index; each time the colours are used up they come with other lines."""
+    rounds = index // len(COLOURS)
+    return {"color": COLOURS[index % len(COLOURS)], "linestyle": LINES[(index + 3 * rounds) % len(LINES)]}
 
 
 def save_figure(figure: Figure, path: str | Path) -> None:

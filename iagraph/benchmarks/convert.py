@@ -16,6 +16,7 @@ import uproot
 from numpy.typing import NDArray
 
 from iagraph.benchmarks.measure import Report, in_new_process
+from iagraph.benchmarks.sample import repeated
 from iagraph.data import Jets, read_store, resolve
 from iagraph.data.convert import convert
 
@@ -54,12 +55,6 @@ def _seconds(path: Path, out: Path) -> float:
     return time.perf_counter() - start
 
 
-def _portions(sample: Jets, jets: int) -> list[Jets]:
-    """The sample again and again, cut to the number of jets."""
-    starts = range(0, jets, len(sample))
-    return [sample.part(0, min(len(sample), jets - start)) for start in starts]
-
-
 def _padded(jets: Jets, columns: list[NDArray[np.float32]], slots: int) -> NDArray[np.float32]:
     padded = np.zeros((len(jets), slots, len(columns)), np.float32)
     padded[np.arange(slots) < jets.counts[:, None]] = np.stack(columns, axis=1)
@@ -81,7 +76,7 @@ def _top(path: Path, sample: Jets, jets: int) -> None:
         names = [*momenta, "truthE", "truthPX", "truthPY", "truthPZ"], ["ttv", "is_signal_new"]
         for block, columns in enumerate(names):  # as PyTables keeps lists
             table.attrs[f"values_block_{block}_kind"] = np.bytes_(pickle.dumps(columns, protocol=0))
-        for part in _portions(sample, jets):
+        for part in repeated(sample, jets):
             rows = np.zeros(len(part), row)
             rows["values_block_0"][:, :-4] = _padded(part, _cartesian(part), SLOTS).reshape(len(part), -1)
             rows["values_block_1"][:, 1] = part.label
@@ -95,17 +90,17 @@ def _energyflow(path: Path, sample: Jets, jets: int) -> None:
         with archive.open("X.npy", "w", force_zip64=True) as file:
             header = {"descr": "<f8", "fortran_order": False, "shape": (jets, slots, 4)}
             np.lib.format.write_array_header_1_0(file, header)
-            for part in _portions(sample, jets):
+            for part in repeated(sample, jets):
                 columns = [part.particles[name] for name in ("pt", "rapidity", "phi", "pid")]
                 file.write(_padded(part, columns, slots).astype("<f8").tobytes())
         with archive.open("y.npy", "w") as file:
-            label = np.concatenate([part.label for part in _portions(sample, jets)])
+            label = np.concatenate([part.label for part in repeated(sample, jets)])
             np.lib.format.write_array(file, label.astype(float))
 
 
 def _jetclass(path: Path, sample: Jets, jets: int) -> None:
     with uproot.recreate(path) as file:
-        for number, part in enumerate(_portions(sample, jets)):
+        for number, part in enumerate(repeated(sample, jets)):
             energy, px, py, pz = _cartesian(part)
             pid = np.abs(part.particles["pid"])
             charge = np.where(np.isin(pid, (11, 13)), -1, 1) * np.sign(part.particles["pid"])

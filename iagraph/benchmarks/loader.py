@@ -13,6 +13,7 @@ from torch_geometric.loader import DataLoader
 from torch_geometric.transforms import Compose
 
 from iagraph.benchmarks.measure import Report, in_new_process, median_seconds
+from iagraph.benchmarks.sample import repeated
 from iagraph.data import JetDataset, JetLoader, Jets, JetStore, StoredJets, StoreWriter, read_store, resolve
 from iagraph.graphs import FullyConnected, PairFeatures
 
@@ -72,8 +73,7 @@ def write_repeated(path: Path, sample: Jets, jets: int) -> int:
     """Writes so many jets, the sample again and again; gives the bytes they take in memory."""
     size = 0
     with StoreWriter(path, sample.classes) as writer:
-        while writer.jets < jets:
-            part = sample.part(0, min(len(sample), jets - writer.jets))
+        for part in repeated(sample, jets):
             writer.append(part)
             size += sum(column.nbytes for column in part.particles.values()) + part.offsets.nbytes + part.label.nbytes
     return size

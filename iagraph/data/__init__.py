@@ -7,7 +7,7 @@ from iagraph.data.loader import JetLoader
 from iagraph.data.readers import Reader, open_jets
 from iagraph.data.sample import SAMPLES, resolve
 from iagraph.data.sources import JetDataset, JetSource, StoredJets, keep_hardest
-from iagraph.data.store import JetStore, StoreInfo, iterate_store, read_store, store_info
+from iagraph.data.store import JetStore, StoreInfo, read_store, store_info
 from iagraph.data.writer import StoreWriter, write_store
 
 if TYPE_CHECKING:
@@ -28,7 +28,6 @@ __all__ = [
     "StoreWriter",
     "StoredJets",
     "TopTagging",
-    "iterate_store",
     "keep_hardest",
     "open_jets",
     "read_store",

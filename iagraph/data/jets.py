@@ -14,6 +14,11 @@ class StoreError(ValueError):
     """A jet store, or jets about to become one, is not as it must be. The message says where, and what to do."""
 
 
+def offsets_of(counts: ArrayLike) -> np.ndarray:
+    """Where each jet begins and ends, int64 [J + 1], for J numbers of particles."""
+    return np.concatenate([[0], np.cumsum(counts)]).astype(np.int64)
+
+
 @dataclass(frozen=True, eq=False)
 class Jets:
     """Ragged jets in memory: particles are flat, jet b owns the particles offsets[b]:offsets[b+1].
@@ -57,7 +62,7 @@ class Jets:
         index = np.asarray(indices)
         index = index.astype(np.int64) if index.size == 0 else index  # NumPy takes an empty list for floats
         counts, starts = self.counts[index], self.offsets[:-1][index]
-        offsets = np.concatenate([[0], np.cumsum(counts)]).astype(np.int64)
+        offsets = offsets_of(counts)
         flat = np.arange(offsets[-1]) + np.repeat(starts - offsets[:-1], counts)
         particles = {name: column[flat] for name, column in self.particles.items()}
         return Jets(particles, offsets, self.label[index], self.classes)
@@ -81,8 +86,7 @@ class Jets:
                 raise StoreError(f"Jets.concatenate: part 0 has {first}, part {number} {other}; make them equal")
         particles = {name: np.concatenate([part.particles[name] for part in parts]) for name in first[1]}
         counts = np.concatenate([part.counts for part in parts])
-        offsets = np.concatenate([[0], np.cumsum(counts)]).astype(np.int64)
-        return Jets(particles, offsets, np.concatenate([part.label for part in parts]), first[0])
+        return Jets(particles, offsets_of(counts), np.concatenate([part.label for part in parts]), first[0])
 
     def validate(self, where: str, first: int = 0) -> None:
         """Check structure and every value; StoreError names `where` (the file, say) and the first bad jet.

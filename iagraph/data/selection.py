@@ -7,7 +7,7 @@ import awkward as ak
 import fastjet
 import numpy as np
 
-from iagraph.data.jets import Jets
+from iagraph.data.jets import Jets, offsets_of
 from iagraph.data.recipe import GenerateConfig
 
 NEUTRINOS = (12, 14, 16)
@@ -117,6 +117,6 @@ def select_jets(events: Any, config: GenerateConfig, label: int) -> Jets:
     kinematics = {"pt": pt, "rapidity": np.arcsinh(pz / np.hypot(m, pt)), "phi": phi}
     particles = {name: round_mantissa(values[order], config.mantissa_bits) for name, values in kinematics.items()}
     particles |= {"mass": m[order].astype(np.float32), "pid": ids[order].astype(np.int32)}
-    offsets = np.concatenate([[0], np.cumsum(counts)]).astype(np.int64)
+    offsets = offsets_of(counts)
     classes = tuple(process.name for process in config.processes)
     return Jets(particles, offsets, np.full(len(counts), label), classes)

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 from torch.utils.data import Dataset
 
-from iagraph.data.jets import Jets, StoreError
+from iagraph.data.jets import Jets, StoreError, offsets_of
 from iagraph.data.store import JetStore
 from iagraph.graphs import JetBatch
 from iagraph.kinematics import Impact, Momenta
@@ -195,7 +195,7 @@ def keep_hardest(jets: Jets, max_particles: int) -> Jets:
     order = np.lexsort((-jets.particles["pt"], jet))
     rank = np.arange(order.size) - np.repeat(jets.offsets[:-1], jets.counts)
     kept = order[rank < max_particles]
-    offsets = np.concatenate([[0], np.minimum(jets.counts, max_particles).cumsum()]).astype(np.int64)
+    offsets = offsets_of(np.minimum(jets.counts, max_particles))
     return Jets({name: column[kept] for name, column in jets.particles.items()}, offsets, jets.label, jets.classes)
 
 

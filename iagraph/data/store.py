@@ -197,8 +197,3 @@ def read_store(path: str | Path, split: str | None = None) -> Jets:
         if found.hexdigest() != store.info.fingerprint:
             raise StoreError(f"{path}: the jets do not match the recorded fingerprint; copy or write the store anew")
     return jets
-
-
-def iterate_store(path: str | Path, jets_per_part: int = PART, split: str | None = None) -> Iterator[Jets]:
-    """The jets of a store in order, so many at a time; StoreError as for `read_store`."""
-    return JetStore(path, split).parts(jets_per_part)

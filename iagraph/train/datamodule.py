@@ -24,6 +24,7 @@ from iagraph.data import (
 )
 from iagraph.data.sources import check_alike
 from iagraph.kinematics import Impact, Momenta
+from iagraph.metrics import WORKING_POINTS
 from iagraph.train.config import DataConfig
 
 ROLES = ("train", "val", "test")
@@ -56,7 +57,7 @@ class JetDataModule(LightningDataModule):
         self.config = config
         self.seed = seed
         stores = {role: open_role(self._files(role), role, config) for role in ROLES}
-        self.fingerprints = {role: fingerprints(self._files(role)) for role in ROLES}
+        self.fingerprints = {role: fingerprints(self._files(role), stores[role]) for role in ROLES}
         roles = dict(zip(ROLES, ROLES, strict=True))
         digests = dict.fromkeys(ROLES, np.zeros(0, np.uint64))
         self.datasets: dict[str, JetSource]
@@ -189,14 +190,15 @@ def _check_two_classes(config: DataConfig, classes: Sequence[str], where: str) -
         raise StoreError(f"{where}: no class '{config.signal}' (data.signal); there are {', '.join(classes)}")
     if config.signal_efficiency:
         raise StoreError(
-            f"{where}: two classes ({', '.join(classes)}) are compared at signal efficiencies 0.5 and 0.3; "
+            f"{where}: two classes ({', '.join(classes)}) are compared at signal efficiencies "
+            f"{' and '.join(map(str, WORKING_POINTS))}; "
             "remove data.signal_efficiency, which is for more"
         )
 
 
-def fingerprints(files: Sequence[str]) -> dict[str, str]:
+def fingerprints(files: Sequence[str], stores: Sequence[JetStore]) -> dict[str, str]:
     """The fingerprint of each file."""
-    return {name: store_info(resolve(name)).fingerprint for name in files}
+    return {name: store.info.fingerprint for name, store in zip(files, stores, strict=True)}
 
 
 def share_known(digests: NDArray[np.uint64], known: NDArray[np.uint64]) -> float:

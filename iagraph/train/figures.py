@@ -10,15 +10,14 @@ from sklearn.metrics import confusion_matrix
 
 from iagraph.metrics import (
     DEFAULT_EFFICIENCY,
+    WORKING_POINTS,
     Estimate,
     background_efficiency,
     background_rejection,
     discriminant,
     roc_auc,
 )
-from iagraph.plotting import COLOURS, LINES
-
-WORKING_POINTS = (0.5, 0.3)
+from iagraph.plotting import COLOURS, style
 
 
 def loss_curves(history: Sequence[Mapping[str, float]]) -> Figure:
@@ -128,9 +127,7 @@ def _roc_curve(
     axes: Axes, index: int, is_signal: NDArray[np.bool_], score: NDArray[np.float64], label: str, alpha: float = 0.2
 ) -> str:
     """Draw curve and band number `index`, with room for it in the frame; return its colour."""
-    # Each time the colours are used up they come with other lines: 49 curves differ.
-    rounds = index // len(COLOURS)
-    colour, line = COLOURS[index % len(COLOURS)], LINES[(index + 3 * rounds) % len(LINES)]
+    colour, line = style(index).values()
     eps_s = np.linspace(0, 1, 1001)
     eps_b, error = background_efficiency(is_signal, score, eps_s)
     # At eps_S = 1 the curve is vertical, down to the corner where everything passes.
@@ -194,7 +191,7 @@ def score_histograms(labels: ArrayLike, scores: ArrayLike, classes: Sequence[str
     for k, name in enumerate(classes):
         counts = np.histogram(values[index == k], edges)[0]
         scale = 1 / max(1, counts.sum()) / width
-        colour, line, full = COLOURS[k % len(COLOURS)], LINES[k % len(LINES)], counts > 0
+        (colour, line), full = style(k).values(), counts > 0
         axes.stairs(counts * scale, edges, color=colour, linestyle=line, label=f"{name} ({counts.sum()} jets)")
         axes.errorbar(
             centres[full], counts[full] * scale, np.sqrt(counts[full]) * scale, color=colour, linestyle="", linewidth=1

@@ -145,7 +145,7 @@ def evaluate(run: Path, file: str | None = None, device: str | None = None) -> P
     judge = make_trainer(config, **({} if device is None else {"accelerator": device}))
     loader = make_loader(source, config.data)
     evaluation = evaluate_tagger(tagger, judge, loader, source, baseline, config.data)
-    prints = fingerprints(files)
+    prints = fingerprints(files, stores)
     name = f"evaluation-{resolve(files[0]).stem}-{prints[files[0]][:8]}"
     folder = make_folder(run / name, exist_ok=True)
     evaluation.write(folder, config.model.name, prints)

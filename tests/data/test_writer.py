@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from data.conftest import assert_same, numbered_jets
 
-from iagraph.data import Jets, StoreError, StoreWriter, iterate_store, read_store, store_info, write_store
+from iagraph.data import Jets, JetStore, StoreError, StoreWriter, read_store, store_info, write_store
 
 
 def write(path, classes, *parts):
@@ -32,7 +32,7 @@ def test_parts_make_the_same_store_as_the_whole(tmp_path, size):
     assert_same(read_store(tmp_path / "parts.h5"), read_store(tmp_path / "whole.h5"))
     whole, parts = store_info(tmp_path / "whole.h5"), store_info(tmp_path / "parts.h5")
     assert (parts.fingerprint, parts.splits, parts.provenance) == (whole.fingerprint, whole.splits, whole.provenance)
-    assert_same(Jets.concatenate(list(iterate_store(tmp_path / "parts.h5", size))), read_store(tmp_path / "whole.h5"))
+    assert_same(Jets.concatenate(list(JetStore(tmp_path / "parts.h5").parts(size))), read_store(tmp_path / "whole.h5"))
 
 
 def test_memory_does_not_grow_with_the_store(tmp_path):
@@ -43,7 +43,7 @@ def test_memory_does_not_grow_with_the_store(tmp_path):
         with StoreWriter(tmp_path / "jets.h5", jets.classes) as writer:
             for _ in range(parts):
                 writer.append(jets)
-        for part in iterate_store(tmp_path / "jets.h5", 1000):
+        for part in JetStore(tmp_path / "jets.h5").parts(1000):
             assert len(part) == 1000
         _, most = tracemalloc.get_traced_memory()
         tracemalloc.stop()

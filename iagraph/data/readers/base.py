@@ -75,8 +75,3 @@ def refuse(bad: np.ndarray, problem: Callable[[int], str]) -> None:
     """StoreError about the first bad item, if there is one: `problem` says what is wrong with the item of an index."""
     if bad.any():
         raise StoreError(problem(int(np.argmax(bad))))
-
-
-def offsets_of(counts: np.ndarray) -> np.ndarray:
-    """Where each jet begins and ends, int64 [J + 1], for J numbers of particles."""
-    return np.concatenate([[0], np.cumsum(counts)]).astype(np.int64)

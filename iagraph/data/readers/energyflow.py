@@ -12,8 +12,8 @@ from pathlib import Path
 
 import numpy as np
 
-from iagraph.data.jets import Jets, StoreError
-from iagraph.data.readers.base import Reader, offsets_of, reading, refuse
+from iagraph.data.jets import Jets, StoreError, offsets_of
+from iagraph.data.readers.base import Reader, reading, refuse
 
 BLOCK = 1 << 20  # bytes
 

@@ -7,8 +7,8 @@ from typing import Any
 
 import numpy as np
 
-from iagraph.data.jets import Jets, StoreError
-from iagraph.data.readers.base import Reader, offsets_of, reading, refuse
+from iagraph.data.jets import Jets, StoreError, offsets_of
+from iagraph.data.readers.base import Reader, reading, refuse
 from iagraph.data.readers.cartesian import momentum_columns
 
 try:

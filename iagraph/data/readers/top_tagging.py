@@ -14,8 +14,8 @@ from pathlib import Path
 import h5py
 import numpy as np
 
-from iagraph.data.jets import Jets, StoreError
-from iagraph.data.readers.base import Reader, offsets_of, reading, refuse
+from iagraph.data.jets import Jets, StoreError, offsets_of
+from iagraph.data.readers.base import Reader, reading, refuse
 from iagraph.data.readers.cartesian import momentum_columns
 
 TABLE = "table/table"
