@@ -21,7 +21,7 @@ from torch_geometric.data.datapipes import functional_transform
 from torch_geometric.transforms import BaseTransform
 
 from iagraph.kinematics import Impact, Momenta, jet_momenta, node_features, pair_features
-from iagraph.topology import fully_connected
+from iagraph.topology import CompleteGraph, EdgeListGraph, fully_connected
 
 
 @dataclass
@@ -93,6 +93,21 @@ class JetBatch:
         pt, energy = jets.pt.index_select(0, jet_of_pair), jets.energy.index_select(0, jet_of_pair)
         values = pair_features(name, self.momenta.select(first), self.momenta.select(second), pt, energy)
         return torch.cat([values, (first == second).to(values).unsqueeze(0)])
+
+    def graph(self, edge_index: Tensor | None = None) -> CompleteGraph | EdgeListGraph:
+        """Who talks to whom: all particles of a jet, or the edges given.
+
+        Args:
+            edge_index: rows (source, target), shape [2, edges]; None for complete graphs.
+
+        Raises:
+            ValueError: an edge joins two jets.
+        """
+        if edge_index is None:
+            return CompleteGraph.from_ptr(self.ptr)
+        if bool((self.batch[edge_index[0]] != self.batch[edge_index[1]]).any()):
+            raise ValueError("edge_index joins particles of different jets: remove these edges")
+        return EdgeListGraph(edge_index, self.batch.numel())
 
     def part(self, begin: int, end: int) -> JetBatch:
         """The jets begin:end, without copying their particles."""

@@ -343,6 +343,9 @@ SCALING: dict[str, tuple[float, float]] = {
 }
 """Centre and width with which models scale each feature to order one before they clip it at 5 widths."""
 
+WEAVER_SCALING = SCALING | dict.fromkeys(("delta_eta", "delta_phi"), (0.0, 1.0))
+"""The same as weaver feeds them to ParticleNet and ParT, whose published weights count on it (JetClass_full.yaml)."""
+
 
 def feature_names(name: str, sets: dict[str, tuple[str, ...]]) -> tuple[str, ...]:
     """The features of a set.

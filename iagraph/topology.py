@@ -7,9 +7,10 @@ them gives the same numbers on either; tests prove it. Nothing here knows of phy
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass
+from functools import cached_property
 from itertools import pairwise
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
@@ -71,21 +72,55 @@ class EdgeListGraph:
         return pair_values.t().gather(0, index)
 
 
+class BlockPairs(NamedTuple):
+    """The unordered pairs of the nodes of a dense block, each once, a node with itself included.
+
+    Attributes:
+        first, second: the two nodes, shape [pairs].
+        pair_of_edge: the pair of each slot of the flattened [G, N, N] block; 0 in padded slots.
+        edge_of_pair: where the two directed edges of each pair stand in the flattened block, shape [2, pairs].
+        weight: 1/2 for the pair of a node with itself, whose two edges are one; 1 otherwise; shape [pairs].
+    """
+
+    first: Tensor
+    second: Tensor
+    pair_of_edge: Tensor
+    edge_of_pair: Tensor
+    weight: Tensor
+
+
 @dataclass
 class DenseBlock:
     """Complete graphs of similar size: G graphs, padded to the N nodes of the largest.
 
     Attributes:
-        key_padding: True where a slot holds no node, shape [G, N].
-        pair_of_edge: the pair, counted within the block, of each slot of the [G, N, N] block; 0 in padded slots.
-        edge_of_pair: where the two directed edges of each pair stand in the flattened block, shape [2, pairs].
-        pair_weight: 1/2 for the pair of a node with itself, whose two edges are one; 1 otherwise; shape [pairs].
+        nodes: the node in each slot, -1 where it is padding; shape [G, N].
     """
 
-    key_padding: Tensor
-    pair_of_edge: Tensor
-    edge_of_pair: Tensor
-    pair_weight: Tensor
+    nodes: Tensor
+
+    @cached_property
+    def padding(self) -> Tensor:
+        """True where a slot holds no node, shape [G, N]."""
+        return self.nodes < 0
+
+    @cached_property
+    def pairs(self) -> BlockPairs:
+        """The pairs of its nodes; only models that look at pairs need them."""
+        graphs, size = self.nodes.shape
+        position = _arange(size, self.nodes)
+        upper = position.unsqueeze(1) <= position
+        real_pair = upper & ~self.padding.unsqueeze(1) & ~self.padding.unsqueeze(2)
+        edge = real_pair.flatten().nonzero().squeeze(1)
+        graph, target, source = edge.div(size * size, rounding_mode="floor"), edge // size % size, edge % size
+        mirrored = (graph * size + source) * size + target
+        pair_of_edge = edge.new_zeros(graphs * size * size)
+        pair = _arange(edge.numel(), edge)
+        pair_of_edge[edge] = pair
+        pair_of_edge[mirrored] = pair
+        weight = torch.where(target == source, 0.5, 1.0)
+        first, second = self.nodes[graph, target], self.nodes[graph, source]
+        return BlockPairs(first, second, pair_of_edge, torch.stack([edge, mirrored]), weight)
 
 
 @dataclass
@@ -96,39 +131,40 @@ class CompleteGraph:
 
     Attributes:
         num_nodes: number of nodes.
-        first, second: the unordered pairs, each once, self-pairs included, block after block; shape [pairs].
         blocks: the dense blocks.
         node_of_slot: the node in each slot of the blocks laid end to end, -1 where a slot is padding.
         slot_of_node: its inverse.
     """
 
     num_nodes: int
-    first: Tensor
-    second: Tensor
+    blocks: list[DenseBlock]
     node_of_slot: Tensor
     slot_of_node: Tensor
-    blocks: list[DenseBlock] = field(default_factory=list)
 
     @classmethod
     def from_ptr(cls, ptr: Tensor) -> CompleteGraph:
         """Complete graphs from where each graph's nodes begin and end, shape [graphs + 1]; made on its device."""
-        sizes = ptr.diff()
-        ordered, order = sizes.sort(stable=True)
-        blocks, firsts, seconds, slots = [], [], [], []
+        ordered, order = ptr.diff().sort(stable=True)
         multiplicities = ordered.tolist()
+        blocks = []
         for begin, end in _size_classes(multiplicities):
-            starts, size = ptr[:-1][order[begin:end]], multiplicities[end - 1]
-            block, first, second, nodes = _dense_block(starts, ordered[begin:end], size)
-            blocks.append(block)
-            firsts.append(first)
-            seconds.append(second)
-            slots.append(nodes)
-        empty = ptr.new_zeros(0)
-        node_of_slot = torch.cat([empty, *slots])
+            position = _arange(multiplicities[end - 1], ptr)
+            node = ptr[:-1][order[begin:end]].unsqueeze(1) + position
+            blocks.append(DenseBlock(torch.where(position < ordered[begin:end].unsqueeze(1), node, -1)))
+        node_of_slot = torch.cat([ptr.new_zeros(0), *(block.nodes.flatten() for block in blocks)])
         real = (node_of_slot >= 0).nonzero().squeeze(1)
         slot_of_node = torch.empty_like(real).scatter_(0, node_of_slot[real], real)
-        first, second = torch.cat([empty, *firsts]), torch.cat([empty, *seconds])
-        return cls(real.numel(), first, second, node_of_slot, slot_of_node, blocks)
+        return cls(real.numel(), blocks, node_of_slot, slot_of_node)
+
+    @cached_property
+    def first(self) -> Tensor:
+        """One node of each unordered pair, self-pairs included, block after block; shape [pairs]."""
+        return torch.cat([self.node_of_slot[:0], *(block.pairs.first for block in self.blocks)])
+
+    @cached_property
+    def second(self) -> Tensor:
+        """The other node of each pair, shape [pairs]."""
+        return torch.cat([self.node_of_slot[:0], *(block.pairs.second for block in self.blocks)])
 
     def lift(self, pair_values: Tensor) -> list[Tensor]:
         """Values of pairs, shape [channels, pairs], as blocks of edges [channels, G, N targets, N sources].
@@ -136,8 +172,25 @@ class CompleteGraph:
         Edges from padded slots get minus infinity, so that a softmax over the sources leaves them out. What stands in
         the rows of padded targets means nothing; :meth:`aggregate` drops it.
         """
-        pieces = pair_values.split([block.pair_weight.numel() for block in self.blocks], dim=1)
+        pieces = pair_values.split([block.pairs.weight.numel() for block in self.blocks], dim=1)
         return [_Mirror.apply(piece, block) for piece, block in zip(pieces, self.blocks, strict=True)]
+
+    def products(self, queries: Tensor, keys: Tensor, heads: int) -> list[Tensor]:
+        """Scalar products of each target's query with the key of each source, per head.
+
+        Args:
+            queries: shape [nodes, heads * channels].
+            keys: shape [nodes, heads * channels].
+            heads: number of heads.
+
+        Returns:
+            Blocks of edges [heads, G, N targets, N sources], minus infinity as in :meth:`lift`.
+        """
+        products = []
+        for block, query, key in zip(self.blocks, self._padded(queries), self._padded(keys), strict=True):
+            product = _per_head(query, heads) @ _per_head(key, heads).transpose(-2, -1)
+            products.append(product.masked_fill_(block.padding.unsqueeze(1), -torch.inf))
+        return products
 
     def aggregate(self, weights: list[Tensor], values: Tensor) -> Tensor:
         r"""Weighted sum over the source nodes of each target, :math:`out_i = \sum_j \alpha_{ij} v_j`, per head.
@@ -149,14 +202,47 @@ class CompleteGraph:
         Returns:
             Shape [nodes, heads * channels].
         """
-        padded = _Regroup.apply(values, self.node_of_slot, self.slot_of_node)
-        pieces = padded.split([block.key_padding.numel() for block in self.blocks])
         sums = []
-        for block, alpha, value in zip(self.blocks, weights, pieces, strict=True):
-            heads, (graphs, size) = alpha.size(0), block.key_padding.shape
-            per_head = value.view(graphs, size, heads, -1).permute(2, 0, 1, 3)
-            sums.append((alpha @ per_head).permute(1, 2, 0, 3).reshape(graphs * size, -1))
+        for alpha, value in zip(weights, self._padded(values), strict=True):
+            per_target = alpha @ _per_head(value, alpha.size(0))
+            sums.append(per_target.permute(1, 2, 0, 3).reshape(-1, values.size(1)))
         return _Regroup.apply(torch.cat(sums), self.slot_of_node, self.node_of_slot) if sums else values
+
+    @torch.no_grad()
+    def nearest(self, points: Tensor, k: int) -> Tensor:
+        """The ``k`` nodes of the same graph that are nearest to each node, itself excluded, nearest first.
+
+        Distances are Euclidean, from the points relative to the mean of their graph, where rounding is least.
+
+        Args:
+            points: coordinates, shape [nodes, dimensions].
+            k: number of neighbours.
+
+        Returns:
+            Nodes, shape [nodes, k]; -1 where a graph has no further node.
+        """
+        pieces = [self.node_of_slot.new_empty(0, k)]
+        # Sixteen bits cannot tell neighbours apart.
+        with torch.autocast(points.device.type, enabled=False):
+            points = points if points.dtype == torch.float64 else points.float()
+            for block, place in zip(self.blocks, self._padded(points), strict=True):
+                real = ~block.padding.unsqueeze(2)
+                place = (place - place.sum(1, keepdim=True) / real.sum(1, keepdim=True)) * real
+                square = place.square().sum(2)
+                distance = square.unsqueeze(2) + square.unsqueeze(1) - 2 * place @ place.transpose(1, 2)
+                distance.masked_fill_(block.padding.unsqueeze(1), torch.inf)
+                distance.diagonal(dim1=1, dim2=2).fill_(torch.inf)
+                shortest, slot = distance.topk(min(k, distance.size(1)), largest=False)
+                node = block.nodes.unsqueeze(1).expand_as(distance).gather(2, slot)
+                node = torch.where(shortest == torch.inf, -1, node).flatten(0, 1)
+                pieces.append(torch.nn.functional.pad(node, (0, k - node.size(1)), value=-1))
+        return torch.cat(pieces)[self.slot_of_node]
+
+    def _padded(self, values: Tensor) -> list[Tensor]:
+        """Values of nodes, shape [nodes, channels], as blocks [G, N, channels] with zeros in padded slots."""
+        slots = _Regroup.apply(values, self.node_of_slot, self.slot_of_node)
+        pieces = slots.split([block.nodes.numel() for block in self.blocks])
+        return [piece.view(*block.nodes.shape, -1) for piece, block in zip(pieces, self.blocks, strict=True)]
 
 
 def _arange(length: int, like: Tensor) -> Tensor:
@@ -172,24 +258,9 @@ def _size_classes(ordered: list[int]) -> list[tuple[int, int]]:
     return list(pairwise(cuts))
 
 
-def _dense_block(start: Tensor, sizes: Tensor, size: int) -> tuple[DenseBlock, Tensor, Tensor, Tensor]:
-    """One block of the graphs whose nodes begin at ``start``, its pairs (first, second) and the nodes of its slots."""
-    graphs = sizes.numel()
-    position = _arange(size, start)
-    padding = position >= sizes.unsqueeze(1)
-    slots = torch.where(padding, -1, start.unsqueeze(1) + position)
-    upper = position.unsqueeze(1) <= position
-    real_pair = upper & ~padding.unsqueeze(1) & ~padding.unsqueeze(2)
-    edge = real_pair.flatten().nonzero().squeeze(1)
-    graph, target, source = edge.div(size * size, rounding_mode="floor"), edge // size % size, edge % size
-    mirrored = (graph * size + source) * size + target
-    pair_of_edge = edge.new_zeros(graphs * size * size)
-    pair = _arange(edge.numel(), start)
-    pair_of_edge[edge] = pair
-    pair_of_edge[mirrored] = pair
-    pair_weight = torch.where(target == source, 0.5, 1.0)
-    block = DenseBlock(padding, pair_of_edge, torch.stack([edge, mirrored]), pair_weight)
-    return block, start[graph] + target, start[graph] + source, slots.flatten()
+def _per_head(values: Tensor, heads: int) -> Tensor:
+    """Blocks [G, N, heads * channels] as [heads, G, N, channels]."""
+    return values.unflatten(2, (heads, -1)).permute(2, 0, 1, 3)
 
 
 class _Mirror(torch.autograd.Function):
@@ -197,9 +268,9 @@ class _Mirror(torch.autograd.Function):
 
     @staticmethod
     def forward(pair_values: Tensor, block: DenseBlock) -> Tensor:
-        graphs, size = block.key_padding.shape
-        edges = pair_values.index_select(1, block.pair_of_edge).view(-1, graphs, size, size)
-        return edges.masked_fill_(block.key_padding.unsqueeze(1), -torch.inf)
+        graphs, size = block.nodes.shape
+        edges = pair_values.index_select(1, block.pairs.pair_of_edge).view(-1, graphs, size, size)
+        return edges.masked_fill_(block.padding.unsqueeze(1), -torch.inf)
 
     @staticmethod
     def setup_context(ctx: Any, inputs: tuple[Tensor, DenseBlock], output: Tensor) -> None:
@@ -207,9 +278,9 @@ class _Mirror(torch.autograd.Function):
 
     @staticmethod
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, None]:
-        grad, edge_of_pair = grad.flatten(1), ctx.block.edge_of_pair
+        grad, edge_of_pair = grad.flatten(1), ctx.block.pairs.edge_of_pair
         both = grad.index_select(1, edge_of_pair[0]) + grad.index_select(1, edge_of_pair[1])
-        return both.mul_(ctx.block.pair_weight.to(grad)), None
+        return both.mul_(ctx.block.pairs.weight.to(grad)), None
 
 
 class _Regroup(torch.autograd.Function):

@@ -25,7 +25,7 @@ def as_matrix(graph, pair_values):
         return matrix
     offset = 0
     for block, values in zip(graph.blocks, graph.lift(pair_values), strict=True):
-        graphs, size = block.key_padding.shape
+        graphs, size = block.nodes.shape
         nodes = graph.node_of_slot[offset : offset + graphs * size].view(graphs, size)
         offset += graphs * size
         for g in range(graphs):
@@ -71,7 +71,7 @@ class TestBothGraphs:
             lifted = graph.lift(pair_values)
             if isinstance(graph, EdgeListGraph):
                 return lifted
-            real = [~block.key_padding for block in graph.blocks]
+            real = [~block.padding for block in graph.blocks]
             return torch.cat([v[:, r.unsqueeze(1) & r.unsqueeze(2)] for v, r in zip(lifted, real, strict=True)], dim=1)
 
         assert torch.autograd.gradcheck(real_edges, values)
@@ -84,7 +84,7 @@ class TestBothGraphs:
 def test_padding_is_what_these_tests_run_with(padding):
     blocks = CompleteGraph.from_ptr(PTR).blocks
     assert len(blocks) == min(padding, 6)
-    assert any(block.key_padding.any() for block in blocks) == (padding < 6)
+    assert any(block.padding.any() for block in blocks) == (padding < 6)
 
 
 def test_weighted_sum_over_dense_blocks(padding):
@@ -126,3 +126,53 @@ class TestEdgeListGraph:
         graph = EdgeListGraph(torch.zeros(2, 0, dtype=torch.long), 3)
         assert graph.lift(torch.zeros(5, 0)).shape == (0, 5)
         assert graph.ptr.tolist() == [0, 0, 0, 0]
+
+
+def test_products_of_queries_and_keys(padding):
+    torch.manual_seed(4)
+    graph, heads = CompleteGraph.from_ptr(PTR), 3
+    query = torch.randn(graph.num_nodes, heads * 2, dtype=torch.float64, requires_grad=True)
+    key = torch.randn(graph.num_nodes, heads * 2, dtype=torch.float64, requires_grad=True)
+    every = torch.einsum("thc,shc->hts", query.view(-1, heads, 2), key.view(-1, heads, 2))
+    for block, product in zip(graph.blocks, graph.products(query, key, heads), strict=True):
+        for g, nodes in enumerate(block.nodes):
+            real = nodes >= 0
+            torch.testing.assert_close(product[:, g][:, real][:, :, real], every[:, nodes[real]][:, :, nodes[real]])
+            assert product[:, g][:, :, ~real].isneginf().all()
+    real_only = lambda q, k: torch.cat([p[p.isfinite()] for p in graph.products(q, k, heads)])  # noqa: E731
+    assert torch.autograd.gradcheck(real_only, (query, key))
+
+
+class TestNearest:
+    def test_brute_force(self, padding):
+        torch.manual_seed(5)
+        graph = CompleteGraph.from_ptr(PTR)
+        points = 100 + torch.randn(graph.num_nodes, 3, dtype=torch.float64)
+        for k in (1, 4, 9):
+            got = graph.nearest(points, k).tolist()
+            for begin, end in zip(PTR[:-1].tolist(), PTR[1:].tolist(), strict=True):
+                for node in range(begin, end):
+                    others = [n for n in range(begin, end) if n != node]
+                    others.sort(key=lambda n: (points[n] - points[node]).square().sum().item())
+                    assert got[node] == (others + [-1] * k)[:k]
+
+    def test_coincident_points_are_neighbours_and_a_node_is_not_its_own(self):
+        graph = CompleteGraph.from_ptr(torch.tensor([0, 4]))
+        got = graph.nearest(torch.tensor([[0.0, 0.0], [0.0, 0.0], [3.0, 0.0], [3.0, 0.1]]), 1)
+        assert got.tolist() == [[1], [0], [3], [2]]
+
+    def test_single_precision_tells_close_points_apart_far_from_the_origin(self):
+        graph = CompleteGraph.from_ptr(torch.tensor([0, 3]))
+        points = torch.tensor([[1000.0, 0.0], [1000.5, 0.0], [1000.9, 0.0]])
+        assert graph.nearest(points, 2).tolist() == [[1, 2], [2, 0], [1, 0]]
+        with torch.autocast("cpu", dtype=torch.bfloat16):
+            assert graph.nearest(points, 2).tolist() == [[1, 2], [2, 0], [1, 0]]
+
+    def test_no_nodes_at_all(self):
+        assert CompleteGraph.from_ptr(torch.tensor([0, 0])).nearest(torch.zeros(0, 2), 3).shape == (0, 3)
+
+
+def test_pairs_are_made_only_where_they_are_asked_for():
+    graph = CompleteGraph.from_ptr(PTR)
+    graph.nearest(torch.randn(graph.num_nodes, 2), 2)
+    assert not any("pairs" in vars(block) for block in graph.blocks)

@@ -1,6 +1,20 @@
 """Layers, usable in any PyTorch Geometric model."""
 
+from iagraph.nn.attention_conv import AttentionConv
 from iagraph.nn.differential_attention_conv import DifferentialAttentionConv
-from iagraph.nn.encoders import PairEncoder, ParticleEncoder, Standardize
+from iagraph.nn.edge_conv import EdgeConv
+from iagraph.nn.encoders import PairEncoder, ParticleEncoder, Standardize, ThinLinear
+from iagraph.nn.interaction_attention_conv import InteractionAttentionConv
+from iagraph.nn.pair_attention_conv import PairAttentionConv
 
-__all__ = ["DifferentialAttentionConv", "PairEncoder", "ParticleEncoder", "Standardize"]
+__all__ = [
+    "AttentionConv",
+    "DifferentialAttentionConv",
+    "EdgeConv",
+    "InteractionAttentionConv",
+    "PairAttentionConv",
+    "PairEncoder",
+    "ParticleEncoder",
+    "Standardize",
+    "ThinLinear",
+]

@@ -2,7 +2,6 @@ import pytest
 import torch
 
 from iagraph.nn import DifferentialAttentionConv
-from iagraph.topology import CompleteGraph, EdgeListGraph, fully_connected
 
 EDGES = torch.tensor([[0, 1, 2, 4, 3, 3, 0], [1, 1, 1, 0, 0, 3, 3]])  # no edge arrives at node 2 and 4
 
@@ -83,23 +82,6 @@ def test_caller_keeps_the_edges():
     before = EDGES.clone()
     layer()(torch.randn(5, 5).double(), EDGES, torch.randn(7, 7).double())
     assert torch.equal(EDGES, before)
-
-
-def test_complete_graph_edge_list_and_public_face_agree(backend, padding):
-    conv = layer()
-    ptr = torch.tensor([0, 5, 5, 6, 13])
-    x = torch.randn(13, 5).double()
-    edge_index = fully_connected(ptr)
-    dense, edges = CompleteGraph.from_ptr(ptr), EdgeListGraph(edge_index, 13)
-    pair_attr = torch.randn(edges.first.numel(), 7).double()
-    scores = conv.lin_score(pair_attr).t()
-    number = {pair: k for k, pair in enumerate(zip(edges.first.tolist(), edges.second.tolist(), strict=True))}
-    order = [number[pair] for pair in zip(dense.first.tolist(), dense.second.tolist(), strict=True)]
-    low, high = edge_index.min(0).values, edge_index.max(0).values
-    edge_attr = pair_attr[[number[pair] for pair in zip(low.tolist(), high.tolist(), strict=True)]]
-    expected = conv(x, edge_index, edge_attr)
-    torch.testing.assert_close(conv.attend(x, edges, scores), expected, rtol=0, atol=1e-13)
-    torch.testing.assert_close(conv.attend(x, dense, scores[:, order]), expected, rtol=0, atol=1e-13)
 
 
 def test_gradients(backend):

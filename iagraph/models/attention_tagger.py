@@ -1,0 +1,206 @@
+"""The skeleton that IAFormer and its ablations share, so that they differ in their attention alone."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+
+import torch
+from torch import Tensor, nn
+from torch.nn.functional import embedding
+from torch_geometric.nn.aggr import MeanAggregation
+
+from iagraph.graphs import JetBatch
+from iagraph.kinematics import NODE_FEATURES, PAIR_FEATURES, SCALING, feature_names
+from iagraph.nn import AttentionConv, PairEncoder, ParticleEncoder, Standardize
+from iagraph.nn.attention_conv import Scores
+from iagraph.topology import CompleteGraph, EdgeListGraph
+
+PAIRS_IN_CACHE = 4096
+"""Pairs that a CPU encodes at once: what stays in cache takes little more than half the time of one large piece."""
+
+
+class AttentionBlock(nn.Module):
+    r"""Attention and a feed-forward network, each with a residual connection.
+
+    .. math::
+        x \leftarrow x + \mathrm{LN}(\mathrm{Attention}(\mathrm{LN}(x))), \qquad x \leftarrow x + \mathrm{FFN}(x)
+
+    with FFN = LN, linear to four times the width, GELU, LN, linear back.
+
+    Args:
+        width: size of the node vectors.
+        conv: the attention layer, from ``width`` to ``width``.
+    """
+
+    def __init__(self, width: int, conv: AttentionConv) -> None:
+        super().__init__()
+        self.norm_in = nn.LayerNorm(width)
+        self.conv = conv
+        self.norm_out = nn.LayerNorm(width)
+        self.feed_forward = nn.Sequential(
+            nn.LayerNorm(width),
+            nn.Linear(width, 4 * width),
+            nn.GELU(),
+            nn.LayerNorm(4 * width),
+            nn.Linear(4 * width, width),
+        )
+
+    def forward(self, x: Tensor, graph: CompleteGraph | EdgeListGraph, scores: Scores) -> Tensor:
+        """New node vectors, shape [nodes, width]; scores as in :meth:`AttentionConv.attend`."""
+        x = x + self.norm_out(self.conv.attend(self.norm_in(x), graph, scores))
+        return x + self.feed_forward(x)
+
+
+class AttentionTagger(nn.Module):
+    """Particle encoder, attention blocks, mean over a jet's particles, linear map to logits.
+
+    Attention sees no pairs here; :class:`PairAttentionTagger` adds them.
+
+    Args:
+        node_features: name of the node feature set, a key of :data:`iagraph.kinematics.NODE_FEATURES`.
+        num_classes: number of logits per jet.
+        width: size of the node vectors.
+        blocks: number of blocks.
+        particle_hidden: hidden widths of the particle encoder.
+        make_conv: makes the attention layer of a block.
+
+    Raises:
+        ValueError: an unknown feature set, or no block.
+    """
+
+    def __init__(
+        self,
+        node_features: str,
+        num_classes: int,
+        width: int,
+        blocks: int,
+        particle_hidden: Sequence[int],
+        make_conv: Callable[[], AttentionConv],
+    ) -> None:
+        super().__init__()
+        if blocks < 1:
+            raise ValueError(f"blocks must be at least 1, not {blocks}")
+        self.node_features = node_features
+        names = feature_names(node_features, NODE_FEATURES)
+        self.scale_particles = Standardize([SCALING[name] for name in names])
+        self.particle_encoder = ParticleEncoder(len(names), particle_hidden, width)
+        self.blocks = nn.ModuleList(AttentionBlock(width, make_conv()) for _ in range(blocks))
+        self.readout = MeanAggregation()
+        self.head = nn.Linear(width, num_classes)
+
+    def forward(self, jets: JetBatch, edge_index: Tensor | None = None) -> Tensor:
+        """Logits of jets.
+
+        Args:
+            jets: the jets. One without particles gets the bias of the last layer.
+            edge_index: which particles see which, rows (source, target), if not all of a jet; shape [2, edges].
+
+        Returns:
+            Shape [jets, num_classes].
+
+        Raises:
+            ValueError: an edge joins two jets.
+        """
+        graph = jets.graph(edge_index)
+        x = self.particle_encoder(self.scale_particles(jets.node_features(self.node_features)))
+        for block, pair_scores in zip(self.blocks, self.pair_scores(x, jets, graph), strict=True):
+            x = block(x, graph, None if pair_scores is None else graph.lift(pair_scores))
+        # Sixteen bits would round the scores of many jets to the same number.
+        with torch.autocast(x.device.type, enabled=False):
+            return self.head(self.readout(x.to(self.head.weight.dtype), jets.batch, dim_size=len(jets)))
+
+    def pair_scores(self, x: Tensor, jets: JetBatch, graph: CompleteGraph | EdgeListGraph) -> Sequence[Tensor | None]:
+        """For each block, the scores of the pairs of ``graph``, shape [maps, pairs], or None.
+
+        Args:
+            x: vectors of the particles before the first block, shape [particles, width].
+            jets: the jets.
+            graph: their graph.
+        """
+        return [None] * len(self.blocks)
+
+    def convs(self) -> list[AttentionConv]:
+        """The attention layers, first block first."""
+        return [module for module in self.modules() if isinstance(module, AttentionConv)]
+
+
+class FixedPairs(nn.Module):
+    """Pair features by name, scaled; the last one marks the pairs of a particle with itself.
+
+    Args:
+        name: a key of :data:`iagraph.kinematics.PAIR_FEATURES`.
+
+    Raises:
+        ValueError: an unknown feature set.
+    """
+
+    def __init__(self, name: str) -> None:
+        super().__init__()
+        self.name = name
+        names = (*feature_names(name, PAIR_FEATURES), "is_self")
+        self.channels = len(names)
+        self.scale = Standardize([SCALING[name] for name in names])
+
+    def forward(self, x: Tensor, jets: JetBatch, graph: CompleteGraph | EdgeListGraph) -> Tensor:
+        """Shape [pairs, channels]; the particles' vectors ``x`` are not used."""
+        return self.scale(jets.edge_features(self.name, graph.first, graph.second).t())
+
+
+class LearnedPairs(nn.Module):
+    r"""What two particles' vectors have in common and what tells them apart, whatever their order.
+
+    .. math::
+        (\mathbf{x}_i + \mathbf{x}_j, \; |\mathbf{x}_i - \mathbf{x}_j|, \; \delta_{ij})
+
+    Args:
+        width: size of the particles' vectors.
+    """
+
+    def __init__(self, width: int) -> None:
+        super().__init__()
+        self.channels = 2 * width + 1
+
+    def forward(self, x: Tensor, jets: JetBatch, graph: CompleteGraph | EdgeListGraph) -> Tensor:
+        """Shape [pairs, channels], from the particles' vectors ``x`` before the first block."""
+        first, second = embedding(graph.first, x), embedding(graph.second, x)
+        is_self = (graph.first == graph.second).to(x).unsqueeze(1)
+        return torch.cat([first + second, (first - second).abs(), is_self], dim=1)
+
+
+class PairAttentionTagger(AttentionTagger):
+    """The skeleton with a pair encoder, run once per unordered pair and shared by all blocks.
+
+    The scores of all blocks are linear in its output and come from one matrix product.
+
+    Args:
+        node_features, num_classes, width, blocks, particle_hidden: as in :class:`AttentionTagger`.
+        make_conv: makes the attention layer of a block; its ``lin_score`` takes vectors of size ``pair_width``.
+        pair_inputs: what the encoder gets to know of a pair, :class:`FixedPairs` or :class:`LearnedPairs`.
+        pair_hidden: hidden widths of the pair encoder.
+        pair_width: size of the pair vectors.
+    """
+
+    def __init__(
+        self,
+        node_features: str,
+        num_classes: int,
+        width: int,
+        blocks: int,
+        particle_hidden: Sequence[int],
+        make_conv: Callable[[], AttentionConv],
+        pair_inputs: FixedPairs | LearnedPairs,
+        pair_hidden: Sequence[int],
+        pair_width: int,
+    ) -> None:
+        super().__init__(node_features, num_classes, width, blocks, particle_hidden, make_conv)
+        self.pair_inputs = pair_inputs
+        self.pair_encoder = PairEncoder(pair_inputs.channels, pair_hidden, pair_width)
+
+    def pair_scores(self, x: Tensor, jets: JetBatch, graph: CompleteGraph | EdgeListGraph) -> Sequence[Tensor | None]:
+        """Scores of pairs from their encoded vectors."""
+        inputs = self.pair_inputs(x, jets, graph)
+        linears = [conv.lin_score for conv in self.convs()]
+        weight = torch.cat([linear.weight for linear in linears])
+        at_once = PAIRS_IN_CACHE if inputs.device.type == "cpu" else max(inputs.size(0), 1)
+        pieces = [weight @ self.pair_encoder(part).t() for part in inputs.split(at_once)]
+        return torch.cat(pieces, dim=1).split([linear.out_features for linear in linears])

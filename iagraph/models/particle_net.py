@@ -1,0 +1,85 @@
+"""ParticleNet (arXiv 1902.08570): edge convolutions over the nearest neighbours of each particle."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from itertools import pairwise
+from typing import cast
+
+import torch
+from torch import Tensor, nn
+from torch_geometric.nn.aggr import MeanAggregation
+
+from iagraph.graphs import JetBatch
+from iagraph.kinematics import NODE_FEATURES, WEAVER_SCALING, feature_names
+from iagraph.nn import EdgeConv, Standardize
+from iagraph.topology import CompleteGraph
+
+
+class ParticleNet(nn.Module):
+    r"""Jet tagger made of dynamic edge convolutions, from
+    `"ParticleNet: Jet Tagging via Particle Clouds" <https://arxiv.org/abs/1902.08570>`_.
+
+    Batch norm of the features, then blocks of :class:`~iagraph.nn.EdgeConv` over the k nearest neighbours, which are
+    found anew before each block: first in :math:`(\Delta\eta, \Delta\phi)`, then among the node vectors. Then the mean
+    over a jet's particles, a hidden layer with ReLU and dropout, logits.
+
+    With the same weights the logits in evaluation mode equal those of ParticleNet in weaver-core, the authors'
+    implementation, with the arguments of its published networks; weights are exchanged by
+    :func:`~iagraph.models.load_weaver`. Where they differ:
+
+    - In training, weaver's batch norms count padded slots; here only particles and their edges count.
+    - A jet of fewer than k + 1 particles lacks neighbours. weaver then takes padded slots, whose vectors are zero, and
+      fails if the batch has no more than k slots; here a missing neighbour counts as a node of zeros in any batch.
+    - A particle is never its own neighbour. weaver drops the nearest one for itself, which may be another one at the
+      very same place.
+
+    Args:
+        node_features: name of the node feature set, a key of :data:`iagraph.kinematics.NODE_FEATURES`.
+        num_classes: number of logits per jet.
+        channels: for each block, the sizes of its edge convolution.
+        neighbors: number k of neighbours.
+        head_hidden: size of the hidden layer.
+        dropout: probability with which entries of the hidden layer are dropped in training.
+
+    Raises:
+        ValueError: an unknown feature set, no block, or no neighbour.
+    """
+
+    def __init__(
+        self,
+        node_features: str = "kin",
+        num_classes: int = 2,
+        channels: Sequence[Sequence[int]] = ((64, 64, 64), (128, 128, 128), (256, 256, 256)),
+        neighbors: int = 16,
+        head_hidden: int = 256,
+        dropout: float = 0.1,
+    ) -> None:
+        super().__init__()
+        if not channels or neighbors < 1:
+            raise ValueError(f"there must be a block and a neighbour, not {len(channels)} and {neighbors}")
+        self.node_features, self.neighbors = node_features, neighbors
+        names = feature_names(node_features, NODE_FEATURES)
+        rapidity = "delta_eta" if "delta_eta" in names else "delta_rapidity"
+        self.position = [names.index(rapidity), names.index("delta_phi")]
+        self.scale_particles = Standardize([WEAVER_SCALING[name] for name in names])
+        self.particle_norm = nn.BatchNorm1d(len(names))
+        widths = [len(names), *(sizes[-1] for sizes in channels)]
+        self.convs = nn.ModuleList(
+            EdgeConv(width, sizes) for (width, _), sizes in zip(pairwise(widths), channels, strict=True)
+        )
+        self.readout = MeanAggregation()
+        self.head = nn.Sequential(
+            nn.Linear(widths[-1], head_hidden), nn.ReLU(), nn.Dropout(dropout), nn.Linear(head_hidden, num_classes)
+        )
+
+    def forward(self, jets: JetBatch) -> Tensor:
+        """Logits of jets, shape [jets, num_classes]. One without particles gets what the head makes of zeros."""
+        features = jets.node_features(self.node_features)
+        graph = CompleteGraph.from_ptr(jets.ptr)
+        points, x = features[:, self.position], self.particle_norm(self.scale_particles(features))
+        for conv in cast(Iterable[EdgeConv], self.convs):
+            points = x = conv.convolve(x, graph.nearest(points, self.neighbors))
+        # Sixteen bits would round the scores of many jets to the same number.
+        with torch.autocast(x.device.type, enabled=False):
+            return self.head(self.readout(x.to(features.dtype), jets.batch, dim_size=len(jets)))

@@ -1,0 +1,215 @@
+"""Particle Transformer, ParT (arXiv 2202.03772): attention biased by pairs, and a class token that reads the jet."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from itertools import pairwise
+from typing import cast
+
+import torch
+from torch import Tensor, nn
+
+from iagraph.graphs import JetBatch
+from iagraph.kinematics import NODE_FEATURES, PAIR_FEATURES, WEAVER_SCALING, feature_names
+from iagraph.nn import InteractionAttentionConv, Standardize, ThinLinear
+from iagraph.nn.attention_conv import Scores
+from iagraph.topology import CompleteGraph, EdgeListGraph
+
+
+class ParticleTransformerBlock(nn.Module):
+    r"""Particle attention block (Fig. 3b), with the scales of NormFormer (arXiv 2110.09456).
+
+    .. math::
+        x \leftarrow x + \mathrm{LN}(\gamma \odot \mathrm{Attention}(\mathrm{LN}(x), U)), \qquad
+        x \leftarrow \lambda \odot x + \mathrm{FFN}(x)
+
+    with a scale :math:`\gamma` per head, one :math:`\lambda` per channel, and FFN = LN, linear to four times the width,
+    GELU, LN, linear back; dropout on the attention weights, within FFN and before each sum.
+
+    Args:
+        width: size of the node vectors, a multiple of ``heads``.
+        heads: number of attention heads.
+        dropout: probability with which entries are dropped in training.
+    """
+
+    def __init__(self, width: int, heads: int, dropout: float) -> None:
+        super().__init__()
+        self.norm_in = nn.LayerNorm(width)
+        self.conv = InteractionAttentionConv(width, width, heads, bias=True, dropout=dropout)
+        self.head_scale = nn.Parameter(torch.ones(heads))
+        self.norm_out = nn.LayerNorm(width)
+        self.feed_forward = nn.Sequential(
+            nn.LayerNorm(width),
+            nn.Linear(width, 4 * width),
+            nn.GELU(),
+            nn.Dropout(dropout),
+            nn.LayerNorm(4 * width),
+            nn.Linear(4 * width, width),
+        )
+        self.residual_scale = nn.Parameter(torch.ones(width))
+        self.dropout = nn.Dropout(dropout)
+
+    def forward(self, x: Tensor, graph: CompleteGraph | EdgeListGraph, scores: Scores) -> Tensor:
+        """New node vectors, shape [nodes, width]; scores as in :meth:`InteractionAttentionConv.attend`."""
+        return self._add(x, self.conv.attend(self.norm_in(x), graph, scores))
+
+    @torch.no_grad()
+    def shrink(self, factor: float) -> None:
+        """Divides what the block adds to the vectors, before its norm, by a factor."""
+        self.conv.lin_out.weight /= factor
+        cast(nn.Linear, self.feed_forward[-1]).weight /= factor
+
+    def _add(self, x: Tensor, attended: Tensor) -> Tensor:
+        scale = self.head_scale.repeat_interleave(x.size(1) // self.head_scale.numel())
+        x = x + self.dropout(self.norm_out(scale * attended))
+        return self.residual_scale * x + self.dropout(self.feed_forward(x))
+
+
+class ClassAttentionBlock(ParticleTransformerBlock):
+    """Class attention block (Fig. 3c): a token per jet asks all particles of the jet, and itself.
+
+    Args:
+        width: size of the vectors, a multiple of ``heads``.
+        heads: number of attention heads.
+    """
+
+    def __init__(self, width: int, heads: int) -> None:
+        super().__init__(width, heads, dropout=0.0)
+
+    def forward(self, token: Tensor, x: Tensor, edge_index: Tensor) -> Tensor:  # type: ignore[override]
+        """New tokens.
+
+        Args:
+            token: shape [jets, width].
+            x: node vectors, shape [nodes, width].
+            edge_index: edges from tokens and nodes, counted in this order, to tokens.
+
+        Returns:
+            Shape [jets, width].
+        """
+        asked = self.norm_in(torch.cat([token, x]))
+        return self._add(token, self.conv((asked, token), edge_index))
+
+
+class ParticleTransformer(nn.Module):
+    r"""Jet tagger with particle attention and class attention, from
+    `"Particle Transformer for Jet Tagging" <https://arxiv.org/abs/2202.03772>`_ (ParT).
+
+    An encoder with a batch norm of its inputs makes vectors of particles, another one the bias :math:`U_{ij}` of pairs,
+    one number per head, shared by all blocks. The class token, the same for all jets at first, attends to the particles
+    in ``class_blocks`` and goes through a last LN and a linear map to the logits.
+
+    With the same weights the logits in evaluation mode equal those of ParticleTransformer in weaver-core, the authors'
+    implementation, with the arguments of its published networks; weights are exchanged by
+    :func:`~iagraph.models.load_weaver`. Where they differ:
+
+    - weaver's pair masses are :math:`E^2 - |\vec p|^2`, which in float32 is rounding alone for collinear particles
+      and for a particle with itself; here they are exact, and equal weaver's in float64.
+    - In training, weaver's batch norm of the inputs counts padded slots, and its batches are cut at a random length;
+      here every particle counts, and nothing else.
+
+    Args:
+        node_features: name of the node feature set, a key of :data:`iagraph.kinematics.NODE_FEATURES`.
+        pair_features: name of the pair feature set, a key of :data:`iagraph.kinematics.PAIR_FEATURES`.
+        num_classes: number of logits per jet.
+        width: size of the vectors, a multiple of ``heads``.
+        blocks: number of particle attention blocks.
+        class_blocks: number of class attention blocks.
+        heads: attention heads per block.
+        particle_hidden: hidden widths of the particle encoder.
+        pair_hidden: hidden widths of the pair encoder.
+        dropout: probability with which the particle attention blocks drop entries in training.
+
+    Raises:
+        ValueError: an unknown feature set, no block of a kind, or ``width`` is no multiple of ``heads``.
+    """
+
+    def __init__(
+        self,
+        node_features: str = "kin",
+        pair_features: str = "part",
+        num_classes: int = 2,
+        width: int = 128,
+        blocks: int = 8,
+        class_blocks: int = 2,
+        heads: int = 8,
+        particle_hidden: Sequence[int] = (128, 512),
+        pair_hidden: Sequence[int] = (64, 64, 64),
+        dropout: float = 0.1,
+    ) -> None:
+        super().__init__()
+        if min(blocks, class_blocks) < 1:
+            raise ValueError(f"there must be a block of each kind, not {blocks} and {class_blocks}")
+        self.node_features, self.pair_features = node_features, pair_features
+        names = feature_names(node_features, NODE_FEATURES)
+        self.scale_particles = Standardize([WEAVER_SCALING[name] for name in names])
+        self.particle_norm = nn.BatchNorm1d(len(names))
+        self.particle_encoder = _particle_encoder([len(names), *particle_hidden, width])
+        self.pair_encoder = _pair_encoder([len(feature_names(pair_features, PAIR_FEATURES)), *pair_hidden, heads])
+        self.blocks = nn.ModuleList(ParticleTransformerBlock(width, heads, dropout) for _ in range(blocks))
+        self.class_blocks = nn.ModuleList(ClassAttentionBlock(width, heads) for _ in range(class_blocks))
+        self.class_token = nn.Parameter(torch.empty(width))
+        self.norm = nn.LayerNorm(width)
+        self.head = nn.Linear(width, num_classes)
+        self._initialise()
+
+    def forward(self, jets: JetBatch, edge_index: Tensor | None = None) -> Tensor:
+        """Logits of jets.
+
+        Args:
+            jets: the jets. In one without particles, the class token sees itself alone.
+            edge_index: which particles see which, rows (source, target), if not all of a jet; shape [2, edges].
+
+        Returns:
+            Shape [jets, num_classes].
+
+        Raises:
+            ValueError: an edge joins two jets.
+        """
+        graph = jets.graph(edge_index)
+        features = self.scale_particles(jets.node_features(self.node_features))
+        x = self.particle_encoder(self.particle_norm(features))
+        *pairs, _ = jets.edge_features(self.pair_features, graph.first, graph.second)  # without the mark of self-pairs
+        bias = graph.lift(self.pair_encoder(torch.stack(pairs, dim=1)).t())
+        for block in self.blocks:
+            x = block(x, graph, bias)
+        token = self.class_token.expand(len(jets), -1)
+        own, batch = torch.arange(len(jets), device=x.device), jets.batch
+        sources = torch.arange(len(jets) + batch.numel(), device=x.device)
+        edges = torch.stack([sources, torch.cat([own, batch])])
+        for block in self.class_blocks:
+            token = block(token, x, edges)
+        # Sixteen bits would round the scores of many jets to the same number.
+        with torch.autocast(x.device.type, enabled=False):
+            return self.head(self.norm(token.to(features.dtype)))
+
+    def convs(self) -> list[InteractionAttentionConv]:
+        """The attention layers among particles, first block first."""
+        return [module for module in self.blocks.modules() if isinstance(module, InteractionAttentionConv)]
+
+    def _initialise(self) -> None:
+        """Weights as the authors draw them; deeper blocks add less at first. Pair encoder: PyTorch's own."""
+        nn.init.trunc_normal_(self.class_token, std=0.02)
+        for part in (self.particle_encoder, self.blocks, self.class_blocks, self.head):
+            for module in part.modules():
+                if isinstance(module, nn.Linear):
+                    nn.init.xavier_uniform_(module.weight)
+                    nn.init.zeros_(module.bias)
+        for depth, block in enumerate(self.blocks, start=1):
+            cast(ParticleTransformerBlock, block).shrink(math.sqrt(2 * depth))
+
+
+def _particle_encoder(widths: Sequence[int]) -> nn.Sequential:
+    layers: list[nn.Module] = []
+    for width_in, width_out in pairwise(widths):
+        layers += [nn.LayerNorm(width_in), nn.Linear(width_in, width_out), nn.GELU()]
+    return nn.Sequential(*layers)
+
+
+def _pair_encoder(widths: Sequence[int]) -> nn.Sequential:
+    layers: list[nn.Module] = [nn.BatchNorm1d(widths[0])]
+    for width_in, width_out in pairwise(widths):
+        linear = nn.Linear if len(layers) > 1 else ThinLinear
+        layers += [linear(width_in, width_out), nn.BatchNorm1d(width_out), nn.GELU()]
+    return nn.Sequential(*layers)

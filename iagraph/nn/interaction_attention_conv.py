@@ -1,0 +1,92 @@
+"""Attention from queries and keys, with a bias from pairs."""
+
+from __future__ import annotations
+
+import math
+
+from torch import Tensor, nn
+from torch.nn.functional import dropout
+
+from iagraph.nn.attention_conv import AttentionConv
+from iagraph.topology import CompleteGraph
+
+
+class InteractionAttentionConv(AttentionConv):
+    r"""Message passing whose weights come from queries and keys and from the edges, from
+    `"Particle Transformer for Jet Tagging" <https://arxiv.org/abs/2202.03772>`_ (Eq. 4).
+
+    .. math::
+        \mathbf{x}^{\prime}_i = \mathbf{W}_o \sum_{j \in \mathcal{N}(i)} \alpha_{ij} \mathbf{W}_v \mathbf{x}_j,
+        \qquad
+        \alpha_{ij} = \operatorname{softmax}_j \left(
+            \frac{(\mathbf{W}_q \mathbf{x}_i) \cdot (\mathbf{W}_k \mathbf{x}_j)}{\sqrt{d}} + u_{ij} \right)
+
+    for each head, with :math:`d` channels per head. The bias :math:`u_{ij}` is :math:`\mathbf{w} \cdot
+    \mathbf{e}_{ij}` if there is an ``edge_dim``; without, the edge features are the biases themselves, one per head.
+    Without edge features it is plain attention.
+
+    No edge is added or removed: include self-loops in ``edge_index`` if a node shall see itself. A node without
+    incoming edges gets the bias of the last map.
+
+    Args:
+        in_channels: size of the node vectors, of sources and targets alike.
+        out_channels: size of the result, a multiple of ``heads``.
+        heads: number of attention heads.
+        edge_dim: size of the edge features; None if these are the biases themselves.
+        bias: add learned constants to queries, keys, values and result.
+        dropout: probability with which a weight is dropped in training.
+
+    Shapes:
+        - input: node vectors :math:`(|\mathcal{V}|, F_{in})` or
+          :math:`((|\mathcal{V}_s|, F_{in}), (|\mathcal{V}_t|, F_{in}))` if bipartite, edge indices
+          :math:`(2, |\mathcal{E}|)`, edge features :math:`(|\mathcal{E}|, D)`, :math:`(|\mathcal{E}|, heads)` or none
+        - output: node vectors :math:`(|\mathcal{V}|, F_{out})` or :math:`(|\mathcal{V}_t|, F_{out})`
+
+    Raises:
+        ValueError: ``out_channels`` is no multiple of ``heads``, or the targets of a bipartite graph have no vectors.
+    """
+
+    def __init__(
+        self,
+        in_channels: int,
+        out_channels: int,
+        heads: int,
+        edge_dim: int | None = None,
+        bias: bool = False,
+        dropout: float = 0.0,
+    ) -> None:
+        super().__init__(in_channels, out_channels, heads, bias)
+        self.edge_dim = edge_dim
+        self.dropout = dropout
+        self.lin_query = nn.Linear(in_channels, out_channels, bias=bias)
+        self.lin_key = nn.Linear(in_channels, out_channels, bias=bias)
+        self.lin_score = None if edge_dim is None else nn.Linear(edge_dim, heads, bias=False)
+
+    def query(self, x: Tensor) -> Tensor:
+        r"""Queries, divided by :math:`\sqrt{d}`; shape [nodes, out_channels]."""
+        return self.lin_query(x) / math.sqrt(self.out_channels // self.heads)
+
+    def score(self, edge_attr: Tensor | None) -> Tensor | None:
+        """Biases of edges, shape [edges, heads]."""
+        return edge_attr if edge_attr is None or self.lin_score is None else self.lin_score(edge_attr)
+
+    def edge_scores(self, source: Tensor, target: Tensor | None, edge_index: Tensor, scores: Tensor | None) -> Tensor:
+        """Products of queries and keys, plus the biases, shape [edges, heads]."""
+        if target is None:
+            raise ValueError("queries are made of the targets' vectors: give x = (source, target)")
+        query = self.query(target).unflatten(1, (self.heads, -1))
+        key = self.lin_key(source).unflatten(1, (self.heads, -1))
+        products = (query.index_select(0, edge_index[1]) * key.index_select(0, edge_index[0])).sum(-1)
+        return products if scores is None else products + scores
+
+    def block_scores(self, x: Tensor, graph: CompleteGraph, scores: list[Tensor] | None) -> list[Tensor]:
+        """The same of a complete graph, for each block of shape [heads, graphs, targets, sources]."""
+        products = graph.products(self.query(x), self.lin_key(x), self.heads)
+        return products if scores is None else [p + s for p, s in zip(products, scores, strict=True)]
+
+    def weigh(self, maps: Tensor, dim: int) -> Tensor:
+        """The maps, some entries dropped in training."""
+        return dropout(maps, self.dropout, self.training)
+
+    def __repr__(self) -> str:
+        return f"{super().__repr__()[:-1]}, edge_dim={self.edge_dim})"

@@ -1,0 +1,48 @@
+"""Attention from edge features alone."""
+
+from __future__ import annotations
+
+from torch import Tensor, nn
+
+from iagraph.nn.attention_conv import AttentionConv
+
+
+class PairAttentionConv(AttentionConv):
+    r"""Message passing whose weights are a softmax of the edge features:
+    :class:`~iagraph.nn.DifferentialAttentionConv` without the second map.
+
+    .. math::
+        \mathbf{x}^{\prime}_i = \mathbf{W}_o \sum_{j \in \mathcal{N}(i)} \alpha_{ij} \mathbf{W}_v \mathbf{x}_j,
+        \qquad \alpha_{ij} = \operatorname{softmax}_j(\mathbf{w} \cdot \mathbf{e}_{ij})
+
+    for each head. What is compared with differential attention in the studies of
+    `"IAFormer" <https://arxiv.org/abs/2505.03258>`_.
+
+    Args:
+        in_channels: size of the node vectors; for a bipartite graph, of those of the sources.
+        out_channels: size of the result, a multiple of ``heads``.
+        heads: number of attention heads.
+        edge_dim: size of the edge features.
+
+    Shapes:
+        As :class:`~iagraph.nn.DifferentialAttentionConv`.
+
+    Raises:
+        ValueError: ``out_channels`` is no multiple of ``heads``.
+    """
+
+    def __init__(self, in_channels: int, out_channels: int, heads: int, edge_dim: int) -> None:
+        super().__init__(in_channels, out_channels, heads)
+        self.edge_dim = edge_dim
+        self.lin_score = nn.Linear(edge_dim, heads, bias=False)
+
+    def score(self, edge_attr: Tensor | None) -> Tensor | None:
+        """Scores, shape [edges, heads]."""
+        return None if edge_attr is None else self.lin_score(edge_attr)
+
+    def weigh(self, maps: Tensor, dim: int) -> Tensor:
+        """The maps as they are."""
+        return maps
+
+    def __repr__(self) -> str:
+        return f"{super().__repr__()[:-1]}, edge_dim={self.edge_dim})"

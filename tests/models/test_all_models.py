@@ -1,0 +1,177 @@
+"""What holds for every model."""
+
+import pytest
+import torch
+
+from iagraph.graphs import JetBatch
+from iagraph.kinematics import Impact, Momenta
+from iagraph.models import (
+    IAFormer,
+    InteractionTransformer,
+    LearnedPairIAFormer,
+    PairTransformer,
+    ParticleNet,
+    ParticleTransformer,
+    PlainTransformer,
+)
+from iagraph.testing import (
+    assert_all_gradients,
+    assert_batch_independent,
+    assert_permutation_invariant,
+    boosted,
+    random_jets,
+)
+from iagraph.topology import fully_connected
+
+COUNTS = [7, 1, 13, 2, 11, 5]
+SIZES = {"width": 15, "blocks": 2, "heads": 3, "particle_hidden": (17, 13)}
+PAIRS = {"pair_hidden": (19, 11), "pair_width": 7}
+MODELS = {
+    IAFormer: SIZES | PAIRS,
+    PlainTransformer: SIZES,
+    InteractionTransformer: SIZES | PAIRS,
+    PairTransformer: SIZES | PAIRS,
+    LearnedPairIAFormer: SIZES | PAIRS,
+    ParticleTransformer: SIZES | {"pair_hidden": (19, 11), "class_blocks": 2},
+    ParticleNet: {"channels": ((5, 7), (11, 11)), "neighbors": 4, "head_hidden": 13},
+}
+ATTENTION = [model for model in MODELS if model is not ParticleNet]
+every_model = pytest.mark.parametrize("make", MODELS, ids=lambda model: model.__name__)
+every_attention_model = pytest.mark.parametrize("make", ATTENTION, ids=lambda model: model.__name__)
+
+
+def model(make, seed=0, **settings):
+    """A small model whose every weight is random, norms and statistics included: no symmetry can hide a mistake."""
+    torch.manual_seed(seed)
+    net = make(num_classes=3, **(MODELS[make] | settings))
+    with torch.no_grad():
+        for parameter in net.parameters():
+            parameter += 0.2 * torch.randn_like(parameter)
+        for module in net.modules():
+            if isinstance(module, torch.nn.BatchNorm1d):
+                module.running_mean.normal_(std=0.3)
+                module.running_var.uniform_(0.5, 2)
+    return net.eval()
+
+
+@pytest.mark.usefixtures("padding")
+@every_model
+@pytest.mark.parametrize("features", ["kin", "full", "iaformer"])
+def test_order_of_particles_and_of_jets_does_not_matter(make, features):
+    net, jets = model(make, node_features=features).double(), random_jets([0, *COUNTS], dtype=torch.float64)
+    assert_permutation_invariant(net, jets, 1e-12)
+    assert_batch_independent(net, jets, 1e-12)
+
+
+@every_model
+def test_rotations_about_the_beam_do_not_matter(make):
+    net, jets = model(make).double(), random_jets(COUNTS, dtype=torch.float64)
+    torch.testing.assert_close(net(boosted(jets, 0.0, 2.1)), net(jets), rtol=0, atol=1e-10)
+
+
+@every_model
+def test_every_parameter_learns(make):
+    assert_all_gradients(model(make, node_features="kinpid"), random_jets(COUNTS), powerless=["lin_key.bias"])
+
+
+@every_attention_model
+def test_complete_and_edge_list_forms_agree_gradients_included(make, backend, padding):
+    jets = random_jets([0, *COUNTS, 0], dtype=torch.float64)
+    results = []
+    for edges in (None, fully_connected(jets.ptr)):
+        net = model(make).double()
+        out = net(jets, edges)
+        out.square().sum().backward()
+        results.append([out, *(parameter.grad for parameter in net.parameters())])
+    for one, other in zip(*results, strict=True):
+        torch.testing.assert_close(one, other, rtol=1e-9, atol=1e-11)
+
+
+@every_attention_model
+def test_particles_without_an_edge_between_them_do_not_see_each_other(make):
+    net, jets = model(make).double(), random_jets([5], dtype=torch.float64)
+    itself = torch.arange(5).expand(2, 5)
+    assert (net(jets, itself) - net(jets)).abs().max() > 1e-4
+    both = torch.cat([itself, torch.tensor([[3], [0]])], dim=1)
+    assert (net(jets, itself) - net(jets, both)).abs().max() > 1e-5
+
+
+@every_attention_model
+def test_edges_between_jets_are_refused(make):
+    with pytest.raises(ValueError, match="edge_index joins particles of different jets"):
+        model(make)(random_jets([3, 5]), torch.tensor([[0, 4], [1, 2]]))
+
+
+@every_model
+@pytest.mark.parametrize("features", ["kin", "kinpid", "full", "iaformer"])
+def test_identical_and_empty_particles_are_finite_with_finite_gradients(make, features):
+    rows = [(5.0, 0.1, 0.2, 0.1)] * 3 + [(0.0, 0.0, 0.0, 0.0)] * 2
+    momenta, impact = Momenta(*torch.tensor(rows).t()), Impact(*torch.zeros(4, 5))
+    jets = JetBatch(momenta, torch.tensor([0, 5]), torch.full((5,), 22), impact=impact)
+    net = model(make, node_features=features)
+    net(jets).sum().backward()
+    assert net(jets).isfinite().all()
+    assert all(parameter.grad.isfinite().all() for parameter in net.parameters())
+
+
+@every_model
+def test_empty_jets_all_get_the_same_finite_logits(make):
+    net = model(make)
+    empty, mixed = net(random_jets([0, 0])), net(random_jets([0, 5, 0]))
+    assert empty.isfinite().all()
+    torch.testing.assert_close(mixed[[0, 2]], empty)
+    torch.testing.assert_close(empty[0], empty[1])
+
+
+@every_model
+def test_nan_stays_in_its_jet(make, padding):
+    net, jets = model(make), random_jets([5, 7, 3])
+    expected = net(jets)
+    jets.momenta.pt[6] = torch.nan  # in the second jet, which is the largest: the others are padded beside it
+    got = net(jets)
+    assert got[1].isnan().all()
+    torch.testing.assert_close(got[[0, 2]], expected[[0, 2]])
+
+
+@every_model
+def test_bfloat16_autocast_stays_close_and_does_not_round_the_logits(make):
+    net, jets = model(make), random_jets([5 + k % 7 for k in range(300)])
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        got = net(jets)
+    assert got.dtype == torch.float32
+    assert len(got[:, 0].unique()) > 295
+    expected = net(jets)
+    # Neighbours may be others among rounded vectors, so single jets may move.
+    assert (got - expected).abs().median() < 0.02 * expected.std()
+
+
+@every_model
+def test_training_mode_learns_from_a_batch_with_empty_and_single_particle_jets(make):
+    net, jets = model(make).train(), random_jets([0, 1, *COUNTS])
+    net(jets).square().sum().backward()
+    assert all(parameter.grad.isfinite().all() for parameter in net.parameters())
+
+
+@every_model
+def test_moves_to_another_device_as_a_whole(make):
+    moved = model(make).to("meta").state_dict()
+    assert {tensor.device.type for tensor in moved.values()} == {"meta"}
+    assert "scale_particles.center" in moved
+
+
+@every_model
+def test_unknown_features_are_named(make):
+    with pytest.raises(ValueError, match="unknown feature set 'kinn'; there are kin, kinpid, full, iaformer"):
+        make(node_features="kinn")
+
+
+@every_attention_model
+def test_heads_must_divide_the_width(make):
+    with pytest.raises(ValueError, match="must be a multiple of heads"):
+        model(make, heads=4)
+
+
+@pytest.mark.parametrize("make", [IAFormer, PlainTransformer, ParticleTransformer], ids=lambda model: model.__name__)
+def test_no_blocks_are_refused(make):
+    with pytest.raises(ValueError, match="block"):
+        make(blocks=0)

@@ -1,0 +1,99 @@
+"""What holds for every attention layer."""
+
+import pytest
+import torch
+
+from iagraph.nn import DifferentialAttentionConv, InteractionAttentionConv, PairAttentionConv
+from iagraph.topology import CompleteGraph, EdgeListGraph, fully_connected
+
+PTR = torch.tensor([0, 5, 5, 6, 13])
+EDGES = fully_connected(PTR)
+LAYERS = {
+    "differential": lambda: DifferentialAttentionConv(5, 6, 3, 7),
+    "pair": lambda: PairAttentionConv(5, 6, 3, 7),
+    "interaction": lambda: InteractionAttentionConv(5, 6, 3, 7),
+    "interaction with biases given": lambda: InteractionAttentionConv(5, 6, 3, bias=True),
+    "plain": lambda: InteractionAttentionConv(5, 6, 3),
+}
+
+
+@pytest.fixture(params=LAYERS)
+def case(request):
+    """A layer in float64 and its edge features: one vector per unordered pair, numbered as an edge list has them."""
+    torch.manual_seed(1)
+    conv = LAYERS[request.param]().double()
+    pairs = EdgeListGraph(EDGES, 13).first.numel()
+    width = {"plain": 0, "interaction with biases given": 3}.get(request.param, 7)
+    return conv, torch.randn(pairs, width).double() if width else None
+
+
+def pair_numbers(edges, dense):
+    """The pair of each directed edge, and of each pair of the dense graph, as the edge list numbers them."""
+    number = {pair: k for k, pair in enumerate(zip(edges.first.tolist(), edges.second.tolist(), strict=True))}
+    low, high = EDGES.min(0).values.tolist(), EDGES.max(0).values.tolist()
+    of_edge = [number[pair] for pair in zip(low, high, strict=True)]
+    return of_edge, [number[pair] for pair in zip(dense.first.tolist(), dense.second.tolist(), strict=True)]
+
+
+def test_complete_graph_edge_list_and_public_face_agree(case, backend, padding):
+    conv, pair_attr = case
+    x = torch.randn(13, 5).double()
+    edges, dense = EdgeListGraph(EDGES, 13), CompleteGraph.from_ptr(PTR)
+    of_edge, of_dense = pair_numbers(edges, dense)
+    expected = conv(x, EDGES, None if pair_attr is None else pair_attr[of_edge])
+    scores = [None, None]
+    if pair_attr is not None:
+        pair_scores = conv.score(pair_attr).t()
+        scores = [edges.lift(pair_scores), dense.lift(pair_scores[:, of_dense])]
+    torch.testing.assert_close(conv.attend(x, edges, scores[0]), expected, rtol=0, atol=1e-13)
+    torch.testing.assert_close(conv.attend(x, dense, scores[1]), expected, rtol=0, atol=1e-13)
+
+
+def test_public_face_does_not_depend_on_the_order_of_edges(case):
+    conv, pair_attr = case
+    x, order = torch.randn(13, 5).double(), torch.randperm(EDGES.size(1))
+    edge_attr = None if pair_attr is None else torch.randn(EDGES.size(1), pair_attr.size(1)).double()
+    out, (_, alpha) = conv(x, EDGES, edge_attr, return_attention_weights=True)
+    shuffled = None if edge_attr is None else edge_attr[order]
+    got, (edge_index, weights) = conv(x, EDGES[:, order], shuffled, return_attention_weights=True)
+    torch.testing.assert_close(got, out)
+    torch.testing.assert_close(weights, alpha[order])
+    assert torch.equal(edge_index, EDGES[:, order])
+
+
+def test_every_parameter_learns(case):
+    conv, pair_attr = case
+    edge_attr = None if pair_attr is None else torch.randn(EDGES.size(1), pair_attr.size(1)).double()
+    out = conv(torch.randn(13, 5).double(), EDGES, edge_attr)
+    (out * torch.linspace(0.3, 1.7, out.numel()).double().view_as(out)).sum().backward()
+    for name, parameter in conv.named_parameters():
+        # A constant added to all keys adds the same to all scores of a target, which the softmax ignores.
+        if name == "lin_key.bias":
+            assert parameter.grad.abs().max() < 1e-12
+        else:
+            assert parameter.grad.abs().max() > 1e-4, name
+
+
+def test_reset_draws_new_weights(case):
+    conv, _ = case
+    before = {name: parameter.clone() for name, parameter in conv.named_parameters()}
+    conv.reset_parameters()
+    same = [name for name, parameter in conv.named_parameters() if torch.allclose(parameter, before[name])]
+    assert same == (["theta"] if "theta" in before else [])
+
+
+@pytest.mark.parametrize("make", [DifferentialAttentionConv, PairAttentionConv])
+def test_layers_of_pairs_say_that_they_need_edge_features(make):
+    conv, x = make(5, 6, 3, 7), torch.randn(13, 5)
+    with pytest.raises(ValueError, match="weighs edges by their features: give edge_attr"):
+        conv(x, EDGES)
+    for graph in (CompleteGraph.from_ptr(PTR), EdgeListGraph(EDGES, 13)):
+        with pytest.raises(ValueError, match="weighs edges by their features: give"):
+            conv.attend(x, graph)
+
+
+@pytest.mark.parametrize("make", LAYERS.values())
+def test_heads_must_divide_the_result(make):
+    conv = make()
+    with pytest.raises(ValueError, match=r"out_channels \(7\) must be a multiple of heads \(3\)"):
+        type(conv)(5, 7, 3, 7)
