@@ -1,11 +1,14 @@
 """Jet taggers, each readable beside its paper."""
 
 from iagraph.models.ablations import InteractionTransformer, LearnedPairIAFormer, PairTransformer, PlainTransformer
+from iagraph.models.checkpoints import CheckpointError, load_weights
 from iagraph.models.iaformer import IAFormer
 from iagraph.models.particle_net import ParticleNet
 from iagraph.models.particle_transformer import ParticleTransformer
+from iagraph.models.weaver import load_weaver, save_weaver
 
 __all__ = [
+    "CheckpointError",
     "IAFormer",
     "InteractionTransformer",
     "LearnedPairIAFormer",
@@ -13,4 +16,7 @@ __all__ = [
     "ParticleNet",
     "ParticleTransformer",
     "PlainTransformer",
+    "load_weaver",
+    "load_weights",
+    "save_weaver",
 ]

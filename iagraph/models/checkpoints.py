@@ -1,0 +1,47 @@
+"""Weights from a file into a model: our own, or those of weaver-core."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from torch import nn
+
+from iagraph.models import weaver
+from iagraph.models.state_dicts import CheckpointError, read_state_dict, refuse_differences
+
+__all__ = ["CheckpointError", "load_weights"]
+
+
+def load_weights(model: nn.Module, path: str | Path, new_head: bool = False) -> None:
+    """Copies the weights of a file into a model, in the precision of the model. After an error it is as it was.
+
+    Such a file holds tensors by name and nothing else: neither the names of classes and features, nor anything of the
+    architecture that has no weights. So the model must be made first, and only its tensors are compared.
+
+    Args:
+        model: one of :mod:`iagraph.models`.
+        path: a state dict of ours (``model.pt``), the folder of a run that holds one, or a checkpoint in the layout of
+            weaver-core, recognised by its names.
+        new_head: keep the model's own ``head``, for other classes than those that the file was trained on.
+
+    Raises:
+        CheckpointError: the file cannot be read, or does not fit; with all differences.
+    """
+    path, kind = Path(path), type(model).__name__
+    file = path / "model.pt" if path.is_dir() else path
+    found = read_state_dict(file)
+    theirs = weaver.architecture(found)
+    if theirs is None:
+        expected, head = model.state_dict(), "head."
+    elif isinstance(model, theirs):
+        found, expected, head = weaver.current_names(found), weaver.to_weaver(model), "fc."
+    else:
+        raise CheckpointError(f"{file}: holds weaver's {theirs.__name__}, but the model is {kind}; make it that model")
+    if new_head:
+        found, expected = ({k: v for k, v in d.items() if not k.startswith(head)} for d in (found, expected))
+    advice = "make the model as the one that these weights are from"
+    refuse_differences(file, kind, expected, found, advice if new_head else f"{advice}, or give it a new head")
+    if theirs is None:
+        model.load_state_dict(model.state_dict() | found)
+    else:
+        weaver.from_weaver(model, found)

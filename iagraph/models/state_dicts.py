@@ -1,0 +1,122 @@
+"""Files of weights, tensors by name: read without running what is in them, compared, written whole or not at all."""
+
+from __future__ import annotations
+
+import io
+import os
+import pickle
+import secrets
+import zipfile
+from contextlib import suppress
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+MOST_DIFFERENCES = 12
+"""So many differences of a kind are listed; a file of another architecture has hundreds, which say no more."""
+
+
+class CheckpointError(ValueError):
+    """A file of weights cannot be read or written, or does not fit. The message names it and says what to do."""
+
+
+def read_state_dict(path: Path) -> dict[str, Tensor]:
+    """The tensors of a file that ``torch.save`` wrote, on the CPU; no code in it is run.
+
+    Raises:
+        CheckpointError: there is no such file, it is damaged, or it holds something else than tensors by name.
+    """
+    try:
+        if zipfile.is_zipfile(path):
+            # PyTorch does not look at the checksums that it writes.
+            with zipfile.ZipFile(path) as archive:
+                if damaged := archive.testzip():
+                    raise CheckpointError(f"{path}: is damaged (checksum of {damaged}); fetch or write it again")
+        state = torch.load(path, weights_only=True, map_location="cpu")
+    except CheckpointError:
+        raise
+    except FileNotFoundError as error:
+        raise CheckpointError(f"{path}: no such file; give the file of a model's weights") from error
+    except (IsADirectoryError, PermissionError) as error:
+        raise CheckpointError(f"{path}: {error.strerror}; give the file of a model's weights") from error
+    except pickle.UnpicklingError as error:
+        raise CheckpointError(
+            f"{path}: holds more than tensors, or is not a file of torch.save, and was not opened, because such a file "
+            "can run code; give a state dict, as torch.save(model.state_dict(), ...) writes it"
+        ) from error
+    except Exception as error:  # damaged files raise anything, from EOFError to KeyError
+        reason = " ".join(str(error).split())[:120] or type(error).__name__
+        raise CheckpointError(f"{path}: is damaged or not a file of torch.save ({reason}); fetch it again") from error
+    if not isinstance(state, dict) or not all(isinstance(value, Tensor) for value in state.values()):
+        found = ", ".join(map(str, list(state)[:5])) if isinstance(state, dict) else type(state).__name__
+        raise CheckpointError(
+            f"{path}: holds {found or 'nothing'}, expected tensors by name; give a state dict, as "
+            "torch.save(model.state_dict(), ...) writes it, not the state of an optimizer or of a training"
+        )
+    return dict(state)
+
+
+def write_state_dict(path: Path, state: dict[str, Tensor]) -> None:
+    """Writes tensors by name, from the CPU; after an error, an older file is as it was.
+
+    Raises:
+        CheckpointError: the file cannot be written.
+    """
+    buffer = io.BytesIO()
+    torch.save({name: tensor.detach().cpu().clone() for name, tensor in state.items()}, buffer)
+    temporary = path.with_name(f".{path.name}.{secrets.token_hex(4)}.tmp")
+    try:
+        with temporary.open("xb") as file:
+            file.write(buffer.getbuffer())
+            file.flush()
+            os.fsync(file.fileno())
+        temporary.replace(path)
+    except OSError as error:
+        raise CheckpointError(f"{path}: cannot write ({error.strerror}); check folder, space, permissions") from error
+    finally:
+        with suppress(OSError):  # there is nothing to remove if all went well
+            temporary.unlink()
+
+
+def refuse_differences(
+    path: Path, kind: str, expected: dict[str, Tensor], found: dict[str, Tensor], advice: str
+) -> None:
+    """Does nothing if a file has the names and shapes of a model.
+
+    Args:
+        path: the file.
+        kind: what the model is called.
+        expected: the tensors of the model, under the names that the file should have.
+        found: the tensors of the file.
+        advice: what to do if they differ.
+
+    Raises:
+        CheckpointError: with all differences.
+    """
+    common = [name for name in expected if name in found]
+    kinds = {
+        "missing": [f"{name} {_shape(tensor)}" for name, tensor in expected.items() if name not in found],
+        "too many": [f"{name} {_shape(tensor)}" for name, tensor in found.items() if name not in expected],
+        "shape": [
+            f"{name} is {_shape(found[name])}, expected {_shape(expected[name])}"
+            for name in common
+            if found[name].shape != expected[name].shape
+        ],
+        "type": [
+            f"{name} is {found[name].dtype}, expected {expected[name].dtype}"
+            for name in common
+            if found[name].is_floating_point() != expected[name].is_floating_point()
+        ],
+    }
+    if number := sum(map(len, kinds.values())):
+        lines = [f"{path}: does not fit {kind}, {number} difference{'s' if number > 1 else ''}:"]
+        for what, each in kinds.items():
+            lines += [f"{what}: {line}" for line in each[:MOST_DIFFERENCES]]
+            if len(each) > MOST_DIFFERENCES:
+                lines.append(f"{what}: {len(each) - MOST_DIFFERENCES} more")
+        raise CheckpointError("\n  ".join([*lines, advice]))
+
+
+def _shape(tensor: Tensor) -> str:
+    return "x".join(map(str, tensor.shape)) or "scalar"
