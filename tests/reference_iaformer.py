@@ -93,11 +93,7 @@ UNSCALED = [(0.0, 1.0)]
 
 
 def scale(row, scaling):
-    # The package stores the constants in float32.
-    return [
-        np.clip((x - float(np.float32(c))) / float(np.float32(w)), -CLIP, CLIP)
-        for x, (c, w) in zip(row, scaling, strict=True)
-    ]
+    return [np.clip((x - c) / w, -CLIP, CLIP) for x, (c, w) in zip(row, scaling, strict=True)]
 
 
 def mlp(x, weights, name):

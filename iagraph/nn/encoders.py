@@ -12,7 +12,8 @@ from torch import Tensor, nn
 class Standardize(nn.Module):
     r"""Fixed affine scaling with a clip, :math:`x \mapsto \mathrm{clip}((x - c) / w, \pm 5)`.
 
-    The constants are part of the model (and of its checkpoints), not fitted, as in ParT (arXiv 2202.03772).
+    The constants are part of the model (and of its checkpoints), not fitted, as in ParT (arXiv 2202.03772). Each is
+    held as the sum of two numbers in float32, so that a model turned to float64 has them exactly.
 
     Args:
         scaling: centre c and width w of each feature.
@@ -24,17 +25,19 @@ class Standardize(nn.Module):
 
     def __init__(self, scaling: Sequence[tuple[float, float]]) -> None:
         super().__init__()
-        center, width = torch.tensor(scaling).t()
+        exact = torch.tensor(scaling, dtype=torch.float64).t()
+        rounded = exact.float()
+        center, width = torch.stack([rounded, (exact - rounded).float()], dim=1)
         self.register_buffer("center", center.clone())
         self.register_buffer("width", width.clone())
 
     def forward(self, x: Tensor) -> Tensor:
         """Scales features of shape [..., features]."""
-        return ((x - self.center) / self.width).clamp(-self.CLIP, self.CLIP)
+        return ((x - self.center.sum(0)) / self.width.sum(0)).clamp(-self.CLIP, self.CLIP)
 
     def extra_repr(self) -> str:
         """The number of features."""
-        return f"{self.center.numel()}"
+        return f"{self.center.size(1)}"
 
 
 class ParticleEncoder(nn.Sequential):

@@ -30,3 +30,10 @@ def test_encoders_by_hand(encoder, normalised):
 
 def test_encoder_without_hidden_layers():
     assert PairEncoder(3, (), 5)(torch.zeros(2, 3)).shape == (2, 5)
+
+
+def test_constants_are_exact_in_float64():
+    scaling, x = [(1.7, 1 / 0.7), (-4.7, 0.1)], torch.tensor([[2.3, -4.4]], dtype=torch.float64)
+    expected = torch.tensor([[(2.3 - 1.7) * 0.7, (-4.4 + 4.7) / 0.1]], dtype=torch.float64)
+    torch.testing.assert_close(Standardize(scaling).double()(x), expected, rtol=0, atol=1e-13)
+    torch.testing.assert_close(Standardize(scaling)(x.float()), expected.float(), rtol=0, atol=1e-5)
