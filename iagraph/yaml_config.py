@@ -2,6 +2,7 @@
 
 import copy
 import difflib
+import inspect
 import json
 import re
 import textwrap
@@ -16,6 +17,7 @@ from pydantic.fields import FieldInfo
 
 Model = TypeVar("Model", bound=BaseModel)
 COMMAND_LINE = "command line"
+NO_MEMBER = ("union_tag_invalid", "union_tag_not_found")
 
 
 class ConfigError(ValueError):
@@ -92,7 +94,9 @@ def load_model(model_class: type[Model], path: str | Path, overrides: Sequence[s
         *sections, last = key.strip().split(".")
         here: Any = values
         for section in sections:
-            here = here.setdefault(section, {}) if isinstance(here, dict) else None
+            if isinstance(here, dict) and here.get(section) is None:
+                here[section] = {}  # a section that may be null, too, is made by its first key
+            here = here[section] if isinstance(here, dict) else None
         if not isinstance(here, dict):
             problems.append(f"{COMMAND_LINE}: '{key}' cannot be set, '{'.'.join(sections)}' is not a section")
             continue
@@ -116,39 +120,82 @@ def validate(model_class: type[Model], values: Any, source: str, overridden: Col
         return model_class.model_validate(values)
     except ValidationError as error:
         problems = []
-        for problem in error.errors():
-            key = _dotted_key(problem["type"], problem["loc"], values)
+        for problem in map(dict, error.errors()):
+            key = _dotted_key(problem, values)
             changed = any(f"{key}.".startswith(f"{other}.") for other in overridden)
             # An override may have made a section that should not be, or whose values do not fit one another.
-            if problem["type"] in ("extra_forbidden", "value_error"):
+            if key and problem["type"] in ("extra_forbidden", "value_error"):
                 changed |= any(other.startswith(f"{key}.") for other in overridden)
-            problems.append(f"{COMMAND_LINE if changed else source}: {_explain(model_class, key, dict(problem))}")
+            elif not key:  # sections that do not fit one another: the message quotes their keys
+                quoted = [f"{other}." for other in re.findall("'(.*?)'", str(problem["msg"]))]
+                changed |= any(other.startswith(f"{name}.") for other in quoted for name in overridden)
+            problems.append(f"{COMMAND_LINE if changed else source}: {_explain(model_class, key, problem, values)}")
         raise ConfigError(*problems) from error
 
 
-def fields(model_class: type[BaseModel], prefix: str = "") -> Iterator[tuple[str, FieldInfo]]:
-    """Every dotted key of a model, sections before what they hold; a union of models offers the keys of each."""
+def fields(model_class: type[BaseModel], values: Any = None, prefix: str = "") -> Iterator[tuple[str, FieldInfo]]:
+    """Every dotted key of a model, sections before what they hold; a union of models offers the keys of the one that
+    `values` name, else of each.
+    """
     for name, field in model_class.model_fields.items():
         yield prefix + name, field
-        for section in (field.annotation, *get_args(field.annotation)):
-            # Python 3.10 takes list[str] for a type.
-            if get_origin(section) is None and isinstance(section, type) and issubclass(section, BaseModel):
-                yield from fields(section, f"{prefix}{name}.")
+        inside = values.get(name) if isinstance(values, dict) else None
+        members = _members(field)
+        tag = inside.get(field.discriminator) if isinstance(inside, dict) else None
+        chosen = [members[tag]] if isinstance(tag, str) and tag in members else _sections(field)
+        for section in chosen:
+            yield from fields(section, inside, f"{prefix}{name}.")
+
+
+def _sections(field: FieldInfo) -> list[type[BaseModel]]:
+    # Python 3.10 takes list[str] for a type.
+    types = [kind for kind in (field.annotation, *get_args(field.annotation)) if get_origin(kind) is None]
+    return [kind for kind in types if isinstance(kind, type) and issubclass(kind, BaseModel)]
+
+
+def _members(field: FieldInfo) -> dict[str, type[BaseModel]]:
+    """The models of a union by the value of the key that tells them apart; empty for what is no such union."""
+    key = field.discriminator
+    if not isinstance(key, str):
+        return {}
+    return {tag: section for section in _sections(field) for tag in get_args(section.model_fields[key].annotation)}
 
 
 def describe(model_class: type[BaseModel]) -> str:
-    """One paragraph per key: its dotted name, type and default, and below them what it means."""
-    lines = []
-    for key, field in fields(model_class):
-        text = field.description or ""
-        if any(other.startswith(f"{key}.") for other, _ in fields(model_class)):
-            lines.append(f"\n[{key}] {text}".rstrip())
-            continue
-        value = field.get_default(call_default_factory=True)
-        default = "required" if field.is_required() else f"default {_show(value)}"
-        lines.append(f"{key}: {_type_text(field.annotation, field.metadata)}, {default}")
-        lines.extend(textwrap.wrap(text, 100, initial_indent="    ", subsequent_indent="    "))
-    return "\n".join(lines).strip("\n")
+    """One paragraph per key: its dotted name, type and default, and below them what it means.
+
+    The models of a union follow one another, each with all its keys; what a key means is told once.
+    """
+    return "\n".join(_paragraphs(model_class, "", set())).strip("\n")
+
+
+def _paragraphs(
+    model_class: type[BaseModel], prefix: str, told: set[tuple[str, str]], skip: Any = None
+) -> Iterator[str]:
+    for name, field in model_class.model_fields.items():
+        key, text, members = prefix + name, field.description or "", _members(field)
+        if members:
+            yield f"\n[{key}] {text}".rstrip()
+            yield from _wrapped(f"{key}.{field.discriminator}: {' | '.join(members)}, required", first="")
+            for tag, section in members.items():
+                yield f"\n[{key}] {field.discriminator}: {tag}"
+                yield from _wrapped(inspect.getdoc(section) or "")
+                yield from _paragraphs(section, f"{key}.", told, skip=field.discriminator)
+        elif sections := _sections(field):
+            yield f"\n[{key}] {text}".rstrip()
+            for section in sections:
+                yield from _paragraphs(section, f"{key}.", told)
+        elif name != skip:
+            value = field.get_default(call_default_factory=True)
+            default = "required" if field.is_required() else f"default {_show(value)}"
+            yield f"{key}: {_type_text(field.annotation, field.metadata)}, {default}"
+            if (key, text) not in told:
+                yield from _wrapped(text)
+            told.add((key, text))
+
+
+def _wrapped(text: str, first: str = "    ") -> list[str]:
+    return textwrap.wrap(text, 100, initial_indent=first, subsequent_indent="    ")
 
 
 def _type_text(annotation: Any, bounds: Sequence[Any] = ()) -> str:
@@ -161,7 +208,8 @@ def _type_text(annotation: Any, bounds: Sequence[Any] = ()) -> str:
     if get_origin(annotation) is Literal:
         text = " | ".join(str(choice) for choice in get_args(annotation))
     elif get_origin(annotation) in (UnionType, Union):
-        text = " | ".join("null" if part is type(None) else _type_text(part) for part in get_args(annotation))
+        parts = ("null" if part is type(None) else _type_text(part) for part in get_args(annotation))
+        text = " | ".join(dict.fromkeys(parts))  # a union of sections is a section
     elif get_origin(annotation) is list:
         text = f"list of {_type_text(get_args(annotation)[0])}"
     elif get_origin(annotation) is dict:
@@ -171,36 +219,48 @@ def _type_text(annotation: Any, bounds: Sequence[Any] = ()) -> str:
     return " ".join([text, " and ".join(limits)]).strip()
 
 
-def _dotted_key(kind: str, location: Sequence[Any], values: Any) -> str:
+def _dotted_key(problem: dict[str, Any], values: Any) -> str:
     # pydantic's location also holds the tags of unions, which the file does not: keep what leads to a value.
     parts: list[str] = []
-    for part in location:
+    for part in problem["loc"]:
         if (isinstance(values, dict) and part in values) or (isinstance(values, list) and isinstance(part, int)):
             parts, values = [*parts, str(part)], values[part]
-    return ".".join([*parts, str(location[-1])] if kind == "missing" else parts)
+    if problem["type"] == "missing":
+        parts.append(str(problem["loc"][-1]))
+    elif problem["type"] in NO_MEMBER:
+        parts.append(problem["ctx"]["discriminator"].strip("'"))
+    return ".".join(parts)
 
 
-def _explain(model_class: type[BaseModel], key: str, problem: dict[str, Any]) -> str:
-    known = dict(fields(model_class))
+def _explain(model_class: type[BaseModel], key: str, problem: dict[str, Any], values: Any) -> str:
+    known = dict(fields(model_class, values))
     place = re.sub(r"\.\d+(?=\.)", "", key)  # a.0.b is the b of any element of the list a
+    section, _, name = place.rpartition(".")
+    if problem["type"] in NO_MEMBER:
+        *most, last = _members(known[section])
+        if problem["type"] == "union_tag_not_found":
+            return f"missing key '{key}' ({' | '.join([*most, last])})"
+        choices = ", ".join(f"'{tag}'" for tag in most)
+        return f"'{key}' should be {choices} or '{last}', found {_show(problem['input'][name])}"
     if problem["type"] == "missing":
         field = known.get(place)
         return f"missing key '{key}'" + (f" ({_type_text(field.annotation, field.metadata)})" if field else "")
     if problem["type"] == "extra_forbidden":
-        section, _, name = place.rpartition(".")
+        siblings = ", ".join(other for other in known if other.rpartition(".")[0] == section)
+        if place in dict(fields(model_class)):  # of another model of the union
+            return f"unknown key '{key}': {problem['loc'][-2]} has no such key; valid keys: {siblings}"
         # Compare last parts only: the common prefix would make every key of a section look alike.
         names = [other.rpartition(".")[2] for other in known]
         best = difflib.get_close_matches(name, names, n=1, cutoff=0.7)
         near = [other for other in known if best and other.rpartition(".")[2] == best[0]]
         near.sort(key=lambda other: other.rpartition(".")[0] != section)
-        siblings = [other for other in known if other.rpartition(".")[0] == section]
-        hint = f"did you mean '{near[0]}'?" if near else f"valid keys: {', '.join(siblings)}"
+        hint = f"did you mean '{near[0]}'?" if near else f"valid keys: {siblings}"
         return f"unknown key '{key}'; {hint}"
-    message = re.sub("^(Value error, |Input |String |Value )", "", problem["msg"])
+    message = re.sub("^(Value error, |Input |String |List |Value )", "", problem["msg"])
     if problem["type"].startswith("model_"):  # pydantic would speak of dictionaries and the names of our classes
         message = "should be a section with keys of its own"
     if problem["type"] == "value_error" and isinstance(problem["input"], dict):
-        return f"'{key}' {message}"  # how the values of a section fit: it says which
+        return f"'{key}' {message}" if key else message  # how the values of a section fit: it says which
     return f"'{key}' {message}, found {_show(problem['input'])}"
 
 

@@ -2,11 +2,12 @@ from pathlib import Path
 
 import pytest
 
+from iagraph.models import ParticleNet, ParticleTransformer
 from iagraph.train.config import load_config
-from iagraph.train.folder import build_model
+from iagraph.train.folder import MODELS, build_model
 
 CONFIGS = Path(__file__).parents[1] / "configs"
-RECIPES = sorted(path.name for path in CONFIGS.glob("*.yaml") if not path.name.startswith("generate"))
+RECIPES = sorted(path.name for path in CONFIGS.glob("*.yaml") if not path.name.startswith(("generate", "compare")))
 
 
 CLASSES = {
@@ -20,8 +21,9 @@ CLASSES = {
 def test_every_recipe_is_valid_and_builds_its_model(name):
     config = load_config(CONFIGS / name)
     assert config.name == Path(name).stem
-    classes = CLASSES[config.name.removesuffix("_full")]
-    assert build_model(config, classes).head.out_features == len(classes)
+    classes = CLASSES[config.name.partition("_")[0]]
+    *_, last = build_model(config, classes).head.modules()
+    assert last.out_features == len(classes)
     if len(classes) == 2:
         assert config.data.signal in classes
     else:
@@ -31,6 +33,36 @@ def test_every_recipe_is_valid_and_builds_its_model(name):
 
 def test_there_are_recipes():
     assert {"qg.yaml", "qg_full.yaml", "top.yaml", "jetclass.yaml"} <= set(RECIPES)
+    models = {load_config(CONFIGS / name).model.name for name in RECIPES}
+    assert models == set(MODELS)
+
+
+@pytest.mark.parametrize("name", ["plain", "interaction", "pair", "learned_pair"])
+def test_ablations_differ_from_iaformer_by_the_model_alone(name):
+    iaformer, other = (load_config(CONFIGS / f"{stem}.yaml").model_dump() for stem in ("qg", f"qg_{name}"))
+    assert other["train"] == iaformer["train"]
+    assert other["seed"] == iaformer["seed"]
+    given = {"pair_features": other["data"]["pair_features"]}
+    assert other["data"] == iaformer["data"] | given
+    assert given["pair_features"] in (None, iaformer["data"]["pair_features"])
+    sizes = {key: value for key, value in other["model"].items() if key != "name"}
+    assert sizes.items() <= iaformer["model"].items()
+
+
+@pytest.mark.parametrize(("name", "model"), [("part", ParticleTransformer), ("particlenet", ParticleNet)])
+def test_baselines_have_the_published_sizes(name, model):
+    config = load_config(CONFIGS / f"qg_{name}.yaml")
+    here, published = build_model(config, CLASSES["qg"]), model(config.data.node_features)  # whose defaults they are
+    shapes = [{key: value.shape for key, value in net.state_dict().items()} for net in (here, published)]
+    assert shapes[0] == shapes[1]
+    assert config.data.batch_size == load_config(CONFIGS / "qg.yaml").data.batch_size
+
+
+def test_fine_tuning_uses_the_published_rates():
+    config = load_config(CONFIGS / "qg_finetune.yaml")
+    assert config.train.learning_rate == 1e-4
+    assert config.fine_tune.head_learning_rate == pytest.approx(50 * config.train.learning_rate)
+    assert config.data.node_features == "kin"
 
 
 def test_jetclass_is_judged_at_the_published_working_points():

@@ -1,7 +1,7 @@
 from typing import Annotated, Literal
 
 import pytest
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from iagraph.yaml_config import ConfigError, describe, fields, load_model, read_yaml, validate
 
@@ -11,13 +11,22 @@ class Section(BaseModel):
 
 
 class Small(Section):
+    """Of one layer."""
+
     name: Literal["small"]
     width: int = Field(ge=1, lt=9, description="Features.")
 
 
 class Large(Section):
+    """Of many layers."""
+
     name: Literal["large"]
+    width: int = Field(ge=1, lt=9, default=7, description="Features.")
     depths: list[Annotated[int, Field(ge=1)]] = Field(default=[2, 3])
+
+
+class Start(Section):
+    file: str
 
 
 class Sample(Section):
@@ -27,7 +36,14 @@ class Sample(Section):
 class Recipe(Section):
     model: Annotated[Small | Large, Field(discriminator="name", description="The network.")]
     rate: float | None = None
+    start: Start | None = None
     samples: list[Sample] = Field(default=[])
+
+    @model_validator(mode="after")
+    def _rate_of_large(self):
+        if self.model.name == "large" and self.rate == 0:
+            raise ValueError("'rate' should not be 0 with 'model.name' large")
+        return self
 
 
 @pytest.fixture
@@ -100,7 +116,16 @@ def test_merge_keys_may_override_what_they_merge(write):
 @pytest.mark.parametrize(
     ("values", "expected"),
     [
-        ({}, ["missing key 'model' (section | section)"]),
+        ({}, ["missing key 'model' (section)"]),
+        ({"model": {"width": 5}}, ["missing key 'model.name' (small | large)"]),
+        (
+            {"model": {"name": "small", "depths": [2]}},
+            [
+                "missing key 'model.width' (int >= 1 and < 9)",
+                "unknown key 'model.depths': small has no such key; valid keys: model.name, model.width",
+            ],
+        ),
+        ({"model": {"name": ["small"], "width": 5}}, ["'model.name' should be 'small' or 'large', found [\"small\"]"]),
         ({"model": {"name": "small"}}, ["missing key 'model.width' (int >= 1 and < 9)"]),
         ({"model": None}, ["'model' should be a section with keys of its own, found null"]),
         (
@@ -114,16 +139,13 @@ def test_merge_keys_may_override_what_they_merge(write):
         ),
         (
             {"model": {"name": "huge"}},
-            [
-                "'model' tag 'huge' found using 'name' does not match any of the expected tags: 'small', 'large', "
-                'found {"name": "huge"}'
-            ],
+            ["'model.name' should be 'small' or 'large', found \"huge\""],
         ),
         (
             {"model": {"name": "small", "width": 5, "widht": 5, "zzz": 1}, "with": 5, "rates": 1},
             [
                 "unknown key 'model.widht'; did you mean 'model.width'?",
-                "unknown key 'model.zzz'; valid keys: model.name, model.width, model.depths",
+                "unknown key 'model.zzz'; valid keys: model.name, model.width",
                 "unknown key 'with'; did you mean 'model.width'?",
                 "unknown key 'rates'; did you mean 'rate'?",
             ],
@@ -157,6 +179,11 @@ def test_overrides_change_values_in_order(write):
     assert load_model(Recipe, write(GOOD), ["model={name: large}", "model.depths=[1]"]).model.depths == [1]
 
 
+@pytest.mark.parametrize("start", ["", "start: null\n", "start: {file: b}\n"])
+def test_overrides_make_a_section_that_may_be_null(write, start):
+    assert load_model(Recipe, write(GOOD + start), ["start.file=a"]).start == Start(file="a")
+
+
 def test_overrides_can_repair_a_file(write):
     assert load_model(Recipe, write("model: {name: small, width: 77}\n"), ["model.width=7"]).model.width == 7
     assert load_model(Recipe, write("rate: 1.0\n"), ["model.name=large"]).model == Large(name="large")
@@ -178,17 +205,41 @@ def test_all_problems_of_file_and_command_line_are_told_at_once(write):
     ]
 
 
+@pytest.mark.parametrize(
+    ("overrides", "blamed"),
+    [
+        (["start.file=a"], False),
+        (["model.depths=[1]"], False),
+        (["rate=0.0"], True),
+        (["model.name=large"], True),
+        (["model={name: large}"], True),
+    ],
+)
+def test_sections_that_do_not_fit_one_another(write, overrides, blamed):
+    path = write("model: {name: large}\nrate: 0.0\n")
+    (problem,) = problems(load_model, Recipe, path, overrides)
+    assert problem == f"{'command line' if blamed else path}: 'rate' should not be 0 with 'model.name' large"
+
+
 def test_fields_and_description():
-    keys = ["model", "model.name", "model.width", "model.name", "model.depths", "rate", "samples", "samples.path"]
-    assert [key for key, _ in fields(Recipe)] == keys
+    small, large = ["model.name", "model.width"], ["model.name", "model.width", "model.depths"]
+    others = ["rate", "start", "start.file", "samples", "samples.path"]
+    assert [key for key, _ in fields(Recipe)] == ["model", *small, *large, *others]
+    assert [key for key, _ in fields(Recipe, {"model": {"name": "large"}})] == ["model", *large, *others]
     assert describe(Recipe) == (
         "[model] The network.\n"
-        "model.name: small, required\n"
+        "model.name: small | large, required\n"
+        "\n[model] name: small\n"
+        "    Of one layer.\n"
         "model.width: int >= 1 and < 9, required\n"
         "    Features.\n"
-        "model.name: large, required\n"
+        "\n[model] name: large\n"
+        "    Of many layers.\n"
+        "model.width: int >= 1 and < 9, default 7\n"
         "model.depths: list of int >= 1, default [2, 3]\n"
         "rate: float | null, default null\n"
+        "\n[start]\n"
+        "start.file: str, required\n"
         "\n[samples]\n"
         "samples.path: str, required"
     )

@@ -1,20 +1,20 @@
 """The configuration of a training run: every key with its type, bounds, default and meaning.
 
-A file holds the sections `data`, `model` and `train`; every key can be changed on the command line with
-`section.key=value`. What shapes the result has no default, so that a recipe states it. Values are not converted:
-a quoted number is an error, not a number.
+A file holds the sections `data`, `model` and `train`, and `fine_tune` if training starts from given weights; every key
+can be changed on the command line with `section.key=value`. What shapes the result has no default, so that a recipe
+states it. Values are not converted: a quoted number is an error, not a number.
 """
 
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationInfo, field_validator, model_validator
+from pydantic import AfterValidator, BeforeValidator, Field, ValidationInfo, field_validator, model_validator
 
 from iagraph.metrics import DEFAULT_EFFICIENCY
+from iagraph.train.model_config import ModelConfig, PositiveInt, Section
 from iagraph.yaml_config import describe, dump_yaml, load_model
 
-PositiveInt = Annotated[int, Field(ge=1)]
 PositiveFloat = Annotated[float, Field(gt=0)]
 Efficiency = Annotated[float, Field(gt=0, le=1)]
 
@@ -26,11 +26,16 @@ def _listed(value: Any) -> Any:
 Files = Annotated[list[Annotated[str, Field(min_length=1)]], BeforeValidator(_listed), Field(min_length=1)]
 
 
-class _Section(BaseModel):
-    model_config = ConfigDict(strict=True, extra="forbid", frozen=True, allow_inf_nan=False, validate_default=True)
+def _not_the_head(name: str) -> str:
+    if name.partition(".")[0] == "head":
+        raise ValueError("should leave the head free: it is what fine-tuning trains")
+    return name
 
 
-class DataConfig(_Section):
+ModuleName = Annotated[str, Field(min_length=1), AfterValidator(_not_the_head)]
+
+
+class DataConfig(Section):
     """Which jets, and what the network sees of them."""
 
     train: Files = Field(description="Store files to learn from; `sample:qg` is the sample shipped with the package.")
@@ -40,8 +45,10 @@ class DataConfig(_Section):
         description="Features of a particle: kinematics, with charge and particle type, with impact parameters as well "
         "(JetClass), or the paper's."
     )
-    pair_features: Literal["invariant", "iaformer", "part"] = Field(
-        description="Features of a pair: boost-invariant ones, the paper's six, or ParT's four."
+    pair_features: Literal["invariant", "iaformer", "part"] | None = Field(
+        default=None,
+        description="Features of a pair: boost-invariant ones, the paper's six, or ParT's four; null for networks that "
+        "take none (plain_transformer, learned_pair_iaformer, particlenet).",
     )
     signal: Annotated[str, Field(min_length=1)] | None = Field(
         default=None,
@@ -77,35 +84,26 @@ class DataConfig(_Section):
         return self
 
 
-class IAFormerConfig(_Section):
-    """The network: IAFormer with differential attention."""
+class FineTuneConfig(Section):
+    """Weights to start from."""
 
-    name: Literal["iaformer"] = Field(description="Which network.")
-    width: PositiveInt = Field(description="Features per particle; a multiple of `heads`.")
-    blocks: PositiveInt = Field(description="Attention blocks.")
-    heads: PositiveInt = Field(description="Attention heads per block.")
-    particle_hidden: list[PositiveInt] = Field(
-        description="Hidden widths of the particle encoder; an empty list makes it linear."
+    weights: str = Field(
+        min_length=1,
+        description="Weights of the same network: `model.pt`, the folder of a run, or a checkpoint of weaver-core.",
     )
-    pair_hidden: list[PositiveInt] = Field(
-        description="Hidden widths of the pair encoder, most of the cost; an empty list makes it linear."
+    new_head: bool = Field(description="Train a new head, for classes of your own, in place of the file's.")
+    head_learning_rate: PositiveFloat | None = Field(
+        default=None,
+        description="Highest learning rate of the head, under the same schedule; null: `train.learning_rate`.",
     )
-    pair_width: PositiveInt = Field(description="Features per pair that all blocks share.")
-    beta_per_head: bool = Field(default=False, description="A subtraction strength per head, not one per block.")
-
-    @field_validator("heads")
-    @classmethod
-    def _heads_divide_width(cls, heads: int, info: ValidationInfo) -> int:
-        if info.data.get("width", heads) % heads:  # absent if width itself is at fault, which has its own message
-            raise ValueError(f"should divide the width {info.data['width']}")
-        return heads
+    frozen: list[ModuleName] = Field(
+        default=[],
+        description="Modules that stay as they are, by their names in the network: `particle_norm` or `convs.0`. They "
+        "train no weights, keep the statistics of their norms and drop nothing.",
+    )
 
 
-# A second network makes this a union: Annotated[IAFormerConfig | Other, Field(discriminator="name")].
-ModelConfig = IAFormerConfig
-
-
-class TrainConfig(_Section):
+class TrainConfig(Section):
     """How to minimise the loss, and on what machine."""
 
     epochs: PositiveInt = Field(description="Passes over the training jets, at most.")
@@ -129,7 +127,7 @@ class TrainConfig(_Section):
         return value
 
 
-class Config(_Section):
+class Config(Section):
     """A training run."""
 
     name: str = Field(
@@ -137,9 +135,24 @@ class Config(_Section):
     )
     seed: int = Field(default=1, ge=0, le=2**32 - 1, description="Seed of the weights and of the order of jets.")
     data: DataConfig = Field(description="Which jets, and what the network sees of them.")
-    model: ModelConfig = Field(description="The network.")
+    model: ModelConfig = Field(description="The network; its keys depend on its name.")
+    fine_tune: FineTuneConfig | None = Field(default=None, description="Weights to start from; null: random ones.")
     train: TrainConfig = Field(description="How to minimise the loss, and on what machine.")
     output: str = Field(default="runs", min_length=1, description="Folder in which run directories are numbered.")
+
+    @model_validator(mode="after")
+    def _pair_features_fit_the_model(self) -> "Config":
+        given, name = self.data.pair_features, self.model.name
+        if self.model.takes_pairs and given is None:
+            raise ValueError(
+                "'data.pair_features' should be 'invariant', 'iaformer' or 'part': "
+                f"'model.name' {name} needs pair features"
+            )
+        if given is not None and not self.model.takes_pairs:
+            raise ValueError(
+                f"'data.pair_features' should be null: 'model.name' {name} takes no pair features, found \"{given}\""
+            )
+        return self
 
 
 def load_config(path: str | Path, overrides: Sequence[str] = ()) -> Config:

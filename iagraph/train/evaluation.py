@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import json
 import math
 from collections.abc import Mapping, Sequence
@@ -199,6 +200,8 @@ def flops_per_jet(model: nn.Module, jets: JetBatch) -> float:
     What the model really multiplies counts, little padding of dense blocks included.
     """
     device = next(model.parameters()).device
+    # A copy, for in training mode norms would take in these jets, and the counter fails on expanded parameters.
+    model = copy.deepcopy(model).eval().requires_grad_(False)
     with FlopCounterMode(display=False) as counter, torch.no_grad():
         model(jets.to(device))
     return counter.get_total_flops() / len(jets)

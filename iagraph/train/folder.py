@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import csv
+import hashlib
 import json
 import pickle
 import platform
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import asdict
 from importlib.metadata import version
 from pathlib import Path
@@ -14,11 +15,32 @@ from typing import NamedTuple
 
 import numpy as np
 import torch
+from torch import nn
 
-from iagraph.models import IAFormer
+from iagraph.models import (
+    IAFormer,
+    InteractionTransformer,
+    LearnedPairIAFormer,
+    PairTransformer,
+    ParticleNet,
+    ParticleTransformer,
+    PlainTransformer,
+)
+from iagraph.models.checkpoints import CheckpointError, load_weights
 from iagraph.train.config import Config, load_config
 from iagraph.train.datamodule import JetDataModule, Part
 from iagraph.train.evaluation import MultiplicityTagger
+
+MODELS: dict[str, Callable[..., nn.Module]] = {
+    "iaformer": IAFormer,
+    "plain_transformer": PlainTransformer,
+    "interaction_transformer": InteractionTransformer,
+    "pair_transformer": PairTransformer,
+    "learned_pair_iaformer": LearnedPairIAFormer,
+    "particle_transformer": ParticleTransformer,
+    "particlenet": ParticleNet,
+}
+"""The models by their names in configurations."""
 
 PACKAGES = ("iagraph", "torch", "torch-geometric", "lightning", "numpy")
 
@@ -27,10 +49,42 @@ class RunError(RuntimeError):
     """A run cannot start, its folder cannot be made, or is not one. The message says what to do."""
 
 
-def build_model(config: Config, classes: Sequence[str]) -> IAFormer:
-    """The model that a configuration describes, with new weights."""
+def build_model(config: Config, classes: Sequence[str]) -> nn.Module:
+    """The model that a configuration describes, with random weights."""
     settings = config.model.model_dump(exclude={"name"})
-    return IAFormer(config.data.node_features, config.data.pair_features, len(classes), **settings)
+    if config.data.pair_features is not None:
+        settings["pair_features"] = config.data.pair_features
+    return MODELS[config.model.name](node_features=config.data.node_features, num_classes=len(classes), **settings)
+
+
+def new_model(config: Config, classes: Sequence[str]) -> nn.Module:
+    """The model that a training starts from: with random weights, or with those that it fine-tunes.
+
+    Raises:
+        RunError: the weights cannot be read or do not fit, or the model has no module that should be frozen.
+    """
+    model = build_model(config, classes)
+    if config.fine_tune is None:
+        return model
+    names = dict(model.named_modules())
+    for name in config.fine_tune.frozen:
+        if name not in names:
+            modules = ", ".join(top for top, _ in model.named_children() if top != "head")
+            raise RunError(f"fine_tune.frozen: {config.model.name} has no module '{name}'; its modules are {modules}")
+    try:
+        load_weights(model, Path(config.fine_tune.weights), config.fine_tune.new_head)
+    except CheckpointError as error:
+        raise RunError(f"fine_tune.weights: {error}") from error
+    return model
+
+
+def origin(config: Config) -> dict[str, str]:
+    """The file whose weights are fine-tuned and its SHA-256; empty for random weights."""
+    if config.fine_tune is None:
+        return {}
+    path = Path(config.fine_tune.weights)
+    content = (path / "model.pt" if path.is_dir() else path).read_bytes()
+    return {config.fine_tune.weights: hashlib.sha256(content).hexdigest()}
 
 
 def new_run_folder(output: Path, name: str) -> Path:
@@ -64,7 +118,13 @@ def make_folder(path: Path, exist_ok: bool = False) -> Path:
     return path
 
 
-def save_model(folder: Path, model: IAFormer, data: JetDataModule, baseline: MultiplicityTagger) -> None:
+def save_model(
+    folder: Path,
+    model: nn.Module,
+    data: JetDataModule,
+    baseline: MultiplicityTagger,
+    started_from: dict[str, str],
+) -> None:
     """Writes ``model.pt``, plain tensors, ``model.json``: classes, data, versions, and ``trained_on.npy``: digests."""
     torch.save(model.state_dict(), folder / "model.pt")
     np.save(folder / "trained_on.npy", data.trained_on, allow_pickle=False)
@@ -74,6 +134,7 @@ def save_model(folder: Path, model: IAFormer, data: JetDataModule, baseline: Mul
         "multiplicity": asdict(baseline),
         "data": data.fingerprints,
         "trained_on": data.parts,
+        "started_from": started_from,
         "versions": versions,
     }
     (folder / "model.json").write_text(json.dumps(description, indent=2) + "\n", encoding="utf-8")
@@ -92,7 +153,7 @@ class Run(NamedTuple):
 
     config: Config
     classes: tuple[str, ...]
-    model: IAFormer
+    model: nn.Module
     baseline: MultiplicityTagger
     trained_on: list[Part]
 

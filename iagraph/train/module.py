@@ -15,7 +15,7 @@ from torchmetrics.classification import BinaryAUROC, MulticlassAUROC
 
 from iagraph.graphs import JetBatch
 from iagraph.nn import DifferentialAttentionConv
-from iagraph.train.config import TrainConfig
+from iagraph.train.config import FineTuneConfig, TrainConfig
 
 
 class Tagger(LightningModule):
@@ -27,8 +27,10 @@ class Tagger(LightningModule):
         num_classes: number of classes, two or more.
         signal: index of the signal class, for two classes.
         jets_per_epoch: number of training jets; needed to train.
+        fine_tune: what of a model with given weights stays frozen, and how fast its head learns.
 
     Raises:
+        AttributeError: the model has no module of a name that should be frozen.
         FloatingPointError: a training loss is not finite.
     """
 
@@ -41,16 +43,29 @@ class Tagger(LightningModule):
         num_classes: int,
         signal: int | None = None,
         jets_per_epoch: int = 0,
+        fine_tune: FineTuneConfig | None = None,
     ) -> None:
         super().__init__()
         self.model = model
         self.jets_in_all = jets_per_epoch * config.epochs
         self.jets_seen = 0
         self.config = config
+        self.head_learning_rate = (fine_tune and fine_tune.head_learning_rate) or config.learning_rate
+        self.frozen = tuple(fine_tune.frozen) if fine_tune else ()
         self.signal = signal
         self.val_loss = MeanMetric()
         self.val_auc = BinaryAUROC() if num_classes == 2 else MulticlassAUROC(num_classes, average="macro")
         self._timings: list[tuple[int, float]] = []
+        for name in self.frozen:
+            model.get_submodule(name).requires_grad_(False)
+
+    def on_train_epoch_start(self) -> None:
+        """Frozen modules are in evaluation mode: their norms keep their statistics, their dropout drops nothing.
+
+        Lightning leaves modules in their modes, also after a validation, but warns of such before the training.
+        """
+        for name in self.frozen:
+            self.model.get_submodule(name).eval()
 
     def training_step(self, jets: JetBatch, batch_index: int) -> Tensor:
         """Cross entropy of a batch, which must be finite."""
@@ -113,15 +128,20 @@ class Tagger(LightningModule):
         The rate follows the jets seen: with a budget of pairs, the number of steps is not known beforehand.
 
         Matrices alone decay. Decay would draw biases and norms to zero, and every beta to 1/2, which is where the
-        sigmoid of zero lies.
+        sigmoid of zero lies. A head with a rate of its own makes two more groups, under the same schedule.
         """
         config = self.config
-        matrices = [parameter for parameter in self.parameters() if parameter.ndim > 1]
-        others = [parameter for parameter in self.parameters() if parameter.ndim <= 1]
-        groups = [
-            {"params": matrices, "weight_decay": config.weight_decay},
-            {"params": others, "weight_decay": 0.0},
-        ]
+        parts: dict[float, list[nn.Parameter]] = {config.learning_rate: [], self.head_learning_rate: []}
+        for name, parameter in self.model.named_parameters():
+            if parameter.requires_grad:
+                rate = self.head_learning_rate if name.startswith("head.") else config.learning_rate
+                parts[rate].append(parameter)
+        groups = []
+        for rate, parameters in parts.items():
+            matrices = [parameter for parameter in parameters if parameter.ndim > 1]
+            others = [parameter for parameter in parameters if parameter.ndim <= 1]
+            groups.append({"params": matrices, "lr": rate, "weight_decay": config.weight_decay})
+            groups.append({"params": others, "lr": rate, "weight_decay": 0.0})
         optimizer = torch.optim.AdamW(groups, lr=config.learning_rate)
         lowest = config.min_learning_rate / config.learning_rate
         schedule = torch.optim.lr_scheduler.LambdaLR(

@@ -1,4 +1,5 @@
 import copy
+import re
 
 import pytest
 import yaml
@@ -40,6 +41,26 @@ VALUES = {
     },
 }
 RECIPE = yaml.safe_dump(VALUES)
+PAIRS = {key: value for key, value in VALUES["model"].items() if key != "name"}
+FINE_TUNE = ["fine_tune.weights=a.pt", "fine_tune.new_head=true"]
+MODELS = {
+    "iaformer": PAIRS,
+    "plain_transformer": {"width": 30, "blocks": 2, "heads": 5, "particle_hidden": [64]},
+    "interaction_transformer": PAIRS,
+    "pair_transformer": PAIRS,
+    "learned_pair_iaformer": PAIRS,
+    "particle_transformer": {
+        "width": 30,
+        "blocks": 2,
+        "class_blocks": 1,
+        "heads": 5,
+        "particle_hidden": [64],
+        "pair_hidden": [7],
+        "dropout": 0.0,
+    },
+    "particlenet": {"channels": [[7, 5], [3]], "neighbors": 4, "head_hidden": 11, "dropout": 0.1},
+}
+WITHOUT_PAIRS = {"plain_transformer", "learned_pair_iaformer", "particlenet"}
 
 
 @pytest.fixture
@@ -124,7 +145,25 @@ def test_texts_that_look_like_numbers_stay_texts(recipe, tmp_path):
         ("data.batch_size=0", "'data.batch_size' should be greater than or equal to 1, found 0"),
         ("data.batch_size=64.0", "'data.batch_size' should be a valid integer, found 64.0"),
         ("data.max_particles=0", "'data.max_particles' should be greater than or equal to 1, found 0"),
-        ("model.name=part", "'model.name' should be 'iaformer', found \"part\""),
+        (
+            "model.name=part",
+            "'model.name' should be 'iaformer', 'plain_transformer', 'interaction_transformer', 'pair_transformer', "
+            "'learned_pair_iaformer', 'particle_transformer' or 'particlenet', found \"part\"",
+        ),
+        (
+            "model.neighbors=16",
+            "unknown key 'model.neighbors': iaformer has no such key; valid keys: model.name, model.width, "
+            "model.blocks, model.heads, model.particle_hidden, model.pair_hidden, model.pair_width, model.beta",
+        ),
+        (
+            "data.pair_features=null",
+            "'data.pair_features' should be 'invariant', 'iaformer' or 'part': 'model.name' iaformer needs pair feat",
+        ),
+        ("fine_tune={weights: a.pt}", "missing key 'fine_tune.new_head' (bool)"),
+        ("fine_tune={weights: '', new_head: true}", "'fine_tune.weights' should have at least 1 character, found \"\""),
+        ("fine_tune.frozen=[head]", "'fine_tune.frozen.0' should leave the head free: it is what fine-tuning trains, "),
+        ("fine_tune.frozen=[convs.0, head.3]", "'fine_tune.frozen.1' should leave the head free"),
+        ("fine_tune.head_learning_rate=0", "'fine_tune.head_learning_rate' should be greater than 0, found 0"),
         ("model.heads=7", "'model.heads' should divide the width 30, found 7"),
         ("model.head=7", "unknown key 'model.head'; did you mean 'model.heads'?"),
         ("model.nam=x", "unknown key 'model.nam'; did you mean 'model.name'?"),
@@ -141,9 +180,84 @@ def test_texts_that_look_like_numbers_stay_texts(recipe, tmp_path):
 )
 def test_problems(recipe, override, problem):
     with pytest.raises(ConfigError) as caught:
-        load_config(recipe, [override])
+        load_config(recipe, [*FINE_TUNE, override] if override.startswith("fine_tune.") else [override])
     assert str(caught.value).startswith(f"command line: {problem}")
     assert len(caught.value.args) == 1
+
+
+def of_model(recipe, name, **data):
+    """The recipe with another network, and pair features where it takes them."""
+    pairs = None if name in WITHOUT_PAIRS else "part"
+    values = VALUES | {"model": MODELS[name] | {"name": name}, "data": VALUES["data"] | {"pair_features": pairs} | data}
+    recipe.write_text(yaml.safe_dump(values), encoding="utf-8")
+    return recipe
+
+
+@pytest.mark.parametrize("name", MODELS)
+def test_every_network_has_its_keys(recipe, tmp_path, name):
+    config = load_config(of_model(recipe, name))
+    assert config.model.name == name
+    assert MODELS[name].items() <= config.model.model_dump().items()
+    (tmp_path / "again.yaml").write_text(dump_config(config), encoding="utf-8")
+    assert load_config(tmp_path / "again.yaml") == config
+
+
+@pytest.mark.parametrize("name", MODELS)
+def test_no_key_that_shapes_a_network_has_a_default(recipe, name):
+    for key in MODELS[name]:
+        values = yaml.safe_load(of_model(recipe, name).read_text())
+        del values["model"][key]
+        with pytest.raises(ConfigError, match=f"^drawn: missing key 'model.{key}' "):
+            validate(Config, values, "drawn")
+
+
+@pytest.mark.parametrize("name", MODELS)
+def test_pair_features_are_given_where_the_network_takes_them(recipe, name):
+    if name in WITHOUT_PAIRS:
+        problem = f"'data.pair_features' should be null: 'model.name' {name} takes no pair features, found \"part\""
+        path = of_model(recipe, name, pair_features="part")
+    else:
+        problem = (
+            f"'data.pair_features' should be 'invariant', 'iaformer' or 'part': 'model.name' {name} needs pair features"
+        )
+        path = of_model(recipe, name, pair_features=None)
+    with pytest.raises(ConfigError) as caught:
+        load_config(path, ["seed=3"])
+    assert str(caught.value) == f"{path}: {problem}"
+
+
+@pytest.mark.parametrize("name", MODELS.keys() - {"particlenet"})
+def test_heads_divide_the_width_of_every_transformer(recipe, name):
+    with pytest.raises(ConfigError, match=r"'model\.heads' should divide the width 30, found 7"):
+        load_config(of_model(recipe, name), ["model.heads=7"])
+
+
+@pytest.mark.parametrize(
+    ("override", "problem"),
+    [
+        ("model.channels=[]", "'model.channels' should have at least 1 item"),
+        ("model.channels=[[7], []]", "'model.channels.1' should have at least 1 item"),
+        ("model.channels=[64, 64]", "'model.channels.0' should be a valid list, found 64"),
+        ("model.channels=[[7, 0]]", "'model.channels.0.1' should be greater than or equal to 1, found 0"),
+        ("model.dropout=1.0", "'model.dropout' should be less than 1, found 1.0"),
+        ("model.width=30", "unknown key 'model.width': particlenet has no such key; valid keys: model.name, model.ch"),
+        ("model.neighbours=3", "unknown key 'model.neighbours'; did you mean 'model.neighbors'?"),
+    ],
+)
+def test_problems_of_particlenet(recipe, override, problem):
+    with pytest.raises(ConfigError) as caught:
+        load_config(of_model(recipe, "particlenet"), [override])
+    assert str(caught.value).startswith(f"command line: {problem}")
+
+
+def test_fine_tuning_is_a_section_of_its_own(recipe, tmp_path):
+    assert load_config(recipe).fine_tune is None
+    (tmp_path / "plain.yaml").write_text(dump_config(load_config(recipe)), encoding="utf-8")
+    config = load_config(tmp_path / "plain.yaml", [*FINE_TUNE, "fine_tune.frozen=[blocks.0]"])
+    assert (config.fine_tune.weights, config.fine_tune.new_head) == ("a.pt", True)
+    assert (config.fine_tune.head_learning_rate, config.fine_tune.frozen) == (None, ["blocks.0"])
+    (tmp_path / "again.yaml").write_text(dump_config(config), encoding="utf-8")
+    assert load_config(tmp_path / "again.yaml") == config
 
 
 def test_a_width_at_fault_is_told_once(recipe):
@@ -162,7 +276,9 @@ def test_every_key_is_described():
     text = describe_config()
     for key, field in fields(Config):
         assert f"[{key}]" in text or f"\n{key}: " in f"\n{text}"
-        assert field.description
+        assert field.description or key == "model.name"  # what each name means stands below
+    for name in MODELS:
+        assert re.search(rf"\n\[model\] name: {name}\n    \w", text)
     assert "\ntrain.clip: float > 0 | null, required\n" in text
     assert "\ndata.signal_efficiency: mapping of names to float > 0 and <= 1, default {}\n" in text
     assert "\ntrain.precision: 32-true | bf16-mixed | 16-mixed, default \"32-true\"\n" in text  # fmt: skip

@@ -38,6 +38,27 @@ def test_flops_are_two_per_multiply_add_of_real_particles():
     assert flops_per_jet(OneProduct(), random_jets([3, 8])) == 2 * 11 * 7 * 5 / 2
 
 
+class WithNormAndToken(OneProduct):
+    def __init__(self):
+        super().__init__()
+        self.norm = torch.nn.BatchNorm1d(7)
+        self.token = torch.nn.Linear(7, 3)
+        self.start = torch.nn.Parameter(torch.ones(7))
+
+    def forward(self, jets):
+        self.token(self.start.expand(len(jets), -1))
+        return self.norm(jets.node_features("kin")) @ self.weight
+
+
+def test_counting_flops_leaves_the_model_as_it_was():
+    model = WithNormAndToken()
+    before = {name: value.clone() for name, value in model.state_dict().items()}
+    assert flops_per_jet(model, random_jets([3, 8])) == 2 * (11 * 7 * 5 + 2 * 7 * 3) / 2
+    assert all(torch.equal(value, before[name]) for name, value in model.state_dict().items())
+    assert model.training
+    assert all(parameter.requires_grad for parameter in model.parameters())
+
+
 def test_multiplicity_tagger_is_a_straight_line_per_class():
     tagger = MultiplicityTagger(slopes=[0, -0.5, 0.25], intercepts=[0, 3, 1])
     assert tagger(np.array([2, 8])).tolist() == [[0, 2, 1.5], [0, -1, 3]]

@@ -1,0 +1,114 @@
+"""The section `model` of a configuration: one class per network, told apart by `name`."""
+
+from typing import Annotated, ClassVar, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationInfo, field_validator
+
+PositiveInt = Annotated[int, Field(ge=1)]
+Dropout = Annotated[float, Field(ge=0, lt=1)]
+Widths = Annotated[list[PositiveInt], Field(min_length=1)]
+
+
+class Section(BaseModel):
+    """A section whose values are not converted and whose keys are all known."""
+
+    model_config = ConfigDict(strict=True, extra="forbid", frozen=True, allow_inf_nan=False, validate_default=True)
+
+
+class _Network(Section):
+    takes_pairs: ClassVar[bool] = False  # does it take `data.pair_features`?
+
+    name: str
+
+
+class _Transformer(_Network):
+    width: PositiveInt = Field(description="Features per particle; a multiple of `heads`.")
+    blocks: PositiveInt = Field(description="Attention blocks.")
+    heads: PositiveInt = Field(description="Attention heads per block.")
+    particle_hidden: list[PositiveInt] = Field(
+        description="Hidden widths of the particle encoder; an empty list makes it linear."
+    )
+
+    @field_validator("heads")
+    @classmethod
+    def _heads_divide_width(cls, heads: int, info: ValidationInfo) -> int:
+        if info.data.get("width", heads) % heads:  # absent if width itself is at fault, which has its own message
+            raise ValueError(f"should divide the width {info.data['width']}")
+        return heads
+
+
+class _PairTransformer(_Transformer):
+    takes_pairs = True
+
+    pair_hidden: list[PositiveInt] = Field(
+        description="Hidden widths of the pair encoder, most of the cost; an empty list makes it linear."
+    )
+    pair_width: PositiveInt = Field(description="Features per pair that all blocks share.")
+
+
+class IAFormerConfig(_PairTransformer):
+    """Differential attention from pair features alone (arXiv 2505.03258)."""
+
+    name: Literal["iaformer"]
+    beta_per_head: bool = Field(default=False, description="A subtraction strength per head, not one per block.")
+
+
+class PlainTransformerConfig(_Transformer):
+    """IAFormer's skeleton with attention from queries and keys alone."""
+
+    name: Literal["plain_transformer"]
+
+
+class InteractionTransformerConfig(_PairTransformer):
+    """IAFormer's skeleton with attention from queries, keys and a bias of the pair features."""
+
+    name: Literal["interaction_transformer"]
+
+
+class PairTransformerConfig(_PairTransformer):
+    """IAFormer's skeleton with attention from pair features alone, one softmax, nothing subtracted."""
+
+    name: Literal["pair_transformer"]
+
+
+class LearnedPairIAFormerConfig(_PairTransformer):
+    """IAFormer whose pair vectors come from the vectors of the two particles, not from pair features."""
+
+    takes_pairs = False
+
+    name: Literal["learned_pair_iaformer"]
+
+
+class ParticleTransformerConfig(_Transformer):
+    """Particle Transformer (arXiv 2202.03772); published: 128 wide, 8 + 2 blocks, 8 heads, dropout 0.1."""
+
+    takes_pairs = True
+
+    name: Literal["particle_transformer"]
+    class_blocks: PositiveInt = Field(description="Class attention blocks, after the others.")
+    pair_hidden: Widths = Field(description="Hidden widths of the pair encoder, which gives a number per head.")
+    dropout: Dropout = Field(description="Share of activations that a training step sets to zero.")
+
+
+class ParticleNetConfig(_Network):
+    """ParticleNet (arXiv 1902.08570); published: 16 neighbors, head of 256, dropout 0.1."""
+
+    name: Literal["particlenet"]
+    channels: Annotated[list[Widths], Field(min_length=1)] = Field(
+        description="Widths of the layers of each EdgeConv block; published: three of 64, of 128 and of 256."
+    )
+    neighbors: PositiveInt = Field(description="Nearest neighbors that a particle hears, found anew in each block.")
+    head_hidden: PositiveInt = Field(description="Hidden width of the classifier.")
+    dropout: Dropout = Field(description="Share of activations that a training step sets to zero.")
+
+
+ModelConfig = Annotated[
+    IAFormerConfig
+    | PlainTransformerConfig
+    | InteractionTransformerConfig
+    | PairTransformerConfig
+    | LearnedPairIAFormerConfig
+    | ParticleTransformerConfig
+    | ParticleNetConfig,
+    Field(discriminator="name"),
+]

@@ -1,0 +1,187 @@
+"""Training that starts from given weights: what is frozen, what is new, and what the run remembers of it."""
+
+import csv
+import hashlib
+import json
+import os
+import shutil
+from pathlib import Path
+
+import pytest
+import torch
+from test_models import no_figures, toy  # noqa: F401
+from toy_runs import RECIPE, weights
+
+from iagraph.train.config import load_config
+from iagraph.train.folder import RunError, build_model, load_run, new_model
+from iagraph.train.module import Tagger, warmup_cosine
+from iagraph.train.run import evaluate, train
+
+CLASSES = ("gluon", "quark")
+REAL = Path(os.environ.get("IAGRAPH_TEST_DATA", Path(__file__).parents[3] / "shared" / "data")) / "ParticleNet_kin.pt"
+
+
+@pytest.fixture(scope="module")
+def start(store, tmp_path_factory):
+    """A finished run of a small ParticleNet."""
+    return train(toy("particlenet", store, tmp_path_factory.mktemp("start"), "train.epochs=1"))
+
+
+def tuned(start, store, output, *more, new_head="true"):
+    section = [f"fine_tune.weights={start}", f"fine_tune.new_head={new_head}"]
+    return toy("particlenet", store, output, "seed=5", "train.learning_rate=1e-2", *section, *more)
+
+
+def under(state, *modules):
+    return {key: value for key, value in state.items() if key.startswith(tuple(f"{name}." for name in modules))}
+
+
+def equal(one, other):
+    assert one.keys() == other.keys()
+    return [torch.equal(one[key], other[key]) for key in one]
+
+
+@pytest.mark.parametrize("new_head", [True, False])
+def test_a_model_starts_from_the_weights(start, store, new_head):
+    model = new_model(tuned(start, store, "runs", new_head=json.dumps(new_head)), CLASSES)
+    found, given = model.state_dict(), weights(start)
+    assert all(equal(under(found, "particle_norm", "convs"), under(given, "particle_norm", "convs")))
+    assert any(equal(under(found, "head"), under(given, "head"))) != new_head
+
+
+def test_without_the_section_weights_are_random(store):
+    torch.manual_seed(3)
+    one = new_model(toy("particlenet", store, "runs"), CLASSES).state_dict()
+    torch.manual_seed(3)
+    assert all(equal(one, build_model(toy("particlenet", store, "runs"), CLASSES).state_dict()))
+
+
+class Watched(Tagger):
+    """Notes in which mode its modules are in each training step."""
+
+    seen: list
+
+    def training_step(self, jets, batch_index):
+        self.seen.append({name: module.training for name, module in self.model.named_modules()})
+        return super().training_step(jets, batch_index)
+
+
+@pytest.mark.parametrize(
+    ("name", "frozen"),
+    [
+        ("particlenet", ("particle_norm", "convs.0")),
+        ("particle_transformer", ("particle_norm", "pair_encoder", "blocks.0", "class_blocks.0.conv")),
+    ],
+)
+def test_what_is_frozen_stays_bit_for_bit(store, tmp_path, monkeypatch, name, frozen):
+    start = train(toy(name, store, tmp_path / "start", "train.epochs=1", "data.max_jets=128"))
+    monkeypatch.setattr("iagraph.train.run.Tagger", Watched)
+    Watched.seen = []
+    tune = [f"fine_tune.weights={start}", "fine_tune.new_head=false", f"fine_tune.frozen=[{','.join(frozen)}]"]
+    folder = train(toy(name, store, tmp_path, "train.learning_rate=1e-2", *tune))
+    before, after = weights(start), weights(folder)
+    kept = under(before, *frozen)
+    assert any("running_mean" in key for key in kept)
+    assert any(key.endswith("bias") for key in kept)
+    assert all(equal(kept, under(after, *frozen)))
+    rest = {key for key in before if key not in kept and "scale" not in key.split(".")[0]}
+    assert [key for key in rest if torch.equal(before[key], after[key])] == []
+    assert len(Watched.seen) == 2 * 5  # of 300 jets in batches of 64; validation came between the epochs
+    for modes in Watched.seen:
+        still = {module for module, training in modes.items() if not training}
+        assert still == {module for module in modes if f"{module}.".startswith(tuple(f"{top}." for top in frozen))}
+
+
+def test_the_head_has_its_own_rate_under_the_same_schedule(start, store, tmp_path):
+    config = tuned(start, store, tmp_path, "fine_tune.head_learning_rate=0.3", "fine_tune.frozen=[particle_norm]")
+    tagger = Tagger(new_model(config, CLASSES), config.train, 2, 1, 300, config.fine_tune)
+    groups = tagger.configure_optimizers()["optimizer"].param_groups
+    # The schedule starts at a hundredth of each rate.
+    assert [group["lr"] for group in groups] == pytest.approx([1e-4, 1e-4, 3e-3, 3e-3])
+    assert [group["weight_decay"] for group in groups] == [0.01, 0, 0.01, 0]
+    found = [{id(parameter) for parameter in group["params"]} for group in groups]
+    head, convs = tagger.model.head, tagger.model.convs
+    assert found[2] == {id(head[0].weight), id(head[3].weight)}
+    assert found[3] == {id(head[0].bias), id(head[3].bias)}
+    assert found[0] | found[1] == {id(parameter) for parameter in convs.parameters()}
+    folder = train(config)
+    logged = {name: column(folder, f"lr-AdamW/{name}") for name in ("pg1", "pg2", "pg3", "pg4")}
+    jets = (64, 128, 192, 256, 300, 364, 428, 492, 556, 600)  # seen before each step but the first
+    for name, rate in {"pg1": 1e-2, "pg2": 1e-2, "pg3": 0.3, "pg4": 0.3}.items():
+        expected = [rate * warmup_cosine(seen / 600, 0.1, 1e-4) for seen in (0, *jets[:-1])]
+        assert logged[name] == pytest.approx(expected[3::4], rel=1e-6)
+
+
+def test_without_a_rate_of_its_own_the_head_learns_like_all(start, store):
+    config = tuned(start, store, "runs")
+    tagger = Tagger(new_model(config, CLASSES), config.train, 2, 1, 300, config.fine_tune)
+    groups = tagger.configure_optimizers()["optimizer"].param_groups
+    assert [group["weight_decay"] for group in groups] == [0.01, 0]
+    assert sum(len(group["params"]) for group in groups) == len(list(tagger.parameters()))
+
+
+def test_the_head_alone_learns(start, store, tmp_path):
+    config = tuned(
+        start, store, tmp_path, "train.epochs=1", "fine_tune.frozen=[particle_norm, convs]", new_head="false"
+    )
+    before, after = weights(start), weights(train(config))
+    assert {key for key in before if not torch.equal(before[key], after[key])} == set(under(before, "head"))
+
+
+def test_a_run_tells_what_it_started_from_and_needs_it_no_more(start, store, tmp_path):
+    source = shutil.copytree(start, tmp_path / "source")
+    folder = train(tuned(source, store, tmp_path, "train.epochs=1"))
+    digest = hashlib.sha256((source / "model.pt").read_bytes()).hexdigest()
+    assert json.loads((folder / "model.json").read_text())["started_from"] == {str(source): digest}
+    shutil.rmtree(source)
+    assert all(equal(load_run(folder).model.state_dict(), weights(folder)))
+    evaluate(folder)
+
+
+def test_a_run_of_random_weights_started_from_nothing(start):
+    assert json.loads((start / "model.json").read_text())["started_from"] == {}
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        (["fine_tune.frozen=[convs.0, convs.7]"], r"particlenet has no module 'convs\.7'; its modules are .*convs"),
+        (["fine_tune.weights=gone.pt"], r"fine_tune\.weights: gone\.pt: no such file"),
+        (
+            ["model.head_hidden=13", "fine_tune.new_head=false"],
+            r"fine_tune\.weights: .*model\.pt.*(\n.*)*head\.0\.weight",
+        ),
+        (["model.channels=[[7, 5]]"], r"fine_tune\.weights: .*model\.pt.*(\n.*)*convs\.1\."),
+        (["data.node_features=kin"], r"fine_tune\.weights: .*model\.pt.*(\n.*)*particle_norm\.weight"),
+    ],
+)
+def test_mistakes_are_told_before_anything_is_written(start, store, tmp_path, changes, message):
+    with pytest.raises(RunError, match=message):
+        train(tuned(start, store, tmp_path / "runs", *changes))
+    assert not (tmp_path / "runs").exists()
+
+
+def test_the_official_particlenet(store, tmp_path):
+    if not REAL.exists():
+        pytest.skip(f"no {REAL}: set IAGRAPH_TEST_DATA to the folder that holds this official checkpoint")
+    files = [f"data.{role}={store}" for role in ("train", "val", "test")]
+    changes = [f"output={tmp_path}", "train.epochs=1", "train.device=cpu", "data.max_jets=40", "data.batch_size=20"]
+    tune = [f"fine_tune.weights={REAL}", "fine_tune.frozen=[particle_norm, convs.0]"]
+    folder = train(load_config(RECIPE.with_name("qg_finetune.yaml"), [*files, *changes, *tune]))
+    theirs, ours = torch.load(REAL, weights_only=True, map_location="cpu"), weights(folder)
+    for name, given in (("weight", "weight"), ("bias", "bias"), ("running_mean", "running_mean")):
+        assert torch.equal(ours[f"particle_norm.{name}"], theirs[f"mod.bn_fts.{given}"])
+    for layer in range(3):
+        kept = theirs[f"mod.edge_convs.0.convs.{layer}.weight"][:, :, 0, 0]
+        assert torch.equal(ours[f"convs.0.linears.{layer}.weight"], kept)
+        for name in ("weight", "bias", "running_mean", "running_var", "num_batches_tracked"):
+            given = theirs[f"mod.edge_convs.0.bns.{layer}.{name}"]
+            assert torch.equal(ours[f"convs.0.norms.{layer}.{name}"], given)
+    moved = ours["convs.1.linears.0.weight"] - theirs["mod.edge_convs.1.convs.0.weight"][:, :, 0, 0]
+    assert 0 < moved.abs().max() < 1e-3  # two steps of at most 1e-4
+    assert ours["head.3.weight"].shape == (2, 256)
+
+
+def column(folder, name):
+    with (folder / "log" / "metrics.csv").open() as file:
+        return [float(row[name]) for row in csv.DictReader(file) if row[name]]

@@ -1,0 +1,96 @@
+"""Every model that a configuration can name is trained, recorded and loaded again."""
+
+import copy
+import json
+
+import numpy as np
+import pytest
+import torch
+from toy_runs import FILES, settings
+
+from iagraph.data import JetDataset, JetLoader, read_store
+from iagraph.models import IAFormer, LearnedPairIAFormer
+from iagraph.train.config import Config
+from iagraph.train.folder import MODELS, build_model, load_run, new_model, read_history
+from iagraph.train.run import train
+from iagraph.yaml_config import fields
+
+NODES = {"width": 10, "blocks": 1, "heads": 5, "particle_hidden": [11]}
+PAIRS = {"pair_hidden": [7], "pair_width": 3}
+TOYS = {
+    "iaformer": ("invariant", NODES | PAIRS),
+    "plain_transformer": (None, NODES),
+    "interaction_transformer": ("invariant", NODES | PAIRS),
+    "pair_transformer": ("invariant", NODES | PAIRS),
+    "learned_pair_iaformer": (None, NODES | PAIRS),
+    "particle_transformer": ("part", NODES | {"class_blocks": 1, "pair_hidden": [7], "dropout": 0.1}),
+    "particlenet": (None, {"channels": [[7, 5], [3]], "neighbors": 4, "head_hidden": 11, "dropout": 0.1}),
+}
+
+
+@pytest.fixture(scope="module", autouse=True)
+def no_figures():
+    """Figures take most of the time of such small runs; test_run.py looks at them."""
+    with pytest.MonkeyPatch.context() as patch:
+        for place in ("run", "evaluation"):
+            patch.setattr(f"iagraph.train.{place}.save_figure", lambda figure, path: None)
+        yield
+
+
+def toy(name, store, output, *more):
+    pairs, sizes = TOYS[name]
+    model = f"model={json.dumps({'name': name} | sizes)}"
+    return settings(store, output, model, f"data.pair_features={json.dumps(pairs)}", *more)
+
+
+def test_configurations_name_the_models_that_there_are():
+    named = {choice for key, field in fields(Config) if key == "model.name" for choice in field.annotation.__args__}
+    assert named == set(MODELS) == set(TOYS)
+
+
+@pytest.mark.parametrize("name", TOYS)
+def test_sizes_reach_the_model(store, name):
+    config = toy(name, store, "runs")
+    model = build_model(config, ("a", "b", "c"))
+    assert type(model) is MODELS[name]
+    torch.manual_seed(7)
+    model = build_model(config, ("a", "b", "c"))
+    torch.manual_seed(7)
+    pairs = {} if TOYS[name][0] is None else {"pair_features": TOYS[name][0]}
+    same = MODELS[name](node_features="kinpid", num_classes=3, **pairs, **TOYS[name][1])
+    assert same.state_dict().keys() == model.state_dict().keys()
+    assert all(torch.equal(value, model.state_dict()[key]) for key, value in same.state_dict().items())
+    assert [module.p for module in model.modules() if isinstance(module, torch.nn.Dropout)] == [
+        module.p for module in same.modules() if isinstance(module, torch.nn.Dropout)
+    ]
+
+
+@pytest.mark.parametrize("name", TOYS)
+def test_every_model_trains(store, tmp_path, monkeypatch, name):
+    before = {}
+
+    def remembered(config, classes):
+        model = new_model(config, classes)
+        before.update(copy.deepcopy(dict(model.named_parameters())))
+        return model
+
+    monkeypatch.setattr("iagraph.train.run.new_model", remembered)
+    folder = train(toy(name, store, tmp_path, "data.max_jets=128", "train.learning_rate=1e-2"))
+    assert {path.name for path in folder.iterdir()} >= FILES
+    history = read_history(folder)
+    assert len(history) == 2
+    assert np.isfinite([[row["train_loss"], row["val_loss"]] for row in history]).all()
+    run = load_run(folder)
+    assert type(run.model) is MODELS[name]
+    after = dict(run.model.named_parameters())
+    assert before.keys() == after.keys()
+    assert [key for key in before if torch.equal(before[key], after[key])] == []
+    # In the batches of the judgement, so that even the rounding is that of the run.
+    loader = JetLoader(JetDataset(read_store(store, "test")), run.config.data.batch_size)
+    with torch.no_grad():
+        logits = torch.cat([run.model.eval()(jets) for jets in loader])
+    np.testing.assert_array_equal(logits, np.load(folder / "predictions.npz")["logits"])
+    metrics = json.loads((folder / "metrics.json").read_text())
+    assert bool(metrics["beta"]) == (MODELS[name] in (IAFormer, LearnedPairIAFormer))
+    assert metrics["cost"]["parameters"] == sum(value.numel() for value in after.values())
+    assert (folder / "report.md").read_text().splitlines()[2].startswith(f"| {name} | ")
