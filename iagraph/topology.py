@@ -1,8 +1,9 @@
 """Who talks to whom: the complete graph of each jet, as dense blocks, and any other graph, as a list of edges.
 
-Both carry what an attention layer needs and no more: the unordered pairs of nodes that are to be encoded, how the
-values of pairs become values of directed edges, and the sum over the edges that arrive at a node. A layer written over
-them gives the same numbers on either; tests prove it. Nothing here knows of physics.
+Both carry what a layer needs and no more: the unordered pairs of nodes that are to be encoded, and how the values of
+pairs become values of directed edges. On an edge list the rest is PyTorch Geometric's message passing; the dense blocks
+have their own products of queries and keys, weighted sums and nearest neighbours. A layer written over them gives the
+same numbers on either; tests prove it. Nothing here knows of physics.
 """
 
 from __future__ import annotations
@@ -212,7 +213,8 @@ class CompleteGraph:
     def nearest(self, points: Tensor, k: int) -> Tensor:
         """The ``k`` nodes of the same graph that are nearest to each node, itself excluded, nearest first.
 
-        Distances are Euclidean, from the points relative to the mean of their graph, where rounding is least.
+        Distances are Euclidean, from the points relative to the mean of their graph, where rounding is least. Of nodes
+        that are equally far away any may come first.
 
         Args:
             points: coordinates, shape [nodes, dimensions].

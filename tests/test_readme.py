@@ -9,8 +9,9 @@ EXAMPLES = re.findall(r"```python\n(.*?)```", README, flags=re.DOTALL)
 
 
 @pytest.mark.parametrize("number", range(len(EXAMPLES)))
-def test_examples_run(number):
+def test_examples_run(number, tmp_path, monkeypatch):
     names = {}
+    monkeypatch.chdir(tmp_path)
     exec(EXAMPLES[number], names)
     if "logits_go_here" in names:
         assert names["logits_go_here"].shape == (names["jets"].ptr[-1], 13)
@@ -18,12 +19,15 @@ def test_examples_run(number):
     elif "graphs" in names:
         assert len(names["graphs"]) == 64
         assert names["graphs"][0].x.shape[1] == 13
+    elif "model" in names:
+        assert names["model"].node_features == "kin"
+        assert names["model"].head[-1].out_features == 10
     else:
         assert names["alpha"].shape == (4, 4)
 
 
 def test_there_are_examples():
-    assert len(EXAMPLES) == 3
+    assert len(EXAMPLES) == 4
 
 
 def test_files_that_the_readme_names_exist():

@@ -68,6 +68,12 @@ def test_parameters_that_cannot_learn_are_named(connected):
         assert_all_gradients(Counter(connected), JETS)
 
 
+def test_parameters_that_should_not_learn_and_do_are_named():
+    assert_all_gradients(Counter(False), JETS, powerless=["idle"])
+    with pytest.raises(AssertionError, match="the gradient of used is at most"):
+        assert_all_gradients(Counter(False), JETS, powerless=["idle", "used"])
+
+
 def test_reordering():
     moved = reordered(JETS, [3, 0])
     assert moved.ptr.tolist() == [0, 7, 12]

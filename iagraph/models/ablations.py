@@ -84,6 +84,7 @@ class InteractionTransformer(PairAttentionTagger):
             pair_hidden,
             pair_width,
         )
+        self.pair_features = pair_features
 
 
 class PairTransformer(PairAttentionTagger):
@@ -117,6 +118,7 @@ class PairTransformer(PairAttentionTagger):
             pair_hidden,
             pair_width,
         )
+        self.pair_features = pair_features
 
 
 class LearnedPairIAFormer(PairAttentionTagger):

@@ -1,4 +1,4 @@
-"""The skeleton that IAFormer and its ablations share, so that they differ in their attention alone."""
+"""The skeleton that IAFormer and its ablations share: they differ in their attention and what it knows of pairs."""
 
 from __future__ import annotations
 
@@ -102,7 +102,9 @@ class AttentionTagger(nn.Module):
             ValueError: an edge joins two jets.
         """
         graph = jets.graph(edge_index)
-        x = self.particle_encoder(self.scale_particles(jets.node_features(self.node_features)))
+        # The weights' precision counts, whatever that of the jets.
+        features = self.scale_particles(jets.node_features(self.node_features)).to(self.head.weight.dtype)
+        x = self.particle_encoder(features)
         for block, pair_scores in zip(self.blocks, self.pair_scores(x, jets, graph), strict=True):
             x = block(x, graph, None if pair_scores is None else graph.lift(pair_scores))
         # Sixteen bits would round the scores of many jets to the same number.
@@ -142,8 +144,8 @@ class FixedPairs(nn.Module):
         self.scale = Standardize([SCALING[name] for name in names])
 
     def forward(self, x: Tensor, jets: JetBatch, graph: CompleteGraph | EdgeListGraph) -> Tensor:
-        """Shape [pairs, channels]; the particles' vectors ``x`` are not used."""
-        return self.scale(jets.edge_features(self.name, graph.first, graph.second).t())
+        """Shape [pairs, channels]; of the particles' vectors ``x`` only the precision counts."""
+        return self.scale(jets.edge_features(self.name, graph.first, graph.second).t()).to(x)
 
 
 class LearnedPairs(nn.Module):

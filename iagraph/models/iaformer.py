@@ -62,6 +62,7 @@ class IAFormer(PairAttentionTagger):
             pair_hidden,
             pair_width,
         )
+        self.pair_features = pair_features
 
 
 def initial_beta(blocks: int) -> float:

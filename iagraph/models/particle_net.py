@@ -12,7 +12,7 @@ from torch_geometric.nn.aggr import MeanAggregation
 
 from iagraph.graphs import JetBatch
 from iagraph.kinematics import NODE_FEATURES, WEAVER_SCALING, feature_names
-from iagraph.nn import EdgeConv, Standardize
+from iagraph.nn import BatchNorm, EdgeConv, Standardize
 from iagraph.topology import CompleteGraph
 
 
@@ -34,6 +34,9 @@ class ParticleNet(nn.Module):
     - A particle is never its own neighbour. weaver drops the nearest one for itself, which may be another one at the
       very same place.
 
+    Of neighbours that are equally far away, as particles on a grid may be, either may be taken, and so the logits can
+    depend on the order of the particles, there and in weaver alike.
+
     Args:
         node_features: name of the node feature set, a key of :data:`iagraph.kinematics.NODE_FEATURES`.
         num_classes: number of logits per jet.
@@ -43,7 +46,7 @@ class ParticleNet(nn.Module):
         dropout: probability with which entries of the hidden layer are dropped in training.
 
     Raises:
-        ValueError: an unknown feature set, no block, or no neighbour.
+        ValueError: an unknown feature set, no block, a block without channels, or no neighbour.
     """
 
     def __init__(
@@ -56,14 +59,14 @@ class ParticleNet(nn.Module):
         dropout: float = 0.1,
     ) -> None:
         super().__init__()
-        if not channels or neighbors < 1:
-            raise ValueError(f"there must be a block and a neighbour, not {len(channels)} and {neighbors}")
+        if not channels or not all(channels) or neighbors < 1:
+            raise ValueError(f"there must be a block with channels and a neighbour, not {channels} and {neighbors}")
         self.node_features, self.neighbors = node_features, neighbors
         names = feature_names(node_features, NODE_FEATURES)
         rapidity = "delta_eta" if "delta_eta" in names else "delta_rapidity"
         self.position = [names.index(rapidity), names.index("delta_phi")]
         self.scale_particles = Standardize([WEAVER_SCALING[name] for name in names])
-        self.particle_norm = nn.BatchNorm1d(len(names))
+        self.particle_norm = BatchNorm(len(names))
         widths = [len(names), *(sizes[-1] for sizes in channels)]
         self.convs = nn.ModuleList(
             EdgeConv(width, sizes) for (width, _), sizes in zip(pairwise(widths), channels, strict=True)
@@ -73,13 +76,18 @@ class ParticleNet(nn.Module):
             nn.Linear(widths[-1], head_hidden), nn.ReLU(), nn.Dropout(dropout), nn.Linear(head_hidden, num_classes)
         )
 
+    @property
+    def dtype(self) -> torch.dtype:
+        """Precision of the weights, in which all is computed, whatever that of the jets."""
+        return self.particle_norm.weight.dtype
+
     def forward(self, jets: JetBatch) -> Tensor:
         """Logits of jets, shape [jets, num_classes]. One without particles gets what the head makes of zeros."""
         features = jets.node_features(self.node_features)
         graph = CompleteGraph.from_ptr(jets.ptr)
-        points, x = features[:, self.position], self.particle_norm(self.scale_particles(features))
+        points, x = features[:, self.position], self.particle_norm(self.scale_particles(features).to(self.dtype))
         for conv in cast(Iterable[EdgeConv], self.convs):
             points = x = conv.convolve(x, graph.nearest(points, self.neighbors))
         # Sixteen bits would round the scores of many jets to the same number.
         with torch.autocast(x.device.type, enabled=False):
-            return self.head(self.readout(x.to(features.dtype), jets.batch, dim_size=len(jets)))
+            return self.head(self.readout(x.to(self.dtype), jets.batch, dim_size=len(jets)))

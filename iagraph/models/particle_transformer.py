@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from iagraph.graphs import JetBatch
 from iagraph.kinematics import NODE_FEATURES, PAIR_FEATURES, WEAVER_SCALING, feature_names
-from iagraph.nn import InteractionAttentionConv, Standardize, ThinLinear
+from iagraph.nn import BatchNorm, InteractionAttentionConv, Standardize, ThinLinear
 from iagraph.nn.attention_conv import Scores
 from iagraph.topology import CompleteGraph, EdgeListGraph
 
@@ -105,7 +105,9 @@ class ParticleTransformer(nn.Module):
     :func:`~iagraph.models.load_weaver`. Where they differ:
 
     - weaver's pair masses are :math:`E^2 - |\vec p|^2`, which in float32 is rounding alone for collinear particles
-      and for a particle with itself; here they are exact, and equal weaver's in float64.
+      and for a particle with itself; that moves its logits by some 1e-2. Here nothing cancels, and the masses equal
+      weaver's in float64 (at several TeV even those round above the floor of 1e-8 GeV^2). The published weights were
+      trained with the rounded masses.
     - In training, weaver's batch norm of the inputs counts padded slots, and its batches are cut at a random length;
       here every particle counts, and nothing else.
 
@@ -139,12 +141,12 @@ class ParticleTransformer(nn.Module):
         dropout: float = 0.1,
     ) -> None:
         super().__init__()
-        if min(blocks, class_blocks) < 1:
-            raise ValueError(f"there must be a block of each kind, not {blocks} and {class_blocks}")
+        if min(width, blocks, class_blocks) < 1:
+            raise ValueError(f"width and blocks of each kind must be at least 1, not {width}, {blocks}, {class_blocks}")
         self.node_features, self.pair_features = node_features, pair_features
         names = feature_names(node_features, NODE_FEATURES)
         self.scale_particles = Standardize([WEAVER_SCALING[name] for name in names])
-        self.particle_norm = nn.BatchNorm1d(len(names))
+        self.particle_norm = BatchNorm(len(names))
         self.particle_encoder = _particle_encoder([len(names), *particle_hidden, width])
         self.pair_encoder = _pair_encoder([len(feature_names(pair_features, PAIR_FEATURES)), *pair_hidden, heads])
         self.blocks = nn.ModuleList(ParticleTransformerBlock(width, heads, dropout) for _ in range(blocks))
@@ -168,10 +170,11 @@ class ParticleTransformer(nn.Module):
             ValueError: an edge joins two jets.
         """
         graph = jets.graph(edge_index)
-        features = self.scale_particles(jets.node_features(self.node_features))
+        # The weights' precision counts, whatever that of the jets.
+        features = self.scale_particles(jets.node_features(self.node_features)).to(self.norm.weight.dtype)
         x = self.particle_encoder(self.particle_norm(features))
         *pairs, _ = jets.edge_features(self.pair_features, graph.first, graph.second)  # without the mark of self-pairs
-        bias = graph.lift(self.pair_encoder(torch.stack(pairs, dim=1)).t())
+        bias = graph.lift(self.pair_encoder(torch.stack(pairs, dim=1).to(features)).t())
         for block in self.blocks:
             x = block(x, graph, bias)
         token = self.class_token.expand(len(jets), -1)
@@ -208,8 +211,8 @@ def _particle_encoder(widths: Sequence[int]) -> nn.Sequential:
 
 
 def _pair_encoder(widths: Sequence[int]) -> nn.Sequential:
-    layers: list[nn.Module] = [nn.BatchNorm1d(widths[0])]
+    layers: list[nn.Module] = [BatchNorm(widths[0])]
     for width_in, width_out in pairwise(widths):
         linear = nn.Linear if len(layers) > 1 else ThinLinear
-        layers += [linear(width_in, width_out), nn.BatchNorm1d(width_out), nn.GELU()]
+        layers += [linear(width_in, width_out), BatchNorm(width_out), nn.GELU()]
     return nn.Sequential(*layers)

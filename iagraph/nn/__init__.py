@@ -3,12 +3,13 @@
 from iagraph.nn.attention_conv import AttentionConv
 from iagraph.nn.differential_attention_conv import DifferentialAttentionConv
 from iagraph.nn.edge_conv import EdgeConv
-from iagraph.nn.encoders import PairEncoder, ParticleEncoder, Standardize, ThinLinear
+from iagraph.nn.encoders import BatchNorm, PairEncoder, ParticleEncoder, Standardize, ThinLinear
 from iagraph.nn.interaction_attention_conv import InteractionAttentionConv
 from iagraph.nn.pair_attention_conv import PairAttentionConv
 
 __all__ = [
     "AttentionConv",
+    "BatchNorm",
     "DifferentialAttentionConv",
     "EdgeConv",
     "InteractionAttentionConv",

@@ -11,9 +11,11 @@ from torch import Tensor, nn
 from torch.nn.functional import embedding
 from torch_geometric.nn import MessagePassing
 
+from iagraph.nn.encoders import BatchNorm
+
 
 class EdgeConv(MessagePassing):
-    r"""The edge convolution of `"ParticleNet" <https://arxiv.org/abs/1902.08570>`_ (Eq. 2, Fig. 2).
+    r"""The edge convolution block of `"ParticleNet" <https://arxiv.org/abs/1902.08570>`_.
 
     .. math::
         \mathbf{x}^{\prime}_i = \operatorname{ReLU} \left( \mathbf{S} \mathbf{x}_i + \frac{1}{|\mathcal{N}(i)|}
@@ -31,20 +33,23 @@ class EdgeConv(MessagePassing):
     Shapes:
         - input: node vectors :math:`(|\mathcal{V}|, F_{in})`, edge indices :math:`(2, |\mathcal{E}|)`
         - output: node vectors :math:`(|\mathcal{V}|, F_{out})`
+
+    Raises:
+        ValueError: there are no ``channels``.
     """
 
     def __init__(self, in_channels: int, channels: Sequence[int]) -> None:
         super().__init__(aggr="mean", node_dim=0)
+        if not channels:
+            raise ValueError("an edge convolution needs a linear map: give channels")
         self.in_channels = in_channels
         self.channels = tuple(channels)
         widths = [2 * in_channels, *channels]
         self.linears = nn.ModuleList(nn.Linear(a, b, bias=False) for a, b in pairwise(widths))
-        self.norms = nn.ModuleList(nn.BatchNorm1d(width) for width in channels)
+        self.norms = nn.ModuleList(BatchNorm(width) for width in channels)
         self.shortcut: nn.Module = nn.Identity()
         if in_channels != channels[-1]:
-            self.shortcut = nn.Sequential(
-                nn.Linear(in_channels, channels[-1], bias=False), nn.BatchNorm1d(channels[-1])
-            )
+            self.shortcut = nn.Sequential(nn.Linear(in_channels, channels[-1], bias=False), BatchNorm(channels[-1]))
 
     def reset_parameters(self) -> None:
         """Draws new weights and forgets the statistics of the batch norms."""

@@ -13,7 +13,7 @@ class Standardize(nn.Module):
     r"""Fixed affine scaling with a clip, :math:`x \mapsto \mathrm{clip}((x - c) / w, \pm 5)`.
 
     The constants are part of the model (and of its checkpoints), not fitted, as in ParT (arXiv 2202.03772). Each is
-    held as the sum of two numbers in float32, so that a model turned to float64 has them exactly.
+    held as the sum of two numbers in float32, so that a model turned to float64 has them to 1e-14.
 
     Args:
         scaling: centre c and width w of each feature.
@@ -75,6 +75,19 @@ class PairEncoder(nn.Sequential):
 
     def __init__(self, in_channels: int, hidden_channels: Sequence[int], out_channels: int) -> None:
         super().__init__(*_mlp(in_channels, hidden_channels, out_channels))
+
+
+class BatchNorm(nn.BatchNorm1d):
+    """:class:`torch.nn.BatchNorm1d` for rows that may be few: a single one, which has no variance, or none at all, is
+    normalised in training, too, by the running statistics, which it leaves alone.
+    """
+
+    def forward(self, input: Tensor) -> Tensor:
+        """Normalises vectors of shape [rows, features]."""
+        if self.training and input.size(0) < 2:
+            fixed = (self.running_mean, self.running_var, self.weight, self.bias)
+            return torch.nn.functional.batch_norm(input, *fixed, training=False, eps=self.eps)
+        return super().forward(input)
 
 
 class ThinLinear(nn.Linear):

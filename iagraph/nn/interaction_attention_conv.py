@@ -13,7 +13,7 @@ from iagraph.topology import CompleteGraph
 
 class InteractionAttentionConv(AttentionConv):
     r"""Message passing whose weights come from queries and keys and from the edges, from
-    `"Particle Transformer for Jet Tagging" <https://arxiv.org/abs/2202.03772>`_ (Eq. 4).
+    `"Particle Transformer for Jet Tagging" <https://arxiv.org/abs/2202.03772>`_ (its P-MHA).
 
     .. math::
         \mathbf{x}^{\prime}_i = \mathbf{W}_o \sum_{j \in \mathcal{N}(i)} \alpha_{ij} \mathbf{W}_v \mathbf{x}_j,
@@ -43,7 +43,8 @@ class InteractionAttentionConv(AttentionConv):
         - output: node vectors :math:`(|\mathcal{V}|, F_{out})` or :math:`(|\mathcal{V}_t|, F_{out})`
 
     Raises:
-        ValueError: ``out_channels`` is no multiple of ``heads``, or the targets of a bipartite graph have no vectors.
+        ValueError: ``out_channels`` is no multiple of ``heads``, the targets of a bipartite graph have no vectors, or
+            there are no edge features although there is an ``edge_dim``, or biases are not one per edge and head.
     """
 
     def __init__(
@@ -68,12 +69,20 @@ class InteractionAttentionConv(AttentionConv):
 
     def score(self, edge_attr: Tensor | None) -> Tensor | None:
         """Biases of edges, shape [edges, heads]."""
-        return edge_attr if edge_attr is None or self.lin_score is None else self.lin_score(edge_attr)
+        if self.lin_score is not None:
+            return None if edge_attr is None else self.lin_score(edge_attr)
+        if edge_attr is not None and edge_attr.shape[1:] != (self.heads,):
+            raise ValueError(
+                f"edge_attr has shape {list(edge_attr.shape)}: without edge_dim it holds the biases themselves, "
+                f"[edges, {self.heads}]"
+            )
+        return edge_attr
 
     def edge_scores(self, source: Tensor, target: Tensor | None, edge_index: Tensor, scores: Tensor | None) -> Tensor:
         """Products of queries and keys, plus the biases, shape [edges, heads]."""
         if target is None:
             raise ValueError("queries are made of the targets' vectors: give x = (source, target)")
+        self._check(scores)
         query = self.query(target).unflatten(1, (self.heads, -1))
         key = self.lin_key(source).unflatten(1, (self.heads, -1))
         products = (query.index_select(0, edge_index[1]) * key.index_select(0, edge_index[0])).sum(-1)
@@ -81,8 +90,13 @@ class InteractionAttentionConv(AttentionConv):
 
     def block_scores(self, x: Tensor, graph: CompleteGraph, scores: list[Tensor] | None) -> list[Tensor]:
         """The same of a complete graph, for each block of shape [heads, graphs, targets, sources]."""
+        self._check(scores)
         products = graph.products(self.query(x), self.lin_key(x), self.heads)
         return products if scores is None else [p + s for p, s in zip(products, scores, strict=True)]
+
+    def _check(self, scores: Tensor | list[Tensor] | None) -> None:
+        if scores is None and self.lin_score is not None:
+            raise ValueError(f"this layer has an edge_dim ({self.edge_dim}): give edge_attr, or scores made of it")
 
     def weigh(self, maps: Tensor, dim: int) -> Tensor:
         """The maps, some entries dropped in training."""

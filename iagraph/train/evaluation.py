@@ -118,7 +118,7 @@ class Evaluation:
         cost, reports = self.cost, self.reports
         price = [f"{cost['parameters']:,}", f"{cost['flops_per_jet'] / 1e6:.1f}", f"{cost['jets_per_second']:.0f}"]
         fitted = str(2 * len(self.classes) - 2)  # a slope and an intercept for each class but the first
-        columns = [_heading(key) for key in reports["tagger"]]
+        columns = [heading(key) for key in reports["tagger"]]
         rows = [
             ["", *columns, "parameters", "MFLOP/jet", "jets/s"],
             ["---"] * (len(columns) + 4),
@@ -212,7 +212,7 @@ def _spread(jets: int, number: int) -> list[int]:
     return np.unique(np.linspace(0, jets - 1, number).astype(int)).tolist()
 
 
-def _heading(key: str) -> str:
+def heading(key: str) -> str:
     """The heading of a number of the report, as in `1/eB Hbb at 0.5`."""
     what, _, name = key.partition("/")
     if what.startswith("rejection_at_"):

@@ -39,12 +39,24 @@ from iagraph.train.datamodule import (
 )
 from iagraph.train.evaluation import MultiplicityTagger, evaluate_tagger
 from iagraph.train.figures import loss_curves
-from iagraph.train.folder import RunError, build_model, load_run, make_folder, new_run_folder, read_history, save_model
+from iagraph.train.folder import (
+    RunError,
+    load_run,
+    make_folder,
+    new_model,
+    new_run_folder,
+    origin,
+    read_history,
+    save_model,
+)
 from iagraph.train.module import Tagger
 from iagraph.yaml_config import ConfigError
 
 USER_ERRORS = (ConfigError, StoreError, RunError, FloatingPointError, OSError)
 """What a script reports in one line, without a traceback."""
+
+SHARED_CHOICE = 1
+"""Seed of the choice of ``data.max_jets`` for models that are compared."""
 
 
 @contextmanager
@@ -77,13 +89,37 @@ def train(config: Config) -> Path:
         RunError: the device is not there, the run folder cannot be made, or the first epoch was interrupted.
         FloatingPointError: the loss is not finite.
     """
+    return _train(config, JetDataModule(config.data, config.seed), None)
+
+
+@_quiet()
+def train_into(folder: Path, config: Config) -> None:
+    """Trains, evaluates and records a model that others are compared with: silently, and to its end or not at all.
+
+    The jets that ``data.max_jets`` chooses are the same whatever the seed, which fixes their order and the weights.
+
+    Args:
+        folder: the run folder, made anew.
+        config: the configuration; its name and output are recorded only.
+
+    Raises:
+        FileExistsError: the folder is there already.
+        StoreError, RunError, FloatingPointError: as :func:`train`; RunError also if the training was interrupted.
+    """
+    data = JetDataModule(config.data, SHARED_CHOICE)
+    data.seed = config.seed
+    _train(config, data, folder)
+
+
+def _train(config: Config, data: JetDataModule, folder: Path | None) -> Path:
+    """Without a folder of its own, the run gets the next one, shows its progress, and may end early by Ctrl-C."""
+    alone = folder is None
     seed_everything(config.seed, verbose=False)
-    data = JetDataModule(config.data, config.seed)
     baseline = MultiplicityTagger.fit(data.datasets["train"])
-    model = build_model(config, data.classes)
-    tagger = Tagger(model, config.train, len(data.classes), data.signal, len(data.datasets["train"]))
-    judge = make_trainer(config)  # before anything is written: is the device there?
-    folder = new_run_folder(Path(config.output), config.name)
+    model, started_from = new_model(config, data.classes), origin(config)
+    tagger = Tagger(model, config.train, len(data.classes), data.signal, len(data.datasets["train"]), config.fine_tune)
+    judge = make_trainer(config, enable_progress_bar=alone)  # before anything is written: is the device there?
+    folder = new_run_folder(Path(config.output), config.name) if folder is None else make_folder(folder)
     (folder / "config.yaml").write_text(dump_config(config), encoding="utf-8")
     best = ModelCheckpoint(folder / "checkpoints", "best", monitor="val_loss")
     trainer = make_trainer(
@@ -95,14 +131,17 @@ def train(config: Config) -> Path:
         logger=[CSVLogger(folder, "log", ""), TensorBoardLogger(folder, "log", "")],
         default_root_dir=folder,
         enable_checkpointing=True,
+        enable_progress_bar=alone,
         log_every_n_steps=max(1, min(10, len(data.datasets["train"]) // config.data.batch_size)),
     )
     try:
         trainer.fit(tagger, datamodule=data)
     except SystemExit as interrupted:
+        if not alone:
+            raise RunError(f"interrupted: {folder} holds no finished run") from interrupted
         _finish(interrupted, best, folder)
     tagger.load_state_dict(torch.load(best.best_model_path, weights_only=True)["state_dict"])
-    save_model(folder, model, data, baseline)
+    save_model(folder, model, data, baseline, started_from)
     save_figure(loss_curves(read_history(folder)), folder / "figures" / "loss")
     loader = data.test_dataloader()
     evaluation = evaluate_tagger(tagger, judge, loader, data.datasets["test"], baseline, config.data)

@@ -171,7 +171,37 @@ def test_heads_must_divide_the_width(make):
         model(make, heads=4)
 
 
-@pytest.mark.parametrize("make", [IAFormer, PlainTransformer, ParticleTransformer], ids=lambda model: model.__name__)
-def test_no_blocks_are_refused(make):
-    with pytest.raises(ValueError, match="block"):
-        make(blocks=0)
+@pytest.mark.parametrize(
+    ("make", "settings"),
+    [
+        (IAFormer, {"blocks": 0}),
+        (PlainTransformer, {"blocks": 0}),
+        (ParticleTransformer, {"blocks": 0}),
+        (ParticleTransformer, {"class_blocks": 0}),
+        (ParticleTransformer, {"width": 0}),
+        (ParticleNet, {"channels": ()}),
+        (ParticleNet, {"channels": ((5,), ())}),
+        (ParticleNet, {"neighbors": 0}),
+    ],
+)
+def test_sizes_of_zero_are_refused(make, settings):
+    with pytest.raises(ValueError, match=r"must be (at least 1|a block with channels and a neighbour)"):
+        make(**settings)
+
+
+@every_model
+@pytest.mark.parametrize("counts", [[1], [0, 1], [0]])
+def test_a_batch_of_one_particle_or_none_can_be_trained_on(make, counts):
+    net = model(make).train()
+    net(random_jets(counts)).square().sum().backward()
+    assert all(parameter.grad is None or parameter.grad.isfinite().all() for parameter in net.parameters())
+
+
+@every_model
+def test_the_precision_of_the_weights_counts(make):
+    net, jets = model(make), random_jets(COUNTS, dtype=torch.float64)
+    expected = net.double()(jets)
+    rounded = random_jets(COUNTS)
+    torch.testing.assert_close(net(rounded), expected, rtol=0, atol=1e-3)
+    assert net(rounded).dtype == torch.float64
+    assert net.float()(jets).dtype == torch.float32

@@ -157,6 +157,59 @@ def test_gradients_in_float64(ours, kind):
         torch.testing.assert_close(gradients[name], parameter.grad, rtol=1e-9, atol=1e-9, msg=name)
 
 
+def without_dropout(net):
+    """Dropout in weaver's attention is a number, not a module."""
+    for module in net.modules():
+        if isinstance(module, torch.nn.Dropout):
+            module.p = 0.0
+        elif isinstance(getattr(module, "dropout", None), float):
+            module.dropout = 0.0
+    return net.train()
+
+
+@pytest.mark.parametrize("kind", ["part", "particle_net"])
+def test_training_in_float64(ours, kind):
+    # Where all jets have as many particles as weaver has slots, its norms see no padding either.
+    net, jets = reference(kind, "full", 3), random_jets([20] * 11, dtype=torch.float64)
+    model = without_dropout(ours(net))
+    net = without_dropout(net)
+    expected = net(*reference_weaver.inputs(jets, "full"))
+    torch.testing.assert_close(model(jets), expected, rtol=0, atol=1e-9)
+    assert (expected - evaluate(net.eval(), jets, "full", torch.float64)).abs().max() > 1e-3
+    statistics = to_weaver(model)
+    for name, statistic in net.mod.named_buffers():
+        if "running" in name or "tracked" in name:
+            torch.testing.assert_close(statistics[name], statistic, rtol=0, atol=1e-9, msg=name)
+
+
+def dropouts(net):
+    """Probabilities of all dropouts of a network that drop at all; attention has a number for it, not a module."""
+    found = []
+    for module in net.modules():
+        if isinstance(module, torch.nn.Dropout):
+            found.append(module.p)
+        elif isinstance(getattr(module, "dropout", None), float):
+            found.append(module.dropout)
+    return [p for p in found if p > 0]
+
+
+@pytest.mark.parametrize(
+    ("model", "kind"),
+    [(ParticleTransformer("full", num_classes=10), "part"), (ParticleNet("full", 10), "particle_net")],
+)
+def test_new_networks_are_drawn_and_dropped_as_in_weaver(model, kind):
+    torch.manual_seed(3)
+    net = BUILD[kind](17, 10)
+    assert dropouts(model) == dropouts(net) == [0.1] * (24 if kind == "part" else 1)
+    mine = to_weaver(model)
+    for name, parameter in net.mod.named_parameters():
+        if parameter.unique().numel() == 1:
+            assert torch.equal(mine[name], parameter), name
+        elif parameter.numel() > 500:  # few numbers have no sharp width
+            assert mine[name].std().item() == pytest.approx(parameter.std().item(), rel=0.1), name
+            assert mine[name].abs().max().item() == pytest.approx(parameter.abs().max().item(), rel=0.1), name
+
+
 def test_what_float32_does_to_pair_masses_in_weaver(ours):
     # Its E^2 - p^2 of a particle with itself is rounding alone, which moves its logits a thousand times farther than
     # all other rounding; ours stay where float64 puts them. Hence the comparison with its features in float64.

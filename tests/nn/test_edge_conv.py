@@ -78,6 +78,10 @@ def test_reset_forgets():
     assert conv.norms[0].running_mean.abs().max() == 0
 
 
-@pytest.mark.parametrize(("channels", "text"), [((5, 4), "EdgeConv(3, (5, 4))")])
-def test_repr(channels, text):
-    assert repr(EdgeConv(3, channels)) == text
+def test_repr():
+    assert repr(EdgeConv(3, (5, 4))) == "EdgeConv(3, (5, 4))"
+
+
+def test_no_channels_are_refused():
+    with pytest.raises(ValueError, match="give channels"):
+        EdgeConv(3, ())

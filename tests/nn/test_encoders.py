@@ -1,7 +1,7 @@
 import pytest
 import torch
 
-from iagraph.nn import PairEncoder, ParticleEncoder, Standardize
+from iagraph.nn import BatchNorm, PairEncoder, ParticleEncoder, Standardize
 
 
 def test_standardize_by_hand():
@@ -30,6 +30,17 @@ def test_encoders_by_hand(encoder, normalised):
 
 def test_encoder_without_hidden_layers():
     assert PairEncoder(3, (), 5)(torch.zeros(2, 3)).shape == (2, 5)
+
+
+def test_batch_norm_of_few_rows_takes_the_running_statistics():
+    norm = BatchNorm(2)
+    norm.running_mean.copy_(torch.tensor([1.0, 2.0]))
+    norm.running_var.copy_(torch.tensor([4.0, 9.0]))
+    torch.testing.assert_close(norm(torch.tensor([[5.0, 5.0]])), torch.tensor([[2.0, 1.0]]), rtol=0, atol=1e-5)
+    assert norm(torch.zeros(0, 2)).shape == (0, 2)
+    assert norm.running_mean.tolist() == [1, 2]
+    assert norm(torch.tensor([[5.0, 5.0], [7.0, 9.0]])).sum().abs() < 1e-5
+    assert norm.running_mean.tolist() != [1, 2]
 
 
 def test_constants_are_exact_in_float64():

@@ -59,6 +59,17 @@ def test_targets_of_their_own_ask_the_sources():
         conv((source, None), edges)
 
 
+def test_edge_features_that_are_missing_or_no_biases_are_refused():
+    x, complete = torch.randn(5, 5), CompleteGraph.from_ptr(torch.tensor([0, 5]))
+    needs = InteractionAttentionConv(5, 6, 3, edge_dim=7)
+    for run in (lambda: needs(x, EDGES), lambda: needs.attend(x, complete)):
+        with pytest.raises(ValueError, match=r"has an edge_dim \(7\): give edge_attr"):
+            run()
+    for edge_attr in (torch.randn(5), torch.randn(5, 1), torch.randn(5, 7)):
+        with pytest.raises(ValueError, match=r"without edge_dim it holds the biases themselves, \[edges, 3\]"):
+            InteractionAttentionConv(5, 6, 3)(x, EDGES, edge_attr)
+
+
 def test_dropout_scales_what_it_keeps_and_acts_in_training_alone():
     torch.manual_seed(4)
     conv = InteractionAttentionConv(5, 6, 3, dropout=0.25)

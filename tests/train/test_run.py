@@ -48,7 +48,7 @@ def test_metrics_follow_from_the_predictions(finished):
     assert metrics["auc_gain_over_multiplicity"]["value"] == pytest.approx(auc - alone)
     assert auc > 0.75  # it has learned what there is: multiplicity alone reaches 0.8
     cost = metrics["cost"]
-    assert cost["parameters"] == sum(t.numel() for n, t in weights(finished).items() if "scale_" not in n)
+    assert cost["parameters"] == sum(t.numel() for n, t in weights(finished).items() if "scale" not in n)
     assert cost["flops_per_jet"] > 1e4
     assert cost["jets_per_second"] > 1
 

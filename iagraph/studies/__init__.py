@@ -1,0 +1,1 @@
+"""Studies of many runs, each with its tables and figures: what ``scripts/study.py`` calls."""

@@ -1,0 +1,125 @@
+import os
+import runpy
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+from interrupts import heed_interrupts
+from studies.conftest import snapshot, write_comparison
+from toy_runs import toy_jets
+
+from iagraph.data import write_store
+from iagraph.studies.compare import compare
+from iagraph.studies.config import load_comparison
+from iagraph.train.run import evaluate, train_into
+
+ROOT = Path(__file__).parents[2]
+SCRIPT = ROOT / "scripts" / "study.py"
+
+
+def run(monkeypatch, *arguments):
+    monkeypatch.setattr(sys, "argv", ["scripts/study.py", *map(str, arguments)])
+    try:
+        runpy.run_path(str(SCRIPT), run_name="__main__")
+    except SystemExit as stopped:
+        return stopped.code
+    return 0
+
+
+def group_exists(group):
+    try:
+        os.killpg(group, 0)
+    except ProcessLookupError:
+        return False
+    return True
+
+
+@pytest.fixture
+def study(tmp_path):
+    write_store(tmp_path / "toy.h5", toy_jets(500, 1), splits={"train": 300, "val": 80, "test": 120})
+    return write_comparison(tmp_path, tmp_path / "toy.h5", {"IAFormer": "qg.yaml"})
+
+
+def test_prints_the_table_of_finished_runs(study, monkeypatch, capsys):
+    _, planned = load_comparison(study).runs
+    train_into(planned.folder, planned.config)
+    # A change may stand behind the options, too.
+    assert run(
+        monkeypatch, "compare", study, "--jobs", 2, "recipes={plain model: qg.yaml, IAFormer: qg.yaml}", "x=1"
+    ) == ("error: command line: unknown key 'x'; valid keys: name, seeds, recipes, overrides, output")
+    assert run(monkeypatch, "compare", study, "--jobs", 2, "seeds=[2]") == 0
+    printed = capsys.readouterr().out
+    assert "IAFormer, seed 2: AUC " in printed
+    assert "IAFormer, seed 1" not in printed
+    assert "| IAFormer | " in printed
+    assert f"`python scripts/study.py compare {study} --jobs 2 'seeds=[2]'`" in printed
+    assert f"All of it is in {study.parent / 'studies' / 'toy'}" in printed
+
+
+def test_help_explains_all_keys(monkeypatch, capsys):
+    assert run(monkeypatch, "compare", "--help") == 0
+    printed = capsys.readouterr().out
+    assert "seeds: list of int" in printed
+    assert "--jobs N" in printed
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [(["--jobs", "0"], "argument --jobs: invalid"), (["--job-s"], "unrecognized arguments: --job-s")],
+)
+def test_impossible_arguments_are_refused(monkeypatch, capsys, study, arguments, message):
+    assert run(monkeypatch, "compare", study, *arguments) == 2
+    assert message in capsys.readouterr().err
+
+
+def test_the_comparison_of_the_repository_is_valid():
+    comparison = load_comparison(ROOT / "configs" / "compare_qg.yaml")
+    assert len({config.model.name for config in comparison.recipes.values()}) == 7
+    assert len(comparison.runs) == 21
+
+
+@pytest.mark.skipif(os.name != "posix", reason="sends signals to other processes")
+def test_interrupted_and_killed_and_resumed_to_the_end(study):
+    # Long enough to be caught, by a test that a busy machine lets wait.
+    study.write_text(study.read_text().replace("train.epochs=2", "train.epochs=15\n  - train.patience=15"))
+    comparison = load_comparison(study)
+    first, second = comparison.runs
+    train_into(first.folder, first.config)
+    before = snapshot(comparison.folder)
+    unfinished = second.folder.with_name("seed-2.unfinished")
+    log = study.with_name("log")
+    for sent in (signal.SIGINT, signal.SIGKILL):
+        shutil.rmtree(unfinished, ignore_errors=True)  # so that its return is seen
+        with log.open("w") as stream:
+            process = subprocess.Popen(
+                [sys.executable, SCRIPT, "compare", study],
+                stdout=stream,
+                stderr=stream,
+                start_new_session=True,
+                preexec_fn=heed_interrupts,
+            )
+        while not unfinished.exists():
+            assert process.poll() is None, log.read_text()
+            time.sleep(0.01)
+        process.send_signal(sent)  # to the main process only: it must end the others itself
+        assert process.wait(timeout=20) == (1 if sent == signal.SIGINT else -sent)
+        deadline = time.monotonic() + 10
+        while group_exists(process.pid):
+            assert time.monotonic() < deadline, "a run outlived its study"
+            time.sleep(0.05)
+        assert "Traceback" not in log.read_text()
+        assert ("interrupted: finished runs are kept" in log.read_text()) == (sent == signal.SIGINT)
+        assert unfinished.is_dir()
+        assert snapshot(comparison.folder) == before
+        assert not list(comparison.folder.glob("table*"))
+    folder = compare(comparison)
+    assert not unfinished.exists()
+    after = snapshot(folder)
+    assert after.keys() == {first.folder, second.folder}
+    assert after[first.folder] == before[first.folder]
+    evaluate(second.folder)
+    assert (folder / "table.md").is_file()

@@ -1,0 +1,48 @@
+import pytest
+from toy_runs import RECIPE, toy_jets
+
+from iagraph.data import write_store
+from iagraph.studies.config import load_comparison
+from iagraph.train.run import train_into
+
+SMALL = ["train.epochs=2", "model.blocks=1", "model.particle_hidden=[11]", "train.device=cpu"]
+
+
+@pytest.fixture(scope="session")
+def store(tmp_path_factory):
+    path = tmp_path_factory.mktemp("jets") / "toy.h5"
+    write_store(path, toy_jets(500, 1), splits={"train": 300, "val": 80, "test": 120})
+    return path
+
+
+@pytest.fixture
+def write(store, tmp_path):
+    return lambda **changes: write_comparison(tmp_path, store, **changes)
+
+
+def write_comparison(folder, store, recipes=None, seeds=(1, 2), overrides=()):
+    """A comparison of IAFormer and plain attention, tiny ones; its file, beside recipes of the same folder."""
+    for name in ("qg.yaml", "qg_plain.yaml"):
+        (folder / name).write_text(RECIPE.with_name(name).read_text())
+    recipes = recipes or {"IAFormer": "qg.yaml", "Q & K": "qg_plain.yaml"}
+    files = [f"data.{role}={store}" for role in ("train", "val", "test")]
+    lines = ["name: toy", f"seeds: {list(seeds)}", f"output: {folder}/studies", "recipes:"]
+    lines += [f"  {name}: {file}" for name, file in recipes.items()]
+    lines += ["overrides:", *(f"  - {text}" for text in [*files, *SMALL, *overrides])]
+    path = folder / "compare.yaml"
+    path.write_text("\n".join(lines) + "\n")
+    return path
+
+
+@pytest.fixture(scope="session")
+def trained(store, tmp_path_factory):
+    """Folder of a comparison whose four runs are there; no table yet."""
+    folder = tmp_path_factory.mktemp("trained")
+    for run in load_comparison(write_comparison(folder, store)).runs:
+        train_into(run.folder, run.config)
+    return folder
+
+
+def snapshot(folder):
+    """When each run was judged, by its folder."""
+    return {path.parent: path.stat().st_mtime_ns for path in folder.glob("*/seed-*/metrics.json")}

@@ -1,0 +1,198 @@
+import csv
+import json
+import shutil
+import signal
+import statistics
+from multiprocessing import Pipe, active_children
+
+import numpy as np
+import pytest
+import torch
+from filelock import FileLock
+from lightning.pytorch.utilities.exceptions import SIGTERMException
+from studies import stand_ins
+from studies.conftest import snapshot, write_comparison
+from torch import nn
+from toy_runs import toy_jets, weights
+
+from iagraph.data import StoreError, write_store
+from iagraph.studies import compare as module
+from iagraph.studies.compare import RESULTS, compare, seconds_per_jet
+from iagraph.studies.config import load_comparison
+from iagraph.studies.runs import _train as train_in_process
+from iagraph.train.folder import RunError, load_run
+from iagraph.train.module import Tagger
+from iagraph.train.run import train_into
+
+
+@pytest.fixture
+def study(trained, store, tmp_path):
+    """File of a comparison in a new folder, whose four runs are there."""
+    shutil.copytree(trained / "studies", tmp_path / "studies")
+    return write_comparison(tmp_path, store)
+
+
+def test_tables_hold_what_the_runs_recorded(study, capsys):
+    comparison = load_comparison(study)
+    folder = compare(comparison, command="python scripts/study.py compare toy")
+    assert capsys.readouterr().out.count("(finished before)") == 4
+    assert {path.name for path in folder.iterdir()} >= {*RESULTS}
+    with (folder / "table.csv").open() as file:
+        rows = {row["model"]: row for row in csv.DictReader(file)}
+    with (folder / "runs.csv").open() as file:
+        runs = {(row["model"], int(row["seed"])): row for row in csv.DictReader(file)}
+    assert list(rows) == ["IAFormer", "Q & K"]
+    for name, place in (("IAFormer", "iaformer"), ("Q & K", "q-k")):
+        found = [json.loads((folder / place / f"seed-{seed}" / "metrics.json").read_text()) for seed in (1, 2)]
+        for key in ("accuracy", "auc", "rejection_at_0.5", "rejection_at_0.3"):
+            values = [metrics["tagger"][key]["value"] for metrics in found]
+            assert float(rows[name][key]) == pytest.approx(sum(values) / 2, rel=1e-12)
+            assert float(rows[name][f"{key}_spread"]) == pytest.approx(abs(values[0] - values[1]) / 2**0.5, rel=1e-9)
+            assert [float(runs[name, seed][key]) for seed in (1, 2)] == values
+            errors = [metrics["tagger"][key]["error"] for metrics in found]
+            assert [float(runs[name, seed][f"{key}_error"]) for seed in (1, 2)] == errors
+        parameters = sum(weight.numel() for weight in load_run(folder / place / "seed-1").model.parameters())
+        assert int(rows[name]["parameters"]) == parameters
+        assert float(rows[name]["flops_per_jet"]) == found[0]["cost"]["flops_per_jet"]
+        assert float(rows[name]["seconds_per_jet"]) > 0
+    text = (folder / "table.md").read_text()
+    assert "300 training jets, 120 test jets, signal: quark" in text
+    assert "`python scripts/study.py compare toy`" in text
+    report = json.loads((folder / "report.json").read_text())
+    description = json.loads((folder / "iaformer" / "seed-1" / "model.json").read_text())
+    assert report["jets"]["fingerprints"] == description["data"]
+    assert report["recipes"]["Q & K"]["model"]["name"] == "plain_transformer"
+    assert report["machine"]["torch"] == torch.__version__
+
+
+def test_failing_runs_are_named_and_the_others_go_on(study, store, tmp_path, capsys, monkeypatch):
+    compare(load_comparison(study))
+    recipes = dict.fromkeys(("wild", "killed", "IAFormer", "good"), "qg.yaml")
+    comparison = load_comparison(write_comparison(tmp_path, store, recipes, seeds=[2]))
+    before = snapshot(comparison.folder)
+    # Real processes, which need not import everything that training does.
+    monkeypatch.setattr("iagraph.studies.runs._train", stand_ins.train)
+    with pytest.raises(RunError, match=r"^2 of 3 runs failed, so there is no table") as error:
+        compare(comparison, jobs=2)
+    problems = sorted(str(error.value).splitlines()[1:])
+    assert problems[0].startswith("killed, seed 2: its process ended with exit code -9")
+    assert problems[1] == "wild, seed 2: the loss is nan"
+    said = capsys.readouterr().out
+    assert "wild, seed 2: failed: the loss is nan (" in said
+    assert "IAFormer, seed 2: AUC " in said
+    assert "good, seed 2: AUC 0.7500 (" in said
+    assert "; runs left: 0)" in said
+    after = snapshot(comparison.folder)
+    assert after.keys() - before.keys() == {comparison.folder / "good" / "seed-2"}
+    assert before.items() <= after.items()
+    assert not any((comparison.folder / name).exists() for name in RESULTS)
+    assert not active_children()
+
+
+def test_a_loss_that_is_not_finite_is_the_answer_of_a_run(write):
+    overrides = ["train.learning_rate=1e30", "train.clip=null", "train.warmup=0.0"]
+    run = load_comparison(write(overrides=overrides)).runs[0]
+    receiver, sender = Pipe(duplex=False)
+    train_in_process(run, 1, sender)
+    assert receiver.recv().startswith("the loss is ")
+    assert not run.folder.exists()
+
+
+class TestRefused:
+    def test_another_configuration(self, study):
+        study.write_text(study.read_text().replace("train.epochs=2", "train.epochs=3"))
+        comparison = load_comparison(study)
+        before = snapshot(comparison.folder)
+        message = (
+            r"iaformer/seed-1: .* differs .*: train\.epochs was 2, is 3; give the comparison another name, or delete"
+        )
+        with pytest.raises(RunError, match=message):
+            compare(comparison)
+        assert snapshot(comparison.folder) == before
+
+    def test_other_jets_in_the_same_files(self, trained, store, tmp_path):
+        shutil.copytree(trained / "studies", tmp_path / "studies")
+        before = store.read_bytes()
+        try:
+            write_store(store, toy_jets(500, 2), splits={"train": 300, "val": 80, "test": 120})
+            with pytest.raises(RunError, match=r"the jets of data\.train are others; .*data\.test are others"):
+                compare(load_comparison(write_comparison(tmp_path, store)))
+        finally:
+            store.write_bytes(before)
+
+    def test_missing_jets_before_anything_is_written(self, write, tmp_path):
+        with pytest.raises(StoreError, match=r"gone\.h5: no such file"):
+            compare(load_comparison(write(overrides=["data.train=gone.h5"])))
+        assert not (tmp_path / "studies").exists()
+
+    def test_two_commands_at_once(self, study):
+        comparison = load_comparison(study)
+        with FileLock(comparison.folder / ".lock"), pytest.raises(RunError, match="another process works on this"):
+            compare(comparison)
+        compare(comparison)
+
+    @pytest.mark.parametrize("name", ["metrics.json", "model.json"])
+    def test_damaged_runs(self, study, name):
+        comparison = load_comparison(study)
+        (comparison.runs[2].folder / name).write_text("{")
+        with pytest.raises(RunError, match=rf"seed-2/{name}: missing or damaged .*; delete the folder of this run"):
+            compare(comparison)
+
+
+def test_the_same_choice_of_jets_for_all_seeds_and_models(write, tmp_path):
+    comparison = load_comparison(write(overrides=["data.max_jets=64", "train.epochs=1"]))
+    runs = comparison.runs[:3]
+    for run in runs:
+        train_into(run.folder, run.config)
+    chosen = [np.load(run.folder / "trained_on.npy") for run in runs]
+    assert all(np.array_equal(chosen[0], other) for other in chosen[1:])
+    assert 32 < len(chosen[0]) <= 64
+    one, other = (weights(run.folder)["head.weight"] for run in runs[::2])
+    assert not torch.equal(one, other)
+
+
+class _Interrupted(Tagger):
+    def on_train_epoch_start(self):
+        if self.current_epoch == 1:
+            raise self.stop
+
+
+@pytest.mark.parametrize("stop", [KeyboardInterrupt, SIGTERMException])
+def test_an_interrupted_run_is_not_a_finished_one(write, monkeypatch, stop):
+    monkeypatch.setattr("iagraph.train.run.Tagger", _Interrupted)
+    monkeypatch.setattr(_Interrupted, "stop", stop, raising=False)
+    run = load_comparison(write()).runs[0]
+    heeded = signal.getsignal(signal.SIGINT)
+    try:
+        with pytest.raises(RunError, match=r"interrupted: .*seed-1 holds no finished run"):
+            train_into(run.folder, run.config)
+    finally:
+        signal.signal(signal.SIGINT, heeded)
+    assert not (run.folder / "model.pt").exists()
+
+
+class _Slow(nn.Module):
+    """Takes as long as it is told, in a time that does not pass, and notes its turns."""
+
+    def __init__(self, name, seconds, clock, turns):
+        super().__init__()
+        self.name, self.seconds, self.clock, self.turns = name, seconds, clock, turns
+
+    def forward(self, jets):
+        assert not self.training
+        assert not torch.is_grad_enabled()
+        self.turns.append(self.name)
+        self.clock[0] += next(self.seconds)
+        return torch.zeros(len(jets), 2)
+
+
+def test_time_per_jet_is_the_median_of_rounds_after_the_first(monkeypatch):
+    clock, turns = [0.0], []
+    monkeypatch.setattr(module.time, "perf_counter", lambda: clock[0])
+    jets = [module.JetDataset(toy_jets(7, 1))[:], module.JetDataset(toy_jets(4, 2))[:]]
+    # Two batches per round; the first round and one of five are slow.
+    a = iter([50, 50, 1, 2, 2, 2, 90, 90, 3, 2, 1, 1])
+    models = {"a": _Slow("a", a, clock, turns), "b": _Slow("b", iter([11] * 12), clock, turns)}
+    found = seconds_per_jet(models, {"a": jets, "b": jets}, torch.device("cpu"))
+    assert found == {"a": statistics.median([3, 4, 180, 5, 2]) / 11, "b": 22 / 11}
+    assert "".join(turns) == "aabb" * 6

@@ -1,0 +1,90 @@
+import pytest
+
+from iagraph.studies.config import describe_comparison, load_comparison, slug
+from iagraph.yaml_config import ConfigError
+
+
+def test_every_model_with_every_seed_in_a_folder_of_its_own(write, tmp_path):
+    comparison = load_comparison(write(seeds=(7, 3)))
+    runs = [(run.model, run.config.seed, run.folder.relative_to(tmp_path).as_posix()) for run in comparison.runs]
+    assert runs == [
+        ("IAFormer", 7, "studies/toy/iaformer/seed-7"),
+        ("Q & K", 7, "studies/toy/q-k/seed-7"),
+        ("IAFormer", 3, "studies/toy/iaformer/seed-3"),
+        ("Q & K", 3, "studies/toy/q-k/seed-3"),
+    ]
+    assert {run.config.train.epochs for run in comparison.runs} == {2}
+    assert [run.config.model.name for run in comparison.runs[:2]] == ["iaformer", "plain_transformer"]
+
+
+def test_changes_on_the_command_line(write):
+    comparison = load_comparison(write(), ["seeds=[5]", "name=other"])
+    assert (comparison.seeds, comparison.folder.name) == ((5,), "other")
+
+
+def test_every_problem_of_every_recipe_is_told_at_once(write, tmp_path):
+    path = write(recipes={"A": "qg.yaml", "B": "gone.yaml", "C": "qg_plain.yaml"}, overrides=["model.pair_width=many"])
+    text = (tmp_path / "qg_plain.yaml").read_text()
+    (tmp_path / "qg_plain.yaml").write_text(text.replace("clip: 1.0", "clap: 1.0"))
+    with pytest.raises(ConfigError) as error:
+        load_comparison(path)
+    lines = str(error.value).splitlines()
+    overrides = f" with the overrides of {path}: "
+    assert any(line.startswith(f"{tmp_path / 'qg.yaml'}{overrides}'model.pair_width' should be") for line in lines)
+    assert any(line.startswith(f"{tmp_path / 'gone.yaml'}: cannot read the file") for line in lines)
+    assert any(line.startswith(f"{tmp_path / 'qg_plain.yaml'}: unknown key 'train.clap'") for line in lines)
+    assert any(
+        line.startswith(f"{tmp_path / 'qg_plain.yaml'}{overrides}unknown key 'model.pair_width'") for line in lines
+    )
+
+
+@pytest.mark.parametrize(
+    ("key", "value", "found"),
+    [
+        ("max_particles", "7", "null in IAFormer; 7 in Q & K"),
+        ("max_jets", "100", "null in IAFormer; 100 in Q & K"),
+        ("signal", "gluon", '"quark" in IAFormer; "gluon" in Q & K'),
+    ],
+)
+def test_other_jets_are_refused(write, tmp_path, key, value, found):
+    path = write()
+    text = (tmp_path / "qg_plain.yaml").read_text().replace("  signal: quark\n", "")
+    signal = "" if key == "signal" else "  signal: quark\n"
+    (tmp_path / "qg_plain.yaml").write_text(text.replace("  batch_size", f"{signal}  {key}: {value}\n  batch_size"))
+    with pytest.raises(
+        ConfigError, match=rf"compare\.yaml: .* the same jets, but data\.{key} is {found}; make it equal"
+    ):
+        load_comparison(path)
+
+
+def test_features_and_batches_may_differ(write, tmp_path):
+    path = write()
+    text = (tmp_path / "qg_plain.yaml").read_text()
+    (tmp_path / "qg_plain.yaml").write_text(text.replace("kinpid", "kin").replace("batch_size: 64", "batch_size: 32"))
+    features = [recipe.data.node_features for recipe in load_comparison(path).recipes.values()]
+    assert features == ["kinpid", "kin"]
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"seeds": (1, 2, 1)}, "'seeds' should name each seed once"),
+        ({"seeds": (1, -2)}, "'seeds.1' should be greater than or equal to 0"),
+        ({"recipes": {"Q K": "qg.yaml", "q+k": "qg.yaml"}}, "differ in more than signs and case: 'Q K', 'q\\+k'"),
+        ({"recipes": {"β": "qg.yaml"}}, "of which 'β' has none"),
+        ({"overrides": ["train.epochs"]}, "'train.epochs' should have the form key.sub=value"),
+    ],
+)
+def test_mistakes_are_named(write, changes, message):
+    with pytest.raises(ConfigError, match=message):
+        load_comparison(write(**changes))
+
+
+def test_every_key_is_explained():
+    text = describe_comparison()
+    for key in ("name", "seeds", "recipes", "overrides", "output"):
+        assert f"{key}: " in text
+
+
+def test_slug():
+    assert slug("Q K + pair bias") == "q-k-pair-bias"

@@ -1,0 +1,111 @@
+import csv
+import io
+import math
+from dataclasses import replace
+
+import pytest
+
+from iagraph.metrics import Estimate
+from iagraph.studies.tables import OverSeeds, Result, latex, markdown, runs_csv, table, table_csv
+
+NAN, INF = math.nan, math.inf
+
+
+def result(model, seed, auc, rejection=25.0):
+    report = {"auc": Estimate(auc, 0.004), "rejection_at_0.5": Estimate(rejection, rejection / 10)}
+    return Result(model, seed, report, Estimate(0.05, 0.003), 52_453, 21_150_000.0, 6000)
+
+
+RESULTS = [
+    result("A_1", 1, 0.880),
+    result("B & C", 1, 0.87, INF),
+    result("A_1", 2, 0.886),
+    result("B & C", 2, 0.87, 30.0),
+    result("A_1", 3, 0.883),
+    result("B & C", 3, 0.87, 31.0),
+]
+SECONDS = {"A_1": 0.00125, "B & C": 0.0235}
+ROWS = table(RESULTS, SECONDS)
+
+
+def read(text):
+    return list(csv.DictReader(io.StringIO(text)))
+
+
+def test_mean_and_sample_standard_deviation():
+    number = OverSeeds((0.880, 0.886, 0.883))
+    assert number.mean == pytest.approx(0.883)
+    assert number.spread == pytest.approx(0.003)  # sqrt((3^2 + 3^2 + 0^2) / 2) / 1000
+    assert str(number) == "0.8830 +- 0.0030"
+
+
+@pytest.mark.parametrize(
+    ("values", "text"),
+    [
+        ((0.88324,), "0.8832 +- -"),
+        ((25.0, INF, 24.0), "infinite in 1 of 3"),
+        ((INF,), "infinite in 1 of 1"),
+        ((0.5, 0.5), "0.5 +- 0"),
+    ],
+)
+def test_numbers_without_a_spread_say_so(values, text):
+    assert str(OverSeeds(values)) == text
+
+
+def test_markdown():
+    lines = markdown(ROWS, ["first", "second"]).splitlines()
+    assert lines[0] == "|  | AUC | 1/eB at 0.5 | parameters | MFLOP/jet | ms/jet |"
+    assert lines[2] == "| A_1 | 0.8830 +- 0.0030 | 25 +- 0 | 52,453 | 21.1 | 1.25 |"
+    assert lines[3] == "| B & C | 0.87 +- 0 | infinite in 1 of 3 | 52,453 | 21.1 | 23.5 |"
+    assert lines[4:] == ["", "- first", "- second"]
+    (row,) = table([result("a|b", 1, 0.9)], {"a|b": 1})
+    assert r"| a\|b | 0.9 +- - |" in markdown([row], [])
+
+
+def test_latex_escapes_names():
+    lines = latex(ROWS, ["100 % of it"]).splitlines()
+    assert lines[:3] == ["% 100 % of it", r"\begin{tabular}{lrrrrr}", r"\toprule"]
+    assert lines[3] == r" & AUC & $1/\varepsilon_B$ at 0.5 & parameters & MFLOP/jet & ms/jet \\"
+    assert lines[5] == r"A\_1 & 0.8830 $\pm$ 0.0030 & 25 $\pm$ 0 & 52,453 & 21.1 & 1.25 \\"
+    assert lines[6].startswith(r"B \& C & 0.87 $\pm$ 0 & infinite in 1 of 3 & ")
+    (row,) = table([result(r"50% $x_1^2$ ~{#}\a", 1, 0.9)], {r"50% $x_1^2$ ~{#}\a": 1})
+    name = r"50\% \$x\_1\textasciicircum{}2\$ \textasciitilde{}\{\#\}\textbackslash{}a & "
+    assert latex([row], []).splitlines()[4].startswith(name)
+
+
+def test_csv_has_full_precision():
+    first, second = read(table_csv(ROWS))
+    assert (first["model"], first["seeds"]) == ("A_1", "3")
+    assert float(first["auc"]) == (0.880 + 0.886 + 0.883) / 3
+    assert float(first["auc_spread"]) == pytest.approx(0.003, rel=1e-12)
+    assert (float(first["flops_per_jet"]), float(first["seconds_per_jet"])) == (21_150_000, 0.00125)
+    assert (second["rejection_at_0.5"], second["rejection_at_0.5_spread"]) == ("inf", "")
+
+
+def test_runs_have_a_line_each():
+    lines = read(runs_csv(RESULTS))
+    assert [(line["model"], line["seed"]) for line in lines] == [(each.model, str(each.seed)) for each in RESULTS]
+    assert [line["rejection_at_0.5"] for line in lines[:2]] == ["25.0", "inf"]
+    assert {line["auc_error"] for line in lines} == {"0.004"}
+    assert {line["auc_gain_over_multiplicity"] for line in lines} == {"0.05"}
+
+
+def test_null_is_infinite_for_a_rejection_and_undefined_else():
+    metrics = {
+        "jets": 7,
+        "tagger": {"auc": {"value": 1.0, "error": None}, "rejection_at_0.3": {"value": None, "error": None}},
+        "auc_gain_over_multiplicity": {"value": 0.5, "error": None},
+        "cost": {"parameters": 3, "flops_per_jet": 5.0},
+    }
+    found = Result.from_metrics("A", 2, metrics)
+    assert found.report["rejection_at_0.3"] == (INF, INF)
+    assert found.report["auc"].value == 1
+    assert math.isnan(found.report["auc"].error)
+    assert (found.seed, found.parameters, found.flops, found.jets) == (2, 3, 5, 7)
+
+
+def test_many_classes():
+    report = {"auc": Estimate(0.9, 0.1), "rejection_at_0.995/T_bl": Estimate(50.0, 1.0)}
+    (row,) = table([replace(RESULTS[0], report=report)], SECONDS)
+    assert markdown([row], []).startswith("|  | AUC | 1/eB T_bl at 0.995 | parameters |")
+    assert r"$1/\varepsilon_B$ T\_bl at 0.995" in latex([row], [])
