@@ -193,12 +193,10 @@ def dropouts(net):
     return [p for p in found if p > 0]
 
 
-@pytest.mark.parametrize(
-    ("model", "kind"),
-    [(ParticleTransformer("full", num_classes=10), "part"), (ParticleNet("full", 10), "particle_net")],
-)
-def test_new_networks_are_drawn_and_dropped_as_in_weaver(model, kind):
+@pytest.mark.parametrize(("make", "kind"), [(ParticleTransformer, "part"), (ParticleNet, "particle_net")])
+def test_new_networks_are_drawn_and_dropped_as_in_weaver(make, kind):
     torch.manual_seed(3)
+    model = make("full", num_classes=10)
     net = BUILD[kind](17, 10)
     assert dropouts(model) == dropouts(net) == [0.1] * (24 if kind == "part" else 1)
     mine = to_weaver(model)
