@@ -39,8 +39,10 @@ def load_weights(model: nn.Module, path: str | Path, new_head: bool = False) -> 
         raise CheckpointError(f"{file}: holds weaver's {theirs.__name__}, but the model is {kind}; make it that model")
     if new_head:
         found, expected = ({k: v for k, v in d.items() if not k.startswith(head)} for d in (found, expected))
-    advice = "make the model as the one that these weights are from"
-    refuse_differences(file, kind, expected, found, advice if new_head else f"{advice}, or give it a new head")
+    advice = "make the model as the one that these weights are from (features, sizes, classes)"
+    refuse_differences(
+        file, kind, expected, found, advice if new_head else f"{advice}, or keep its own head (new_head)"
+    )
     if theirs is None:
         model.load_state_dict(model.state_dict() | found)
     else:

@@ -89,17 +89,19 @@ class FineTuneConfig(Section):
 
     weights: str = Field(
         min_length=1,
-        description="Weights of the same network: `model.pt`, the folder of a run, or a checkpoint of weaver-core.",
+        description="Weights of the same network: the folder of a run, its `model.pt`, or a checkpoint of weaver-core. "
+        "A run tells which jets it was trained on, so that validation and test must be others; other files do not.",
     )
     new_head: bool = Field(description="Train a new head, for classes of your own, in place of the file's.")
     head_learning_rate: PositiveFloat | None = Field(
         default=None,
-        description="Highest learning rate of the head, under the same schedule; null: `train.learning_rate`.",
+        description="Highest learning rate of the head, which rises and falls in proportion to that of all else; null: "
+        "`train.learning_rate`.",
     )
     frozen: list[ModuleName] = Field(
         default=[],
-        description="Modules that stay as they are, by their names in the network: `particle_norm` or `convs.0`. They "
-        "train no weights, keep the statistics of their norms and drop nothing.",
+        description="Modules and parameters that stay as they are, by their names in the network: `particle_norm`, "
+        "`convs.0`. They train no weights, keep the statistics of their norms and drop nothing.",
     )
 
 

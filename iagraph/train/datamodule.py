@@ -28,6 +28,9 @@ from iagraph.metrics import WORKING_POINTS
 from iagraph.train.config import DataConfig
 
 ROLES = ("train", "val", "test")
+CHOICE = 1
+"""Seed of the choice of ``max_jets`` jets."""
+
 TOLERATED = 0.01
 """Share of jets that may come twice: public data sets hold a few."""
 
@@ -37,7 +40,8 @@ class JetDataModule(LightningDataModule):
 
     Args:
         config: files, features and batch size.
-        seed: fixes the order of the training jets, and their choice if there is a ``max_jets``.
+        seed: fixes the order of the training jets. Their choice, if there is a ``max_jets``, does not depend on it: the
+            spread over seeds is that of trainings on the same jets.
 
     Attributes:
         datasets: the jets of each role, in memory or in their stores.
@@ -64,7 +68,7 @@ class JetDataModule(LightningDataModule):
         if config.in_memory:
             jets = {role: read_all(stores[role]) for role in ROLES}
             if config.max_jets is not None and config.max_jets < len(jets["train"]):
-                chosen = np.random.default_rng(seed).choice(len(jets["train"]), config.max_jets, replace=False)
+                chosen = np.random.default_rng(CHOICE).choice(len(jets["train"]), config.max_jets, replace=False)
                 jets["train"] = jets["train"].take(chosen)
                 roles["train"] = f"train, data.max_jets={config.max_jets}"
             digests = {role: jets[role].digests() for role in ROLES}
@@ -76,8 +80,24 @@ class JetDataModule(LightningDataModule):
         for role, name in roles.items():
             check_jets(self.datasets[role], config, self.classes, f"{', '.join(self._files(role))} ({name})")
         _check_distinct(digests)
+        self._digests, self._stores = digests, stores
         self.trained_on = digests["train"]
         self.parts = [part_of(store) for store in stores["train"]]
+
+    def add_seen(self, digests: NDArray[np.uint64], parts: Sequence[Part]) -> None:
+        """Counts jets among those trained on that the weights have seen before this training.
+
+        Raises:
+            StoreError: they are among the validation or test jets.
+        """
+        for role in ROLES[1:]:
+            places = any(overlap(part_of(store), part) for store in self._stores[role] for part in parts)
+            if places or share_known(self._digests[role], digests) > TOLERATED:
+                raise StoreError(
+                    f"data.{role}: the weights that are fine-tuned were trained on some of these jets; use others"
+                )
+        self.trained_on = np.union1d(self.trained_on, digests)
+        self.parts = [*self.parts, *parts]
 
     @property
     def signal(self) -> int | None:

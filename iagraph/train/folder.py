@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import csv
-import hashlib
 import json
 import pickle
 import platform
@@ -26,10 +25,10 @@ from iagraph.models import (
     ParticleTransformer,
     PlainTransformer,
 )
-from iagraph.models.checkpoints import CheckpointError, load_weights
 from iagraph.train.config import Config, load_config
 from iagraph.train.datamodule import JetDataModule, Part
 from iagraph.train.evaluation import MultiplicityTagger
+from iagraph.train.fine_tuning import start
 
 MODELS: dict[str, Callable[..., nn.Module]] = {
     "iaformer": IAFormer,
@@ -61,30 +60,14 @@ def new_model(config: Config, classes: Sequence[str]) -> nn.Module:
     """The model that a training starts from: with random weights, or with those that it fine-tunes.
 
     Raises:
-        RunError: the weights cannot be read or do not fit, or the model has no module that should be frozen.
+        RunError: the weights cannot be read or do not fit, or the model has nothing of a name that should be frozen.
     """
     model = build_model(config, classes)
-    if config.fine_tune is None:
-        return model
-    names = dict(model.named_modules())
-    for name in config.fine_tune.frozen:
-        if name not in names:
-            modules = ", ".join(top for top, _ in model.named_children() if top != "head")
-            raise RunError(f"fine_tune.frozen: {config.model.name} has no module '{name}'; its modules are {modules}")
     try:
-        load_weights(model, Path(config.fine_tune.weights), config.fine_tune.new_head)
-    except CheckpointError as error:
-        raise RunError(f"fine_tune.weights: {error}") from error
+        start(model, config, tuple(classes))
+    except ValueError as error:
+        raise RunError(str(error)) from error
     return model
-
-
-def origin(config: Config) -> dict[str, str]:
-    """The file whose weights are fine-tuned and its SHA-256; empty for random weights."""
-    if config.fine_tune is None:
-        return {}
-    path = Path(config.fine_tune.weights)
-    content = (path / "model.pt" if path.is_dir() else path).read_bytes()
-    return {config.fine_tune.weights: hashlib.sha256(content).hexdigest()}
 
 
 def new_run_folder(output: Path, name: str) -> Path:

@@ -56,16 +56,18 @@ class Tagger(LightningModule):
         self.val_loss = MeanMetric()
         self.val_auc = BinaryAUROC() if num_classes == 2 else MulticlassAUROC(num_classes, average="macro")
         self._timings: list[tuple[int, float]] = []
-        for name in self.frozen:
-            model.get_submodule(name).requires_grad_(False)
+        for name, parameter in model.named_parameters():
+            if any(f"{name}.".startswith(f"{frozen}.") for frozen in self.frozen):
+                parameter.requires_grad_(False)
 
     def on_train_epoch_start(self) -> None:
         """Frozen modules are in evaluation mode: their norms keep their statistics, their dropout drops nothing.
 
         Lightning leaves modules in their modes, also after a validation, but warns of such before the training.
         """
-        for name in self.frozen:
-            self.model.get_submodule(name).eval()
+        for name, module in self.model.named_modules():
+            if name in self.frozen:
+                module.eval()
 
     def training_step(self, jets: JetBatch, batch_index: int) -> Tensor:
         """Cross entropy of a batch, which must be finite."""

@@ -23,6 +23,7 @@ from lightning.pytorch.loggers import CSVLogger, TensorBoardLogger
 from lightning.pytorch.utilities.exceptions import MisconfigurationException
 
 from iagraph.data import JetDataset, Jets, JetSource, StoredJets, StoreError, resolve
+from iagraph.models import CheckpointError
 from iagraph.plotting import save_figure
 from iagraph.train.config import Config, dump_config
 from iagraph.train.datamodule import (
@@ -39,24 +40,21 @@ from iagraph.train.datamodule import (
 )
 from iagraph.train.evaluation import MultiplicityTagger, evaluate_tagger
 from iagraph.train.figures import loss_curves
+from iagraph.train.fine_tuning import origin, seen_before
 from iagraph.train.folder import (
     RunError,
     load_run,
     make_folder,
     new_model,
     new_run_folder,
-    origin,
     read_history,
     save_model,
 )
 from iagraph.train.module import Tagger
 from iagraph.yaml_config import ConfigError
 
-USER_ERRORS = (ConfigError, StoreError, RunError, FloatingPointError, OSError)
+USER_ERRORS = (ConfigError, StoreError, RunError, CheckpointError, FloatingPointError, OSError)
 """What a script reports in one line, without a traceback."""
-
-SHARED_CHOICE = 1
-"""Seed of the choice of ``data.max_jets`` for models that are compared."""
 
 
 @contextmanager
@@ -85,18 +83,18 @@ def train(config: Config) -> Path:
         The run folder, ``OUTPUT/NAME-001`` or the next free number.
 
     Raises:
-        StoreError: the jets are missing, damaged or do not fit the configuration.
-        RunError: the device is not there, the run folder cannot be made, or the first epoch was interrupted.
+        StoreError: the jets are missing, damaged or do not fit the configuration, or the weights to start from were
+            trained on those of the test.
+        RunError, CheckpointError: the device is not there, the weights to start from do not fit, the run folder cannot
+            be made, or the first epoch was interrupted.
         FloatingPointError: the loss is not finite.
     """
-    return _train(config, JetDataModule(config.data, config.seed), None)
+    return _train(config, None)
 
 
 @_quiet()
 def train_into(folder: Path, config: Config) -> None:
     """Trains, evaluates and records a model that others are compared with: silently, and to its end or not at all.
-
-    The jets that ``data.max_jets`` chooses are the same whatever the seed, which fixes their order and the weights.
 
     Args:
         folder: the run folder, made anew.
@@ -106,15 +104,15 @@ def train_into(folder: Path, config: Config) -> None:
         FileExistsError: the folder is there already.
         StoreError, RunError, FloatingPointError: as :func:`train`; RunError also if the training was interrupted.
     """
-    data = JetDataModule(config.data, SHARED_CHOICE)
-    data.seed = config.seed
-    _train(config, data, folder)
+    _train(config, folder)
 
 
-def _train(config: Config, data: JetDataModule, folder: Path | None) -> Path:
+def _train(config: Config, folder: Path | None) -> Path:
     """Without a folder of its own, the run gets the next one, shows its progress, and may end early by Ctrl-C."""
     alone = folder is None
     seed_everything(config.seed, verbose=False)
+    data = JetDataModule(config.data, config.seed)
+    data.add_seen(*seen_before(config))
     baseline = MultiplicityTagger.fit(data.datasets["train"])
     model, started_from = new_model(config, data.classes), origin(config)
     tagger = Tagger(model, config.train, len(data.classes), data.signal, len(data.datasets["train"]), config.fine_tune)

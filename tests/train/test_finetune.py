@@ -7,12 +7,16 @@ import os
 import shutil
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 from test_models import no_figures, toy  # noqa: F401
-from toy_runs import RECIPE, weights
+from toy_runs import RECIPE, toy_jets, weights
 
+from iagraph.data import StoreError, read_store, write_store
 from iagraph.train.config import load_config
+from iagraph.train.datamodule import JetDataModule
+from iagraph.train.fine_tuning import seen_before
 from iagraph.train.folder import RunError, build_model, load_run, new_model
 from iagraph.train.module import Tagger, warmup_cosine
 from iagraph.train.run import evaluate, train
@@ -145,14 +149,11 @@ def test_a_run_of_random_weights_started_from_nothing(start):
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
-        (["fine_tune.frozen=[convs.0, convs.7]"], r"particlenet has no module 'convs\.7'; its modules are .*convs"),
+        (["fine_tune.frozen=[convs.0, convs.7]"], r"particlenet has no 'convs\.7'; it has .*convs"),
         (["fine_tune.weights=gone.pt"], r"fine_tune\.weights: gone\.pt: no such file"),
-        (
-            ["model.head_hidden=13", "fine_tune.new_head=false"],
-            r"fine_tune\.weights: .*model\.pt.*(\n.*)*head\.0\.weight",
-        ),
-        (["model.channels=[[7, 5]]"], r"fine_tune\.weights: .*model\.pt.*(\n.*)*convs\.1\."),
-        (["data.node_features=kin"], r"fine_tune\.weights: .*model\.pt.*(\n.*)*particle_norm\.weight"),
+        (["model.head_hidden=13", "fine_tune.new_head=false"], r"something else:\n  model\.head_hidden is 13, there"),
+        (["model.channels=[[7, 5]]"], r"something else:\n  model\.channels is \[\[7, 5\]\], there it was"),
+        (["data.node_features=kin"], r"something else:\n  data\.node_features is kin, there it was kinpid"),
     ],
 )
 def test_mistakes_are_told_before_anything_is_written(start, store, tmp_path, changes, message):
@@ -185,3 +186,59 @@ def test_the_official_particlenet(store, tmp_path):
 def column(folder, name):
     with (folder / "log" / "metrics.csv").open() as file:
         return [float(row[name]) for row in csv.DictReader(file) if row[name]]
+
+
+def test_jets_of_the_first_training_are_refused_and_remembered(start, store, tmp_path):
+    one, two = toy_jets(200, 7), toy_jets(200, 8)
+    write_store(tmp_path / "one.h5", one)
+    write_store(tmp_path / "two.h5", two)
+    others = [f"data.train={tmp_path / 'one.h5'}", f"data.test={tmp_path / 'two.h5'}"]
+    known = tmp_path / "known.h5"
+    write_store(known, read_store(store, "train"))
+    for role in ("val", "test"):
+        config = tuned(start, store, tmp_path / "runs", *others, f"data.{role}={known}")
+        with pytest.raises(StoreError, match=f"data.{role}: the weights that are fine-tuned were trained on some"):
+            train(config)
+    assert not (tmp_path / "runs").exists()
+    second = train(tuned(start, store, tmp_path / "runs", *others, "train.epochs=1"))
+    third = train(tuned(second, store, tmp_path / "runs", *others, "train.epochs=1"))
+    for run in (second, third):
+        with pytest.raises(RunError, match=r"known\.h5: the model was trained on 100% of these jets"):
+            evaluate(run, str(known))
+
+
+def test_streamed_jets_of_the_first_training_are_refused(store, tmp_path):
+    start = train(toy("particlenet", store, tmp_path, "train.epochs=1", "data.in_memory=false"))
+    whole = tmp_path / "whole.h5"  # the same file without its splits cannot be told apart, the same file can
+    write_store(whole, toy_jets(100, 9))
+    config = tuned(start, store, tmp_path, "data.in_memory=false", f"data.train={whole}")
+    assert len(seen_before(config)[1]) == 1
+    data = JetDataModule(config.data, 1)
+    data.add_seen(*seen_before(config))
+    assert len(data.parts) == 2
+    test = seen_before(config)[1][0]._replace(begin=390, end=400)  # store has 300 + 80 + 120 jets
+    with pytest.raises(StoreError, match=r"data\.test: the weights that are fine-tuned"):
+        data.add_seen(np.zeros(0, np.uint64), [test])
+
+
+def test_a_run_for_something_else_is_refused_where_shapes_agree(start, store, tmp_path):
+    config = tuned(start, store, tmp_path, "model.neighbors=3", "model.dropout=0.3", new_head="false")
+    with pytest.raises(RunError, match=r"was trained for something else:\n  model\.neighbors is 3, there it was \d+"):
+        new_model(config, CLASSES)
+    config = tuned(start, store, tmp_path, new_head="false")
+    with pytest.raises(RunError, match=r"classes is \('QCD', 'top'\), there it was \('gluon', 'quark'\)"):
+        new_model(config, ("QCD", "top"))
+    new_model(tuned(start, store, tmp_path), ("QCD", "top"))  # with a new head, classes may be others
+    shutil.copy(start / "model.pt", tmp_path / "model.pt")  # of a file alone, only shapes are known
+    new_model(tuned(tmp_path / "model.pt", store, tmp_path, "model.neighbors=3"), CLASSES)
+
+
+def test_parameters_can_be_frozen_too(store, tmp_path):
+    start = train(toy("particle_transformer", store, tmp_path, "train.epochs=1", "data.max_jets=128"))
+    frozen = "fine_tune.frozen=[class_token, blocks.0.head_scale]"
+    tune = [f"fine_tune.weights={start}", "fine_tune.new_head=true", frozen, "data.max_jets=128"]
+    folder = train(toy("particle_transformer", store, tmp_path, "train.learning_rate=1e-2", *tune))
+    before, after = weights(start), weights(folder)
+    for name in ("class_token", "blocks.0.head_scale"):
+        assert torch.equal(before[name], after[name])
+    assert not torch.equal(before["blocks.0.residual_scale"], after["blocks.0.residual_scale"])

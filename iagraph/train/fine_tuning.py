@@ -1,0 +1,102 @@
+"""What training starts from if not from random weights: whether it fits, and which jets it has seen before."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from torch import nn
+
+from iagraph.models import CheckpointError, load_weights
+from iagraph.train.config import Config, load_config
+from iagraph.train.datamodule import Part
+from iagraph.yaml_config import ConfigError
+
+
+def origin(config: Config) -> dict[str, str]:
+    """The file whose weights are fine-tuned and its SHA-256; empty for random weights."""
+    if config.fine_tune is None:
+        return {}
+    return {config.fine_tune.weights: hashlib.sha256(_file(config).read_bytes()).hexdigest()}
+
+
+def start(model: nn.Module, config: Config, classes: tuple[str, ...]) -> None:
+    """Gives a new model the weights to start from, and checks the names of what is to be frozen.
+
+    A file of weights knows tensors and their shapes; the folder of a run also what they are for, which is compared.
+
+    Raises:
+        CheckpointError: the weights cannot be read or do not fit; with all differences.
+        ValueError: the model has no module or parameter that should be frozen.
+    """
+    settings = config.fine_tune
+    if settings is None:
+        return
+    names = {name for name, _ in (*model.named_modules(), *model.named_parameters())}
+    for name in settings.frozen:
+        if name not in names:
+            known = {name.partition(".")[0]: None for name, _ in model.named_parameters()}
+            there = ", ".join(name for name in known if name != "head")
+            raise ValueError(f"fine_tune.frozen: {config.model.name} has no '{name}'; it has {there}, and their parts")
+    try:
+        if (run := _run(config)) is not None:
+            _compare(run, config, classes)
+        load_weights(model, settings.weights, settings.new_head)
+    except (CheckpointError, ConfigError) as error:
+        raise CheckpointError(f"fine_tune.weights: {error}") from error
+
+
+def seen_before(config: Config) -> tuple[NDArray[np.uint64], list[Part]]:
+    """Digests and places of the jets that the weights to start from were trained on, as their run recorded them; none
+    for weights of other origin, which do not tell.
+
+    Raises:
+        CheckpointError: the record of the run is damaged.
+    """
+    run = None if config.fine_tune is None else _run(config)
+    if run is None:
+        return np.zeros(0, np.uint64), []
+    try:
+        digests = np.load(run / "trained_on.npy", allow_pickle=False)
+        return digests, [Part(*part) for part in _description(run)["trained_on"]]
+    except (OSError, ValueError, KeyError, TypeError, EOFError) as error:
+        raise CheckpointError(f"fine_tune.weights: {run}: trained_on.npy or model.json is damaged ({error})") from error
+
+
+def _file(config: Config) -> Path:
+    assert config.fine_tune is not None
+    path = Path(config.fine_tune.weights)
+    return path / "model.pt" if path.is_dir() else path
+
+
+def _run(config: Config) -> Path | None:
+    """The folder of the run that the weights are from, if they are from one."""
+    file = _file(config)
+    known = file.name == "model.pt" and all((file.parent / name).is_file() for name in ("config.yaml", "model.json"))
+    return file.parent if known else None
+
+
+def _description(run: Path) -> Any:
+    return json.loads((run / "model.json").read_text(encoding="utf-8"))
+
+
+def _compare(run: Path, config: Config, classes: tuple[str, ...]) -> None:
+    """Whether the run trained this network, on these features and, if its head is kept, for these classes."""
+    theirs = load_config(run / "config.yaml")
+    pairs: dict[str, tuple[Any, Any]] = {
+        "data.node_features": (theirs.data.node_features, config.data.node_features),
+        "data.pair_features": (theirs.data.pair_features, config.data.pair_features),
+    }
+    there, here = theirs.model.model_dump(), config.model.model_dump()
+    pairs |= {f"model.{key}": (there.get(key), here.get(key)) for key in {**there, **here} if key != "dropout"}
+    if not config.fine_tune or not config.fine_tune.new_head:
+        try:
+            pairs["classes"] = (tuple(_description(run)["classes"]), classes)
+        except (ValueError, KeyError, TypeError) as error:
+            raise CheckpointError(f"{run / 'model.json'}: damaged ({error}); copy the run anew") from error
+    if other := [f"{key} is {mine}, there it was {old}" for key, (old, mine) in pairs.items() if old != mine]:
+        raise CheckpointError("\n  ".join([f"{run}: was trained for something else:", *other]))
