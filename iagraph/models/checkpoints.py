@@ -40,9 +40,8 @@ def load_weights(model: nn.Module, path: str | Path, new_head: bool = False) -> 
     if new_head:
         found, expected = ({k: v for k, v in d.items() if not k.startswith(head)} for d in (found, expected))
     advice = "make the model as the one that these weights are from (features, sizes, classes)"
-    refuse_differences(
-        file, kind, expected, found, advice if new_head else f"{advice}, or keep its own head (new_head)"
-    )
+    advice += "" if new_head else ", or keep its own head (new_head)"
+    refuse_differences(file, kind, expected, found, advice)
     if theirs is None:
         model.load_state_dict(model.state_dict() | found)
     else:
