@@ -7,13 +7,20 @@ from pathlib import Path
 
 
 def _positive(text: str) -> int:
-    if (number := int(text)) < 1:
-        raise ValueError
-    return number
+    if not (text.isdecimal() and int(text) >= 1):
+        raise argparse.ArgumentTypeError(f"should be 1 or more, found {text}")
+    return int(text)
 
 
 def main() -> None:
     """Parses the command line and runs the study."""
+    try:
+        _main()
+    except KeyboardInterrupt:  # also while packages are imported, which takes seconds
+        sys.exit("interrupted: finished runs are kept; the same command goes on with the others")
+
+
+def _main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     commands = parser.add_subparsers(dest="command", required=True)
     text = "train models over several seeds on the same jets; write tables and a figure. Started again, it goes on."
@@ -44,8 +51,6 @@ def main() -> None:
         folder = compare(comparison, arguments.jobs, shlex.join(["python", "scripts/study.py", *sys.argv[1:]]))
     except USER_ERRORS as error:
         sys.exit(f"error: {error}")
-    except KeyboardInterrupt:
-        sys.exit("interrupted: finished runs are kept; the same command goes on with the others")
     print(f"\n{(folder / 'table.md').read_text(encoding='utf-8')}\nAll of it is in {folder}")
 
 

@@ -11,6 +11,7 @@ import statistics
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -25,11 +26,14 @@ from iagraph.graphs import JetBatch
 from iagraph.plotting import save_figure
 from iagraph.studies.config import Comparison, PlannedRun
 from iagraph.studies.figures import cost_and_performance
+from iagraph.studies.notes import notes
 from iagraph.studies.runs import auc_text, is_finished, read_json, train_runs
 from iagraph.studies.tables import Result, Row, latex, markdown, runs_csv, table, table_csv
 from iagraph.train.config import Config
-from iagraph.train.datamodule import ROLES, fingerprints, open_role, read_all
+from iagraph.train.datamodule import ROLES, JetDataModule, fingerprints, open_role, read_all
+from iagraph.train.fine_tuning import seen_before
 from iagraph.train.folder import RunError, load_run, make_folder, new_model
+from iagraph.train.run import quiet, make_trainer
 
 RESULTS = ("report.json", "table.md", "table.csv", "table.tex", "runs.csv", "figure.png", "figure.pdf")
 TIMED_JETS = 512
@@ -49,12 +53,16 @@ def compare(comparison: Comparison, jobs: int = 1, command: str = "") -> Path:
         The folder of the comparison.
 
     Raises:
-        ConfigError, StoreError: a recipe or the jets are wrong; found before anything is trained.
-        RunError: runs failed, or finished ones do not fit the recipes, or another process works in the folder.
+        ConfigError, StoreError: a recipe or the jets are wrong.
+        RunError, CheckpointError: finished runs do not fit the recipes, a device is not there, weights to start from
+            do not fit. All of these are found before anything is written. Also, later: runs failed; or another process
+            works in the folder.
     """
-    jets = _check(comparison)
+    jets = _open(comparison)
+    _check([run for run in comparison.runs if not is_finished(run, jets.fingerprints)])
     make_folder(comparison.folder, exist_ok=True)
     with _alone(comparison.folder):
+        # Once more: until here another process may have trained some.
         missing = [run for run in comparison.runs if not is_finished(run, jets.fingerprints)]
         for run in comparison.runs:
             if run not in missing:
@@ -63,11 +71,12 @@ def compare(comparison: Comparison, jobs: int = 1, command: str = "") -> Path:
             for name in RESULTS:  # those of fewer runs, or of others
                 (comparison.folder / name).unlink(missing_ok=True)
             train_runs(missing, jobs)
-        results = [read_result(run) for run in comparison.runs]
+        results = read_results(comparison.runs)
         seconds, how = _measure(comparison)
         rows = table(results, seconds)
-        notes = [*_notes(comparison, jets, results), how, *([f"`{command}`"] if command else [])]
-        _write(comparison, rows, results, notes, {"command": command, "jets": jets._asdict()})
+        about = notes(comparison.recipes, comparison.seeds, jets.train, jets.test, results)
+        about += [how, *([f"`{command}`"] if command else [])]
+        _write(comparison, rows, results, about, {"command": command, "jets": jets._asdict()})
     return comparison.folder
 
 
@@ -79,14 +88,27 @@ class _JetsInfo(NamedTuple):
     test: int
 
 
-def _check(comparison: Comparison) -> _JetsInfo:
-    """Whether the jets of all recipes are there and the models can be made, before hours of training."""
+def _open(comparison: Comparison) -> _JetsInfo:
+    """Whether the files of jets are there, with the columns that each recipe needs."""
     for config in comparison.recipes.values():
         stores = {role: open_role(getattr(config.data, role), role, config.data) for role in ROLES}
-        new_model(config, stores["train"][0].info.classes)
     found = {role: fingerprints(getattr(config.data, role), stores[role]) for role in ROLES}
     numbers = {role: sum(map(len, stores[role])) for role in ROLES}
     return _JetsInfo(found, min(numbers["train"], config.data.max_jets or numbers["train"]), numbers["test"])
+
+
+@quiet()
+def _check(missing: Sequence[PlannedRun]) -> None:
+    """Whether runs can be trained: jets that fit, devices, models and weights, before hours of it."""
+    if not missing:
+        return
+    for config in {(run.config.train.device, run.config.train.precision): run.config for run in missing}.values():
+        make_trainer(config)
+    first = missing[0].config
+    jets = JetDataModule(first.data, first.seed)  # those of all recipes, but for columns
+    for config in {run.model: run.config for run in missing}.values():
+        new_model(config, jets.classes)
+        jets.add_seen(*seen_before(config))
 
 
 @contextmanager
@@ -103,29 +125,43 @@ def _alone(folder: Path) -> Iterator[None]:
         lock.release()
 
 
-def read_result(run: PlannedRun) -> Result:
-    """What a finished run recorded.
+def read_results(runs: Sequence[PlannedRun]) -> list[Result]:
+    """What finished runs recorded.
 
     Raises:
-        RunError: its record is missing or damaged.
+        RunError: a record is missing or damaged, or lacks a number that another one has.
     """
-    return Result.from_metrics(run.model, run.config.seed, read_json(run.folder / "metrics.json"))
+    results: list[Result] = []
+    for run in runs:
+        take = partial(Result.from_metrics, run.model, run.config.seed)
+        results.append(read_json(run.folder / "metrics.json", take))
+    numbers = {key for result in results for key in result.report}
+    for run, result in zip(runs, results, strict=True):
+        if lacking := sorted(numbers - result.report.keys()):
+            raise RunError(
+                f"{run.folder / 'metrics.json'}: damaged (no {', '.join(lacking)}, which other runs have); delete the "
+                "folder of this run, to train it anew"
+            )
+    return results
 
 
 def _measure(comparison: Comparison) -> tuple[dict[str, float], str]:
     """Time per jet of each model of the first seed, and how it was measured."""
-    models, batches = {}, {}
+    models, batches, used = {}, {}, set()
     for run in comparison.runs[: len(comparison.recipes)]:
         models[run.model] = load_run(run.folder).model
         batches[run.model] = _some_batches(run.config)
-    # Where the runs predicted: on the GPU, if there is one and they may use it.
-    device = torch.device(read_json(run.folder / "metrics.json")["cost"]["measured_on"]["device"])
+        used.add(read_json(run.folder / "metrics.json", lambda found: str(found["cost"]["measured_on"]["device"])))
+    # Where all of them predicted; but runs may have been brought here from a machine that has more devices.
+    here = {"cuda": torch.cuda.is_available(), "mps": torch.backends.mps.is_available()}
+    device = used.pop() if len(used) == 1 else "cpu"
+    device = device if here.get(device) else "cpu"
     jets = sum(map(len, batches[run.model]))
     how = (
         f"time: side by side, median of {ROUNDS} rounds over {jets} test jets in batches of {TIMED_BATCH}, float32, "
-        f"{device.type}, threads: {torch.get_num_threads()}"
+        f"{device}, threads: {torch.get_num_threads()}"
     )
-    return seconds_per_jet(models, batches, device), how
+    return seconds_per_jet(models, batches, torch.device(device)), how
 
 
 def _some_batches(config: Config) -> list[JetBatch]:
@@ -163,37 +199,21 @@ def seconds_per_jet(
     return {name: statistics.median(times[1:]) / sum(map(len, where[name])) for name, times in seconds.items()}
 
 
-def _notes(comparison: Comparison, jets: _JetsInfo, results: Sequence[Result]) -> list[str]:
-    """What one must know to read the table."""
-    data = next(iter(comparison.recipes.values())).data
-    role = f"signal: {data.signal}" if data.signal else "AUC: mean over the classes, each against all others"
-    errors = [result.report["auc"].error for result in results]
-    low, high = (f"{error:.2g}" for error in (min(errors), max(errors)))
-    seeds = ", ".join(map(str, comparison.seeds))
-    error = low if low == high else f"{low} to {high}"
-    return [
-        f"each model trained with the seeds {seeds}; +- is the sample standard deviation over these runs",
-        f"{jets.train:,} training jets, {jets.test:,} test jets, {role}",
-        f"the finite test set alone has an error of {error} on the AUC, much of it common to all models, as they are "
-        "tested on the same jets",
-    ]
-
-
 def _write(
-    comparison: Comparison, rows: Sequence[Row], results: Sequence[Result], notes: Sequence[str], about: dict[str, Any]
+    comparison: Comparison, rows: Sequence[Row], results: Sequence[Result], about: Sequence[str], more: dict[str, Any]
 ) -> None:
     folder = comparison.folder
     report = {
-        **about,
-        "notes": notes,
+        **more,
+        "notes": about,
         "machine": machine(),
         "seeds": comparison.seeds,
         "recipes": {name: config.model_dump() for name, config in comparison.recipes.items()},
     }
     texts = {
-        "table.md": markdown(rows, notes),
+        "table.md": markdown(rows, about),
         "table.csv": table_csv(rows),
-        "table.tex": latex(rows, notes),
+        "table.tex": latex(rows, about),
         "runs.csv": runs_csv(results),
         "report.json": json.dumps(report, indent=2) + "\n",
     }

@@ -3,18 +3,20 @@
 from __future__ import annotations
 
 import json
+import os
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, NamedTuple
+from typing import Annotated, Any, NamedTuple
 
 from pydantic import BaseModel, ConfigDict, Field, field_validator
 
 from iagraph.train.config import Config, load_config
 from iagraph.yaml_config import COMMAND_LINE, ConfigError, describe, load_model
 
-SAME_JETS = ("train", "val", "test", "signal", "signal_efficiency", "max_jets", "max_particles")
+FILES = ("train", "val", "test")
+SAME_JETS = (*FILES, "signal", "signal_efficiency", "max_jets", "max_particles")
 """Keys of `data` that must be equal in all recipes; features, batches and memory may differ."""
 
 Text = Annotated[str, Field(min_length=1)]
@@ -33,8 +35,8 @@ class CompareConfig(BaseModel):
     )
     recipes: dict[Text, Text] = Field(
         min_length=1,
-        description="Recipe of each model by its name in the table, for example `ParT: qg_part.yaml`; the file is "
-        "looked for beside this one.",
+        description="Recipe of each model by its name in the table, for example `ParT: qg_part.yaml`. Recipes are "
+        "relative to the folder of this file; the files that they name, jets and weights, to the working folder.",
     )
     overrides: list[str] = Field(
         default=[], description="Changes of all recipes, for example [train.epochs=2, train.device=cpu]."
@@ -47,6 +49,16 @@ class CompareConfig(BaseModel):
         if len(set(seeds)) < len(seeds):
             raise ValueError("should name each seed once")
         return seeds
+
+    @field_validator("recipes", mode="before")
+    @classmethod
+    def _names_with_files(cls, recipes: Any) -> Any:
+        if not isinstance(recipes, dict) or not recipes:
+            raise ValueError("should name files, as in {IAFormer: qg.yaml, ParT: qg_part.yaml}")
+        for name in recipes:
+            if not isinstance(name, str):
+                raise ValueError(f"should have texts as names: put {json.dumps(name, default=str)} in quotes")
+        return recipes
 
     @field_validator("recipes")
     @classmethod
@@ -138,10 +150,15 @@ def _different_jets(recipes: dict[str, Config]) -> list[str]:
     problems = []
     for key in SAME_JETS:
         found: dict[str, list[str]] = {}
+        shown: dict[str, str] = {}
         for name, recipe in recipes.items():
-            found.setdefault(json.dumps(getattr(recipe.data, key), sort_keys=True), []).append(name)
+            value = getattr(recipe.data, key)
+            # Of files the places count, not how they are spelled: jets.h5 is ./jets.h5.
+            same = json.dumps(list(map(os.path.realpath, value)) if key in FILES else value, sort_keys=True)
+            found.setdefault(same, []).append(name)
+            shown.setdefault(same, json.dumps(value))
         if len(found) > 1:
-            values = "; ".join(f"{value} in {', '.join(names)}" for value, names in found.items())
+            values = "; ".join(f"{shown[same]} in {', '.join(names)}" for same, names in found.items())
             advice = f"make it equal in the recipes, or set it for all: overrides: ['data.{key}=...']"
             problems.append(f"models are compared on the same jets, but data.{key} is {values}; {advice}")
     return problems

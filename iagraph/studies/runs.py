@@ -13,21 +13,27 @@ import shutil
 import signal
 import threading
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from multiprocessing.connection import Connection, wait
 from multiprocessing.context import SpawnProcess
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import torch
 
 from iagraph.studies.config import PlannedRun
+from iagraph.studies.notes import flat
 from iagraph.train.config import load_config
+from iagraph.train.datamodule import ROLES
+from iagraph.train.fine_tuning import origin
 from iagraph.train.folder import RunError
 from iagraph.train.run import USER_ERRORS, train_into
 
 UNFINISHED = ".unfinished"
+BY_CONTENT = tuple(f"data.{role}" for role in ROLES)
+T = TypeVar("T")
 
 
 def train_runs(runs: Sequence[PlannedRun], jobs: int) -> None:
@@ -122,29 +128,43 @@ def _end_with_parent() -> None:
 
 
 def is_finished(run: PlannedRun, fingerprints: dict[str, dict[str, str]]) -> bool:
-    """Whether a run is there already, with the same configuration and the same jets.
+    """Whether a run is there already, with the same configuration, on the same jets and from the same weights.
+
+    Jets are compared by their content, whatever their files are called, and so are weights that were fine-tuned, if
+    they are still there: a finished run needs them no more.
 
     Args:
         run: the run.
         fingerprints: for each role, the fingerprint of each file of jets.
 
     Raises:
-        RunError: a run of another configuration, or on other jets, has its folder.
+        RunError: another run has its folder, or its record is damaged.
     """
     if not run.folder.exists():
         return False
     there, wanted = (
-        dict(_flat(config.model_dump())) for config in (load_config(run.folder / "config.yaml"), run.config)
+        dict(flat(config.model_dump())) for config in (load_config(run.folder / "config.yaml"), run.config)
     )
     other = [
         f"{key} was {json.dumps(there.get(key))}, is {json.dumps(wanted.get(key))}"
         for key in {**wanted, **there}
-        if there.get(key) != wanted.get(key)
+        if there.get(key) != wanted.get(key) and key not in BY_CONTENT
     ]
-    trained_on = read_json(run.folder / "model.json").get("data")
+    trained_on, started_from = read_json(
+        run.folder / "model.json",
+        lambda found: (
+            {role: list(found["data"][role].values()) for role in fingerprints},
+            list(found["started_from"].values()),
+        ),
+    )
     other += [
-        f"the jets of data.{role} are others" for role in fingerprints if trained_on.get(role) != fingerprints[role]
+        f"the jets of data.{role} are others"
+        for role, files in fingerprints.items()
+        if trained_on[role] != list(files.values())
     ]
+    with suppress(FileNotFoundError):
+        if started_from != list(origin(run.config).values()):
+            other.append("the weights to start from (fine_tune.weights) are others")
     if other:
         differences = "; ".join(other[:5]) + ("; ..." if len(other) > 5 else "")
         advice = "give the comparison another name, or delete this folder"
@@ -156,26 +176,19 @@ def is_finished(run: PlannedRun, fingerprints: dict[str, dict[str, str]]) -> boo
 
 def auc_text(folder: Path) -> str:
     """The AUC of a finished run, for a line of progress."""
-    return f"AUC {read_json(folder / 'metrics.json')['tagger']['auc']['value']:.4f}"
+    return read_json(folder / "metrics.json", lambda found: f"AUC {found['tagger']['auc']['value']:.4f}")
 
 
-def read_json(path: Path) -> Any:
-    """What a file of a finished run holds.
+def read_json(path: Path, take: Callable[[Any], T]) -> T:
+    """What is taken from a file of a finished run.
 
     Raises:
-        RunError: it is missing or damaged.
+        RunError: the file is missing, damaged, or does not hold what should be taken.
     """
     try:
-        return json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
+        return take(json.loads(path.read_text(encoding="utf-8")))
+    except (OSError, ValueError, LookupError, TypeError, AttributeError) as error:
+        reason = f"no key {error}" if isinstance(error, KeyError) else error
         raise RunError(
-            f"{path}: missing or damaged ({error}); delete the folder of this run, to train it anew"
+            f"{path}: missing or damaged ({reason}); delete the folder of this run, to train it anew"
         ) from error
-
-
-def _flat(values: dict[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
-    for key, value in values.items():
-        if isinstance(value, dict):
-            yield from _flat(value, f"{prefix}{key}.")
-        else:
-            yield prefix + key, value

@@ -29,6 +29,7 @@ class Result:
         model: its name in the table.
         seed: that of the run.
         report: accuracy, AUC and rejections, each with the error of the finite test set.
+        multiplicity: AUC of the number of particles alone.
         gain: AUC above that of multiplicity alone.
         parameters, flops: of the model; floating-point operations per jet.
         jets: number of test jets.
@@ -37,6 +38,7 @@ class Result:
     model: str
     seed: int
     report: dict[str, Estimate]
+    multiplicity: Estimate
     gain: Estimate
     parameters: int
     flops: float
@@ -46,9 +48,11 @@ class Result:
     def from_metrics(cls, model: str, seed: int, metrics: Mapping[str, Any]) -> Result:
         """The result that a ``metrics.json`` holds, where null stands for an infinite or undefined number."""
         report = {key: _estimate(key, value) for key, value in metrics["tagger"].items()}
+        multiplicity = _estimate("auc", metrics["multiplicity"]["auc"])
         gain = _estimate("gain", metrics["auc_gain_over_multiplicity"])
         cost = metrics["cost"]
-        return cls(model, seed, report, gain, cost["parameters"], cost["flops_per_jet"], metrics["jets"])
+        counts = cost["parameters"], cost["flops_per_jet"], metrics["jets"]
+        return cls(model, seed, report, multiplicity, gain, *counts)
 
 
 @dataclass(frozen=True)

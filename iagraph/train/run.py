@@ -58,7 +58,7 @@ USER_ERRORS = (ConfigError, StoreError, RunError, CheckpointError, FloatingPoint
 
 
 @contextmanager
-def _quiet() -> Iterator[None]:
+def quiet() -> Iterator[None]:
     """Without Lightning's advice on workers, which ignores that a batch is one gather, and its notes on hardware."""
     logger = logging.getLogger("lightning.pytorch")
     level = logger.level
@@ -72,7 +72,7 @@ def _quiet() -> Iterator[None]:
         logger.setLevel(level)
 
 
-@_quiet()
+@quiet()
 def train(config: Config) -> Path:
     """Trains, evaluates and records a model.
 
@@ -92,7 +92,7 @@ def train(config: Config) -> Path:
     return _train(config, None)
 
 
-@_quiet()
+@quiet()
 def train_into(folder: Path, config: Config) -> None:
     """Trains, evaluates and records a model that others are compared with: silently, and to its end or not at all.
 
@@ -147,7 +147,7 @@ def _train(config: Config, folder: Path | None) -> Path:
     return folder
 
 
-@_quiet()
+@quiet()
 def evaluate(run: Path, file: str | None = None, device: str | None = None) -> Path:
     """Judges the model of a run again: on its own test jets, or on those of another store.
 

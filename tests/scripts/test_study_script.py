@@ -1,3 +1,4 @@
+import builtins
 import os
 import runpy
 import shutil
@@ -64,16 +65,32 @@ def test_help_explains_all_keys(monkeypatch, capsys):
     assert run(monkeypatch, "compare", "--help") == 0
     printed = capsys.readouterr().out
     assert "seeds: list of int" in printed
+    assert "relative to the folder of this file; the files that they name" in " ".join(printed.split())
     assert "--jobs N" in printed
 
 
 @pytest.mark.parametrize(
     ("arguments", "message"),
-    [(["--jobs", "0"], "argument --jobs: invalid"), (["--job-s"], "unrecognized arguments: --job-s")],
+    [
+        (["--jobs", "0"], "argument --jobs: should be 1 or more, found 0"),
+        (["--jobs", "two"], "argument --jobs: should be 1 or more, found two"),
+        (["--job-s"], "unrecognized arguments: --job-s"),
+    ],
 )
 def test_impossible_arguments_are_refused(monkeypatch, capsys, study, arguments, message):
     assert run(monkeypatch, "compare", study, *arguments) == 2
     assert message in capsys.readouterr().err
+
+
+def test_interrupted_while_packages_are_imported(monkeypatch, study):
+    def interrupt(name, *more):
+        if name == "iagraph.studies.compare":
+            raise KeyboardInterrupt
+        return original(name, *more)
+
+    original = builtins.__import__
+    monkeypatch.setattr(builtins, "__import__", interrupt)
+    assert run(monkeypatch, "compare", study).startswith("interrupted: ")
 
 
 def test_the_comparison_of_the_repository_is_valid():

@@ -15,14 +15,15 @@ from studies.conftest import snapshot, write_comparison
 from torch import nn
 from toy_runs import toy_jets, weights
 
-from iagraph.data import StoreError, write_store
+from iagraph.data import write_store
+from iagraph.metrics import Estimate
 from iagraph.studies import compare as module
 from iagraph.studies.compare import RESULTS, compare, seconds_per_jet
 from iagraph.studies.config import load_comparison
 from iagraph.studies.runs import _train as train_in_process
 from iagraph.train.folder import RunError, load_run
 from iagraph.train.module import Tagger
-from iagraph.train.run import train_into
+from iagraph.train.run import USER_ERRORS, train_into
 
 
 @pytest.fixture
@@ -61,6 +62,9 @@ def test_tables_hold_what_the_runs_recorded(study, capsys):
     report = json.loads((folder / "report.json").read_text())
     description = json.loads((folder / "iaformer" / "seed-1" / "model.json").read_text())
     assert report["jets"]["fingerprints"] == description["data"]
+    assert report["notes"] == [line.removeprefix("- ") for line in text.splitlines() if line.startswith("- ")]
+    multiplicity = json.loads((folder / "q-k" / "seed-1" / "metrics.json").read_text())["multiplicity"]["auc"]
+    assert f"- multiplicity alone reaches an AUC of {Estimate(**multiplicity)} on these jets" in text
     assert report["recipes"]["Q & K"]["model"]["name"] == "plain_transformer"
     assert report["machine"]["torch"] == torch.__version__
 
@@ -120,10 +124,42 @@ class TestRefused:
         finally:
             store.write_bytes(before)
 
-    def test_missing_jets_before_anything_is_written(self, write, tmp_path):
-        with pytest.raises(StoreError, match=r"gone\.h5: no such file"):
-            compare(load_comparison(write(overrides=["data.train=gone.h5"])))
+    @pytest.mark.parametrize(
+        ("override", "message"),
+        [
+            ("data.train=gone.h5", r"gone\.h5: no such file"),
+            ("data.signal=top", r"no class 'top' \(data\.signal\)"),
+            ("data.max_jets=1", r"data\.max_jets=1\): none of the 1 jets is of the class"),
+            ("train.device=mps", "device 'mps': .*; use another one"),
+            ("fine_tune.new_head=false\n  - fine_tune.weights=gone.pt", r"gone\.pt"),
+        ],
+    )
+    def test_before_anything_is_written(self, write, tmp_path, monkeypatch, override, message):
+        monkeypatch.setattr("torch.backends.mps.is_available", lambda: False)
+        overrides = [override, "train.device=cpu"] if "device" not in override else [override]
+        comparison = load_comparison(write(recipes={"IAFormer": "qg.yaml"}, overrides=overrides))
+        with pytest.raises(USER_ERRORS, match=message):
+            compare(comparison)
         assert not (tmp_path / "studies").exists()
+
+    def test_a_run_that_started_from_other_weights(self, trained, store, tmp_path):
+        weights = tmp_path / "weights.pt"
+        shutil.copy(trained / "studies/toy/iaformer/seed-1/model.pt", weights)
+        tune = ["train.epochs=1", f"fine_tune.weights={weights}", "fine_tune.new_head=false"]
+        path = write_comparison(tmp_path, store, {"IAFormer": "qg.yaml"}, seeds=[1], overrides=tune)
+        comparison = load_comparison(path)
+        (run,) = comparison.runs
+        train_into(run.folder, run.config)
+        compare(comparison)
+        torch.save({key: 2 * value for key, value in torch.load(weights).items()}, weights)
+        with pytest.raises(RunError, match=r"seed-1: .* differs .*: the weights to start from .* are others; give"):
+            compare(comparison)
+        weights.unlink()
+        compare(comparison)  # all runs are there: nobody needs the weights
+        missing = load_comparison(path, ["seeds=[1, 2]"])
+        with pytest.raises(USER_ERRORS, match=r"weights\.pt"):
+            compare(missing)
+        assert (comparison.folder / "table.md").exists()
 
     def test_two_commands_at_once(self, study):
         comparison = load_comparison(study)
@@ -131,12 +167,57 @@ class TestRefused:
             compare(comparison)
         compare(comparison)
 
+    @pytest.mark.parametrize("text", ["{", "[]", "{}", "null", '{"data": [], "tagger": {"auc": 0.5}}'])
     @pytest.mark.parametrize("name", ["metrics.json", "model.json"])
-    def test_damaged_runs(self, study, name):
+    def test_damaged_runs(self, study, name, text):
         comparison = load_comparison(study)
-        (comparison.runs[2].folder / name).write_text("{")
+        (comparison.runs[2].folder / name).write_text(text)
         with pytest.raises(RunError, match=rf"seed-2/{name}: missing or damaged .*; delete the folder of this run"):
             compare(comparison)
+
+
+@pytest.mark.parametrize("keys", [("jets",), ("cost", "measured_on"), ("tagger", "rejection_at_0.3")])
+def test_records_that_lack_a_key(study, keys):
+    comparison = load_comparison(study)
+    path = comparison.runs[0].folder / "metrics.json"
+    metrics = here = json.loads(path.read_text())
+    for key in keys[:-1]:
+        here = here[key]
+    del here[keys[-1]]
+    path.write_text(json.dumps(metrics))
+    with pytest.raises(RunError, match=rf"seed-1/metrics\.json: .*damaged \(no .*{keys[-1]}.*; delete the folder"):
+        compare(comparison)
+
+
+def test_the_same_jets_in_another_file(study, store, tmp_path):
+    shutil.copy(store, tmp_path / "copy.h5")
+    text = study.read_text().replace(str(store), str(tmp_path / "copy.h5"))
+    study.write_text(text)
+    compare(load_comparison(study))
+
+
+@pytest.mark.parametrize(
+    ("recorded", "here", "used"), [("cuda", False, "cpu"), ("mps", True, "mps"), ("", True, "cpu")]
+)
+def test_times_are_taken_where_runs_predicted_if_that_is_here(study, monkeypatch, recorded, here, used):
+    comparison = load_comparison(study)
+    for run in comparison.runs:
+        path = run.folder / "metrics.json"
+        metrics = json.loads(path.read_text())
+        metrics["cost"]["measured_on"]["device"] = recorded
+        path.write_text(json.dumps(metrics))
+    monkeypatch.setattr("torch.cuda.is_available", lambda: here)
+    monkeypatch.setattr("torch.backends.mps.is_available", lambda: here)
+    devices = []
+
+    def seconds(models, batches, device):
+        devices.append(device)
+        return dict.fromkeys(models, 1.0)
+
+    monkeypatch.setattr(module, "seconds_per_jet", seconds)
+    folder = compare(comparison)
+    assert devices == [torch.device(used)]
+    assert f"float32, {used}, threads" in (folder / "table.md").read_text()
 
 
 def test_the_same_choice_of_jets_for_all_seeds_and_models(write, tmp_path):

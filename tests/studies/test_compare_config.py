@@ -57,6 +57,20 @@ def test_other_jets_are_refused(write, tmp_path, key, value, found):
         load_comparison(path)
 
 
+def test_the_same_files_may_be_spelled_in_other_ways(write, store, tmp_path, monkeypatch):
+    monkeypatch.chdir(store.parent)
+    path = write()
+    for name, file in (("qg.yaml", store.name), ("qg_plain.yaml", f"./{store.name}")):
+        text = (tmp_path / name).read_text()
+        (tmp_path / name).write_text(text.replace("sample:qg", file))
+    lines = path.read_text().splitlines(keepends=True)
+    path.write_text("".join(line for line in lines if "data." not in line))
+    assert [recipe.data.train for recipe in load_comparison(path).recipes.values()] == [["toy.h5"], ["./toy.h5"]]
+    (tmp_path / "qg.yaml").write_text((tmp_path / "qg.yaml").read_text().replace("val: toy.h5", "val: other.h5"))
+    with pytest.raises(ConfigError, match=r'data\.val is \["other\.h5"\] in IAFormer; \["\./toy\.h5"\] in Q & K'):
+        load_comparison(path)
+
+
 def test_features_and_batches_may_differ(write, tmp_path):
     path = write()
     text = (tmp_path / "qg_plain.yaml").read_text()
@@ -78,6 +92,21 @@ def test_features_and_batches_may_differ(write, tmp_path):
 def test_mistakes_are_named(write, changes, message):
     with pytest.raises(ConfigError, match=message):
         load_comparison(write(**changes))
+
+
+@pytest.mark.parametrize(
+    ("recipes", "message"),
+    [
+        ("{1: qg.yaml}", "'recipes' should have texts as names: put 1 in quotes"),
+        ("{yes: qg.yaml}", "'recipes' should have texts as names: put true in quotes"),
+        ("[qg.yaml]", r"'recipes' should name files, as in \{IAFormer: qg\.yaml, .*\}, found \[\"qg\.yaml\"\]"),
+        ("{}", r"'recipes' should name files, as in \{IAFormer: qg\.yaml"),
+        ("{A: [qg.yaml]}", r"'recipes\.A' should be a valid string"),
+    ],
+)
+def test_recipes_of_another_form(write, recipes, message):
+    with pytest.raises(ConfigError, match=message):
+        load_comparison(write(), [f"recipes={recipes}"])
 
 
 def test_every_key_is_explained():

@@ -13,7 +13,7 @@ NAN, INF = math.nan, math.inf
 
 def result(model, seed, auc, rejection=25.0):
     report = {"auc": Estimate(auc, 0.004), "rejection_at_0.5": Estimate(rejection, rejection / 10)}
-    return Result(model, seed, report, Estimate(0.05, 0.003), 52_453, 21_150_000.0, 6000)
+    return Result(model, seed, report, Estimate(0.83, 0.005), Estimate(0.05, 0.003), 52_453, 21_150_000.0, 6000)
 
 
 RESULTS = [
@@ -94,6 +94,7 @@ def test_null_is_infinite_for_a_rejection_and_undefined_else():
     metrics = {
         "jets": 7,
         "tagger": {"auc": {"value": 1.0, "error": None}, "rejection_at_0.3": {"value": None, "error": None}},
+        "multiplicity": {"auc": {"value": 0.7, "error": 0.1}},
         "auc_gain_over_multiplicity": {"value": 0.5, "error": None},
         "cost": {"parameters": 3, "flops_per_jet": 5.0},
     }
@@ -101,6 +102,7 @@ def test_null_is_infinite_for_a_rejection_and_undefined_else():
     assert found.report["rejection_at_0.3"] == (INF, INF)
     assert found.report["auc"].value == 1
     assert math.isnan(found.report["auc"].error)
+    assert found.multiplicity == (0.7, 0.1)
     assert (found.seed, found.parameters, found.flops, found.jets) == (2, 3, 5, 7)
 
 
