@@ -33,7 +33,7 @@ from iagraph.train.config import Config
 from iagraph.train.datamodule import ROLES, JetDataModule, fingerprints, open_role, read_all
 from iagraph.train.fine_tuning import seen_before
 from iagraph.train.folder import RunError, load_run, make_folder, new_model
-from iagraph.train.run import quiet, make_trainer
+from iagraph.train.run import make_trainer, quiet
 
 RESULTS = ("report.json", "table.md", "table.csv", "table.tex", "runs.csv", "figure.png", "figure.pdf")
 TIMED_JETS = 512
