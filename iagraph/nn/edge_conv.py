@@ -88,7 +88,7 @@ class EdgeConv(MessagePassing):
         center, other = self._first_map(x)
         other = torch.cat([other, other.new_zeros(1, other.size(1))])
         index = torch.where(neighbors < 0, x.size(0), neighbors)
-        # Of all ways to gather rows, embedding has the fastest gradient.
+        # Forward and backward together, embedding was the fastest of four ways to gather rows on a CPU.
         edges = (center.unsqueeze(1) + embedding(index, other)).flatten(0, 1)
         mean = self._other_maps(edges).view(*neighbors.shape, self.channels[-1]).mean(dim=1)
         return (self.shortcut(x) + mean).relu()
