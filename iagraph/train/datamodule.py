@@ -80,9 +80,9 @@ class JetDataModule(LightningDataModule):
         for role, name in roles.items():
             check_jets(self.datasets[role], config, self.classes, f"{', '.join(self._files(role))} ({name})")
         _check_distinct(digests)
-        self._digests, self._stores = digests, stores
-        self.trained_on = digests["train"]
-        self.parts = [part_of(store) for store in stores["train"]]
+        self._digests = digests
+        self._parts = {role: [part_of(store) for store in stores[role]] for role in ROLES}
+        self.trained_on, self.parts = digests["train"], self._parts["train"]
 
     def add_seen(self, digests: NDArray[np.uint64], parts: Sequence[Part]) -> None:
         """Counts jets among those trained on that the weights have seen before this training.
@@ -91,7 +91,7 @@ class JetDataModule(LightningDataModule):
             StoreError: they are among the validation or test jets.
         """
         for role in ROLES[1:]:
-            places = any(overlap(part_of(store), part) for store in self._stores[role] for part in parts)
+            places = any(overlap(mine, part) for mine in self._parts[role] for part in parts)
             if places or share_known(self._digests[role], digests) > TOLERATED:
                 raise StoreError(
                     f"data.{role}: the weights that are fine-tuned were trained on some of these jets; use others"
