@@ -13,7 +13,7 @@ from iagraph.models import ParticleNet
 from iagraph.train.config import load_config
 from iagraph.train.datamodule import JetDataModule
 from iagraph.train.module import Tagger
-from iagraph.train.run import make_trainer
+from iagraph.train.run import make_trainer, quiet
 
 RECIPE = Path(__file__).parents[1] / "configs" / "qg_particlenet.yaml"
 # ParticleNet-Lite of arXiv 1902.08570: a thirtieth of the cost, so that several seeds can be trained.
@@ -37,19 +37,19 @@ def ours():
     return ParticleNet("kinpid", 2, CHANNELS, NEIGHBORS, HIDDEN)
 
 
+@quiet()
 def auc_after_training(make, seed, *changes):
     config = load_config(RECIPE, [f"seed={seed}", "train.device=cpu", *changes])
     seed_everything(seed, verbose=False)
     data = JetDataModule(config.data, seed)
     tagger = Tagger(make(), config.train, 2, data.signal, len(data.datasets["train"]))
-    quiet = {"logger": False, "enable_progress_bar": False}
-    make_trainer(config, max_epochs=config.train.epochs, gradient_clip_val=config.train.clip, **quiet).fit(tagger, data)
-    logits = make_trainer(config, **quiet).predict(tagger, data.test_dataloader())
+    still = {"enable_progress_bar": False}
+    make_trainer(config, max_epochs=config.train.epochs, gradient_clip_val=config.train.clip, **still).fit(tagger, data)
+    logits = make_trainer(config, **still).predict(tagger, data.test_dataloader())
     return roc_auc(data.datasets["test"].label, np.concatenate([part.numpy() for part in logits]), data.signal).value
 
 
 @pytest.mark.slow
-@pytest.mark.filterwarnings("ignore:.*does not have many workers:UserWarning")
 def test_same_auc_within_the_spread_of_seeds(capsys):
     seeds = range(1, 4)
     mine = [auc_after_training(ours, seed, "data.max_jets=5000") for seed in seeds]
