@@ -3,6 +3,7 @@ import json
 import shutil
 import signal
 import statistics
+from importlib.metadata import version
 from multiprocessing import Pipe, active_children
 
 import numpy as np
@@ -66,7 +67,7 @@ def test_tables_hold_what_the_runs_recorded(study, capsys):
     multiplicity = json.loads((folder / "q-k" / "seed-1" / "metrics.json").read_text())["multiplicity"]["auc"]
     assert f"- multiplicity alone reaches an AUC of {Estimate(**multiplicity)} on these jets" in text
     assert report["recipes"]["Q & K"]["model"]["name"] == "plain_transformer"
-    assert report["machine"]["torch"] == torch.__version__
+    assert report["machine"]["torch"] == description["versions"]["torch"] == version("torch")
 
 
 def test_failing_runs_are_named_and_the_others_go_on(study, store, tmp_path, capsys, monkeypatch):
