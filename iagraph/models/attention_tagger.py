@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from typing import cast
 
 import torch
 from torch import Tensor, nn
@@ -201,7 +202,7 @@ class PairAttentionTagger(AttentionTagger):
     def pair_scores(self, x: Tensor, jets: JetBatch, graph: CompleteGraph | EdgeListGraph) -> Sequence[Tensor | None]:
         """Scores of pairs from their encoded vectors."""
         inputs = self.pair_inputs(x, jets, graph)
-        linears = [conv.lin_score for conv in self.convs()]
+        linears = [cast(nn.Linear, conv.lin_score) for conv in self.convs()]
         weight = torch.cat([linear.weight for linear in linears])
         at_once = PAIRS_IN_CACHE if inputs.device.type == "cpu" else max(inputs.size(0), 1)
         pieces = [weight @ self.pair_encoder(part).t() for part in inputs.split(at_once)]

@@ -33,6 +33,10 @@ class AttentionConv(MessagePassing, ABC):
         ValueError: ``out_channels`` is no multiple of ``heads``.
     """
 
+    edge_dim: int | None
+    lin_score: nn.Linear | None
+    """The map from edge features to scores; each subclass makes its own, or none."""
+
     def __init__(self, in_channels: int, out_channels: int, heads: int, bias: bool = False) -> None:
         super().__init__(aggr="add", node_dim=0)
         if heads < 1 or out_channels % heads:
@@ -60,8 +64,8 @@ class AttentionConv(MessagePassing, ABC):
         return scores
 
     def score(self, edge_attr: Tensor | None) -> Tensor | None:
-        """Scores made of edge features, shape [edges, maps]."""
-        return edge_attr
+        """Scores made of edge features, shape [edges, maps]; edge features themselves where there is no such map."""
+        return edge_attr if edge_attr is None or self.lin_score is None else self.lin_score(edge_attr)
 
     def forward(
         self,
@@ -130,4 +134,5 @@ class AttentionConv(MessagePassing, ABC):
                 child.reset_parameters()
 
     def __repr__(self) -> str:
-        return f"{type(self).__name__}({self.in_channels}, {self.out_channels}, heads={self.heads})"
+        channels = f"{self.in_channels}, {self.out_channels}"
+        return f"{type(self).__name__}({channels}, heads={self.heads}, edge_dim={self.edge_dim})"

@@ -60,7 +60,7 @@ class DifferentialAttentionConv(AttentionConv):
             raise ValueError(f"beta must lie between 0 and 1, not {beta}")
         self.edge_dim = edge_dim
         self.initial_beta = beta
-        # A bias would add the same to all scores of a node and cancel in the softmax.
+        # First maps, then second. A bias would add the same to all scores of a node and cancel in the softmax.
         self.lin_score = nn.Linear(edge_dim, 2 * heads, bias=False)
         self.theta = nn.Parameter(torch.empty(heads if beta_per_head else 1))
         self.reset_parameters()
@@ -75,16 +75,9 @@ class DifferentialAttentionConv(AttentionConv):
         r"""The learned :math:`\beta`, shape [1] or [heads]."""
         return self.theta.sigmoid()
 
-    def score(self, edge_attr: Tensor | None) -> Tensor | None:
-        """Scores of the first maps, then of the second, shape [edges, 2 * heads]."""
-        return None if edge_attr is None else self.lin_score(edge_attr)
-
     def weigh(self, maps: Tensor, dim: int) -> Tensor:
         r"""The first half of the maps minus :math:`\beta` times the second half."""
         first, second = maps.chunk(2, dim=dim)
         shape = [1] * maps.ndim
         shape[dim] = -1
         return first - self.beta.view(shape) * second
-
-    def __repr__(self) -> str:
-        return f"{super().__repr__()[:-1]}, edge_dim={self.edge_dim})"

@@ -69,14 +69,12 @@ class InteractionAttentionConv(AttentionConv):
 
     def score(self, edge_attr: Tensor | None) -> Tensor | None:
         """Biases of edges, shape [edges, heads]."""
-        if self.lin_score is not None:
-            return None if edge_attr is None else self.lin_score(edge_attr)
-        if edge_attr is not None and edge_attr.shape[1:] != (self.heads,):
+        if self.lin_score is None and edge_attr is not None and edge_attr.shape[1:] != (self.heads,):
             raise ValueError(
                 f"edge_attr has shape {list(edge_attr.shape)}: without edge_dim it holds the biases themselves, "
                 f"[edges, {self.heads}]"
             )
-        return edge_attr
+        return super().score(edge_attr)
 
     def edge_scores(self, source: Tensor, target: Tensor | None, edge_index: Tensor, scores: Tensor | None) -> Tensor:
         """Products of queries and keys, plus the biases, shape [edges, heads]."""
@@ -101,6 +99,3 @@ class InteractionAttentionConv(AttentionConv):
     def weigh(self, maps: Tensor, dim: int) -> Tensor:
         """The maps, some entries dropped in training."""
         return dropout(maps, self.dropout, self.training)
-
-    def __repr__(self) -> str:
-        return f"{super().__repr__()[:-1]}, edge_dim={self.edge_dim})"

@@ -36,13 +36,6 @@ class PairAttentionConv(AttentionConv):
         self.edge_dim = edge_dim
         self.lin_score = nn.Linear(edge_dim, heads, bias=False)
 
-    def score(self, edge_attr: Tensor | None) -> Tensor | None:
-        """Scores, shape [edges, heads]."""
-        return None if edge_attr is None else self.lin_score(edge_attr)
-
     def weigh(self, maps: Tensor, dim: int) -> Tensor:
         """The maps as they are."""
         return maps
-
-    def __repr__(self) -> str:
-        return f"{super().__repr__()[:-1]}, edge_dim={self.edge_dim})"

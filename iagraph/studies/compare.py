@@ -15,7 +15,6 @@ from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
 
-import numpy as np
 import torch
 from filelock import FileLock, Timeout
 from torch import nn
@@ -31,6 +30,7 @@ from iagraph.studies.runs import auc_text, is_finished, read_json, train_runs
 from iagraph.studies.tables import Result, Row, latex, markdown, runs_csv, table, table_csv
 from iagraph.train.config import Config
 from iagraph.train.datamodule import ROLES, JetDataModule, fingerprints, open_role, read_all
+from iagraph.train.evaluation import evenly_spaced
 from iagraph.train.fine_tuning import seen_before
 from iagraph.train.folder import RunError, load_run, make_folder, new_model
 from iagraph.train.run import make_trainer, quiet
@@ -165,14 +165,14 @@ def _measure(comparison: Comparison) -> tuple[dict[str, float], str]:
 
 
 def _some_batches(config: Config) -> list[JetBatch]:
-    """Test jets, evenly spaced, as a file may be sorted by class."""
+    """Test jets of a model."""
     stores = open_role(config.data.test, "test", config.data)
     jets: JetSource
     if config.data.in_memory:
         jets = JetDataset(read_all(stores), config.data.max_particles)
     else:
         jets = StoredJets(stores, config.data.max_particles)
-    places = np.unique(np.linspace(0, len(jets) - 1, TIMED_JETS).astype(int)).tolist()
+    places = evenly_spaced(len(jets), TIMED_JETS)
     return [jets[places[begin : begin + TIMED_BATCH]] for begin in range(0, len(places), TIMED_BATCH)]
 
 

@@ -180,7 +180,7 @@ def evaluate_tagger(
     logits = torch.cat([batch for batch in batches or [] if isinstance(batch, torch.Tensor)]).cpu().numpy()
     cost = {
         "parameters": sum(parameter.numel() for parameter in tagger.model.parameters()),
-        "flops_per_jet": flops_per_jet(tagger.model, jets[_spread(len(jets), FLOP_JETS)]),
+        "flops_per_jet": flops_per_jet(tagger.model, jets[evenly_spaced(len(jets), FLOP_JETS)]),
         "jets_per_second": tagger.jets_per_second(),
         "measured_on": {
             "device": tagger.predicted_on,
@@ -207,7 +207,7 @@ def flops_per_jet(model: nn.Module, jets: JetBatch) -> float:
     return counter.get_total_flops() / len(jets)
 
 
-def _spread(jets: int, number: int) -> list[int]:
+def evenly_spaced(jets: int, number: int) -> list[int]:
     """So many of the jets, evenly spaced: a file may be sorted by class, and classes differ in multiplicity."""
     return np.unique(np.linspace(0, jets - 1, number).astype(int)).tolist()
 

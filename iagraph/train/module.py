@@ -30,7 +30,6 @@ class Tagger(LightningModule):
         fine_tune: what of a model with given weights stays frozen, and how fast its head learns.
 
     Raises:
-        AttributeError: the model has no module of a name that should be frozen.
         FloatingPointError: a training loss is not finite.
     """
 
