@@ -1,6 +1,7 @@
 """Measure speed and memory on this machine; prints Markdown, and writes JSON where asked."""
 
 import argparse
+import sys
 from pathlib import Path
 
 from iagraph.benchmarks.loader import benchmark_loader
@@ -17,9 +18,42 @@ def main() -> None:
     loader.add_argument("--repeats", type=int, default=3, help="epochs timed (default: %(default)s)")
     convert = commands.add_parser("convert", help="jets per second and memory of converting published formats")
     convert.add_argument("--jets", type=int, default=100_000, help="jets of the larger files (default: %(default)s)")
+    cost = commands.add_parser("cost", help="time and memory against the number of particles per jet")
+    cost.add_argument("--repeats", type=int, default=3, help="runs timed at each point (default: %(default)s)")
+    cost.add_argument("--figure", type=Path, metavar="FIGURE", help="draw the numbers to FIGURE.png and .pdf")
+    epoch = commands.add_parser("epoch", help="where the time of a training epoch goes")
+    epoch.add_argument("config", type=Path, help="YAML file, for example configs/qg.yaml")
+    epoch.add_argument("overrides", nargs="*", metavar="key=value", help="changes of single keys, data.workers=1")
+    models = commands.add_parser("models", help="speed and memory of our models, beside weaver-core and other ways")
+    models.add_argument("--batches", type=int, default=5, help="rounds, each on another batch (default: %(default)s)")
+    models.add_argument("--batch-size", type=int, default=64, help="jets per batch (default: %(default)s)")
+    models.add_argument("--device", default="cpu", help="cpu or cuda (default: %(default)s)")
     arguments = parser.parse_args()
     if arguments.command == "loader":
         report = benchmark_loader(arguments.jets, arguments.batch_size, arguments.repeats)
+    elif arguments.command == "models":
+        from iagraph.benchmarks.models import benchmark_models
+
+        try:
+            report = benchmark_models(arguments.batches, arguments.batch_size, arguments.device)
+        except (ImportError, ValueError) as error:  # no weaver-core, or no such device
+            sys.exit(f"error: {error}")
+    elif arguments.command == "cost":
+        from iagraph.benchmarks.cost import benchmark_cost, figure_of  # needs the packages of iagraph[train]
+        from iagraph.plotting import save_figure
+
+        report = benchmark_cost(arguments.repeats)
+        if arguments.figure is not None:
+            save_figure(figure_of(report.rows), arguments.figure.with_suffix(""))
+    elif arguments.command == "epoch":
+        from iagraph.benchmarks.epoch import benchmark_epoch  # needs the packages of iagraph[train]
+        from iagraph.train.config import load_config
+        from iagraph.train.run import USER_ERRORS
+
+        try:
+            report = benchmark_epoch(load_config(arguments.config, arguments.overrides))
+        except USER_ERRORS as error:
+            sys.exit(f"error: {error}")
     else:
         from iagraph.benchmarks.convert import benchmark_convert  # needs the packages of iagraph[data]
 

@@ -1,64 +1,19 @@
 """ParT and ParticleNet of weaver-core, and jets as they take them, independent of our features.
 
-Networks: the arguments of networks/example_ParticleTransformer.py and example_ParticleNet.py of
-jet-universe/particle_transformer. Inputs: data/JetClass/JetClass_{kin,kinpid,full}.yaml there, in NumPy and float64.
+Inputs: data/JetClass/JetClass_{kin,kinpid,full}.yaml of jet-universe/particle_transformer, in NumPy and float64.
 Where a jet is asked for, it is the vector sum of the particles, and delta_eta is a difference of rapidities.
 """
 
 import numpy as np
 import torch
-from torch import nn
-from weaver.nn.model.ParticleNet import ParticleNet
-from weaver.nn.model.ParticleTransformer import ParticleTransformer
+
+from iagraph.benchmarks.weaver_networks import WeaverParticleNet, WeaverParticleTransformer
 
 INPUTS = {"kin": 7, "kinpid": 13, "full": 17}
 CHARGED, NEUTRAL = [211, 321, 2212], [130, 2112]
 
 
-class Wrapper(nn.Module):
-    """What an official network file defines: the model as `mod`, called with everything there is."""
-
-    exact_pairs = False
-
-    def __init__(self, mod):
-        super().__init__()
-        self.mod = mod
-
-    def forward(self, points, features, vectors, mask):
-        if isinstance(self.mod, ParticleNet):
-            return self.mod(points, features, mask)
-        return self.mod(features, v=vectors if self.exact_pairs else vectors.to(features), mask=mask)
-
-
-def particle_transformer(inputs, classes, **changes):
-    arguments = {
-        "pair_input_dim": 4,
-        "use_pre_activation_pair": False,
-        "embed_dims": [128, 512, 128],
-        "pair_embed_dims": [64, 64, 64],
-        "num_heads": 8,
-        "num_layers": 8,
-        "num_cls_layers": 2,
-        "block_params": None,
-        "cls_block_params": {"dropout": 0, "attn_dropout": 0, "activation_dropout": 0},
-        "fc_params": [],
-        "activation": "gelu",
-        "trim": True,
-        "for_inference": False,
-    }
-    return Wrapper(ParticleTransformer(input_dim=inputs, num_classes=classes, **arguments | changes))
-
-
-def particle_net(inputs, classes, **changes):
-    arguments = {
-        "conv_params": [(16, (64, 64, 64)), (16, (128, 128, 128)), (16, (256, 256, 256))],
-        "fc_params": [(256, 0.1)],
-        "use_fusion": False,
-        "use_fts_bn": True,
-        "use_counts": True,
-        "for_inference": False,
-    }
-    return Wrapper(ParticleNet(input_dims=inputs, num_classes=classes, **arguments | changes))
+particle_transformer, particle_net = WeaverParticleTransformer, WeaverParticleNet
 
 
 def with_exact_pair_features(net):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import json
 import multiprocessing
 import os
@@ -11,6 +12,7 @@ import statistics
 import time
 from collections.abc import Callable
 from concurrent.futures import ProcessPoolExecutor
+from contextlib import suppress
 from dataclasses import asdict, dataclass, field
 from importlib.metadata import version
 from pathlib import Path
@@ -60,13 +62,18 @@ def machine() -> dict[str, str | int]:
 
 def median_seconds(run: Callable[[], object], repeats: int) -> float:
     """The median time of some runs, after one more that warms up."""
+    return statistics.median(seconds_of(run, repeats))
+
+
+def seconds_of(run: Callable[[], object], repeats: int) -> list[float]:
+    """The time of each of some runs, after one more that warms up."""
     run()
     seconds = []
     for _ in range(repeats):
         start = time.perf_counter()
         run()
         seconds.append(time.perf_counter() - start)
-    return statistics.median(seconds)
+    return seconds
 
 
 def in_new_process(function: Callable[..., Any], *arguments: Any) -> tuple[Any, float]:
@@ -79,13 +86,36 @@ def in_new_process(function: Callable[..., Any], *arguments: Any) -> tuple[Any, 
 
 
 def _with_memory(function: Callable[..., Any], arguments: tuple[Any, ...]) -> tuple[Any, float]:
-    result = function(*arguments)
+    return function(*arguments), _memory("VmHWM")
+
+
+class PeakMemory:
+    """How much more memory this process holds, at most, during calls than when this was made.
+
+    Best made in a new process, once packages are loaded: memory that was freed before may be used again, unseen. Linux
+    resets the peak for each call; elsewhere it is the highest so far, and calls should come in the order of their need.
+    """
+
+    def __init__(self) -> None:
+        gc.collect()
+        self._before = _memory("VmRSS")
+
+    def of(self, run: Callable[[], object]) -> float:
+        """The most memory held during a call, in MB above that of the start."""
+        with suppress(OSError):  # the highest memory of the process (VmHWM) becomes what it holds now
+            Path("/proc/self/clear_refs").write_text("5", encoding="ascii")
+        run()
+        return max(_memory("VmHWM") - self._before, 0.0)
+
+
+def _memory(name: str) -> float:
+    """What this process holds (VmRSS), or held at most (VmHWM), in MB."""
     status = Path("/proc/self/status")
     if status.is_file():  # elsewhere ru_maxrss must do; here it would begin with the memory of the parent
-        peak = next(line for line in status.read_text(encoding="utf-8").splitlines() if line.startswith("VmHWM"))
-        return result, int(peak.split()[1]) * 1024 / 1e6
+        found = next(line for line in status.read_text(encoding="utf-8").splitlines() if line.startswith(name))
+        return int(found.split()[1]) * 1024 / 1e6
     unit = 1 if platform.system() == "Darwin" else 1024
-    return result, resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit / 1e6
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit / 1e6
 
 
 def _cpuinfo() -> list[str]:

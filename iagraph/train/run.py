@@ -10,14 +10,14 @@ from __future__ import annotations
 import logging
 import signal
 import warnings
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
-from lightning import Trainer, seed_everything
+from lightning import Callback, Trainer, seed_everything
 from lightning.pytorch.callbacks import EarlyStopping, LearningRateMonitor, ModelCheckpoint
 from lightning.pytorch.loggers import CSVLogger, TensorBoardLogger
 from lightning.pytorch.utilities.exceptions import MisconfigurationException
@@ -73,11 +73,12 @@ def quiet() -> Iterator[None]:
 
 
 @quiet()
-def train(config: Config) -> Path:
+def train(config: Config, callbacks: Sequence[Callback] = ()) -> Path:
     """Trains, evaluates and records a model.
 
     Args:
         config: the configuration.
+        callbacks: what else Lightning calls during the training.
 
     Returns:
         The run folder, ``OUTPUT/NAME-001`` or the next free number.
@@ -89,7 +90,7 @@ def train(config: Config) -> Path:
             be made, or the first epoch was interrupted.
         FloatingPointError: the loss is not finite.
     """
-    return _train(config, None)
+    return _train(config, None, callbacks)
 
 
 @quiet()
@@ -104,10 +105,10 @@ def train_into(folder: Path, config: Config) -> None:
         FileExistsError: the folder is there already.
         StoreError, RunError, FloatingPointError: as :func:`train`; RunError also if the training was interrupted.
     """
-    _train(config, folder)
+    _train(config, folder, ())
 
 
-def _train(config: Config, folder: Path | None) -> Path:
+def _train(config: Config, folder: Path | None, callbacks: Sequence[Callback]) -> Path:
     """Without a folder of its own, the run gets the next one, shows its progress, and may end early by Ctrl-C."""
     alone = folder is None
     seed_everything(config.seed, verbose=False)
@@ -120,12 +121,13 @@ def _train(config: Config, folder: Path | None) -> Path:
     folder = new_run_folder(Path(config.output), config.name) if folder is None else make_folder(folder)
     (folder / "config.yaml").write_text(dump_config(config), encoding="utf-8")
     best = ModelCheckpoint(folder / "checkpoints", "best", monitor="val_loss")
+    stop = EarlyStopping("val_loss", patience=config.train.patience)
     trainer = make_trainer(
         config,
         max_epochs=config.train.epochs,
         accumulate_grad_batches=config.train.accumulate,
         gradient_clip_val=config.train.clip,
-        callbacks=[best, EarlyStopping("val_loss", patience=config.train.patience), LearningRateMonitor("step")],
+        callbacks=[best, stop, LearningRateMonitor("step"), *callbacks],
         logger=[CSVLogger(folder, "log", ""), TensorBoardLogger(folder, "log", "")],
         default_root_dir=folder,
         enable_checkpointing=True,

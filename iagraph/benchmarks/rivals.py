@@ -1,0 +1,173 @@
+"""IAFormer as others would compute it, with the weights and the logits of ours: what it is measured against.
+
+Padded, as its authors do, and in PyTorch Geometric's usual way, as messages along a list of edges; neither uses our
+dense blocks. Each has a function beside it that makes of jets what it takes, which is no part of the network.
+"""
+
+from __future__ import annotations
+
+from copy import deepcopy
+from typing import cast
+
+import torch
+from torch import Tensor, nn
+from torch_geometric.data import Batch
+from torch_geometric.nn import MessagePassing, global_mean_pool
+from torch_geometric.transforms import Compose
+from torch_geometric.utils import softmax
+
+from iagraph.graphs import FullyConnected, JetBatch, NodeFeatures, PairFeatures
+from iagraph.models import IAFormer
+from iagraph.models.attention_tagger import AttentionBlock, FixedPairs
+from iagraph.nn import DifferentialAttentionConv
+from iagraph.topology import fully_connected
+
+
+class PaddedIAFormer(nn.Module):
+    """IAFormer in the layout of its authors' code: every jet has the same number of slots, and all is computed for all
+    of them; pairs are all ordered pairs of slots.
+
+    Unlike in the authors' code, padding is masked in the softmax, the read-out is the mean over the particles, and beta
+    is ours, so that the logits are those of our model.
+
+    Args:
+        model: whose weights to take; they are copied.
+    """
+
+    def __init__(self, model: IAFormer) -> None:
+        super().__init__()
+        self.particle_encoder = nn.Sequential(_plain(model.particle_encoder), deepcopy(model.particle_encoder[-1]))
+        self.pair_encoder = _plain(model.pair_encoder)
+        self.blocks = deepcopy(model.blocks)
+        self.head = deepcopy(model.head)
+
+    def forward(self, particles: Tensor, pairs: Tensor, mask: Tensor) -> Tensor:
+        """Logits, shape [jets, num_classes], of what :func:`padded_inputs` makes."""
+        x = self.particle_encoder(particles)
+        pairs = self.pair_encoder(pairs)
+        for block in cast(list[AttentionBlock], self.blocks):
+            x = x + block.norm_out(_padded_attention(_conv(block), block.norm_in(x), pairs, mask))
+            x = x + block.feed_forward(x)
+        real = mask.unsqueeze(2)
+        mean = torch.where(real, x, 0).sum(1) / real.sum(1).clamp(min=1)
+        return self.head(mean)
+
+
+def _padded_attention(conv: DifferentialAttentionConv, x: Tensor, pairs: Tensor, mask: Tensor) -> Tensor:
+    """Differential attention of all slots to those that hold a particle, shape [jets, slots, width]."""
+    scores = cast(nn.Linear, conv.lin_score)(pairs).permute(0, 3, 1, 2)  # [jets, maps, targets, sources]
+    scores = scores.masked_fill(~mask[:, None, None, :], torch.finfo(scores.dtype).min)
+    first, second = scores.chunk(2, dim=1)
+    alpha = first.softmax(-1) - conv.beta.view(-1, 1, 1) * second.softmax(-1)
+    values = conv.lin_value(x).unflatten(2, (conv.heads, -1)).transpose(1, 2)
+    return conv.lin_out((alpha @ values).transpose(1, 2).flatten(2))
+
+
+def padded_inputs(model: IAFormer, jets: JetBatch, slots: int) -> tuple[Tensor, Tensor, Tensor]:
+    """What :class:`PaddedIAFormer` takes, as from the files of its authors, in which pairs are stored.
+
+    Returns:
+        Scaled node features, shape [jets, slots, features], scaled pair features, shape [jets, slots, slots, features],
+        both zero where there is padding, and where there are particles, shape [jets, slots].
+
+    Raises:
+        ValueError: a jet has more particles than slots.
+    """
+    slot = _slot_of_particle(jets, slots)
+    source, target = fully_connected(jets.ptr)
+    features = jets.edge_features(model.pair_features, source, target).t()
+    pairs = features.new_zeros(len(jets), slots, slots, features.size(1))
+    pairs[jets.batch[target], slot[target], slot[source]] = cast(FixedPairs, model.pair_inputs).scale(features)
+    particles = padded(model.scale_particles(jets.node_features(model.node_features)), jets, slots)
+    return particles, pairs, padded(torch.ones_like(slot, dtype=torch.bool).unsqueeze(1), jets, slots).squeeze(2)
+
+
+class EdgeListIAFormer(nn.Module):
+    """IAFormer in PyTorch Geometric's usual way: each block is one ``MessagePassing`` over the directed edges and
+    encodes their features itself, with the weights that all blocks share.
+
+    Args:
+        model: whose weights to take; they are copied.
+    """
+
+    def __init__(self, model: IAFormer) -> None:
+        super().__init__()
+        self.particle_encoder = nn.Sequential(_plain(model.particle_encoder), deepcopy(model.particle_encoder[-1]))
+        pair_encoder = _plain(model.pair_encoder)
+        self.blocks = deepcopy(model.blocks)
+        blocks = cast(list[AttentionBlock], self.blocks)
+        self.convs = nn.ModuleList(_EdgeListConv(_conv(block), pair_encoder) for block in blocks)
+        self.head = deepcopy(model.head)
+
+    def forward(self, data: Batch) -> Tensor:
+        """Logits, shape [jets, num_classes], of what :func:`edge_list_inputs` makes."""
+        x = self.particle_encoder(data.x)
+        for block, conv in zip(cast(list[AttentionBlock], self.blocks), self.convs, strict=True):
+            x = x + block.norm_out(conv(block.norm_in(x), data.edge_index, data.edge_attr))
+            x = x + block.feed_forward(x)
+        return self.head(global_mean_pool(x, data.batch, data.num_graphs))
+
+
+class _EdgeListConv(MessagePassing):
+    """Differential attention along edges whose features it encodes first.
+
+    Args:
+        conv: whose maps to use.
+        encoder: of the edge features.
+    """
+
+    def __init__(self, conv: DifferentialAttentionConv, encoder: nn.Module) -> None:
+        super().__init__(aggr="add", node_dim=0)
+        self.conv, self.encoder = conv, encoder
+
+    def forward(self, x: Tensor, edge_index: Tensor, edge_attr: Tensor) -> Tensor:
+        """New node vectors, shape [nodes, width]."""
+        scores = cast(nn.Linear, self.conv.lin_score)(self.encoder(edge_attr))
+        value = self.conv.lin_value(x).unflatten(1, (self.conv.heads, -1))
+        return self.conv.lin_out(self.propagate(edge_index, value=value, scores=scores).flatten(1))
+
+    def message(self, value_j: Tensor, scores: Tensor, index: Tensor, ptr: Tensor | None, size_i: int) -> Tensor:
+        """The value of the source, times the weight of the edge."""
+        first, second = softmax(scores, index, ptr, size_i).chunk(2, dim=1)
+        return (first - self.conv.beta * second).unsqueeze(2) * value_j
+
+
+def edge_list_inputs(model: IAFormer, jets: JetBatch) -> tuple[Batch]:
+    """What :class:`EdgeListIAFormer` takes: all directed edges, with scaled features."""
+    transform = Compose([FullyConnected(), NodeFeatures(model.node_features), PairFeatures(model.pair_features)])
+    data = transform(Batch.from_data_list(jets.to_data_list()))
+    data.x, data.edge_attr = model.scale_particles(data.x), cast(FixedPairs, model.pair_inputs).scale(data.edge_attr)
+    return (data,)
+
+
+def _plain(encoder: nn.Module) -> nn.Sequential:
+    """The linear maps of an encoder, each followed by GELU, as PyTorch's own modules."""
+    layers: list[nn.Module] = []
+    for linear in (module for module in encoder.modules() if isinstance(module, nn.Linear)):
+        plain = nn.Linear(linear.in_features, linear.out_features, dtype=linear.weight.dtype)
+        plain.load_state_dict(linear.state_dict())
+        layers += [plain, nn.GELU()]
+    return nn.Sequential(*layers)
+
+
+def _conv(block: AttentionBlock) -> DifferentialAttentionConv:
+    return cast(DifferentialAttentionConv, block.conv)
+
+
+def _slot_of_particle(jets: JetBatch, slots: int) -> Tensor:
+    """The place of each particle in its jet, shape [particles]."""
+    largest = int(jets.ptr.diff().max())
+    if largest > slots:
+        raise ValueError(f"a jet has {largest} particles and there are {slots} slots: give more, or drop particles")
+    return torch.arange(jets.batch.numel(), device=jets.ptr.device) - jets.ptr[jets.batch]
+
+
+def padded(values: Tensor, jets: JetBatch, slots: int) -> Tensor:
+    """Values of particles, shape [particles, channels], as [jets, slots, channels], zero where there is padding.
+
+    Raises:
+        ValueError: a jet has more particles than slots.
+    """
+    result = values.new_zeros(len(jets), slots, values.size(1))
+    result[jets.batch, _slot_of_particle(jets, slots)] = values
+    return result

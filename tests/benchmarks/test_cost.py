@@ -1,0 +1,117 @@
+import os
+
+import numpy as np
+import pytest
+import torch
+from data.conftest import numbered_jets
+
+from iagraph.benchmarks import cost
+from iagraph.benchmarks.measure import PeakMemory, in_new_process
+from iagraph.models import PlainTransformer
+from iagraph.plotting import save_figure
+
+
+def _allocate(first, second):
+    memory = PeakMemory()
+    return memory.of(lambda: np.ones(first * 125_000)), memory.of(lambda: np.ones(second * 125_000))
+
+
+@pytest.mark.skipif(
+    not os.access("/proc/self/clear_refs", os.W_OK), reason="this system cannot reset the peak memory of a process"
+)
+def test_peak_memory_is_that_of_the_call_alone():
+    (first, second), total = in_new_process(_allocate, 307, 101)
+    assert first == pytest.approx(307, abs=5)
+    assert second == pytest.approx(101, abs=5)
+    assert total > 101
+
+
+@pytest.mark.parametrize("particles", cost.PARTICLES)
+def test_batches_have_the_same_pairs_as_far_as_whole_jets_can(particles):
+    pairs = particles * (particles + 1) / 2
+    jets = cost.jets_per_batch(particles)
+    assert jets == 1 or abs(jets * pairs - cost.PAIRS) <= pairs / 2
+    assert jets > 1 or 2 * pairs > cost.PAIRS
+
+
+def test_jets_are_runs_of_the_particles_of_the_sample():
+    sample = numbered_jets([3, 0, 5, 2])
+    jets = cost.jets_of(sample, particles=7, jets=3)  # 21 particles, of 10
+    assert jets.ptr.tolist() == [0, 7, 14, 21]
+    pt, pid = sample.particles["pt"].tolist(), sample.particles["pid"].tolist()
+    assert jets.momenta.pt.tolist() == (3 * pt)[:21]
+    assert jets.pid.tolist() == (3 * pid)[:21]
+    assert jets.y.tolist() == [0, 1, 0]
+
+
+def test_a_training_step_moves_all_weights_and_inference_none():
+    torch.manual_seed(1)
+    model = PlainTransformer("kinpid", width=4, blocks=1, heads=2, particle_hidden=(3,))
+    jets = cost.jets_of(numbered_jets([5, 7]), 3, 4)
+    steps = cost.Steps(model, jets)
+    before = {name: weight.clone() for name, weight in model.state_dict().items()}
+    steps.inference()
+    assert not model.training
+    assert all(torch.equal(before[name], weight) for name, weight in model.state_dict().items())
+    steps.training()
+    assert model.training
+    unmoved = [name for name, weight in model.named_parameters() if torch.equal(before[name], weight)]
+    assert unmoved == []
+
+
+@pytest.fixture
+def report(monkeypatch):
+    """Of two tiny networks, measured in this process."""
+    tiny = {"width": 4, "blocks": 1, "heads": 2, "particle_hidden": (3,)}
+    monkeypatch.setattr(cost, "MODELS", {name: lambda: PlainTransformer("kinpid", **tiny) for name in ("one", "other")})
+    monkeypatch.setattr(cost, "PAIRS", 60)
+    monkeypatch.setattr(cost, "read_store", lambda path: numbered_jets([5, 0, 7]))
+    monkeypatch.setattr(cost, "in_new_process", lambda function, *arguments: (function(*arguments), 1.0))
+    return cost.benchmark_cost(repeats=2, particles=(2, 3, 11))
+
+
+def test_every_network_is_measured_at_every_number_of_particles(report):
+    found = [(row["model"], row["particles"], row["jets per batch"]) for row in report.rows]
+    assert found == [(name, *point) for name in ("one", "other") for point in ((2, 20), (3, 10), (11, 1))]
+    for row in report.rows:
+        assert all(row[f"{mode} [ms/jet]"] > 0 for mode in cost.MODES)
+        assert all(row[f"{mode} peak [MB]"] >= 0 for mode in cost.MODES)
+    assert report.notes[0].startswith("one, inference: time grows at most ")
+    assert report.notes[3].startswith("other, training: time grows at most ")
+    assert report.markdown().count("\n| one |") == 3
+
+
+def test_growth_is_that_of_time_over_that_of_pairs():
+    # Pairs: 3, 6, 66. Time grows by 3 and 11, pairs by 2 and 11.
+    times = {2: 1.0, 3: 3.0, 11: 33.0}
+    rows = [
+        {"model": "m", "particles": n}
+        | {f"{mode} [ms/jet]": time for mode in cost.MODES}
+        | {f"{mode} +- [ms/jet]": 0.06 * time if n == 2 else 0.08 * time for mode in cost.MODES}
+        for n, time in times.items()
+    ]
+    lines = [
+        f"m, {mode}: time grows at most 1.50 +- 0.15 times as fast as the pairs, from 2 to 3 particles"
+        for mode in ("inference", "training")
+    ]  # 1.5 * sqrt(0.06^2 + 0.08^2) = 0.15
+    assert cost.growth_notes(rows) == lines
+
+
+def test_the_figure_draws_every_number_and_growth_as_the_pairs(report, tmp_path):
+    figure = cost.figure_of(report.rows)
+    time, memory = figure.axes
+    *_, as_pairs = time.get_lines()
+    x, y = as_pairs.get_data()
+    assert list(x) == [2, 3, 11]
+    assert np.asarray(y) / y[0] == pytest.approx([1, 2, 22])
+    for axes, what in ((time, "[ms/jet]"), (memory, "peak [MB]")):
+        drawn = [list(line.get_ydata()) for line in axes.get_lines()]
+        for name in ("one", "other"):
+            for mode in cost.MODES:
+                assert [row[f"{mode} {what}"] for row in report.rows if row["model"] == name] in drawn
+        assert axes.get_xscale() == axes.get_yscale() == "log"
+        assert axes.get_xlabel() == "particles per jet"
+    assert time.get_ylabel().endswith("[ms]")
+    assert memory.get_ylabel().endswith("[MB]")
+    save_figure(figure, tmp_path / "cost")
+    assert (tmp_path / "cost.png").is_file()
