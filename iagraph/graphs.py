@@ -48,8 +48,8 @@ class JetBatch:
     @cached_property
     def batch(self) -> Tensor:
         """The jet of each particle, shape [particles]."""
-        sizes = self.ptr.diff()
-        return torch.arange(len(self), device=self.ptr.device).repeat_interleave(sizes)
+        with torch.inference_mode(False):  # made once, and then good for training, too
+            return torch.arange(len(self), device=self.ptr.device).repeat_interleave(self.ptr.diff())
 
     def to(self, device: torch.device | str, non_blocking: bool = False) -> JetBatch:
         """The same jets on another device."""

@@ -1,6 +1,7 @@
 import pytest
 import torch
 
+from iagraph import topology
 from iagraph.topology import CompleteGraph, EdgeListGraph, fully_connected
 
 SIZES = [5, 0, 1, 7, 2, 5, 0, 3]
@@ -16,16 +17,20 @@ def brute_force_edges():
     ]
 
 
+def lift(graph, pair_values):
+    return graph.lift(pair_values.split(graph.pair_counts, dim=1))
+
+
 def as_matrix(graph, pair_values):
     """Values of directed edges as [channels, target, source]; NaN where there is no edge."""
     matrix = torch.full((pair_values.size(0), graph.num_nodes, graph.num_nodes), torch.nan, dtype=pair_values.dtype)
     if isinstance(graph, EdgeListGraph):
         source, target = graph.edge_index
-        matrix[:, target, source] = graph.lift(pair_values).t()
+        matrix[:, target, source] = lift(graph, pair_values).t()
         return matrix
     offset = 0
-    for block, values in zip(graph.blocks, graph.lift(pair_values), strict=True):
-        graphs, size = block.nodes.shape
+    for block, scores in zip(graph.blocks, lift(graph, pair_values), strict=True):
+        values, (graphs, size) = scores.dense, block.nodes.shape
         nodes = graph.node_of_slot[offset : offset + graphs * size].view(graphs, size)
         offset += graphs * size
         for g in range(graphs):
@@ -68,11 +73,12 @@ class TestBothGraphs:
         values = torch.randn(2, graph.first.numel(), dtype=torch.float64, requires_grad=True)
 
         def real_edges(pair_values):
-            lifted = graph.lift(pair_values)
+            lifted = lift(graph, pair_values)
             if isinstance(graph, EdgeListGraph):
                 return lifted
             real = [~block.padding for block in graph.blocks]
-            return torch.cat([v[:, r.unsqueeze(1) & r.unsqueeze(2)] for v, r in zip(lifted, real, strict=True)], dim=1)
+            masks = [r.unsqueeze(1) & r.unsqueeze(2) for r in real]
+            return torch.cat([s.dense[:, mask] for s, mask in zip(lifted, masks, strict=True)], dim=1)
 
         assert torch.autograd.gradcheck(real_edges, values)
 
@@ -87,17 +93,28 @@ def test_padding_is_what_these_tests_run_with(padding):
     assert any(block.padding.any() for block in blocks) == (padding < 6)
 
 
-def test_weighted_sum_over_dense_blocks(padding):
+@pytest.mark.parametrize("edges_in_cache", [1, 60, 10**6])
+@pytest.mark.parametrize("repeats", [1, 2])
+def test_weighted_sums_over_dense_blocks(padding, edges_in_cache, repeats, monkeypatch):
+    monkeypatch.setattr(topology, "EDGES_IN_CACHE", edges_in_cache)
     torch.manual_seed(2)
     graph = CompleteGraph.from_ptr(PTR)
     heads, channels = 3, 2
-    pair_values = torch.randn(heads, graph.first.numel(), dtype=torch.float64)
+    pair_values = torch.randn(repeats * heads, graph.first.numel(), dtype=torch.float64, requires_grad=True)
     value = torch.randn(graph.num_nodes, heads * channels, dtype=torch.float64, requires_grad=True)
-    weights = [lifted.softmax(-1) for lifted in graph.lift(pair_values)]
-    matrix = as_matrix(graph, pair_values).nan_to_num(-torch.inf).softmax(-1)
-    expected = torch.einsum("hts,shc->thc", matrix, value.view(-1, heads, channels)).flatten(1)
-    torch.testing.assert_close(graph.aggregate(weights, value), expected)
-    assert torch.autograd.gradcheck(lambda v: graph.aggregate(weights, v), value)
+
+    def attend(pair_values, value):
+        return graph.attend(lift(graph, pair_values), value, heads)
+
+    def aggregate(pair_values, value):
+        return graph.aggregate([scores.dense.softmax(-1) for scores in lift(graph, pair_values)], value, heads)
+
+    matrix = as_matrix(graph, pair_values.detach()).nan_to_num(-torch.inf).softmax(-1)
+    per_head = value.detach().view(-1, heads, channels).repeat(1, repeats, 1)
+    expected = torch.einsum("hts,shc->thc", matrix, per_head)
+    for sums in attend, aggregate:
+        torch.testing.assert_close(sums(pair_values, value), expected)
+        assert torch.autograd.gradcheck(sums, (pair_values, value))
 
 
 def test_many_graphs_share_few_blocks_with_little_padding():
@@ -114,7 +131,7 @@ class TestEdgeListGraph:
         graph = EdgeListGraph(edge_index, 6)
         pairs = list(zip(graph.first.tolist(), graph.second.tolist(), strict=True))
         assert pairs == [(0, 1), (0, 4), (2, 2), (3, 4)]
-        assert graph.lift(torch.tensor([[10.0, 11.0, 12.0, 13.0]])).tolist() == [[11], [11], [12], [10], [13], [10]]
+        assert graph.lift([torch.tensor([[10.0, 11.0, 12.0, 13.0]])]).tolist() == [[11], [11], [12], [10], [13], [10]]
         assert graph.ptr is None
         assert torch.equal(edge_index, before)
 
@@ -124,7 +141,7 @@ class TestEdgeListGraph:
 
     def test_no_edges(self):
         graph = EdgeListGraph(torch.zeros(2, 0, dtype=torch.long), 3)
-        assert graph.lift(torch.zeros(5, 0)).shape == (0, 5)
+        assert graph.lift([torch.zeros(5, 0)]).shape == (0, 5)
         assert graph.ptr.tolist() == [0, 0, 0, 0]
 
 

@@ -14,10 +14,11 @@ from iagraph.graphs import JetBatch
 from iagraph.kinematics import NODE_FEATURES, PAIR_FEATURES, SCALING, feature_names
 from iagraph.nn import AttentionConv, PairEncoder, ParticleEncoder, Standardize
 from iagraph.nn.attention_conv import Scores
+from iagraph.nn.pair_scores import pair_scores
 from iagraph.topology import CompleteGraph, EdgeListGraph
 
-PAIRS_IN_CACHE = 4096
-"""Pairs that a CPU encodes at once: what stays in cache takes little more than half the time of one large piece."""
+PairScores = Sequence[Tensor] | None
+"""Scores of pairs, a piece of shape [maps, pairs] for each block of a graph, or none."""
 
 
 class AttentionBlock(nn.Module):
@@ -112,8 +113,8 @@ class AttentionTagger(nn.Module):
         with torch.autocast(x.device.type, enabled=False):
             return self.head(self.readout(x.to(self.head.weight.dtype), jets.batch, dim_size=len(jets)))
 
-    def pair_scores(self, x: Tensor, jets: JetBatch, graph: CompleteGraph | EdgeListGraph) -> Sequence[Tensor | None]:
-        """For each block, the scores of the pairs of ``graph``, shape [maps, pairs], or None.
+    def pair_scores(self, x: Tensor, jets: JetBatch, graph: CompleteGraph | EdgeListGraph) -> Sequence[PairScores]:
+        """For each block, the scores of the pairs of ``graph`` as its ``lift`` takes them, or None.
 
         Args:
             x: vectors of the particles before the first block, shape [particles, width].
@@ -199,11 +200,10 @@ class PairAttentionTagger(AttentionTagger):
         self.pair_inputs = pair_inputs
         self.pair_encoder = PairEncoder(pair_inputs.channels, pair_hidden, pair_width)
 
-    def pair_scores(self, x: Tensor, jets: JetBatch, graph: CompleteGraph | EdgeListGraph) -> Sequence[Tensor | None]:
+    def pair_scores(self, x: Tensor, jets: JetBatch, graph: CompleteGraph | EdgeListGraph) -> Sequence[PairScores]:
         """Scores of pairs from their encoded vectors."""
-        inputs = self.pair_inputs(x, jets, graph)
         linears = [cast(nn.Linear, conv.lin_score) for conv in self.convs()]
         weight = torch.cat([linear.weight for linear in linears])
-        at_once = PAIRS_IN_CACHE if inputs.device.type == "cpu" else max(inputs.size(0), 1)
-        pieces = [weight @ self.pair_encoder(part).t() for part in inputs.split(at_once)]
-        return torch.cat(pieces, dim=1).split([linear.out_features for linear in linears])
+        encoder = [module for module in self.pair_encoder if isinstance(module, nn.Linear)]
+        of_all = pair_scores(self.pair_inputs(x, jets, graph), encoder, weight, graph.pair_counts)
+        return list(zip(*(piece.split([linear.out_features for linear in linears]) for piece in of_all), strict=True))

@@ -174,7 +174,8 @@ class ParticleTransformer(nn.Module):
         features = self.scale_particles(jets.node_features(self.node_features)).to(self.norm.weight.dtype)
         x = self.particle_encoder(self.particle_norm(features))
         *pairs, _ = jets.edge_features(self.pair_features, graph.first, graph.second)  # without the mark of self-pairs
-        bias = graph.lift(self.pair_encoder(torch.stack(pairs, dim=1).to(features)).t())
+        pair_bias = self.pair_encoder(torch.stack(pairs, dim=1).to(features)).t()
+        bias = graph.lift(pair_bias.split(graph.pair_counts, dim=1))
         for block in self.blocks:
             x = block(x, graph, bias)
         token = self.class_token.expand(len(jets), -1)

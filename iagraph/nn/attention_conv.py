@@ -2,32 +2,32 @@
 
 from __future__ import annotations
 
-from abc import ABC, abstractmethod
-
 from torch import Tensor, nn
+from torch.nn.functional import dropout
 from torch_geometric.nn import MessagePassing
 
 from iagraph.segment import segment_softmax
-from iagraph.topology import CompleteGraph, EdgeListGraph, sorted_ptr
+from iagraph.topology import CompleteGraph, EdgeListGraph, EdgeScores, sorted_ptr
 
-Scores = Tensor | list[Tensor] | None
+Scores = Tensor | list[EdgeScores] | None
 """Scores of the edges of a graph as its ``lift`` gives them, or none."""
 
 
-class AttentionConv(MessagePassing, ABC):
+class AttentionConv(MessagePassing):
     r"""Message passing with attention weights, per head, written once for edge lists and for complete graphs.
 
     .. math::
         \mathbf{x}^{\prime}_i = \mathbf{W}_o \sum_{j \in \mathcal{N}(i)} \alpha_{ij} \mathbf{W}_v \mathbf{x}_j
 
-    A subclass says which scores an edge has and how their softmax over the edges of a target becomes its weight
-    :math:`\alpha_{ij}`. A node without incoming edges gets zero (through :math:`\mathbf{W}_o`).
+    A subclass says which scores an edge has. Their softmax over the edges of a target is its weight
+    :math:`\alpha_{ij}`, or several such maps are mixed (:meth:`mix`). A node without incoming edges gets zero (through :math:`\mathbf{W}_o`).
 
     Args:
         in_channels: size of the node vectors; for a bipartite graph, of those of the sources.
         out_channels: size of the result, a multiple of ``heads``.
         heads: number of attention heads.
         bias: add learned constants to values and result.
+        dropout: probability with which a weight is dropped in training.
 
     Raises:
         ValueError: ``out_channels`` is no multiple of ``heads``.
@@ -37,19 +37,25 @@ class AttentionConv(MessagePassing, ABC):
     lin_score: nn.Linear | None
     """The map from edge features to scores; each subclass makes its own, or none."""
 
-    def __init__(self, in_channels: int, out_channels: int, heads: int, bias: bool = False) -> None:
+    def __init__(
+        self, in_channels: int, out_channels: int, heads: int, bias: bool = False, dropout: float = 0.0
+    ) -> None:
         super().__init__(aggr="add", node_dim=0)
         if heads < 1 or out_channels % heads:
             raise ValueError(f"out_channels ({out_channels}) must be a multiple of heads ({heads})")
         self.in_channels = in_channels
         self.out_channels = out_channels
         self.heads = heads
+        self.dropout = dropout
         self.lin_value = nn.Linear(in_channels, out_channels, bias=bias)
         self.lin_out = nn.Linear(out_channels, out_channels, bias=bias)
 
-    @abstractmethod
-    def weigh(self, maps: Tensor, dim: int) -> Tensor:
-        """Weights of edges from softmax maps; maps and, in the result, heads lie along ``dim``."""
+    def mix(self, maps: Tensor, dim: int) -> Tensor:
+        """Weights of heads from softmax maps, or sums that heads weigh from sums that maps weigh: it is linear.
+
+        Maps and, in the result, heads lie along ``dim``; by default there is one map per head.
+        """
+        return maps
 
     def edge_scores(self, source: Tensor, target: Tensor | None, edge_index: Tensor, scores: Tensor | None) -> Tensor:
         """Scores of the edges of a list, shape [edges, maps]; by default those made of the edge features alone."""
@@ -57,11 +63,11 @@ class AttentionConv(MessagePassing, ABC):
             raise ValueError(f"{type(self).__name__} weighs edges by their features: give edge_attr")
         return scores
 
-    def block_scores(self, x: Tensor, graph: CompleteGraph, scores: list[Tensor] | None) -> list[Tensor]:
-        """Scores of a complete graph, for each block of shape [maps, graphs, targets, sources]; default as above."""
+    def sums(self, x: Tensor, graph: CompleteGraph, scores: list[EdgeScores] | None) -> Tensor:
+        """Sums of values weighed by each map of a complete graph, shape [nodes, maps, channels]; default as above."""
         if scores is None:
             raise ValueError(f"{type(self).__name__} weighs edges by their features: give scores")
-        return scores
+        return graph.attend(scores, self.lin_value(x), self.heads)
 
     def score(self, edge_attr: Tensor | None) -> Tensor | None:
         """Scores made of edge features, shape [edges, maps]; edge features themselves where there is no such map."""
@@ -105,15 +111,15 @@ class AttentionConv(MessagePassing, ABC):
         """
         if isinstance(graph, CompleteGraph):
             assert not isinstance(scores, Tensor), "scores of a complete graph come from its lift"
-            weights = [self.weigh(block.softmax(-1), dim=0) for block in self.block_scores(x, graph, scores)]
-            return self.lin_out(graph.aggregate(weights, self.lin_value(x)))
+            return self.lin_out(self.mix(self.sums(x, graph, scores), dim=1).flatten(1))
         assert not isinstance(scores, list), "scores of an edge list come from its lift"
         scores = self.edge_scores(x, x, graph.edge_index, scores)
         alpha = self._edge_weights(scores, graph.edge_index[1], graph.num_nodes, graph.ptr)
         return self._gather_messages(alpha, x, graph.edge_index, graph.num_nodes)
 
     def _edge_weights(self, scores: Tensor, target: Tensor, num_targets: int, ptr: Tensor | None) -> Tensor:
-        return self.weigh(segment_softmax(scores, target, num_targets, ptr), dim=1)
+        maps = dropout(segment_softmax(scores, target, num_targets, ptr), self.dropout, self.training)
+        return self.mix(maps, dim=1)
 
     def _gather_messages(self, alpha: Tensor, x: Tensor, edge_index: Tensor, num_targets: int) -> Tensor:
         """Sends the values of the sources along the edges and projects their weighted sum."""

@@ -75,8 +75,8 @@ class DifferentialAttentionConv(AttentionConv):
         r"""The learned :math:`\beta`, shape [1] or [heads]."""
         return self.theta.sigmoid()
 
-    def weigh(self, maps: Tensor, dim: int) -> Tensor:
-        r"""The first half of the maps minus :math:`\beta` times the second half."""
+    def mix(self, maps: Tensor, dim: int) -> Tensor:
+        r"""The first half minus :math:`\beta` times the second half."""
         first, second = maps.chunk(2, dim=dim)
         shape = [1] * maps.ndim
         shape[dim] = -1

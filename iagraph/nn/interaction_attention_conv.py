@@ -8,7 +8,7 @@ from torch import Tensor, nn
 from torch.nn.functional import dropout
 
 from iagraph.nn.attention_conv import AttentionConv
-from iagraph.topology import CompleteGraph
+from iagraph.topology import CompleteGraph, EdgeScores
 
 
 class InteractionAttentionConv(AttentionConv):
@@ -56,9 +56,8 @@ class InteractionAttentionConv(AttentionConv):
         bias: bool = False,
         dropout: float = 0.0,
     ) -> None:
-        super().__init__(in_channels, out_channels, heads, bias)
+        super().__init__(in_channels, out_channels, heads, bias, dropout)
         self.edge_dim = edge_dim
-        self.dropout = dropout
         self.lin_query = nn.Linear(in_channels, out_channels, bias=bias)
         self.lin_key = nn.Linear(in_channels, out_channels, bias=bias)
         self.lin_score = None if edge_dim is None else nn.Linear(edge_dim, heads, bias=False)
@@ -86,16 +85,15 @@ class InteractionAttentionConv(AttentionConv):
         products = (query.index_select(0, edge_index[1]) * key.index_select(0, edge_index[0])).sum(-1)
         return products if scores is None else products + scores
 
-    def block_scores(self, x: Tensor, graph: CompleteGraph, scores: list[Tensor] | None) -> list[Tensor]:
-        """The same of a complete graph, for each block of shape [heads, graphs, targets, sources]."""
+    def sums(self, x: Tensor, graph: CompleteGraph, scores: list[EdgeScores] | None) -> Tensor:
+        """Sums of values weighed by the softmax of the same scores of a complete graph, [nodes, heads, channels]."""
         self._check(scores)
         products = graph.products(self.query(x), self.lin_key(x), self.heads)
-        return products if scores is None else [p + s for p, s in zip(products, scores, strict=True)]
+        if scores is not None:
+            products = [product + score.dense for product, score in zip(products, scores, strict=True)]
+        maps = [dropout(product.softmax(-1), self.dropout, self.training) for product in products]
+        return graph.aggregate(maps, self.lin_value(x), self.heads)
 
-    def _check(self, scores: Tensor | list[Tensor] | None) -> None:
+    def _check(self, scores: Tensor | list[EdgeScores] | None) -> None:
         if scores is None and self.lin_score is not None:
             raise ValueError(f"this layer has an edge_dim ({self.edge_dim}): give edge_attr, or scores made of it")
-
-    def weigh(self, maps: Tensor, dim: int) -> Tensor:
-        """The maps, some entries dropped in training."""
-        return dropout(maps, self.dropout, self.training)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from torch import Tensor, nn
+from torch import nn
 
 from iagraph.nn.attention_conv import AttentionConv
 
@@ -35,7 +35,3 @@ class PairAttentionConv(AttentionConv):
         super().__init__(in_channels, out_channels, heads)
         self.edge_dim = edge_dim
         self.lin_score = nn.Linear(edge_dim, heads, bias=False)
-
-    def weigh(self, maps: Tensor, dim: int) -> Tensor:
-        """The maps as they are."""
-        return maps

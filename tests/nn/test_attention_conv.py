@@ -44,7 +44,8 @@ def test_complete_graph_edge_list_and_public_face_agree(case, backend, padding):
     scores = [None, None]
     if pair_attr is not None:
         pair_scores = conv.score(pair_attr).t()
-        scores = [edges.lift(pair_scores), dense.lift(pair_scores[:, of_dense])]
+        of_blocks = pair_scores[:, of_dense].split(dense.pair_counts, dim=1)
+        scores = [edges.lift([pair_scores]), dense.lift(of_blocks)]
     torch.testing.assert_close(conv.attend(x, edges, scores[0]), expected, rtol=0, atol=1e-13)
     torch.testing.assert_close(conv.attend(x, dense, scores[1]), expected, rtol=0, atol=1e-13)
 

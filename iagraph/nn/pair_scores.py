@@ -1,0 +1,122 @@
+"""Scores of many pairs at once: a perceptron whose activations a CPU never fetches from memory."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from itertools import accumulate
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.autograd.function import once_differentiable
+
+PAIRS_IN_CACHE = 2048
+"""Pairs that a CPU encodes at once: their activations, 1 MB in layers of 128, stay in cache."""
+
+
+def pair_scores(inputs: Tensor, encoder: Sequence[nn.Linear], weight: Tensor, counts: Sequence[int]) -> list[Tensor]:
+    r"""Scores of pairs, :math:`W\, h_L` with :math:`h_l = \mathrm{GELU}(W_l h_{l-1} + b_l)` and :math:`h_0` the inputs.
+
+    The same as the modules one after the other, in less memory: of the activations only those before each GELU from
+    the second layer on are kept for the gradients, which have no gradients themselves. Hooks on the modules see nothing
+    of it.
+
+    Args:
+        inputs: shape [pairs, features].
+        encoder: the linear maps, each followed by GELU.
+        weight: the map to scores, shape [maps, width of the last layer].
+        counts: numbers of pairs in each piece of the result.
+
+    Returns:
+        Scores, for each piece of shape [maps, pairs].
+    """
+    tensors = [inputs, weight, *(tensor for linear in encoder for tensor in (linear.weight, linear.bias))]
+    device = inputs.device.type
+    if torch.is_autocast_enabled(device):
+        dtype = torch.get_autocast_dtype(device)
+        tensors = [tensor.to(dtype) for tensor in tensors]
+    return list(_PairScores.apply(counts, *tensors))
+
+
+class _PairScores(torch.autograd.Function):
+    @staticmethod
+    def forward(
+        ctx: Any, counts: Sequence[int], inputs: Tensor, weight: Tensor, *encoder: Tensor
+    ) -> tuple[Tensor, ...]:
+        weights, biases = [w.t().contiguous() for w in encoder[::2]], encoder[1::2]
+        parts = _parts(counts, inputs)
+        buffers = [_Buffer(inputs, parts, bias.numel()) for bias in biases]
+        keep = any(ctx.needs_input_grad)
+        kept: list[Tensor] = []
+        scores = [inputs.new_empty(weight.size(0), count) for count in counts]
+        for piece, begin, end, first in parts:
+            h = inputs[first : first + end - begin]
+            for layer, (w, bias, buffer) in enumerate(zip(weights, biases, buffers, strict=True)):
+                room = buffer[end - begin]
+                if layer and keep:
+                    kept.append(torch.addmm(bias, h, w))
+                    h = _gelu(kept[-1], room)
+                else:
+                    h = _gelu(torch.addmm(bias, h, w, out=room), room)
+            torch.mm(weight, h.t(), out=scores[piece][:, begin:end])
+        ctx.counts = counts
+        ctx.save_for_backward(inputs, weight, *encoder, *kept)
+        return tuple(scores)
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor | None, ...]:
+        number = len(ctx.needs_input_grad) - 3
+        inputs, weight, *rest = ctx.saved_tensors
+        encoder, kept = rest[:number], iter(rest[number:])
+        weights, biases = encoder[::2], encoder[1::2]
+        transposed = [w.t().contiguous() for w in weights]
+        parts = _parts(ctx.counts, inputs)
+        values = [_Buffer(inputs, parts, bias.numel()) for bias in biases]
+        slopes = [_Buffer(inputs, parts, bias.numel()) for bias in biases]
+        before = _Buffer(inputs, parts, biases[0].numel())
+        grad_inputs = torch.empty_like(inputs) if ctx.needs_input_grad[1] else None
+        grad_weight = torch.zeros_like(weight)
+        grad_weights, grad_biases = [torch.zeros_like(w) for w in transposed], [torch.zeros_like(b) for b in biases]
+        for piece, begin, end, first in parts:
+            here, size = slice(first, first + end - begin), end - begin
+            z = [torch.addmm(biases[0], inputs[here], transposed[0], out=before[size])]
+            z += [next(kept) for _ in weights[1:]]
+            h = [inputs[here], *(_gelu(each, buffer[size]) for each, buffer in zip(z, values, strict=True))]
+            grad = grads[piece][:, begin:end]
+            grad_weight.addmm_(grad, h[-1])
+            grad = torch.mm(grad.t(), weight, out=slopes[-1][size])
+            for layer in reversed(range(len(weights))):
+                grad = torch.ops.aten.gelu_backward.grad_input(grad, z[layer], grad_input=grad)
+                grad_weights[layer].addmm_(h[layer].t(), grad)
+                grad_biases[layer] += grad.sum(0)
+                if layer:
+                    grad = torch.mm(grad, weights[layer], out=slopes[layer - 1][size])
+            if grad_inputs is not None:
+                torch.mm(grad, weights[0], out=grad_inputs[here])
+        of_encoder = [each for w, b in zip(grad_weights, grad_biases, strict=True) for each in (w.t(), b)]
+        return None, grad_inputs, grad_weight, *of_encoder
+
+
+class _Buffer:
+    """Room for the activations of a layer, used again for each part."""
+
+    def __init__(self, like: Tensor, parts: Sequence[tuple[int, int, int, int]], width: int) -> None:
+        self.rows = like.new_empty(max((end - begin for _, begin, end, _ in parts), default=0), width)
+
+    def __getitem__(self, size: int) -> Tensor:
+        return self.rows[:size]
+
+
+def _parts(counts: Sequence[int], inputs: Tensor) -> list[tuple[int, int, int, int]]:
+    """What is encoded at once: piece, begin and end in it, and the first of its pairs among all."""
+    at_once = PAIRS_IN_CACHE if inputs.device.type == "cpu" else max(*counts, 1)
+    return [
+        (piece, begin, min(begin + at_once, count), first + begin)
+        for piece, (count, first) in enumerate(zip(counts, accumulate(counts, initial=0), strict=False))
+        for begin in range(0, count, at_once)
+    ]
+
+
+def _gelu(x: Tensor, out: Tensor) -> Tensor:
+    return torch.ops.aten.gelu.out(x, out=out)
