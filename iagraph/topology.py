@@ -74,7 +74,7 @@ class EdgeListGraph:
         self.ptr = sorted_ptr(target, num_nodes)
 
     def lift(self, pair_values: Sequence[Tensor]) -> Tensor:
-        """Values of pairs, one piece of shape [channels, pairs], as values of directed edges, shape [edges, channels]."""
+        """Values of pairs, one piece [channels, pairs], as values of directed edges, shape [edges, channels]."""
         (values,) = pair_values
         index = self._pair_of_edge.unsqueeze(1).expand(-1, values.size(0))
         return values.t().gather(0, index)
@@ -116,12 +116,12 @@ class DenseBlock:
     @cached_property
     def pairs(self) -> BlockPairs:
         """The pairs of its nodes; only models that look at pairs need them."""
-        graphs, size = self.nodes.shape
+        size = self.nodes.size(1)
         position = _arange(size, self.nodes)
         upper = position.unsqueeze(1) <= position
-        real_pair = upper & ~self.padding.unsqueeze(1) & ~self.padding.unsqueeze(2)
-        edge = real_pair.flatten().nonzero().squeeze(1)
-        graph, target, source = edge.div(size * size, rounding_mode="floor"), edge // size % size, edge % size
+        real_pair = upper & ~self.padding.unsqueeze(1)  # the target is no later than the source, so it is real, too
+        graph, target, source = real_pair.nonzero(as_tuple=True)
+        edge = (graph * size + target) * size + source
         mirrored = (graph * size + source) * size + target
         pair_of_edge = torch.where(self.padding, edge.numel(), 0).unsqueeze(1).repeat(1, size, 1).flatten()
         pair = _arange(edge.numel(), edge)
@@ -357,8 +357,8 @@ class _Mirror(torch.autograd.Function):
 
 
 class _SoftmaxSum(torch.autograd.Function):
-    """Values [maps, G, channels, N sources], weighed by the softmax of scores of pairs [maps, pairs] and summed over the
-    sources: [maps, G, channels, N targets].
+    """Values [maps, G, channels, N sources], weighed by the softmax of scores of pairs [maps, pairs] and summed over
+    the sources: [maps, G, channels, N targets].
 
     On a CPU some maps at a time, as many as stay in cache. The weights are made again for the gradient: memory grows
     with the pairs alone, in no more time than it takes to fetch them.

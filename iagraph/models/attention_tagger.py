@@ -107,8 +107,8 @@ class AttentionTagger(nn.Module):
         # The weights' precision counts, whatever that of the jets.
         features = self.scale_particles(jets.node_features(self.node_features)).to(self.head.weight.dtype)
         x = self.particle_encoder(features)
-        for block, pair_scores in zip(self.blocks, self.pair_scores(x, jets, graph), strict=True):
-            x = block(x, graph, None if pair_scores is None else graph.lift(pair_scores))
+        for block, scores in zip(self.blocks, self.pair_scores(x, jets, graph), strict=True):
+            x = block(x, graph, None if scores is None else graph.lift(scores))
         # Sixteen bits would round the scores of many jets to the same number.
         with torch.autocast(x.device.type, enabled=False):
             return self.head(self.readout(x.to(self.head.weight.dtype), jets.batch, dim_size=len(jets)))

@@ -20,7 +20,8 @@ class AttentionConv(MessagePassing):
         \mathbf{x}^{\prime}_i = \mathbf{W}_o \sum_{j \in \mathcal{N}(i)} \alpha_{ij} \mathbf{W}_v \mathbf{x}_j
 
     A subclass says which scores an edge has. Their softmax over the edges of a target is its weight
-    :math:`\alpha_{ij}`, or several such maps are mixed (:meth:`mix`). A node without incoming edges gets zero (through :math:`\mathbf{W}_o`).
+    :math:`\alpha_{ij}`, or several such maps are mixed (:meth:`mix`). A node without incoming edges gets zero (through
+    :math:`\mathbf{W}_o`).
 
     Args:
         in_channels: size of the node vectors; for a bipartite graph, of those of the sources.

@@ -1,0 +1,94 @@
+import pytest
+import torch
+from torch import nn
+
+from iagraph.nn import PairEncoder
+from iagraph.nn import pair_scores as module
+from iagraph.nn.pair_scores import pair_scores
+
+COUNTS = [5, 0, 31, 1]
+
+
+def make(hidden, dtype=torch.float64):
+    torch.manual_seed(3)
+    encoder = PairEncoder(7, hidden, 5).to(dtype)
+    weight = torch.randn(11, 5, dtype=dtype, requires_grad=True)
+    return encoder, weight, torch.randn(sum(COUNTS), 7, dtype=dtype, requires_grad=True)
+
+
+def linears(encoder):
+    return [layer for layer in encoder if isinstance(layer, nn.Linear)]
+
+
+def module_by_module(inputs, encoder, weight):
+    return [weight @ encoder(part).t() for part in inputs.split(COUNTS)]
+
+
+def gradients(pieces, tensors):
+    total = sum((piece * torch.linspace(0.3, 1.7, piece.size(1))).sum() for piece in pieces)
+    return torch.autograd.grad(total, tensors)
+
+
+@pytest.mark.parametrize("hidden", [(), (13,), (17, 3)])
+@pytest.mark.parametrize("at_once", [1, 4, 1000])
+class TestBesideTheModules:
+    def test_values_and_gradients_are_the_same(self, hidden, at_once, monkeypatch):
+        monkeypatch.setattr(module, "PAIRS_IN_CACHE", at_once)
+        encoder, weight, inputs = make(hidden)
+        tensors = [inputs, weight, *encoder.parameters()]
+        got = pair_scores(inputs, linears(encoder), weight, COUNTS)
+        expected = module_by_module(inputs, encoder, weight)
+        assert [piece.shape for piece in got] == [(11, count) for count in COUNTS]
+        for ours, theirs in zip(got, expected, strict=True):
+            torch.testing.assert_close(ours, theirs, rtol=0, atol=1e-13)
+        for ours, theirs in zip(gradients(got, tensors), gradients(expected, tensors), strict=True):
+            torch.testing.assert_close(ours, theirs, rtol=0, atol=1e-12)
+
+    def test_without_gradients(self, hidden, at_once, monkeypatch):
+        monkeypatch.setattr(module, "PAIRS_IN_CACHE", at_once)
+        encoder, weight, inputs = make(hidden)
+        expected = module_by_module(inputs, encoder, weight)
+        with torch.inference_mode():
+            got = pair_scores(inputs, linears(encoder), weight, COUNTS)
+        for ours, theirs in zip(got, expected, strict=True):
+            torch.testing.assert_close(ours, theirs.detach(), rtol=0, atol=1e-13)
+
+    def test_some_tensors_may_be_fixed(self, hidden, at_once, monkeypatch):
+        monkeypatch.setattr(module, "PAIRS_IN_CACHE", at_once)
+        encoder, weight, inputs = make(hidden)
+        encoder.requires_grad_(False)
+        got = gradients(pair_scores(inputs.detach(), linears(encoder), weight, COUNTS), [weight])
+        expected = gradients(module_by_module(inputs.detach(), encoder, weight), [weight])
+        torch.testing.assert_close(got, expected)
+
+
+def test_autocast_computes_in_the_low_precision_and_gives_gradients_in_the_high_one():
+    encoder, weight, inputs = make((13,), torch.float32)
+    with torch.autocast("cpu", torch.bfloat16):
+        got = pair_scores(inputs, linears(encoder), weight, COUNTS)
+        expected = module_by_module(inputs, encoder, weight)
+    assert {piece.dtype for piece in got} == {torch.bfloat16}
+    for ours, theirs in zip(got, expected, strict=True):
+        torch.testing.assert_close(ours, theirs, rtol=0.02, atol=0.02)
+    tensors = [weight, *encoder.parameters()]
+    exact_pieces = module_by_module(inputs, encoder, weight)
+    for ours, exact in zip(gradients(got, tensors), gradients(exact_pieces, tensors), strict=True):
+        assert ours.dtype == torch.float32
+        assert (ours - exact).norm() < 0.02 * exact.norm()
+
+
+def test_a_gradient_of_the_gradient_is_refused():
+    encoder, weight, inputs = make((13,))
+    pieces = pair_scores(inputs, linears(encoder), weight, COUNTS)
+    (first,) = torch.autograd.grad(sum(piece.square().sum() for piece in pieces), weight, create_graph=True)
+    with pytest.raises(RuntimeError, match="once_differentiable"):
+        first.sum().backward()
+
+
+def test_little_is_kept_for_the_gradients():
+    encoder, weight, inputs = make((200, 3), torch.float32)
+    kept = []
+    with torch.autograd.graph.saved_tensors_hooks(lambda tensor: kept.append(tensor) or tensor, lambda tensor: tensor):
+        pair_scores(inputs.detach(), linears(encoder), weight, COUNTS)
+    given = inputs.numel() + weight.numel() + sum(parameter.numel() for parameter in encoder.parameters())
+    assert sum(tensor.numel() for tensor in kept) == given + sum(COUNTS) * (3 + 5)  # nothing of the 200 channels
