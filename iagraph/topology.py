@@ -367,7 +367,8 @@ class _SoftmaxSum(torch.autograd.Function):
     @staticmethod
     def forward(pair_scores: Tensor, values: Tensor, block: DenseBlock) -> Tensor:
         parts = _in_cache(block, pair_scores, values)
-        return torch.cat([value @ _mirror(score, block).softmax(-1).mT for score, value in parts])
+        with torch.autocast(values.device.type, enabled=False):  # as it is for the gradients
+            return torch.cat([value @ _softmax(score, block).to(value).mT for score, value in parts])
 
     @staticmethod
     def setup_context(ctx: Any, inputs: tuple[Tensor, Tensor, DenseBlock], output: Tensor) -> None:
@@ -378,11 +379,16 @@ class _SoftmaxSum(torch.autograd.Function):
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, Tensor, None]:
         grad_scores, grad_values = [], []
         for score, value, part in _in_cache(ctx.block, *ctx.saved_tensors, grad):
-            weights = _mirror(score, ctx.block).softmax(-1)
-            grad_values.append(part @ weights)
-            grad_edges = torch._softmax_backward_data(part.mT @ value, weights, -1, weights.dtype)
-            grad_scores.append(_fold(grad_edges, ctx.block))
+            weights = _softmax(score, ctx.block)
+            grad_values.append(part @ weights.to(part))
+            grad_edges = torch._softmax_backward_data((part.mT @ value).to(weights), weights, -1, weights.dtype)
+            grad_scores.append(_fold(grad_edges, ctx.block).to(score))
         return torch.cat(grad_scores), torch.cat(grad_values), None
+
+
+def _softmax(pair_scores: Tensor, block: DenseBlock) -> Tensor:
+    """Weights of the edges of a block, [maps, G, N targets, N sources], in float32 if not in float64."""
+    return _mirror(pair_scores, block).softmax(-1, dtype=torch.promote_types(pair_scores.dtype, torch.float32))
 
 
 def _in_cache(block: DenseBlock, *tensors: Tensor) -> Iterator[tuple[Tensor, ...]]:

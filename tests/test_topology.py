@@ -193,3 +193,19 @@ def test_pairs_are_made_only_where_they_are_asked_for():
     graph = CompleteGraph.from_ptr(PTR)
     graph.nearest(torch.randn(graph.num_nodes, 2), 2)
     assert not any("pairs" in vars(block) for block in graph.blocks)
+
+
+def test_sixteen_bits_have_the_gradients_of_thirty_two():
+    torch.manual_seed(6)
+    graph, heads = CompleteGraph.from_ptr(PTR), 3
+    # Scores and values that sixteen bits hold exactly.
+    pair_values = torch.randn(2 * heads, graph.first.numel()).bfloat16().float().requires_grad_()
+    value = torch.randn(graph.num_nodes, heads * 2).bfloat16().float().requires_grad_()
+    exact = graph.attend(lift(graph, pair_values), value, heads)
+    with torch.autocast("cpu", torch.bfloat16):
+        got = graph.attend(lift(graph, pair_values.bfloat16()), value.bfloat16(), heads)
+    torch.testing.assert_close(got.float(), exact, rtol=0.02, atol=0.02)
+    grad = torch.randn_like(exact)
+    expected = torch.autograd.grad(exact, (pair_values, value), grad)
+    for ours, precise in zip(torch.autograd.grad(got, (pair_values, value), grad.bfloat16()), expected, strict=True):
+        assert (ours - precise).norm() < 0.01 * precise.norm()

@@ -76,26 +76,29 @@ class _PairScores(torch.autograd.Function):
         slopes = [_Buffer(inputs, parts, bias.numel()) for bias in biases]
         before = _Buffer(inputs, parts, biases[0].numel())
         grad_inputs = torch.empty_like(inputs) if ctx.needs_input_grad[1] else None
-        grad_weight = torch.zeros_like(weight)
-        grad_weights, grad_biases = [torch.zeros_like(w) for w in transposed], [torch.zeros_like(b) for b in biases]
+        # Sums over the parts: of sixteen bits they would lose most.
+        precise = {"dtype": torch.promote_types(inputs.dtype, torch.float32)}
+        grad_weight = torch.zeros_like(weight, **precise)
+        grad_weights = [torch.zeros_like(w, **precise) for w in transposed]
+        grad_biases = [torch.zeros_like(b, **precise) for b in biases]
         for piece, begin, end, first in parts:
             here, size = slice(first, first + end - begin), end - begin
             z = [torch.addmm(biases[0], inputs[here], transposed[0], out=before[size])]
             z += [next(kept) for _ in weights[1:]]
             h = [inputs[here], *(_gelu(each, buffer[size]) for each, buffer in zip(z, values, strict=True))]
             grad = grads[piece][:, begin:end]
-            grad_weight.addmm_(grad, h[-1])
+            grad_weight += grad @ h[-1]
             grad = torch.mm(grad.t(), weight, out=slopes[-1][size])
             for layer in reversed(range(len(weights))):
                 grad = torch.ops.aten.gelu_backward.grad_input(grad, z[layer], grad_input=grad)
-                grad_weights[layer].addmm_(h[layer].t(), grad)
-                grad_biases[layer] += grad.sum(0)
+                grad_weights[layer] += h[layer].t() @ grad
+                grad_biases[layer] += grad.sum(0, **precise)
                 if layer:
                     grad = torch.mm(grad, weights[layer], out=slopes[layer - 1][size])
             if grad_inputs is not None:
                 torch.mm(grad, weights[0], out=grad_inputs[here])
         of_encoder = [each for w, b in zip(grad_weights, grad_biases, strict=True) for each in (w.t(), b)]
-        return None, grad_inputs, grad_weight, *of_encoder
+        return None, grad_inputs, *(each.to(inputs.dtype) for each in (grad_weight, *of_encoder))
 
 
 class _Buffer:

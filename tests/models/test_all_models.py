@@ -153,6 +153,16 @@ def test_training_mode_learns_from_a_batch_with_empty_and_single_particle_jets(m
 
 
 @every_model
+def test_a_batch_that_was_judged_can_be_trained_on(make):
+    net, jets = model(make), random_jets(COUNTS)
+    with torch.inference_mode():
+        judged = net(jets)
+    logits = net(jets)
+    torch.testing.assert_close(logits, judged)
+    logits.sum().backward()
+
+
+@every_model
 def test_moves_to_another_device_as_a_whole(make):
     moved = model(make).to("meta").state_dict()
     assert {tensor.device.type for tensor in moved.values()} == {"meta"}
