@@ -94,24 +94,22 @@ def test_padding_is_what_these_tests_run_with(padding):
 
 
 @pytest.mark.parametrize("edges_in_cache", [1, 60, 10**6])
-@pytest.mark.parametrize("repeats", [1, 2])
-def test_weighted_sums_over_dense_blocks(padding, edges_in_cache, repeats, monkeypatch):
+def test_weighted_sums_over_dense_blocks(padding, edges_in_cache, monkeypatch):
     monkeypatch.setattr(topology, "EDGES_IN_CACHE", edges_in_cache)
     torch.manual_seed(2)
     graph = CompleteGraph.from_ptr(PTR)
-    heads, channels = 3, 2
-    pair_values = torch.randn(repeats * heads, graph.first.numel(), dtype=torch.float64, requires_grad=True)
-    value = torch.randn(graph.num_nodes, heads * channels, dtype=torch.float64, requires_grad=True)
+    maps, channels = 5, 2
+    pair_values = torch.randn(maps, graph.first.numel(), dtype=torch.float64, requires_grad=True)
+    value = torch.randn(graph.num_nodes, maps * channels, dtype=torch.float64, requires_grad=True)
 
     def attend(pair_values, value):
-        return graph.attend(lift(graph, pair_values), value, heads)
+        return graph.attend(lift(graph, pair_values), value)
 
     def aggregate(pair_values, value):
-        return graph.aggregate([scores.dense.softmax(-1) for scores in lift(graph, pair_values)], value, heads)
+        return graph.aggregate([scores.dense.softmax(-1) for scores in lift(graph, pair_values)], value)
 
     matrix = as_matrix(graph, pair_values.detach()).nan_to_num(-torch.inf).softmax(-1)
-    per_head = value.detach().view(-1, heads, channels).repeat(1, repeats, 1)
-    expected = torch.einsum("hts,shc->thc", matrix, per_head)
+    expected = torch.einsum("mts,smc->tmc", matrix, value.detach().view(-1, maps, channels))
     for sums in attend, aggregate:
         torch.testing.assert_close(sums(pair_values, value), expected)
         assert torch.autograd.gradcheck(sums, (pair_values, value))
@@ -150,14 +148,30 @@ def test_products_of_queries_and_keys(padding):
     graph, heads = CompleteGraph.from_ptr(PTR), 3
     query = torch.randn(graph.num_nodes, heads * 2, dtype=torch.float64, requires_grad=True)
     key = torch.randn(graph.num_nodes, heads * 2, dtype=torch.float64, requires_grad=True)
+    bias = torch.randn(heads, sum(graph.pair_counts), dtype=torch.float64, requires_grad=True)
+
+    def lifted(bias):
+        return graph.lift(bias.split(graph.pair_counts, dim=1))
+
     every = torch.einsum("thc,shc->hts", query.view(-1, heads, 2), key.view(-1, heads, 2))
-    for block, product in zip(graph.blocks, graph.products(query, key, heads), strict=True):
+    plain, biased = graph.products(query, key, heads), graph.products(query, key, heads, lifted(bias))
+    for block, product, other, scores in zip(graph.blocks, plain, biased, lifted(bias), strict=True):
         for g, nodes in enumerate(block.nodes):
             real = nodes >= 0
-            torch.testing.assert_close(product[:, g][:, real][:, :, real], every[:, nodes[real]][:, :, nodes[real]])
+            expected = every[:, nodes[real]][:, :, nodes[real]]
+            torch.testing.assert_close(product[:, g][:, real][:, :, real], expected)
+            expected = expected + scores.dense[:, g][:, real][:, :, real]
+            torch.testing.assert_close(other[:, g][:, real][:, :, real], expected)
             assert product[:, g][:, :, ~real].isneginf().all()
+            assert other[:, g][:, :, ~real].isneginf().all()
     real_only = lambda q, k: torch.cat([p[p.isfinite()] for p in graph.products(q, k, heads)])  # noqa: E731
     assert torch.autograd.gradcheck(real_only, (query, key))
+
+    def weights(q, k, b):  # rows of padded targets are never looked at
+        maps = [product.softmax(-1) for product in graph.products(q, k, heads, lifted(b))]
+        return torch.cat([m[:, ~block.padding].flatten() for m, block in zip(maps, graph.blocks, strict=True)])
+
+    assert torch.autograd.gradcheck(weights, (query, key, bias))
 
 
 class TestNearest:
@@ -197,13 +211,13 @@ def test_pairs_are_made_only_where_they_are_asked_for():
 
 def test_sixteen_bits_have_the_gradients_of_thirty_two():
     torch.manual_seed(6)
-    graph, heads = CompleteGraph.from_ptr(PTR), 3
+    graph, maps = CompleteGraph.from_ptr(PTR), 3
     # Scores and values that sixteen bits hold exactly.
-    pair_values = torch.randn(2 * heads, graph.first.numel()).bfloat16().float().requires_grad_()
-    value = torch.randn(graph.num_nodes, heads * 2).bfloat16().float().requires_grad_()
-    exact = graph.attend(lift(graph, pair_values), value, heads)
+    pair_values = torch.randn(maps, graph.first.numel()).bfloat16().float().requires_grad_()
+    value = torch.randn(graph.num_nodes, maps * 2).bfloat16().float().requires_grad_()
+    exact = graph.attend(lift(graph, pair_values), value)
     with torch.autocast("cpu", torch.bfloat16):
-        got = graph.attend(lift(graph, pair_values.bfloat16()), value.bfloat16(), heads)
+        got = graph.attend(lift(graph, pair_values.bfloat16()), value.bfloat16())
     torch.testing.assert_close(got.float(), exact, rtol=0.02, atol=0.02)
     grad = torch.randn_like(exact)
     expected = torch.autograd.grad(exact, (pair_values, value), grad)

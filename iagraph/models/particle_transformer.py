@@ -12,9 +12,14 @@ from torch import Tensor, nn
 
 from iagraph.graphs import JetBatch
 from iagraph.kinematics import NODE_FEATURES, PAIR_FEATURES, WEAVER_SCALING, feature_names
-from iagraph.nn import BatchNorm, InteractionAttentionConv, Standardize, ThinLinear
+from iagraph.nn import BatchNorm, InteractionAttentionConv, Standardize
 from iagraph.nn.attention_conv import Scores
+from iagraph.nn.dropout import Dropout
+from iagraph.nn.pair_biases import PairBiases
 from iagraph.topology import CompleteGraph, EdgeListGraph
+
+NODES_AT_ONCE = 512
+"""Nodes whose wide hidden vectors a CPU makes at once: 1 MB in layers of 512, they stay in cache."""
 
 
 class ParticleTransformerBlock(nn.Module):
@@ -43,12 +48,12 @@ class ParticleTransformerBlock(nn.Module):
             nn.LayerNorm(width),
             nn.Linear(width, 4 * width),
             nn.GELU(),
-            nn.Dropout(dropout),
+            Dropout(dropout),
             nn.LayerNorm(4 * width),
             nn.Linear(4 * width, width),
         )
         self.residual_scale = nn.Parameter(torch.ones(width))
-        self.dropout = nn.Dropout(dropout)
+        self.dropout = Dropout(dropout)
 
     def forward(self, x: Tensor, graph: CompleteGraph | EdgeListGraph, scores: Scores) -> Tensor:
         """New node vectors, shape [nodes, width]; scores as in :meth:`InteractionAttentionConv.attend`."""
@@ -63,7 +68,7 @@ class ParticleTransformerBlock(nn.Module):
     def _add(self, x: Tensor, attended: Tensor) -> Tensor:
         scale = self.head_scale.repeat_interleave(x.size(1) // self.head_scale.numel())
         x = x + self.dropout(self.norm_out(scale * attended))
-        return self.residual_scale * x + self.dropout(self.feed_forward(x))
+        return self.residual_scale * x + self.dropout(_in_parts(self.feed_forward, x))
 
 
 class ClassAttentionBlock(ParticleTransformerBlock):
@@ -148,7 +153,7 @@ class ParticleTransformer(nn.Module):
         self.scale_particles = Standardize([WEAVER_SCALING[name] for name in names])
         self.particle_norm = BatchNorm(len(names))
         self.particle_encoder = _particle_encoder([len(names), *particle_hidden, width])
-        self.pair_encoder = _pair_encoder([len(feature_names(pair_features, PAIR_FEATURES)), *pair_hidden, heads])
+        self.pair_encoder = PairBiases([len(feature_names(pair_features, PAIR_FEATURES)), *pair_hidden, heads])
         self.blocks = nn.ModuleList(ParticleTransformerBlock(width, heads, dropout) for _ in range(blocks))
         self.class_blocks = nn.ModuleList(ClassAttentionBlock(width, heads) for _ in range(class_blocks))
         self.class_token = nn.Parameter(torch.empty(width))
@@ -172,9 +177,9 @@ class ParticleTransformer(nn.Module):
         graph = jets.graph(edge_index)
         # The weights' precision counts, whatever that of the jets.
         features = self.scale_particles(jets.node_features(self.node_features)).to(self.norm.weight.dtype)
-        x = self.particle_encoder(self.particle_norm(features))
+        x = _in_parts(self.particle_encoder, self.particle_norm(features))
         *pairs, _ = jets.edge_features(self.pair_features, graph.first, graph.second)  # without the mark of self-pairs
-        pair_bias = self.pair_encoder(torch.stack(pairs, dim=1).to(features)).t()
+        pair_bias = self.pair_encoder(torch.stack(pairs, dim=1).to(features))
         bias = graph.lift(pair_bias.split(graph.pair_counts, dim=1))
         for block in self.blocks:
             x = block(x, graph, bias)
@@ -211,9 +216,6 @@ def _particle_encoder(widths: Sequence[int]) -> nn.Sequential:
     return nn.Sequential(*layers)
 
 
-def _pair_encoder(widths: Sequence[int]) -> nn.Sequential:
-    layers: list[nn.Module] = [BatchNorm(widths[0])]
-    for width_in, width_out in pairwise(widths):
-        linear = nn.Linear if len(layers) > 1 else ThinLinear
-        layers += [linear(width_in, width_out), BatchNorm(width_out), nn.GELU()]
-    return nn.Sequential(*layers)
+def _in_parts(module: nn.Module, x: Tensor) -> Tensor:
+    """Vectors of nodes through a module that looks at each alone, on a CPU some at a time: half the time and memory."""
+    return torch.cat([module(part) for part in x.split(NODES_AT_ONCE)]) if x.device.type == "cpu" else module(x)

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from torch import Tensor, nn
-from torch.nn.functional import dropout
 from torch_geometric.nn import MessagePassing
 
+from iagraph.nn.dropout import dropout
 from iagraph.segment import segment_softmax
 from iagraph.topology import CompleteGraph, EdgeListGraph, EdgeScores, sorted_ptr
 
@@ -68,7 +68,8 @@ class AttentionConv(MessagePassing):
         """Sums of values weighed by each map of a complete graph, shape [nodes, maps, channels]; default as above."""
         if scores is None:
             raise ValueError(f"{type(self).__name__} weighs edges by their features: give scores")
-        return graph.attend(scores, self.lin_value(x), self.heads)
+        repeats = len(scores[0].of_pairs) // self.heads
+        return graph.attend(scores, self.lin_value(x).repeat(1, repeats))
 
     def score(self, edge_attr: Tensor | None) -> Tensor | None:
         """Scores made of edge features, shape [edges, maps]; edge features themselves where there is no such map."""

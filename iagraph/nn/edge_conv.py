@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from torch.nn.functional import embedding
 from torch_geometric.nn import MessagePassing
 
+from iagraph.nn.edge_maps import folded_maps, normed_maps
 from iagraph.nn.encoders import BatchNorm
 
 
@@ -85,18 +86,30 @@ class EdgeConv(MessagePassing):
         Returns:
             Node vectors, shape [nodes, channels].
         """
-        center, other = self._first_map(x)
-        other = torch.cat([other, other.new_zeros(1, other.size(1))])
-        index = torch.where(neighbors < 0, x.size(0), neighbors)
-        # Forward and backward together, embedding was the fastest of four ways to gather rows on a CPU.
-        edges = (center.unsqueeze(1) + embedding(index, other)).flatten(0, 1)
-        mean = self._other_maps(edges).view(*neighbors.shape, self.channels[-1]).mean(dim=1)
+        sources = torch.where(neighbors < 0, x.size(0), neighbors)
+        norms = list(cast(Sequence[BatchNorm], self.norms))
+        weights = [cast(nn.Linear, linear).weight for linear in self.linears]
+        of_batch = {norm.training and neighbors.numel() > 1 for norm in norms}
+        # Sixteen bits would round the gradients of folded weights, of which small differences are those of the norms.
+        rounded = torch.is_autocast_enabled(x.device.type) and torch.is_grad_enabled()
+        if len(of_batch) > 1 or any(type(norm) is not BatchNorm for norm in norms) or (rounded and of_batch == {False}):
+            # Some norms are frozen, or were exchanged for others, such as those that share statistics among devices.
+            center, other = self._first_map(x)
+            edges = (center.unsqueeze(1) + embedding(sources, _with_zeros(other))).flatten(0, 1)
+            mean = self._other_maps(edges).view(*neighbors.shape, self.channels[-1]).mean(dim=1)
+        elif of_batch == {True}:
+            center, other = self._first_map(x)
+            mean = normed_maps(center, _with_zeros(other), sources, weights[1:], norms)
+        else:
+            scales, biases = zip(*(norm.as_affine() for norm in norms), strict=True)
+            weights = [scale.unsqueeze(1) * weight for scale, weight in zip(scales, weights, strict=True)]
+            center, other = _of_both_ends(x, weights[0], biases[0])
+            mean = folded_maps(center, _with_zeros(other), sources, weights[1:], biases[1:])
         return (self.shortcut(x) + mean).relu()
 
     def _first_map(self, x: Tensor) -> tuple[Tensor, Tensor]:
         """What the first linear map makes of a target and of a source, to be added."""
-        of_center, of_difference = cast(nn.Linear, self.linears[0]).weight.chunk(2, dim=1)
-        return x @ (of_center - of_difference).t(), x @ of_difference.t()
+        return _of_both_ends(x, cast(nn.Linear, self.linears[0]).weight)
 
     def _other_maps(self, edges: Tensor) -> Tensor:
         edges = self.norms[0](edges).relu()
@@ -106,3 +119,15 @@ class EdgeConv(MessagePassing):
 
     def __repr__(self) -> str:
         return f"{type(self).__name__}({self.in_channels}, {self.channels})"
+
+
+def _of_both_ends(x: Tensor, weight: Tensor, bias: Tensor | None = None) -> tuple[Tensor, Tensor]:
+    """A linear map of (x_i, x_j - x_i), as what it makes of i and what of j."""
+    of_center, of_difference = weight.chunk(2, dim=1)
+    center = nn.functional.linear(x, of_center - of_difference, bias)
+    return center, nn.functional.linear(x, of_difference)
+
+
+def _with_zeros(rows: Tensor) -> Tensor:
+    """The rows and one of zeros, for neighbours that are missing."""
+    return torch.cat([rows, rows.new_zeros(1, rows.size(1))])

@@ -89,6 +89,13 @@ class BatchNorm(nn.BatchNorm1d):
             return torch.nn.functional.batch_norm(input, *fixed, training=False, eps=self.eps)
         return super().forward(input)
 
+    def as_affine(self) -> tuple[Tensor, Tensor]:
+        """Scale and shift that the norm is where it uses its running statistics, each of shape [features]."""
+        assert self.running_mean is not None
+        assert self.running_var is not None
+        scale = self.weight / (self.running_var + self.eps).sqrt()
+        return scale, self.bias - self.running_mean * scale
+
 
 class ThinLinear(nn.Linear):
     """:class:`torch.nn.Linear` for a long list of short vectors, such as pair features.

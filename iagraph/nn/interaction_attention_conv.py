@@ -5,9 +5,9 @@ from __future__ import annotations
 import math
 
 from torch import Tensor, nn
-from torch.nn.functional import dropout
 
 from iagraph.nn.attention_conv import AttentionConv
+from iagraph.nn.dropout import dropout
 from iagraph.topology import CompleteGraph, EdgeScores
 
 
@@ -88,11 +88,9 @@ class InteractionAttentionConv(AttentionConv):
     def sums(self, x: Tensor, graph: CompleteGraph, scores: list[EdgeScores] | None) -> Tensor:
         """Sums of values weighed by the softmax of the same scores of a complete graph, [nodes, heads, channels]."""
         self._check(scores)
-        products = graph.products(self.query(x), self.lin_key(x), self.heads)
-        if scores is not None:
-            products = [product + score.dense for product, score in zip(products, scores, strict=True)]
+        products = graph.products(self.query(x), self.lin_key(x), self.heads, scores)
         maps = [dropout(product.softmax(-1), self.dropout, self.training) for product in products]
-        return graph.aggregate(maps, self.lin_value(x), self.heads)
+        return graph.aggregate(maps, self.lin_value(x))
 
     def _check(self, scores: Tensor | list[EdgeScores] | None) -> None:
         if scores is None and self.lin_score is not None:

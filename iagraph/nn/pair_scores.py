@@ -77,10 +77,10 @@ class _PairScores(torch.autograd.Function):
         before = _Buffer(inputs, parts, biases[0].numel())
         grad_inputs = torch.empty_like(inputs) if ctx.needs_input_grad[1] else None
         # Sums over the parts: of sixteen bits they would lose most.
-        precise = {"dtype": torch.promote_types(inputs.dtype, torch.float32)}
-        grad_weight = torch.zeros_like(weight, **precise)
-        grad_weights = [torch.zeros_like(w, **precise) for w in transposed]
-        grad_biases = [torch.zeros_like(b, **precise) for b in biases]
+        precise = torch.promote_types(inputs.dtype, torch.float32)
+        grad_weight = torch.zeros_like(weight, dtype=precise)
+        grad_weights = [torch.zeros_like(w, dtype=precise) for w in transposed]
+        grad_biases = [torch.zeros_like(b, dtype=precise) for b in biases]
         for piece, begin, end, first in parts:
             here, size = slice(first, first + end - begin), end - begin
             z = [torch.addmm(biases[0], inputs[here], transposed[0], out=before[size])]
@@ -92,7 +92,7 @@ class _PairScores(torch.autograd.Function):
             for layer in reversed(range(len(weights))):
                 grad = torch.ops.aten.gelu_backward.grad_input(grad, z[layer], grad_input=grad)
                 grad_weights[layer] += h[layer].t() @ grad
-                grad_biases[layer] += grad.sum(0, **precise)
+                grad_biases[layer] += grad.sum(0, dtype=precise)
                 if layer:
                     grad = torch.mm(grad, weights[layer], out=slopes[layer - 1][size])
             if grad_inputs is not None:

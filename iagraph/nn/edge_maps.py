@@ -1,0 +1,214 @@
+"""Maps of many edges, each after batch norm and ReLU, and their mean over neighbours, in parts that stay in cache."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from itertools import accumulate
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.autograd.function import once_differentiable
+from torch.nn.functional import embedding, linear
+
+from iagraph.nn.encoders import BatchNorm
+
+VALUES_IN_CACHE = 2**18
+"""Numbers in the vectors of the edges that a CPU maps at once, 1 MB in float32."""
+
+
+def folded_maps(
+    center: Tensor, other: Tensor, neighbors: Tensor, weights: Sequence[Tensor], biases: Sequence[Tensor]
+) -> Tensor:
+    r"""The mean over neighbours of :math:`h_L`, with :math:`h_l = \mathrm{ReLU}(W_l h_{l-1} + b_l)` and
+    :math:`h_0 = \mathrm{ReLU}(c_i + o_j)`: batch norms that use fixed statistics have become part of the linear maps.
+
+    Args:
+        center: what an edge gets from its target, shape [nodes, channels].
+        other: what it gets from its source, shape [sources, channels].
+        neighbors: the sources of each node's edges, shape [nodes, k].
+        weights: one matrix for each map.
+        biases: one vector for each map.
+
+    Returns:
+        Shape [nodes, channels of the last map].
+    """
+    means = []
+    for part, sources in zip(*_parts(center, neighbors, [bias.numel() for bias in biases]), strict=True):
+        # The sum and the products before each ReLU are not needed for gradients, so it can overwrite them.
+        edges = (part.unsqueeze(1) + embedding(sources, other)).relu_()
+        for weight, bias in zip(weights, biases, strict=True):
+            edges = linear(edges, weight, bias).relu_()
+        means.append(edges.mean(dim=1))
+    return torch.cat(means)
+
+
+def normed_maps(
+    center: Tensor, other: Tensor, neighbors: Tensor, weights: Sequence[Tensor], norms: Sequence[BatchNorm]
+) -> Tensor:
+    r"""The mean over neighbours of :math:`h_L`, with :math:`h_l = \mathrm{ReLU}(\gamma_l \hat z_l + \beta_l)`,
+    :math:`z_l = W_l h_{l-1}`, :math:`z_0 = c_i + o_j`, and :math:`\hat z = (z - \langle z \rangle) / \sigma(z)` from
+    the statistics of all edges, of which there must be two.
+
+    The same as the modules one after the other in training mode, running statistics included. Of all activations only
+    :math:`z_l` are kept for the gradients, which have no gradients themselves. Hooks on the modules see nothing
+    of it.
+
+    Args:
+        center: what an edge gets from its target, shape [nodes, channels].
+        other: what it gets from its source, shape [sources, channels].
+        neighbors: the sources of each node's edges, shape [nodes, k].
+        weights: one matrix for each map.
+        norms: the batch norm before the first map, and one after each.
+
+    Returns:
+        Shape [nodes, channels of the last map].
+    """
+    weights = [weight.to(center.dtype) for weight in weights]  # under autocast a product has been rounded before
+    affine = [*(norm.weight for norm in norms), *(norm.bias for norm in norms)]
+    return _NormedMaps.apply(neighbors, norms, center, other, *affine, *weights)
+
+
+class _NormedMaps(torch.autograd.Function):
+    @staticmethod
+    def forward(
+        ctx: Any, neighbors: Tensor, norms: Sequence[BatchNorm], center: Tensor, other: Tensor, *tensors: Tensor
+    ) -> Tensor:
+        gammas, betas, weights = _cut(tensors, len(norms), len(norms))
+        # Many small tensors, whose room is used again; that of large ones goes back to the system each time.
+        rows = [
+            embedding(sources, other).add_(part.unsqueeze(1)).flatten(0, 1)
+            for part, sources in zip(*_parts(center, neighbors, [gamma.numel() for gamma in gammas]), strict=True)
+        ]
+        moments = [_moments(z) for z in rows]
+        kept, statistics, means = [], [], []
+        for layer, norm in enumerate(norms):
+            mean, variance = _combined(moments)
+            _update(norm, mean, variance, neighbors.numel())
+            statistics += [mean, (variance + norm.eps).rsqrt()]
+            scale, shift = _affine(gammas[layer], betas[layer], *statistics[-2:])
+            following, moments = [], []
+            for z in rows:
+                h = _activate(z, scale, shift)
+                if layer < len(weights):
+                    following.append(h @ weights[layer].t())
+                    moments.append(_moments(following[-1]))
+                else:
+                    means.append(h.unflatten(0, (-1, neighbors.size(1))).mean(dim=1))
+            kept += rows
+            rows = following
+        ctx.layers, ctx.sources = len(norms), other.size(0)
+        ctx.save_for_backward(neighbors, *tensors, *statistics, *kept)
+        return torch.cat(means)
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
+        last = ctx.layers - 1
+        neighbors, *saved = ctx.saved_tensors
+        gammas, betas, weights, statistics, kept = _cut(saved, last + 1, last + 1, last, 2 * last + 2)
+        means, inverses = statistics[::2], statistics[1::2]
+        affine = [_affine(*each) for each in zip(gammas, betas, means, inverses, strict=True)]
+        edges, k = neighbors.numel(), neighbors.size(1)
+        grads, sources = _parts(grad / k, neighbors, [gamma.numel() for gamma in gammas])
+        rows = [kept[begin : begin + len(grads)] for begin in range(0, len(kept), len(grads))]
+        # g: gradients of what goes into a ReLU; sums: those of g and of g z over all edges, as the gradient of a norm
+        # needs them.
+        g = [part.repeat_interleave(k, dim=0) for part in grads]
+        sums = [torch.zeros(2, *mean.shape, dtype=mean.dtype, device=mean.device) for mean in means]
+        for part, z in zip(g, rows[last], strict=True):
+            _through_relu(part, _activate(z, *affine[last]), z, sums[last])
+        grad_weights = [torch.zeros_like(weight, dtype=means[0].dtype) for weight in weights]
+        for layer in range(last, 0, -1):
+            slope, offset = _linear_part(sums[layer] / edges, means[layer], inverses[layer])
+            scale = affine[layer][0].unsqueeze(1)
+            weight = (scale * weights[layer - 1]).to(grad.dtype)
+            for number, (z, below) in enumerate(zip(rows[layer], rows[layer - 1], strict=True)):
+                part = torch.addcmul(g[number], z, slope, out=g[number]).add_(offset)
+                h = _activate(below, *affine[layer - 1])
+                grad_weights[layer - 1] += part.t() @ h
+                g[number] = part @ weight
+                _through_relu(g[number], h, below, sums[layer - 1])
+            grad_weights[layer - 1] *= scale
+        slope, offset = _linear_part(sums[0] / edges, means[0], inverses[0])
+        scale = affine[0][0]
+        grad_center, grad_other = [], grad.new_zeros(ctx.sources, len(scale))
+        for part, z, source in zip(g, rows[0], sources, strict=True):
+            torch.addcmul(part, z, slope, out=part).add_(offset)
+            grad_center.append(part.unflatten(0, (-1, k)).sum(dim=1))
+            grad_other.index_add_(0, source.flatten(), part)
+        grad_betas = [of_shift for of_shift, _ in sums]
+        grad_gammas = [
+            (of_z - mean * of_shift) * inverse
+            for (of_shift, of_z), mean, inverse in zip(sums, means, inverses, strict=True)
+        ]
+        return None, None, torch.cat(grad_center) * scale, grad_other * scale, *grad_gammas, *grad_betas, *grad_weights
+
+
+def _through_relu(grad: Tensor, h: Tensor, z: Tensor, sums: Tensor) -> None:
+    """Turns, in place, the gradient of h into that of what went into the ReLU; adds up its sums; overwrites h."""
+    torch.ops.aten.threshold_backward.grad_input(grad, h, 0, grad_input=grad)
+    sums[0] += grad.sum(dim=0, dtype=sums.dtype)
+    sums[1] += torch.mul(grad, z, out=h).sum(dim=0, dtype=sums.dtype)
+
+
+def _linear_part(averages: Tensor, mean: Tensor, inverse: Tensor) -> tuple[Tensor, Tensor]:
+    r"""The slope and the offset in the gradient of z, which with :math:`\hat z = (z - \langle z \rangle) / \sigma` is
+    :math:`\frac{\gamma}{\sigma} \left( g - \langle g \rangle - \hat z \langle g \hat z \rangle \right) =
+    \frac{\gamma}{\sigma} (g + \mathrm{slope} \cdot z + \mathrm{offset})`.
+
+    The factor in front is left to the weights and the sums that follow.
+    """
+    slope = -(averages[1] - mean * averages[0]) * inverse.square()
+    return slope, -averages[0] - slope * mean
+
+
+def _affine(gamma: Tensor, beta: Tensor, mean: Tensor, inverse: Tensor) -> tuple[Tensor, Tensor]:
+    """Scale and shift that do what a norm does."""
+    scale = gamma * inverse
+    return scale, beta - mean * scale
+
+
+def _activate(z: Tensor, scale: Tensor, shift: Tensor) -> Tensor:
+    return torch.addcmul(shift, z, scale).relu_().to(z.dtype)
+
+
+def _moments(rows: Tensor) -> tuple[int, Tensor, Tensor]:
+    """Number of rows, their mean, and the sum of squares about it; in float32 at least."""
+    rows = rows.to(torch.promote_types(rows.dtype, torch.float32))
+    mean = rows.mean(dim=0)
+    return len(rows), mean, (rows - mean).square_().sum(dim=0)
+
+
+def _combined(moments: Sequence[tuple[int, Tensor, Tensor]]) -> tuple[Tensor, Tensor]:
+    """Mean and variance of all rows from the moments of parts of them."""
+    numbers, means, squares = zip(*moments, strict=True)
+    total, mean_of_part = sum(numbers), torch.stack(means)
+    weight = mean_of_part.new_tensor(numbers).unsqueeze(1)
+    mean = (weight * mean_of_part).sum(dim=0) / total
+    between = weight * (mean_of_part - mean).square()
+    return mean, (torch.stack(squares) + between).sum(dim=0) / total
+
+
+def _update(norm: BatchNorm, mean: Tensor, variance: Tensor, rows: int) -> None:
+    """Updates the running statistics of a norm as its own ``forward`` does."""
+    assert norm.num_batches_tracked is not None
+    assert norm.running_mean is not None
+    assert norm.running_var is not None
+    norm.num_batches_tracked += 1
+    momentum = 1 / norm.num_batches_tracked.item() if norm.momentum is None else norm.momentum
+    norm.running_mean.lerp_(mean.to(norm.running_mean.dtype), momentum)
+    norm.running_var.lerp_((variance * (rows / (rows - 1))).to(norm.running_var.dtype), momentum)
+
+
+def _parts(values: Tensor, neighbors: Tensor, widths: Sequence[int]) -> tuple[tuple[Tensor, ...], tuple[Tensor, ...]]:
+    """Values of nodes and their neighbours, some nodes at a time, on a CPU as many as have edges that stay in cache."""
+    values_of_node = neighbors.size(1) * max([values.size(1), *widths])
+    at_once = max(VALUES_IN_CACHE // values_of_node, 1) if values.device.type == "cpu" else max(len(values), 1)
+    return values.split(at_once), neighbors.split(at_once)
+
+
+def _cut(tensors: Sequence[Tensor], *lengths: int) -> Iterator[Sequence[Tensor]]:
+    """Pieces of a list, the last one with all that is left."""
+    ends = list(accumulate(lengths, initial=0))
+    return (tensors[begin:end] for begin, end in zip(ends, [*ends[1:], len(tensors)], strict=True))

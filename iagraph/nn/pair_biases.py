@@ -1,0 +1,67 @@
+"""The pair encoder of ParT: pair features to attention biases."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from itertools import pairwise
+from typing import cast
+
+import torch
+from torch import Tensor, nn
+
+from iagraph.nn.encoders import BatchNorm, ThinLinear
+
+PAIRS_AT_ONCE = 8192
+"""Pairs that a CPU encodes at once in evaluation mode: their activations, 2 MB in layers of 64, stay in cache."""
+
+
+class PairBiases(nn.Sequential):
+    """Pair features to attention biases, one per head, by a batch norm and linear maps, each followed by a batch norm
+    and GELU (arXiv 2202.03772).
+
+    In evaluation mode the norms, affine maps then, are multiplied into the linear maps beside them, and a CPU takes
+    the pairs in parts. That is the same function with the same gradients; hooks on the modules see nothing of it.
+
+    Args:
+        widths: number of pair features, widths of the hidden layers, number of heads.
+
+    Shapes:
+        - input: pair features [pairs, features]
+        - output: biases [heads, pairs]
+    """
+
+    def __init__(self, widths: Sequence[int]) -> None:
+        layers: list[nn.Module] = [BatchNorm(widths[0])]
+        for width_in, width_out in pairwise(widths):
+            linear = nn.Linear if len(layers) > 1 else ThinLinear
+            layers += [linear(width_in, width_out), BatchNorm(width_out), nn.GELU()]
+        super().__init__(*layers)
+
+    def forward(self, input: Tensor) -> Tensor:
+        """Biases of pairs."""
+        if self.training:  # The norms need the statistics of all pairs.
+            return super().forward(input).t()
+        layers = self.folded()
+        at_once = PAIRS_AT_ONCE if input.device.type == "cpu" else max(input.size(0), 1)
+        return torch.cat([_encode(part, layers).t() for part in input.split(at_once)], dim=1)
+
+    def folded(self) -> list[tuple[Tensor, Tensor]]:
+        """Weights, shape [width in, width out], and biases of linear maps, each followed by GELU, that do the same."""
+        first, *modules = self
+        linears, norms = cast(list[nn.Linear], modules[::3]), cast(list[BatchNorm], modules[1::3])
+        scale, shift = cast(BatchNorm, first).as_affine()
+        layers: list[tuple[Tensor, Tensor]] = []
+        for linear, norm in zip(linears, norms, strict=True):
+            weight, bias = linear.weight.t(), cast(Tensor, linear.bias)
+            if not layers:  # its inputs come from the first norm
+                weight, bias = weight * scale.unsqueeze(1), bias + linear.weight @ shift
+            after, plus = norm.as_affine()
+            layers.append((weight * after, bias * after + plus))
+        return layers
+
+
+def _encode(h: Tensor, layers: Sequence[tuple[Tensor, Tensor]]) -> Tensor:
+    for weight, bias in layers:
+        h = torch.addmm(bias, h, weight)
+        h = nn.functional.gelu(h) if torch.is_grad_enabled() else torch.ops.aten.gelu_(h)
+    return h
