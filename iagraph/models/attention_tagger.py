@@ -204,6 +204,5 @@ class PairAttentionTagger(AttentionTagger):
         """Scores of pairs from their encoded vectors."""
         linears = [cast(nn.Linear, conv.lin_score) for conv in self.convs()]
         weight = torch.cat([linear.weight for linear in linears])
-        encoder = [module for module in self.pair_encoder if isinstance(module, nn.Linear)]
-        of_all = pair_scores(self.pair_inputs(x, jets, graph), encoder, weight, graph.pair_counts)
+        of_all = pair_scores(self.pair_inputs(x, jets, graph), self.pair_encoder, weight, graph.pair_counts)
         return list(zip(*(piece.split([linear.out_features for linear in linears]) for piece in of_all), strict=True))

@@ -5,7 +5,6 @@ from __future__ import annotations
 from torch import Tensor, nn
 from torch_geometric.nn import MessagePassing
 
-from iagraph.nn.dropout import dropout
 from iagraph.segment import segment_softmax
 from iagraph.topology import CompleteGraph, EdgeListGraph, EdgeScores, sorted_ptr
 
@@ -28,7 +27,6 @@ class AttentionConv(MessagePassing):
         out_channels: size of the result, a multiple of ``heads``.
         heads: number of attention heads.
         bias: add learned constants to values and result.
-        dropout: probability with which a weight is dropped in training.
 
     Raises:
         ValueError: ``out_channels`` is no multiple of ``heads``.
@@ -38,16 +36,13 @@ class AttentionConv(MessagePassing):
     lin_score: nn.Linear | None
     """The map from edge features to scores; each subclass makes its own, or none."""
 
-    def __init__(
-        self, in_channels: int, out_channels: int, heads: int, bias: bool = False, dropout: float = 0.0
-    ) -> None:
+    def __init__(self, in_channels: int, out_channels: int, heads: int, bias: bool = False) -> None:
         super().__init__(aggr="add", node_dim=0)
         if heads < 1 or out_channels % heads:
             raise ValueError(f"out_channels ({out_channels}) must be a multiple of heads ({heads})")
         self.in_channels = in_channels
         self.out_channels = out_channels
         self.heads = heads
-        self.dropout = dropout
         self.lin_value = nn.Linear(in_channels, out_channels, bias=bias)
         self.lin_out = nn.Linear(out_channels, out_channels, bias=bias)
 
@@ -56,6 +51,10 @@ class AttentionConv(MessagePassing):
 
         Maps and, in the result, heads lie along ``dim``; by default there is one map per head.
         """
+        return maps
+
+    def drop(self, maps: Tensor) -> Tensor:
+        """The maps, some weights dropped in training; by default none."""
         return maps
 
     def edge_scores(self, source: Tensor, target: Tensor | None, edge_index: Tensor, scores: Tensor | None) -> Tensor:
@@ -120,8 +119,7 @@ class AttentionConv(MessagePassing):
         return self._gather_messages(alpha, x, graph.edge_index, graph.num_nodes)
 
     def _edge_weights(self, scores: Tensor, target: Tensor, num_targets: int, ptr: Tensor | None) -> Tensor:
-        maps = dropout(segment_softmax(scores, target, num_targets, ptr), self.dropout, self.training)
-        return self.mix(maps, dim=1)
+        return self.mix(self.drop(segment_softmax(scores, target, num_targets, ptr)), dim=1)
 
     def _gather_messages(self, alpha: Tensor, x: Tensor, edge_index: Tensor, num_targets: int) -> Tensor:
         """Sends the values of the sources along the edges and projects their weighted sum."""

@@ -56,7 +56,8 @@ class InteractionAttentionConv(AttentionConv):
         bias: bool = False,
         dropout: float = 0.0,
     ) -> None:
-        super().__init__(in_channels, out_channels, heads, bias, dropout)
+        super().__init__(in_channels, out_channels, heads, bias)
+        self.dropout = dropout
         self.edge_dim = edge_dim
         self.lin_query = nn.Linear(in_channels, out_channels, bias=bias)
         self.lin_key = nn.Linear(in_channels, out_channels, bias=bias)
@@ -89,8 +90,12 @@ class InteractionAttentionConv(AttentionConv):
         """Sums of values weighed by the softmax of the same scores of a complete graph, [nodes, heads, channels]."""
         self._check(scores)
         products = graph.products(self.query(x), self.lin_key(x), self.heads, scores)
-        maps = [dropout(product.softmax(-1), self.dropout, self.training) for product in products]
+        maps = [self.drop(product.softmax(-1)) for product in products]
         return graph.aggregate(maps, self.lin_value(x))
+
+    def drop(self, maps: Tensor) -> Tensor:
+        """The maps, some weights dropped in training."""
+        return dropout(maps, self.dropout, self.training)
 
     def _check(self, scores: Tensor | list[EdgeScores] | None) -> None:
         if scores is None and self.lin_score is not None:

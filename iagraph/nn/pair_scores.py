@@ -14,39 +14,44 @@ PAIRS_IN_CACHE = 2048
 """Pairs that a CPU encodes at once: their activations, 1 MB in layers of 128, stay in cache."""
 
 
-def pair_scores(inputs: Tensor, encoder: Sequence[nn.Linear], weight: Tensor, counts: Sequence[int]) -> list[Tensor]:
+def pair_scores(inputs: Tensor, encoder: nn.Sequential, weight: Tensor, counts: Sequence[int]) -> Sequence[Tensor]:
     r"""Scores of pairs, :math:`W\, h_L` with :math:`h_l = \mathrm{GELU}(W_l h_{l-1} + b_l)` and :math:`h_0` the inputs.
 
     The same as the modules one after the other, in less memory: of the activations only those before each GELU from
-    the second layer on are kept for the gradients, which have no gradients themselves. Hooks on the modules see nothing
-    of it.
+    the second layer on are kept for the gradients. There are first derivatives only, and no ``torch.func``. The modules
+    themselves run where one of them has hooks, as those of ``torch.nn.utils.prune``.
 
     Args:
         inputs: shape [pairs, features].
-        encoder: the linear maps, each followed by GELU.
+        encoder: linear maps, each followed by GELU.
         weight: the map to scores, shape [maps, width of the last layer].
         counts: numbers of pairs in each piece of the result.
 
     Returns:
         Scores, for each piece of shape [maps, pairs].
     """
-    tensors = [inputs, weight, *(tensor for linear in encoder for tensor in (linear.weight, linear.bias))]
+    if any(module._forward_hooks or module._forward_pre_hooks for module in encoder.modules()):
+        return (weight @ encoder(inputs).t()).split(counts, dim=1)
+    linears = [module for module in encoder if isinstance(module, nn.Linear)]
+    tensors = [inputs, weight, *(tensor for linear in linears for tensor in (linear.weight, linear.bias))]
     device = inputs.device.type
     if torch.is_autocast_enabled(device):
         dtype = torch.get_autocast_dtype(device)
-        tensors = [tensor.to(dtype) for tensor in tensors]
-    return list(_PairScores.apply(counts, *tensors))
+        tensors = [tensor if tensor.dtype == torch.float64 else tensor.to(dtype) for tensor in tensors]
+    keep = torch.is_grad_enabled() and any(tensor.requires_grad for tensor in tensors)
+    if device == "cpu":
+        return _PairScores.apply(keep, counts, *tensors)
+    return _PairScores.apply(keep, [inputs.size(0)], *tensors)[0].split(counts, dim=1)
 
 
 class _PairScores(torch.autograd.Function):
     @staticmethod
     def forward(
-        ctx: Any, counts: Sequence[int], inputs: Tensor, weight: Tensor, *encoder: Tensor
+        ctx: Any, keep: bool, counts: Sequence[int], inputs: Tensor, weight: Tensor, *encoder: Tensor
     ) -> tuple[Tensor, ...]:
         weights, biases = [w.t().contiguous() for w in encoder[::2]], encoder[1::2]
         parts = _parts(counts, inputs)
         buffers = [_Buffer(inputs, parts, bias.numel()) for bias in biases]
-        keep = any(ctx.needs_input_grad)
         kept: list[Tensor] = []
         scores = [inputs.new_empty(weight.size(0), count) for count in counts]
         for piece, begin, end, first in parts:
@@ -66,7 +71,7 @@ class _PairScores(torch.autograd.Function):
     @staticmethod
     @once_differentiable
     def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor | None, ...]:
-        number = len(ctx.needs_input_grad) - 3
+        number = len(ctx.needs_input_grad) - 4
         inputs, weight, *rest = ctx.saved_tensors
         encoder, kept = rest[:number], iter(rest[number:])
         weights, biases = encoder[::2], encoder[1::2]
@@ -75,7 +80,7 @@ class _PairScores(torch.autograd.Function):
         values = [_Buffer(inputs, parts, bias.numel()) for bias in biases]
         slopes = [_Buffer(inputs, parts, bias.numel()) for bias in biases]
         before = _Buffer(inputs, parts, biases[0].numel())
-        grad_inputs = torch.empty_like(inputs) if ctx.needs_input_grad[1] else None
+        grad_inputs = torch.empty_like(inputs) if ctx.needs_input_grad[2] else None
         # Sums over the parts: of sixteen bits they would lose most.
         precise = torch.promote_types(inputs.dtype, torch.float32)
         grad_weight = torch.zeros_like(weight, dtype=precise)
@@ -98,7 +103,7 @@ class _PairScores(torch.autograd.Function):
             if grad_inputs is not None:
                 torch.mm(grad, weights[0], out=grad_inputs[here])
         of_encoder = [each for w, b in zip(grad_weights, grad_biases, strict=True) for each in (w.t(), b)]
-        return None, grad_inputs, *(each.to(inputs.dtype) for each in (grad_weight, *of_encoder))
+        return None, None, grad_inputs, *(each.to(inputs.dtype) for each in (grad_weight, *of_encoder))
 
 
 class _Buffer:

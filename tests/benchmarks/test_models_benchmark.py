@@ -1,3 +1,4 @@
+import os
 import runpy
 import sys
 from functools import partial
@@ -57,13 +58,18 @@ def test_everybody_computes_the_same_on_the_same_jets():
         assert row["rounds"] == 3
         for mode in models.MODES:
             if row is not own:
-                assert row[f"iagraph / it, {mode}"] == own[f"{mode} [jets/s]"] / row[f"{mode} [jets/s]"] > 0
+                assert row[f"iagraph / it, {mode}"] > 0
             if name != LIMIT:
                 assert row[f"{mode} peak [MB]"] == 7
         if row is not own and name != LIMIT:  # pair masses of weaver are rounding in float32
             assert row["logits differ by"] < (1e-1 if name == "ParT, weaver" else 1e-5)
     assert sum("target, " in note for note in report.notes) == len(models.TARGETS) + 1
     assert "20 jets of the sample" in report.markdown()
+
+
+def test_ratios_are_of_the_rounds_that_both_took_part_in():
+    seconds = {("ours", "training"): [1.0, 2.0, 9.0, 9.0], ("slow", "training"): [30.0, 80.0]}
+    assert models.ratio(seconds, "ours", "slow", "training") == 35
 
 
 def test_slow_ones_take_part_in_the_first_rounds_alone(monkeypatch):
@@ -104,6 +110,9 @@ class Hungry(nn.Module):
         return torch.ones(50_000_000)[:1] * self.weight.expand(len(jets), 2)
 
 
+@pytest.mark.skipif(
+    not os.access("/proc/self/clear_refs", os.W_OK), reason="this system cannot reset the peak memory of a process"
+)
 def test_peak_memory_is_that_of_the_steps(monkeypatch):
     monkeypatch.setitem(contenders.CONTENDERS, "hungry", lambda: Contender(Hungry(), lambda jets: (jets,)))
     assert 195 < peak_memory("hungry", "inference", shuffled_jets(7), "cpu") < 220
@@ -135,12 +144,12 @@ class TestMultiplyAdds:
 
 def test_targets_are_judged_by_what_was_measured():
     names = {name for target in models.TARGETS for name in target[:2]}
-    speed = {(name, mode): 100.0 for name in names for mode in models.MODES}
-    speed |= {("IAFormer, reference layout", "training"): 3.3, ("IAFormer, reference layout", "inference"): 2.6}
-    speed |= {(LIMIT, "training"): 333.0, (LIMIT, "inference"): 260.0}
+    seconds = {(name, mode): [1.0] for name in names for mode in models.MODES}
+    seconds |= {("IAFormer, reference layout", "training"): [30.3], ("IAFormer, reference layout", "inference"): [38.5]}
+    seconds |= {(LIMIT, "training"): [0.3], (LIMIT, "inference"): [0.385]}
     memory = {("IAFormer, iagraph", mode): 90.0 for mode in models.MODES}
     memory |= {("IAFormer, reference layout", "training"): 1000.0, ("IAFormer, reference layout", "inference"): 880.0}
-    lines = target_notes(speed, memory)
+    lines = target_notes(seconds, memory)
     assert lines[0].endswith("training 30.3x (at least 30x: reached), inference 38.5x (at least 40x: missed)")
     assert lines[3].endswith("training 30% (at least 30%: reached), inference 38.5% (at least 40%: missed)")
     assert lines[-1].endswith("training 9% (at most 10%: reached), inference 10.2% (at most 10%: missed)")
@@ -167,9 +176,10 @@ class TestScript:
         ):
             run("models")
 
-    def test_without_a_batch(self, run):
-        with pytest.raises(SystemExit, match="error: batches and jets per batch should be 1 or more, found 0 and 64"):
+    def test_without_a_batch(self, run, capsys):
+        with pytest.raises(SystemExit, match="2"):
             run("models", "--batches", "0")
+        assert "argument --batches: should be 1 or more, found 0" in capsys.readouterr().err
 
     def test_without_such_a_device(self, run):
         with pytest.raises(SystemExit, match="error: device abacus: should be cpu, or cuda on a machine"):

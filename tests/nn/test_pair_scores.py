@@ -1,6 +1,6 @@
 import pytest
 import torch
-from torch import nn
+from torch.nn.utils import prune
 
 from iagraph.nn import PairEncoder
 from iagraph.nn import pair_scores as module
@@ -14,10 +14,6 @@ def make(hidden, dtype=torch.float64):
     encoder = PairEncoder(7, hidden, 5).to(dtype)
     weight = torch.randn(11, 5, dtype=dtype, requires_grad=True)
     return encoder, weight, torch.randn(sum(COUNTS), 7, dtype=dtype, requires_grad=True)
-
-
-def linears(encoder):
-    return [layer for layer in encoder if isinstance(layer, nn.Linear)]
 
 
 def module_by_module(inputs, encoder, weight):
@@ -36,7 +32,7 @@ class TestBesideTheModules:
         monkeypatch.setattr(module, "PAIRS_IN_CACHE", at_once)
         encoder, weight, inputs = make(hidden)
         tensors = [inputs, weight, *encoder.parameters()]
-        got = pair_scores(inputs, linears(encoder), weight, COUNTS)
+        got = pair_scores(inputs, encoder, weight, COUNTS)
         expected = module_by_module(inputs, encoder, weight)
         assert [piece.shape for piece in got] == [(11, count) for count in COUNTS]
         for ours, theirs in zip(got, expected, strict=True):
@@ -49,7 +45,7 @@ class TestBesideTheModules:
         encoder, weight, inputs = make(hidden)
         expected = module_by_module(inputs, encoder, weight)
         with torch.inference_mode():
-            got = pair_scores(inputs, linears(encoder), weight, COUNTS)
+            got = pair_scores(inputs, encoder, weight, COUNTS)
         for ours, theirs in zip(got, expected, strict=True):
             torch.testing.assert_close(ours, theirs.detach(), rtol=0, atol=1e-13)
 
@@ -57,7 +53,7 @@ class TestBesideTheModules:
         monkeypatch.setattr(module, "PAIRS_IN_CACHE", at_once)
         encoder, weight, inputs = make(hidden)
         encoder.requires_grad_(False)
-        got = gradients(pair_scores(inputs.detach(), linears(encoder), weight, COUNTS), [weight])
+        got = gradients(pair_scores(inputs.detach(), encoder, weight, COUNTS), [weight])
         expected = gradients(module_by_module(inputs.detach(), encoder, weight), [weight])
         torch.testing.assert_close(got, expected)
 
@@ -65,7 +61,7 @@ class TestBesideTheModules:
 def test_autocast_computes_in_the_low_precision_and_gives_gradients_in_the_high_one():
     encoder, weight, inputs = make((13,), torch.float32)
     with torch.autocast("cpu", torch.bfloat16):
-        got = pair_scores(inputs, linears(encoder), weight, COUNTS)
+        got = pair_scores(inputs, encoder, weight, COUNTS)
         expected = module_by_module(inputs, encoder, weight)
     assert {piece.dtype for piece in got} == {torch.bfloat16}
     for ours, theirs in zip(got, expected, strict=True):
@@ -79,7 +75,7 @@ def test_autocast_computes_in_the_low_precision_and_gives_gradients_in_the_high_
 
 def test_a_gradient_of_the_gradient_is_refused():
     encoder, weight, inputs = make((13,))
-    pieces = pair_scores(inputs, linears(encoder), weight, COUNTS)
+    pieces = pair_scores(inputs, encoder, weight, COUNTS)
     (first,) = torch.autograd.grad(sum(piece.square().sum() for piece in pieces), weight, create_graph=True)
     with pytest.raises(RuntimeError, match="once_differentiable"):
         first.sum().backward()
@@ -89,6 +85,37 @@ def test_little_is_kept_for_the_gradients():
     encoder, weight, inputs = make((200, 3), torch.float32)
     kept = []
     with torch.autograd.graph.saved_tensors_hooks(lambda tensor: kept.append(tensor) or tensor, lambda tensor: tensor):
-        pair_scores(inputs.detach(), linears(encoder), weight, COUNTS)
+        pair_scores(inputs.detach(), encoder, weight, COUNTS)
     given = inputs.numel() + weight.numel() + sum(parameter.numel() for parameter in encoder.parameters())
     assert sum(tensor.numel() for tensor in kept) == given + sum(COUNTS) * (3 + 5)  # nothing of the 200 channels
+
+
+def test_nothing_is_kept_where_no_gradients_are_wanted(monkeypatch):
+    encoder, weight, inputs = make((17, 3))
+    made = []
+    addmm = torch.addmm
+    monkeypatch.setattr(torch, "addmm", lambda *args, **kwargs: made.append("out" in kwargs) or addmm(*args, **kwargs))
+    with torch.no_grad():
+        pair_scores(inputs, encoder, weight, COUNTS)
+    assert made
+    assert all(made)  # into the buffers
+
+
+def test_float64_stays_what_it_is_under_autocast():
+    encoder, weight, inputs = make((13,))
+    with torch.autocast("cpu", torch.bfloat16):
+        got = pair_scores(inputs, encoder, weight, COUNTS)
+    torch.testing.assert_close(list(got), module_by_module(inputs, encoder, weight), rtol=0, atol=1e-13)
+
+
+def test_modules_with_hooks_run_themselves():
+    encoder, weight, inputs = make((13,))
+    expected = module_by_module(inputs, encoder, weight)
+    prune.l1_unstructured(encoder[0], "weight", amount=0.0)
+    seen = []
+    encoder[-1].register_forward_hook(lambda module, given, result: seen.append(result.shape))
+    for _ in range(2):
+        got = pair_scores(inputs, encoder, weight, COUNTS)
+        torch.testing.assert_close(list(got), expected, rtol=0, atol=1e-13)
+        sum(piece.sum() for piece in got).backward()
+    assert seen == [(sum(COUNTS), 5)] * 2
