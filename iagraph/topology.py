@@ -8,20 +8,18 @@ same numbers on either; tests prove it. Nothing here knows of physics.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from itertools import pairwise
-from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
 
+from iagraph.dense_blocks import DenseBlock, EdgeScores, regroup, softmax_sum
+
 MAX_SIZE_CLASSES = 16
 """Graphs of similar size share a dense block: with 16 blocks for 64 jets, padded slots are 1.14 times the real ones."""
-
-EDGES_IN_CACHE = 2**19
-"""Edges, times maps, whose softmax a CPU takes at once."""
 
 
 def fully_connected(ptr: Tensor) -> Tensor:
@@ -78,81 +76,6 @@ class EdgeListGraph:
         (values,) = pair_values
         index = self._pair_of_edge.unsqueeze(1).expand(-1, values.size(0))
         return values.t().gather(0, index)
-
-
-class BlockPairs(NamedTuple):
-    """The unordered pairs of the nodes of a dense block, each once, a node with itself included.
-
-    Attributes:
-        first, second: the two nodes, shape [pairs].
-        pair_of_edge: the pair of each slot of the flattened [G, N, N] block. Edges from padding have the number of
-            pairs instead, those from nodes to padding that number plus 1.
-        edge_of_pair: where the two directed edges of each pair stand in the flattened block, shape [2, pairs].
-        weight: 1/2 for the pair of a node with itself, whose two edges are one; 1 otherwise; shape [pairs].
-    """
-
-    first: Tensor
-    second: Tensor
-    pair_of_edge: Tensor
-    edge_of_pair: Tensor
-    weight: Tensor
-
-
-@dataclass
-class DenseBlock:
-    """Complete graphs of similar size: G graphs, padded to the N nodes of the largest.
-
-    Attributes:
-        nodes: the node in each slot, -1 where it is padding; shape [G, N].
-    """
-
-    nodes: Tensor
-
-    @cached_property
-    def padding(self) -> Tensor:
-        """True where a slot holds no node, shape [G, N]."""
-        return self.nodes < 0
-
-    @cached_property
-    def pairs(self) -> BlockPairs:
-        """The pairs of its nodes; only models that look at pairs need them."""
-        size = self.nodes.size(1)
-        position = _arange(size, self.nodes)
-        upper = position.unsqueeze(1) <= position
-        real_pair = upper & ~self.padding.unsqueeze(1)  # the target is no later than the source, so it is real, too
-        graph, target, source = real_pair.nonzero(as_tuple=True)
-        edge = (graph * size + target) * size + source
-        mirrored = (graph * size + source) * size + target
-        from_padding = torch.where(self.padding, edge.numel(), edge.numel() + 1)
-        pair_of_edge = from_padding.unsqueeze(1).repeat(1, size, 1).flatten()
-        pair = _arange(edge.numel(), edge)
-        pair_of_edge[edge] = pair
-        pair_of_edge[mirrored] = pair
-        weight = torch.where(target == source, 0.5, 1.0)
-        first, second = self.nodes[graph, target], self.nodes[graph, source]
-        return BlockPairs(first, second, pair_of_edge, torch.stack([edge, mirrored]), weight)
-
-
-@dataclass
-class EdgeScores:
-    """Scores of the directed edges of a dense block, held as those of its pairs.
-
-    Attributes:
-        of_pairs: shape [maps, pairs].
-        block: the block.
-    """
-
-    of_pairs: Tensor
-    block: DenseBlock
-
-    @cached_property
-    def dense(self) -> Tensor:
-        """Shape [maps, G, N targets, N sources].
-
-        Edges from padded slots get minus infinity, so that a softmax over the sources leaves them out. What stands in
-        the rows of padded targets means nothing.
-        """
-        return _Mirror.apply(self.of_pairs, self.block)
 
 
 @dataclass
@@ -260,7 +183,7 @@ class CompleteGraph:
         """
         by_channel = self._by_channel(values, len(scores[0].of_pairs))
         pieces = zip(scores, by_channel, strict=True)
-        return self._by_node([_SoftmaxSum.apply(score.of_pairs, value, score.block) for score, value in pieces])
+        return self._by_node([softmax_sum(score.of_pairs, value, score.block) for score, value in pieces])
 
     @torch.no_grad()
     def nearest(self, points: Tensor, k: int) -> Tensor:
@@ -295,7 +218,7 @@ class CompleteGraph:
 
     def _padded(self, values: Tensor) -> list[Tensor]:
         """Values of nodes, shape [nodes, channels], as blocks [G, N, channels] with zeros in padded slots."""
-        slots = _Regroup.apply(values, self.node_of_slot, self.slot_of_node)
+        slots = regroup(values, self.node_of_slot, self.slot_of_node)
         pieces = slots.split([block.nodes.numel() for block in self.blocks])
         return [
             piece.view(*block.nodes.shape, values.size(1)) for piece, block in zip(pieces, self.blocks, strict=True)
@@ -310,7 +233,7 @@ class CompleteGraph:
     def _by_node(self, blocks: list[Tensor]) -> Tensor:
         """The inverse, shape [nodes, maps, channels]."""
         slots = torch.cat([block.permute(1, 3, 0, 2).flatten(0, 1) for block in blocks])
-        return _Regroup.apply(slots.flatten(1), self.slot_of_node, self.node_of_slot).view(-1, *slots.shape[1:])
+        return regroup(slots.flatten(1), self.slot_of_node, self.node_of_slot).view(-1, *slots.shape[1:])
 
 
 def _arange(length: int, like: Tensor) -> Tensor:
@@ -330,101 +253,3 @@ def _size_classes(ordered: list[int]) -> list[tuple[int, int]]:
 def _per_head(values: Tensor, heads: int) -> Tensor:
     """Blocks [G, N, heads * channels] as [heads, G, N, channels]."""
     return values.unflatten(2, (heads, -1)).permute(2, 0, 1, 3)
-
-
-def _mirror(pair_values: Tensor, block: DenseBlock) -> Tensor:
-    """Spreads values of unordered pairs, shape [channels, pairs], over a dense block, [channels, G, N, N]."""
-    graphs, size = block.nodes.shape
-    # Two more columns, for edges from and to padding, take a tenth of the time of a masked_fill afterwards.
-    padding = pair_values.new_tensor([-torch.inf, 0.0]).expand(pair_values.size(0), 2)
-    values = torch.cat([pair_values, padding], dim=1)
-    return values.index_select(1, block.pairs.pair_of_edge).view(values.size(0), graphs, size, size)
-
-
-def _fold(grad: Tensor, block: DenseBlock) -> Tensor:
-    """The sum over the two edges of each pair: the gradient of :func:`_mirror`, without scattering."""
-    grad, edge_of_pair = grad.flatten(1), block.pairs.edge_of_pair
-    both = grad.index_select(1, edge_of_pair[0]) + grad.index_select(1, edge_of_pair[1])
-    return both.mul_(block.pairs.weight.to(grad))
-
-
-class _Mirror(torch.autograd.Function):
-    """:func:`_mirror` with gradient."""
-
-    @staticmethod
-    def forward(pair_values: Tensor, block: DenseBlock) -> Tensor:
-        return _mirror(pair_values, block)
-
-    @staticmethod
-    def setup_context(ctx: Any, inputs: tuple[Tensor, DenseBlock], output: Tensor) -> None:
-        ctx.block = inputs[1]
-
-    @staticmethod
-    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, None]:
-        return _fold(grad, ctx.block), None
-
-
-class _SoftmaxSum(torch.autograd.Function):
-    """Values [maps, G, channels, N sources], weighed by the softmax of scores of pairs [maps, pairs] and summed over
-    the sources: [maps, G, channels, N targets].
-
-    On a CPU some maps at a time, as many as stay in cache. The weights are made again for the gradient: memory grows
-    with the pairs alone, in no more time than it takes to fetch them.
-    """
-
-    @staticmethod
-    def forward(pair_scores: Tensor, values: Tensor, block: DenseBlock) -> Tensor:
-        parts = _in_cache(block, pair_scores, values)
-        with torch.autocast(values.device.type, enabled=False):  # as it is for the gradients
-            return torch.cat([value @ _softmax(score, block).to(value).mT for score, value in parts])
-
-    @staticmethod
-    def setup_context(ctx: Any, inputs: tuple[Tensor, Tensor, DenseBlock], output: Tensor) -> None:
-        ctx.save_for_backward(*inputs[:2])
-        ctx.block = inputs[2]
-
-    @staticmethod
-    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, Tensor, None]:
-        grad_scores, grad_values = [], []
-        for score, value, part in _in_cache(ctx.block, *ctx.saved_tensors, grad):
-            weights = _softmax(score, ctx.block)
-            grad_values.append(part @ weights.to(part))
-            grad_edges = torch._softmax_backward_data((part.mT @ value).to(weights), weights, -1, weights.dtype)
-            grad_scores.append(_fold(grad_edges, ctx.block).to(score))
-        return torch.cat(grad_scores), torch.cat(grad_values), None
-
-
-def _softmax(pair_scores: Tensor, block: DenseBlock) -> Tensor:
-    """Weights of the edges of a block, [maps, G, N targets, N sources], in float32 if not in float64."""
-    return _mirror(pair_scores, block).softmax(-1, dtype=torch.promote_types(pair_scores.dtype, torch.float32))
-
-
-def _in_cache(block: DenseBlock, *tensors: Tensor) -> Iterator[tuple[Tensor, ...]]:
-    """Some maps at a time, on a CPU as many as stay in cache."""
-    slots = max(block.pairs.pair_of_edge.numel(), 1)
-    at_once = max(EDGES_IN_CACHE // slots, 1) if tensors[0].device.type == "cpu" else max(len(tensors[0]), 1)
-    return zip(*(tensor.split(at_once) for tensor in tensors), strict=True)
-
-
-class _Regroup(torch.autograd.Function):
-    """Moves rows to new places; ``where`` has the old place of each new row (-1: a row of zeros), ``back`` the new
-    place of each old row.
-    """
-
-    @staticmethod
-    def forward(rows: Tensor, where: Tensor, back: Tensor) -> Tensor:
-        return _take_rows(rows, where)
-
-    @staticmethod
-    def setup_context(ctx: Any, inputs: tuple[Tensor, Tensor, Tensor], output: Tensor) -> None:
-        ctx.save_for_backward(*inputs[1:])
-
-    @staticmethod
-    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, None, None]:
-        _, back = ctx.saved_tensors
-        return _take_rows(grad, back), None, None
-
-
-def _take_rows(rows: Tensor, where: Tensor) -> Tensor:
-    with_zeros = torch.nn.functional.pad(rows, (0, 0, 0, 1))  # what -1 takes, in a third of the time of a masked_fill
-    return with_zeros.index_select(0, where.remainder(rows.size(0) + 1))

@@ -1,7 +1,7 @@
 import pytest
 import torch
 
-from iagraph import topology
+from iagraph import dense_blocks
 from iagraph.topology import CompleteGraph, EdgeListGraph, fully_connected
 
 SIZES = [5, 0, 1, 7, 2, 5, 0, 3]
@@ -95,7 +95,7 @@ def test_padding_is_what_these_tests_run_with(padding):
 
 @pytest.mark.parametrize("edges_in_cache", [1, 60, 10**6])
 def test_weighted_sums_over_dense_blocks(padding, edges_in_cache, monkeypatch):
-    monkeypatch.setattr(topology, "EDGES_IN_CACHE", edges_in_cache)
+    monkeypatch.setattr(dense_blocks, "EDGES_IN_CACHE", edges_in_cache)
     torch.manual_seed(2)
     graph = CompleteGraph.from_ptr(PTR)
     maps, channels = 5, 2

@@ -5,8 +5,9 @@ from __future__ import annotations
 from torch import Tensor, nn
 from torch_geometric.nn import MessagePassing
 
+from iagraph.dense_blocks import EdgeScores
 from iagraph.segment import segment_softmax
-from iagraph.topology import CompleteGraph, EdgeListGraph, EdgeScores, sorted_ptr
+from iagraph.topology import CompleteGraph, EdgeListGraph, sorted_ptr
 
 Scores = Tensor | list[EdgeScores] | None
 """Scores of the edges of a graph as its ``lift`` gives them, or none."""

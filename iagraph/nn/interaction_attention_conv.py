@@ -6,9 +6,10 @@ import math
 
 from torch import Tensor, nn
 
+from iagraph.dense_blocks import EdgeScores
 from iagraph.nn.attention_conv import AttentionConv
 from iagraph.nn.dropout import dropout
-from iagraph.topology import CompleteGraph, EdgeScores
+from iagraph.topology import CompleteGraph
 
 
 class InteractionAttentionConv(AttentionConv):

@@ -1,0 +1,211 @@
+"""Complete graphs of similar size as one dense block, and the products of values with softmax maps over it.
+
+What is known once per pair of nodes is spread over the block, [graphs, targets, sources], for as many maps at a time as
+stay in a CPU's cache.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any, NamedTuple
+
+import torch
+from torch import Tensor
+
+EDGES_IN_CACHE = 2**19
+"""Edges, times maps, whose softmax a CPU takes at once."""
+
+
+class BlockPairs(NamedTuple):
+    """The unordered pairs of the nodes of a dense block, each once, a node with itself included.
+
+    Attributes:
+        first, second: the two nodes, shape [pairs].
+        pair_of_edge: the pair of each slot of the flattened [G, N, N] block. Edges from padding have the number of
+            pairs instead, those from nodes to padding that number plus 1.
+        edge_of_pair: where the two directed edges of each pair stand in the flattened block, shape [2, pairs].
+        weight: 1/2 for the pair of a node with itself, whose two edges are one; 1 otherwise; shape [pairs].
+    """
+
+    first: Tensor
+    second: Tensor
+    pair_of_edge: Tensor
+    edge_of_pair: Tensor
+    weight: Tensor
+
+
+@dataclass
+class DenseBlock:
+    """Complete graphs of similar size: G graphs, padded to the N nodes of the largest.
+
+    Attributes:
+        nodes: the node in each slot, -1 where it is padding; shape [G, N].
+    """
+
+    nodes: Tensor
+
+    @cached_property
+    def padding(self) -> Tensor:
+        """True where a slot holds no node, shape [G, N]."""
+        return self.nodes < 0
+
+    @cached_property
+    def pairs(self) -> BlockPairs:
+        """The pairs of its nodes; only models that look at pairs need them."""
+        size = self.nodes.size(1)
+        position = torch.arange(size, device=self.nodes.device)
+        upper = position.unsqueeze(1) <= position
+        real_pair = upper & ~self.padding.unsqueeze(1)  # the target is no later than the source, so it is real, too
+        graph, target, source = real_pair.nonzero(as_tuple=True)
+        edge = (graph * size + target) * size + source
+        mirrored = (graph * size + source) * size + target
+        from_padding = torch.where(self.padding, edge.numel(), edge.numel() + 1)
+        pair_of_edge = from_padding.unsqueeze(1).repeat(1, size, 1).flatten()
+        pair = torch.arange(edge.numel(), device=edge.device)
+        pair_of_edge[edge] = pair
+        pair_of_edge[mirrored] = pair
+        weight = torch.where(target == source, 0.5, 1.0)
+        first, second = self.nodes[graph, target], self.nodes[graph, source]
+        return BlockPairs(first, second, pair_of_edge, torch.stack([edge, mirrored]), weight)
+
+
+@dataclass
+class EdgeScores:
+    """Scores of the directed edges of a dense block, held as those of its pairs.
+
+    Attributes:
+        of_pairs: shape [maps, pairs].
+        block: the block.
+    """
+
+    of_pairs: Tensor
+    block: DenseBlock
+
+    @cached_property
+    def dense(self) -> Tensor:
+        """Shape [maps, G, N targets, N sources].
+
+        Edges from padded slots get minus infinity, so that a softmax over the sources leaves them out. What stands in
+        the rows of padded targets means nothing.
+        """
+        return _Mirror.apply(self.of_pairs, self.block)
+
+
+def _mirror(pair_values: Tensor, block: DenseBlock) -> Tensor:
+    """Spreads values of unordered pairs, shape [channels, pairs], over a dense block, [channels, G, N, N]."""
+    graphs, size = block.nodes.shape
+    # Two more columns, for edges from and to padding, take a tenth of the time of a masked_fill afterwards.
+    padding = pair_values.new_tensor([-torch.inf, 0.0]).expand(pair_values.size(0), 2)
+    values = torch.cat([pair_values, padding], dim=1)
+    return values.index_select(1, block.pairs.pair_of_edge).view(values.size(0), graphs, size, size)
+
+
+def _fold(grad: Tensor, block: DenseBlock) -> Tensor:
+    """The sum over the two edges of each pair: the gradient of :func:`_mirror`, without scattering."""
+    grad, edge_of_pair = grad.flatten(1), block.pairs.edge_of_pair
+    both = grad.index_select(1, edge_of_pair[0]) + grad.index_select(1, edge_of_pair[1])
+    return both.mul_(block.pairs.weight.to(grad))
+
+
+class _Mirror(torch.autograd.Function):
+    """:func:`_mirror` with gradient."""
+
+    @staticmethod
+    def forward(pair_values: Tensor, block: DenseBlock) -> Tensor:
+        return _mirror(pair_values, block)
+
+    @staticmethod
+    def setup_context(ctx: Any, inputs: tuple[Tensor, DenseBlock], output: Tensor) -> None:
+        ctx.block = inputs[1]
+
+    @staticmethod
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, None]:
+        return _fold(grad, ctx.block), None
+
+
+def softmax_sum(pair_scores: Tensor, values: Tensor, block: DenseBlock) -> Tensor:
+    """Values of the sources, weighed by the softmax of scores over the sources and summed.
+
+    On a CPU some maps at a time, as many as stay in cache. The weights are made again for the gradient: memory grows
+    with the pairs alone, in no more time than it takes to fetch them.
+
+    Args:
+        pair_scores: shape [maps, pairs].
+        values: shape [maps, G, channels, N sources].
+        block: the block.
+
+    Returns:
+        Shape [maps, G, channels, N targets].
+    """
+    return _SoftmaxSum.apply(pair_scores, values, block)
+
+
+class _SoftmaxSum(torch.autograd.Function):
+    @staticmethod
+    def forward(pair_scores: Tensor, values: Tensor, block: DenseBlock) -> Tensor:
+        parts = _in_cache(block, pair_scores, values)
+        with torch.autocast(values.device.type, enabled=False):  # as it is for the gradients
+            return torch.cat([value @ _softmax(score, block).to(value).mT for score, value in parts])
+
+    @staticmethod
+    def setup_context(ctx: Any, inputs: tuple[Tensor, Tensor, DenseBlock], output: Tensor) -> None:
+        ctx.save_for_backward(*inputs[:2])
+        ctx.block = inputs[2]
+
+    @staticmethod
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, Tensor, None]:
+        grad_scores, grad_values = [], []
+        for score, value, part in _in_cache(ctx.block, *ctx.saved_tensors, grad):
+            weights = _softmax(score, ctx.block)
+            grad_values.append(part @ weights.to(part))
+            grad_edges = torch._softmax_backward_data((part.mT @ value).to(weights), weights, -1, weights.dtype)
+            grad_scores.append(_fold(grad_edges, ctx.block).to(score))
+        return torch.cat(grad_scores), torch.cat(grad_values), None
+
+
+def _softmax(pair_scores: Tensor, block: DenseBlock) -> Tensor:
+    """Weights of the edges of a block, [maps, G, N targets, N sources], in float32 if not in float64."""
+    return _mirror(pair_scores, block).softmax(-1, dtype=torch.promote_types(pair_scores.dtype, torch.float32))
+
+
+def _in_cache(block: DenseBlock, *tensors: Tensor) -> Iterator[tuple[Tensor, ...]]:
+    """Some maps at a time, on a CPU as many as stay in cache."""
+    slots = max(block.pairs.pair_of_edge.numel(), 1)
+    at_once = max(EDGES_IN_CACHE // slots, 1) if tensors[0].device.type == "cpu" else max(len(tensors[0]), 1)
+    return zip(*(tensor.split(at_once) for tensor in tensors), strict=True)
+
+
+def regroup(rows: Tensor, where: Tensor, back: Tensor) -> Tensor:
+    """Moves rows to new places.
+
+    Args:
+        rows: shape [rows, channels].
+        where: the old place of each new row; -1 for a row of zeros.
+        back: the new place of each old row.
+
+    Returns:
+        Shape [new rows, channels].
+    """
+    return _Regroup.apply(rows, where, back)
+
+
+class _Regroup(torch.autograd.Function):
+    @staticmethod
+    def forward(rows: Tensor, where: Tensor, back: Tensor) -> Tensor:
+        return _take_rows(rows, where)
+
+    @staticmethod
+    def setup_context(ctx: Any, inputs: tuple[Tensor, Tensor, Tensor], output: Tensor) -> None:
+        ctx.save_for_backward(*inputs[1:])
+
+    @staticmethod
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, None, None]:
+        _, back = ctx.saved_tensors
+        return _take_rows(grad, back), None, None
+
+
+def _take_rows(rows: Tensor, where: Tensor) -> Tensor:
+    with_zeros = torch.nn.functional.pad(rows, (0, 0, 0, 1))  # what -1 takes, in a third of the time of a masked_fill
+    return with_zeros.index_select(0, where.remainder(rows.size(0) + 1))
