@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import multiprocessing
 import statistics
 import time
 from collections.abc import Callable, Sequence
+from concurrent.futures import ProcessPoolExecutor
 from typing import Any, cast
 
 import numpy as np
@@ -61,9 +63,9 @@ def benchmark_models(batches: int, batch_size: int, device: str = "cpu") -> Repo
     """
     if device != "cpu" and not (device.startswith("cuda") and torch.cuda.is_available()):
         raise ValueError(f"device {device}: should be cpu, or cuda on a machine with an NVIDIA GPU")
-    runners = {name: Runner(name, device) for name in CONTENDERS}
     jets = shuffled_jets((batches + 1) * batch_size)
     parts = [jets.part(begin, begin + batch_size) for begin in range(0, len(jets), batch_size)]
+    runners = {name: Remote(name, device) for name in CONTENDERS}
     memory = {
         (name, mode): in_new_process(peak_memory, name, mode, parts[0], device)[0]
         for name in CONTENDERS
@@ -97,6 +99,47 @@ def benchmark_models(batches: int, batch_size: int, device: str = "cpu") -> Repo
         report.rows.append(row)
     report.notes = [*target_notes(seconds, memory), *_notes(jets, rate, device)]
     return report
+
+
+class Remote:
+    """A contender at work in a process of its own, as it would be for itself: what others leave behind in memory, and
+    what the allocator has learned from them, is no part of what is timed.
+
+    Args:
+        name: a key of :data:`~iagraph.benchmarks.contenders.CONTENDERS`.
+        device: where it computes.
+
+    Raises:
+        ImportError: weaver-core is not installed.
+    """
+
+    def __init__(self, name: str, device: str) -> None:
+        self._process = ProcessPoolExecutor(1, multiprocessing.get_context("spawn"))
+        self._process.submit(_start, name, device).result()
+
+    def logits(self, jets: JetBatch) -> Tensor:
+        """As :meth:`Runner.logits`."""
+        return self._process.submit(_logits, jets).result()
+
+    def seconds(self, mode: str, jets: JetBatch) -> float:
+        """As :meth:`Runner.seconds`."""
+        return self._process.submit(_seconds_of, mode, jets).result()
+
+
+_runner: list[Runner] = []
+"""The contender of this process."""
+
+
+def _start(name: str, device: str) -> None:
+    _runner.append(Runner(name, device))
+
+
+def _logits(jets: JetBatch) -> Tensor:
+    return _runner[-1].logits(jets).cpu()
+
+
+def _seconds_of(mode: str, jets: JetBatch) -> float:
+    return _runner[-1].seconds(mode, jets)
 
 
 class Runner:
@@ -218,7 +261,8 @@ def _notes(jets: Jets, rate: float, device: str) -> list[str]:
         f"average, {jets.counts.max()} at most; features kinpid, pairs iaformer (IAFormer) and part (ParT); float32",
         "speed: jets of a batch by the median time over the rounds; all in turn, each round another batch, which each "
         f"meets twice, and the second time counts; those with training steps above {SLOW_STEP:g} s take part in the "
-        f"first {ROUNDS_OF_SLOW} rounds alone; ratios: median over the rounds of both",
+        f"first {ROUNDS_OF_SLOW} rounds alone; ratios: median over the rounds of both; each in a process of its own, "
+        "which waits while others run",
         "training: zero_grad, forward, cross entropy, backward, AdamW; inference: evaluation, torch.inference_mode",
         "iagraph starts from four-momenta; the others get features (for IAFormer, of pairs, too) made beforehand; "
         f"padding is to {SLOTS} slots, which weaver trims to the longest jet, in training to a random quantile",

@@ -14,7 +14,7 @@ from torch.utils.flop_counter import FlopCounterMode
 from iagraph.benchmarks import contenders, models
 from iagraph.benchmarks.contenders import Contender
 from iagraph.benchmarks.limit import multiply_adds
-from iagraph.benchmarks.models import LIMIT, Runner, peak_memory, shuffled_jets, target_notes
+from iagraph.benchmarks.models import LIMIT, Remote, Runner, peak_memory, shuffled_jets, target_notes
 from iagraph.benchmarks.rivals import PaddedIAFormer, padded_inputs
 from iagraph.data import JetDataset
 from iagraph.models import IAFormer, ParticleNet, ParticleTransformer
@@ -42,6 +42,7 @@ def small(monkeypatch):
     monkeypatch.setattr(models, "iaformer", contenders.iaformer)
     monkeypatch.setattr(models, "PRODUCT", 64)
     monkeypatch.setattr(models, "in_new_process", lambda function, *arguments: (7.0, 1.0))
+    monkeypatch.setattr(models, "Remote", Runner)
 
 
 def _seeded(make):
@@ -65,6 +66,14 @@ def test_everybody_computes_the_same_on_the_same_jets():
             assert row["logits differ by"] < (1e-1 if name == "ParT, weaver" else 1e-5)
     assert sum("target, " in note for note in report.notes) == len(models.TARGETS) + 1
     assert "20 jets of the sample" in report.markdown()
+
+
+def test_a_contender_in_its_own_process_computes_the_same(monkeypatch):
+    monkeypatch.undo()  # the new process does not know of the small networks
+    batch, name = JetDataset(shuffled_jets(3))[:], "IAFormer, iagraph"
+    remote = Remote(name, "cpu")
+    torch.testing.assert_close(remote.logits(batch), Runner(name, "cpu").logits(batch))
+    assert remote.seconds("inference", batch) > 0
 
 
 def test_ratios_are_of_the_rounds_that_both_took_part_in():
