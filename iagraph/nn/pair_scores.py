@@ -51,13 +51,13 @@ class _PairScores(torch.autograd.Function):
     ) -> tuple[Tensor, ...]:
         weights, biases = [w.t().contiguous() for w in encoder[::2]], encoder[1::2]
         parts = _parts(counts, inputs)
-        buffers = [_Buffer(inputs, parts, bias.numel()) for bias in biases]
+        buffers = [_room(inputs, parts, bias.numel()) for bias in biases]
         kept: list[Tensor] = []
         scores = [inputs.new_empty(weight.size(0), count) for count in counts]
         for piece, begin, end, first in parts:
             h = inputs[first : first + end - begin]
             for layer, (w, bias, buffer) in enumerate(zip(weights, biases, buffers, strict=True)):
-                room = buffer[end - begin]
+                room = buffer[: end - begin]
                 if layer and keep:
                     kept.append(torch.addmm(bias, h, w))
                     h = _gelu(kept[-1], room)
@@ -77,9 +77,9 @@ class _PairScores(torch.autograd.Function):
         weights, biases = encoder[::2], encoder[1::2]
         transposed = [w.t().contiguous() for w in weights]
         parts = _parts(ctx.counts, inputs)
-        values = [_Buffer(inputs, parts, bias.numel()) for bias in biases]
-        slopes = [_Buffer(inputs, parts, bias.numel()) for bias in biases]
-        before = _Buffer(inputs, parts, biases[0].numel())
+        values = [_room(inputs, parts, bias.numel()) for bias in biases]
+        slopes = [_room(inputs, parts, bias.numel()) for bias in biases]
+        before = _room(inputs, parts, biases[0].numel())
         grad_inputs = torch.empty_like(inputs) if ctx.needs_input_grad[2] else None
         # Sums over the parts: of sixteen bits they would lose most.
         precise = torch.promote_types(inputs.dtype, torch.float32)
@@ -88,32 +88,27 @@ class _PairScores(torch.autograd.Function):
         grad_biases = [torch.zeros_like(b, dtype=precise) for b in biases]
         for piece, begin, end, first in parts:
             here, size = slice(first, first + end - begin), end - begin
-            z = [torch.addmm(biases[0], inputs[here], transposed[0], out=before[size])]
+            z = [torch.addmm(biases[0], inputs[here], transposed[0], out=before[:size])]
             z += [next(kept) for _ in weights[1:]]
-            h = [inputs[here], *(_gelu(each, buffer[size]) for each, buffer in zip(z, values, strict=True))]
+            h = [inputs[here], *(_gelu(each, buffer[:size]) for each, buffer in zip(z, values, strict=True))]
             grad = grads[piece][:, begin:end]
             grad_weight += grad @ h[-1]
-            grad = torch.mm(grad.t(), weight, out=slopes[-1][size])
+            grad = torch.mm(grad.t(), weight, out=slopes[-1][:size])
             for layer in reversed(range(len(weights))):
                 grad = torch.ops.aten.gelu_backward.grad_input(grad, z[layer], grad_input=grad)
                 grad_weights[layer] += h[layer].t() @ grad
                 grad_biases[layer] += grad.sum(0, dtype=precise)
                 if layer:
-                    grad = torch.mm(grad, weights[layer], out=slopes[layer - 1][size])
+                    grad = torch.mm(grad, weights[layer], out=slopes[layer - 1][:size])
             if grad_inputs is not None:
                 torch.mm(grad, weights[0], out=grad_inputs[here])
         of_encoder = [each for w, b in zip(grad_weights, grad_biases, strict=True) for each in (w.t(), b)]
         return None, None, grad_inputs, *(each.to(inputs.dtype) for each in (grad_weight, *of_encoder))
 
 
-class _Buffer:
+def _room(inputs: Tensor, parts: Sequence[tuple[int, int, int, int]], width: int) -> Tensor:
     """Room for the activations of a layer, used again for each part."""
-
-    def __init__(self, like: Tensor, parts: Sequence[tuple[int, int, int, int]], width: int) -> None:
-        self.rows = like.new_empty(max((end - begin for _, begin, end, _ in parts), default=0), width)
-
-    def __getitem__(self, size: int) -> Tensor:
-        return self.rows[:size]
+    return inputs.new_empty(max((end - begin for _, begin, end, _ in parts), default=0), width)
 
 
 def _parts(counts: Sequence[int], inputs: Tensor) -> list[tuple[int, int, int, int]]:
