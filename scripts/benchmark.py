@@ -5,12 +5,7 @@ import sys
 from pathlib import Path
 
 from iagraph.benchmarks.loader import benchmark_loader
-
-
-def _positive(text: str) -> int:
-    if not (text.isdecimal() and int(text) >= 1):
-        raise argparse.ArgumentTypeError(f"should be 1 or more, found {text}")
-    return int(text)
+from iagraph.command_line import positive
 
 
 def main() -> None:
@@ -19,24 +14,24 @@ def main() -> None:
     parser.add_argument("--json", type=Path, metavar="FILE", help="write the numbers to this file, too")
     commands = parser.add_subparsers(dest="command", required=True)
     loader = commands.add_parser("loader", help="jets per second of loaders, beside PyTorch Geometric's")
-    loader.add_argument("--jets", type=_positive, default=500_000, help="jets in the store (default: %(default)s)")
-    loader.add_argument("--batch-size", type=_positive, default=256, help="jets per batch (default: %(default)s)")
-    loader.add_argument("--repeats", type=_positive, default=3, help="epochs timed (default: %(default)s)")
+    loader.add_argument("--jets", type=positive, default=500_000, help="jets in the store (default: %(default)s)")
+    loader.add_argument("--batch-size", type=positive, default=256, help="jets per batch (default: %(default)s)")
+    loader.add_argument("--repeats", type=positive, default=3, help="epochs timed (default: %(default)s)")
     convert = commands.add_parser("convert", help="jets per second and memory of converting published formats")
     convert.add_argument(
-        "--jets", type=_positive, default=100_000, help="jets of the larger files (default: %(default)s)"
+        "--jets", type=positive, default=100_000, help="jets of the larger files (default: %(default)s)"
     )
     cost = commands.add_parser("cost", help="time and memory against the number of particles per jet")
-    cost.add_argument("--repeats", type=_positive, default=3, help="runs timed at each point (default: %(default)s)")
+    cost.add_argument("--repeats", type=positive, default=3, help="runs timed at each point (default: %(default)s)")
     cost.add_argument("--figure", type=Path, metavar="FIGURE", help="draw the numbers to FIGURE.png and .pdf")
     epoch = commands.add_parser("epoch", help="where the time of a training epoch goes")
     epoch.add_argument("config", type=Path, help="YAML file, for example configs/qg.yaml")
     epoch.add_argument("overrides", nargs="*", metavar="key=value", help="changes of single keys, data.workers=1")
     models = commands.add_parser("models", help="speed and memory of our models, beside weaver-core and other ways")
     models.add_argument(
-        "--batches", type=_positive, default=5, help="rounds, each on another batch (default: %(default)s)"
+        "--batches", type=positive, default=5, help="rounds, each on another batch (default: %(default)s)"
     )
-    models.add_argument("--batch-size", type=_positive, default=64, help="jets per batch (default: %(default)s)")
+    models.add_argument("--batch-size", type=positive, default=64, help="jets per batch (default: %(default)s)")
     models.add_argument("--device", default="cpu", help="cpu or cuda (default: %(default)s)")
     arguments = parser.parse_args()
     if arguments.command == "loader":

@@ -5,11 +5,7 @@ import shlex
 import sys
 from pathlib import Path
 
-
-def _positive(text: str) -> int:
-    if not (text.isdecimal() and int(text) >= 1):
-        raise argparse.ArgumentTypeError(f"should be 1 or more, found {text}")
-    return int(text)
+from iagraph.command_line import positive
 
 
 def main() -> None:
@@ -30,7 +26,7 @@ def _main() -> None:
     compare_parser.add_argument("config", type=Path, help="YAML file, for example configs/compare_qg.yaml")
     compare_parser.add_argument("overrides", nargs="*", metavar="key=value", help="changes of single keys, seeds=[1,2]")
     compare_parser.add_argument(
-        "--jobs", type=_positive, default=1, metavar="N", help="runs at a time, which share the threads (default: 1)"
+        "--jobs", type=positive, default=1, metavar="N", help="runs at a time, which share the threads (default: 1)"
     )
     try:
         if {"-h", "--help"} & set(sys.argv[1:]):
