@@ -20,8 +20,9 @@ from torch_geometric.data import Batch, Data
 from torch_geometric.data.datapipes import functional_transform
 from torch_geometric.transforms import BaseTransform
 
+from iagraph.edge_list import EdgeListGraph, fully_connected, unordered_pairs
 from iagraph.kinematics import Impact, Momenta, jet_momenta, node_features, pair_features
-from iagraph.topology import CompleteGraph, EdgeListGraph, fully_connected
+from iagraph.topology import CompleteGraph
 
 
 @dataclass
@@ -95,7 +96,7 @@ class JetBatch:
         return torch.cat([values, (first == second).to(values).unsqueeze(0)])
 
     def graph(self, edge_index: Tensor | None = None) -> CompleteGraph | EdgeListGraph:
-        """Who talks to whom: all particles of a jet, or the edges given.
+        """Who talks to whom: all particles of a jet, as dense blocks, or the edges given.
 
         Args:
             edge_index: rows (source, target), shape [2, edges]; None for complete graphs.
@@ -103,11 +104,19 @@ class JetBatch:
         Raises:
             ValueError: an edge joins two jets.
         """
+        return CompleteGraph.from_ptr(self.ptr) if edge_index is None else self.edge_list(edge_index)
+
+    def edge_list(self, edge_index: Tensor | None = None) -> EdgeListGraph:
+        """The same as a list of edges; that of complete graphs is in the order of ``fully_connected(ptr)``.
+
+        Raises:
+            ValueError: an edge joins two jets.
+        """
         if edge_index is None:
-            return CompleteGraph.from_ptr(self.ptr)
+            return EdgeListGraph.from_pairs(*unordered_pairs(self.ptr), self.batch, len(self))
         if bool((self.batch[edge_index[0]] != self.batch[edge_index[1]]).any()):
             raise ValueError("edge_index joins particles of different jets: remove these edges")
-        return EdgeListGraph(edge_index, self.batch.numel())
+        return EdgeListGraph.from_edges(edge_index, self.batch.numel(), self.batch, len(self))
 
     def part(self, begin: int, end: int) -> JetBatch:
         """The jets begin:end, without copying their particles."""

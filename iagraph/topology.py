@@ -1,9 +1,10 @@
-"""Who talks to whom: the complete graph of each jet, as dense blocks, and any other graph, as a list of edges.
+"""Who talks to whom: the complete graph of each jet, as dense blocks. Any other graph is a list of edges
+(:mod:`iagraph.edge_list`).
 
-Both carry what a layer needs and no more: the unordered pairs of nodes that are to be encoded, and how the values of
-pairs become values of directed edges. On an edge list the rest is PyTorch Geometric's message passing; the dense blocks
-have their own products of queries and keys, weighted sums and nearest neighbours. A layer written over them gives the
-same numbers on either; tests prove it. Nothing here knows of physics.
+Both carry what a layer needs and no more: the unordered pairs of nodes that are to be encoded, how the values of pairs
+become values of directed edges, and weighted sums over the edges of a node; the dense blocks have products of queries
+and keys and nearest neighbours, too. A layer written over them gives the same numbers on either; tests prove it.
+Nothing here knows of physics.
 """
 
 from __future__ import annotations
@@ -20,62 +21,6 @@ from iagraph.dense_blocks import DenseBlock, EdgeScores, regroup, softmax_sum
 
 MAX_SIZE_CLASSES = 16
 """Graphs of similar size share a dense block: with 16 blocks for 64 jets, padded slots are 1.14 times the real ones."""
-
-
-def fully_connected(ptr: Tensor) -> Tensor:
-    """All directed edges within each graph of a batch, self-edges included.
-
-    Args:
-        ptr: where each graph's nodes begin and end, shape [graphs + 1].
-
-    Returns:
-        ``edge_index``, shape [2, edges], rows (source, target), sorted by target, then by source.
-    """
-    sizes = ptr.diff()
-    size_of_node = sizes.repeat_interleave(sizes)
-    first_of_node = ptr[:-1].repeat_interleave(sizes)
-    target = _arange(int(ptr[-1]), ptr).repeat_interleave(size_of_node)
-    edge_start = size_of_node.cumsum(0) - size_of_node
-    source = _arange(target.numel(), ptr) - (edge_start - first_of_node).repeat_interleave(size_of_node)
-    return torch.stack([source, target])
-
-
-def sorted_ptr(index: Tensor, num_segments: int) -> Tensor | None:
-    """Where each segment begins and ends, shape [num_segments + 1], if ``index`` is ascending; otherwise None."""
-    if bool((index.diff() < 0).any()):
-        return None
-    return torch.searchsorted(index.contiguous(), _arange(num_segments + 1, index))
-
-
-class EdgeListGraph:
-    """Directed edges between nodes, as PyTorch Geometric has them.
-
-    Args:
-        edge_index: shape [2, edges], rows (source, target), any order; never changed.
-        num_nodes: number of nodes.
-
-    Attributes:
-        first, second: the unordered pairs that the edges need, each once, ``first <= second``; shape [pairs].
-        pair_counts: their number, in a list of one.
-        ptr: where the edges of each target begin and end if they are sorted by target, otherwise None.
-    """
-
-    def __init__(self, edge_index: Tensor, num_nodes: int) -> None:
-        self.edge_index = edge_index
-        self.num_nodes = num_nodes
-        source, target = edge_index
-        key = torch.minimum(source, target) * num_nodes + torch.maximum(source, target)
-        unique, self._pair_of_edge = key.unique(return_inverse=True)
-        self.first = unique.div(max(num_nodes, 1), rounding_mode="floor")
-        self.second = unique % max(num_nodes, 1)
-        self.pair_counts = [unique.numel()]
-        self.ptr = sorted_ptr(target, num_nodes)
-
-    def lift(self, pair_values: Sequence[Tensor]) -> Tensor:
-        """Values of pairs, one piece [channels, pairs], as values of directed edges, shape [edges, channels]."""
-        (values,) = pair_values
-        index = self._pair_of_edge.unsqueeze(1).expand(-1, values.size(0))
-        return values.t().gather(0, index)
 
 
 @dataclass

@@ -5,10 +5,10 @@ import torch
 from torch_geometric.data import Batch, Data
 from torch_geometric.transforms import Compose
 
+from iagraph.edge_list import fully_connected
 from iagraph.graphs import FullyConnected, JetBatch, NodeFeatures, PairFeatures
 from iagraph.kinematics import Impact
 from iagraph.testing import random_jets
-from iagraph.topology import fully_connected
 
 COUNTS = [5, 1, 0, 7]
 

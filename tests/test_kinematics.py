@@ -7,6 +7,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from iagraph.edge_list import fully_connected
 from iagraph.kinematics import (
     LOG_FLOOR,
     NODE_FEATURES,
@@ -24,7 +25,6 @@ from iagraph.kinematics import (
     wrap_phi,
 )
 from iagraph.testing import assert_boost_invariant, random_jets
-from iagraph.topology import fully_connected
 
 
 def momenta(*rows, dtype=torch.float64):

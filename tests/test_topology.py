@@ -2,7 +2,8 @@ import pytest
 import torch
 
 from iagraph import dense_blocks
-from iagraph.topology import CompleteGraph, EdgeListGraph, fully_connected
+from iagraph.edge_list import EdgeListGraph, fully_connected
+from iagraph.topology import CompleteGraph
 
 SIZES = [5, 0, 1, 7, 2, 5, 0, 3]
 PTR = torch.tensor([0, *SIZES]).cumsum(0)
@@ -50,7 +51,7 @@ def test_fully_connected_edges():
 
 @pytest.mark.usefixtures("padding")
 @pytest.mark.parametrize(
-    "make", [CompleteGraph.from_ptr, lambda ptr: EdgeListGraph(fully_connected(ptr), int(ptr[-1]))]
+    "make", [CompleteGraph.from_ptr, lambda ptr: EdgeListGraph.from_edges(fully_connected(ptr), int(ptr[-1]))]
 )
 class TestBothGraphs:
     def test_pairs_are_all_unordered_pairs_once(self, make):
@@ -120,27 +121,6 @@ def test_many_graphs_share_few_blocks_with_little_padding():
     graph = CompleteGraph.from_ptr(torch.cat([torch.zeros(1, dtype=torch.long), sizes.cumsum(0)]))
     assert len(graph.blocks) == 16
     assert graph.node_of_slot.numel() < 1.15 * sizes.sum()
-
-
-class TestEdgeListGraph:
-    def test_any_edges_in_any_order(self):
-        edge_index = torch.tensor([[4, 0, 2, 0, 4, 1], [0, 4, 2, 1, 3, 0]])
-        before = edge_index.clone()
-        graph = EdgeListGraph(edge_index, 6)
-        pairs = list(zip(graph.first.tolist(), graph.second.tolist(), strict=True))
-        assert pairs == [(0, 1), (0, 4), (2, 2), (3, 4)]
-        assert graph.lift([torch.tensor([[10.0, 11.0, 12.0, 13.0]])]).tolist() == [[11], [11], [12], [10], [13], [10]]
-        assert graph.ptr is None
-        assert torch.equal(edge_index, before)
-
-    def test_sorted_edges_are_recognised(self):
-        graph = EdgeListGraph(torch.tensor([[1, 2, 0, 3], [0, 0, 2, 2]]), 5)
-        assert graph.ptr.tolist() == [0, 2, 2, 4, 4, 4]
-
-    def test_no_edges(self):
-        graph = EdgeListGraph(torch.zeros(2, 0, dtype=torch.long), 3)
-        assert graph.lift([torch.zeros(5, 0)]).shape == (0, 5)
-        assert graph.ptr.tolist() == [0, 0, 0, 0]
 
 
 def test_products_of_queries_and_keys(padding):

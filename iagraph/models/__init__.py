@@ -1,6 +1,7 @@
 """Jet taggers, each readable beside its paper."""
 
 from iagraph.models.ablations import InteractionTransformer, LearnedPairIAFormer, PairTransformer, PlainTransformer
+from iagraph.models.cascaded_iaformer import CascadedIAFormer
 from iagraph.models.checkpoints import CheckpointError, load_weights
 from iagraph.models.iaformer import IAFormer
 from iagraph.models.particle_net import ParticleNet
@@ -8,6 +9,7 @@ from iagraph.models.particle_transformer import ParticleTransformer
 from iagraph.models.weaver import load_weaver, save_weaver
 
 __all__ = [
+    "CascadedIAFormer",
     "CheckpointError",
     "IAFormer",
     "InteractionTransformer",

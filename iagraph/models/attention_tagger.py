@@ -2,20 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from typing import cast
+from collections.abc import Callable, Iterator, Sequence
+from typing import NamedTuple, cast
 
 import torch
 from torch import Tensor, nn
 from torch.nn.functional import embedding
 from torch_geometric.nn.aggr import MeanAggregation
 
+from iagraph.edge_list import EdgeListGraph
 from iagraph.graphs import JetBatch
 from iagraph.kinematics import NODE_FEATURES, PAIR_FEATURES, SCALING, feature_names
 from iagraph.nn import AttentionConv, PairEncoder, ParticleEncoder, Standardize
-from iagraph.nn.attention_conv import Scores
+from iagraph.nn.attention_conv import Attended, Scores
 from iagraph.nn.pair_scores import pair_scores
-from iagraph.topology import CompleteGraph, EdgeListGraph
+from iagraph.topology import CompleteGraph
 
 PairScores = Sequence[Tensor] | None
 """Scores of pairs, a piece of shape [maps, pairs] for each block of a graph, or none."""
@@ -47,10 +48,25 @@ class AttentionBlock(nn.Module):
             nn.Linear(4 * width, width),
         )
 
-    def forward(self, x: Tensor, graph: CompleteGraph | EdgeListGraph, scores: Scores) -> Tensor:
-        """New node vectors, shape [nodes, width]; scores as in :meth:`AttentionConv.attend`."""
-        x = x + self.norm_out(self.conv.attend(self.norm_in(x), graph, scores))
-        return x + self.feed_forward(x)
+    def forward(self, x: Tensor, graph: CompleteGraph | EdgeListGraph, scores: Scores) -> Attended:
+        """New node vectors, and what the attention left of the graph; scores as in :meth:`AttentionConv.attend`."""
+        attended = self.conv.attend(self.norm_in(x), graph, scores)
+        x = x + self.norm_out(attended.x)
+        return attended._replace(x=x + self.feed_forward(x))
+
+
+class LayerWeights(NamedTuple):
+    """What is left of the graph after a layer.
+
+    Attributes:
+        edge_index: the edges, rows (source, target), shape [2, edges].
+        alpha: their weights, shape [edges, heads].
+        edge_ids: which they are of the edges given, or of those of ``fully_connected(jets.ptr)``.
+    """
+
+    edge_index: Tensor
+    alpha: Tensor
+    edge_ids: Tensor
 
 
 class AttentionTagger(nn.Module):
@@ -90,12 +106,15 @@ class AttentionTagger(nn.Module):
         self.readout = MeanAggregation()
         self.head = nn.Linear(width, num_classes)
 
-    def forward(self, jets: JetBatch, edge_index: Tensor | None = None) -> Tensor:
+    def forward(
+        self, jets: JetBatch, edge_index: Tensor | None = None, return_attention_weights: bool = False
+    ) -> Tensor | tuple[Tensor, list[LayerWeights]]:
         """Logits of jets.
 
         Args:
             jets: the jets. One without particles gets the bias of the last layer.
             edge_index: which particles see which, rows (source, target), if not all of a jet; shape [2, edges].
+            return_attention_weights: return ``(logits, weights)``, with what is left of the graph after each block.
 
         Returns:
             Shape [jets, num_classes].
@@ -103,15 +122,38 @@ class AttentionTagger(nn.Module):
         Raises:
             ValueError: an edge joins two jets.
         """
-        graph = jets.graph(edge_index)
         # The weights' precision counts, whatever that of the jets.
         features = self.scale_particles(jets.node_features(self.node_features)).to(self.head.weight.dtype)
-        x = self.particle_encoder(features)
-        for block, scores in zip(self.blocks, self.pair_scores(x, jets, graph), strict=True):
-            x = block(x, graph, None if scores is None else graph.lift(scores))
+        weights = []
+        for x, graph, alpha in self.run_blocks(  # noqa: B007, for the last x is what counts
+            self.particle_encoder(features), jets, edge_index, as_list=return_attention_weights
+        ):
+            if return_attention_weights:
+                assert isinstance(graph, EdgeListGraph)
+                assert alpha is not None
+                weights.append(LayerWeights(graph.edge_index, alpha, graph.edge_ids))
         # Sixteen bits would round the scores of many jets to the same number.
         with torch.autocast(x.device.type, enabled=False):
-            return self.head(self.readout(x.to(self.head.weight.dtype), jets.batch, dim_size=len(jets)))
+            logits = self.head(self.readout(x.to(self.head.weight.dtype), jets.batch, dim_size=len(jets)))
+        return (logits, weights) if return_attention_weights else logits
+
+    def run_blocks(
+        self, x: Tensor, jets: JetBatch, edge_index: Tensor | None = None, as_list: bool = False
+    ) -> Iterator[Attended]:
+        """What each block makes of the particles and of the graph.
+
+        Args:
+            x: vectors of the particles before the first block, shape [particles, width].
+            jets: the jets.
+            edge_index: as in :meth:`forward`.
+            as_list: hold complete graphs as lists of edges, too, for their weights.
+        """
+        as_list = as_list or any(conv.pruning for conv in self.convs())
+        graph = jets.edge_list(edge_index) if as_list else jets.graph(edge_index)
+        for block, scores in zip(self.blocks, self.pair_scores(x, jets, graph), strict=True):
+            attended = block(x, graph, None if scores is None else graph.lift(scores))
+            x, graph, _ = attended
+            yield attended
 
     def pair_scores(self, x: Tensor, jets: JetBatch, graph: CompleteGraph | EdgeListGraph) -> Sequence[PairScores]:
         """For each block, the scores of the pairs of ``graph`` as its ``lift`` takes them, or None.

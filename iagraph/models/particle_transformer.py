@@ -10,13 +10,14 @@ from typing import cast
 import torch
 from torch import Tensor, nn
 
+from iagraph.edge_list import EdgeListGraph
 from iagraph.graphs import JetBatch
 from iagraph.kinematics import NODE_FEATURES, PAIR_FEATURES, WEAVER_SCALING, feature_names
 from iagraph.nn import BatchNorm, InteractionAttentionConv, Standardize
 from iagraph.nn.attention_conv import Scores
 from iagraph.nn.dropout import Dropout
 from iagraph.nn.pair_biases import PairBiases
-from iagraph.topology import CompleteGraph, EdgeListGraph
+from iagraph.topology import CompleteGraph
 
 NODES_AT_ONCE = 512
 """Nodes whose wide hidden vectors a CPU makes at once: 1 MB in layers of 512, they stay in cache."""
@@ -57,7 +58,7 @@ class ParticleTransformerBlock(nn.Module):
 
     def forward(self, x: Tensor, graph: CompleteGraph | EdgeListGraph, scores: Scores) -> Tensor:
         """New node vectors, shape [nodes, width]; scores as in :meth:`InteractionAttentionConv.attend`."""
-        return self._add(x, self.conv.attend(self.norm_in(x), graph, scores))
+        return self._add(x, self.conv.attend(self.norm_in(x), graph, scores).x)
 
     @torch.no_grad()
     def shrink(self, factor: float) -> None:

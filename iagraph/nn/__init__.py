@@ -6,16 +6,25 @@ from iagraph.nn.edge_conv import EdgeConv
 from iagraph.nn.encoders import BatchNorm, PairEncoder, ParticleEncoder, Standardize, ThinLinear
 from iagraph.nn.interaction_attention_conv import InteractionAttentionConv
 from iagraph.nn.pair_attention_conv import PairAttentionConv
+from iagraph.nn.pair_gate import PairGate
+from iagraph.nn.pruning import EdgeBudget, PruningRule, Threshold, TopK, TopMass, pruning_rule
 
 __all__ = [
     "AttentionConv",
     "BatchNorm",
     "DifferentialAttentionConv",
+    "EdgeBudget",
     "EdgeConv",
     "InteractionAttentionConv",
     "PairAttentionConv",
     "PairEncoder",
+    "PairGate",
     "ParticleEncoder",
+    "PruningRule",
     "Standardize",
     "ThinLinear",
+    "Threshold",
+    "TopK",
+    "TopMass",
+    "pruning_rule",
 ]

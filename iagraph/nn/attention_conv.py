@@ -2,15 +2,34 @@
 
 from __future__ import annotations
 
+from typing import NamedTuple
+
+import torch
 from torch import Tensor, nn
 from torch_geometric.nn import MessagePassing
 
 from iagraph.dense_blocks import EdgeScores
-from iagraph.segment import segment_softmax
-from iagraph.topology import CompleteGraph, EdgeListGraph, sorted_ptr
+from iagraph.edge_list import EdgeListGraph, sorted_ptr
+from iagraph.nn.pruning import Candidates, PruningRule
+from iagraph.segment import segment_softmax, segment_sum
+from iagraph.topology import CompleteGraph
 
 Scores = Tensor | list[EdgeScores] | None
 """Scores of the edges of a graph as its ``lift`` gives them, or none."""
+
+
+class Attended(NamedTuple):
+    """What a layer makes of a graph.
+
+    Attributes:
+        x: new node vectors, shape [nodes, out_channels].
+        graph: the graph with the edges that the layer has left.
+        alpha: their weights, shape [edges, heads]; None for a complete graph, where they are not kept.
+    """
+
+    x: Tensor
+    graph: CompleteGraph | EdgeListGraph
+    alpha: Tensor | None
 
 
 class AttentionConv(MessagePassing):
@@ -23,11 +42,18 @@ class AttentionConv(MessagePassing):
     :math:`\alpha_{ij}`, or several such maps are mixed (:meth:`mix`). A node without incoming edges gets zero (through
     :math:`\mathbf{W}_o`).
 
+    With a rule (:mod:`iagraph.nn.pruning`) some edges are dropped, after their weights are known: nothing is sent along
+    them. The graph that the caller has stays as it is; the layer says which edges are left.
+
     Args:
         in_channels: size of the node vectors; for a bipartite graph, of those of the sources.
         out_channels: size of the result, a multiple of ``heads``.
         heads: number of attention heads.
         bias: add learned constants to values and result.
+        pruning: which edges survive; None keeps all.
+
+    Attributes:
+        tightness: how much of the rule holds in training mode, 0 for nothing to 1; in evaluation all of it does.
 
     Raises:
         ValueError: ``out_channels`` is no multiple of ``heads``.
@@ -37,13 +63,17 @@ class AttentionConv(MessagePassing):
     lin_score: nn.Linear | None
     """The map from edge features to scores; each subclass makes its own, or none."""
 
-    def __init__(self, in_channels: int, out_channels: int, heads: int, bias: bool = False) -> None:
+    def __init__(
+        self, in_channels: int, out_channels: int, heads: int, bias: bool = False, pruning: PruningRule | None = None
+    ) -> None:
         super().__init__(aggr="add", node_dim=0)
         if heads < 1 or out_channels % heads:
             raise ValueError(f"out_channels ({out_channels}) must be a multiple of heads ({heads})")
         self.in_channels = in_channels
         self.out_channels = out_channels
         self.heads = heads
+        self.pruning = pruning
+        self.tightness = 1.0
         self.lin_value = nn.Linear(in_channels, out_channels, bias=bias)
         self.lin_out = nn.Linear(out_channels, out_channels, bias=bias)
 
@@ -81,46 +111,77 @@ class AttentionConv(MessagePassing):
         edge_index: Tensor,
         edge_attr: Tensor | None = None,
         return_attention_weights: bool = False,
-    ) -> Tensor | tuple[Tensor, tuple[Tensor, Tensor]]:
+        batch: Tensor | None = None,
+    ) -> Tensor | tuple[Tensor, tuple[Tensor, ...]]:
         """Runs the layer on any graph.
 
-        No edge is added or removed: include self-loops in ``edge_index`` if a node shall see itself.
+        No edge is added: include self-loops in ``edge_index`` if a node shall see itself.
 
         Args:
             x: node vectors, or those of sources and targets.
             edge_index: edges, rows (source, target).
             edge_attr: edge features.
             return_attention_weights: return ``(out, (edge_index, alpha))`` with the weights, shape [edges, heads], in
-                the order of the edges given.
+                the order of the edges given; of a layer with a rule ``(out, (edge_index, alpha, edge_ids))``, with the
+                edges that are left, their weights, and which of the edges given they are.
+            batch: the graph of each target, shape [targets], for rules that give each graph a budget of its own; None
+                if all of it is one graph.
         """
         source, target = x if isinstance(x, tuple) else (x, x)
         num_targets = (source if target is None else target).size(0)
         scores = self.edge_scores(source, target, edge_index, self.score(edge_attr))
-        alpha = self._edge_weights(scores, edge_index[1], num_targets, sorted_ptr(edge_index[1], num_targets))
+        ptr = sorted_ptr(edge_index[1], num_targets)
+        maps = segment_softmax(scores, edge_index[1], num_targets, ptr)
+        if self.pruning is None:
+            alpha = self.mix(self.drop(maps), dim=1)
+            out = self._gather_messages(alpha, source, edge_index, num_targets)
+            return (out, (edge_index, alpha)) if return_attention_weights else out
+        sent, arrives = edge_index
+        graph = torch.zeros_like(arrives) if batch is None else batch.index_select(0, arrives)
+        # The nodes of a bipartite graph are of two kinds: none is the same as another, whatever its number.
+        edges = Candidates(-1 - sent if isinstance(x, tuple) else sent, arrives, graph, num_targets)
+        alpha, edge_ids = self._survivors(maps, edges)
+        edge_index = edge_index.index_select(1, edge_ids)
         out = self._gather_messages(alpha, source, edge_index, num_targets)
-        return (out, (edge_index, alpha)) if return_attention_weights else out
+        return (out, (edge_index, alpha, edge_ids)) if return_attention_weights else out
 
-    def attend(self, x: Tensor, graph: CompleteGraph | EdgeListGraph, scores: Scores = None) -> Tensor:
+    def attend(self, x: Tensor, graph: CompleteGraph | EdgeListGraph, scores: Scores = None) -> Attended:
         """Runs the layer on a graph whose edges have scores already.
 
         Args:
             x: node vectors, shape [nodes, in_channels].
-            graph: who talks to whom.
+            graph: who talks to whom; a layer with a rule takes a list of edges.
             scores: scores of its edges, from its ``lift``.
-
-        Returns:
-            Node vectors, shape [nodes, out_channels].
         """
         if isinstance(graph, CompleteGraph):
+            assert self.pruning is None, "edges are dropped from a list of edges"
             assert not isinstance(scores, Tensor), "scores of a complete graph come from its lift"
-            return self.lin_out(self.mix(self.sums(x, graph, scores), dim=1).flatten(1))
+            return Attended(self.lin_out(self.mix(self.sums(x, graph, scores), dim=1).flatten(1)), graph, None)
         assert not isinstance(scores, list), "scores of an edge list come from its lift"
-        scores = self.edge_scores(x, x, graph.edge_index, scores)
-        alpha = self._edge_weights(scores, graph.edge_index[1], graph.num_nodes, graph.ptr)
-        return self._gather_messages(alpha, x, graph.edge_index, graph.num_nodes)
+        maps = graph.softmax(self.edge_scores(x, x, graph.edge_index, scores))
+        if self.pruning is None:
+            alpha = self.mix(self.drop(maps), dim=1)
+        else:
+            source, target = graph.edge_index
+            jets = graph.batch.index_select(0, target)
+            alpha, kept = self._survivors(maps, Candidates(source, target, jets, graph.num_nodes))
+            graph = graph.keep(kept)
+        return Attended(self.lin_out(graph.aggregate(alpha, self.lin_value(x))), graph, alpha)
 
-    def _edge_weights(self, scores: Tensor, target: Tensor, num_targets: int, ptr: Tensor | None) -> Tensor:
-        return self.mix(self.drop(segment_softmax(scores, target, num_targets, ptr)), dim=1)
+    def _survivors(self, maps: Tensor, edges: Candidates) -> tuple[Tensor, Tensor]:
+        """Weights of the edges that the rule leaves, shape [kept edges, heads], and which they are."""
+        assert self.pruning is not None
+        rule = self.pruning.relaxed(self.tightness) if self.training else self.pruning
+        alpha = self.mix(maps, dim=1)
+        wanted = rule(alpha, edges)
+        kept = wanted.any(1).nonzero().squeeze(1)
+        wanted, maps = wanted.index_select(0, kept), maps.index_select(0, kept)
+        maps = maps * wanted.repeat(1, maps.size(1) // wanted.size(1))
+        if rule.renormalize:
+            target = edges.target.index_select(0, kept)
+            total = segment_sum(maps, target, edges.num_targets)
+            maps = maps / total.index_select(0, target).clamp(min=torch.finfo(maps.dtype).tiny)
+        return self.mix(self.drop(maps), dim=1), kept
 
     def _gather_messages(self, alpha: Tensor, x: Tensor, edge_index: Tensor, num_targets: int) -> Tensor:
         """Sends the values of the sources along the edges and projects their weighted sum."""

@@ -8,6 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from iagraph.nn.attention_conv import AttentionConv
+from iagraph.nn.pruning import PruningRule
 
 
 class DifferentialAttentionConv(AttentionConv):
@@ -24,9 +25,9 @@ class DifferentialAttentionConv(AttentionConv):
     those of a node sum to :math:`1 - \beta`. :math:`\beta = \sigma(\theta)` is learned and stays in (0, 1); it starts
     at ``beta``. (The authors' code clips instead, which stops the gradient at the bound.)
 
-    No edge is added or removed: include self-loops in ``edge_index`` if a node shall see itself. A node without
-    incoming edges gets zero. In a bipartite graph, of the targets only their number counts; None stands for as many
-    targets as sources.
+    No edge is added, and without ``pruning`` none removed: include self-loops in ``edge_index`` if a node shall see
+    itself. A node without incoming edges gets zero. In a bipartite graph, of the targets only their number counts;
+    None stands for as many targets as sources.
 
     Args:
         in_channels: size of the node vectors; for a bipartite graph, of those of the sources.
@@ -35,6 +36,7 @@ class DifferentialAttentionConv(AttentionConv):
         edge_dim: size of the edge features.
         beta: where :math:`\beta` starts, in (0, 1).
         beta_per_head: learn one :math:`\beta` per head instead of one for the layer.
+        pruning: which edges survive (:mod:`iagraph.nn.pruning`); None keeps all.
 
     Shapes:
         - input: node vectors :math:`(|\mathcal{V}|, F_{in})` or
@@ -54,8 +56,9 @@ class DifferentialAttentionConv(AttentionConv):
         edge_dim: int,
         beta: float = 0.2,
         beta_per_head: bool = False,
+        pruning: PruningRule | None = None,
     ) -> None:
-        super().__init__(in_channels, out_channels, heads)
+        super().__init__(in_channels, out_channels, heads, pruning=pruning)
         if not 0 < beta < 1:
             raise ValueError(f"beta must lie between 0 and 1, not {beta}")
         self.edge_dim = edge_dim

@@ -9,6 +9,7 @@ from torch import Tensor, nn
 from iagraph.dense_blocks import EdgeScores
 from iagraph.nn.attention_conv import AttentionConv
 from iagraph.nn.dropout import dropout
+from iagraph.nn.pruning import PruningRule
 from iagraph.topology import CompleteGraph
 
 
@@ -26,8 +27,8 @@ class InteractionAttentionConv(AttentionConv):
     \mathbf{e}_{ij}` if there is an ``edge_dim``; without, the edge features are the biases themselves, one per head.
     Without edge features it is plain attention.
 
-    No edge is added or removed: include self-loops in ``edge_index`` if a node shall see itself. A node without
-    incoming edges gets the bias of the last map.
+    No edge is added, and without ``pruning`` none removed: include self-loops in ``edge_index`` if a node shall see
+    itself. A node without incoming edges gets the bias of the last map.
 
     Args:
         in_channels: size of the node vectors, of sources and targets alike.
@@ -36,6 +37,7 @@ class InteractionAttentionConv(AttentionConv):
         edge_dim: size of the edge features; None if these are the biases themselves.
         bias: add learned constants to queries, keys, values and result.
         dropout: probability with which a weight is dropped in training.
+        pruning: which edges survive (:mod:`iagraph.nn.pruning`); None keeps all.
 
     Shapes:
         - input: node vectors :math:`(|\mathcal{V}|, F_{in})` or
@@ -56,8 +58,9 @@ class InteractionAttentionConv(AttentionConv):
         edge_dim: int | None = None,
         bias: bool = False,
         dropout: float = 0.0,
+        pruning: PruningRule | None = None,
     ) -> None:
-        super().__init__(in_channels, out_channels, heads, bias)
+        super().__init__(in_channels, out_channels, heads, bias, pruning)
         self.dropout = dropout
         self.edge_dim = edge_dim
         self.lin_query = nn.Linear(in_channels, out_channels, bias=bias)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from torch import nn
 
 from iagraph.nn.attention_conv import AttentionConv
+from iagraph.nn.pruning import PruningRule
 
 
 class PairAttentionConv(AttentionConv):
@@ -23,6 +24,7 @@ class PairAttentionConv(AttentionConv):
         out_channels: size of the result, a multiple of ``heads``.
         heads: number of attention heads.
         edge_dim: size of the edge features.
+        pruning: which edges survive (:mod:`iagraph.nn.pruning`); None keeps all.
 
     Shapes:
         As :class:`~iagraph.nn.DifferentialAttentionConv`.
@@ -31,7 +33,9 @@ class PairAttentionConv(AttentionConv):
         ValueError: ``out_channels`` is no multiple of ``heads``.
     """
 
-    def __init__(self, in_channels: int, out_channels: int, heads: int, edge_dim: int) -> None:
-        super().__init__(in_channels, out_channels, heads)
+    def __init__(
+        self, in_channels: int, out_channels: int, heads: int, edge_dim: int, pruning: PruningRule | None = None
+    ) -> None:
+        super().__init__(in_channels, out_channels, heads, pruning=pruning)
         self.edge_dim = edge_dim
         self.lin_score = nn.Linear(edge_dim, heads, bias=False)

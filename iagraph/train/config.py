@@ -114,6 +114,13 @@ class TrainConfig(Section):
     warmup: float = Field(ge=0, lt=1, description="Fraction of the training of linear rise before the cosine.")
     weight_decay: float = Field(ge=0, description="Decoupled weight decay of AdamW.")
     patience: PositiveInt = Field(description="Stop after that many epochs without a lower validation loss.")
+    tighten: float = Field(
+        default=0.0,
+        ge=0,
+        le=1,
+        description="Fraction of the training over which gates and pruning rules tighten, from dropping nothing to all "
+        "of what they drop; validation and test always drop all of it.",
+    )
     accumulate: PositiveInt = Field(default=1, description="Batches whose gradients are added up before a step.")
     clip: PositiveFloat | None = Field(description="Largest norm of the gradient; null does not clip.")
     precision: Literal["32-true", "bf16-mixed", "16-mixed"] = Field(

@@ -17,6 +17,7 @@ import torch
 from torch import nn
 
 from iagraph.models import (
+    CascadedIAFormer,
     IAFormer,
     InteractionTransformer,
     LearnedPairIAFormer,
@@ -25,6 +26,7 @@ from iagraph.models import (
     ParticleTransformer,
     PlainTransformer,
 )
+from iagraph.nn.pruning import pruning_rule
 from iagraph.train.config import Config, load_config
 from iagraph.train.datamodule import JetDataModule, Part
 from iagraph.train.evaluation import MultiplicityTagger
@@ -32,6 +34,7 @@ from iagraph.train.fine_tuning import start
 
 MODELS: dict[str, Callable[..., nn.Module]] = {
     "iaformer": IAFormer,
+    "cascaded_iaformer": CascadedIAFormer,
     "plain_transformer": PlainTransformer,
     "interaction_transformer": InteractionTransformer,
     "pair_transformer": PairTransformer,
@@ -51,6 +54,8 @@ class RunError(RuntimeError):
 def build_model(config: Config, classes: Sequence[str]) -> nn.Module:
     """The model that a configuration describes, with random weights."""
     settings = config.model.model_dump(exclude={"name"})
+    if (pruning := settings.get("pruning")) is not None:
+        settings["pruning"] = pruning_rule(pruning["rule"], pruning["strength"])
     if config.data.pair_features is not None:
         settings["pair_features"] = config.data.pair_features
     return MODELS[config.model.name](node_features=config.data.node_features, num_classes=len(classes), **settings)

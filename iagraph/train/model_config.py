@@ -2,7 +2,9 @@
 
 from typing import Annotated, ClassVar, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationInfo, field_validator
+from pydantic import BaseModel, ConfigDict, Field, ValidationInfo, field_validator, model_validator
+
+from iagraph.nn.pruning import pruning_rule
 
 PositiveInt = Annotated[int, Field(ge=1)]
 Dropout = Annotated[float, Field(ge=0, lt=1)]
@@ -51,6 +53,42 @@ class IAFormerConfig(_PairTransformer):
 
     name: Literal["iaformer"]
     beta_per_head: bool = Field(default=False, description="A subtraction strength per head, not one per block.")
+
+
+class PruningConfig(Section):
+    """Which edges of a block survive it."""
+
+    rule: Literal["threshold", "top_k", "top_mass", "edge_budget"] = Field(
+        description="By what |attention| edges survive: above a threshold, the strongest k of a particle, those that "
+        "hold a share of a particle's, or the strongest of a jet."
+    )
+    strength: Annotated[float, Field(gt=0)] = Field(
+        description="The threshold, k, the share, or the fraction of a jet's edges that survive."
+    )
+
+    @model_validator(mode="after")
+    def _strength_fits_the_rule(self) -> "PruningConfig":
+        pruning_rule(self.rule, self.strength)
+        return self
+
+
+class CascadedIAFormerConfig(_Transformer):
+    """IAFormer with a gate before the pair encoders, of which each block has its own, and with pruning."""
+
+    takes_pairs = True
+
+    name: Literal["cascaded_iaformer"]
+    pair_hidden: list[PositiveInt] = Field(
+        description="Hidden widths of the pair encoder of each block; an empty list leaves one layer."
+    )
+    pair_width: PositiveInt = Field(description="Features per pair in each block.")
+    gate_hidden: PositiveInt = Field(description="Hidden width of the gate, which sees all pairs.")
+    gate_fraction: Annotated[float, Field(gt=0, le=1)] = Field(
+        description="Fraction of a jet's pairs that the gate lets through to the encoders."
+    )
+    pruning: PruningConfig | None = Field(
+        default=None, description="Which edges of a block are left to the next; null: all."
+    )
 
 
 class PlainTransformerConfig(_Transformer):
@@ -104,6 +142,7 @@ class ParticleNetConfig(_Network):
 
 ModelConfig = Annotated[
     IAFormerConfig
+    | CascadedIAFormerConfig
     | PlainTransformerConfig
     | InteractionTransformerConfig
     | PairTransformerConfig

@@ -14,7 +14,7 @@ from torchmetrics import MeanMetric
 from torchmetrics.classification import BinaryAUROC, MulticlassAUROC
 
 from iagraph.graphs import JetBatch
-from iagraph.nn import DifferentialAttentionConv
+from iagraph.nn import AttentionConv, DifferentialAttentionConv, PairGate
 from iagraph.train.config import FineTuneConfig, TrainConfig
 
 
@@ -70,6 +70,8 @@ class Tagger(LightningModule):
 
     def training_step(self, jets: JetBatch, batch_index: int) -> Tensor:
         """Cross entropy of a batch, which must be finite."""
+        if self.config.tighten:
+            set_tightness(self.model, min(self.jets_seen / (self.config.tighten * self.jets_in_all), 1.0))
         self.jets_seen += len(jets)
         loss = cross_entropy(self.model(jets), labels_of(jets))
         if not torch.isfinite(loss):
@@ -164,6 +166,13 @@ def betas(model: nn.Module) -> dict[str, list[float]]:
     """The learned beta of each differential attention layer, one number per layer or per head."""
     convs = {name: layer for name, layer in model.named_modules() if isinstance(layer, DifferentialAttentionConv)}
     return {name: conv.beta.tolist() for name, conv in convs.items()}
+
+
+def set_tightness(model: nn.Module, tightness: float) -> None:
+    """How much of what they drop its gates and pruning rules drop in training mode, from 0 to 1."""
+    for module in model.modules():
+        if isinstance(module, AttentionConv | PairGate):
+            module.tightness = tightness
 
 
 def labels_of(jets: JetBatch) -> Tensor:

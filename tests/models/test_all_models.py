@@ -3,9 +3,11 @@
 import pytest
 import torch
 
+from iagraph.edge_list import fully_connected
 from iagraph.graphs import JetBatch
 from iagraph.kinematics import Impact, Momenta
 from iagraph.models import (
+    CascadedIAFormer,
     IAFormer,
     InteractionTransformer,
     LearnedPairIAFormer,
@@ -14,6 +16,7 @@ from iagraph.models import (
     ParticleTransformer,
     PlainTransformer,
 )
+from iagraph.nn import TopK
 from iagraph.testing import (
     assert_all_gradients,
     assert_batch_independent,
@@ -21,13 +24,13 @@ from iagraph.testing import (
     boosted,
     random_jets,
 )
-from iagraph.topology import fully_connected
 
 COUNTS = [7, 1, 13, 2, 11, 5]
 SIZES = {"width": 15, "blocks": 2, "heads": 3, "particle_hidden": (17, 13)}
 PAIRS = {"pair_hidden": (19, 11), "pair_width": 7}
 MODELS = {
     IAFormer: SIZES | PAIRS,
+    CascadedIAFormer: SIZES | {"pair_hidden": (11,), "pair_width": 7, "gate_fraction": 0.6, "pruning": TopK(k=3)},
     PlainTransformer: SIZES,
     InteractionTransformer: SIZES | PAIRS,
     PairTransformer: SIZES | PAIRS,

@@ -6,12 +6,12 @@ import pytest
 import torch
 from reference_iaformer import logits_of_jet
 
+from iagraph.edge_list import fully_connected
 from iagraph.models import IAFormer
 from iagraph.testing import (
     assert_all_gradients,
     random_jets,
 )
-from iagraph.topology import fully_connected
 
 COUNTS = [7, 1, 13, 2, 11, 5]
 SMALL = {"width": 15, "blocks": 2, "heads": 3, "particle_hidden": (17, 13), "pair_hidden": (19, 11), "pair_width": 7}

@@ -1,0 +1,267 @@
+r"""Rules that say which edges of a layer survive, from the weights that attention gives them.
+
+A rule looks at the absolute weights :math:`|\alpha_{ij}|` of the edges between different nodes. An edge of a node with
+itself always survives and counts for nothing: a node that has one is never alone. A node without such an edge may lose
+all edges; its sum is then zero, as that of any node at which no edge arrives. The graph itself is never changed: a
+layer with a rule gives back which edges are left.
+
+Two things can be done with what a rule drops, and they differ (arXiv 2505.03258 does neither, it keeps all edges):
+
+- after the softmax (the default): the weights of survivors stay as they are, those of the others become zero;
+- before the softmax (``renormalize``): each softmax map is taken over the survivors alone, so that its weights sum to
+  one again.
+"""
+
+from __future__ import annotations
+
+import math
+from abc import ABC, abstractmethod
+from dataclasses import dataclass, replace
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+
+from iagraph.segment import segment_sum
+
+
+class Candidates(NamedTuple):
+    """The edges that a rule chooses among.
+
+    Attributes:
+        source, target: the nodes of each edge, shape [edges].
+        graph: the graph of each edge, as that of a jet in a batch, shape [edges].
+        num_targets: number of nodes at which edges may arrive.
+    """
+
+    source: Tensor
+    target: Tensor
+    graph: Tensor
+    num_targets: int
+
+
+@dataclass(frozen=True)
+class PruningRule(ABC):
+    r"""Which edges survive.
+
+    Args:
+        per_head: every head chooses edges of its own; an edge is gone when no head wants it. Otherwise the mean of
+            :math:`|\alpha|` over the heads decides for all of them.
+        renormalize: drop before the softmax instead of after it, see above.
+    """
+
+    per_head: bool = False
+    renormalize: bool = False
+
+    def __call__(self, alpha: Tensor, edges: Candidates) -> Tensor:
+        """True where an edge survives.
+
+        Args:
+            alpha: weights of the edges, signed, shape [edges, heads].
+            edges: the edges, in any order.
+
+        Returns:
+            Shape [edges, heads], or [edges, 1] if all heads have the same.
+        """
+        strength = alpha.detach().abs()
+        strength = strength if strength.dtype == torch.float64 else strength.float()
+        if not self.per_head:
+            strength = strength.mean(1, keepdim=True)
+        itself = (edges.source == edges.target).unsqueeze(1)
+        # Never among the strongest, so that it takes nobody's place.
+        return self.choose(strength.masked_fill(itself, -1.0), edges) | itself
+
+    @abstractmethod
+    def choose(self, strength: Tensor, edges: Candidates) -> Tensor:
+        """True where an edge is chosen, shape [edges, columns]; strengths are -1 for edges of a node with itself."""
+
+    @abstractmethod
+    def relaxed(self, tightness: float) -> PruningRule:
+        """A milder rule: at 0 it drops nothing, at 1 it is this one."""
+
+
+@dataclass(frozen=True)
+class Threshold(PruningRule):
+    r"""Edges with :math:`|\alpha| \geq` ``minimum``.
+
+    Args:
+        per_head, renormalize: as in :class:`PruningRule`.
+        minimum: in [0, 1).
+    """
+
+    minimum: float = 0.01
+
+    def __post_init__(self) -> None:
+        if not 0 <= self.minimum < 1:
+            raise ValueError(
+                f"threshold {self.minimum}: should be in [0, 1), for no weight is above 1 and all edges would be gone"
+            )
+
+    def choose(self, strength: Tensor, edges: Candidates) -> Tensor:
+        """See the class."""
+        return strength >= self.minimum
+
+    def relaxed(self, tightness: float) -> PruningRule:
+        """The threshold rises from zero."""
+        return replace(self, minimum=self.minimum * tightness)
+
+
+@dataclass(frozen=True)
+class TopK(PruningRule):
+    """The ``k`` strongest edges that arrive at each node; all of them where there are no more than k.
+
+    Args:
+        per_head, renormalize: as in :class:`PruningRule`.
+        k: at least 1.
+    """
+
+    k: int = 8
+
+    def __post_init__(self) -> None:
+        if isinstance(self.k, bool) or not isinstance(self.k, int) or self.k < 1:
+            raise ValueError(f"k = {self.k}: should be a whole number of at least 1, or all edges would be gone")
+
+    def choose(self, strength: Tensor, edges: Candidates) -> Tensor:
+        """See the class."""
+        return rank_in_segment(strength, edges.target) < self.k
+
+    def relaxed(self, tightness: float) -> PruningRule:
+        """The number falls as k / tightness."""
+        return replace(self, k=2**62 if tightness <= 0 else math.ceil(self.k / tightness))
+
+
+@dataclass(frozen=True)
+class TopMass(PruningRule):
+    r"""The fewest edges that hold the share ``share`` of :math:`\sum_j |\alpha_{ij}|` of each node i.
+
+    Args:
+        per_head, renormalize: as in :class:`PruningRule`.
+        share: in (0, 1]; 1 drops nothing.
+    """
+
+    share: float = 0.95
+
+    def __post_init__(self) -> None:
+        _check_share("share", self.share)
+
+    def choose(self, strength: Tensor, edges: Candidates) -> Tensor:
+        """See the class."""
+        if self.share == 1:
+            return torch.ones_like(strength, dtype=torch.bool)
+        strength = strength.clamp(min=0).double()  # sums of many small weights
+        before, total = sums_in_segment(strength, edges.target, edges.num_targets)
+        return before < self.share * total.index_select(0, edges.target)
+
+    def relaxed(self, tightness: float) -> PruningRule:
+        """The share falls from one."""
+        return replace(self, share=1 - tightness + tightness * self.share)
+
+
+@dataclass(frozen=True)
+class EdgeBudget(PruningRule):
+    """The strongest edges of each graph, up to a fraction of those between different nodes, rounded up.
+
+    Args:
+        per_head, renormalize: as in :class:`PruningRule`.
+        fraction: in (0, 1]; 1 drops nothing.
+    """
+
+    fraction: float = 0.3
+
+    def __post_init__(self) -> None:
+        _check_share("fraction", self.fraction)
+
+    def choose(self, strength: Tensor, edges: Candidates) -> Tensor:
+        """See the class."""
+        between = (edges.source != edges.target).to(strength).unsqueeze(1)
+        # A little less, so that 0.3 of 10 edges, 3.0000001 in float32, are not 4.
+        graphs = int(edges.graph.max()) + 1 if edges.graph.numel() else 0
+        budget = (segment_sum(between, edges.graph, graphs) * self.fraction - 1e-4).ceil()
+        return rank_in_segment(strength, edges.graph) < budget.index_select(0, edges.graph)
+
+    def relaxed(self, tightness: float) -> PruningRule:
+        """The fraction falls from one."""
+        return replace(self, fraction=1 - tightness + tightness * self.fraction)
+
+
+RULES: dict[str, type[PruningRule]] = {
+    "threshold": Threshold,
+    "top_k": TopK,
+    "top_mass": TopMass,
+    "edge_budget": EdgeBudget,
+}
+"""The rules by name."""
+
+
+def pruning_rule(name: str, strength: float, per_head: bool = False, renormalize: bool = False) -> PruningRule:
+    """A rule by name.
+
+    Args:
+        name: a key of :data:`RULES`.
+        strength: the rule's own number: minimum, k, share or fraction.
+        per_head: as in :class:`PruningRule`.
+        renormalize: as in :class:`PruningRule`.
+
+    Raises:
+        ValueError: there is no such rule, or its number is out of range.
+    """
+    if name not in RULES:
+        raise ValueError(f"unknown pruning rule '{name}'; there are {', '.join(RULES)}")
+    rule = RULES[name]
+    if rule is TopK and float(strength).is_integer():
+        strength = int(strength)
+    return rule(per_head, renormalize, strength)  # type: ignore[call-arg]
+
+
+def rank_in_segment(values: Tensor, segment: Tensor) -> Tensor:
+    """The place of each value among those of its segment, 0 for the largest; of equal ones the first in order.
+
+    Args:
+        values: shape [rows, columns].
+        segment: the segment of each row, shape [rows].
+
+    Returns:
+        Ranks, shape [rows, columns].
+    """
+    order = _by_segment(values, segment)
+    sizes = torch.bincount(segment)
+    begin = (sizes.cumsum(0) - sizes).repeat_interleave(sizes)
+    place = torch.arange(segment.numel(), device=segment.device) - begin
+    return torch.empty_like(order).scatter_(0, order, place.unsqueeze(1).expand_as(order))
+
+
+def sums_in_segment(values: Tensor, segment: Tensor, num_segments: int) -> tuple[Tensor, Tensor]:
+    """For each value the sum of the larger ones of its segment, and the sum of each segment.
+
+    Args:
+        values: none negative, shape [rows, columns].
+        segment: the segment of each row, shape [rows].
+        num_segments: number of segments.
+
+    Returns:
+        Shapes [rows, columns] and [num_segments, columns].
+    """
+    total = segment_sum(values, segment, num_segments)
+    order = _by_segment(values, segment)
+    ordered = values.gather(0, order)
+    sizes = torch.bincount(segment, minlength=num_segments)
+    before = total.cumsum(0) - total  # what all earlier segments sum to
+    running = ordered.cumsum(0) - ordered - before.repeat_interleave(sizes, dim=0)
+    return torch.empty_like(values).scatter_(0, order, running), total
+
+
+def _by_segment(values: Tensor, segment: Tensor) -> Tensor:
+    """Rows in the order of segments, within one in that of falling values; for each column."""
+    columns = []
+    for column in values.unbind(1):
+        # The bits of floating-point numbers are in their order (-1, the only negative one here, comes first), and a
+        # CPU sorts one column of whole numbers in a tenth of the time.
+        bits = column.contiguous().view(torch.int64 if values.dtype == torch.float64 else torch.int32)
+        order = (-bits).argsort(stable=True)
+        columns.append(order[segment[order].argsort(stable=True)])
+    return torch.stack(columns, dim=1)
+
+
+def _check_share(name: str, value: float) -> None:
+    if not 0 < value <= 1:
+        raise ValueError(f"{name} {value}: should be in (0, 1]; with 0 all edges would be gone")

@@ -1,0 +1,61 @@
+import pytest
+import torch
+
+from iagraph.edge_list import unordered_pairs
+from iagraph.nn import EdgeBudget, PairGate
+
+PTR = torch.tensor([0, 5, 6, 13])
+BATCH = torch.tensor([0] * 5 + [1] + [2] * 7)
+FIRST, SECOND = unordered_pairs(PTR)
+
+
+def gate(fraction):
+    torch.manual_seed(0)
+    return PairGate(3, 11, EdgeBudget(fraction=fraction)).double()
+
+
+def test_the_best_pairs_of_each_jet_and_those_of_a_particle_with_itself():
+    module, features = gate(0.3), torch.randn(FIRST.numel(), 3).double()
+    survivors, bias = module(features, FIRST, SECOND, BATCH)
+    g = module.lin(torch.nn.functional.gelu(module.hidden(features))).squeeze(1)
+    expected = set((FIRST == SECOND).nonzero().squeeze(1).tolist())
+    for jet, number in ((0, 3), (2, 7)):  # 0.3 of 10 pairs, of 21: 6.3
+        between = [p for p in range(FIRST.numel()) if FIRST[p] != SECOND[p] and BATCH[FIRST[p]] == jet]
+        expected |= set(sorted(between, key=lambda p: -g[p])[:number])
+    assert survivors.tolist() == sorted(expected)
+    torch.testing.assert_close(bias, torch.log(1 / (1 + torch.exp(-g[survivors]))))
+
+
+def test_a_fraction_of_one_lets_all_through():
+    survivors, _ = gate(1.0)(torch.randn(FIRST.numel(), 3).double(), FIRST, SECOND, BATCH)
+    assert survivors.tolist() == list(range(FIRST.numel()))
+
+
+def test_large_gates_are_told_apart():
+    module = gate(0.1)
+    torch.nn.init.constant_(module.lin.bias, 60.0)  # a sigmoid of it is 1
+    features = torch.randn(FIRST.numel(), 3).double()
+    here, _ = module(features, FIRST, SECOND, BATCH)
+    there, _ = gate(0.1)(features, FIRST, SECOND, BATCH)
+    assert torch.equal(here, there)
+
+
+def test_tightness_counts_in_training_alone():
+    module, features = gate(0.2), torch.randn(FIRST.numel(), 3).double()
+    module.tightness = 0.5
+    # 0.6 or 0.2 of 10 and of 21 pairs, and 13 particles
+    assert module.train()(features, FIRST, SECOND, BATCH)[0].numel() == 6 + 13 + 13
+    assert module.eval()(features, FIRST, SECOND, BATCH)[0].numel() == 2 + 5 + 13
+
+
+def test_it_learns_from_survivors():
+    module, features = gate(0.3), torch.randn(FIRST.numel(), 3).double()
+    _, bias = module(features, FIRST, SECOND, BATCH)
+    (bias * torch.linspace(1, 2, len(bias)).double()).sum().backward()
+    assert all(parameter.grad.abs().max() > 1e-6 for parameter in module.parameters())
+
+
+@pytest.mark.parametrize("fraction", [0.0, 1.5])
+def test_fractions_out_of_range(fraction):
+    with pytest.raises(ValueError, match="fraction"):
+        gate(fraction)

@@ -1,0 +1,278 @@
+import pytest
+import torch
+
+from iagraph.nn import DifferentialAttentionConv, EdgeBudget, InteractionAttentionConv, PairAttentionConv, TopK
+from iagraph.nn.pruning import (
+    RULES,
+    Candidates,
+    Threshold,
+    TopMass,
+    pruning_rule,
+    rank_in_segment,
+    sums_in_segment,
+)
+
+# Two graphs: nodes 0 to 2 and 3 to 4. Edges are not sorted; edge 2 and edge 6 are of a node with itself.
+SOURCE = torch.tensor([1, 2, 0, 0, 2, 4, 3, 1])
+TARGET = torch.tensor([0, 0, 0, 1, 1, 3, 3, 2])
+GRAPH = torch.tensor([0, 0, 0, 0, 0, 1, 1, 0])
+EDGES = Candidates(SOURCE, TARGET, GRAPH, 5)
+#                        1>0   2>0  0>0   0>1   2>1    4>3   3>3   1>2
+ALPHA = torch.tensor([[0.5, -0.2, 0.3, -0.6, 0.4, 0.05, 0.95, 1.0], [0.1, 0.6, 0.3, 0.5, 0.5, 0.15, 0.85, 1.0]]).t()
+# Mean of |alpha|:       0.3   0.4        0.55  0.45   0.10         1.0
+
+
+def kept(rule):
+    return rule(ALPHA, EDGES).int().t().tolist()
+
+
+@pytest.mark.parametrize(
+    ("rule", "expected"),
+    [
+        (Threshold(minimum=0.42), [0, 0, 1, 1, 1, 0, 1, 1]),
+        (Threshold(minimum=0), [1] * 8),
+        (TopK(k=1), [0, 1, 1, 1, 0, 1, 1, 1]),
+        (TopK(k=2), [1] * 8),
+        (TopK(k=99), [1] * 8),
+        # node 0: 0.4 of 0.7 is 0.571; node 1: 0.55 of 1.0
+        (TopMass(share=0.55), [0, 1, 1, 1, 0, 1, 1, 1]),
+        (TopMass(share=0.56), [0, 1, 1, 1, 1, 1, 1, 1]),
+        (TopMass(share=0.58), [1] * 8),
+        (TopMass(share=1), [1] * 8),
+        # graph 0 has five edges between different nodes, graph 1 one
+        (EdgeBudget(fraction=0.4), [0, 0, 1, 1, 0, 1, 1, 1]),
+        (EdgeBudget(fraction=0.41), [0, 0, 1, 1, 1, 1, 1, 1]),
+        (EdgeBudget(fraction=1), [1] * 8),
+    ],
+)
+def test_rules_by_hand(rule, expected):
+    assert kept(rule) == [expected]
+
+
+@pytest.mark.parametrize(
+    ("rule", "first", "second"),
+    [
+        (Threshold(True, minimum=0.45), [1, 0, 1, 1, 0, 0, 1, 1], [0, 1, 1, 1, 1, 0, 1, 1]),
+        (TopK(True, k=1), [1, 0, 1, 1, 0, 1, 1, 1], [0, 1, 1, 1, 0, 1, 1, 1]),  # of equal weights the first
+        (TopMass(True, share=0.71), [1, 0, 1, 1, 1, 1, 1, 1], [0, 1, 1, 1, 1, 1, 1, 1]),
+        (EdgeBudget(True, fraction=0.4), [0, 0, 1, 1, 0, 1, 1, 1], [0, 1, 1, 0, 0, 1, 1, 1]),
+    ],
+)
+def test_rules_per_head_by_hand(rule, first, second):
+    assert kept(rule) == [first, second]
+
+
+@pytest.mark.parametrize("rule", [Threshold(minimum=0.42), TopK(k=1), TopMass(share=0.5), EdgeBudget(fraction=0.3)])
+def test_a_relaxed_rule_drops_nothing_at_first_and_the_same_in_the_end(rule):
+    assert kept(rule.relaxed(0.0)) == [[1] * 8]
+    assert rule.relaxed(1.0) == rule
+    numbers = [sum(kept(rule.relaxed(t / 10))[0]) for t in range(11)]
+    assert numbers == sorted(numbers, reverse=True)
+
+
+def test_a_relaxed_rule_on_the_way():
+    assert Threshold(minimum=0.4).relaxed(0.25).minimum == pytest.approx(0.1)
+    assert TopK(k=3).relaxed(0.5).k == 6
+    assert TopMass(share=0.8).relaxed(0.5).share == pytest.approx(0.9)
+    assert EdgeBudget(fraction=0.2).relaxed(0.25).fraction == pytest.approx(0.8)
+
+
+@pytest.mark.parametrize("name", RULES)
+def test_no_edges(name):
+    nothing = torch.zeros(0, dtype=torch.long)
+    rule = pruning_rule(name, 1 if name == "top_k" else 0.5)
+    assert rule(torch.zeros(0, 2), Candidates(nothing, nothing, nothing, 0)).shape == (0, 1)
+
+
+def test_rules_by_name():
+    assert pruning_rule("top_k", 5.0) == TopK(k=5)
+    assert pruning_rule("top_mass", 0.9, per_head=True, renormalize=True) == TopMass(True, True, 0.9)
+    with pytest.raises(ValueError, match="unknown pruning rule 'topk'; there are threshold, top_k, top_mass, edge_bud"):
+        pruning_rule("topk", 5)
+
+
+@pytest.mark.parametrize(
+    ("name", "strength", "message"),
+    [
+        ("threshold", 1.0, r"threshold 1.0: should be in \[0, 1\)"),
+        ("threshold", float("nan"), "threshold nan"),
+        ("threshold", -0.1, "threshold -0.1"),
+        ("top_k", 0, "k = 0: should be a whole number of at least 1"),
+        ("top_k", 2.5, "k = 2.5"),
+        ("top_mass", 0.0, r"share 0.0: should be in \(0, 1\]"),
+        ("top_mass", 1.1, "share 1.1"),
+        ("edge_budget", 0.0, "fraction 0.0"),
+        ("edge_budget", float("nan"), "fraction nan"),
+    ],
+)
+def test_rules_that_would_drop_everything_are_refused(name, strength, message):
+    with pytest.raises(ValueError, match=message):
+        pruning_rule(name, strength)
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+def test_ranks_and_sums_by_brute_force(dtype):
+    torch.manual_seed(3)
+    values, segment = torch.rand(53, 3, dtype=dtype), torch.randint(7, (53,)) * 2
+    values[::5] = values[0, 0]  # ties
+    values[1] = 0
+    ranks = rank_in_segment(values, segment)
+    larger, totals = sums_in_segment(values, segment, 15)
+    for row in range(53):
+        same = (segment == segment[row]).nonzero().squeeze(1).tolist()
+        for column in range(3):
+            own = values[row, column]
+            ahead = [s for s in same if (values[s, column], -s) > (own, -row)]
+            assert ranks[row, column] == len(ahead)
+            torch.testing.assert_close(larger[row, column], values[ahead, column].sum())
+    assert totals[1].tolist() == [0, 0, 0]
+
+
+# --- layers ---
+
+LAYERS = {
+    "differential": lambda **kw: DifferentialAttentionConv(5, 6, 3, 7, beta=0.3, **kw),
+    "pair": lambda **kw: PairAttentionConv(5, 6, 3, 7, **kw),
+    "interaction": lambda **kw: InteractionAttentionConv(5, 6, 3, 7, **kw),
+}
+every_layer = pytest.mark.parametrize("make", LAYERS.values(), ids=LAYERS)
+
+
+def case(make, rule, seed=2):
+    """A layer with and the same without a rule, on a graph with multiple in-edges and two self-edges."""
+    torch.manual_seed(seed)
+    plain, pruned = make().double(), make(pruning=rule).double()
+    pruned.load_state_dict(plain.state_dict())
+    edge_index = torch.stack([torch.randint(11, (40,)), torch.randint(11, (40,))]).unique(dim=1)
+    edge_index = edge_index[:, torch.randperm(edge_index.size(1))]
+    return plain, pruned, torch.randn(11, 5).double(), edge_index, 3 * torch.randn(edge_index.size(1), 7).double()
+
+
+@every_layer
+@pytest.mark.parametrize("per_head", [False, True])
+def test_after_the_softmax_survivors_keep_their_weights(make, per_head, backend):
+    plain, pruned, x, edge_index, edge_attr = case(make, TopK(per_head, k=2))
+    _, (_, alpha) = plain(x, edge_index, edge_attr, return_attention_weights=True)
+    out, (left, weights, ids) = pruned(x, edge_index, edge_attr, return_attention_weights=True)
+    assert torch.equal(left, edge_index[:, ids])
+    assert 0 < len(ids) < edge_index.size(1)
+    whole = torch.zeros_like(alpha).index_copy(0, ids, weights)
+    edges = Candidates(*edge_index, torch.zeros_like(edge_index[0]), 11)
+    torch.testing.assert_close(whole, alpha * TopK(per_head, k=2)(alpha, edges))
+    torch.testing.assert_close(out, by_hand(plain, x, edge_index, whole))
+
+
+@every_layer
+@pytest.mark.parametrize("per_head", [False, True])
+def test_before_the_softmax_the_rest_is_a_softmax_of_the_survivors(make, per_head, backend):
+    rule = TopK(per_head, True, k=2)
+    plain, pruned, x, edge_index, edge_attr = case(make, rule)
+    _, (_, alpha) = plain(x, edge_index, edge_attr, return_attention_weights=True)
+    wanted = rule(alpha, Candidates(*edge_index, torch.zeros_like(edge_index[0]), 11))
+    out, (_, weights, ids) = pruned(x, edge_index, edge_attr, return_attention_weights=True)
+    whole = torch.zeros_like(alpha).index_copy(0, ids, weights)
+    if not per_head:  # the layer without a rule, on the graph without the dropped edges
+        kept = wanted.squeeze(1)
+        expected, (_, some) = plain(x, edge_index[:, kept], edge_attr[kept], return_attention_weights=True)
+        torch.testing.assert_close(out, expected)
+        torch.testing.assert_close(weights, some)
+    rows = torch.zeros(11, 3).double().index_add(0, edge_index[1], whole)
+    mass = 0.7 if isinstance(plain, DifferentialAttentionConv) else 1.0
+    torch.testing.assert_close(
+        rows[edge_index[1].unique()], torch.full((len(edge_index[1].unique()), 3), mass).double()
+    )
+    assert not whole[~wanted.expand_as(whole)].any()
+
+
+def by_hand(conv, x, edge_index, alpha):
+    out = torch.zeros(11, 6, dtype=x.dtype)
+    value = conv.lin_value(x)
+    for (source, target), weight in zip(edge_index.t().tolist(), alpha, strict=True):
+        out[target] += weight.repeat_interleave(2) * value[source]
+    return conv.lin_out(out)
+
+
+@every_layer
+@pytest.mark.parametrize("name", RULES)
+def test_a_rule_that_drops_nothing_changes_nothing(make, name, backend):
+    rule = {"threshold": 0.0, "top_k": 99}.get(name, 1.0)
+    plain, pruned, x, edge_index, edge_attr = case(make, pruning_rule(name, rule))
+    out, (left, _, ids) = pruned(x, edge_index, edge_attr, return_attention_weights=True)
+    torch.testing.assert_close(out, plain(x, edge_index, edge_attr), rtol=0, atol=1e-13)
+    assert torch.equal(left, edge_index)
+    assert torch.equal(ids, torch.arange(edge_index.size(1)))
+
+
+@every_layer
+@pytest.mark.parametrize("renormalize", [False, True])
+def test_gradients_flow_through_survivors_and_nowhere_else(make, renormalize, backend):
+    _, pruned, x, edge_index, edge_attr = case(make, TopK(renormalize=renormalize, k=1))
+    edge_attr.requires_grad_()
+    out, (_, _, ids) = pruned(x, edge_index, edge_attr, return_attention_weights=True)
+    out.square().sum().backward()
+    assert all(p.grad.abs().max() > 1e-9 for p in pruned.parameters())
+    dropped = torch.ones(edge_index.size(1), dtype=torch.bool).index_fill(0, ids, False)
+    assert edge_attr.grad[ids].abs().sum(1).max() > 1e-6
+    if renormalize:  # else a dropped edge still is in the sum below the fraction
+        assert edge_attr.grad[dropped].abs().max() < 1e-12
+
+    def run(x, edge_attr):
+        return pruned(x, edge_index, edge_attr)
+
+    assert torch.autograd.gradcheck(run, (x.requires_grad_(), edge_attr))
+
+
+@pytest.mark.parametrize("renormalize", [False, True])
+def test_a_node_that_loses_all_edges_gets_zero_and_finite_gradients(renormalize):
+    _, pruned, x, edge_index, edge_attr = case(LAYERS["pair"], Threshold(renormalize=renormalize, minimum=0.6))
+    edge_index = edge_index[:, edge_index[0] != edge_index[1]]
+    edge_attr = edge_attr[: edge_index.size(1)].requires_grad_()
+    out, (left, _, _) = pruned(x, edge_index, edge_attr, return_attention_weights=True)
+    lost = torch.tensor(sorted(set(edge_index[1].tolist()) - set(left[1].tolist())))
+    assert len(lost)
+    assert not out[lost].any()
+    out.sum().backward()
+    assert edge_attr.grad.isfinite().all()
+
+
+def test_an_edge_of_a_node_with_itself_survives_but_not_one_between_the_halves_of_a_bipartite_graph():
+    _, pruned, x, _, _ = case(LAYERS["pair"], Threshold(minimum=0.9))
+    edge_index = torch.tensor([[0, 1, 2, 3], [0, 0, 0, 1]])
+    edge_attr = torch.zeros(4, 7).double()
+    _, (left, weights, ids) = pruned(x, edge_index, edge_attr, return_attention_weights=True)
+    assert ids.tolist() == [0, 3]
+    torch.testing.assert_close(weights, torch.tensor([[1 / 3] * 3, [1.0] * 3]).double())
+    _, (left, _, ids) = pruned((x, x), edge_index, edge_attr, return_attention_weights=True)
+    assert ids.tolist() == [3]
+    assert left.tolist() == [[3], [1]]
+
+
+def test_each_graph_of_a_batch_has_a_budget_of_its_own():
+    _, pruned, x, _, _ = case(LAYERS["pair"], EdgeBudget(fraction=0.5))
+    edge_index = torch.tensor([[1, 2, 0, 2, 5, 4, 3, 3], [0, 0, 1, 1, 4, 5, 4, 5]])
+    edge_attr = torch.randn(8, 7).double() + 4 * torch.tensor([1.0] * 4 + [0.0] * 4).unsqueeze(1)
+    batch = torch.tensor([0, 0, 0, 1, 1, 1, 1, 1, 1, 1, 1])
+    _, (_, _, ids) = pruned(x, edge_index, edge_attr, return_attention_weights=True, batch=batch)
+    assert (ids < 4).sum() == 2
+    assert len(ids) == 4
+
+
+def test_the_graph_of_the_caller_stays_as_it_is():
+    _, pruned, x, edge_index, edge_attr = case(LAYERS["differential"], TopK(k=1))
+    before = edge_index.clone(), edge_attr.clone()
+    pruned(x, edge_index, edge_attr)
+    assert torch.equal(edge_index, before[0])
+    assert torch.equal(edge_attr, before[1])
+
+
+def test_tightness_counts_in_training_alone():
+    _, pruned, x, edge_index, edge_attr = case(LAYERS["differential"], TopK(k=1))
+    pruned.tightness = 0.0
+
+    def left():
+        return pruned(x, edge_index, edge_attr, return_attention_weights=True)[1][2].numel()
+
+    assert pruned.train()
+    assert left() == edge_index.size(1)
+    assert pruned.eval()
+    assert left() < edge_index.size(1)
