@@ -6,7 +6,7 @@ import math
 from collections.abc import Sequence
 
 from iagraph.models.attention_tagger import FixedPairs, PairAttentionTagger
-from iagraph.nn import DifferentialAttentionConv
+from iagraph.nn import DifferentialAttentionConv, PruningRule
 
 
 class IAFormer(PairAttentionTagger):
@@ -33,6 +33,9 @@ class IAFormer(PairAttentionTagger):
         pair_hidden: hidden widths of the pair encoder.
         pair_width: size of the pair vectors.
         beta_per_head: learn beta for each head instead of each block.
+        pruning: which edges of a block survive it and are the candidates of the next (:mod:`iagraph.nn.pruning`); None
+            keeps all. The pair encoder sees all pairs even so: what spares it is
+            :class:`~iagraph.models.CascadedIAFormer`.
 
     Raises:
         ValueError: an unknown feature set, no block, or ``width`` is no multiple of ``heads``.
@@ -50,6 +53,7 @@ class IAFormer(PairAttentionTagger):
         pair_hidden: Sequence[int] = (256, 128),
         pair_width: int = 64,
         beta_per_head: bool = False,
+        pruning: PruningRule | None = None,
     ) -> None:
         super().__init__(
             node_features,
@@ -57,7 +61,9 @@ class IAFormer(PairAttentionTagger):
             width,
             blocks,
             particle_hidden,
-            lambda: DifferentialAttentionConv(width, width, heads, pair_width, initial_beta(blocks), beta_per_head),
+            lambda: DifferentialAttentionConv(
+                width, width, heads, pair_width, initial_beta(blocks), beta_per_head, pruning
+            ),
             FixedPairs(pair_features),
             pair_hidden,
             pair_width,

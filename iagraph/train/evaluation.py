@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 import json
 import math
 from collections.abc import Mapping, Sequence
@@ -18,11 +17,11 @@ from matplotlib.figure import Figure
 from numpy.typing import ArrayLike, NDArray
 from sklearn.linear_model import LogisticRegression
 from torch import nn
-from torch.utils.flop_counter import FlopCounterMode
 
 from iagraph.data import JetLoader, JetSource
 from iagraph.graphs import JetBatch
 from iagraph.metrics import Estimate, auc_difference, classification_report, macro_auc_difference
+from iagraph.models.accounts import multiply_adds
 from iagraph.plotting import save_figure
 from iagraph.train.config import DataConfig
 from iagraph.train.figures import class_roc_curves, confusion, roc_curves, score_histograms
@@ -195,16 +194,10 @@ def evaluate_tagger(
 
 
 def flops_per_jet(model: nn.Module, jets: JetBatch) -> float:
-    """Floating-point operations of the matrix products, two per multiply-add; mean over jets in one batch.
-
-    What the model really multiplies counts, little padding of dense blocks included.
+    """Floating-point operations, two per multiply-add (:func:`~iagraph.models.accounts.multiply_adds`); mean over jets
+    in one batch.
     """
-    device = next(model.parameters()).device
-    # A copy, for in training mode norms would take in these jets, and the counter fails on expanded parameters.
-    model = copy.deepcopy(model).eval().requires_grad_(False)
-    with FlopCounterMode(display=False) as counter, torch.no_grad():
-        model(jets.to(device))
-    return counter.get_total_flops() / len(jets)
+    return 2 * multiply_adds(model, jets) / len(jets)
 
 
 def evenly_spaced(jets: int, number: int) -> list[int]:

@@ -48,13 +48,6 @@ class _PairTransformer(_Transformer):
     pair_width: PositiveInt = Field(description="Features per pair that all blocks share.")
 
 
-class IAFormerConfig(_PairTransformer):
-    """Differential attention from pair features alone (arXiv 2505.03258)."""
-
-    name: Literal["iaformer"]
-    beta_per_head: bool = Field(default=False, description="A subtraction strength per head, not one per block.")
-
-
 class PruningConfig(Section):
     """Which edges of a block survive it."""
 
@@ -70,6 +63,16 @@ class PruningConfig(Section):
     def _strength_fits_the_rule(self) -> "PruningConfig":
         pruning_rule(self.rule, self.strength)
         return self
+
+
+class IAFormerConfig(_PairTransformer):
+    """Differential attention from pair features alone (arXiv 2505.03258)."""
+
+    name: Literal["iaformer"]
+    beta_per_head: bool = Field(default=False, description="A subtraction strength per head, not one per block.")
+    pruning: PruningConfig | None = Field(
+        default=None, description="Which edges of a block are left to the next; null: all."
+    )
 
 
 class CascadedIAFormerConfig(_Transformer):

@@ -1,0 +1,102 @@
+"""What a model really does for jets: multiply-adds, and the edges that each layer has left."""
+
+from __future__ import annotations
+
+import copy
+from contextlib import ExitStack
+from typing import Any, NamedTuple
+
+import torch
+from torch import Tensor, nn
+from torch.utils.flop_counter import FlopCounterMode
+
+from iagraph.edge_list import EdgeListGraph
+from iagraph.graphs import JetBatch
+from iagraph.models.attention_tagger import AttentionBlock, AttentionTagger
+from iagraph.nn import DifferentialAttentionConv, InteractionAttentionConv
+from iagraph.nn.attention_conv import Attended
+
+
+class LayerAccount(NamedTuple):
+    """What a layer left of the graphs of jets.
+
+    Attributes:
+        edges: edges that are left, those of a particle with itself included, of each jet; shape [jets].
+        edges_of_head: those that a head gives a weight other than zero, shape [jets, heads].
+        beta: the layer's beta, one number or one per head; None if it has none.
+    """
+
+    edges: Tensor
+    edges_of_head: Tensor
+    beta: Tensor | None
+
+
+class Account(NamedTuple):
+    """What a model does for jets.
+
+    Attributes:
+        all_edges: edges of the complete graph of each jet, shape [jets].
+        layers: what each layer left of them.
+        multiply_adds: those done for all of these jets.
+    """
+
+    all_edges: Tensor
+    layers: list[LayerAccount]
+    multiply_adds: float
+
+    @property
+    def kept(self) -> list[float]:
+        """The fraction of all edges of the jets that each layer has left."""
+        return [float(layer.edges.sum() / self.all_edges.sum()) for layer in self.layers]
+
+
+@torch.no_grad()
+def account(model: AttentionTagger, jets: JetBatch, edge_index: Tensor | None = None) -> Account:
+    """The edges that each layer has left, and the multiply-adds of all of it, in evaluation mode.
+
+    Args:
+        model: the model, which stays as it is.
+        jets: the jets.
+        edge_index: edges within jets, if not all; shape [2, edges].
+    """
+    model = copy.deepcopy(model).eval()
+    _, weights = model(jets, edge_index, return_attention_weights=True)
+    layers = []
+    for (edges, alpha, _), conv in zip(weights, model.convs(), strict=True):
+        jet = jets.batch.index_select(0, edges[1])
+        of_head = alpha.new_zeros(len(jets), alpha.size(1)).index_add(0, jet, (alpha != 0).to(alpha))
+        beta = conv.beta.detach() if isinstance(conv, DifferentialAttentionConv) else None
+        layers.append(LayerAccount(torch.bincount(jet, minlength=len(jets)), of_head.long(), beta))
+    return Account(jets.ptr.diff().square(), layers, multiply_adds(model, jets, edge_index))
+
+
+def multiply_adds(model: nn.Module, jets: JetBatch, edge_index: Tensor | None = None) -> float:
+    """Multiply-adds that a model does for jets in one batch, in evaluation mode.
+
+    Those of matrix products are counted as they are done, little padding of dense blocks included, and those of
+    products and sums along lists of edges are added. Elementwise functions are not counted.
+
+    Args:
+        model: the model, which stays as it is.
+        jets: the jets.
+        edge_index: edges within jets, if not all; shape [2, edges].
+    """
+    # A copy, for in training mode norms would take in these jets, and the counter fails on expanded parameters.
+    model = copy.deepcopy(model).eval().requires_grad_(False)
+    along_edges = 0
+
+    def count(module: AttentionBlock, inputs: tuple[Any, ...], attended: Attended) -> None:
+        nonlocal along_edges
+        candidates, left = inputs[1], attended.graph
+        if isinstance(left, EdgeListGraph):
+            along_edges += module.conv.out_channels * left.edge_index.size(1)
+            if isinstance(module.conv, InteractionAttentionConv):  # queries times keys
+                along_edges += module.conv.out_channels * candidates.edge_index.size(1)
+
+    jets = jets.to(next(model.parameters()).device)
+    with FlopCounterMode(display=False) as counter, torch.no_grad(), ExitStack() as stack:
+        for module in model.modules():
+            if isinstance(module, AttentionBlock):
+                stack.callback(module.register_forward_hook(count).remove)
+        model(jets) if edge_index is None else model(jets, edge_index)
+    return counter.get_total_flops() / 2 + along_edges
