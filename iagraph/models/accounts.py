@@ -46,8 +46,8 @@ class Account(NamedTuple):
 
     @property
     def kept(self) -> list[float]:
-        """The fraction of all edges of the jets that each layer has left."""
-        return [float(layer.edges.sum() / self.all_edges.sum()) for layer in self.layers]
+        """The fraction of all edges of the jets that each layer has left; 0 of none."""
+        return [int(layer.edges.sum()) / max(int(self.all_edges.sum()), 1) for layer in self.layers]
 
 
 @torch.no_grad()

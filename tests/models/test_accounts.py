@@ -1,0 +1,57 @@
+import pytest
+import torch
+
+from iagraph.edge_list import fully_connected
+from iagraph.models import CascadedIAFormer, IAFormer, PlainTransformer
+from iagraph.models.accounts import account, multiply_adds
+from iagraph.nn import EdgeBudget, TopK
+from iagraph.testing import random_jets
+
+COUNTS = [7, 1, 0, 5]
+JETS = random_jets(COUNTS)
+SIZES = {"width": 15, "blocks": 2, "heads": 3, "particle_hidden": (17,)}
+# Maps of a particle: 7-17-15, and in each of two blocks values, result, 15-60-15; of a jet: 15-2.
+OF_PARTICLES = 13 * (7 * 17 + 17 * 15 + 2 * (2 * 15 * 15 + 2 * 15 * 60)) + 4 * 15 * 2
+
+
+def test_edges_of_each_jet_and_head():
+    torch.manual_seed(1)
+    model = IAFormer(**SIZES, pair_hidden=(11,), pair_width=7, pruning=TopK(per_head=True, k=2))
+    found = account(model, JETS)
+    assert found.all_edges.tolist() == [49, 1, 0, 25]
+    for layer in found.layers:
+        # Each head keeps two edges and that with itself; another head may want others.
+        assert layer.edges_of_head.tolist() == [[21] * 3, [1] * 3, [0] * 3, [15] * 3]
+        assert (layer.edges >= layer.edges_of_head.max(1).values).all()
+        assert 0 < layer.beta.item() < 1
+    assert found.kept == [float(layer.edges.sum()) / 75 for layer in found.layers]
+    assert found.layers[1].edges.sum() < found.layers[0].edges.sum() < 75
+    assert model.training
+
+
+def test_multiply_adds_of_a_cascade_by_hand():
+    model = CascadedIAFormer(**SIZES, pair_hidden=(11,), pair_width=7, gate_hidden=5, gate_fraction=0.3)
+    pairs, kept = 28 + 1 + 15, (7 + 7) + 1 + (3 + 5)  # 0.3 of 21 and of 10 pairs, and those with itself
+    edges = (14 + 7) + 1 + (6 + 5)
+    gate = pairs * (6 * 5 + 5)
+    blocks = 2 * (kept * (6 * 11 + 11 * 7 + 7 * 6) + edges * 15)
+    assert multiply_adds(model, JETS) == OF_PARTICLES + gate + blocks
+    assert account(model, JETS).multiply_adds == multiply_adds(model, JETS)
+
+
+@pytest.mark.parametrize("edge_index", [fully_connected(JETS.ptr), fully_connected(JETS.ptr)[:, ::3]])
+def test_multiply_adds_along_edges_by_hand(edge_index):
+    pairs = len({(min(edge), max(edge)) for edge in edge_index.t().tolist()})
+    edges = edge_index.size(1)
+    model = IAFormer(**SIZES, pair_hidden=(11,), pair_width=7)
+    expected = OF_PARTICLES + pairs * (6 * 11 + 11 * 7 + 2 * 7 * 6) + 2 * edges * 15
+    assert multiply_adds(model, JETS, edge_index) == expected
+    plain = OF_PARTICLES + 13 * 2 * 2 * 15 * 15 + 2 * edges * 2 * 15  # queries and keys, too
+    assert multiply_adds(PlainTransformer(**SIZES), JETS, edge_index) == plain
+
+
+def test_fewer_edges_are_fewer_multiply_adds():
+    settings = SIZES | {"pair_hidden": (11,), "pair_width": 7, "gate_fraction": 0.5}
+    all_of_it = multiply_adds(CascadedIAFormer(**settings | {"gate_fraction": 1.0}), JETS)
+    gated = multiply_adds(CascadedIAFormer(**settings), JETS)
+    assert multiply_adds(CascadedIAFormer(**settings, pruning=EdgeBudget(fraction=0.4)), JETS) < gated < all_of_it
