@@ -68,7 +68,7 @@ def segment_softmax(src: Tensor, index: Tensor, num_segments: int, ptr: Tensor |
         shift = largest.index_select(0, index)
     exponential = (src - shift).exp()
     total = segment_sum(exponential, index, num_segments, ptr)
-    return exponential / total.gather(0, expanded)
+    return exponential * total.reciprocal().index_select(0, index)
 
 
 def _expand(index: Tensor, src: Tensor) -> Tensor:

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import torch
 from torch import Tensor, nn
-from torch.nn.functional import gelu, logsigmoid, softplus
+from torch.nn.functional import gelu, logsigmoid
 
 from iagraph.nn.encoders import ThinLinear
 from iagraph.nn.pruning import Candidates, EdgeBudget
@@ -50,7 +51,8 @@ class PairGate(nn.Module):
         """
         g = self.lin(gelu(self.hidden(features)))
         budget = self.budget.relaxed(self.tightness) if self.training else self.budget
+        itself = (first == second).unsqueeze(1)
         pairs = Candidates(first, second, batch.index_select(0, first), batch.numel())
-        # Positive, in the order of g, and unlike a sigmoid it tells large ones apart.
-        survivors = budget(softplus(g.detach()), pairs).squeeze(1).nonzero().squeeze(1)
+        chosen = budget.choose(g.detach().masked_fill(itself, -torch.inf), pairs) | itself
+        survivors = chosen.squeeze(1).nonzero().squeeze(1)
         return survivors, logsigmoid(g.squeeze(1).index_select(0, survivors))
