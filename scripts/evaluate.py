@@ -14,10 +14,12 @@ def main() -> None:
     arguments = parser.parse_args()
 
     try:
+        from iagraph.memory import keep_freed_memory
         from iagraph.train.run import USER_ERRORS, evaluate
     except ImportError as error:
         sys.exit(f"error: judging a model needs {error.name}: pip install 'iagraph[train]'")
 
+    keep_freed_memory()
     try:
         folder = evaluate(arguments.run, arguments.data, arguments.device)
     except USER_ERRORS as error:

@@ -16,11 +16,13 @@ def main() -> None:
 
             parser.epilog = f"keys of a configuration:\n\n{describe_config()}"
         arguments = parser.parse_args()
+        from iagraph.memory import keep_freed_memory
         from iagraph.train.config import load_config
         from iagraph.train.run import USER_ERRORS, train
     except ImportError as error:
         sys.exit(f"error: training needs {error.name}: pip install 'iagraph[train]'")
 
+    keep_freed_memory()
     try:
         folder = train(load_config(arguments.config, arguments.overrides))
     except USER_ERRORS as error:

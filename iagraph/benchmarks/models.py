@@ -19,6 +19,7 @@ from iagraph.benchmarks.limit import multiply_adds
 from iagraph.benchmarks.measure import PeakMemory, Report, in_new_process
 from iagraph.data import JetDataset, Jets, read_store, resolve
 from iagraph.graphs import JetBatch
+from iagraph.memory import keep_freed_memory
 
 MODES = ("training", "inference")
 Seconds = dict[tuple[str, str], list[float]]
@@ -131,6 +132,7 @@ _runner: list[Runner] = []
 
 
 def _start(name: str, device: str) -> None:
+    keep_freed_memory()  # ours and others' alike
     _runner.append(Runner(name, device))
 
 

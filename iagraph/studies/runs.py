@@ -23,6 +23,7 @@ from typing import Any, TypeVar
 
 import torch
 
+from iagraph.memory import keep_freed_memory
 from iagraph.studies.config import PlannedRun
 from iagraph.studies.notes import flat
 from iagraph.train.config import load_config
@@ -106,6 +107,7 @@ def _start(run: PlannedRun, threads: int) -> _Process:
 def _train(run: PlannedRun, threads: int, answer: Connection) -> None:
     threading.Thread(target=_end_with_parent, daemon=True).start()
     torch.set_num_threads(threads)
+    keep_freed_memory()
     unfinished = run.folder.with_name(run.folder.name + UNFINISHED)
     try:
         if unfinished.exists():

@@ -45,6 +45,7 @@ PAIRS = {key: value for key, value in VALUES["model"].items() if key != "name"}
 FINE_TUNE = ["fine_tune.weights=a.pt", "fine_tune.new_head=true"]
 MODELS = {
     "iaformer": PAIRS,
+    "cascaded_iaformer": PAIRS | {"gate_hidden": 5, "gate_fraction": 0.3},
     "plain_transformer": {"width": 30, "blocks": 2, "heads": 5, "particle_hidden": [64]},
     "interaction_transformer": PAIRS,
     "pair_transformer": PAIRS,
@@ -147,8 +148,8 @@ def test_texts_that_look_like_numbers_stay_texts(recipe, tmp_path):
         ("data.max_particles=0", "'data.max_particles' should be greater than or equal to 1, found 0"),
         (
             "model.name=part",
-            "'model.name' should be 'iaformer', 'plain_transformer', 'interaction_transformer', 'pair_transformer', "
-            "'learned_pair_iaformer', 'particle_transformer' or 'particlenet', found \"part\"",
+            "'model.name' should be 'iaformer', 'cascaded_iaformer', 'plain_transformer', 'interaction_transformer', "
+            "'pair_transformer', 'learned_pair_iaformer', 'particle_transformer' or 'particlenet', found \"part\"",
         ),
         (
             "model.neighbors=16",
@@ -248,6 +249,36 @@ def test_problems_of_particlenet(recipe, override, problem):
     with pytest.raises(ConfigError) as caught:
         load_config(of_model(recipe, "particlenet"), [override])
     assert str(caught.value).startswith(f"command line: {problem}")
+
+
+@pytest.mark.parametrize("name", ["iaformer", "cascaded_iaformer"])
+def test_a_pruning_rule(recipe, name, tmp_path):
+    path = of_model(recipe, name)
+    assert load_config(path).model.pruning is None
+    config = load_config(path, ["model.pruning={rule: top_k, strength: 8}"])
+    assert (config.model.pruning.rule, config.model.pruning.strength) == ("top_k", 8)
+    (tmp_path / "again.yaml").write_text(dump_config(config), encoding="utf-8")
+    assert load_config(tmp_path / "again.yaml") == config
+
+
+@pytest.mark.parametrize(
+    ("pruning", "problem"),
+    [
+        (
+            "{rule: topk, strength: 8}",
+            "'model.pruning.rule' should be 'threshold', 'top_k', 'top_mass' or",
+        ),
+        ("{rule: top_k, strength: 2.5}", "'model.pruning' k = 2.5: should be a whole number of at least 1"),
+        ("{rule: top_mass, strength: 1.5}", "'model.pruning' share 1.5: should be in (0, 1]"),
+        ("{rule: threshold, strength: 1.0}", "'model.pruning' threshold 1.0: should be in [0, 1)"),
+        ("{rule: edge_budget, strength: 0}", "'model.pruning.strength' should be greater than 0, found 0"),
+        ("{rule: edge_budget}", "missing key 'model.pruning.strength'"),
+    ],
+)
+def test_problems_of_a_pruning_rule(recipe, pruning, problem):
+    with pytest.raises(ConfigError) as caught:
+        load_config(recipe, [f"model.pruning={pruning}"])
+    assert problem in str(caught.value)
 
 
 def test_fine_tuning_is_a_section_of_its_own(recipe, tmp_path):

@@ -9,7 +9,8 @@ import torch
 from toy_runs import FILES, settings
 
 from iagraph.data import JetDataset, JetLoader, read_store
-from iagraph.models import IAFormer, LearnedPairIAFormer
+from iagraph.models import CascadedIAFormer, IAFormer, LearnedPairIAFormer
+from iagraph.nn import TopMass
 from iagraph.train.config import Config
 from iagraph.train.folder import MODELS, build_model, load_run, new_model, read_history
 from iagraph.train.run import train
@@ -19,6 +20,7 @@ NODES = {"width": 10, "blocks": 1, "heads": 5, "particle_hidden": [11]}
 PAIRS = {"pair_hidden": [7], "pair_width": 3}
 TOYS = {
     "iaformer": ("invariant", NODES | PAIRS),
+    "cascaded_iaformer": ("invariant", NODES | PAIRS | {"gate_hidden": 5, "gate_fraction": 0.3}),
     "plain_transformer": (None, NODES),
     "interaction_transformer": ("invariant", NODES | PAIRS),
     "pair_transformer": ("invariant", NODES | PAIRS),
@@ -46,6 +48,13 @@ def toy(name, store, output, *more):
 def test_configurations_name_the_models_that_there_are():
     named = {choice for key, field in fields(Config) if key == "model.name" for choice in field.annotation.__args__}
     assert named == set(MODELS) == set(TOYS)
+
+
+@pytest.mark.parametrize("name", ["iaformer", "cascaded_iaformer"])
+def test_a_pruning_rule_reaches_the_attention_layers(store, name):
+    rule = "model.pruning={rule: top_mass, strength: 0.9}"
+    model = build_model(toy(name, store, "runs", rule), ("a", "b"))
+    assert [conv.pruning for conv in model.convs()] == [TopMass(share=0.9)]
 
 
 @pytest.mark.parametrize("name", TOYS)
@@ -91,6 +100,6 @@ def test_every_model_trains(store, tmp_path, monkeypatch, name):
         logits = torch.cat([run.model.eval()(jets) for jets in loader])
     np.testing.assert_array_equal(logits, np.load(folder / "predictions.npz")["logits"])
     metrics = json.loads((folder / "metrics.json").read_text())
-    assert bool(metrics["beta"]) == (MODELS[name] in (IAFormer, LearnedPairIAFormer))
+    assert bool(metrics["beta"]) == (MODELS[name] in (IAFormer, CascadedIAFormer, LearnedPairIAFormer))
     assert metrics["cost"]["parameters"] == sum(value.numel() for value in after.values())
     assert (folder / "report.md").read_text().splitlines()[2].startswith(f"| {name} | ")

@@ -6,9 +6,12 @@ from toy_runs import toy_jets
 
 from iagraph.data import JetDataset
 from iagraph.graphs import JetBatch
+from iagraph.models import CascadedIAFormer
+from iagraph.nn import TopK
 from iagraph.testing import random_jets
+from iagraph.train.config import TrainConfig
 from iagraph.train.evaluation import MultiplicityTagger, flops_per_jet
-from iagraph.train.module import labels_of, warmup_cosine
+from iagraph.train.module import Tagger, labels_of, warmup_cosine
 
 
 def test_schedule_by_hand():
@@ -22,6 +25,19 @@ def test_labels_are_needed():
     assert labels_of(jets) is jets.y
     with pytest.raises(ValueError, match="no labels"):
         labels_of(JetBatch(jets.momenta, jets.ptr))
+
+
+def test_gates_and_rules_tighten_over_a_fraction_of_the_training():
+    settings = {"epochs": 2, "learning_rate": 1e-3, "min_learning_rate": 0.0, "warmup": 0.0, "weight_decay": 0.0}
+    config = TrainConfig(**settings, patience=1, clip=None, tighten=0.5)
+    model = CascadedIAFormer(width=5, blocks=1, heads=5, pair_width=3, gate_fraction=0.3, pruning=TopK(k=2))
+    tagger = Tagger(model, config, 2, 1, jets_per_epoch=10)
+    tagger.log = lambda *_, **__: None
+    found = []
+    for _ in range(5):
+        tagger.training_step(random_jets([7, 5, 2, 9]), 0)
+        found.append((model.gate.tightness, model.convs()[0].tightness))
+    assert found == [(share, share) for share in (0.0, 0.4, 0.8, 1.0, 1.0)]  # 4 jets of the 10 over which they tighten
 
 
 class OneProduct(torch.nn.Module):
