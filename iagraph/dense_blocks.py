@@ -17,6 +17,8 @@ from torch import Tensor
 EDGES_IN_CACHE = 2**19
 """Edges, times maps, whose softmax a CPU takes at once."""
 
+# The functions below have no setup_context: with one, PyTorch inspects a signature in each call, 50 us.
+
 
 class BlockPairs(NamedTuple):
     """The unordered pairs of the nodes of a dense block, each once, a node with itself included.
@@ -113,12 +115,9 @@ class _Mirror(torch.autograd.Function):
     """:func:`_mirror` with gradient."""
 
     @staticmethod
-    def forward(pair_values: Tensor, block: DenseBlock) -> Tensor:
+    def forward(ctx: Any, pair_values: Tensor, block: DenseBlock) -> Tensor:
+        ctx.block = block
         return _mirror(pair_values, block)
-
-    @staticmethod
-    def setup_context(ctx: Any, inputs: tuple[Tensor, DenseBlock], output: Tensor) -> None:
-        ctx.block = inputs[1]
 
     @staticmethod
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, None]:
@@ -144,15 +143,12 @@ def softmax_sum(pair_scores: Tensor, values: Tensor, block: DenseBlock) -> Tenso
 
 class _SoftmaxSum(torch.autograd.Function):
     @staticmethod
-    def forward(pair_scores: Tensor, values: Tensor, block: DenseBlock) -> Tensor:
+    def forward(ctx: Any, pair_scores: Tensor, values: Tensor, block: DenseBlock) -> Tensor:
+        ctx.save_for_backward(pair_scores, values)
+        ctx.block = block
         parts = _in_cache(block, pair_scores, values)
         with torch.autocast(values.device.type, enabled=False):  # as it is for the gradients
             return torch.cat([value @ _softmax(score, block).to(value).mT for score, value in parts])
-
-    @staticmethod
-    def setup_context(ctx: Any, inputs: tuple[Tensor, Tensor, DenseBlock], output: Tensor) -> None:
-        ctx.save_for_backward(*inputs[:2])
-        ctx.block = inputs[2]
 
     @staticmethod
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, Tensor, None]:
@@ -193,16 +189,13 @@ def regroup(rows: Tensor, where: Tensor, back: Tensor) -> Tensor:
 
 class _Regroup(torch.autograd.Function):
     @staticmethod
-    def forward(rows: Tensor, where: Tensor, back: Tensor) -> Tensor:
+    def forward(ctx: Any, rows: Tensor, where: Tensor, back: Tensor) -> Tensor:
+        ctx.save_for_backward(back)
         return _take_rows(rows, where)
 
     @staticmethod
-    def setup_context(ctx: Any, inputs: tuple[Tensor, Tensor, Tensor], output: Tensor) -> None:
-        ctx.save_for_backward(*inputs[1:])
-
-    @staticmethod
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, None, None]:
-        _, back = ctx.saved_tensors
+        (back,) = ctx.saved_tensors
         return _take_rows(grad, back), None, None
 
 
