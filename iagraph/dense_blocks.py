@@ -65,15 +65,14 @@ class DenseBlock:
         upper = position.unsqueeze(1) <= position
         real_pair = upper & ~self.padding.unsqueeze(1)  # the target is no later than the source, so it is real, too
         graph, target, source = real_pair.nonzero(as_tuple=True)
-        edge = (graph * size + target) * size + source
-        mirrored = (graph * size + source) * size + target
+        slots = [graph * size + target, graph * size + source]
+        edge, mirrored = slots[0] * size + source, slots[1] * size + target
         from_padding = torch.where(self.padding, edge.numel(), edge.numel() + 1)
         pair_of_edge = from_padding.unsqueeze(1).repeat(1, size, 1).flatten()
         pair = torch.arange(edge.numel(), device=edge.device)
-        pair_of_edge[edge] = pair
-        pair_of_edge[mirrored] = pair
+        pair_of_edge.scatter_(0, edge, pair).scatter_(0, mirrored, pair)
         weight = torch.where(target == source, 0.5, 1.0)
-        first, second = self.nodes[graph, target], self.nodes[graph, source]
+        first, second = (self.nodes.flatten().index_select(0, slot) for slot in slots)
         return BlockPairs(first, second, pair_of_edge, torch.stack([edge, mirrored]), weight)
 
 
