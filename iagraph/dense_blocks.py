@@ -256,5 +256,7 @@ class _Regroup(torch.autograd.Function):
 
 
 def _take_rows(rows: Tensor, where: Tensor) -> Tensor:
+    if where.numel() <= rows.size(0):  # no more new rows than old ones, and each old one is taken: none is of zeros
+        return rows.index_select(0, where)
     with_zeros = torch.nn.functional.pad(rows, (0, 0, 0, 1))  # what -1 takes, in a third of the time of a masked_fill
     return with_zeros.index_select(0, where.remainder(rows.size(0) + 1))
