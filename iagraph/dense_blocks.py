@@ -6,6 +6,7 @@ stay in a CPU's cache.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cached_property
@@ -14,8 +15,13 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor
 
+LOG2_E = math.log2(math.e)
+"""Exponentials are made as powers of two, in a third of the time."""
+
 EDGES_IN_CACHE = 2**19
 """Edges, times maps, whose softmax a CPU takes at once."""
+
+# The functions below have no setup_context: with one, PyTorch inspects a signature in each call, 50 us.
 
 
 class BlockPairs(NamedTuple):
@@ -59,15 +65,14 @@ class DenseBlock:
         upper = position.unsqueeze(1) <= position
         real_pair = upper & ~self.padding.unsqueeze(1)  # the target is no later than the source, so it is real, too
         graph, target, source = real_pair.nonzero(as_tuple=True)
-        edge = (graph * size + target) * size + source
-        mirrored = (graph * size + source) * size + target
+        slots = [graph * size + target, graph * size + source]
+        edge, mirrored = slots[0] * size + source, slots[1] * size + target
         from_padding = torch.where(self.padding, edge.numel(), edge.numel() + 1)
         pair_of_edge = from_padding.unsqueeze(1).repeat(1, size, 1).flatten()
         pair = torch.arange(edge.numel(), device=edge.device)
-        pair_of_edge[edge] = pair
-        pair_of_edge[mirrored] = pair
+        pair_of_edge.scatter_(0, edge, pair).scatter_(0, mirrored, pair)
         weight = torch.where(target == source, 0.5, 1.0)
-        first, second = self.nodes[graph, target], self.nodes[graph, source]
+        first, second = (self.nodes.flatten().index_select(0, slot) for slot in slots)
         return BlockPairs(first, second, pair_of_edge, torch.stack([edge, mirrored]), weight)
 
 
@@ -95,11 +100,15 @@ class EdgeScores:
 
 def _mirror(pair_values: Tensor, block: DenseBlock) -> Tensor:
     """Spreads values of unordered pairs, shape [channels, pairs], over a dense block, [channels, G, N, N]."""
-    graphs, size = block.nodes.shape
     # Two more columns, for edges from and to padding, take a tenth of the time of a masked_fill afterwards.
     padding = pair_values.new_tensor([-torch.inf, 0.0]).expand(pair_values.size(0), 2)
-    values = torch.cat([pair_values, padding], dim=1)
-    return values.index_select(1, block.pairs.pair_of_edge).view(values.size(0), graphs, size, size)
+    return _spread(torch.cat([pair_values, padding], dim=1), block)
+
+
+def _spread(padded: Tensor, block: DenseBlock) -> Tensor:
+    """Values of pairs, and in two more columns those of edges from and to padding, over a dense block."""
+    graphs, size = block.nodes.shape
+    return padded.index_select(1, block.pairs.pair_of_edge).view(padded.size(0), graphs, size, size)
 
 
 def _fold(grad: Tensor, block: DenseBlock) -> Tensor:
@@ -113,12 +122,9 @@ class _Mirror(torch.autograd.Function):
     """:func:`_mirror` with gradient."""
 
     @staticmethod
-    def forward(pair_values: Tensor, block: DenseBlock) -> Tensor:
+    def forward(ctx: Any, pair_values: Tensor, block: DenseBlock) -> Tensor:
+        ctx.block = block
         return _mirror(pair_values, block)
-
-    @staticmethod
-    def setup_context(ctx: Any, inputs: tuple[Tensor, DenseBlock], output: Tensor) -> None:
-        ctx.block = inputs[1]
 
     @staticmethod
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, None]:
@@ -144,15 +150,12 @@ def softmax_sum(pair_scores: Tensor, values: Tensor, block: DenseBlock) -> Tenso
 
 class _SoftmaxSum(torch.autograd.Function):
     @staticmethod
-    def forward(pair_scores: Tensor, values: Tensor, block: DenseBlock) -> Tensor:
+    def forward(ctx: Any, pair_scores: Tensor, values: Tensor, block: DenseBlock) -> Tensor:
+        ctx.save_for_backward(pair_scores, values)
+        ctx.block = block
         parts = _in_cache(block, pair_scores, values)
         with torch.autocast(values.device.type, enabled=False):  # as it is for the gradients
-            return torch.cat([value @ _softmax(score, block).to(value).mT for score, value in parts])
-
-    @staticmethod
-    def setup_context(ctx: Any, inputs: tuple[Tensor, Tensor, DenseBlock], output: Tensor) -> None:
-        ctx.save_for_backward(*inputs[:2])
-        ctx.block = inputs[2]
+            return _joined([value @ _softmax(score, block).to(value).mT for score, value in parts])
 
     @staticmethod
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, Tensor, None]:
@@ -162,7 +165,52 @@ class _SoftmaxSum(torch.autograd.Function):
             grad_values.append(part @ weights.to(part))
             grad_edges = torch._softmax_backward_data((part.mT @ value).to(weights), weights, -1, weights.dtype)
             grad_scores.append(_fold(grad_edges, ctx.block).to(score))
-        return torch.cat(grad_scores), torch.cat(grad_values), None
+        return _joined(grad_scores), _joined(grad_values), None
+
+
+def exponential_sum(pair_scores: Tensor, values: Tensor, block: DenseBlock) -> Tensor:
+    """Values of the sources, weighed by the exponentials of scores and summed.
+
+    Scores are taken relative to the largest of their map, which cancels in quotients of such sums; the gradient counts
+    on that. There is one exponential for the two edges of a pair. Otherwise as :func:`softmax_sum`.
+
+    Args:
+        pair_scores: shape [maps, pairs], at least one pair.
+        values: shape [maps, G, channels, N sources], zero where a slot is padding.
+        block: the block.
+
+    Returns:
+        Shape [maps, G, channels, N targets]. What stands in the columns of padded targets means nothing.
+    """
+    return _ExponentialSum.apply(pair_scores, values, block)
+
+
+class _ExponentialSum(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx: Any, pair_scores: Tensor, values: Tensor, block: DenseBlock) -> Tensor:
+        ctx.save_for_backward(pair_scores, values)
+        ctx.block = block
+        parts = _in_cache(block, pair_scores, values)
+        return _joined([value @ _spread(_exponentials(score), block) for score, value in parts])
+
+    @staticmethod
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, Tensor, None]:
+        grad_scores, grad_values = [], []
+        for score, value, part in _in_cache(ctx.block, *ctx.saved_tensors, grad):
+            weights = _exponentials(score)
+            grad_values.append(part @ _spread(weights, ctx.block))
+            grad_scores.append(_fold(value.mT @ part, ctx.block).mul_(weights[:, :-2]))
+        return _joined(grad_scores), _joined(grad_values), None
+
+
+def _exponentials(pair_scores: Tensor) -> Tensor:
+    """Exponentials of scores relative to the largest of their map, and two columns of ones for edges from and to
+    padding.
+    """
+    maps, pairs = pair_scores.shape
+    padded = pair_scores.new_zeros(maps, pairs + 2)
+    torch.sub(pair_scores, pair_scores.amax(1, keepdim=True), out=padded[:, :pairs])
+    return padded.mul_(LOG2_E).exp2_()
 
 
 def _softmax(pair_scores: Tensor, block: DenseBlock) -> Tensor:
@@ -175,6 +223,10 @@ def _in_cache(block: DenseBlock, *tensors: Tensor) -> Iterator[tuple[Tensor, ...
     slots = max(block.pairs.pair_of_edge.numel(), 1)
     at_once = max(EDGES_IN_CACHE // slots, 1) if tensors[0].device.type == "cpu" else max(len(tensors[0]), 1)
     return zip(*(tensor.split(at_once) for tensor in tensors), strict=True)
+
+
+def _joined(parts: list[Tensor]) -> Tensor:
+    return torch.cat(parts) if len(parts) > 1 else parts[0]
 
 
 def regroup(rows: Tensor, where: Tensor, back: Tensor) -> Tensor:
@@ -193,19 +245,18 @@ def regroup(rows: Tensor, where: Tensor, back: Tensor) -> Tensor:
 
 class _Regroup(torch.autograd.Function):
     @staticmethod
-    def forward(rows: Tensor, where: Tensor, back: Tensor) -> Tensor:
+    def forward(ctx: Any, rows: Tensor, where: Tensor, back: Tensor) -> Tensor:
+        ctx.save_for_backward(back)
         return _take_rows(rows, where)
 
     @staticmethod
-    def setup_context(ctx: Any, inputs: tuple[Tensor, Tensor, Tensor], output: Tensor) -> None:
-        ctx.save_for_backward(*inputs[1:])
-
-    @staticmethod
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, None, None]:
-        _, back = ctx.saved_tensors
+        (back,) = ctx.saved_tensors
         return _take_rows(grad, back), None, None
 
 
 def _take_rows(rows: Tensor, where: Tensor) -> Tensor:
+    if where.numel() <= rows.size(0):  # no more new rows than old ones, and each old one is taken: none is of zeros
+        return rows.index_select(0, where)
     with_zeros = torch.nn.functional.pad(rows, (0, 0, 0, 1))  # what -1 takes, in a third of the time of a masked_fill
     return with_zeros.index_select(0, where.remainder(rows.size(0) + 1))

@@ -116,6 +116,24 @@ def test_weighted_sums_over_dense_blocks(padding, edges_in_cache, monkeypatch):
         assert torch.autograd.gradcheck(sums, (pair_values, value))
 
 
+@pytest.mark.parametrize("offset", [0.0, -60.0, -200.0, torch.nan])
+def test_weighted_sums_of_graphs_whose_scores_are_far_from_those_of_others(padding, offset):
+    torch.manual_seed(5)
+    graph = CompleteGraph.from_ptr(torch.tensor([0, 6, 11, 16]))
+    pair_values = torch.randn(3, graph.first.numel())
+    pair_values[:, graph.first < 6] += offset  # of the first graph; near the smallest weights of float32, or below
+    pair_values[:, graph.first == 7] -= 80.0
+    value = torch.randn(16, 6)
+    results = []
+    for dtype in torch.float32, torch.float64:
+        inputs = pair_values.to(dtype).requires_grad_(), value.to(dtype).requires_grad_()
+        sums = graph.attend(lift(graph, inputs[0]), inputs[1])
+        results.append([sums, *torch.autograd.grad(sums.square().sum(), inputs)])
+    for single, double in zip(*results, strict=True):
+        torch.testing.assert_close(single, double.float(), rtol=1e-5, atol=1e-5, equal_nan=True)
+    assert bool(results[0][0][6:].isfinite().all())
+
+
 def test_many_graphs_share_few_blocks_with_little_padding():
     sizes = torch.randint(15, 90, (64,), generator=torch.Generator().manual_seed(3))
     graph = CompleteGraph.from_ptr(torch.cat([torch.zeros(1, dtype=torch.long), sizes.cumsum(0)]))
