@@ -85,7 +85,8 @@ class CascadedIAFormer(AttentionTagger):
         """What each block makes of the particles and of the graph, which is a list of edges from the gate on."""
         given = None if edge_index is None else jets.edge_list(edge_index)
         first, second = unordered_pairs(jets.ptr) if given is None else (given.first, given.second)
-        features = self.scale_pairs(jets.edge_features(self.pair_features, first, second).t()).to(x)
+        features = self.scale_pairs(jets.edge_features(self.pair_features, first, second).t())
+        features = features.to(self.head.weight.dtype)
         pairs, gate = self.gate(features, first, second, jets.batch)
         features = features.index_select(0, pairs)
         if given is None:  # the edges that are dropped here are not even listed

@@ -49,7 +49,8 @@ class PairGate(nn.Module):
             Numbers of the surviving pairs, ascending, and the logarithm of :math:`\sigma(g)` of each; both of shape
             [survivors].
         """
-        g = self.lin(gelu(self.hidden(features)))
+        with torch.autocast(features.device.type, enabled=False):  # sixteen bits hardly tell pairs apart
+            g = self.lin(gelu(self.hidden(features)))
         budget = self.budget.relaxed(self.tightness) if self.training else self.budget
         itself = (first == second).unsqueeze(1)
         pairs = Candidates(first, second, batch.index_select(0, first), batch.numel())
