@@ -24,6 +24,8 @@ def main() -> None:
     cost = commands.add_parser("cost", help="time and memory against the number of particles per jet")
     cost.add_argument("--repeats", type=positive, default=3, help="runs timed at each point (default: %(default)s)")
     cost.add_argument("--figure", type=Path, metavar="FIGURE", help="draw the numbers to FIGURE.png and .pdf")
+    pruning = commands.add_parser("pruning", help="what is saved by dropping edges")
+    pruning.add_argument("--repeats", type=positive, default=9, help="runs timed of each (default: %(default)s)")
     epoch = commands.add_parser("epoch", help="where the time of a training epoch goes")
     epoch.add_argument("config", type=Path, help="YAML file, for example configs/qg.yaml")
     epoch.add_argument("overrides", nargs="*", metavar="key=value", help="changes of single keys, data.workers=1")
@@ -51,6 +53,13 @@ def main() -> None:
         if arguments.figure is not None:
             path = arguments.figure
             save_figure(figure_of(report.rows), path.with_suffix("") if path.suffix in (".png", ".pdf") else path)
+    elif arguments.command == "pruning":
+        try:
+            from iagraph.benchmarks.pruning import benchmark_pruning
+        except ImportError as error:
+            sys.exit(f"error: {error}")
+
+        report = benchmark_pruning(arguments.repeats)
     elif arguments.command == "epoch":
         from iagraph.benchmarks.epoch import benchmark_epoch  # needs the packages of iagraph[train]
         from iagraph.train.config import load_config

@@ -12,7 +12,7 @@ from torch import nn
 from iagraph.benchmarks.rivals import EdgeListIAFormer, PaddedIAFormer, edge_list_inputs, padded_inputs
 from iagraph.benchmarks.weaver_networks import WeaverParticleNet, WeaverParticleTransformer, weaver_inputs, with_weights
 from iagraph.graphs import JetBatch
-from iagraph.models import IAFormer, ParticleNet, ParticleTransformer
+from iagraph.models import CascadedIAFormer, IAFormer, ParticleNet, ParticleTransformer
 
 SLOTS = 128
 """What padded layouts pad a jet to; of a larger jet everybody gets its hardest particles."""
@@ -38,6 +38,23 @@ def iaformer() -> IAFormer:
     """IAFormer of the size at which it is compared."""
     torch.manual_seed(SEED)
     return IAFormer("kinpid", "iaformer", width=32, blocks=4, heads=16, pair_hidden=(256, 128), pair_width=64)
+
+
+def lite() -> CascadedIAFormer:
+    """IAFormer with few edges, as configs/qg_lite.yaml makes it."""
+    torch.manual_seed(SEED)
+    return CascadedIAFormer(
+        "kinpid",
+        "invariant",
+        width=32,
+        blocks=3,
+        heads=8,
+        particle_hidden=(128, 64),
+        pair_hidden=(),
+        pair_width=64,
+        gate_hidden=16,
+        gate_fraction=0.2,
+    )
 
 
 def particle_transformer() -> ParticleTransformer:
@@ -75,6 +92,7 @@ CONTENDERS: dict[str, Callable[[], Contender]] = {
     "IAFormer, iagraph": lambda: _ours(iaformer()),
     "IAFormer, reference layout": _padded_iaformer,
     "IAFormer, plain PyG": _edge_list_iaformer,
+    "IAFormer lite, iagraph": lambda: _ours(lite()),
     "ParT, iagraph": lambda: _ours(particle_transformer()),
     "ParT, weaver": lambda: _weaver(particle_transformer()),
     "ParticleNet, iagraph": lambda: _ours(particle_net()),

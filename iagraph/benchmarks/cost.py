@@ -20,6 +20,7 @@ from torch.nn.functional import cross_entropy
 from iagraph.benchmarks.measure import PeakMemory, Report, in_new_process, seconds_of
 from iagraph.data import JetDataset, Jets, read_store, resolve
 from iagraph.graphs import JetBatch
+from iagraph.memory import keep_freed_memory
 from iagraph.models import IAFormer, ParticleNet, ParticleTransformer
 from iagraph.plotting import COLOURS
 
@@ -67,13 +68,25 @@ def measure_point(name: str, particles: int, repeats: int) -> dict[str, Any]:
         repeats: runs timed, after one that warms up.
     """
     torch.manual_seed(1)
-    sample = read_store(resolve("sample:qg"))
+    jets = jets_of(read_store(resolve("sample:qg")), particles, jets_per_batch(particles))
+    about = {"model": name, "particles": particles, "jets per batch": len(jets)}
+    return about | measure_steps(MODELS[name](), jets, repeats)
+
+
+def measure_steps(model: nn.Module, batch: JetBatch, repeats: int) -> dict[str, Any]:
+    """Time and peak memory of a network's inference and training steps.
+
+    Args:
+        model: the network.
+        batch: with labels.
+        repeats: runs timed, after one that warms up.
+    """
     tiny = IAFormer(width=16, blocks=1, particle_hidden=(1,), pair_hidden=(1,), pair_width=1)
-    Steps(tiny, jets_of(sample, 2, 2)).training()  # what packages load when they are first used is no part of the cost
-    steps = Steps(MODELS[name](), jets_of(sample, particles, jets_per_batch(particles)))
-    jets = len(steps.jets)
-    row: dict[str, Any] = {"model": name, "particles": particles, "jets per batch": jets}
+    Steps(tiny, batch.part(0, 1)).training()  # what packages load when they are first used is no part of the cost
+    steps, jets = Steps(model, batch), len(batch)
+    row: dict[str, Any] = {}
     memory = PeakMemory()
+    keep_freed_memory()  # from now on: what is kept from before would be used again, unseen
     for mode, run in zip(MODES, (steps.inference, steps.training), strict=True):
         seconds: list[float] = []
         peak = memory.of(partial(_time, run, repeats, seconds))

@@ -20,8 +20,6 @@ from typing import Any
 
 import torch
 
-from iagraph.memory import keep_freed_memory
-
 PACKAGES = ("iagraph", "torch", "torch-geometric", "numpy", "h5py")
 
 
@@ -88,7 +86,6 @@ def in_new_process(function: Callable[..., Any], *arguments: Any) -> tuple[Any, 
 
 
 def _with_memory(function: Callable[..., Any], arguments: tuple[Any, ...]) -> tuple[Any, float]:
-    keep_freed_memory()
     return function(*arguments), _memory("VmHWM")
 
 

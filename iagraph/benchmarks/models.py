@@ -42,6 +42,8 @@ TARGETS: tuple[tuple[str, str, float, float], ...] = (
     ("IAFormer, iagraph", "IAFormer, plain PyG", 5, 5),
     ("IAFormer, iagraph", "ParT, weaver", 5, 4),
     ("IAFormer, iagraph", LIMIT, 0.3, 0.4),
+    ("IAFormer lite, iagraph", "ParT, weaver", 10, 10),
+    ("IAFormer lite, iagraph", "IAFormer, iagraph", 2, 2),
     ("ParT, iagraph", "ParT, weaver", 2, 2),
     ("ParticleNet, iagraph", "ParticleNet, weaver", 5, 5),
 )

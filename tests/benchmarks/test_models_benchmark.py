@@ -17,8 +17,10 @@ from iagraph.benchmarks.limit import multiply_adds
 from iagraph.benchmarks.models import LIMIT, Remote, Runner, peak_memory, shuffled_jets, target_notes
 from iagraph.benchmarks.rivals import PaddedIAFormer, padded_inputs
 from iagraph.data import JetDataset
-from iagraph.models import IAFormer, ParticleNet, ParticleTransformer
+from iagraph.models import CascadedIAFormer, IAFormer, ParticleNet, ParticleTransformer
 from iagraph.testing import random_jets
+from iagraph.train.config import load_config
+from iagraph.train.folder import build_model
 
 SCRIPT = Path(__file__).parents[2] / "scripts" / "benchmark.py"
 
@@ -30,6 +32,7 @@ def small(monkeypatch):
     net = {"channels": ((5, 7),), "neighbors": 3, "head_hidden": 11}
     own = {
         "iaformer": partial(IAFormer, "kinpid", "iaformer", 2, 6, 2, 3, (5,), (7,), 11),
+        "lite": partial(CascadedIAFormer, "kinpid", width=6, heads=3, blocks=1, particle_hidden=(5,), pair_width=7),
         "particle_transformer": partial(ParticleTransformer, "kinpid", **part),
         "particle_net": partial(ParticleNet, "kinpid", **net),
     }
@@ -162,6 +165,16 @@ def test_targets_are_judged_by_what_was_measured():
     assert lines[0].endswith("training 30.3x (at least 30x: reached), inference 38.5x (at least 40x: missed)")
     assert lines[3].endswith("training 30% (at least 30%: reached), inference 38.5% (at least 40%: missed)")
     assert lines[-1].endswith("training 9% (at most 10%: reached), inference 10.2% (at most 10%: missed)")
+
+
+def test_the_lite_contender_is_that_of_its_recipe(monkeypatch):
+    monkeypatch.undo()
+    config = load_config(SCRIPT.parents[1] / "configs" / "qg_lite.yaml")
+    recipe, contender = build_model(config, ("gluon", "quark")), contenders.lite()
+    assert repr(contender) == repr(recipe)
+    assert contender.gate.budget == recipe.gate.budget
+    for name in ("node_features", "pair_features"):
+        assert getattr(contender, name) == getattr(recipe, name)
 
 
 class TestScript:
