@@ -33,8 +33,8 @@ from iagraph.studies.measuring import (
 from iagraph.studies.pruning_figures import performance_against_cost, survivor_distributions
 from iagraph.studies.pruning_notes import notes
 from iagraph.studies.pruning_plan import PlannedRule, Variant, prunable, retrained_variants, variants, with_rule
+from iagraph.studies.pruning_retraining import plan_retraining, retrain
 from iagraph.studies.pruning_tables import Row, pruning_csv, pruning_markdown
-from iagraph.studies.retraining import plan_retraining, retrain
 from iagraph.studies.runs import alone
 from iagraph.studies.survivors import Survivors, find_survivors, shares, shares_cells
 from iagraph.train.datamodule import check_jets, fingerprints, open_role
@@ -126,7 +126,9 @@ def measure(
         run: tells the classes.
         device: where to do all of it.
     """
-    counted, timed = jets[evenly_spaced(len(jets), FLOP_JETS)], some_batches(jets, TIMED_JETS)
+    number = sum(map(len, batches))
+    counted = jets[evenly_spaced(len(jets), min(FLOP_JETS, number))]
+    timed = some_batches(jets, min(TIMED_JETS, number))
     labels = np.concatenate([batch.y.numpy() for batch in batches if batch.y is not None])
     found = []
     for model in models:
@@ -135,6 +137,7 @@ def measure(
         print(f"{model}: AUC {report['auc']}", flush=True)
     flops = [flops_per_jet(model, counted) for model in models]
     names = [str(model) for model in models]
+    print("measuring times, all of them in turn", flush=True)
     seconds = seconds_per_jet(dict(zip(names, models, strict=True)), dict.fromkeys(names, timed), device)
     rows = []
     for name, model, (logits, kept), cost in zip(names, models, found, flops, strict=True):

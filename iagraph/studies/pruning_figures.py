@@ -12,10 +12,11 @@ from matplotlib.figure import Figure
 from matplotlib.layout_engine import ConstrainedLayoutEngine
 from matplotlib.ticker import FuncFormatter, LogLocator, MaxNLocator, NullFormatter
 
+from iagraph.metrics import Estimate
 from iagraph.nn.pruning import RULES
 from iagraph.plotting import COLOURS
-from iagraph.studies.control_edges import CONTROLS
 from iagraph.studies.figures import GREY, LABELS, REJECTION
+from iagraph.studies.pruning_controls import CONTROLS
 from iagraph.studies.pruning_plan import AS_TRAINED, UNPRUNED, retrained
 from iagraph.studies.pruning_tables import Row
 from iagraph.studies.survivors import SHOWN, Survivors
@@ -38,9 +39,10 @@ BINS = 60
 def performance_against_cost(rows: Sequence[Row]) -> Figure:
     """AUC and background rejection against edges kept, operations and time; a line for each rule and each control.
 
+    Lines follow the strength. The model without pruning is the horizontal line, with a circle at its own cost.
     Bars of the AUC are errors of the difference to the model without pruning on the same jets, those of the other
-    number are of that number itself. More than two classes have a rejection each, and show their accuracy instead.
-    What is infinite is not drawn.
+    number, and its band, are of that number itself. More than two classes have a rejection each, and show their
+    accuracy instead. What is infinite is not drawn.
 
     Args:
         rows: the first one is the model without pruning.
@@ -52,7 +54,7 @@ def performance_against_cost(rows: Sequence[Row]) -> Figure:
     for line, key in zip(panels, ("auc", second), strict=True):
         line[0].set_ylabel(LABELS.get(key, key))
         for axes, cost in zip(line, COSTS.values(), strict=True):
-            _unpruned(axes, rows[0].report[key].value)
+            _unpruned(axes, cost(rows[0]), rows[0].report[key], band=key != "auc")
             for family in families:
                 _line(axes, [row for row in rows if row.family == family], key, cost)
             _decorate(axes)
@@ -67,7 +69,7 @@ def performance_against_cost(rows: Sequence[Row]) -> Figure:
 def survivor_distributions(survivors: Survivors, title: str) -> Figure:
     """Distributions of the features of kept and dropped edges between different particles, after first and last layer.
 
-    Each has unit area. The outermost bins hold what lies beyond them.
+    Each has unit area. The first bin holds what lies below it, too.
 
     Args:
         survivors: the edges.
@@ -103,8 +105,8 @@ _GROUP_STYLES: tuple[Style, ...] = (
 
 
 def _bins(values: np.ndarray) -> np.ndarray:
-    """Between what one in a thousand values lies below and above."""
-    low, high = np.quantile(values, (0.001, 0.999)) if values.size else (0.0, 1.0)
+    """From what one in a thousand values lies below, for logarithms of zero have a floor, to the largest."""
+    low, high = (np.quantile(values, 0.001), values.max()) if values.size else (0.0, 1.0)
     return np.linspace(low, max(high, low + 1e-3), BINS + 1)
 
 
@@ -120,20 +122,24 @@ def _style(family: str) -> Style:
     return style if family in RULES else style | {"linestyle": ":", "markerfacecolor": "white"}
 
 
-def _unpruned(axes: Axes, value: float) -> None:
+def _unpruned(axes: Axes, cost: float, estimate: Estimate, band: bool) -> None:
+    value, error = estimate
     if math.isfinite(value):
+        if band and math.isfinite(error):
+            axes.axhspan(value - error, value + error, color="0.93", linewidth=0, zorder=0)
         axes.axhline(value, color="black", linewidth=1, zorder=1, label=UNPRUNED)
+        axes.plot([cost], [value], "o", color="black", markersize=8, markerfacecolor="none")
 
 
 def _line(axes: Axes, rows: Sequence[Row], key: str, cost: Callable[[Row], float]) -> None:
     points = []
-    for row in rows:
+    for row in sorted(rows, key=lambda row: row.strength or 0):
         if row.family != UNPRUNED and math.isfinite(value := row.report[key].value):
             error = row.difference if key == "auc" else row.report[key]
             points.append((cost(row), value, 0.0 if error is None else error.error))
     if rows[0].family == UNPRUNED or not points:
         return
-    x, y, bars = zip(*sorted(points), strict=True)
+    x, y, bars = zip(*points, strict=True)
     style = _style(rows[0].family)
     axes.plot(x, y, label=rows[0].family, **style)
     axes.errorbar(x, y, yerr=bars, fmt="none", ecolor=style["color"], elinewidth=0.8, alpha=0.45)
@@ -150,6 +156,6 @@ def _log_axis(axes: Axes, values: Sequence[float]) -> None:
     """Logarithmic, with numbers to read even where all values are of one order."""
     ratio = max(values) / min(values)
     axes.set(xscale="log", xlim=(min(values) / max(ratio**0.06, 1.05), max(values) * max(ratio**0.06, 1.05)))
-    axes.xaxis.set_major_locator(LogLocator(subs=(1, 2, 5) if ratio > 4 else (1, 1.5, 2, 3, 4, 5, 6, 8)))
+    axes.xaxis.set_major_locator(LogLocator(subs=(1, 2, 5) if ratio > 20 else (1, 1.5, 2, 3, 5, 7)))
     axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
     axes.xaxis.set_minor_formatter(NullFormatter())

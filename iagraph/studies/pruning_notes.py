@@ -34,7 +34,7 @@ def notes(
         f"{'before' if rule.renormalize else 'after'} the softmax; the model was not trained with them",
         "random, largest kT, smallest Delta R: this fraction of the pairs, chosen before the model; nearest neighbors: "
         "so many of each particle, in rapidity and phi",
-        "MFLOP: those of the products of one forward pass, two per multiply-add; choosing edges counts in the time alone",
+        "MFLOP: products of one forward pass, two per multiply-add; choosing edges beforehand counts in the time alone",
     ]
     if isinstance(config.model, CascadedIAFormerConfig):
         share = f"{config.model.gate_fraction:g} of the pairs"

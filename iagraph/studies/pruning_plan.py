@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from iagraph.graphs import JetBatch
 from iagraph.models.attention_tagger import AttentionTagger, LayerWeights
 from iagraph.nn.pruning import RULES, PruningRule, pruning_rule
-from iagraph.studies.control_edges import CONTROLS, ChooseEdges, control
+from iagraph.studies.pruning_controls import CONTROLS, ChooseEdges, control
 from iagraph.train.folder import MODELS, Run, RunError
 from iagraph.yaml_config import COMMAND_LINE, ConfigError
 
@@ -36,7 +36,7 @@ class PlannedRule(NamedTuple):
     rule: PruningRule
 
     def __str__(self) -> str:
-        return f"{self.name}={self.strength:g}"
+        return f"{self.name}={self.strength:.12g}"
 
 
 def default_rules(per_head: bool = False, renormalize: bool = False) -> list[PlannedRule]:
@@ -120,7 +120,7 @@ class Variant(nn.Module):
         if self.strength is None:
             return self.family
         name, *more = self.family.split(", ")  # top_k=8, retrained
-        return ", ".join([f"{name}{': ' if name in CONTROLS else '='}{self.strength:g}", *more])
+        return ", ".join([f"{name}{': ' if name in CONTROLS else '='}{self.strength:.12g}", *more])
 
     def forward(
         self, jets: JetBatch, return_attention_weights: bool = False

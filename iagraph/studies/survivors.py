@@ -13,7 +13,7 @@ from torch import Tensor
 from iagraph.graphs import JetBatch
 from iagraph.kinematics import PAIR_FEATURES, charge, to_cartesian
 from iagraph.models.attention_tagger import AttentionTagger
-from iagraph.studies.control_edges import FEATURES
+from iagraph.studies.pruning_controls import FEATURES
 
 SHOWN = ("log_kt", "log_delta_r", "log_m2")
 """The features of edges whose distributions are looked at."""
@@ -83,7 +83,7 @@ def subjets(jets: JetBatch) -> Tensor | None:
         return None
     numbers = torch.full((jets.batch.numel(),), -1)
     definition = fastjet.JetDefinition(fastjet.kt_algorithm, RADIUS)
-    vectors = torch.stack(to_cartesian(jets.double().momenta), dim=1).tolist()
+    vectors = torch.stack(to_cartesian(jets.to("cpu").double().momenta), dim=1).tolist()
     for begin, end in pairwise(jets.ptr.tolist()):
         if end - begin < SUBJETS:
             continue

@@ -39,13 +39,15 @@ def plan_retraining(
         raise RunError(f"{run}: only iaformer and cascaded_iaformer are trained with rules, not {model.name}")
     if any(rule.rule.per_head or rule.rule.renormalize for rule in rules):
         raise RunError("models are trained with rules that act for all heads, after the softmax: leave out one option")
+    if any(rule.strength == 0 for rule in rules):
+        raise RunError("threshold=0 drops nothing: leave it out, for there is nothing to train")
     tune = FineTuneConfig(weights=str(run.resolve()), new_head=False)
     rates = {key: SLOWER * getattr(config.train, key) for key in ("learning_rate", "min_learning_rate")}
     train = config.train.model_copy(update={"epochs": epochs, **rates})
     plans = {}
     for rule in rules:
         pruning = PruningConfig.model_validate({"rule": rule.name, "strength": rule.strength})
-        name = re.sub("[^A-Za-z0-9_.-]", "-", f"{rule.name}-{rule.strength:g}-epochs-{epochs}")
+        name = re.sub("[^A-Za-z0-9_.-]", "-", f"{rule.name}-{rule.strength:.12g}-epochs-{epochs}")
         changes = {"name": name, "output": str(folder), "fine_tune": tune, "train": train}
         changes["model"] = model.model_copy(update={"pruning": pruning})
         plans[rule] = PlannedRun(f"{rule}, retrained", config.model_copy(update=changes), folder / name)
