@@ -13,8 +13,9 @@ Study = Callable[[], Path]
 
 COMPARE = "train models over several seeds on the same jets; write tables and a figure. Started again, it goes on."
 PRUNE = (
-    "prune a trained model by rules and, beside them, by chance and by kinematics; write what is left of its edges, of "
-    "its cost and of its performance, and which edges survive. Nothing is trained but with --retrain."
+    "prune a trained model by rules and, beside them, by chance and by kinematics;\n"
+    "write what is left of its edges, of its cost and of its performance, and which\n"
+    "edges survive. Nothing is trained unless --retrain asks for it."
 )
 
 
@@ -44,10 +45,12 @@ def _main() -> None:
         if more:
             parser.error(f"unrecognized arguments: {' '.join(more)}")
         study = arguments.study(arguments, shlex.join(["python", "scripts/study.py", *sys.argv[1:]]))
+        from iagraph.memory import keep_freed_memory
         from iagraph.train.run import USER_ERRORS
     except ImportError as error:
         sys.exit(f"error: studies need {error.name}: pip install 'iagraph[train]'")
 
+    keep_freed_memory()
     try:
         folder = study()
     except USER_ERRORS as error:

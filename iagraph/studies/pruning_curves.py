@@ -92,14 +92,12 @@ def prune(study: PruningStudy) -> Path:
         models = [*variants(tagger, study.rules), *retrained_variants(retrain(plans))]
         batches = some_batches(jets, study.jets)
         rows = measure(models, jets, batches, run, device)
-        shown = with_rule(tagger, study.survivors.rule).to(device)
-        survivors = find_survivors(
-            shown, [batch.to(device) for batch in some_batches(jets, min(SURVIVOR_JETS, study.jets))]
-        )
-        timed = min(TIMED_JETS, study.jets, len(jets))
-        about = notes(study.survivors, run.config, sum(map(len, batches)), survivors, plans)
-        about += [how_measured(timed, device), *([f"`{study.command}`"] if study.command else [])]
-        _write(study, run, rows, survivors, about)
+        number = sum(map(len, batches))
+        fewer = [batch.to(device) for batch in some_batches(jets, min(SURVIVOR_JETS, number))]
+        survivors = find_survivors(with_rule(tagger, study.survivors.rule).to(device), fewer)
+        about = notes(study.survivors, run.config, (number, sum(map(len, fewer))), survivors, plans)
+        about += [how_measured(min(TIMED_JETS, number), device), *([f"`{study.command}`"] if study.command else [])]
+        _write(study, run, number, rows, survivors, about)
     return study.folder
 
 
@@ -189,12 +187,14 @@ def _auc_difference(
     return auc_difference(labels, logits, others, run.classes.index(run.config.data.signal))
 
 
-def _write(study: PruningStudy, run: Run, rows: Sequence[Row], survivors: Survivors, about: Sequence[str]) -> None:
+def _write(
+    study: PruningStudy, run: Run, number: int, rows: Sequence[Row], survivors: Survivors, about: Sequence[str]
+) -> None:
     data, kinds = run.config.data, shares(survivors)
     report: dict[str, Any] = {
         "command": study.command,
         "run": str(study.run),
-        "jets": {"number": study.jets, "files": fingerprints(data.test, open_role(data.test, "test", data))},
+        "jets": {"number": number, "files": fingerprints(data.test, open_role(data.test, "test", data))},
         "options": {
             "rules": list(map(str, study.rules)),
             "per_head": study.survivors.rule.per_head,

@@ -12,21 +12,25 @@ from iagraph.train.model_config import CascadedIAFormerConfig
 
 
 def notes(
-    survivors_of: PlannedRule, config: Config, jets: int, survivors: Survivors, retrained: Mapping[PlannedRule, Any]
+    survivors_of: PlannedRule,
+    config: Config,
+    jets: tuple[int, int],
+    survivors: Survivors,
+    retrained: Mapping[PlannedRule, Any],
 ) -> list[str]:
     """All but the time.
 
     Args:
         survivors_of: the rule whose survivors are looked at.
         config: that of the run.
-        jets: number of classified jets.
+        jets: number of classified jets, and of those whose edges are looked at.
         survivors: the edges.
         retrained: rules with which the model was trained on.
     """
     data, rule = config.data, survivors_of.rule
     role = f"signal: {data.signal}" if data.signal else "AUC: mean over the classes, each against all others"
     about = [
-        f"{jets:,} test jets, {role}; errors are those of the finite number of jets, of AUC differences those of the "
+        f"{jets[0]:,} test jets, {role}; errors are those of a finite number of jets, of AUC differences those of the "
         "same jets judged twice",
         "edges: fraction of all, those of a particle with itself included, that are left after a layer; what is gone "
         "is no candidate of the next layer",
@@ -43,7 +47,7 @@ def notes(
         about.append(
             "retrained: trained on from the weights of the run, with the rule and a tenth of its learning rate"
         )
-    about.append(f"kinds of edges: those between different particles, with {survivors_of}")
+    about.append(f"kinds of edges: those between different particles of {jets[1]:,} of these jets, with {survivors_of}")
     if survivors.charged is None:
         about.append("charges: the run knows no species of particles")
     if survivors.between_subjets is None:

@@ -11,10 +11,18 @@ from torch import Tensor, nn
 
 from iagraph.graphs import JetBatch
 from iagraph.models.attention_tagger import AttentionTagger, LayerWeights
-from iagraph.nn.pruning import RULES, PruningRule, pruning_rule
+from iagraph.nn.pruning import PruningRule, pruning_rule
 from iagraph.studies.pruning_controls import CONTROLS, ChooseEdges, control
 from iagraph.train.folder import MODELS, Run, RunError
 from iagraph.yaml_config import COMMAND_LINE, ConfigError
+
+MEANINGS = {
+    "threshold": "edges whose |attention| is at least this",
+    "top_k": "of the edges that arrive at a particle the strongest, so many",
+    "top_mass": "of the edges that arrive at a particle the fewest that hold this share of its |attention|",
+    "edge_budget": "the strongest edges of a jet, this fraction of all",
+}
+"""What the number of a rule says, for ``--help``."""
 
 STRENGTHS: dict[str, tuple[float, ...]] = {
     "threshold": (0.003, 0.01, 0.03, 0.1),
@@ -77,12 +85,9 @@ def parse_rules(texts: Sequence[str], per_head: bool = False, renormalize: bool 
 
 
 def describe_rules() -> str:
-    """The rules of :data:`STRENGTHS`, what they mean and their numbers, for `--help`."""
-    lines = []
-    for name, strengths in STRENGTHS.items():
-        meaning = " ".join((RULES[name].__doc__ or "").split("Args:")[0].split())
-        lines.append(f"{name}={','.join(f'{number:g}' for number in strengths)}\n    {meaning}")
-    return "\n".join(lines)
+    """The rules of :data:`STRENGTHS` with their numbers and what these say, for `--help`."""
+    numbers = {name: ",".join(f"{number:g}" for number in strengths) for name, strengths in STRENGTHS.items()}
+    return "\n".join(f"{name}={numbers[name]}\n    {MEANINGS[name]}" for name in STRENGTHS)
 
 
 def parse_rule(text: str, per_head: bool = False, renormalize: bool = False) -> PlannedRule:

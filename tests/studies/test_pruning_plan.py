@@ -6,6 +6,7 @@ from iagraph.models import IAFormer, ParticleNet
 from iagraph.nn.pruning import RULES, EdgeBudget, Threshold, TopK
 from iagraph.studies.pruning_controls import CONTROLS
 from iagraph.studies.pruning_plan import (
+    MEANINGS,
     STRENGTHS,
     default_rules,
     describe_rules,
@@ -63,7 +64,8 @@ def test_every_rule_has_default_numbers_and_is_explained():
     assert STRENGTHS.keys() == RULES.keys()
     assert len(default_rules()) == sum(map(len, STRENGTHS.values()))
     assert default_rules(per_head=True)[0].rule.per_head
-    assert "top_k=16,8,4,2\n    The ``k`` strongest edges that arrive at each node" in describe_rules()
+    assert describe_rules().splitlines()[:2] == ["threshold=0.003,0.01,0.03,0.1", f"    {MEANINGS['threshold']}"]
+    assert MEANINGS.keys() == RULES.keys()
 
 
 def test_all_layers_get_the_rule_and_the_model_stays_as_it_is():
