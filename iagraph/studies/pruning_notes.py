@@ -35,10 +35,13 @@ def notes(
         "edges: fraction of all, those of a particle with itself included, that are left after a layer; what is gone "
         "is no candidate of the next layer",
         f"rules choose by |attention| {'for each head' if rule.per_head else 'as the mean over the heads'}, "
-        f"{'before' if rule.renormalize else 'after'} the softmax; the model was not trained with them",
+        f"{'before' if rule.renormalize else 'after'} the softmax; the model was not trained with them, "
+        "but for rows that say so",
         "random, largest kT, smallest Delta R: this fraction of the pairs, chosen before the model; nearest neighbors: "
         "so many of each particle, in rapidity and phi",
         "MFLOP: products of one forward pass, two per multiply-add; choosing edges beforehand counts in the time alone",
+        "figure: bars of the AUC are errors of its difference to the unpruned model, all other bars, and the band, those "
+        "of the number itself",
     ]
     if isinstance(config.model, CascadedIAFormerConfig):
         share = f"{config.model.gate_fraction:g} of the pairs"
