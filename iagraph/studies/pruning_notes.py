@@ -40,8 +40,8 @@ def notes(
         "random, largest kT, smallest Delta R: this fraction of the pairs, chosen before the model; nearest neighbors: "
         "so many of each particle, in rapidity and phi",
         "MFLOP: products of one forward pass, two per multiply-add; choosing edges beforehand counts in the time alone",
-        "figure: bars of the AUC are errors of its difference to the unpruned model, all other bars, and the band, those "
-        "of the number itself",
+        "figure: bars of the AUC are errors of its difference to the unpruned model, other bars and the band those of "
+        "the number itself",
     ]
     if isinstance(config.model, CascadedIAFormerConfig):
         share = f"{config.model.gate_fraction:g} of the pairs"
