@@ -91,8 +91,8 @@ def _add_prune(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") 
         "--retrain",
         type=positive,
         metavar="EPOCHS",
-        help="also train on with each of --rules, from the weights of RUN, at a tenth of its learning rate; finished "
-        "trainings are kept (iaformer and cascaded_iaformer)",
+        help="also train on with each of --rules, and with none, from the weights of RUN at a tenth of its learning "
+        "rate; finished trainings are kept (iaformer and cascaded_iaformer)",
     )
     parser.add_argument("--out", type=Path, metavar="FOLDER", help="where to (default: studies/prune-RUN)")
     return parser

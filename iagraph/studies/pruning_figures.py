@@ -12,7 +12,6 @@ from matplotlib.figure import Figure
 from matplotlib.layout_engine import ConstrainedLayoutEngine
 from matplotlib.ticker import FuncFormatter, LogLocator, MaxNLocator, NullFormatter
 
-from iagraph.metrics import Estimate
 from iagraph.nn.pruning import RULES
 from iagraph.plotting import COLOURS
 from iagraph.studies.figures import GREY, LABELS, REJECTION
@@ -20,6 +19,9 @@ from iagraph.studies.pruning_controls import CONTROLS
 from iagraph.studies.pruning_plan import AS_TRAINED, UNPRUNED, retrained
 from iagraph.studies.pruning_tables import Row
 from iagraph.studies.survivors import SHOWN, Survivors
+
+ALL_EDGES = {UNPRUNED: "-", retrained(UNPRUNED): ":"}
+"""The models without pruning, and the lines by which they are drawn."""
 
 Style = dict[str, Any]
 MARKERS = "osD^vPX*"
@@ -39,7 +41,7 @@ BINS = 60
 def performance_against_cost(rows: Sequence[Row]) -> Figure:
     """AUC and background rejection against edges kept, operations and time; a line for each rule and each control.
 
-    Lines follow the strength. The model without pruning is the horizontal line, with a circle at its own cost.
+    Lines follow the strength. A model without pruning is a horizontal line with a circle at its own cost.
     Bars of the AUC are errors of the difference to the model without pruning on the same jets, those of the other
     number, and its band, are of that number itself. More than two classes have a rejection each, and show their
     accuracy instead. What is infinite is not drawn.
@@ -54,9 +56,12 @@ def performance_against_cost(rows: Sequence[Row]) -> Figure:
     for line, key in zip(panels, ("auc", second), strict=True):
         line[0].set_ylabel(LABELS.get(key, key))
         for axes, cost in zip(line, COSTS.values(), strict=True):
-            _unpruned(axes, cost(rows[0]), rows[0].report[key], band=key != "auc")
             for family in families:
-                _line(axes, [row for row in rows if row.family == family], key, cost)
+                mine = [row for row in rows if row.family == family]
+                if family in ALL_EDGES:
+                    _level(axes, mine[0], key, cost)
+                else:
+                    _line(axes, mine, key, cost)
             _decorate(axes)
     for axes, (label, cost) in zip(panels[1], COSTS.items(), strict=True):
         axes.set_xlabel(label)
@@ -122,22 +127,23 @@ def _style(family: str) -> Style:
     return style if family in RULES else style | {"linestyle": ":", "markerfacecolor": "white"}
 
 
-def _unpruned(axes: Axes, cost: float, estimate: Estimate, band: bool) -> None:
-    value, error = estimate
-    if math.isfinite(value):
-        if band and math.isfinite(error):
-            axes.axhspan(value - error, value + error, color="0.93", linewidth=0, zorder=0)
-        axes.axhline(value, color="black", linewidth=1, zorder=1, label=UNPRUNED)
-        axes.plot([cost], [value], "o", color="black", markersize=8, markerfacecolor="none")
+def _level(axes: Axes, row: Row, key: str, cost: Callable[[Row], float]) -> None:
+    value, error = row.report[key]
+    if not math.isfinite(value):
+        return
+    if row.family == UNPRUNED and key != "auc" and math.isfinite(error):
+        axes.axhspan(value - error, value + error, color="0.93", linewidth=0, zorder=0)
+    axes.axhline(value, color="black", linewidth=1, linestyle=ALL_EDGES[row.family], zorder=1, label=row.family)
+    axes.plot([cost(row)], [value], "o", color="black", markersize=8, markerfacecolor="none")
 
 
 def _line(axes: Axes, rows: Sequence[Row], key: str, cost: Callable[[Row], float]) -> None:
     points = []
     for row in sorted(rows, key=lambda row: row.strength or 0):
-        if row.family != UNPRUNED and math.isfinite(value := row.report[key].value):
+        if math.isfinite(value := row.report[key].value):
             error = row.difference if key == "auc" else row.report[key]
             points.append((cost(row), value, 0.0 if error is None else error.error))
-    if rows[0].family == UNPRUNED or not points:
+    if not points:
         return
     x, y, bars = zip(*points, strict=True)
     style = _style(rows[0].family)

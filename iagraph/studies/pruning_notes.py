@@ -16,7 +16,7 @@ def notes(
     config: Config,
     jets: tuple[int, int],
     survivors: Survivors,
-    retrained: Mapping[PlannedRule, Any],
+    retrained: Mapping[PlannedRule | None, Any],
 ) -> list[str]:
     """All but the time.
 
@@ -48,7 +48,8 @@ def notes(
         about.append(f"a gate of the model lets {share} through, of those that a control chose if there is one")
     if retrained:
         about.append(
-            "retrained: trained on from the weights of the run, with the rule and a tenth of its learning rate"
+            "retrained: trained on from the weights of the run at a tenth of its learning rate, with the rule or, to "
+            "see what the longer training does, with none"
         )
     about.append(f"kinds of edges: those between different particles of {jets[1]:,} of these jets, with {survivors_of}")
     if survivors.charged is None:

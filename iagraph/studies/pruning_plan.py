@@ -157,13 +157,18 @@ def variants(tagger: AttentionTagger, rules: Sequence[PlannedRule]) -> list[Vari
     return found
 
 
-def retrained_variants(models: Mapping[PlannedRule, AttentionTagger]) -> list[Variant]:
-    """Models that were trained on with a rule, which they have, by that rule."""
-    return [Variant(retrained(rule.name), rule.strength, model, rule.rule) for rule, model in models.items()]
+def retrained_variants(models: Mapping[PlannedRule | None, AttentionTagger]) -> list[Variant]:
+    """Models that were trained on with a rule, which they have, or with none, by that rule."""
+    return [
+        Variant(retrained(UNPRUNED), None, model)
+        if rule is None
+        else Variant(retrained(rule.name), rule.strength, model, rule.rule)
+        for rule, model in models.items()
+    ]
 
 
 def retrained(name: str) -> str:
-    """The family of the models that were trained on with a rule."""
+    """The family of the models that were trained on with a rule, or the name of one of them."""
     return f"{name}, retrained"
 
 

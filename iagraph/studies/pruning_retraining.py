@@ -1,4 +1,7 @@
-"""Runs trained on with a pruning rule, each in a folder of its own, kept when a study is started again."""
+"""Runs trained on with a pruning rule, each in a folder of its own, kept when a study is started again.
+
+The model without a rule is trained on, too: what a training of more epochs brings is no merit of a rule.
+"""
 
 from __future__ import annotations
 
@@ -8,7 +11,7 @@ from pathlib import Path
 
 from iagraph.models.attention_tagger import AttentionTagger
 from iagraph.studies.config import PlannedRun
-from iagraph.studies.pruning_plan import PlannedRule, prunable
+from iagraph.studies.pruning_plan import UNPRUNED, PlannedRule, prunable, retrained
 from iagraph.studies.runs import auc_text, is_finished, train_runs
 from iagraph.train.config import Config, FineTuneConfig
 from iagraph.train.datamodule import ROLES, fingerprints, open_role
@@ -21,8 +24,8 @@ SLOWER = 0.1
 
 def plan_retraining(
     run: Path, config: Config, rules: Sequence[PlannedRule], epochs: int, folder: Path
-) -> dict[PlannedRule, PlannedRun]:
-    """A training for each rule, from the weights of a run, on its jets, with a tenth of its learning rate.
+) -> dict[PlannedRule | None, PlannedRun]:
+    """A training for each rule and one without (None), from the weights of a run, with a tenth of its learning rate.
 
     Args:
         run: folder of the run.
@@ -45,16 +48,16 @@ def plan_retraining(
     rates = {key: SLOWER * getattr(config.train, key) for key in ("learning_rate", "min_learning_rate")}
     train = config.train.model_copy(update={"epochs": epochs, **rates})
     plans = {}
-    for rule in rules:
-        pruning = PruningConfig.model_validate({"rule": rule.name, "strength": rule.strength})
-        name = re.sub("[^A-Za-z0-9_.-]", "-", f"{rule.name}-{rule.strength:.12g}-epochs-{epochs}")
+    for rule in (None, *rules):
+        pruning = None if rule is None else PruningConfig.model_validate({"rule": rule.name, "strength": rule.strength})
+        name = re.sub("[^A-Za-z0-9_.-]", "-", f"{rule or UNPRUNED}-epochs-{epochs}")
         changes = {"name": name, "output": str(folder), "fine_tune": tune, "train": train}
         changes["model"] = model.model_copy(update={"pruning": pruning})
-        plans[rule] = PlannedRun(f"{rule}, retrained", config.model_copy(update=changes), folder / name)
+        plans[rule] = PlannedRun(retrained(str(rule or UNPRUNED)), config.model_copy(update=changes), folder / name)
     return plans
 
 
-def retrain(plans: dict[PlannedRule, PlannedRun]) -> dict[PlannedRule, AttentionTagger]:
+def retrain(plans: dict[PlannedRule | None, PlannedRun]) -> dict[PlannedRule | None, AttentionTagger]:
     """The models, trained where they are not yet; it says a line about each.
 
     Args:

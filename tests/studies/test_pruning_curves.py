@@ -66,8 +66,11 @@ def test_a_study_with_retraining(toy_run, tmp_path, capsys):
     assert "top_k=2, retrained: AUC " in capsys.readouterr().out
     rows = read(study.folder)
     families = ["unpruned", "top_k", "edge_budget", "random", "largest kT", "smallest Delta R", "nearest neighbors"]
-    assert [row["family"] for row in rows] == [*families, "top_k, retrained", "edge_budget, retrained"]
-    assert [row["strength"] for row in rows] == ["", "2.0", "0.5", "0.5", "0.5", "0.5", "2.0", "2.0", "0.5"]
+    assert [row["family"] for row in rows] == [
+        *families,
+        *("unpruned, retrained", "top_k, retrained", "edge_budget, retrained"),
+    ]
+    assert [row["strength"] for row in rows] == ["", "2.0", "0.5", "0.5", "0.5", "0.5", "2.0", "", "2.0", "0.5"]
     # All test jets: the model without pruning has the numbers that its run recorded, but for rounding of scores.
     recorded = json.loads((toy_run / "metrics.json").read_text())
     for key in ("accuracy", "auc"):
@@ -75,12 +78,13 @@ def test_a_study_with_retraining(toy_run, tmp_path, capsys):
         assert float(rows[0][f"{key}_error"]) == pytest.approx(recorded["tagger"][key]["error"], abs=1e-3)
     assert float(rows[0]["flops_per_jet"]) == recorded["cost"]["flops_per_jet"]
     assert rows[0]["auc_minus_unpruned"] == ""
+    assert float(rows[7]["kept_last_layer"]) == 1  # trained on without a rule
     for row in rows[1:]:
         assert float(row["auc_minus_unpruned"]) == pytest.approx(float(row["auc"]) - float(rows[0]["auc"]), abs=1e-12)
         assert float(row["seconds_per_jet"]) > 0
-        assert float(row["kept_first_layer"]) < 1
+        assert (float(row["kept_first_layer"]) == 1) == (row is rows[7])
     assert (
-        rows[1]["kept_first_layer"] == rows[6]["kept_first_layer"] == rows[7]["kept_last_layer"]
+        rows[1]["kept_first_layer"] == rows[6]["kept_first_layer"] == rows[8]["kept_last_layer"]
     )  # top_k and its like
     assert float(rows[3]["flops_per_jet"]) < 0.8 * float(rows[0]["flops_per_jet"])
     text = (study.folder / "table.md").read_text()
@@ -95,6 +99,7 @@ def test_a_study_with_retraining(toy_run, tmp_path, capsys):
     assert report["machine"]["torch"] == torch.__version__
 
     folder = study.folder / "retrained" / "top_k-2-epochs-1"
+    assert load_run(folder.with_name("unpruned-epochs-1")).config.model.pruning is None
     config, before = load_run(folder).config, load_run(toy_run).config
     assert config.model.pruning.model_dump() == {"rule": "top_k", "strength": 2}
     assert config.train.learning_rate == pytest.approx(before.train.learning_rate / 10)
@@ -106,7 +111,7 @@ def test_a_study_with_retraining(toy_run, tmp_path, capsys):
     assert (folder / "metrics.json").stat().st_mtime_ns == judged
     printed = capsys.readouterr().out
     assert "top_k=2, retrained, seed 1: AUC " in printed
-    assert printed.count("(finished before)") == 2
+    assert printed.count("(finished before)") == 3
     with FileLock(study.folder / ".lock"), pytest.raises(RunError, match="another process works on this study"):
         prune(study)
 

@@ -99,7 +99,8 @@ def test_a_model_trained_with_a_rule_is_shown_with_and_without_it():
 
 
 def test_names_of_retrained_models():
-    (variant,) = retrained_variants({parse_rule("top_k=2"): tiny(TopK(k=2))})
+    unpruned, variant = retrained_variants({None: tiny(), parse_rule("top_k=2"): tiny(TopK(k=2))})
+    assert (str(unpruned), unpruned.strength) == ("unpruned, retrained", None)
     assert str(variant) == "top_k=2, retrained"
     assert (variant.family, variant.strength) == ("top_k, retrained", 2)
 
