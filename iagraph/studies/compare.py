@@ -7,38 +7,32 @@ The folder of a comparison holds a run folder per model and seed, ``table.md``, 
 from __future__ import annotations
 
 import json
-import statistics
-import time
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
 
-import torch
-from filelock import FileLock, Timeout
-from torch import nn
-
 from iagraph.benchmarks.measure import machine
-from iagraph.data import JetDataset, JetSource, StoredJets
-from iagraph.graphs import JetBatch
 from iagraph.plotting import save_figure
 from iagraph.studies.config import Comparison, PlannedRun
 from iagraph.studies.figures import cost_and_performance
+from iagraph.studies.measuring import (
+    TIMED_JETS,
+    how_measured,
+    open_test_jets,
+    seconds_per_jet,
+    some_batches,
+    where_measured,
+)
 from iagraph.studies.notes import notes
-from iagraph.studies.runs import auc_text, is_finished, read_json, train_runs
+from iagraph.studies.runs import alone, auc_text, is_finished, read_json, train_runs
 from iagraph.studies.tables import Result, Row, latex, markdown, runs_csv, table, table_csv
-from iagraph.train.config import Config
-from iagraph.train.datamodule import ROLES, JetDataModule, fingerprints, open_role, read_all
-from iagraph.train.evaluation import evenly_spaced
+from iagraph.train.datamodule import ROLES, JetDataModule, fingerprints, open_role
 from iagraph.train.fine_tuning import seen_before
 from iagraph.train.folder import RunError, load_run, make_folder, new_model
 from iagraph.train.run import make_trainer, quiet
 
 RESULTS = ("report.json", "table.md", "table.csv", "table.tex", "runs.csv", "figure.png", "figure.pdf")
-TIMED_JETS = 512
-TIMED_BATCH = 64
-ROUNDS = 5
 
 
 def compare(comparison: Comparison, jobs: int = 1, command: str = "") -> Path:
@@ -61,7 +55,7 @@ def compare(comparison: Comparison, jobs: int = 1, command: str = "") -> Path:
     jets = _open(comparison)
     _check([run for run in comparison.runs if not is_finished(run, jets.fingerprints)])
     make_folder(comparison.folder, exist_ok=True)
-    with _alone(comparison.folder):
+    with alone(comparison.folder):
         # Once more: until here another process may have trained some.
         missing = [run for run in comparison.runs if not is_finished(run, jets.fingerprints)]
         for run in comparison.runs:
@@ -111,20 +105,6 @@ def _check(missing: Sequence[PlannedRun]) -> None:
         jets.add_seen(*seen_before(config))
 
 
-@contextmanager
-def _alone(folder: Path) -> Iterator[None]:
-    """Keeps a second command from training, and replacing, the same runs; the system ends the lock of a killed one."""
-    lock = FileLock(folder / ".lock")
-    try:
-        lock.acquire(timeout=0)
-    except Timeout:
-        raise RunError(f"{folder}: another process works on this comparison; wait for it, or end it") from None
-    try:
-        yield
-    finally:
-        lock.release()
-
-
 def read_results(runs: Sequence[PlannedRun]) -> list[Result]:
     """What finished runs recorded.
 
@@ -147,56 +127,12 @@ def read_results(runs: Sequence[PlannedRun]) -> list[Result]:
 
 def _measure(comparison: Comparison) -> tuple[dict[str, float], str]:
     """Time per jet of each model of the first seed, and how it was measured."""
-    models, batches, used = {}, {}, set()
-    for run in comparison.runs[: len(comparison.recipes)]:
-        models[run.model] = load_run(run.folder).model
-        batches[run.model] = _some_batches(run.config)
-        used.add(read_json(run.folder / "metrics.json", lambda found: str(found["cost"]["measured_on"]["device"])))
-    # Where all of them predicted; but runs may have been brought here from a machine that has more devices.
-    here = {"cuda": torch.cuda.is_available(), "mps": torch.backends.mps.is_available()}
-    device = used.pop() if len(used) == 1 else "cpu"
-    device = device if here.get(device) else "cpu"
-    jets = sum(map(len, batches[run.model]))
-    how = (
-        f"time: side by side, median of {ROUNDS} rounds over {jets} test jets in batches of {TIMED_BATCH}, float32, "
-        f"{device}, threads: {torch.get_num_threads()}"
-    )
-    return seconds_per_jet(models, batches, torch.device(device)), how
-
-
-def _some_batches(config: Config) -> list[JetBatch]:
-    """Test jets of a model."""
-    stores = open_role(config.data.test, "test", config.data)
-    jets: JetSource
-    if config.data.in_memory:
-        jets = JetDataset(read_all(stores), config.data.max_particles)
-    else:
-        jets = StoredJets(stores, config.data.max_particles)
-    places = evenly_spaced(len(jets), TIMED_JETS)
-    return [jets[places[begin : begin + TIMED_BATCH]] for begin in range(0, len(places), TIMED_BATCH)]
-
-
-def seconds_per_jet(
-    models: Mapping[str, nn.Module], batches: Mapping[str, Sequence[JetBatch]], device: torch.device
-) -> dict[str, float]:
-    """Time of inference per jet, of models that take turns, so that none has the quiet hours of a machine for itself.
-
-    Args:
-        models: the models by name; they are set to evaluation.
-        batches: the jets of each model, the same for all but for the columns.
-        device: where to measure.
-    """
-    where = {name: [batch.to(device) for batch in mine] for name, mine in batches.items()}
-    seconds: dict[str, list[float]] = {name: [] for name in models}
-    with torch.no_grad():
-        for _ in range(ROUNDS + 1):  # the first one warms up
-            for name, model in models.items():
-                model.to(device).eval()
-                start = time.perf_counter()
-                for batch in where[name]:
-                    model(batch).cpu()  # a GPU has finished when its results are here
-                seconds[name].append(time.perf_counter() - start)
-    return {name: statistics.median(times[1:]) / sum(map(len, where[name])) for name, times in seconds.items()}
+    runs = comparison.runs[: len(comparison.recipes)]
+    models = {run.model: load_run(run.folder).model for run in runs}
+    batches = {run.model: some_batches(open_test_jets(run.config), TIMED_JETS) for run in runs}
+    device = where_measured([run.folder for run in runs])
+    how = how_measured(sum(map(len, batches[runs[0].model])), device)
+    return seconds_per_jet(models, batches, device), how
 
 
 def _write(

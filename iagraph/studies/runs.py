@@ -13,8 +13,8 @@ import shutil
 import signal
 import threading
 import time
-from collections.abc import Callable, Sequence
-from contextlib import suppress
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from multiprocessing.connection import Connection, wait
 from multiprocessing.context import SpawnProcess
@@ -22,6 +22,7 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 import torch
+from filelock import FileLock, Timeout
 
 from iagraph.memory import keep_freed_memory
 from iagraph.studies.config import PlannedRun
@@ -129,7 +130,11 @@ def _end_with_parent() -> None:
         os._exit(1)
 
 
-def is_finished(run: PlannedRun, fingerprints: dict[str, dict[str, str]]) -> bool:
+def is_finished(
+    run: PlannedRun,
+    fingerprints: dict[str, dict[str, str]],
+    advice: str = "give the comparison another name, or delete this folder",
+) -> bool:
     """Whether a run is there already, with the same configuration, on the same jets and from the same weights.
 
     Jets are compared by their content, whatever their files are called, and so are weights that were fine-tuned, if
@@ -138,6 +143,7 @@ def is_finished(run: PlannedRun, fingerprints: dict[str, dict[str, str]]) -> boo
     Args:
         run: the run.
         fingerprints: for each role, the fingerprint of each file of jets.
+        advice: what to do where another run has its folder.
 
     Raises:
         RunError: another run has its folder, or its record is damaged.
@@ -169,11 +175,28 @@ def is_finished(run: PlannedRun, fingerprints: dict[str, dict[str, str]]) -> boo
             other.append("the weights to start from (fine_tune.weights) are others")
     if other:
         differences = "; ".join(other[:5]) + ("; ..." if len(other) > 5 else "")
-        advice = "give the comparison another name, or delete this folder"
         raise RunError(
             f"{run.folder}: holds a finished run that differs from what is asked for: {differences}; {advice}"
         )
     return True
+
+
+@contextmanager
+def alone(folder: Path) -> Iterator[None]:
+    """Keeps a second command from training, and replacing, the same runs; the system ends the lock of a killed one.
+
+    Raises:
+        RunError: another command works in this folder.
+    """
+    lock = FileLock(folder / ".lock")
+    try:
+        lock.acquire(timeout=0)
+    except Timeout:
+        raise RunError(f"{folder}: another process works on this study; wait for it, or end it") from None
+    try:
+        yield
+    finally:
+        lock.release()
 
 
 def auc_text(folder: Path) -> str:

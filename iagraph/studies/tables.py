@@ -119,9 +119,14 @@ def headings(rows: Sequence[Row]) -> list[str]:
 
 def markdown(rows: Sequence[Row], notes: Sequence[str]) -> str:
     """The table with the notes below it."""
-    lines = [headings(rows), ["---"] * len(headings(rows)), *(row.cells() for row in rows)]
-    cells = [[cell.replace("|", r"\|") for cell in line] for line in lines]
-    return "\n".join([*(f"| {' | '.join(line)} |" for line in cells), "", *(f"- {note}" for note in notes), ""])
+    table = markdown_table([headings(rows), *(row.cells() for row in rows)])
+    return "\n".join([*table, "", *(f"- {note}" for note in notes), ""])
+
+
+def markdown_table(lines: Sequence[Sequence[str]]) -> list[str]:
+    """Lines of Markdown for the cells of a table, the first line of which are the headings."""
+    head, *body = [[cell.replace("|", r"\|") for cell in line] for line in lines]
+    return [f"| {' | '.join(line)} |" for line in (head, ["---"] * len(head), *body)]
 
 
 def latex(rows: Sequence[Row], notes: Sequence[str]) -> str:
@@ -152,7 +157,7 @@ def table_csv(rows: Sequence[Row]) -> str:
         for key, number in row.numbers.items():
             line |= {key: number.mean, f"{key}_spread": "" if math.isnan(number.spread) else number.spread}
         lines.append(line | {"parameters": row.parameters, "flops_per_jet": row.flops, "seconds_per_jet": row.seconds})
-    return _csv(lines)
+    return csv_text(lines)
 
 
 def runs_csv(results: Sequence[Result]) -> str:
@@ -163,10 +168,11 @@ def runs_csv(results: Sequence[Result]) -> str:
         for key, estimate in {**result.report, "auc_gain_over_multiplicity": result.gain}.items():
             line |= {key: estimate.value, f"{key}_error": estimate.error}
         lines.append(line | {"parameters": result.parameters, "flops_per_jet": result.flops, "test_jets": result.jets})
-    return _csv(lines)
+    return csv_text(lines)
 
 
-def _csv(lines: Sequence[Mapping[str, Any]]) -> str:
+def csv_text(lines: Sequence[Mapping[str, Any]]) -> str:
+    """CSV of lines that all have the keys of the first."""
     text = io.StringIO()
     writer = csv.DictWriter(text, list(lines[0]), lineterminator="\n")
     writer.writeheader()

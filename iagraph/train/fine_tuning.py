@@ -92,7 +92,9 @@ def _compare(run: Path, config: Config, classes: tuple[str, ...]) -> None:
         "data.pair_features": (theirs.data.pair_features, config.data.pair_features),
     }
     there, here = theirs.model.model_dump(), config.model.model_dump()
-    pairs |= {f"model.{key}": (there.get(key), here.get(key)) for key in {**there, **here} if key != "dropout"}
+    without_weights = ("dropout", "pruning")
+    keys = [key for key in {**there, **here} if key not in without_weights]
+    pairs |= {f"model.{key}": (there.get(key), here.get(key)) for key in keys}
     if not config.fine_tune or not config.fine_tune.new_head:
         try:
             pairs["classes"] = (tuple(_description(run)["classes"]), classes)

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 from interrupts import heed_interrupts
 from studies.conftest import snapshot, write_comparison
-from toy_runs import toy_jets
+from toy_runs import settings, toy_jets
 
 from iagraph.data import write_store
 from iagraph.studies.compare import compare
@@ -91,6 +91,64 @@ def test_interrupted_while_packages_are_imported(monkeypatch, study):
     original = builtins.__import__
     monkeypatch.setattr(builtins, "__import__", interrupt)
     assert run(monkeypatch, "compare", study).startswith("interrupted: ")
+
+
+@pytest.fixture(scope="module")
+def toy_run(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("prune")
+    write_store(folder / "toy.h5", toy_jets(300, 1), splits={"train": 160, "val": 60, "test": 80})
+    train_into(folder / "run", settings(folder / "toy.h5", folder, "train.epochs=1"))
+    return folder / "run"
+
+
+def test_prunes_a_run_and_prints_the_table(toy_run, monkeypatch, capsys, tmp_path):
+    monkeypatch.chdir(tmp_path)
+    assert run(monkeypatch, "prune", toy_run, "--rules", "top_k=2,1", "--per-head", "--jets", 60) == 0
+    printed = capsys.readouterr().out
+    folder = Path("studies") / "prune-run"
+    assert (folder / "table.md").read_text() in printed
+    assert "| top_k=1 | " in printed
+    assert "for each head, after the softmax" in printed
+    assert f"`python scripts/study.py prune {toy_run} --rules top_k=2,1 --per-head --jets 60`" in printed
+    assert f"All of it is in {folder}" in printed
+
+
+def test_help_explains_pruning(monkeypatch, capsys):
+    assert run(monkeypatch, "prune", "--help") == 0
+    printed = capsys.readouterr().out
+    options = ("--rules RULE=N", "--per-head", "--renormalize", "--survivors", "--jets N", "--retrain EPOCHS", "--out")
+    assert all(option in printed for option in options)
+    assert "threshold=0.003,0.01,0.03,0.1\n" in printed
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["--rules", "best=3"], "error: command line: 'best=3': unknown pruning rule 'best'; there are threshold, "),
+        (["--survivors", "top_k=3,4"], "error: command line: 'top_k=3,4' should be one rule with one number, as in "),
+        (["--out", "run/config.yaml/x"], "error: run/config.yaml/x: cannot make this folder (Not a directory)"),
+        (["--jets", "1"], "error: none of the 1 jets is of the class "),
+    ],
+)
+def test_mistakes_in_pruning_end_in_one_line(toy_run, monkeypatch, arguments, message):
+    monkeypatch.chdir(toy_run.parent)
+    found = run(monkeypatch, "prune", "run", *arguments)
+    assert found.startswith(message)
+    assert "\n" not in found
+    assert not Path("studies").exists()
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["--retrain", "2"], "--retrain trains with each of the rules: name them with --rules"),
+        (["--retrain", "0", "--rules", "top_k=2"], "argument --retrain: should be 1 or more, found 0"),
+        (["model.blocks=2"], "unrecognized arguments: model.blocks=2"),
+    ],
+)
+def test_impossible_arguments_of_pruning_are_refused(monkeypatch, capsys, arguments, message):
+    assert run(monkeypatch, "prune", "run", *arguments) == 2
+    assert message in capsys.readouterr().err
 
 
 def test_the_comparison_of_the_repository_is_valid():

@@ -1,5 +1,5 @@
 import pytest
-from toy_runs import RECIPE, toy_jets
+from toy_runs import RECIPE, settings, toy_jets
 
 from iagraph.data import write_store
 from iagraph.studies.config import load_comparison
@@ -40,6 +40,14 @@ def trained(store, tmp_path_factory):
     folder = tmp_path_factory.mktemp("trained")
     for run in load_comparison(write_comparison(folder, store)).runs:
         train_into(run.folder, run.config)
+    return folder
+
+
+@pytest.fixture(scope="session")
+def toy_run(store, tmp_path_factory):
+    """Folder of a finished run of a small IAFormer with two blocks."""
+    folder = tmp_path_factory.mktemp("run") / "toy"
+    train_into(folder, settings(store, folder.parent, "model.blocks=2"))
     return folder
 
 

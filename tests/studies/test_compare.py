@@ -2,7 +2,6 @@ import csv
 import json
 import shutil
 import signal
-import statistics
 from importlib.metadata import version
 from multiprocessing import Pipe, active_children
 
@@ -13,13 +12,12 @@ from filelock import FileLock
 from lightning.pytorch.utilities.exceptions import SIGTERMException
 from studies import stand_ins
 from studies.conftest import snapshot, write_comparison
-from torch import nn
 from toy_runs import toy_jets, weights
 
 from iagraph.data import write_store
 from iagraph.metrics import Estimate
 from iagraph.studies import compare as module
-from iagraph.studies.compare import RESULTS, compare, seconds_per_jet
+from iagraph.studies.compare import RESULTS, compare
 from iagraph.studies.config import load_comparison
 from iagraph.studies.runs import _train as train_in_process
 from iagraph.train.folder import RunError, load_run
@@ -251,30 +249,3 @@ def test_an_interrupted_run_is_not_a_finished_one(write, monkeypatch, stop):
     finally:
         signal.signal(signal.SIGINT, heeded)
     assert not (run.folder / "model.pt").exists()
-
-
-class _Slow(nn.Module):
-    """Takes as long as it is told, in a time that does not pass, and notes its turns."""
-
-    def __init__(self, name, seconds, clock, turns):
-        super().__init__()
-        self.name, self.seconds, self.clock, self.turns = name, seconds, clock, turns
-
-    def forward(self, jets):
-        assert not self.training
-        assert not torch.is_grad_enabled()
-        self.turns.append(self.name)
-        self.clock[0] += next(self.seconds)
-        return torch.zeros(len(jets), 2)
-
-
-def test_time_per_jet_is_the_median_of_rounds_after_the_first(monkeypatch):
-    clock, turns = [0.0], []
-    monkeypatch.setattr(module.time, "perf_counter", lambda: clock[0])
-    jets = [module.JetDataset(toy_jets(7, 1))[:], module.JetDataset(toy_jets(4, 2))[:]]
-    # Two batches per round; the first round and one of five are slow.
-    a = iter([50, 50, 1, 2, 2, 2, 90, 90, 3, 2, 1, 1])
-    models = {"a": _Slow("a", a, clock, turns), "b": _Slow("b", iter([11] * 12), clock, turns)}
-    found = seconds_per_jet(models, {"a": jets, "b": jets}, torch.device("cpu"))
-    assert found == {"a": statistics.median([3, 4, 180, 5, 2]) / 11, "b": 22 / 11}
-    assert "".join(turns) == "aabb" * 6

@@ -14,6 +14,7 @@ from test_models import no_figures, toy  # noqa: F401
 from toy_runs import RECIPE, toy_jets, weights
 
 from iagraph.data import StoreError, read_store, write_store
+from iagraph.nn.pruning import TopK
 from iagraph.train.config import load_config
 from iagraph.train.datamodule import JetDataModule
 from iagraph.train.fine_tuning import seen_before
@@ -242,3 +243,12 @@ def test_parameters_can_be_frozen_too(store, tmp_path):
     for name in ("class_token", "blocks.0.head_scale"):
         assert torch.equal(before[name], after[name])
     assert not torch.equal(before["blocks.0.residual_scale"], after["blocks.0.residual_scale"])
+
+
+def test_a_rule_may_be_new_for_it_has_no_weights(store, tmp_path):
+    start = train(toy("iaformer", store, tmp_path, "train.epochs=1"))
+    rule = "model.pruning={rule: top_k, strength: 2}"
+    tune = [f"fine_tune.weights={start}", "fine_tune.new_head=false"]
+    model = new_model(toy("iaformer", store, tmp_path, rule, *tune), CLASSES)
+    assert all(equal(model.state_dict(), weights(start)))
+    assert all(conv.pruning == TopK(k=2) for conv in model.convs())
