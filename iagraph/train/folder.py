@@ -18,6 +18,7 @@ from torch import nn
 
 from iagraph.models import (
     CascadedIAFormer,
+    GatedIAFormer,
     IAFormer,
     InteractionTransformer,
     LearnedPairIAFormer,
@@ -34,6 +35,7 @@ from iagraph.train.fine_tuning import start
 
 MODELS: dict[str, Callable[..., nn.Module]] = {
     "iaformer": IAFormer,
+    "gated_iaformer": GatedIAFormer,
     "cascaded_iaformer": CascadedIAFormer,
     "plain_transformer": PlainTransformer,
     "interaction_transformer": InteractionTransformer,

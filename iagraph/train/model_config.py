@@ -75,20 +75,20 @@ class IAFormerConfig(_PairTransformer):
     )
 
 
-class CascadedIAFormerConfig(_Transformer):
-    """IAFormer with a gate before the pair encoders, of which each block has its own, and with pruning."""
+class GatedIAFormerConfig(_PairTransformer):
+    """IAFormer behind a gate, which lets the best of all pairs through to the pair encoder."""
 
-    takes_pairs = True
-
-    name: Literal["cascaded_iaformer"]
-    pair_hidden: list[PositiveInt] = Field(
-        description="Hidden widths of the pair encoder of each block; an empty list leaves one layer."
-    )
-    pair_width: PositiveInt = Field(description="Features per pair in each block.")
+    name: Literal["gated_iaformer"]
     gate_hidden: PositiveInt = Field(description="Hidden width of the gate, which sees all pairs.")
     gate_fraction: Annotated[float, Field(gt=0, le=1)] = Field(
-        description="Fraction of a jet's pairs that the gate lets through to the encoders."
+        description="Fraction of a jet's pairs that the gate lets through."
     )
+
+
+class CascadedIAFormerConfig(GatedIAFormerConfig):
+    """The same with a pair encoder for each block, and with pruning from block to block."""
+
+    name: Literal["cascaded_iaformer"]  # type: ignore[assignment]
     pruning: PruningConfig | None = Field(
         default=None, description="Which edges of a block are left to the next; null: all."
     )
@@ -145,6 +145,7 @@ class ParticleNetConfig(_Network):
 
 ModelConfig = Annotated[
     IAFormerConfig
+    | GatedIAFormerConfig
     | CascadedIAFormerConfig
     | PlainTransformerConfig
     | InteractionTransformerConfig

@@ -172,7 +172,7 @@ def test_the_lite_contender_is_that_of_its_recipe(monkeypatch):
     config = load_config(SCRIPT.parents[1] / "configs" / "qg_lite.yaml")
     recipe, contender = build_model(config, ("gluon", "quark")), contenders.lite()
     assert repr(contender) == repr(recipe)
-    assert contender.gate.budget == recipe.gate.budget
+    assert contender.gated_pairs.gate.budget == recipe.gated_pairs.gate.budget
     for name in ("node_features", "pair_features"):
         assert getattr(contender, name) == getattr(recipe, name)
 

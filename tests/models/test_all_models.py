@@ -8,6 +8,7 @@ from iagraph.graphs import JetBatch
 from iagraph.kinematics import Impact, Momenta
 from iagraph.models import (
     CascadedIAFormer,
+    GatedIAFormer,
     IAFormer,
     InteractionTransformer,
     LearnedPairIAFormer,
@@ -30,6 +31,7 @@ SIZES = {"width": 15, "blocks": 2, "heads": 3, "particle_hidden": (17, 13)}
 PAIRS = {"pair_hidden": (19, 11), "pair_width": 7}
 MODELS = {
     IAFormer: SIZES | PAIRS,
+    GatedIAFormer: SIZES | PAIRS | {"gate_fraction": 0.6},
     CascadedIAFormer: SIZES | {"pair_hidden": (11,), "pair_width": 7, "gate_fraction": 0.6, "pruning": TopK(k=3)},
     PlainTransformer: SIZES,
     InteractionTransformer: SIZES | PAIRS,

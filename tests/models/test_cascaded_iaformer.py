@@ -32,7 +32,7 @@ def test_with_nothing_dropped_it_is_iaformer_where_the_gate_says_nothing():
         getattr(net, name).load_state_dict(getattr(iaformer, name).state_dict())
     for encoder in net.pair_encoders:
         encoder.load_state_dict(iaformer.pair_encoder.state_dict())
-    torch.nn.init.zeros_(net.gate.lin.weight)
+    torch.nn.init.zeros_(net.gated_pairs.gate.lin.weight)
     torch.testing.assert_close(net(jets()), iaformer(jets()), rtol=0, atol=1e-12)
 
 
@@ -46,12 +46,12 @@ def test_a_rule_that_drops_nothing_changes_nothing(name):
 def test_the_gate_biases_attention():
     """Lowering the gate of all pairs but those of a particle with itself leaves each particle alone, in the limit."""
     net = cascade(gate_fraction=1.0)
-    torch.nn.init.zeros_(net.gate.hidden.weight)
-    torch.nn.init.zeros_(net.gate.hidden.bias)
-    net.gate.hidden.weight.data[0, -1] = 50.0  # GELU of the flag of such pairs
-    torch.nn.init.zeros_(net.gate.lin.weight)
-    net.gate.lin.weight.data[0, 0] = 2.0
-    torch.nn.init.constant_(net.gate.lin.bias, -50.0)
+    torch.nn.init.zeros_(net.gated_pairs.gate.hidden.weight)
+    torch.nn.init.zeros_(net.gated_pairs.gate.hidden.bias)
+    net.gated_pairs.gate.hidden.weight.data[0, -1] = 50.0  # GELU of the flag of such pairs
+    torch.nn.init.zeros_(net.gated_pairs.gate.lin.weight)
+    net.gated_pairs.gate.lin.weight.data[0, 0] = 2.0
+    torch.nn.init.constant_(net.gated_pairs.gate.lin.bias, -50.0)
     alone = torch.arange(sum(COUNTS)).expand(2, -1)
     torch.testing.assert_close(net(jets()), net(jets(), alone), rtol=0, atol=1e-9)
 
@@ -108,7 +108,7 @@ def test_dropped_pairs_cost_no_encoder_and_no_gradient():
     assert seen == [10 + 14]  # 0.3 of 45 pairs, and each particle with itself
     net.train()
     net(jets([10])).square().sum().backward()
-    assert net.gate.hidden.weight.grad.abs().max() > 1e-8
+    assert net.gated_pairs.gate.hidden.weight.grad.abs().max() > 1e-8
 
 
 @pytest.mark.parametrize(

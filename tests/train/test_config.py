@@ -45,6 +45,7 @@ PAIRS = {key: value for key, value in VALUES["model"].items() if key != "name"}
 FINE_TUNE = ["fine_tune.weights=a.pt", "fine_tune.new_head=true"]
 MODELS = {
     "iaformer": PAIRS,
+    "gated_iaformer": PAIRS | {"gate_hidden": 5, "gate_fraction": 0.3},
     "cascaded_iaformer": PAIRS | {"gate_hidden": 5, "gate_fraction": 0.3},
     "plain_transformer": {"width": 30, "blocks": 2, "heads": 5, "particle_hidden": [64]},
     "interaction_transformer": PAIRS,
@@ -148,8 +149,8 @@ def test_texts_that_look_like_numbers_stay_texts(recipe, tmp_path):
         ("data.max_particles=0", "'data.max_particles' should be greater than or equal to 1, found 0"),
         (
             "model.name=part",
-            "'model.name' should be 'iaformer', 'cascaded_iaformer', 'plain_transformer', 'interaction_transformer', "
-            "'pair_transformer', 'learned_pair_iaformer', 'particle_transformer' or 'particlenet', found \"part\"",
+            "'model.name' should be 'iaformer', 'gated_iaformer', 'cascaded_iaformer', 'plain_transformer', "
+            "'interaction_transformer', 'pair_transformer', 'learned_pair_iaformer', 'particle_transformer' or 'particlenet', found \"part\"",
         ),
         (
             "model.neighbors=16",

@@ -9,7 +9,7 @@ import torch
 from toy_runs import FILES, settings
 
 from iagraph.data import JetDataset, JetLoader, read_store
-from iagraph.models import CascadedIAFormer, IAFormer, LearnedPairIAFormer
+from iagraph.models import CascadedIAFormer, GatedIAFormer, IAFormer, LearnedPairIAFormer
 from iagraph.nn import TopMass
 from iagraph.train.config import Config
 from iagraph.train.folder import MODELS, build_model, load_run, new_model, read_history
@@ -20,6 +20,7 @@ NODES = {"width": 10, "blocks": 1, "heads": 5, "particle_hidden": [11]}
 PAIRS = {"pair_hidden": [7], "pair_width": 3}
 TOYS = {
     "iaformer": ("invariant", NODES | PAIRS),
+    "gated_iaformer": ("invariant", NODES | PAIRS | {"gate_hidden": 5, "gate_fraction": 0.3}),
     "cascaded_iaformer": ("invariant", NODES | PAIRS | {"gate_hidden": 5, "gate_fraction": 0.3}),
     "plain_transformer": (None, NODES),
     "interaction_transformer": ("invariant", NODES | PAIRS),
@@ -100,6 +101,6 @@ def test_every_model_trains(store, tmp_path, monkeypatch, name):
         logits = torch.cat([run.model.eval()(jets) for jets in loader])
     np.testing.assert_array_equal(logits, np.load(folder / "predictions.npz")["logits"])
     metrics = json.loads((folder / "metrics.json").read_text())
-    assert bool(metrics["beta"]) == (MODELS[name] in (IAFormer, CascadedIAFormer, LearnedPairIAFormer))
+    assert bool(metrics["beta"]) == (MODELS[name] in (IAFormer, GatedIAFormer, CascadedIAFormer, LearnedPairIAFormer))
     assert metrics["cost"]["parameters"] == sum(value.numel() for value in after.values())
     assert (folder / "report.md").read_text().splitlines()[2].startswith(f"| {name} | ")
