@@ -12,7 +12,7 @@ from torch import nn
 from iagraph.benchmarks.rivals import EdgeListIAFormer, PaddedIAFormer, edge_list_inputs, padded_inputs
 from iagraph.benchmarks.weaver_networks import WeaverParticleNet, WeaverParticleTransformer, weaver_inputs, with_weights
 from iagraph.graphs import JetBatch
-from iagraph.models import CascadedIAFormer, IAFormer, ParticleNet, ParticleTransformer
+from iagraph.models import GatedIAFormer, IAFormer, ParticleNet, ParticleTransformer
 
 SLOTS = 128
 """What padded layouts pad a jet to; of a larger jet everybody gets its hardest particles."""
@@ -40,17 +40,17 @@ def iaformer() -> IAFormer:
     return IAFormer("kinpid", "iaformer", width=32, blocks=4, heads=16, pair_hidden=(256, 128), pair_width=64)
 
 
-def lite() -> CascadedIAFormer:
+def lite() -> GatedIAFormer:
     """IAFormer with few edges, as configs/qg_lite.yaml makes it."""
     torch.manual_seed(SEED)
-    return CascadedIAFormer(
+    return GatedIAFormer(
         "kinpid",
         "invariant",
         width=32,
         blocks=3,
         heads=8,
         particle_hidden=(128, 64),
-        pair_hidden=(),
+        pair_hidden=(64,),
         pair_width=64,
         gate_hidden=16,
         gate_fraction=0.2,

@@ -11,7 +11,7 @@ from iagraph.benchmarks.contenders import iaformer
 from iagraph.benchmarks.cost import measure_steps
 from iagraph.benchmarks.measure import Report, in_new_process
 from iagraph.data import JetDataset, read_store, resolve
-from iagraph.models import CascadedIAFormer
+from iagraph.models import GatedIAFormer
 from iagraph.models.accounts import account, multiply_adds
 
 FRACTIONS = (1.0, 0.5, 0.3, 0.2, 0.1, 0.05)
@@ -35,18 +35,16 @@ def benchmark_pruning(repeats: int, fractions: Sequence[float] = FRACTIONS) -> R
         rows,
         [
             f"{JETS} jets of the sample in a batch; untrained weights, which change nothing of the cost",
-            "nothing dropped: one encoder (256-128-64) for all blocks and dense blocks of edges, the fastest way that "
-            "there is here; with a gate: an encoder (64-64) for each block, which sees the surviving pairs, and lists "
-            "of edges",
+            "nothing dropped: dense blocks of edges, the fastest way that there is here; with a gate: lists of edges",
             "time: median; peak memory: that of a process above what it held before its first step",
         ],
     )
 
 
-def gated(fraction: float) -> CascadedIAFormer:
-    """The blocks of IAFormer of the published size, behind a gate."""
+def gated(fraction: float) -> GatedIAFormer:
+    """IAFormer of the published size behind a gate."""
     torch.manual_seed(1)
-    return CascadedIAFormer("kinpid", "iaformer", pair_hidden=(64,), pair_width=64, gate_fraction=fraction)
+    return GatedIAFormer("kinpid", "iaformer", gate_fraction=fraction)
 
 
 def measure(fraction: float | None, repeats: int) -> dict[str, Any]:

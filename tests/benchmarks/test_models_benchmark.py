@@ -17,7 +17,7 @@ from iagraph.benchmarks.limit import multiply_adds
 from iagraph.benchmarks.models import LIMIT, Remote, Runner, peak_memory, shuffled_jets, target_notes
 from iagraph.benchmarks.rivals import PaddedIAFormer, padded_inputs
 from iagraph.data import JetDataset
-from iagraph.models import CascadedIAFormer, IAFormer, ParticleNet, ParticleTransformer
+from iagraph.models import GatedIAFormer, IAFormer, ParticleNet, ParticleTransformer
 from iagraph.testing import random_jets
 from iagraph.train.config import load_config
 from iagraph.train.folder import build_model
@@ -32,7 +32,7 @@ def small(monkeypatch):
     net = {"channels": ((5, 7),), "neighbors": 3, "head_hidden": 11}
     own = {
         "iaformer": partial(IAFormer, "kinpid", "iaformer", 2, 6, 2, 3, (5,), (7,), 11),
-        "lite": partial(CascadedIAFormer, "kinpid", width=6, heads=3, blocks=1, particle_hidden=(5,), pair_width=7),
+        "lite": partial(GatedIAFormer, "kinpid", width=6, heads=3, blocks=1, particle_hidden=(5,), pair_hidden=(7,)),
         "particle_transformer": partial(ParticleTransformer, "kinpid", **part),
         "particle_net": partial(ParticleNet, "kinpid", **net),
     }

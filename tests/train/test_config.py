@@ -150,7 +150,8 @@ def test_texts_that_look_like_numbers_stay_texts(recipe, tmp_path):
         (
             "model.name=part",
             "'model.name' should be 'iaformer', 'gated_iaformer', 'cascaded_iaformer', 'plain_transformer', "
-            "'interaction_transformer', 'pair_transformer', 'learned_pair_iaformer', 'particle_transformer' or 'particlenet', found \"part\"",
+            "'interaction_transformer', 'pair_transformer', 'learned_pair_iaformer', 'particle_transformer' or "
+            "'particlenet', found \"part\"",
         ),
         (
             "model.neighbors=16",
