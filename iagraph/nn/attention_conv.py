@@ -126,6 +126,9 @@ class AttentionConv(MessagePassing):
                 edges that are left, their weights, and which of the edges given they are.
             batch: the graph of each target, shape [targets], for rules that give each graph a budget of its own; None
                 if all of it is one graph.
+
+        Raises:
+            ValueError: ``batch`` does not tell the graph of each target.
         """
         source, target = x if isinstance(x, tuple) else (x, x)
         num_targets = (source if target is None else target).size(0)
@@ -136,6 +139,8 @@ class AttentionConv(MessagePassing):
             alpha = self.mix(self.drop(maps), dim=1)
             out = self._gather_messages(alpha, source, edge_index, num_targets)
             return (out, (edge_index, alpha)) if return_attention_weights else out
+        if batch is not None and batch.shape != (num_targets,):
+            raise ValueError(f"batch has shape {list(batch.shape)}: give the graph of each target, [{num_targets}]")
         sent, arrives = edge_index
         graph = torch.zeros_like(arrives) if batch is None else batch.index_select(0, arrives)
         # The nodes of a bipartite graph are of two kinds: none is the same as another, whatever its number.

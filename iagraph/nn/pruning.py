@@ -68,8 +68,8 @@ class PruningRule(ABC):
         if not self.per_head:
             strength = strength.mean(1, keepdim=True)
         itself = (edges.source == edges.target).unsqueeze(1)
-        # Never among the strongest, so that it takes nobody's place.
-        return self.choose(strength.masked_fill(itself, -torch.inf), edges) | itself
+        # Never among the strongest, so that it takes nobody's place. What is not a number is not hidden.
+        return self.choose(strength.masked_fill(itself, -torch.inf), edges) | itself | strength.isnan()
 
     @abstractmethod
     def choose(self, strength: Tensor, edges: Candidates) -> Tensor:
@@ -258,7 +258,8 @@ def _by_segment(values: Tensor, segment: Tensor) -> Tensor:
     for column in values.unbind(1):
         # A CPU sorts one column of whole numbers in a tenth of the time. The bits of positive floating-point numbers
         # are in their order, those of negative ones in the opposite order: turned round by flipping all but the sign.
-        bits = column.contiguous().view(torch.int64 if values.dtype == torch.float64 else torch.int32)
+        column = column if column.dtype == torch.float64 else column.float()
+        bits = column.contiguous().view(torch.int64 if column.dtype == torch.float64 else torch.int32)
         falling = torch.where(bits < 0, bits & bits.new_tensor(torch.iinfo(bits.dtype).max), ~bits)
         order = falling.argsort(stable=True)
         columns.append(order[segment.int()[order].argsort(stable=True)])

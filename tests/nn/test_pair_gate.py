@@ -55,6 +55,14 @@ def test_it_learns_from_survivors():
     assert all(parameter.grad.abs().max() > 1e-6 for parameter in module.parameters())
 
 
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
+def test_weights_of_sixteen_bits(dtype):
+    module, features = gate(0.3).to(dtype), torch.randn(FIRST.numel(), 3).to(dtype)
+    survivors, bias = module(features, FIRST, SECOND, BATCH)
+    assert survivors.numel() == 3 + 7 + 13
+    assert bias.dtype == dtype
+
+
 @pytest.mark.parametrize("fraction", [0.0, 1.5])
 def test_fractions_out_of_range(fraction):
     with pytest.raises(ValueError, match="fraction"):

@@ -257,6 +257,20 @@ def test_each_graph_of_a_batch_has_a_budget_of_its_own():
     assert len(ids) == 4
 
 
+def test_a_batch_that_is_not_one_of_the_targets_is_refused():
+    _, pruned, x, edge_index, edge_attr = case(LAYERS["pair"], EdgeBudget(fraction=0.5))
+    with pytest.raises(ValueError, match=r"batch has shape \[2\]: give the graph of each target, \[11\]"):
+        pruned(x, edge_index, edge_attr, batch=torch.tensor([0, 1]))
+
+
+@pytest.mark.parametrize("name", RULES)
+def test_what_is_not_a_number_is_not_hidden(name):
+    rule = pruning_rule(name, 1 if name == "top_k" else 0.5)
+    alpha = torch.tensor([[torch.nan], [0.4], [torch.nan], [0.1]])
+    source, target, graph = torch.tensor([1, 2, 0, 2]), torch.tensor([0, 0, 1, 1]), torch.zeros(4, dtype=torch.long)
+    assert rule(alpha, Candidates(source, target, graph, 2))[[0, 2]].all()
+
+
 def test_the_graph_of_the_caller_stays_as_it_is():
     _, pruned, x, edge_index, edge_attr = case(LAYERS["differential"], TopK(k=1))
     before = edge_index.clone(), edge_attr.clone()
