@@ -187,7 +187,7 @@ class EdgeListGraph:
         )
 
     def keep_pairs(self, pairs: Tensor) -> EdgeListGraph:
-        """The graph with some of its pairs and the edges that belong to them.
+        """The graph with some of its pairs and the edges that belong to them; each pair must have one.
 
         Args:
             pairs: which of them, ascending, shape [kept pairs].

@@ -60,13 +60,14 @@ def account(model: AttentionTagger, jets: JetBatch, edge_index: Tensor | None = 
         edge_index: edges within jets, if not all; shape [2, edges].
     """
     model = copy.deepcopy(model).eval()
+    jets, edge_index = _beside(model, jets, edge_index)
     _, weights = model(jets, edge_index, return_attention_weights=True)
     layers = []
     for (edges, alpha, _), conv in zip(weights, model.convs(), strict=True):
         jet = jets.batch.index_select(0, edges[1])
-        of_head = alpha.new_zeros(len(jets), alpha.size(1)).index_add(0, jet, (alpha != 0).to(alpha))
+        of_head = jet.new_zeros(len(jets), alpha.size(1)).index_add(0, jet, (alpha != 0).long())
         beta = conv.beta.detach() if isinstance(conv, DifferentialAttentionConv) else None
-        layers.append(LayerAccount(torch.bincount(jet, minlength=len(jets)), of_head.long(), beta))
+        layers.append(LayerAccount(torch.bincount(jet, minlength=len(jets)), of_head, beta))
     return Account(jets.ptr.diff().square(), layers, multiply_adds(model, jets, edge_index))
 
 
@@ -93,10 +94,16 @@ def multiply_adds(model: nn.Module, jets: JetBatch, edge_index: Tensor | None = 
             if isinstance(module.conv, InteractionAttentionConv):  # queries times keys
                 along_edges += module.conv.out_channels * candidates.edge_index.size(1)
 
-    jets = jets.to(next(model.parameters()).device)
+    jets, edge_index = _beside(model, jets, edge_index)
     with FlopCounterMode(display=False) as counter, torch.no_grad(), ExitStack() as stack:
         for module in model.modules():
             if isinstance(module, AttentionBlock):
                 stack.callback(module.register_forward_hook(count).remove)
         model(jets) if edge_index is None else model(jets, edge_index)
     return counter.get_total_flops() / 2 + along_edges
+
+
+def _beside(model: nn.Module, jets: JetBatch, edge_index: Tensor | None) -> tuple[JetBatch, Tensor | None]:
+    """Jets and edges on the device of a model."""
+    device = next(model.parameters()).device
+    return jets.to(device), None if edge_index is None else edge_index.to(device)

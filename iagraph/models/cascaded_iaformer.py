@@ -78,6 +78,6 @@ class CascadedIAFormer(AttentionTagger):
             attended = block(x, graph, scores.index_select(0, graph.pair_of_edge))
             x = attended.x
             yield attended
-            if conv.pruning is not None:
+            if conv.pruning is not None and block is not self.blocks[-1]:
                 graph, pairs = attended.graph.without_idle_pairs()
                 features, bias = features.index_select(0, pairs), bias.index_select(0, pairs)

@@ -16,6 +16,7 @@ from iagraph.models.iaformer import initial_beta
 from iagraph.nn import DifferentialAttentionConv, PairEncoder, Standardize
 from iagraph.nn.attention_conv import Attended
 from iagraph.nn.pair_gate import PairGate
+from iagraph.nn.pair_scores import pair_scores
 from iagraph.nn.pruning import EdgeBudget
 
 
@@ -129,11 +130,11 @@ class GatedIAFormer(AttentionTagger):
     def run_blocks(
         self, x: Tensor, jets: JetBatch, edge_index: Tensor | None = None, as_list: bool = False
     ) -> Iterator[Attended]:
-        """What each block makes of the particles; the graph is that of the gate."""
+        """What each block makes of the particles, and of the graph that the gate lets through."""
         graph, features, bias = self.gated_pairs(jets, edge_index, as_list)
         weights = [cast(nn.Linear, conv.lin_score).weight for conv in self.convs()]
-        scores = self.pair_encoder(features) @ torch.cat(weights).t() + bias.unsqueeze(1)
-        for block, own in zip(self.blocks, scores.split([len(weight) for weight in weights], dim=1), strict=True):
-            attended = block(x, graph, own.index_select(0, graph.pair_of_edge))
-            x = attended.x
+        (scores,) = pair_scores(features, self.pair_encoder, torch.cat(weights), graph.pair_counts)
+        for block, own in zip(self.blocks, (scores + bias).split(list(map(len, weights))), strict=True):
+            attended = block(x, graph, graph.lift([own]))
+            x, graph, _ = attended
             yield attended

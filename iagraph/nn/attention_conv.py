@@ -11,7 +11,7 @@ from torch_geometric.nn import MessagePassing
 from iagraph.dense_blocks import EdgeScores
 from iagraph.edge_list import EdgeListGraph, sorted_ptr
 from iagraph.nn.pruning import Candidates, PruningRule
-from iagraph.segment import segment_softmax, segment_sum
+from iagraph.segment import segment_softmax
 from iagraph.topology import CompleteGraph
 
 Scores = Tensor | list[EdgeScores] | None
@@ -56,7 +56,7 @@ class AttentionConv(MessagePassing):
         tightness: how much of the rule holds in training mode, 0 for nothing to 1; in evaluation all of it does.
 
     Raises:
-        ValueError: ``out_channels`` is no multiple of ``heads``.
+        ValueError: ``out_channels`` is no multiple of ``heads``, or ``pruning`` is no rule.
     """
 
     edge_dim: int | None
@@ -67,6 +67,8 @@ class AttentionConv(MessagePassing):
         self, in_channels: int, out_channels: int, heads: int, bias: bool = False, pruning: PruningRule | None = None
     ) -> None:
         super().__init__(aggr="add", node_dim=0)
+        if not (pruning is None or isinstance(pruning, PruningRule)):
+            raise ValueError(f"pruning should be a rule, such as TopK(8), not {pruning!r}")
         if heads < 1 or out_channels % heads:
             raise ValueError(f"out_channels ({out_channels}) must be a multiple of heads ({heads})")
         self.in_channels = in_channels
@@ -118,7 +120,8 @@ class AttentionConv(MessagePassing):
         No edge is added: include self-loops in ``edge_index`` if a node shall see itself.
 
         Args:
-            x: node vectors, or those of sources and targets.
+            x: node vectors, or those of sources and targets. In the latter case no edge counts as one of a node with
+                itself, and a rule may drop it.
             edge_index: edges, rows (source, target).
             edge_attr: edge features.
             return_attention_weights: return ``(out, (edge_index, alpha))`` with the weights, shape [edges, heads], in
@@ -145,7 +148,7 @@ class AttentionConv(MessagePassing):
         graph = torch.zeros_like(arrives) if batch is None else batch.index_select(0, arrives)
         # The nodes of a bipartite graph are of two kinds: none is the same as another, whatever its number.
         edges = Candidates(-1 - sent if isinstance(x, tuple) else sent, arrives, graph, num_targets)
-        alpha, edge_ids = self._survivors(maps, edges)
+        alpha, edge_ids = self._survivors(scores, maps, edges)
         edge_index = edge_index.index_select(1, edge_ids)
         out = self._gather_messages(alpha, source, edge_index, num_targets)
         return (out, (edge_index, alpha, edge_ids)) if return_attention_weights else out
@@ -163,30 +166,32 @@ class AttentionConv(MessagePassing):
             assert not isinstance(scores, Tensor), "scores of a complete graph come from its lift"
             return Attended(self.lin_out(self.mix(self.sums(x, graph, scores), dim=1).flatten(1)), graph, None)
         assert not isinstance(scores, list), "scores of an edge list come from its lift"
-        maps = graph.softmax(self.edge_scores(x, x, graph.edge_index, scores))
+        scores = self.edge_scores(x, x, graph.edge_index, scores)
+        maps = graph.softmax(scores)
         if self.pruning is None:
             alpha = self.mix(self.drop(maps), dim=1)
         else:
             source, target = graph.edge_index
             jets = graph.batch.index_select(0, target)
-            alpha, kept = self._survivors(maps, Candidates(source, target, jets, graph.num_nodes))
+            alpha, kept = self._survivors(scores, maps, Candidates(source, target, jets, graph.num_nodes))
             graph = graph.keep(kept)
         return Attended(self.lin_out(graph.aggregate(alpha, self.lin_value(x))), graph, alpha)
 
-    def _survivors(self, maps: Tensor, edges: Candidates) -> tuple[Tensor, Tensor]:
+    def _survivors(self, scores: Tensor, maps: Tensor, edges: Candidates) -> tuple[Tensor, Tensor]:
         """Weights of the edges that the rule leaves, shape [kept edges, heads], and which they are."""
         assert self.pruning is not None
         rule = self.pruning.relaxed(self.tightness) if self.training else self.pruning
         alpha = self.mix(maps, dim=1)
         wanted = rule(alpha, edges)
         kept = wanted.any(1).nonzero().squeeze(1)
-        wanted, maps = wanted.index_select(0, kept), maps.index_select(0, kept)
-        maps = maps * wanted.repeat(1, maps.size(1) // wanted.size(1))
+        wanted = wanted.index_select(0, kept).repeat(1, maps.size(1) // wanted.size(1))
         if rule.renormalize:
-            target = edges.target.index_select(0, kept)
-            total = segment_sum(maps, target, edges.num_targets)
-            maps = maps / total.index_select(0, target).clamp(min=torch.finfo(maps.dtype).tiny)
-        return self.mix(self.drop(maps), dim=1), kept
+            lowest = torch.finfo(scores.dtype).min  # finite, for a head may want none of a node's edges
+            left = scores.index_select(0, kept).masked_fill(~wanted, lowest)
+            maps = segment_softmax(left, edges.target.index_select(0, kept), edges.num_targets)
+        else:
+            maps = maps.index_select(0, kept)
+        return self.mix(self.drop(maps * wanted), dim=1), kept
 
     def _gather_messages(self, alpha: Tensor, x: Tensor, edge_index: Tensor, num_targets: int) -> Tensor:
         """Sends the values of the sources along the edges and projects their weighted sum."""
@@ -208,4 +213,5 @@ class AttentionConv(MessagePassing):
 
     def __repr__(self) -> str:
         channels = f"{self.in_channels}, {self.out_channels}"
-        return f"{type(self).__name__}({channels}, heads={self.heads}, edge_dim={self.edge_dim})"
+        rule = "" if self.pruning is None else f", pruning={self.pruning}"
+        return f"{type(self).__name__}({channels}, heads={self.heads}, edge_dim={self.edge_dim}{rule})"

@@ -16,13 +16,17 @@ from __future__ import annotations
 
 import math
 from abc import ABC, abstractmethod
-from dataclasses import dataclass, replace
+from collections.abc import Callable
+from dataclasses import dataclass, field, replace
 from typing import NamedTuple
 
 import torch
 from torch import Tensor
 
 from iagraph.segment import segment_sum
+
+MOST_EDGES = 2**62
+"""More than any node has."""
 
 
 class Candidates(NamedTuple):
@@ -50,8 +54,8 @@ class PruningRule(ABC):
         renormalize: drop before the softmax instead of after it, see above.
     """
 
-    per_head: bool = False
-    renormalize: bool = False
+    per_head: bool = field(default=False, kw_only=True)
+    renormalize: bool = field(default=False, kw_only=True)
 
     def __call__(self, alpha: Tensor, edges: Candidates) -> Tensor:
         """True where an edge survives.
@@ -67,9 +71,10 @@ class PruningRule(ABC):
         strength = strength if strength.dtype == torch.float64 else strength.float()
         if not self.per_head:
             strength = strength.mean(1, keepdim=True)
-        itself = (edges.source == edges.target).unsqueeze(1)
-        # Never among the strongest, so that it takes nobody's place. What is not a number is not hidden.
-        return self.choose(strength.masked_fill(itself, -torch.inf), edges) | itself | strength.isnan()
+        itself, unknown = (edges.source == edges.target).unsqueeze(1), strength.isnan()
+        # Never among the strongest, so that it takes nobody's place.
+        strength = strength.masked_fill(unknown, 0.0).masked_fill(itself, -torch.inf)
+        return self.choose(strength, edges) | itself | unknown  # what is not a number must not be hidden
 
     @abstractmethod
     def choose(self, strength: Tensor, edges: Candidates) -> Tensor:
@@ -87,8 +92,8 @@ class Threshold(PruningRule):
     r"""Edges with :math:`|\alpha| \geq` ``minimum``.
 
     Args:
-        per_head, renormalize: as in :class:`PruningRule`.
         minimum: in [0, 1).
+        per_head, renormalize: as in :class:`PruningRule`.
     """
 
     minimum: float = 0.01
@@ -112,16 +117,20 @@ class Threshold(PruningRule):
 class TopK(PruningRule):
     """The ``k`` strongest edges that arrive at each node; all of them where there are no more than k.
 
+    That a node has fewer edges than k is no error: in a batch, some jets always have.
+
     Args:
-        per_head, renormalize: as in :class:`PruningRule`.
         k: at least 1.
+        per_head, renormalize: as in :class:`PruningRule`.
     """
 
     k: int = 8
 
     def __post_init__(self) -> None:
-        if isinstance(self.k, bool) or not isinstance(self.k, int) or self.k < 1:
-            raise ValueError(f"k = {self.k}: should be a whole number of at least 1, or all edges would be gone")
+        if isinstance(self.k, bool) or not isinstance(self.k, int) or not 1 <= self.k <= MOST_EDGES:
+            raise ValueError(
+                f"k = {self.k}: should be a whole number of at least 1, or all edges would be gone, and at most 2^62"
+            )
 
     def choose(self, strength: Tensor, edges: Candidates) -> Tensor:
         """See the class."""
@@ -129,7 +138,7 @@ class TopK(PruningRule):
 
     def relaxed(self, tightness: float) -> PruningRule:
         """The number falls as k / tightness."""
-        return replace(self, k=2**62 if tightness <= 0 else math.ceil(self.k / tightness))
+        return replace(self, k=math.ceil(self.k / tightness) if tightness * MOST_EDGES > self.k else MOST_EDGES)
 
 
 @dataclass(frozen=True)
@@ -137,8 +146,8 @@ class TopMass(PruningRule):
     r"""The fewest edges that hold the share ``share`` of :math:`\sum_j |\alpha_{ij}|` of each node i.
 
     Args:
-        per_head, renormalize: as in :class:`PruningRule`.
         share: in (0, 1]; 1 drops nothing.
+        per_head, renormalize: as in :class:`PruningRule`.
     """
 
     share: float = 0.95
@@ -150,7 +159,7 @@ class TopMass(PruningRule):
         """See the class."""
         if self.share == 1:
             return torch.ones_like(strength, dtype=torch.bool)
-        strength = strength.clamp(min=0).double()  # sums of many small weights
+        strength = strength.clamp(min=0).to(_precise(strength))  # sums of many small weights
         before, total = sums_in_segment(strength, edges.target, edges.num_targets)
         return before < self.share * total.index_select(0, edges.target)
 
@@ -163,9 +172,11 @@ class TopMass(PruningRule):
 class EdgeBudget(PruningRule):
     """The strongest edges of each graph, up to a fraction of those between different nodes, rounded up.
 
+    Of several layers in turn each keeps this fraction of what the one before has left.
+
     Args:
-        per_head, renormalize: as in :class:`PruningRule`.
         fraction: in (0, 1]; 1 drops nothing.
+        per_head, renormalize: as in :class:`PruningRule`.
     """
 
     fraction: float = 0.3
@@ -178,7 +189,7 @@ class EdgeBudget(PruningRule):
         every = torch.bincount(edges.graph)
         between = every - torch.bincount(edges.graph[edges.source == edges.target], minlength=every.numel())
         # A little less, so that 0.07 of 100 edges, 7.000000000000001, are not 8.
-        budget = (between.double() * self.fraction - 1e-6).ceil()
+        budget = (between.to(_precise(strength)) * self.fraction - 1e-6).ceil().clamp(min=1)
         return rank_in_segment(strength, edges.graph) < budget.index_select(0, edges.graph).unsqueeze(1)
 
     def relaxed(self, tightness: float) -> PruningRule:
@@ -209,10 +220,10 @@ def pruning_rule(name: str, strength: float, per_head: bool = False, renormalize
     """
     if name not in RULES:
         raise ValueError(f"unknown pruning rule '{name}'; there are {', '.join(RULES)}")
-    rule = RULES[name]
+    rule: Callable[..., PruningRule] = RULES[name]
     if rule is TopK and float(strength).is_integer():
         strength = int(strength)
-    return rule(per_head, renormalize, strength)  # type: ignore[call-arg]
+    return rule(strength, per_head=per_head, renormalize=renormalize)
 
 
 def rank_in_segment(values: Tensor, segment: Tensor) -> Tensor:
@@ -264,6 +275,10 @@ def _by_segment(values: Tensor, segment: Tensor) -> Tensor:
         order = falling.argsort(stable=True)
         columns.append(order[segment.int()[order].argsort(stable=True)])
     return torch.stack(columns, dim=1)
+
+
+def _precise(like: Tensor) -> torch.dtype:
+    return torch.float32 if like.device.type == "mps" else torch.float64  # Apple's GPUs have no more
 
 
 def _check_share(name: str, value: float) -> None:

@@ -24,7 +24,7 @@ ChooseEdges = Callable[[JetBatch], Tensor]
 
 
 def random_edges(jets: JetBatch, fraction: float) -> Tensor:
-    """Pairs by chance, both edges of each; the same jets get the same ones each time.
+    """Pairs by chance, both edges of each; the same batch gets the same ones each time.
 
     Args:
         jets: the jets.
@@ -63,7 +63,7 @@ CONTROLS: dict[str, tuple[Callable[[JetBatch, float], Tensor], str]] = {
     "smallest Delta R": (smallest_delta_r, "edge_budget"),
     "nearest neighbors": (nearest_neighbors, "top_k"),
 }
-"""The controls by name, and the rule whose number they share: with it they keep as many edges as it does."""
+"""The controls by name, and the rule whose number they share: with it they keep as many edges as its first layer."""
 
 
 def control(name: str, strength: float) -> ChooseEdges:

@@ -8,7 +8,7 @@ from typing import Any
 from iagraph.studies.pruning_plan import PlannedRule
 from iagraph.studies.survivors import Survivors
 from iagraph.train.config import Config
-from iagraph.train.model_config import CascadedIAFormerConfig
+from iagraph.train.model_config import GatedIAFormerConfig
 
 
 def notes(
@@ -33,7 +33,8 @@ def notes(
         f"{jets[0]:,} test jets, {role}; errors are those of a finite number of jets, of AUC differences those of the "
         "same jets judged twice",
         "edges: fraction of all, those of a particle with itself included, that are left after a layer; what is gone "
-        "is no candidate of the next layer",
+        "is no candidate of the next layer: budgets leave their fraction of it again, while controls choose once, so "
+        "compare them at the mean over the layers, as the figure does",
         f"rules choose by |attention| {'for each head' if rule.per_head else 'as the mean over the heads'}, "
         f"{'before' if rule.renormalize else 'after'} the softmax; the model was not trained with them, "
         "but for rows that say so",
@@ -43,13 +44,13 @@ def notes(
         "figure: bars of the AUC are errors of its difference to the unpruned model, other bars and the band those of "
         "the number itself",
     ]
-    if isinstance(config.model, CascadedIAFormerConfig):
+    if isinstance(config.model, GatedIAFormerConfig):
         share = f"{config.model.gate_fraction:g} of the pairs"
         about.append(f"a gate of the model lets {share} through, of those that a control chose if there is one")
     if retrained:
         about.append(
-            "retrained: trained on from the weights of the run at a tenth of its learning rate, with the rule or, to "
-            "see what the longer training does, with none"
+            "retrained: trained on from the weights of the run at a tenth of its learning rate, with all of the rule "
+            "from the first step or, to see what the longer training does, with none"
         )
     about.append(f"kinds of edges: those between different particles of {jets[1]:,} of these jets, with {survivors_of}")
     if survivors.charged is None:

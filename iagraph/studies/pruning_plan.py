@@ -20,7 +20,7 @@ MEANINGS = {
     "threshold": "edges whose |attention| is at least this",
     "top_k": "of the edges that arrive at a particle the strongest, so many",
     "top_mass": "of the edges that arrive at a particle the fewest that hold this share of its |attention|",
-    "edge_budget": "the strongest edges of a jet, this fraction of all",
+    "edge_budget": "the strongest edges of a jet, this fraction of those that the layer before has left",
 }
 """What the number of a rule says, for ``--help``."""
 

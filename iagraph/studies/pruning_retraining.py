@@ -46,7 +46,7 @@ def plan_retraining(
         raise RunError("threshold=0 drops nothing: leave it out, for there is nothing to train")
     tune = FineTuneConfig(weights=str(run.resolve()), new_head=False)
     rates = {key: SLOWER * getattr(config.train, key) for key in ("learning_rate", "min_learning_rate")}
-    train = config.train.model_copy(update={"epochs": epochs, **rates})
+    train = config.train.model_copy(update={"epochs": epochs, "tighten": 0.0, **rates})
     plans = {}
     for rule in (None, *rules):
         pruning = None if rule is None else PruningConfig.model_validate({"rule": rule.name, "strength": rule.strength})

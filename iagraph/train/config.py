@@ -150,8 +150,13 @@ class Config(Section):
     output: str = Field(default="runs", min_length=1, description="Folder in which run directories are numbered.")
 
     @model_validator(mode="after")
-    def _pair_features_fit_the_model(self) -> "Config":
+    def _sections_fit_together(self) -> "Config":
         given, name = self.data.pair_features, self.model.name
+        if self.train.tighten and not self.model.drops_edges:
+            raise ValueError(
+                f"'train.tighten' should be 0: 'model.name' {name} has neither a gate nor, here, a rule "
+                "('model.pruning')"
+            )
         if self.model.takes_pairs and given is None:
             raise ValueError(
                 "'data.pair_features' should be 'invariant', 'iaformer' or 'part': "

@@ -20,6 +20,11 @@ class Section(BaseModel):
 class _Network(Section):
     takes_pairs: ClassVar[bool] = False  # does it take `data.pair_features`?
 
+    @property
+    def drops_edges(self) -> bool:
+        """Whether it has a gate or a rule that could tighten."""
+        return getattr(self, "gate_fraction", None) is not None or getattr(self, "pruning", None) is not None
+
     name: str
 
 

@@ -16,7 +16,7 @@ OF_PARTICLES = 13 * (7 * 17 + 17 * 15 + 2 * (2 * 15 * 15 + 2 * 15 * 60)) + 4 * 1
 
 def test_edges_of_each_jet_and_head():
     torch.manual_seed(1)
-    model = IAFormer(**SIZES, pair_hidden=(11,), pair_width=7, pruning=TopK(per_head=True, k=2))
+    model = IAFormer(**SIZES, pair_hidden=(11,), pair_width=7, pruning=TopK(2, per_head=True))
     found = account(model, JETS)
     assert found.all_edges.tolist() == [49, 1, 0, 25]
     for layer in found.layers:

@@ -4,6 +4,7 @@ import torch
 from iagraph.edge_list import fully_connected
 from iagraph.models import GatedIAFormer, IAFormer
 from iagraph.models.accounts import account, multiply_adds
+from iagraph.nn import EdgeBudget
 from iagraph.testing import random_jets
 
 COUNTS = [7, 1, 13, 0, 2, 11]
@@ -57,6 +58,33 @@ def test_every_layer_has_the_edges_of_the_gate():
     kept = account(gated(0.4), jets()).layers[0].edges.tolist()
     # Both edges of 0.4 of the pairs, rounded up, and each particle with itself.
     assert kept == [2 * 9 + 7, 1, 2 * 32 + 13, 0, 2 * 1 + 2, 2 * 22 + 11]
+
+
+def test_a_rule_leaves_each_block_some_of_what_the_one_before_has_left():
+    net = gated(0.6)
+    for conv in net.convs():
+        conv.pruning = EdgeBudget(0.5)
+    _, (first, second) = net(jets(), return_attention_weights=True)
+    assert set(second.edge_ids.tolist()) < set(first.edge_ids.tolist())
+
+
+def test_memory_for_the_gradients_falls_with_the_pairs():
+    def kept(fraction):
+        saved = []
+
+        def pack(tensor):
+            saved.append(tensor.untyped_storage())
+            return tensor
+
+        net = GatedIAFormer(**SIZES, **PAIRS, gate_fraction=fraction)
+        with torch.autograd.graph.saved_tensors_hooks(pack, lambda tensor: tensor):
+            net(random_jets([40] * 8)).sum()
+        return sum({storage.data_ptr(): storage.nbytes() for storage in saved}.values())
+
+    few, some, every = kept(0.1), kept(0.3), kept(1.0)
+    assert few < 0.7 * some < 0.4 * every
+    # What remains, of particles and of the gate, is the same for all; the rest is proportional to the pairs.
+    assert (some - few) / 0.2 == pytest.approx((every - some) / 0.7, rel=0.05)
 
 
 def test_multiply_adds_by_hand():

@@ -52,10 +52,10 @@ def test_rules_by_hand(rule, expected):
 @pytest.mark.parametrize(
     ("rule", "first", "second"),
     [
-        (Threshold(True, minimum=0.45), [1, 0, 1, 1, 0, 0, 1, 1], [0, 1, 1, 1, 1, 0, 1, 1]),
-        (TopK(True, k=1), [1, 0, 1, 1, 0, 1, 1, 1], [0, 1, 1, 1, 0, 1, 1, 1]),  # of equal weights the first
-        (TopMass(True, share=0.71), [1, 0, 1, 1, 1, 1, 1, 1], [0, 1, 1, 1, 1, 1, 1, 1]),
-        (EdgeBudget(True, fraction=0.4), [0, 0, 1, 1, 0, 1, 1, 1], [0, 1, 1, 0, 0, 1, 1, 1]),
+        (Threshold(0.45, per_head=True), [1, 0, 1, 1, 0, 0, 1, 1], [0, 1, 1, 1, 1, 0, 1, 1]),
+        (TopK(1, per_head=True), [1, 0, 1, 1, 0, 1, 1, 1], [0, 1, 1, 1, 0, 1, 1, 1]),  # of equal weights the first
+        (TopMass(0.71, per_head=True), [1, 0, 1, 1, 1, 1, 1, 1], [0, 1, 1, 1, 1, 1, 1, 1]),
+        (EdgeBudget(0.4, per_head=True), [0, 0, 1, 1, 0, 1, 1, 1], [0, 1, 1, 0, 0, 1, 1, 1]),
     ],
 )
 def test_rules_per_head_by_hand(rule, first, second):
@@ -70,7 +70,12 @@ def test_a_relaxed_rule_drops_nothing_at_first_and_the_same_in_the_end(rule):
     assert numbers == sorted(numbers, reverse=True)
 
 
+def test_a_budget_is_never_nothing():
+    assert kept(EdgeBudget(1e-9)) == [[0, 0, 1, 0, 0, 1, 1, 1]]
+
+
 def test_a_relaxed_rule_on_the_way():
+    assert TopK(3).relaxed(1e-300).k == TopK(3).relaxed(0.0).k == 2**62
     assert Threshold(minimum=0.4).relaxed(0.25).minimum == pytest.approx(0.1)
     assert TopK(k=3).relaxed(0.5).k == 6
     assert TopMass(share=0.8).relaxed(0.5).share == pytest.approx(0.9)
@@ -86,7 +91,8 @@ def test_no_edges(name):
 
 def test_rules_by_name():
     assert pruning_rule("top_k", 5.0) == TopK(k=5)
-    assert pruning_rule("top_mass", 0.9, per_head=True, renormalize=True) == TopMass(True, True, 0.9)
+    how = {"per_head": True, "renormalize": True}
+    assert pruning_rule("top_mass", 0.9, **how) == TopMass(0.9, **how)
     with pytest.raises(ValueError, match="unknown pruning rule 'topk'; there are threshold, top_k, top_mass, edge_bud"):
         pruning_rule("topk", 5)
 
@@ -99,6 +105,7 @@ def test_rules_by_name():
         ("threshold", -0.1, "threshold -0.1"),
         ("top_k", 0, "k = 0: should be a whole number of at least 1"),
         ("top_k", 2.5, "k = 2.5"),
+        ("top_k", 2**63, "at most 2\\^62"),
         ("top_mass", 0.0, r"share 0.0: should be in \(0, 1\]"),
         ("top_mass", 1.1, "share 1.1"),
         ("edge_budget", 0.0, "fraction 0.0"),
@@ -151,21 +158,21 @@ def case(make, rule, seed=2):
 @every_layer
 @pytest.mark.parametrize("per_head", [False, True])
 def test_after_the_softmax_survivors_keep_their_weights(make, per_head, backend):
-    plain, pruned, x, edge_index, edge_attr = case(make, TopK(per_head, k=2))
+    plain, pruned, x, edge_index, edge_attr = case(make, TopK(2, per_head=per_head))
     _, (_, alpha) = plain(x, edge_index, edge_attr, return_attention_weights=True)
     out, (left, weights, ids) = pruned(x, edge_index, edge_attr, return_attention_weights=True)
     assert torch.equal(left, edge_index[:, ids])
     assert 0 < len(ids) < edge_index.size(1)
     whole = torch.zeros_like(alpha).index_copy(0, ids, weights)
     edges = Candidates(*edge_index, torch.zeros_like(edge_index[0]), 11)
-    torch.testing.assert_close(whole, alpha * TopK(per_head, k=2)(alpha, edges))
+    torch.testing.assert_close(whole, alpha * TopK(2, per_head=per_head)(alpha, edges))
     torch.testing.assert_close(out, by_hand(plain, x, edge_index, whole))
 
 
 @every_layer
 @pytest.mark.parametrize("per_head", [False, True])
 def test_before_the_softmax_the_rest_is_a_softmax_of_the_survivors(make, per_head, backend):
-    rule = TopK(per_head, True, k=2)
+    rule = TopK(2, per_head=per_head, renormalize=True)
     plain, pruned, x, edge_index, edge_attr = case(make, rule)
     _, (_, alpha) = plain(x, edge_index, edge_attr, return_attention_weights=True)
     wanted = rule(alpha, Candidates(*edge_index, torch.zeros_like(edge_index[0]), 11))
@@ -235,6 +242,32 @@ def test_a_node_that_loses_all_edges_gets_zero_and_finite_gradients(renormalize)
     assert edge_attr.grad.isfinite().all()
 
 
+def test_a_head_that_wants_no_edge_of_a_node_has_finite_gradients():
+    conv = PairAttentionConv(4, 4, 2, 2, pruning=Threshold(0.6, per_head=True, renormalize=True))
+    conv.lin_score.weight.data = torch.eye(2)
+    edge_attr = torch.tensor([[3.0, 0.0], [0.0, 0.0]], requires_grad=True)
+    (1e5 * conv(torch.randn(3, 4), torch.tensor([[1, 2], [0, 0]]), edge_attr).sum()).backward()
+    assert edge_attr.grad.isfinite().all()
+    assert conv.lin_score.weight.grad.isfinite().all()
+
+
+def test_survivors_of_tiny_weight_sum_to_one_before_the_softmax():
+    conv = DifferentialAttentionConv(4, 4, 1, 2, beta=0.3, pruning=TopK(1, renormalize=True)).double()
+    conv.lin_score.weight.data = torch.eye(2).double()
+    edge_attr = torch.tensor([[0.0, 0.0], [-5.0, 2000.0]]).double()  # the second map of the survivor underflows
+    edges = torch.tensor([[1, 2], [0, 0]])
+    _, (_, alpha, ids) = conv(torch.randn(3, 4).double(), edges, edge_attr, return_attention_weights=True)
+    assert ids.tolist() == [0]
+    assert alpha.item() == pytest.approx(0.7)
+
+
+def test_what_is_no_rule_is_refused_and_a_rule_is_shown():
+    with pytest.raises(ValueError, match=r"pruning should be a rule, such as TopK\(8\), not 'top_k'"):
+        PairAttentionConv(5, 6, 3, 7, pruning="top_k")
+    shown = "PairAttentionConv(5, 6, heads=3, edge_dim=7, pruning=TopK(per_head=False, renormalize=False, k=2))"
+    assert str(PairAttentionConv(5, 6, 3, 7, pruning=TopK(2))) == shown
+
+
 def test_an_edge_of_a_node_with_itself_survives_but_not_one_between_the_halves_of_a_bipartite_graph():
     _, pruned, x, _, _ = case(LAYERS["pair"], Threshold(minimum=0.9))
     edge_index = torch.tensor([[0, 1, 2, 3], [0, 0, 0, 1]])
@@ -269,6 +302,11 @@ def test_what_is_not_a_number_is_not_hidden(name):
     alpha = torch.tensor([[torch.nan], [0.4], [torch.nan], [0.1]])
     source, target, graph = torch.tensor([1, 2, 0, 2]), torch.tensor([0, 0, 1, 1]), torch.zeros(4, dtype=torch.long)
     assert rule(alpha, Candidates(source, target, graph, 2))[[0, 2]].all()
+    # Nodes that have nothing to do with it keep what they keep without it.
+    every, known = torch.cat([alpha, torch.tensor([[0.9], [0.2]])]), torch.tensor([[0.9], [0.2]])
+    others = [torch.tensor(nodes) for nodes in ([3, 4], [2, 2], [1, 1])]
+    edges = map(torch.cat, zip((source, target, graph), others, strict=True))
+    assert torch.equal(rule(every, Candidates(*edges, 3))[4:], rule(known, Candidates(*others, 3)))
 
 
 def test_the_graph_of_the_caller_stays_as_it_is():

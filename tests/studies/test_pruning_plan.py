@@ -31,7 +31,7 @@ def test_rules_of_the_command_line():
     assert [rule.rule for rule in rules] == [TopK(k=8), TopK(k=4), EdgeBudget(fraction=0.3)]
     assert list(map(str, rules)) == ["top_k=8", "top_k=4", "edge_budget=0.3"]
     (rule,) = parse_rules(["threshold=1e-2"], per_head=True, renormalize=True)
-    assert rule.rule == Threshold(True, True, 0.01)
+    assert rule.rule == Threshold(0.01, per_head=True, renormalize=True)
 
 
 @pytest.mark.parametrize(
@@ -108,7 +108,7 @@ def test_names_of_retrained_models():
 def test_models_without_edges_to_prune(tmp_path):
     config = load_config(RECIPE.with_name("qg_particlenet.yaml"))
     message = (
-        r"particlenet has no edges that a rule could prune; there are some in iaformer, cascaded_iaformer, "
+        r"particlenet has no edges that a rule could prune; there are some in iaformer, gated_iaformer, cascaded_iaformer, "
         r"plain_transformer, interaction_transformer, pair_transformer, learned_pair_iaformer$"
     )
     with pytest.raises(RunError, match=message):

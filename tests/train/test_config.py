@@ -253,6 +253,14 @@ def test_problems_of_particlenet(recipe, override, problem):
     assert str(caught.value).startswith(f"command line: {problem}")
 
 
+def test_only_what_drops_edges_tightens(recipe):
+    problem = "'train.tighten' should be 0: 'model.name' iaformer has neither a gate nor, here, a rule"
+    with pytest.raises(ConfigError, match=problem):
+        load_config(recipe, ["train.tighten=0.5"])
+    assert load_config(recipe, ["train.tighten=0.5", "model.pruning={rule: top_k, strength: 8}"]).train.tighten == 0.5
+    assert load_config(of_model(recipe, "gated_iaformer"), ["train.tighten=0.5"]).train.tighten == 0.5
+
+
 @pytest.mark.parametrize("name", ["iaformer", "cascaded_iaformer"])
 def test_a_pruning_rule(recipe, name, tmp_path):
     path = of_model(recipe, name)
