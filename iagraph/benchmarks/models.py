@@ -30,6 +30,11 @@ LIMIT = "IAFormer, its products alone"
 SLOW_STEP = 10.0
 """Seconds of a training step from which on an implementation takes part in the first rounds alone."""
 
+IN_A_ROW = 0.5
+"""Seconds for which a contender goes on in a round. Between rounds it waits for the others, and what is short suffers most
+from the caches that they leave behind.
+"""
+
 ROUNDS_OF_SLOW = 2
 MEMORY_STEPS = 2
 """Steps whose peak memory is measured: in the second, gradients and what the optimiser remembers are there, too."""
@@ -184,10 +189,15 @@ class Runner:
         return training if mode == "training" else inference
 
     def seconds(self, mode: str, jets: JetBatch) -> float:
-        """The time of a training step, or of inference, the second of two on the same jets, as one in a row of many."""
+        """The time of a training step, or of inference, as one in a row of many on the same jets: the first warms up,
+        and the median of the following counts, which are as many as fit into half a second, at least one.
+        """
         run = self.ready(mode, jets)
         run()
-        return _seconds(run, self.device)
+        times = [_seconds(run, self.device)]
+        while sum(times) < IN_A_ROW:
+            times.append(_seconds(run, self.device))
+        return statistics.median(times)
 
     def _inputs(self, jets: JetBatch) -> tuple[Any, ...]:
         # Even on the same device, a batch of jets is a new one, without what was made of it in an earlier run.
@@ -264,7 +274,8 @@ def _notes(jets: Jets, rate: float, device: str) -> list[str]:
         f"{len(jets):,} jets of the sample, shuffled: {', '.join(shares)}, {jets.counts.mean():.1f} particles on "
         f"average, {jets.counts.max()} at most; features kinpid, pairs iaformer (IAFormer) and part (ParT); float32",
         "speed: jets of a batch by the median time over the rounds; all in turn, each round another batch, which each "
-        f"meets twice, and the second time counts; those with training steps above {SLOW_STEP:g} s take part in the "
+        f"meets once to warm up and then for {IN_A_ROW:g} s, at least once more, of which the median counts; those with "
+        f"training steps above {SLOW_STEP:g} s take part in the "
         f"first {ROUNDS_OF_SLOW} rounds alone; ratios: median over the rounds of both; each in a process of its own, "
         "which waits while others run",
         "training: zero_grad, forward, cross entropy, backward, AdamW; inference: evaluation, torch.inference_mode",
