@@ -31,8 +31,8 @@ SLOW_STEP = 10.0
 """Seconds of a training step from which on an implementation takes part in the first rounds alone."""
 
 IN_A_ROW = 0.5
-"""Seconds for which a contender goes on in a round. Between rounds it waits for the others, and what is short suffers most
-from the caches that they leave behind.
+"""Seconds for which a contender goes on in a round: while it waits for the others, its caches grow cold, and what is
+short suffers most.
 """
 
 ROUNDS_OF_SLOW = 2
@@ -274,8 +274,8 @@ def _notes(jets: Jets, rate: float, device: str) -> list[str]:
         f"{len(jets):,} jets of the sample, shuffled: {', '.join(shares)}, {jets.counts.mean():.1f} particles on "
         f"average, {jets.counts.max()} at most; features kinpid, pairs iaformer (IAFormer) and part (ParT); float32",
         "speed: jets of a batch by the median time over the rounds; all in turn, each round another batch, which each "
-        f"meets once to warm up and then for {IN_A_ROW:g} s, at least once more, of which the median counts; those with "
-        f"training steps above {SLOW_STEP:g} s take part in the "
+        f"meets once to warm up and then for {IN_A_ROW:g} s, at least once more, of which the median counts; those "
+        f"with training steps above {SLOW_STEP:g} s take part in the "
         f"first {ROUNDS_OF_SLOW} rounds alone; ratios: median over the rounds of both; each in a process of its own, "
         "which waits while others run",
         "training: zero_grad, forward, cross entropy, backward, AdamW; inference: evaluation, torch.inference_mode",
