@@ -16,7 +16,6 @@ from iagraph.models.iaformer import initial_beta
 from iagraph.nn import DifferentialAttentionConv, PairEncoder, Standardize
 from iagraph.nn.attention_conv import Attended
 from iagraph.nn.pair_gate import PairGate
-from iagraph.nn.pair_scores import pair_scores
 from iagraph.nn.pruning import EdgeBudget
 
 
@@ -133,8 +132,8 @@ class GatedIAFormer(AttentionTagger):
         """What each block makes of the particles, and of the graph that the gate lets through."""
         graph, features, bias = self.gated_pairs(jets, edge_index, as_list)
         weights = [cast(nn.Linear, conv.lin_score).weight for conv in self.convs()]
-        (scores,) = pair_scores(features, self.pair_encoder, torch.cat(weights), graph.pair_counts)
-        for block, own in zip(self.blocks, (scores + bias).split(list(map(len, weights))), strict=True):
-            attended = block(x, graph, graph.lift([own]))
+        scores = self.pair_encoder(features) @ torch.cat(weights).t() + bias.unsqueeze(1)
+        for block, own in zip(self.blocks, scores.split(list(map(len, weights)), dim=1), strict=True):
+            attended = block(x, graph, own.index_select(0, graph.pair_of_edge))
             x, graph, _ = attended
             yield attended
