@@ -44,6 +44,7 @@ def small(monkeypatch):
         monkeypatch.setattr(contenders, name, partial(getattr(contenders, name), **changes))
     monkeypatch.setattr(models, "iaformer", contenders.iaformer)
     monkeypatch.setattr(models, "PRODUCT", 64)
+    monkeypatch.setattr(models, "IN_A_ROW", 0.0)
     monkeypatch.setattr(models, "in_new_process", lambda function, *arguments: (7.0, 1.0))
     monkeypatch.setattr(models, "Remote", Runner)
 
