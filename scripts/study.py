@@ -1,9 +1,10 @@
-"""Studies of many models, each with its tables and figures: python scripts/study.py COMMAND --help explains a study."""
+"""Studies of models, each with its tables and figures: python scripts/study.py COMMAND --help explains a study."""
 
 import argparse
 import shlex
 import sys
 from collections.abc import Callable
+from importlib import import_module
 from pathlib import Path
 
 from iagraph.command_line import positive
@@ -17,6 +18,14 @@ PRUNE = (
     "write what is left of its edges, of its cost and of its performance, and which\n"
     "edges survive. Nothing is trained unless --retrain asks for it."
 )
+STUDIES_OF_RUNS = {
+    "sparsity": "how binary the attention of trained models is, what makes it so, and whom it links",
+    "similarity": "attention maps, beta, and how alike what the layers of a trained model compute is",
+    "attribution": "which particles decide, by several methods, and displays of jets",
+    "stability": "how much the outputs of trained models move with seeds, training jets and the measurement",
+    "mechanism": "what single heads and pair features do, and what the layers of a trained model know",
+}
+"""Each has a package of its name in :mod:`iagraph.studies` with a function ``study``."""
 
 
 def main() -> None:
@@ -31,6 +40,8 @@ def _main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     commands = parser.add_subparsers(dest="command", required=True)
     compare_parser, prune_parser = _add_compare(commands), _add_prune(commands)
+    for name, text in STUDIES_OF_RUNS.items():
+        _add_study_of_runs(commands, name, text)
     try:
         if {"-h", "--help"} & set(sys.argv[1:]):
             from iagraph.studies.config import describe_comparison
@@ -108,6 +119,29 @@ def _add_study(
     parser = commands.add_parser(name, help=text, description=text, formatter_class=formatter)
     parser.set_defaults(study=study, error=parser.error)
     return parser
+
+
+def _add_study_of_runs(commands: "argparse._SubParsersAction[argparse.ArgumentParser]", name: str, text: str) -> None:
+    parser = _add_study(commands, name, text, _study_of_runs)
+    parser.add_argument("runs", type=Path, nargs="+", metavar="RUN", help="folder of a finished run with attention")
+    parser.add_argument(
+        "--jets", type=positive, default=1000, metavar="N", help="test jets, evenly spaced (default: %(default)s)"
+    )
+    parser.add_argument(
+        "--out",
+        type=Path,
+        metavar="FOLDER",
+        help=f"where to (default: studies/RUN/{name}, RUN being the name of the first run; the report of all studies "
+        "of a run is studies/RUN/report.html)",
+    )
+
+
+def _study_of_runs(arguments: argparse.Namespace, command: str) -> Study:
+    study = import_module(f"iagraph.studies.{arguments.command}").study
+    from iagraph.studies.of_run import Plan
+
+    folder = arguments.out or Path("studies") / arguments.runs[0].resolve().name / arguments.command
+    return lambda: study(Plan(arguments.runs, folder, arguments.jets, command))
 
 
 def _compare(arguments: argparse.Namespace, command: str) -> Study:

@@ -132,10 +132,14 @@ class AttentionTagger(nn.Module):
                 assert isinstance(graph, EdgeListGraph)
                 assert alpha is not None
                 weights.append(LayerWeights(graph.edge_index, alpha, graph.edge_ids))
+        logits = self.read_out(x, jets)
+        return (logits, weights) if return_attention_weights else logits
+
+    def read_out(self, x: Tensor, jets: JetBatch) -> Tensor:
+        """Logits of jets, shape [jets, num_classes], from vectors of their particles, shape [particles, width]."""
         # Sixteen bits would round the scores of many jets to the same number.
         with torch.autocast(x.device.type, enabled=False):
-            logits = self.head(self.readout(x.to(self.head.weight.dtype), jets.batch, dim_size=len(jets)))
-        return (logits, weights) if return_attention_weights else logits
+            return self.head(self.readout(x.to(self.head.weight.dtype), jets.batch, dim_size=len(jets)))
 
     def run_blocks(
         self, x: Tensor, jets: JetBatch, edge_index: Tensor | None = None, as_list: bool = False

@@ -119,7 +119,8 @@ class ParticleTransformer(nn.Module):
 
     Args:
         node_features: name of the node feature set, a key of :data:`iagraph.kinematics.NODE_FEATURES`.
-        pair_features: name of the pair feature set, a key of :data:`iagraph.kinematics.PAIR_FEATURES`.
+        pair_features: name of the pair feature set, a key of :data:`iagraph.kinematics.PAIR_FEATURES`; None leaves out
+            the pair encoder, so that attention comes from queries and keys alone.
         num_classes: number of logits per jet.
         width: size of the vectors, a multiple of ``heads``.
         blocks: number of particle attention blocks.
@@ -136,7 +137,7 @@ class ParticleTransformer(nn.Module):
     def __init__(
         self,
         node_features: str = "kin",
-        pair_features: str = "part",
+        pair_features: str | None = "part",
         num_classes: int = 2,
         width: int = 128,
         blocks: int = 8,
@@ -154,7 +155,9 @@ class ParticleTransformer(nn.Module):
         self.scale_particles = Standardize([WEAVER_SCALING[name] for name in names])
         self.particle_norm = BatchNorm(len(names))
         self.particle_encoder = _particle_encoder([len(names), *particle_hidden, width])
-        self.pair_encoder = PairBiases([len(feature_names(pair_features, PAIR_FEATURES)), *pair_hidden, heads])
+        self.pair_encoder = None
+        if pair_features is not None:
+            self.pair_encoder = PairBiases([len(feature_names(pair_features, PAIR_FEATURES)), *pair_hidden, heads])
         self.blocks = nn.ModuleList(ParticleTransformerBlock(width, heads, dropout) for _ in range(blocks))
         self.class_blocks = nn.ModuleList(ClassAttentionBlock(width, heads) for _ in range(class_blocks))
         self.class_token = nn.Parameter(torch.empty(width))
@@ -179,11 +182,13 @@ class ParticleTransformer(nn.Module):
         # The weights' precision counts, whatever that of the jets.
         features = self.scale_particles(jets.node_features(self.node_features)).to(self.norm.weight.dtype)
         x = _in_parts(self.particle_encoder, self.particle_norm(features))
-        *pairs, _ = jets.edge_features(self.pair_features, graph.first, graph.second)  # without the mark of self-pairs
-        pair_bias = self.pair_encoder(torch.stack(pairs, dim=1).to(features))
-        bias = graph.lift(pair_bias.split(graph.pair_counts, dim=1))
+        bias = self._pair_bias(jets, graph, x.dtype)
         for block in self.blocks:
             x = block(x, graph, bias)
+        return self.read_out(x, jets)
+
+    def read_out(self, x: Tensor, jets: JetBatch) -> Tensor:
+        """Logits of jets, shape [jets, num_classes], from vectors of their particles, shape [particles, width]."""
         token = self.class_token.expand(len(jets), -1)
         own, batch = torch.arange(len(jets), device=x.device), jets.batch
         sources = torch.arange(len(jets) + batch.numel(), device=x.device)
@@ -192,7 +197,14 @@ class ParticleTransformer(nn.Module):
             token = block(token, x, edges)
         # Sixteen bits would round the scores of many jets to the same number.
         with torch.autocast(x.device.type, enabled=False):
-            return self.head(self.norm(token.to(features.dtype)))
+            return self.head(self.norm(token.to(self.norm.weight.dtype)))
+
+    def _pair_bias(self, jets: JetBatch, graph: CompleteGraph | EdgeListGraph, dtype: torch.dtype) -> Scores:
+        if self.pair_encoder is None:
+            return None
+        assert self.pair_features is not None
+        *pairs, _ = jets.edge_features(self.pair_features, graph.first, graph.second)  # without the mark of self-pairs
+        return graph.lift(self.pair_encoder(torch.stack(pairs, dim=1).to(dtype)).split(graph.pair_counts, dim=1))
 
     def convs(self) -> list[InteractionAttentionConv]:
         """The attention layers among particles, first block first."""

@@ -119,7 +119,7 @@ def save_weaver(model: ParticleTransformer | ParticleNet, path: str | Path) -> N
         )
     features = [("node features", model.node_features, tuple(FEATURES.values()))]
     if isinstance(model, ParticleTransformer):
-        features.append(("pair features", model.pair_features, ("part",)))
+        features.append(("pair features", str(model.pair_features), ("part",)))
     for what, found, known in features:
         if found not in known:
             raise CheckpointError(f"{path}: weaver has no {what} '{found}'; train a model with {', '.join(known)}")

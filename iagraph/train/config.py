@@ -48,7 +48,7 @@ class DataConfig(Section):
     pair_features: Literal["invariant", "iaformer", "part"] | None = Field(
         default=None,
         description="Features of a pair: boost-invariant ones, the paper's six, or ParT's four; null for networks that "
-        "take none (plain_transformer, learned_pair_iaformer, particlenet).",
+        "take none (plain_transformer, learned_pair_iaformer, particlenet); a particle_transformer can do without.",
     )
     signal: Annotated[str, Field(min_length=1)] | None = Field(
         default=None,
@@ -157,7 +157,7 @@ class Config(Section):
                 f"'train.tighten' should be 0: 'model.name' {name} has neither a gate nor, here, a rule "
                 "('model.pruning')"
             )
-        if self.model.takes_pairs and given is None:
+        if self.model.needs_pairs and given is None:
             raise ValueError(
                 "'data.pair_features' should be 'invariant', 'iaformer' or 'part': "
                 f"'model.name' {name} needs pair features"

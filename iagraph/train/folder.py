@@ -58,7 +58,7 @@ def build_model(config: Config, classes: Sequence[str]) -> nn.Module:
     settings = config.model.model_dump(exclude={"name"})
     if (pruning := settings.get("pruning")) is not None:
         settings["pruning"] = pruning_rule(pruning["rule"], pruning["strength"])
-    if config.data.pair_features is not None:
+    if config.model.takes_pairs:
         settings["pair_features"] = config.data.pair_features
     return MODELS[config.model.name](node_features=config.data.node_features, num_classes=len(classes), **settings)
 

@@ -19,6 +19,7 @@ class Section(BaseModel):
 
 class _Network(Section):
     takes_pairs: ClassVar[bool] = False  # does it take `data.pair_features`?
+    needs_pairs: ClassVar[bool] = False  # can it not do without them?
 
     @property
     def drops_edges(self) -> bool:
@@ -45,7 +46,7 @@ class _Transformer(_Network):
 
 
 class _PairTransformer(_Transformer):
-    takes_pairs = True
+    takes_pairs = needs_pairs = True
 
     pair_hidden: list[PositiveInt] = Field(
         description="Hidden widths of the pair encoder, most of the cost; an empty list makes it linear."
@@ -120,13 +121,16 @@ class PairTransformerConfig(_PairTransformer):
 class LearnedPairIAFormerConfig(_PairTransformer):
     """IAFormer whose pair vectors come from the vectors of the two particles, not from pair features."""
 
-    takes_pairs = False
+    takes_pairs = needs_pairs = False
 
     name: Literal["learned_pair_iaformer"]
 
 
 class ParticleTransformerConfig(_Transformer):
-    """Particle Transformer (arXiv 2202.03772); published: 128 wide, 8 + 2 blocks, 8 heads, dropout 0.1."""
+    """Particle Transformer (arXiv 2202.03772); published: 128 wide, 8 + 2 blocks, 8 heads, dropout 0.1.
+
+    With `data.pair_features` null it has no pair encoder, and `pair_hidden` counts for nothing.
+    """
 
     takes_pairs = True
 

@@ -1,0 +1,89 @@
+"""What studies of trained models share: the runs that they open, their jets, and where what they find goes."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+
+from iagraph.graphs import JetBatch
+from iagraph.models import ParticleTransformer
+from iagraph.models.attention_tagger import AttentionTagger
+from iagraph.studies.measuring import open_test_jets, some_batches, where_measured
+from iagraph.studies.recording import AttentionModel
+from iagraph.train.datamodule import check_jets
+from iagraph.train.evaluation import evenly_spaced
+from iagraph.train.folder import MODELS, Run, RunError, load_run
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What is asked for on the command line.
+
+    Attributes:
+        runs: folders of finished runs.
+        folder: where all of it goes.
+        jets: number of test jets of each run.
+        command: what was typed, for the record.
+    """
+
+    runs: Sequence[Path]
+    folder: Path
+    jets: int
+    command: str = ""
+
+
+@dataclass(frozen=True)
+class OpenRun:
+    """A finished run and its test jets.
+
+    Attributes:
+        path: its folder.
+        run: its configuration, classes and model.
+        model: the model, in evaluation mode on :attr:`device`.
+        batches: some of its test jets, with labels, on the CPU.
+        device: where to compute.
+    """
+
+    path: Path
+    run: Run
+    model: AttentionModel
+    batches: list[JetBatch]
+    device: torch.device
+
+    @property
+    def name(self) -> str:
+        """The name of its folder."""
+        return self.path.resolve().name
+
+    @property
+    def jets(self) -> int:
+        """The number of jets."""
+        return sum(map(len, self.batches))
+
+
+def open_run(path: Path, jets: int) -> OpenRun:
+    """A finished run of a model with attention, with so many of its test jets, evenly spaced.
+
+    Raises:
+        RunError: the folder holds no finished run, the model has no attention among particles, or none of the jets is
+            of some class.
+        ConfigError, StoreError: the configuration of the run or its test jets are wrong.
+    """
+    run = load_run(path)
+    if not isinstance(run.model, AttentionTagger | ParticleTransformer):
+        with_attention = (AttentionTagger, ParticleTransformer)
+        names = [name for name, make in MODELS.items() if isinstance(make, type) and issubclass(make, with_attention)]
+        raise RunError(
+            f"{path}: {run.config.model.name} has no attention among particles; these have: {', '.join(names)}"
+        )
+    source = open_test_jets(run.config)
+    check_jets(source, run.config.data, run.classes, ", ".join(run.config.data.test))
+    labels = source.label[evenly_spaced(len(source), jets)]
+    for label, name in enumerate(run.classes):
+        if not (labels == label).any():
+            raise RunError(f"{path}: none of the {len(labels)} jets is of the class '{name}': take more (--jets)")
+    device = where_measured([path])
+    return OpenRun(path, run, run.model.to(device).eval(), some_batches(source, jets), device)

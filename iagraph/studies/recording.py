@@ -1,0 +1,128 @@
+"""What the attention layers of a model do with jets: scores before the softmax, maps after it, weights that count."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import NamedTuple, TypeAlias
+
+import torch
+from torch import Tensor
+
+from iagraph.edge_list import EdgeListGraph, fully_connected
+from iagraph.graphs import JetBatch
+from iagraph.models import ParticleTransformer
+from iagraph.models.attention_tagger import AttentionTagger
+from iagraph.nn import AttentionConv, InteractionAttentionConv
+from iagraph.nn.attention_conv import Attended, Scores
+
+AttentionModel: TypeAlias = AttentionTagger | ParticleTransformer
+"""Models whose particles attend to one another: they have ``convs()`` and ``read_out(x, jets)``."""
+
+
+class LayerAttention(NamedTuple):
+    r"""What an attention layer does with the edges of some jets, all of a complete graph in the order of
+    :func:`~iagraph.edge_list.fully_connected` unless something drops some.
+
+    Attributes:
+        edge_index: edges between particles of a jet, rows (source, target), sorted by target, shape [2, edges].
+        alpha: their weights, signed where the layer subtracts, shape [edges, heads].
+        maps: the softmax maps of which these are made, over all edges that the layer sees; shape [edges, maps]. One map
+            per head, or two, all first ones before all second ones.
+        content: scores from queries and keys, :math:`q_i \cdot k_j / \sqrt{d}`, shape [edges, maps]; None of a layer
+            that has none.
+        pair: scores from what is known of pairs, in ParT the bias :math:`U_{ij}`; shape [edges, maps], or None.
+    """
+
+    edge_index: Tensor
+    alpha: Tensor
+    maps: Tensor
+    content: Tensor | None
+    pair: Tensor | None
+
+
+class Recording(NamedTuple):
+    """What a model makes of jets.
+
+    Attributes:
+        logits: shape [jets, classes].
+        layers: its attention layers among particles, first block first.
+    """
+
+    logits: Tensor
+    layers: list[LayerAttention]
+
+
+def record_attention(model: AttentionModel, jets: JetBatch) -> Recording:
+    """Runs a model on all edges of jets and notes what its attention does.
+
+    Args:
+        model: the model; in training mode, dropout is part of what is noted.
+        jets: the jets, on its device.
+    """
+    with recorded(model) as layers:
+        logits = model(jets, fully_connected(jets.ptr))
+    return Recording(logits, layers)
+
+
+@contextmanager
+def recorded(model: AttentionModel) -> Iterator[list[LayerAttention]]:
+    """Within it, each attention layer that runs on a list of edges adds what it does to the list."""
+    layers: list[LayerAttention] = []
+
+    def watched(conv: AttentionConv, attend: Callable[..., Attended]) -> Callable[..., Attended]:
+        def watch(x: Tensor, graph: EdgeListGraph, scores: Scores = None) -> Attended:
+            attended = attend(x, graph, scores)
+            layers.append(_layer(conv, x, graph, scores, attended))
+            return attended
+
+        return watch
+
+    convs = model.convs()
+    for conv in convs:  # PyTorch's own hooks see forward alone, to which graphs with scores do not go
+        setattr(conv, "attend", watched(conv, conv.attend))  # noqa: B010, a method for mypy
+    try:
+        yield layers
+    finally:
+        for conv in convs:
+            delattr(conv, "attend")
+
+
+def _layer(conv: AttentionConv, x: Tensor, graph: EdgeListGraph, scores: Scores, attended: Attended) -> LayerAttention:
+    assert isinstance(graph, EdgeListGraph), "complete graphs as dense blocks hold no weights of edges"
+    assert isinstance(attended.graph, EdgeListGraph)
+    assert not isinstance(scores, list)
+    assert attended.alpha is not None
+    total, content = conv.edge_scores(x, x, graph.edge_index, scores), None
+    if isinstance(conv, InteractionAttentionConv):
+        content = conv.edge_scores(x, x, graph.edge_index, None if scores is None else torch.zeros_like(scores))
+    kept = torch.searchsorted(graph.edge_ids, attended.graph.edge_ids)  # both ascend
+    maps, pair = graph.softmax(total)[kept], None if scores is None else scores[kept]
+    content = None if content is None else content[kept]
+    return LayerAttention(attended.graph.edge_index, attended.alpha, maps, content, pair)
+
+
+def node_vectors(model: AttentionModel, jets: JetBatch) -> list[Tensor]:
+    """The vectors of particles before the first block and after each one: the residual stream.
+
+    Args:
+        model: the model.
+        jets: the jets, on its device.
+
+    Returns:
+        Tensors of shape [particles, width], one more than there are blocks.
+    """
+    vectors: list[Tensor] = []
+
+    def note(module: torch.nn.Module, inputs: tuple[Tensor, ...], output: Attended | Tensor) -> None:
+        if not vectors:
+            vectors.append(inputs[0])
+        vectors.append(output.x if isinstance(output, Attended) else output)
+
+    hooks = [block.register_forward_hook(note) for block in model.blocks]
+    try:
+        model(jets)
+    finally:
+        for hook in hooks:
+            hook.remove()
+    return vectors
