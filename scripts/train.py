@@ -1,4 +1,7 @@
-"""Train and evaluate a tagger: python scripts/train.py configs/qg.yaml [key=value ...]."""
+"""Train and evaluate a tagger: python scripts/train.py configs/qg.yaml [key=value ...].
+
+A run that was interrupted goes on after its last whole epoch: python scripts/train.py --resume RUN.
+"""
 
 import argparse
 import sys
@@ -8,23 +11,29 @@ from pathlib import Path
 def main() -> None:
     """Parses the command line and trains."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("config", type=Path, help="YAML file, for example configs/qg.yaml")
+    parser.add_argument("config", type=Path, nargs="?", help="YAML file, for example configs/qg.yaml")
     parser.add_argument("overrides", nargs="*", metavar="key=value", help="changes of single keys, train.epochs=3")
+    parser.add_argument("--resume", type=Path, metavar="RUN", help="go on with the interrupted run of this folder")
     try:
         if {"-h", "--help"} & set(sys.argv[1:]):
             from iagraph.train.config import describe_config
 
             parser.epilog = f"keys of a configuration:\n\n{describe_config()}"
         arguments = parser.parse_args()
+        if (arguments.config is None) == (arguments.resume is None):
+            parser.error("give the file of a configuration, or --resume and the folder of a run")
         from iagraph.memory import keep_freed_memory
         from iagraph.train.config import load_config
-        from iagraph.train.run import USER_ERRORS, train
+        from iagraph.train.run import USER_ERRORS, resume, train
     except ImportError as error:
         sys.exit(f"error: training needs {error.name}: pip install 'iagraph[train]'")
 
     keep_freed_memory()
     try:
-        folder = train(load_config(arguments.config, arguments.overrides))
+        if arguments.resume is not None:
+            folder = resume(arguments.resume)
+        else:
+            folder = train(load_config(arguments.config, arguments.overrides))
     except USER_ERRORS as error:
         sys.exit(f"error: {error}")
     report = (folder / "report.md").read_text(encoding="utf-8")

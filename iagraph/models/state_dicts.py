@@ -2,16 +2,14 @@
 
 from __future__ import annotations
 
-import io
-import os
 import pickle
-import secrets
 import zipfile
-from contextlib import suppress
 from pathlib import Path
 
 import torch
 from torch import Tensor
+
+from iagraph.files import replaced
 
 MOST_DIFFERENCES = 12
 """So many differences of a kind are listed; a file of another architecture has hundreds, which say no more."""
@@ -63,20 +61,11 @@ def write_state_dict(path: Path, state: dict[str, Tensor]) -> None:
     Raises:
         CheckpointError: the file cannot be written.
     """
-    buffer = io.BytesIO()
-    torch.save({name: tensor.detach().cpu().clone() for name, tensor in state.items()}, buffer)
-    temporary = path.with_name(f".{path.name}.{secrets.token_hex(4)}.tmp")
     try:
-        with temporary.open("xb") as file:
-            file.write(buffer.getbuffer())
-            file.flush()
-            os.fsync(file.fileno())
-        temporary.replace(path)
+        with replaced(path) as file:
+            torch.save({name: tensor.detach().cpu().clone() for name, tensor in state.items()}, file)
     except OSError as error:
         raise CheckpointError(f"{path}: cannot write ({error.strerror}); check folder, space, permissions") from error
-    finally:
-        with suppress(OSError):  # there is nothing to remove if all went well
-            temporary.unlink()
 
 
 def refuse_differences(

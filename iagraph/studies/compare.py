@@ -25,11 +25,11 @@ from iagraph.studies.measuring import (
     where_measured,
 )
 from iagraph.studies.notes import notes
-from iagraph.studies.runs import alone, auc_text, is_finished, read_json, train_runs
+from iagraph.studies.runs import auc_text, is_finished, read_json, train_runs
 from iagraph.studies.tables import Result, Row, latex, markdown, runs_csv, table, table_csv
 from iagraph.train.datamodule import ROLES, JetDataModule, fingerprints, open_role
 from iagraph.train.fine_tuning import seen_before
-from iagraph.train.folder import RunError, load_run, make_folder, new_model
+from iagraph.train.folder import RunError, alone, load_run, make_folder, new_model
 from iagraph.train.run import make_trainer, quiet
 
 RESULTS = ("report.json", "table.md", "table.csv", "table.tex", "runs.csv", "figure.png", "figure.pdf")

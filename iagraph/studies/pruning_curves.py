@@ -35,11 +35,10 @@ from iagraph.studies.pruning_notes import notes
 from iagraph.studies.pruning_plan import PlannedRule, Variant, prunable, retrained_variants, variants, with_rule
 from iagraph.studies.pruning_retraining import plan_retraining, retrain
 from iagraph.studies.pruning_tables import Row, pruning_csv, pruning_markdown
-from iagraph.studies.runs import alone
 from iagraph.studies.survivors import Survivors, find_survivors, shares, shares_cells
 from iagraph.train.datamodule import check_jets, fingerprints, open_role
 from iagraph.train.evaluation import FLOP_JETS, evenly_spaced, flops_per_jet
-from iagraph.train.folder import Run, RunError, load_run, make_folder
+from iagraph.train.folder import Run, RunError, alone, load_run, make_folder
 
 SURVIVOR_JETS = 500
 

@@ -13,8 +13,8 @@ import shutil
 import signal
 import threading
 import time
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager, suppress
+from collections.abc import Callable, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from multiprocessing.connection import Connection, wait
 from multiprocessing.context import SpawnProcess
@@ -22,7 +22,6 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 import torch
-from filelock import FileLock, Timeout
 
 from iagraph.memory import keep_freed_memory
 from iagraph.studies.config import PlannedRun
@@ -179,24 +178,6 @@ def is_finished(
             f"{run.folder}: holds a finished run that differs from what is asked for: {differences}; {advice}"
         )
     return True
-
-
-@contextmanager
-def alone(folder: Path) -> Iterator[None]:
-    """Keeps a second command from training, and replacing, the same runs; the system ends the lock of a killed one.
-
-    Raises:
-        RunError: another command works in this folder.
-    """
-    lock = FileLock(folder / ".lock")
-    try:
-        lock.acquire(timeout=0)
-    except Timeout:
-        raise RunError(f"{folder}: another process works on this study; wait for it, or end it") from None
-    try:
-        yield
-    finally:
-        lock.release()
 
 
 def auc_text(folder: Path) -> str:

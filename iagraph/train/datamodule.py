@@ -106,7 +106,11 @@ class JetDataModule(LightningDataModule):
 
     def train_dataloader(self) -> JetLoader:
         """Training jets, in a new order each epoch."""
-        return self._loader("train", shuffle=True)
+        loader = self._loader("train", shuffle=True)
+        if self.trainer is not None:
+            # After a break it is not the first one. Lightning counts it as completed a little later.
+            loader.set_epoch(self.trainer.fit_loop.epoch_progress.current.processed)
+        return loader
 
     def val_dataloader(self) -> JetLoader:
         """Validation jets."""

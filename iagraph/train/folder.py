@@ -6,7 +6,8 @@ import csv
 import json
 import pickle
 import platform
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import asdict
 from importlib.metadata import version
 from pathlib import Path
@@ -14,6 +15,7 @@ from typing import NamedTuple
 
 import numpy as np
 import torch
+from filelock import FileLock, Timeout
 from torch import nn
 
 from iagraph.models import (
@@ -106,6 +108,24 @@ def make_folder(path: Path, exist_ok: bool = False) -> Path:
             raise
         raise RunError(f"{path}: cannot make this folder ({error.strerror}); is it the right place?") from error
     return path
+
+
+@contextmanager
+def alone(folder: Path) -> Iterator[None]:
+    """Keeps a second process out of a folder; the system ends the lock of a killed one.
+
+    Raises:
+        RunError: another process works there.
+    """
+    lock = FileLock(folder / ".lock")
+    try:
+        lock.acquire(timeout=0)
+    except Timeout:
+        raise RunError(f"{folder}: another process works here; wait for it, or end it") from None
+    try:
+        yield
+    finally:
+        lock.release()
 
 
 def save_model(

@@ -52,7 +52,7 @@ class Tagger(LightningModule):
         self.head_learning_rate = (fine_tune and fine_tune.head_learning_rate) or config.learning_rate
         self.frozen = tuple(fine_tune.frozen) if fine_tune else ()
         self.signal = signal
-        self.val_loss = MeanMetric()
+        self.train_loss, self.val_loss = MeanMetric(), MeanMetric()
         self.val_auc = BinaryAUROC() if num_classes == 2 else MulticlassAUROC(num_classes, average="macro")
         self._timings: list[tuple[int, float]] = []
         for name, parameter in model.named_parameters():
@@ -79,13 +79,28 @@ class Tagger(LightningModule):
                 f"the loss is {loss.item()} in batch {batch_index} of epoch {self.current_epoch + 1}: lower "
                 "train.learning_rate, or set train.precision=32-true"
             )
-        self.log("train_loss", loss, on_step=False, on_epoch=True, prog_bar=True, batch_size=len(jets))
+        self.train_loss.update(loss.detach(), len(jets))
+        self.log("train_loss", loss, prog_bar=True, logger=False, batch_size=len(jets))
         return loss
 
     def on_train_epoch_end(self) -> None:
-        """Logs beta of each attention layer."""
-        for name, beta in betas(self.model).items():
-            self.log(f"beta/{name}", sum(beta) / len(beta))
+        """Logs the loss of the epoch and beta of each attention layer.
+
+        At once: what Lightning is asked to log comes after the state of the training is kept.
+        """
+        values = {"epoch": self.current_epoch, "train_loss": float(self.train_loss.compute())}
+        self.train_loss.reset()
+        values |= {f"beta/{name}": sum(beta) / len(beta) for name, beta in betas(self.model).items()}
+        for logger in self.loggers:
+            logger.log_metrics(values, self.global_step - 1)
+
+    def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        """Keeps how far the schedule is."""
+        checkpoint["jets_seen"] = self.jets_seen
+
+    def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        """Takes it up again."""
+        self.jets_seen = checkpoint["jets_seen"]
 
     def validation_step(self, jets: JetBatch, batch_index: int) -> None:
         """Loss and AUC, exact over all validation jets; of more than two classes the macro average of each against all

@@ -2,12 +2,14 @@
 
 A run folder holds ``config.yaml`` (every key), ``model.pt`` (weights), ``model.json`` (what it takes to use them) and
 ``trained_on.npy`` (by which training jets are recognised), ``metrics.json``, ``report.md``, ``predictions.npz``,
-``figures/``, ``log/`` (CSV and TensorBoard) and ``checkpoints/``.
+``figures/``, ``log/`` (CSV and TensorBoard) and ``checkpoints/``. While it is trained, the last also holds the state
+from which an interrupted run goes on (:mod:`iagraph.train.keeping`).
 """
 
 from __future__ import annotations
 
 import logging
+import shutil
 import signal
 import warnings
 from collections.abc import Iterator, Sequence
@@ -18,14 +20,15 @@ from typing import Any
 import numpy as np
 import torch
 from lightning import Callback, Trainer, seed_everything
-from lightning.pytorch.callbacks import EarlyStopping, LearningRateMonitor, ModelCheckpoint
+from lightning.pytorch.callbacks import EarlyStopping, LearningRateMonitor
 from lightning.pytorch.loggers import CSVLogger, TensorBoardLogger
 from lightning.pytorch.utilities.exceptions import MisconfigurationException
 
 from iagraph.data import JetDataset, Jets, JetSource, StoredJets, StoreError, resolve
+from iagraph.files import write_text
 from iagraph.models import CheckpointError
 from iagraph.plotting import save_figure
-from iagraph.train.config import Config, dump_config
+from iagraph.train.config import Config, dump_config, load_config
 from iagraph.train.datamodule import (
     TOLERATED,
     JetDataModule,
@@ -43,6 +46,7 @@ from iagraph.train.figures import loss_curves
 from iagraph.train.fine_tuning import origin, seen_before
 from iagraph.train.folder import (
     RunError,
+    alone,
     load_run,
     make_folder,
     new_model,
@@ -50,6 +54,7 @@ from iagraph.train.folder import (
     read_history,
     save_model,
 )
+from iagraph.train.keeping import BEST, LAST, BestWeights, Keeper, SafeFiles, read_state, restore_log
 from iagraph.train.module import Tagger
 from iagraph.yaml_config import ConfigError
 
@@ -67,6 +72,7 @@ def quiet() -> Iterator[None]:
         with warnings.catch_warnings():
             warnings.filterwarnings("ignore", ".*does not have many workers.*")
             warnings.filterwarnings("ignore", ".*treespec, LeafSpec.*")
+            warnings.filterwarnings("ignore", "(Experiment logs|Checkpoint) directory .* exists and is not empty")
             yield
     finally:
         logger.setLevel(level)
@@ -94,6 +100,29 @@ def train(config: Config, callbacks: Sequence[Callback] = ()) -> Path:
 
 
 @quiet()
+def resume(folder: Path) -> Path:
+    """Goes on with a run that was interrupted, whatever ended it, after the last epoch that was over.
+
+    On one CPU process it ends as one that was never interrupted: with the same weights, log and predictions.
+
+    Args:
+        folder: the run folder, which may have been moved meanwhile.
+
+    Returns:
+        The folder.
+
+    Raises:
+        RunError: it holds no run, a finished one, one of other jets, or one that another process trains.
+        CheckpointError, ConfigError, StoreError, FloatingPointError: as :func:`train`.
+    """
+    if not (folder / "config.yaml").is_file():
+        raise RunError(f"{folder}: holds no config.yaml; give the folder of a run that was interrupted")
+    if (folder / "metrics.json").exists() and not (folder / "checkpoints" / LAST).exists():
+        raise RunError(f"{folder}: has finished, there is nothing to go on with; its results are in report.md")
+    return _train(load_config(folder / "config.yaml"), folder, (), resuming=True)
+
+
+@quiet()
 def train_into(folder: Path, config: Config) -> None:
     """Trains, evaluates and records a model that others are compared with: silently, and to its end or not at all.
 
@@ -105,48 +134,81 @@ def train_into(folder: Path, config: Config) -> None:
         FileExistsError: the folder is there already.
         StoreError, RunError, FloatingPointError: as :func:`train`; RunError also if the training was interrupted.
     """
-    _train(config, folder, ())
+    _train(config, folder, (), silent=True)
 
 
-def _train(config: Config, folder: Path | None, callbacks: Sequence[Callback]) -> Path:
-    """Without a folder of its own, the run gets the next one, shows its progress, and may end early by Ctrl-C."""
-    alone = folder is None
+def _train(
+    config: Config, folder: Path | None, callbacks: Sequence[Callback], silent: bool = False, resuming: bool = False
+) -> Path:
+    """Without a folder of its own, the run gets the next one; unless it is silent, it may end early by Ctrl-C."""
     seed_everything(config.seed, verbose=False)
     data = JetDataModule(config.data, config.seed)
     data.add_seen(*seen_before(config))
     baseline = MultiplicityTagger.fit(data.datasets["train"])
     model, started_from = new_model(config, data.classes), origin(config)
     tagger = Tagger(model, config.train, len(data.classes), data.signal, len(data.datasets["train"]), config.fine_tune)
-    judge = make_trainer(config, enable_progress_bar=alone)  # before anything is written: is the device there?
-    folder = new_run_folder(Path(config.output), config.name) if folder is None else make_folder(folder)
-    (folder / "config.yaml").write_text(dump_config(config), encoding="utf-8")
-    best = ModelCheckpoint(folder / "checkpoints", "best", monitor="val_loss")
-    stop = EarlyStopping("val_loss", patience=config.train.patience)
+    judge = make_trainer(config, enable_progress_bar=not silent)  # before anything is written: is the device there?
+    if folder is None:
+        folder = new_run_folder(Path(config.output), config.name)
+    elif not resuming:
+        make_folder(folder)
+    kept = make_folder(folder / "checkpoints", exist_ok=True)
+    with alone(kept):
+        if not resuming:
+            write_text(folder / "config.yaml", dump_config(config))
+        over = True
+        try:
+            _fit(config, tagger, data, folder, callbacks, silent)
+        except SystemExit as interrupted:
+            if silent:
+                raise RunError(f"interrupted: {folder} holds no finished run") from interrupted
+            _finish(interrupted, folder)
+            over = False
+        best = torch.load(kept / BEST, weights_only=True, map_location="cpu")
+        tagger.load_state_dict(best["state_dict"])
+        save_model(folder, model, data, baseline, started_from)
+        save_figure(loss_curves(read_history(folder)), folder / "figures" / "loss")
+        loader = data.test_dataloader()
+        evaluation = evaluate_tagger(tagger, judge, loader, data.datasets["test"], baseline, config.data)
+        evaluation.write(folder, config.model.name, data.fingerprints["test"])
+        if over:
+            (kept / LAST).unlink()
+    return folder
+
+
+def _fit(
+    config: Config, tagger: Tagger, data: JetDataModule, folder: Path, callbacks: Sequence[Callback], silent: bool
+) -> None:
+    """Trains, from the state that is kept if there is one."""
+    kept = folder / "checkpoints"
+    state = read_state(kept / LAST, data.fingerprints)
+    if state is None and (folder / "log").exists():
+        shutil.rmtree(folder / "log")  # of an epoch that was not over
+    csv = CSVLogger(folder, "log", "")
+    restore_log(csv, "" if state is None else state.log)
+    keeper = Keeper(kept, csv, data.fingerprints)
+    if state is not None and state.over:
+        return
     trainer = make_trainer(
         config,
         max_epochs=config.train.epochs,
         accumulate_grad_batches=config.train.accumulate,
         gradient_clip_val=config.train.clip,
-        callbacks=[best, stop, LearningRateMonitor("step"), *callbacks],
-        logger=[CSVLogger(folder, "log", ""), TensorBoardLogger(folder, "log", "")],
+        callbacks=[
+            BestWeights(kept),
+            EarlyStopping("val_loss", patience=config.train.patience),
+            LearningRateMonitor("step"),
+            *callbacks,
+            keeper,
+        ],
+        logger=[csv, TensorBoardLogger(folder, "log", "", purge_step=0 if state is None else state.steps)],
+        plugins=[SafeFiles()],
         default_root_dir=folder,
         enable_checkpointing=True,
-        enable_progress_bar=alone,
+        enable_progress_bar=not silent,
         log_every_n_steps=max(1, min(10, len(data.datasets["train"]) // config.data.batch_size)),
     )
-    try:
-        trainer.fit(tagger, datamodule=data)
-    except SystemExit as interrupted:
-        if not alone:
-            raise RunError(f"interrupted: {folder} holds no finished run") from interrupted
-        _finish(interrupted, best, folder)
-    tagger.load_state_dict(torch.load(best.best_model_path, weights_only=True)["state_dict"])
-    save_model(folder, model, data, baseline, started_from)
-    save_figure(loss_curves(read_history(folder)), folder / "figures" / "loss")
-    loader = data.test_dataloader()
-    evaluation = evaluate_tagger(tagger, judge, loader, data.datasets["test"], baseline, config.data)
-    evaluation.write(folder, config.model.name, data.fingerprints["test"])
-    return folder
+    trainer.fit(tagger, datamodule=data, ckpt_path=None if state is None else kept / LAST)
 
 
 @quiet()
@@ -221,9 +283,12 @@ def _check_not_trained_on(run: Path, jets: Jets, where: str) -> None:
         raise RunError(f"{where}: the model was trained on {known:.0%} of these jets; judge it on others")
 
 
-def _finish(interrupted: SystemExit, best: ModelCheckpoint, folder: Path) -> None:
+def _finish(interrupted: SystemExit, folder: Path) -> None:
     """Lightning turns Ctrl-C into an exit; what was trained until then is worth to be kept."""
     signal.signal(signal.SIGINT, signal.default_int_handler)
-    if not best.best_model_path:
+    if not (folder / "checkpoints" / BEST).exists():
         raise RunError(f"interrupted before the first epoch was over: {folder} holds no model") from interrupted
-    print("\ninterrupted: the best epoch so far is kept and judged")
+    print(
+        "\ninterrupted: the best epoch so far is kept and judged; the training goes on with: "
+        f"python scripts/train.py --resume {folder}"
+    )

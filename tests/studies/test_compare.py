@@ -162,7 +162,7 @@ class TestRefused:
 
     def test_two_commands_at_once(self, study):
         comparison = load_comparison(study)
-        with FileLock(comparison.folder / ".lock"), pytest.raises(RunError, match="another process works on this"):
+        with FileLock(comparison.folder / ".lock"), pytest.raises(RunError, match="another process works here"):
             compare(comparison)
         compare(comparison)
 

@@ -112,7 +112,7 @@ def test_a_study_with_retraining(toy_run, tmp_path, capsys):
     printed = capsys.readouterr().out
     assert "top_k=2, retrained, seed 1: AUC " in printed
     assert printed.count("(finished before)") == 3
-    with FileLock(study.folder / ".lock"), pytest.raises(RunError, match="another process works on this study"):
+    with FileLock(study.folder / ".lock"), pytest.raises(RunError, match="another process works here"):
         prune(study)
 
 

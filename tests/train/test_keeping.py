@@ -1,0 +1,265 @@
+"""A run that is interrupted, by whatever, goes on and ends as one that never was."""
+
+import json
+import multiprocessing
+import os
+import random
+import resource
+import shutil
+import signal
+import time
+from contextlib import contextmanager
+
+import numpy as np
+import pytest
+import torch
+from toy_runs import settings, toy_jets, weights
+
+from iagraph.data import write_store
+from iagraph.models import CheckpointError
+from iagraph.train.folder import RunError, read_history
+from iagraph.train.keeping import LAST, read_state
+from iagraph.train.run import resume, train, train_into
+
+EPOCHS = 3
+
+
+def toy(store, output, *more):
+    # ParT, for its dropout draws random numbers.
+    part = "model={name: particle_transformer, width: 8, blocks: 2, class_blocks: 1, heads: 2, particle_hidden: [7], "
+    part += "pair_hidden: [5], dropout: 0.3}"
+    return settings(
+        store, output, "data.pair_features=part", part, f"train.epochs={EPOCHS}", "data.batch_size=37", *more
+    )
+
+
+@pytest.fixture(scope="module")
+def undisturbed(store, tmp_path_factory):
+    folder = tmp_path_factory.mktemp("undisturbed") / "run"
+    train_into(folder, toy(store, folder.parent))
+    return folder
+
+
+def assert_same(one, other):
+    """The same weights, log, and predictions, to the last bit."""
+    mine, theirs = weights(one), weights(other)
+    assert mine.keys() == theirs.keys()
+    assert all(mine[name].equal(theirs[name]) for name in mine)
+    assert (one / "log" / "metrics.csv").read_text() == (other / "log" / "metrics.csv").read_text()
+    for name in ("logits", "label"):
+        np.testing.assert_array_equal(*(np.load(run / "predictions.npz")[name] for run in (one, other)))
+    best = [torch.load(run / "checkpoints" / "best.ckpt", weights_only=True)["epoch"] for run in (one, other)]
+    assert best[0] == best[1]
+    names = [
+        {str(path.relative_to(run)) for path in run.rglob("*") if "events" not in path.name} for run in (one, other)
+    ]
+    assert names[0] == names[1]
+
+
+class StopError(Exception):
+    pass
+
+
+@contextmanager
+def stopped_at(monkeypatch, what, number):
+    """Within it, the call of this number of `iagraph.train.run.<what>` or a method raises in place of being done."""
+    owner, name = what
+    original, calls = getattr(owner, name), []
+
+    def counted(*args, **kwargs):
+        calls.append(name)
+        if len(calls) == number:
+            raise StopError
+        return original(*args, **kwargs)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(owner, name, counted)
+        yield
+
+
+def moments():
+    """Where to stop: in a training step, in a validation, while a state or the best weights are kept, afterwards."""
+    import iagraph.train.keeping as keeping
+    import iagraph.train.run as run
+    from iagraph.train.module import Tagger
+
+    steps = 9  # 300 jets in batches of 37
+    return {
+        "first step": ((Tagger, "training_step"), 1),
+        "end of first epoch": ((Tagger, "training_step"), steps),
+        "second epoch": ((Tagger, "training_step"), steps + 4),
+        "validation": ((Tagger, "validation_step"), 5 + 3 * 1),
+        "keeping best or last, first": ((keeping.torch, "save"), 1),
+        "keeping best or last, second": ((keeping.torch, "save"), 2),
+        "keeping best or last, fourth": ((keeping.torch, "save"), 4),
+        "last epoch": ((Tagger, "training_step"), EPOCHS * steps),
+        "model": ((run, "save_model"), 1),
+        "judgement": ((run, "evaluate_tagger"), 1),
+    }
+
+
+@pytest.mark.parametrize("moment", list(moments()))
+def test_an_interrupted_run_ends_as_one_that_never_was(store, tmp_path, monkeypatch, undisturbed, moment):
+    folder = tmp_path / "run"
+    with stopped_at(monkeypatch, *moments()[moment]), pytest.raises(StopError):
+        train_into(folder, toy(store, tmp_path))
+    random.random(), np.random.rand(), torch.rand(3)  # noqa: NPY002, as anything else would that is done meanwhile
+    resume(folder)
+    assert_same(folder, undisturbed)
+
+
+def test_it_may_be_moved_and_interrupted_again(store, tmp_path, monkeypatch, undisturbed):
+    from iagraph.train.module import Tagger
+
+    with stopped_at(monkeypatch, (Tagger, "training_step"), 14), pytest.raises(StopError):
+        train_into(tmp_path / "here", toy(store, tmp_path))
+    shutil.move(tmp_path / "here", tmp_path / "there")
+    with stopped_at(monkeypatch, (Tagger, "training_step"), 13), pytest.raises(StopError):
+        resume(tmp_path / "there")
+    assert read_state(tmp_path / "there" / "checkpoints" / LAST, {}).steps == 2 * 9
+    resume(tmp_path / "there")
+    assert_same(tmp_path / "there", undisturbed)
+
+
+def test_early_stopping_is_remembered(store, tmp_path, monkeypatch):
+    import iagraph.train.run as run
+
+    # The rate is zero but for rounding: no epoch is better than the first, and the third is the last.
+    still = ["train.learning_rate=1e-30", "train.min_learning_rate=1e-30", "train.patience=2", "train.epochs=7"]
+    with stopped_at(monkeypatch, (run, "save_model"), 1), pytest.raises(StopError):
+        train_into(tmp_path / "run", settings(store, tmp_path, *still))
+    log = (tmp_path / "run" / "log" / "metrics.csv").read_text()
+    assert [row["epoch"] for row in read_history(tmp_path / "run")] == [1, 2, 3]
+    resume(tmp_path / "run")
+    assert (tmp_path / "run" / "log" / "metrics.csv").read_text() == log
+
+
+class Killed:
+    """Trains, or goes on, in a process of its own that may be killed."""
+
+    def __init__(self):
+        # A server that has imported everything, so that a process is there in no time.
+        self.context = multiprocessing.get_context("forkserver")
+        self.context.set_forkserver_preload(["iagraph.train.run"])
+
+    def run(self, function, *arguments, seconds=None):
+        process = self.context.Process(target=_quietly, args=(function, *arguments))
+        process.start()
+        process.join(seconds)
+        if process.exitcode is None:
+            os.kill(process.pid, signal.SIGKILL)
+            process.join()
+        return process.exitcode
+
+
+def _quietly(function, *arguments):
+    torch.set_num_threads(1)
+    function(*arguments)
+
+
+def killed_until_it_ends(store, tmp_path, seed, kills):
+    """A run that is killed at random moments and goes on, until so many kills are survived; then it may end."""
+    chance, killed, config = random.Random(seed), Killed(), toy(store, tmp_path)
+    folder = tmp_path / f"run-{seed}"
+    start = time.monotonic()
+    assert killed.run(train_into, tmp_path / f"whole-{seed}", config) == 0
+    whole = time.monotonic() - start
+    survived = 0
+    while survived < kills:
+        begun = (folder / "config.yaml").exists()
+        shutil.rmtree(folder, ignore_errors=True) if folder.exists() and not begun else None
+        job = (resume, folder) if begun else (train_into, folder, config)
+        if killed.run(*job, seconds=chance.uniform(0, whole)) == 0:
+            assert_same(folder, tmp_path / f"whole-{seed}")
+            shutil.rmtree(folder)
+        else:
+            survived += 1
+    if (folder / "config.yaml").exists():
+        assert killed.run(resume, folder) == 0
+        assert_same(folder, tmp_path / f"whole-{seed}")
+
+
+def test_survives_being_killed(store, tmp_path):
+    killed_until_it_ends(store, tmp_path, seed=1, kills=3)
+
+
+@pytest.mark.slow
+def test_survives_being_killed_often(store, tmp_path):
+    for seed in range(10, 15):
+        killed_until_it_ends(store, tmp_path, seed, kills=8)
+
+
+def _with_little_room(folder, config):
+    """Files may not become larger than the state of the training: as on a full disk, writing it fails."""
+    resource.setrlimit(resource.RLIMIT_FSIZE, (30_000, resource.RLIM_INFINITY))
+    try:
+        train_into(folder, config)
+    except CheckpointError as error:
+        (folder / "message").write_text(str(error)[:500])
+        os._exit(7)
+
+
+def test_a_full_disk_loses_nothing(store, tmp_path, undisturbed):
+    assert Killed().run(_with_little_room, tmp_path / "run", toy(store, tmp_path)) == 7
+    message = tmp_path / "run" / "message"
+    assert f"make room, and go on with: python scripts/train.py --resume {tmp_path}/run" in message.read_text()
+    message.unlink()
+    assert not list((tmp_path / "run").rglob("*.tmp"))
+    resume(tmp_path / "run")
+    assert_same(tmp_path / "run", undisturbed)
+
+
+class TestRefusals:
+    def test_a_finished_run(self, undisturbed):
+        with pytest.raises(RunError, match="has finished"):
+            resume(undisturbed)
+
+    def test_no_run(self, tmp_path):
+        with pytest.raises(RunError, match=r"holds no config\.yaml"):
+            resume(tmp_path)
+
+    def test_other_jets(self, store, tmp_path, monkeypatch):
+        from iagraph.train.module import Tagger
+
+        jets = tmp_path / "jets.h5"
+        shutil.copy(store, jets)
+        with stopped_at(monkeypatch, (Tagger, "training_step"), 12), pytest.raises(StopError):
+            train_into(tmp_path / "run", toy(jets, tmp_path))
+        before = (tmp_path / "run" / "checkpoints" / LAST).read_bytes()
+        jets.unlink()
+        write_store(jets, toy_jets(500, 7), splits={"train": 300, "val": 80, "test": 120})
+        with pytest.raises(RunError, match=r"jets of data\.train .* are others than those that the run began with"):
+            resume(tmp_path / "run")
+        assert (tmp_path / "run" / "checkpoints" / LAST).read_bytes() == before
+        shutil.copy(store, jets)
+        resume(tmp_path / "run")
+
+    def test_a_damaged_state(self, store, tmp_path, monkeypatch):
+        from iagraph.train.module import Tagger
+
+        with stopped_at(monkeypatch, (Tagger, "training_step"), 12), pytest.raises(StopError):
+            train_into(tmp_path / "run", toy(store, tmp_path))
+        last = tmp_path / "run" / "checkpoints" / LAST
+        last.write_bytes(last.read_bytes()[:-100])
+        with pytest.raises(CheckpointError, match=r"last\.ckpt: is damaged .* delete it, and the run begins anew"):
+            resume(tmp_path / "run")
+
+
+def test_ctrl_c_is_judged_and_can_go_on(store, tmp_path, monkeypatch, capsys):
+    from iagraph.train.module import Tagger
+
+    original = Tagger.training_step
+
+    def impatient(self, jets, batch_index):
+        if self.current_epoch == 2:
+            raise KeyboardInterrupt
+        return original(self, jets, batch_index)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Tagger, "training_step", impatient)
+        folder = train(toy(store, tmp_path))
+    assert f"goes on with: python scripts/train.py --resume {folder}" in capsys.readouterr().out
+    assert json.loads((folder / "metrics.json").read_text())["jets"] == 120
+    resume(folder)
+    train_into(tmp_path / "whole", toy(store, tmp_path))
+    assert_same(folder, tmp_path / "whole")
