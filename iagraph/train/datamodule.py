@@ -109,7 +109,7 @@ class JetDataModule(LightningDataModule):
         loader = self._loader("train", shuffle=True)
         if self.trainer is not None:
             # After a break it is not the first one. Lightning counts it as completed a little later.
-            loader.set_epoch(self.trainer.fit_loop.epoch_progress.current.processed)
+            loader.set_epoch(self.trainer.fit_loop.epoch_progress.current.processed)  # type: ignore[attr-defined]
         return loader
 
     def val_dataloader(self) -> JetLoader:
