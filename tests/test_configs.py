@@ -3,8 +3,9 @@ from pathlib import Path
 import pytest
 
 from iagraph.models import ParticleNet, ParticleTransformer
+from iagraph.models.registry import MODELS
 from iagraph.train.config import load_config
-from iagraph.train.folder import MODELS, build_model
+from iagraph.train.folder import build_model
 
 CONFIGS = Path(__file__).parents[1] / "configs"
 RECIPES = sorted(path.name for path in CONFIGS.glob("*.yaml") if not path.name.startswith(("generate", "compare")))

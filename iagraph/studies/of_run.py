@@ -11,11 +11,12 @@ import torch
 from iagraph.graphs import JetBatch
 from iagraph.models import ParticleTransformer
 from iagraph.models.attention_tagger import AttentionTagger
+from iagraph.models.registry import MODELS
 from iagraph.studies.measuring import open_test_jets, some_batches, where_measured
 from iagraph.studies.recording import AttentionModel
 from iagraph.train.datamodule import check_jets
 from iagraph.train.evaluation import evenly_spaced
-from iagraph.train.folder import MODELS, Run, RunError, load_run
+from iagraph.train.folder import Run, RunError, load_run
 
 
 @dataclass(frozen=True)

@@ -11,9 +11,10 @@ from torch import Tensor, nn
 
 from iagraph.graphs import JetBatch
 from iagraph.models.attention_tagger import AttentionTagger, LayerWeights
+from iagraph.models.registry import MODELS
 from iagraph.nn.pruning import PruningRule, pruning_rule
 from iagraph.studies.pruning_controls import CONTROLS, ChooseEdges, control
-from iagraph.train.folder import MODELS, Run, RunError
+from iagraph.train.folder import Run, RunError
 from iagraph.yaml_config import COMMAND_LINE, ConfigError
 
 MEANINGS = {

@@ -19,6 +19,7 @@ from sklearn.linear_model import LogisticRegression
 from torch import nn
 
 from iagraph.data import JetLoader, JetSource
+from iagraph.files import write_text
 from iagraph.graphs import JetBatch
 from iagraph.metrics import Estimate, auc_difference, classification_report, macro_auc_difference
 from iagraph.models.accounts import multiply_adds
@@ -137,14 +138,14 @@ class Evaluation:
             name: what to call the tagger.
             fingerprints: of the files that hold the jets.
         """
-        metrics = json.dumps({"data": fingerprints, **self.metrics()}, indent=2, allow_nan=False)
-        (folder / "metrics.json").write_text(metrics + "\n", encoding="utf-8")
         (folder / "report.md").write_text(self.table(name) + "\n", encoding="utf-8")
         np.savez_compressed(
             folder / "predictions.npz", label=self.labels, logits=self.logits, multiplicity=self.multiplicity
         )
         for file, figure in self.figures(name).items():
             save_figure(figure, folder / "figures" / file)
+        metrics = json.dumps({"data": fingerprints, **self.metrics()}, indent=2, allow_nan=False)
+        write_text(folder / "metrics.json", metrics + "\n")  # last: where it is, all of it is there
 
     def figures(self, name: str) -> dict[str, Figure]:
         """Figures by the name of their file: ROC curves, and score histograms or, of more than two classes, confusion.

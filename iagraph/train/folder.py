@@ -6,47 +6,26 @@ import csv
 import json
 import pickle
 import platform
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict
 from importlib.metadata import version
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
 from filelock import FileLock, Timeout
 from torch import nn
 
-from iagraph.models import (
-    CascadedIAFormer,
-    GatedIAFormer,
-    IAFormer,
-    InteractionTransformer,
-    LearnedPairIAFormer,
-    PairTransformer,
-    ParticleNet,
-    ParticleTransformer,
-    PlainTransformer,
-)
-from iagraph.nn.pruning import pruning_rule
+from iagraph.files import replaced, write_text
+from iagraph.kinematics import NODE_FEATURES, PAIR_FEATURES, feature_names
+from iagraph.models.registry import make_model
+from iagraph.models.state_dicts import write_state_dict
 from iagraph.train.config import Config, load_config
 from iagraph.train.datamodule import JetDataModule, Part
 from iagraph.train.evaluation import MultiplicityTagger
 from iagraph.train.fine_tuning import start
-
-MODELS: dict[str, Callable[..., nn.Module]] = {
-    "iaformer": IAFormer,
-    "gated_iaformer": GatedIAFormer,
-    "cascaded_iaformer": CascadedIAFormer,
-    "plain_transformer": PlainTransformer,
-    "interaction_transformer": InteractionTransformer,
-    "pair_transformer": PairTransformer,
-    "learned_pair_iaformer": LearnedPairIAFormer,
-    "particle_transformer": ParticleTransformer,
-    "particlenet": ParticleNet,
-}
-"""The models by their names in configurations."""
 
 PACKAGES = ("iagraph", "torch", "torch-geometric", "lightning", "numpy")
 
@@ -55,14 +34,17 @@ class RunError(RuntimeError):
     """A run cannot start, its folder cannot be made, or is not one. The message says what to do."""
 
 
-def build_model(config: Config, classes: Sequence[str]) -> nn.Module:
-    """The model that a configuration describes, with random weights."""
-    settings = config.model.model_dump(exclude={"name"})
-    if (pruning := settings.get("pruning")) is not None:
-        settings["pruning"] = pruning_rule(pruning["rule"], pruning["strength"])
+def model_arguments(config: Config, classes: Sequence[str]) -> dict[str, Any]:
+    """The name and the arguments of the model that a configuration describes, as :func:`make_model` takes them."""
+    settings = config.model.model_dump()
     if config.model.takes_pairs:
         settings["pair_features"] = config.data.pair_features
-    return MODELS[config.model.name](node_features=config.data.node_features, num_classes=len(classes), **settings)
+    return settings | {"node_features": config.data.node_features, "num_classes": len(classes)}
+
+
+def build_model(config: Config, classes: Sequence[str]) -> nn.Module:
+    """The model that a configuration describes, with random weights."""
+    return make_model(**model_arguments(config, classes))
 
 
 def new_model(config: Config, classes: Sequence[str]) -> nn.Module:
@@ -130,16 +112,22 @@ def alone(folder: Path) -> Iterator[None]:
 
 def save_model(
     folder: Path,
+    config: Config,
     model: nn.Module,
     data: JetDataModule,
     baseline: MultiplicityTagger,
     started_from: dict[str, str],
 ) -> None:
-    """Writes ``model.pt``, plain tensors, ``model.json``: classes, data, versions, and ``trained_on.npy``: digests."""
-    torch.save(model.state_dict(), folder / "model.pt")
-    np.save(folder / "trained_on.npy", data.trained_on, allow_pickle=False)
+    """Writes ``model.pt``, plain tensors, ``model.json``, all that tells what they are, and ``trained_on.npy``."""
+    write_state_dict(folder / "model.pt", model.state_dict())
+    with replaced(folder / "trained_on.npy") as file:
+        np.save(file, data.trained_on, allow_pickle=False)
     versions = {package: version(package) for package in PACKAGES} | {"python": platform.python_version()}
+    arguments = model_arguments(config, data.classes)
     description = {
+        "model": arguments,
+        "node_features": feature_names(arguments["node_features"], NODE_FEATURES),
+        "pair_features": _pair_features(arguments),
         "classes": data.classes,
         "multiplicity": asdict(baseline),
         "data": data.fingerprints,
@@ -147,7 +135,12 @@ def save_model(
         "started_from": started_from,
         "versions": versions,
     }
-    (folder / "model.json").write_text(json.dumps(description, indent=2) + "\n", encoding="utf-8")
+    write_text(folder / "model.json", json.dumps(description, indent=2) + "\n")
+
+
+def _pair_features(arguments: dict[str, Any]) -> tuple[str, ...]:
+    name = arguments.get("pair_features")
+    return () if name is None else feature_names(name, PAIR_FEATURES)
 
 
 class Run(NamedTuple):

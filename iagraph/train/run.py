@@ -166,7 +166,7 @@ def _train(
             over = False
         best = torch.load(kept / BEST, weights_only=True, map_location="cpu")
         tagger.load_state_dict(best["state_dict"])
-        save_model(folder, model, data, baseline, started_from)
+        save_model(folder, config, model, data, baseline, started_from)
         save_figure(loss_curves(read_history(folder)), folder / "figures" / "loss")
         loader = data.test_dataloader()
         evaluation = evaluate_tagger(tagger, judge, loader, data.datasets["test"], baseline, config.data)

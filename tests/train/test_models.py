@@ -10,9 +10,10 @@ from toy_runs import FILES, settings
 
 from iagraph.data import JetDataset, JetLoader, read_store
 from iagraph.models import CascadedIAFormer, GatedIAFormer, IAFormer, LearnedPairIAFormer
+from iagraph.models.registry import MODELS
 from iagraph.nn import TopMass
 from iagraph.train.config import Config
-from iagraph.train.folder import MODELS, build_model, load_run, new_model, read_history
+from iagraph.train.folder import build_model, load_run, new_model, read_history
 from iagraph.train.run import train
 from iagraph.yaml_config import fields
 
