@@ -17,7 +17,7 @@ def main() -> None:
         from iagraph.memory import keep_freed_memory
         from iagraph.train.run import USER_ERRORS, evaluate
     except ImportError as error:
-        sys.exit(f"error: judging a model needs {error.name}: pip install 'iagraph[train]'")
+        sys.exit(f"error: judging a model needs {error.name}: pip install 'iagraph[train]'; see scripts/doctor.py")
 
     keep_freed_memory()
     try:

@@ -59,7 +59,7 @@ def _main() -> None:
         from iagraph.memory import keep_freed_memory
         from iagraph.train.run import USER_ERRORS
     except ImportError as error:
-        sys.exit(f"error: studies need {error.name}: pip install 'iagraph[train]'")
+        sys.exit(f"error: studies need {error.name}: pip install 'iagraph[train]'; see scripts/doctor.py")
 
     keep_freed_memory()
     try:

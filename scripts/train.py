@@ -26,7 +26,7 @@ def main() -> None:
         from iagraph.train.config import load_config
         from iagraph.train.run import USER_ERRORS, resume, train
     except ImportError as error:
-        sys.exit(f"error: training needs {error.name}: pip install 'iagraph[train]'")
+        sys.exit(f"error: training needs {error.name}: pip install 'iagraph[train]'; see scripts/doctor.py")
 
     keep_freed_memory()
     try:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import time
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -16,6 +17,7 @@ from torchmetrics.classification import BinaryAUROC, MulticlassAUROC
 from iagraph.graphs import JetBatch
 from iagraph.nn import AttentionConv, DifferentialAttentionConv, PairGate
 from iagraph.train.config import FineTuneConfig, TrainConfig
+from iagraph.train.not_finite import report
 
 
 class Tagger(LightningModule):
@@ -73,11 +75,14 @@ class Tagger(LightningModule):
         if self.config.tighten:
             set_tightness(self.model, min(self.jets_seen / (self.config.tighten * self.jets_in_all), 1.0))
         self.jets_seen += len(jets)
-        loss = cross_entropy(self.model(jets), labels_of(jets))
+        losses = cross_entropy(self.model(jets), labels_of(jets), reduction="none")
+        loss = losses.mean()
         if not torch.isfinite(loss):
+            folder = Path(self.trainer.default_root_dir) if self.trainer.is_global_zero else None
             raise FloatingPointError(
-                f"the loss is {loss.item()} in batch {batch_index} of epoch {self.current_epoch + 1}: lower "
-                "train.learning_rate, or set train.precision=32-true"
+                f"the loss is {loss.item()} in batch {batch_index} of epoch {self.current_epoch + 1} "
+                f"({report(self.model, jets, losses, folder)}): lower train.learning_rate, or set "
+                "train.precision=32-true"
             )
         self.train_loss.update(loss.detach(), len(jets))
         self.log("train_loss", loss, prog_bar=True, logger=False, batch_size=len(jets))

@@ -1,0 +1,167 @@
+"""What is installed here, what is missing and why, and whether the library does on this machine what it should."""
+
+from __future__ import annotations
+
+import importlib
+import os
+import platform
+import re
+import tempfile
+from collections.abc import Callable, Iterator
+from importlib.metadata import PackageNotFoundError, requires, version
+from pathlib import Path
+from typing import NamedTuple
+
+import torch
+
+from iagraph import segment
+from iagraph.data import read_store, resolve, write_store
+from iagraph.edge_list import fully_connected
+from iagraph.models.registry import MODELS
+from iagraph.nn import DifferentialAttentionConv
+from iagraph.testing import assert_all_gradients, assert_permutation_invariant, random_jets
+
+CORE = ("torch", "torch-geometric", "numpy", "h5py", "pyyaml")
+EXTRAS = ("train", "generate", "data", "test")
+MODULES = {"scikit-learn": "sklearn", "weaver-core": "weaver"}
+"""How packages are imported whose modules have other names."""
+
+
+class Finding(NamedTuple):
+    """Something that was looked at.
+
+    Attributes:
+        what: its name.
+        state: what is the case.
+        wrong: whether the library cannot work like this.
+    """
+
+    what: str
+    state: str
+    wrong: bool = False
+
+    def __str__(self) -> str:
+        return f"{'WRONG' if self.wrong else 'ok':5}  {self.what}: {self.state}"
+
+
+def examine() -> Iterator[Finding]:
+    """Looks at versions, devices, extras and accelerators, then runs the self-test; a finding at a time."""
+    yield Finding("system", f"Python {platform.python_version()}, {platform.system()} {platform.machine()}")
+    yield from examine_packages()
+    yield from examine_devices()
+    yield sums_over_edges()
+    yield from map(extra, EXTRAS)
+    for what, test in SELF_TEST.items():
+        try:
+            state, wrong = test(), False
+        except Exception as error:  # whatever it is, it should be told
+            state, wrong = f"{type(error).__name__}: {' '.join(str(error).split())[:300]}", True
+        yield Finding(what, state, wrong)
+
+
+def examine_packages() -> Iterator[Finding]:
+    """The versions of what the library cannot do without."""
+    for package in ("iagraph", *CORE):
+        try:
+            yield Finding(package, version(package))
+        except PackageNotFoundError:
+            yield Finding(package, f"missing: pip install {package}", wrong=True)
+
+
+def examine_devices() -> Iterator[Finding]:
+    """What there is to compute on."""
+    yield Finding("CPU", f"{os.cpu_count()} processors, PyTorch uses {torch.get_num_threads()} threads")
+    if torch.cuda.is_available():
+        names = {torch.cuda.get_device_name(number) for number in range(torch.cuda.device_count())}
+        yield Finding("GPU (CUDA)", f"{torch.cuda.device_count()} of {', '.join(sorted(names))}")
+    else:
+        why = "no device or no driver" if torch.version.cuda else "this build of PyTorch has no CUDA"
+        yield Finding("GPU (CUDA)", f"none: {why}")
+    mps = torch.backends.mps
+    why = "" if mps.is_available() else "no such device" if mps.is_built() else "this build of PyTorch has no Metal"
+    yield Finding("GPU (Apple, mps)", f"none: {why}" if why else "there")
+
+
+def sums_over_edges() -> Finding:
+    """What makes them, and why nothing faster does."""
+    return Finding("sums over edges", f"native: {segment.UNAVAILABLE}" if segment.UNAVAILABLE else "torch-scatter")
+
+
+def extra(name: str) -> Finding:
+    """Whether the packages of an extra can be imported: one that is installed may be broken."""
+    problems = []
+    for requirement in requires("iagraph") or []:
+        package, _, condition = requirement.partition(";")
+        package = re.split(r"[\[<>=!~ ]", package)[0]
+        if f'extra == "{name}"' not in condition.replace("'", '"') or package == "iagraph":
+            continue
+        try:
+            importlib.import_module(MODULES.get(package, package.replace("-", "_")))
+        except Exception as error:  # a broken package raises anything
+            problems.append(f"{package} ({' '.join(str(error).split())[:120]})")
+    advice = f"pip install 'iagraph[{name}]'"
+    return Finding(f"iagraph[{name}]", f"incomplete: {', '.join(problems)}; {advice}" if problems else "complete")
+
+
+def _sample() -> str:
+    jets = read_store(resolve("sample:qg"))
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / "jets.h5"
+        some = jets.part(0, 100)
+        write_store(path, some)
+        if not (read_store(path).digests() == some.digests()).all():
+            raise RuntimeError("jets that were written are read back as others")
+    return f"{len(jets):,} jets of the sample are whole; written and read again they are the same"
+
+
+def _models() -> str:
+    jets = random_jets([7, 1, 0, 12], 1, torch.float64)
+    for make in MODELS.values():
+        torch.manual_seed(1)
+        model = make(node_features="kinpid").double().eval()
+        assert_permutation_invariant(model, jets, 1e-9)
+    return f"{len(MODELS)} models of the published sizes, no matter how particles are ordered"
+
+
+def _gradients() -> str:
+    torch.manual_seed(1)
+    model = MODELS["iaformer"](node_features="kinpid").double()
+    assert_all_gradients(model, random_jets([7, 5, 12], 1, torch.float64))
+    return "all weights of IAFormer have one"
+
+
+def _layers() -> str:
+    jets = random_jets([7, 1, 12], 2, torch.float64)
+    edges = fully_connected(jets.ptr)
+    torch.manual_seed(1)
+    model = MODELS["iaformer"](node_features="kinpid").double().eval()
+    torch.testing.assert_close(model(jets), model(jets, edges), rtol=0, atol=1e-12)
+    conv = DifferentialAttentionConv(5, 6, heads=3, edge_dim=2).double()
+    x, edge_attr = torch.randn(20, 5).double(), torch.randn(edges.size(1), 2).double()
+    _, (_, alpha) = conv(x, edges, edge_attr, return_attention_weights=True)
+    sums = alpha.new_zeros(20, 3).index_add(0, edges[1], alpha)
+    torch.testing.assert_close(sums, (1 - conv.beta).expand_as(sums))
+    return "dense blocks and lists of edges agree; weights sum to 1 - beta"
+
+
+def _devices_agree() -> str:
+    there = [name for name, module in (("cuda", torch.cuda), ("mps", torch.backends.mps)) if module.is_available()]
+    jets = random_jets([31, 12, 1], 3)
+    torch.manual_seed(1)
+    model = MODELS["iaformer"](node_features="kinpid").eval()
+    with torch.inference_mode():
+        expected = model(jets)
+        for device in there:
+            found = model.to(device)(jets.to(device)).cpu()
+            torch.testing.assert_close(found, expected, rtol=1e-3, atol=1e-3)
+    return f"{', '.join(there)} gives the logits of the CPU" if there else "there is the CPU alone"
+
+
+SELF_TEST: dict[str, Callable[[], str]] = {
+    "jets": _sample,
+    "models": _models,
+    "gradients": _gradients,
+    "layers": _layers,
+    "devices": _devices_agree,
+}
+"""What is tried, by what it is called; each says what was found, or raises."""

@@ -1,0 +1,89 @@
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+import torch
+
+from iagraph import doctor, segment
+from iagraph.data import write_store
+from iagraph.edge_list import fully_connected
+from iagraph.models.registry import MODELS
+
+SCRIPT = Path(__file__).parents[1] / "scripts" / "doctor.py"
+
+
+def test_nothing_is_wrong_here():
+    start = time.monotonic()
+    done = subprocess.run([sys.executable, SCRIPT], capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stdout
+    assert done.stdout.splitlines()[-1].startswith("0 wrong, after ")
+    for what in ("torch: ", "CPU: ", "GPU (CUDA): ", "sums over edges: ", "iagraph[train]: ", "models: ", "layers: "):
+        assert f"  {what}" in done.stdout
+    assert time.monotonic() - start < 120  # half a minute on a machine that does nothing else
+
+
+def test_what_fails_is_told_and_the_rest_goes_on(monkeypatch):
+    def broken():
+        raise ValueError("no\nluck")
+
+    monkeypatch.setattr(doctor, "SELF_TEST", {"first": broken, "second": lambda: "fine"})
+    *_, first, second = doctor.examine()
+    assert str(first) == "WRONG  first: ValueError: no luck"
+    assert str(second) == "ok     second: fine"
+
+
+def test_missing_packages(monkeypatch):
+    monkeypatch.setattr(doctor, "CORE", ("torch", "no-such-package"))
+    found = {finding.what: finding for finding in doctor.examine_packages()}
+    assert found["no-such-package"] == ("no-such-package", "missing: pip install no-such-package", True)
+    assert not found["torch"].wrong
+
+
+def test_incomplete_extras(monkeypatch):
+    monkeypatch.setitem(doctor.MODULES, "scikit-learn", "no_such_module")
+    state = doctor.extra("train").state
+    assert state.startswith("incomplete: scikit-learn (No module named 'no_such_module'")
+    assert state.endswith("pip install 'iagraph[train]'")
+
+
+def test_the_reason_for_native_sums(monkeypatch):
+    monkeypatch.setattr(segment, "UNAVAILABLE", "it is raining")
+    assert doctor.sums_over_edges().state == "native: it is raining"
+    monkeypatch.setattr(segment, "UNAVAILABLE", "")
+    assert doctor.sums_over_edges().state == "torch-scatter"
+
+
+class TestSelfTestFindsWhatIsBroken:
+    def test_jets(self, monkeypatch):
+        monkeypatch.setattr(doctor, "write_store", lambda path, jets: write_store(path, jets.take(range(99, -1, -1))))
+        with pytest.raises(RuntimeError, match="read back as others"):
+            doctor.SELF_TEST["jets"]()
+
+    def test_models(self, monkeypatch):
+        class Ordered(torch.nn.Linear):
+            def __init__(self, node_features):
+                super().__init__(4, 1)
+
+            def forward(self, jets):
+                return jets.momenta.pt[jets.ptr[:-1].clamp(max=19)]  # the first particle decides
+
+        monkeypatch.setattr(doctor, "MODELS", {"ordered": Ordered})
+        with pytest.raises(AssertionError):
+            doctor.SELF_TEST["models"]()
+
+    def test_gradients(self, monkeypatch):
+        class Idle(MODELS["iaformer"]):
+            def __init__(self, node_features):
+                super().__init__(node_features)
+                self.idle = torch.nn.Parameter(torch.zeros(3))
+
+        monkeypatch.setattr(doctor, "MODELS", {"iaformer": Idle})
+        with pytest.raises(AssertionError, match="idle"):
+            doctor.SELF_TEST["gradients"]()
+
+    def test_layers(self, monkeypatch):
+        monkeypatch.setattr(doctor, "fully_connected", lambda ptr: fully_connected(ptr)[:, 1:])
+        with pytest.raises(AssertionError):
+            doctor.SELF_TEST["layers"]()
