@@ -293,6 +293,11 @@ def pair_features(name: str, first: Momenta, second: Momenta, jet_pt: Tensor, je
     Raises:
         ValueError: the name is unknown.
     """
+    return torch.stack(pair_columns(name, first, second, jet_pt, jet_energy))
+
+
+def pair_columns(name: str, first: Momenta, second: Momenta, jet_pt: Tensor, jet_energy: Tensor) -> list[Tensor]:
+    """The rows of :func:`pair_features`, each of shape [pairs]."""
     names = feature_names(name, PAIR_FEATURES)
     delta = _norm(first.rapidity - second.rapidity, wrap_phi(first.phi - second.phi))
     softer, pt_sum = torch.minimum(first.pt, second.pt), first.pt + second.pt
@@ -305,7 +310,7 @@ def pair_features(name: str, first: Momenta, second: Momenta, jet_pt: Tensor, je
     }
     if "log_pair_energy_share" in names:
         columns["log_pair_energy_share"] = safe_log((first.energy + second.energy) / jet_energy.clamp(min=LOG_FLOOR))
-    return torch.stack([columns[key] for key in names])
+    return [columns[key] for key in names]
 
 
 def _sqrt(x: Tensor) -> Tensor:
