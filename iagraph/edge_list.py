@@ -66,9 +66,9 @@ def _runs(begin: Tensor, length: Tensor) -> tuple[Tensor, Tensor]:
 
 def sorted_ptr(index: Tensor, num_segments: int) -> Tensor | None:
     """Where each segment begins and ends, shape [num_segments + 1], if ``index`` is ascending; otherwise None."""
-    if bool((index.diff() < 0).any()):
+    if bool((index[1:] < index[:-1]).any()):
         return None
-    return torch.searchsorted(index.contiguous(), torch.arange(num_segments + 1, device=index.device))
+    return torch.nn.functional.pad(torch.bincount(index, minlength=num_segments).cumsum(0), (1, 0))
 
 
 @dataclass
