@@ -9,7 +9,7 @@ from functools import cached_property
 import torch
 from torch import Tensor
 
-from iagraph.segment import segment_softmax, segment_sum
+from iagraph.segment import segment_softmax, weighted_sum
 
 
 def fully_connected(ptr: Tensor) -> Tensor:
@@ -167,13 +167,7 @@ class EdgeListGraph:
             Shape [nodes, heads * channels].
         """
         source, target = self.edge_index
-        # A head may have but two channels, and products along so short an axis are slow on a CPU. So all first channels
-        # come first, then all second ones, and the weights are laid out as often: a third of the time.
-        by_channel = values.unflatten(1, (weights.size(1), -1)).transpose(1, 2)
-        channels = by_channel.size(1)
-        messages = torch.cat([weights] * channels, dim=1) * by_channel.flatten(1).index_select(0, source)
-        sums = segment_sum(messages, target, self.num_nodes, self.ptr)
-        return sums.unflatten(1, (channels, -1)).transpose(1, 2).flatten(1)
+        return weighted_sum(weights, values, source, target, self.num_nodes, self.ptr)
 
     def keep(self, edges: Tensor) -> EdgeListGraph:
         """The graph with some of its edges; its pairs stay as they are.
