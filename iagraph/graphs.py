@@ -21,7 +21,7 @@ from torch_geometric.data.datapipes import functional_transform
 from torch_geometric.transforms import BaseTransform
 
 from iagraph.edge_list import EdgeListGraph, fully_connected, unordered_pairs
-from iagraph.kinematics import Impact, Momenta, jet_momenta, node_features, pair_features
+from iagraph.kinematics import Impact, Momenta, jet_momenta, node_features, pair_columns
 from iagraph.topology import CompleteGraph
 
 
@@ -92,8 +92,8 @@ class JetBatch:
         jet_of_pair = self.batch.index_select(0, first)
         jets = jet_momenta(self.momenta, self.batch, self.ptr)
         pt, energy = jets.pt.index_select(0, jet_of_pair), jets.energy.index_select(0, jet_of_pair)
-        values = pair_features(name, self.momenta.select(first), self.momenta.select(second), pt, energy)
-        return torch.cat([values, (first == second).to(values).unsqueeze(0)])
+        columns = pair_columns(name, self.momenta.select(first), self.momenta.select(second), pt, energy)
+        return torch.stack([*columns, (first == second).to(pt)])
 
     def graph(self, edge_index: Tensor | None = None) -> CompleteGraph | EdgeListGraph:
         """Who talks to whom: all particles of a jet, as dense blocks, or the edges given.

@@ -64,8 +64,7 @@ class Impact(NamedTuple):
 
 def wrap_phi(phi: Tensor) -> Tensor:
     r"""Angles mapped to :math:`[-\pi, \pi)`, for angles and for differences of angles."""
-    wrapped = phi - 2 * math.pi * torch.floor((phi + math.pi) / (2 * math.pi))
-    # In floating point the result of an angle just below -pi can round to +pi.
+    wrapped = _nearest(phi)
     return torch.where(wrapped >= math.pi, wrapped - 2 * math.pi, wrapped)
 
 
@@ -293,8 +292,13 @@ def pair_features(name: str, first: Momenta, second: Momenta, jet_pt: Tensor, je
     Raises:
         ValueError: the name is unknown.
     """
+    return torch.stack(pair_columns(name, first, second, jet_pt, jet_energy))
+
+
+def pair_columns(name: str, first: Momenta, second: Momenta, jet_pt: Tensor, jet_energy: Tensor) -> list[Tensor]:
+    """The rows of :func:`pair_features`, each of shape [pairs]."""
     names = feature_names(name, PAIR_FEATURES)
-    delta = _norm(first.rapidity - second.rapidity, wrap_phi(first.phi - second.phi))
+    delta = _norm(first.rapidity - second.rapidity, _nearest(first.phi - second.phi))
     softer, pt_sum = torch.minimum(first.pt, second.pt), first.pt + second.pt
     columns = {
         "log_delta_r": safe_log(delta),
@@ -305,13 +309,20 @@ def pair_features(name: str, first: Momenta, second: Momenta, jet_pt: Tensor, je
     }
     if "log_pair_energy_share" in names:
         columns["log_pair_energy_share"] = safe_log((first.energy + second.energy) / jet_energy.clamp(min=LOG_FLOOR))
-    return torch.stack([columns[key] for key in names])
+    return [columns[key] for key in names]
+
+
+def _nearest(phi: Tensor) -> Tensor:
+    r"""Angles less the nearest number of turns, in :math:`[-\pi, \pi]`."""
+    return phi - 2 * math.pi * (phi / (2 * math.pi)).round()
 
 
 def _sqrt(x: Tensor) -> Tensor:
-    """Square root; zero, with a gradient of zero instead of an infinite one, where x is not positive."""
-    positive = x > 0
-    return torch.where(positive, torch.where(positive, x, torch.ones_like(x)).sqrt(), torch.zeros_like(x))
+    """Square root; zero, with a gradient of zero instead of an infinite one, where x is negative or zero."""
+    if not x.requires_grad:  # a quarter of the time
+        return x.clamp(min=0).sqrt()
+    vanishes = x <= 0
+    return torch.where(vanishes, torch.zeros_like(x), torch.where(vanishes, torch.ones_like(x), x).sqrt())
 
 
 def _norm(x: Tensor, y: Tensor) -> Tensor:

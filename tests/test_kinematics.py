@@ -191,6 +191,19 @@ class TestPairFeatures:
         got.sum().backward()
         assert all(component.grad.isfinite().all() for component in particles)
 
+    def test_asking_for_gradients_changes_nothing(self):
+        particles = momenta(
+            (5.0, 0.1, 0.2, 0.0), (7.0, 0.4, -3.1, 0.1), (0.0, 0.0, 0.0, 0.0), (math.nan, 0.0, 0.0, 0.0)
+        )
+        first, second = torch.cartesian_prod(torch.arange(4), torch.arange(4)).t()
+        shares = torch.ones(16).double()
+        without = pair_features("iaformer", particles.select(first), particles.select(second), shares, shares)
+        for component in particles:
+            component.requires_grad_()
+        asked = pair_features("iaformer", particles.select(first), particles.select(second), shares, shares)
+        torch.testing.assert_close(asked.detach(), without, rtol=0, atol=0, equal_nan=True)
+        assert without[3].isnan().tolist() == ((first == 3) | (second == 3)).tolist()
+
     def test_unknown_set_is_named(self):
         jets = random_jets([3])
         with pytest.raises(ValueError, match="unknown feature set 'parT'; there are invariant, iaformer, part"):

@@ -3,7 +3,7 @@ from itertools import pairwise
 import pytest
 import torch
 
-from iagraph.segment import segment_softmax, segment_sum
+from iagraph.segment import segment_softmax, segment_sum, weighted_sum
 
 SIZES = (3, 0, 7, 1, 11, 0)
 
@@ -49,11 +49,39 @@ class TestBothBackends:
         totals = segment_sum(got, index, len(SIZES), ptr)
         torch.testing.assert_close(totals, (torch.tensor(SIZES) > 0).float().unsqueeze(1).expand(-1, 3))
 
+    @pytest.mark.parametrize("far", [-200.0, 200.0])
+    def test_segments_far_from_the_others(self, backend, sorted_rows, far):
+        src, index, ptr = rows(3)
+        expected = segment_softmax(src, index, len(SIZES), ptr).float()
+        src, index, ptr = src.float() + far * (index == 2).unsqueeze(1), index, ptr if sorted_rows else None
+        torch.testing.assert_close(segment_softmax(src, index, len(SIZES), ptr), expected, rtol=1e-4, atol=0)
+
+    @pytest.mark.parametrize("channels", [1, 2, 4, 7])
+    def test_weighted_sum_edge_by_edge(self, backend, sorted_rows, channels):
+        weights, values, source, index, ptr = edges(channels, sorted_rows)
+        expected = torch.zeros(len(SIZES), 3, channels).double()
+        for weight, here, there in zip(weights, index, source, strict=True):
+            expected[here] += weight.unsqueeze(1) * values[there].view(3, channels)
+        got = weighted_sum(weights, values, source, index, len(SIZES), ptr)
+        torch.testing.assert_close(got, expected.flatten(1))
+        rough = weighted_sum(weights.float(), values.float(), source, index, len(SIZES), ptr)
+        torch.testing.assert_close(rough, got.float())
+        mixed = weighted_sum(weights.float(), values.bfloat16(), source, index, len(SIZES), ptr)
+        torch.testing.assert_close(mixed, got.float(), rtol=0.05, atol=0.05)
+
+    @pytest.mark.parametrize("channels", [2, 5])
+    def test_gradients_of_weighted_sums(self, backend, sorted_rows, channels):
+        weights, values, source, index, ptr = edges(channels, sorted_rows)
+        inputs = (weights.requires_grad_(), values.requires_grad_())
+        assert torch.autograd.gradcheck(lambda w, v: weighted_sum(w, v, source, index, len(SIZES), ptr), inputs)
+        assert torch.autograd.gradgradcheck(lambda w, v: weighted_sum(w, v, source, index, len(SIZES), ptr), inputs)
+
     def test_no_rows(self, backend, sorted_rows):
         ptr = torch.zeros(4, dtype=torch.long) if sorted_rows else None
         src, index = torch.zeros(0, 2), torch.zeros(0, dtype=torch.long)
         assert segment_softmax(src, index, 3, ptr).shape == (0, 2)
         assert segment_sum(src, index, 3, ptr).tolist() == [[0, 0]] * 3
+        assert weighted_sum(src, torch.ones(3, 8), index, index, 3, ptr).tolist() == [[0] * 8] * 3
 
 
 def shuffled(src, index, ptr, keep):
@@ -61,3 +89,10 @@ def shuffled(src, index, ptr, keep):
         return src, index, ptr
     order = torch.randperm(len(index))
     return src[order], index[order], None
+
+
+def edges(channels, keep):
+    """Weights of three heads, values of seven nodes, and the edges."""
+    weights, index, ptr = rows(3)
+    weights, index, ptr = shuffled(weights, index, ptr, keep)
+    return weights, torch.randn(7, 3 * channels).double(), torch.randint(7, index.shape), index, ptr

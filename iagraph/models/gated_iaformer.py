@@ -68,7 +68,7 @@ class GatedPairs(nn.Module):
                 graph.edge_ids = fully_connected_ids(graph.edge_index, jets.ptr, jets.batch)
         else:
             graph = given.keep_pairs(pairs)
-        return graph, features.index_select(0, pairs), bias
+        return graph, features.t().index_select(1, pairs).t(), bias  # along the axis that lies in memory
 
 
 class GatedIAFormer(AttentionTagger):
@@ -132,8 +132,8 @@ class GatedIAFormer(AttentionTagger):
         """What each block makes of the particles, and of the graph that the gate lets through."""
         graph, features, bias = self.gated_pairs(jets, edge_index, as_list)
         weights = [cast(nn.Linear, conv.lin_score).weight for conv in self.convs()]
-        scores = self.pair_encoder(features) @ torch.cat(weights).t() + bias.unsqueeze(1)
-        for block, own in zip(self.blocks, scores.split(list(map(len, weights)), dim=1), strict=True):
+        scores = self.pair_encoder(features) @ torch.stack(weights).mT + bias.unsqueeze(1)
+        for block, own in zip(self.blocks, scores, strict=True):
             attended = block(x, graph, own.index_select(0, graph.pair_of_edge))
             x, graph, _ = attended
             yield attended

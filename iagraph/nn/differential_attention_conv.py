@@ -83,4 +83,4 @@ class DifferentialAttentionConv(AttentionConv):
         first, second = maps.chunk(2, dim=dim)
         shape = [1] * maps.ndim
         shape[dim] = -1
-        return first - self.beta.view(shape) * second
+        return torch.addcmul(first, self.beta.view(shape), second, value=-1)

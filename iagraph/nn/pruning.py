@@ -186,11 +186,15 @@ class EdgeBudget(PruningRule):
 
     def choose(self, strength: Tensor, edges: Candidates) -> Tensor:
         """See the class."""
-        every = torch.bincount(edges.graph)
-        between = every - torch.bincount(edges.graph[edges.source == edges.target], minlength=every.numel())
+        sizes = torch.bincount(edges.graph)
+        itself = (edges.source == edges.target).nonzero().squeeze(1)
+        between = sizes - torch.bincount(edges.graph.index_select(0, itself), minlength=sizes.numel())
         # A little less, so that 0.07 of 100 edges, 7.000000000000001, are not 8.
         budget = (between.to(_precise(strength)) * self.fraction - 1e-6).ceil().clamp(min=1)
-        return rank_in_segment(strength, edges.graph) < budget.index_select(0, edges.graph).unsqueeze(1)
+        end = (sizes.cumsum(0) - sizes + budget.long()).repeat_interleave(sizes)
+        best_first = torch.arange(end.numel(), device=end.device) < end
+        order = _by_segment(strength, edges.graph)
+        return torch.empty_like(strength, dtype=torch.bool).scatter_(0, order, best_first.unsqueeze(1).expand_as(order))
 
     def relaxed(self, tightness: float) -> PruningRule:
         """The fraction falls from one."""
@@ -271,9 +275,13 @@ def _by_segment(values: Tensor, segment: Tensor) -> Tensor:
         # are in their order, those of negative ones in the opposite order: turned round by flipping all but the sign.
         column = column if column.dtype == torch.float64 else column.float()
         bits = column.contiguous().view(torch.int64 if column.dtype == torch.float64 else torch.int32)
-        falling = torch.where(bits < 0, bits & bits.new_tensor(torch.iinfo(bits.dtype).max), ~bits)
-        order = falling.argsort(stable=True)
-        columns.append(order[segment.int()[order].argsort(stable=True)])
+        integers = torch.iinfo(bits.dtype)
+        falling = ~(bits ^ ((bits >> (integers.bits - 1)) & integers.max))
+        if bits.dtype == torch.int32:  # there is room for the segment in front
+            columns.append(falling.add(segment << 32).argsort(stable=True))
+        else:
+            order = falling.argsort(stable=True)
+            columns.append(order.index_select(0, segment.index_select(0, order).argsort(stable=True)))
     return torch.stack(columns, dim=1)
 
 

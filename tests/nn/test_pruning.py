@@ -1,3 +1,5 @@
+import math
+
 import pytest
 import torch
 
@@ -133,6 +135,23 @@ def test_ranks_and_sums_by_brute_force(dtype):
             assert ranks[row, column] == len(ahead)
             torch.testing.assert_close(larger[row, column], values[ahead, column].sum())
     assert totals[1].tolist() == [0, 0, 0]
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+def test_a_budget_by_brute_force(dtype):
+    torch.manual_seed(4)
+    strength, graph = torch.randn(90, 2, dtype=dtype), torch.randint(4, (90,)) * 3  # negative ones, too
+    strength[::4] = strength[0, 0]  # ties
+    source, target = torch.randint(9, (2, 90))
+    strength[source == target] = -torch.inf
+    chosen = EdgeBudget(fraction=0.37).choose(strength, Candidates(source, target, graph, 9))
+    for column in range(2):
+        expected = set()
+        for number in graph.unique():
+            between = ((graph == number) & (source != target)).nonzero().squeeze(1).tolist()
+            best_first = sorted(between, key=lambda edge: (-strength[edge, column], edge))
+            expected |= set(best_first[: math.ceil(0.37 * len(between))])
+        assert set(chosen[:, column].nonzero().squeeze(1).tolist()) == expected
 
 
 # --- layers ---
