@@ -6,7 +6,7 @@ import inspect
 import json
 import re
 import textwrap
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from pathlib import Path
 from types import UnionType
 from typing import Any, Literal, TypeVar, Union, get_args, get_origin
@@ -267,3 +267,12 @@ def _explain(model_class: type[BaseModel], key: str, problem: dict[str, Any], va
 def _show(value: Any) -> str:
     text = json.dumps(value, default=str, ensure_ascii=False, skipkeys=True)
     return text if len(text) <= 60 else text[:57] + "..."
+
+
+def flat(values: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
+    """Every dotted key that is no section, with its value."""
+    for key, value in values.items():
+        if isinstance(value, dict):
+            yield from flat(value, f"{prefix}{key}.")
+        else:
+            yield prefix + key, value

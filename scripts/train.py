@@ -14,6 +14,13 @@ def main() -> None:
     parser.add_argument("config", type=Path, nargs="?", help="YAML file, for example configs/qg.yaml")
     parser.add_argument("overrides", nargs="*", metavar="key=value", help="changes of single keys, train.epochs=3")
     parser.add_argument("--resume", type=Path, metavar="RUN", help="go on with the interrupted run of this folder")
+    parser.add_argument(
+        "--into",
+        type=Path,
+        metavar="FOLDER",
+        help="the run folder, in place of the next free one in `output`; where it holds an interrupted run of the same "
+        "configuration, that goes on",
+    )
     try:
         if {"-h", "--help"} & set(sys.argv[1:]):
             from iagraph.train.config import describe_config
@@ -22,8 +29,11 @@ def main() -> None:
         arguments = parser.parse_args()
         if (arguments.config is None) == (arguments.resume is None):
             parser.error("give the file of a configuration, or --resume and the folder of a run")
+        if arguments.resume is not None and (arguments.into or arguments.overrides):
+            parser.error("a run goes on as it began: --resume takes no --into and no changes")
         from iagraph.memory import keep_freed_memory
         from iagraph.train.config import load_config
+        from iagraph.train.processes import rank
         from iagraph.train.run import USER_ERRORS, resume, train
     except ImportError as error:
         sys.exit(f"error: training needs {error.name}: pip install 'iagraph[train]'; see scripts/doctor.py")
@@ -33,9 +43,11 @@ def main() -> None:
         if arguments.resume is not None:
             folder = resume(arguments.resume)
         else:
-            folder = train(load_config(arguments.config, arguments.overrides))
+            folder = train(load_config(arguments.config, arguments.overrides), into=arguments.into)
     except USER_ERRORS as error:
         sys.exit(f"error: {error}")
+    if rank():  # one of several processes, the first of which tells
+        return
     report = (folder / "report.md").read_text(encoding="utf-8")
     print(f"\n{report}\nAll of it is in {folder}")
 

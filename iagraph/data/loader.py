@@ -36,6 +36,7 @@ class PoolSampler:
     Attributes:
         epoch: that of the next iteration.
         begin, end: which jets of an epoch are in the share.
+        largest_share: number of jets of the largest share.
 
     Raises:
         ValueError: the rank is not one of the processes.
@@ -48,6 +49,7 @@ class PoolSampler:
         self.sizes, self.shuffle, self.seed, self.epoch = sizes, shuffle, seed, 0
         jets = int(sizes.sum())
         self.begin, self.end = jets * rank // processes, jets * (rank + 1) // processes
+        self.largest_share = -(-jets // processes)
 
     def __iter__(self) -> Iterator[Pool]:
         return iter(self._pools())
@@ -90,7 +92,9 @@ class JetLoader:
         max_pairs: most pairs per batch, where a jet of n particles has n (n + 1) / 2, so that no batch exhausts the
             memory; such a batch has fewer jets, and a jet of more pairs is a batch of its own. None sets no limit.
         shard: (rank, processes): the share of one of several processes. Shares differ by at most one jet, have none in
-            common, and together are the epoch that a single process has. Their numbers of batches may differ.
+            common, and together are the epoch that a single process has. Without ``max_pairs`` all have equally many
+            batches, as processes that train together need: the last one may be without jets. (A share without any jet
+            has no batch.)
 
     Raises:
         ValueError: a size is below 1, or the rank is not one of the processes.
@@ -127,7 +131,7 @@ class JetLoader:
         """The number of batches; TypeError if a budget of pairs makes it depend on the order of the jets."""
         if self.max_pairs is not None:
             raise TypeError("with max_pairs the number of batches differs from epoch to epoch")
-        return -(-(self._sampler.end - self._sampler.begin) // self.batch_size)
+        return -(-self._sampler.largest_share // self.batch_size)
 
     def __iter__(self) -> Iterator[JetBatch]:
         pools = iter(self._pools)
@@ -157,7 +161,11 @@ class JetLoader:
                 rest = pool.part(begin - kept, len(pool))
             elif rest is not None:
                 rest = JetBatch.concatenate([rest, pool])
-        if rest is not None and len(rest):
+        if rest is None:
+            return
+        share = self._sampler.end - self._sampler.begin
+        # Another share, with one jet more, may have one batch more.
+        if len(rest) or (self.max_pairs is None and -(-share // self.batch_size) < len(self)):
             yield rest
 
     def _ends(self, counts: Tensor) -> Iterator[int]:

@@ -3,23 +3,15 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from iagraph.studies.tables import Result
 from iagraph.train.config import Config
+from iagraph.yaml_config import flat
 
 SHOWN = ("data.node_features", "data.batch_size", "data.max_pairs", "fine_tune")
 """Keys that are told where recipes differ, and with them all of `train`; the model is what is compared."""
-
-
-def flat(values: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
-    """Every dotted key that is no section, with its value."""
-    for key, value in values.items():
-        if isinstance(value, dict):
-            yield from flat(value, f"{prefix}{key}.")
-        else:
-            yield prefix + key, value
 
 
 def different_recipes(recipes: Mapping[str, Config]) -> list[str]:

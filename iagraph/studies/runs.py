@@ -25,12 +25,12 @@ import torch
 
 from iagraph.memory import keep_freed_memory
 from iagraph.studies.config import PlannedRun
-from iagraph.studies.notes import flat
 from iagraph.train.config import load_config
 from iagraph.train.datamodule import ROLES
 from iagraph.train.fine_tuning import origin
 from iagraph.train.folder import RunError
 from iagraph.train.run import USER_ERRORS, train_into
+from iagraph.yaml_config import flat
 
 UNFINISHED = ".unfinished"
 BY_CONTENT = tuple(f"data.{role}" for role in ROLES)

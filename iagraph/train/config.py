@@ -127,6 +127,11 @@ class TrainConfig(Section):
         default="32-true", description="Arithmetic: single precision, or mixed with a 16-bit format."
     )
     device: Literal["auto", "cpu", "cuda", "mps"] = Field(default="auto", description="Kind of device to train on.")
+    devices: PositiveInt = Field(
+        default=1,
+        description="Devices of each machine, with a process each; a step takes `data.batch_size` jets from every one.",
+    )
+    machines: PositiveInt = Field(default=1, description="Machines, on which torchrun or Slurm starts the processes.")
 
     @field_validator("min_learning_rate")
     @classmethod
@@ -156,6 +161,11 @@ class Config(Section):
             raise ValueError(
                 f"'train.tighten' should be 0: 'model.name' {name} has neither a gate nor, here, a rule "
                 "('model.pruning')"
+            )
+        if self.data.max_pairs is not None and self.train.devices * self.train.machines > 1:
+            raise ValueError(
+                "'data.max_pairs' should be null with several processes ('train.devices', 'train.machines'), for all "
+                "take equally many steps: set a smaller 'data.batch_size'"
             )
         if self.model.needs_pairs and given is None:
             raise ValueError(

@@ -105,32 +105,41 @@ class JetDataModule(LightningDataModule):
         return None if self.config.signal is None else self.classes.index(self.config.signal)
 
     def train_dataloader(self) -> JetLoader:
-        """Training jets, in a new order each epoch."""
-        loader = self._loader("train", shuffle=True)
+        """Training jets, in a new order each epoch; of several processes each has its share."""
+        loader = self._shared("train", shuffle=True)
         if self.trainer is not None:
             # After a break it is not the first one. Lightning counts it as completed a little later.
             loader.set_epoch(self.trainer.fit_loop.epoch_progress.current.processed)  # type: ignore[attr-defined]
         return loader
 
     def val_dataloader(self) -> JetLoader:
-        """Validation jets."""
-        return self._loader("val")
+        """Validation jets; of several processes each has its share."""
+        return self._shared("val")
 
     def test_dataloader(self) -> JetLoader:
-        """Test jets."""
-        return self._loader("test")
+        """Test jets, all of them."""
+        return make_loader(self.datasets["test"], self.config)
 
-    def _loader(self, role: str, shuffle: bool = False) -> JetLoader:
-        return make_loader(self.datasets[role], self.config, shuffle=shuffle, seed=self.seed)
+    def _shared(self, role: str, shuffle: bool = False) -> JetLoader:
+        shard = (0, 1) if self.trainer is None else (self.trainer.global_rank, self.trainer.world_size)
+        return make_loader(self.datasets[role], self.config, shuffle=shuffle, seed=self.seed, shard=shard)
 
     def _files(self, role: str) -> list[str]:
         return getattr(self.config, role)
 
 
-def make_loader(jets: JetSource, config: DataConfig, *, shuffle: bool = False, seed: int = 0) -> JetLoader:
-    """The loader of jets that a configuration asks for."""
+def make_loader(
+    jets: JetSource, config: DataConfig, *, shuffle: bool = False, seed: int = 0, shard: tuple[int, int] = (0, 1)
+) -> JetLoader:
+    """The loader of jets that a configuration asks for; arguments as those of :class:`~iagraph.data.JetLoader`."""
     return JetLoader(
-        jets, config.batch_size, shuffle=shuffle, seed=seed, workers=config.workers, max_pairs=config.max_pairs
+        jets,
+        config.batch_size,
+        shuffle=shuffle,
+        seed=seed,
+        workers=config.workers,
+        max_pairs=config.max_pairs,
+        shard=shard,
     )
 
 

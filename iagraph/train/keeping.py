@@ -88,6 +88,8 @@ class Keeper(Checkpoint):
 
     def on_save_checkpoint(self, trainer: Trainer, pl_module: LightningModule, checkpoint: dict[str, Any]) -> None:
         """Adds what Lightning does not keep."""
+        if not trainer.is_global_zero:  # which does not write it either
+            return
         self.csv.save()
         file = Path(self.csv.log_dir) / "metrics.csv"
         checkpoint[KEY] = {

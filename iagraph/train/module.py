@@ -74,9 +74,11 @@ class Tagger(LightningModule):
         """Cross entropy of a batch, which must be finite."""
         if self.config.tighten:
             set_tightness(self.model, min(self.jets_seen / (self.config.tighten * self.jets_in_all), 1.0))
-        self.jets_seen += len(jets)
+        number = self._over_processes(len(jets))
+        self.jets_seen += number
         losses = cross_entropy(self.model(jets), labels_of(jets), reduction="none")
-        loss = losses.mean()
+        # The gradients of several processes are averaged: this makes them those of the mean over the jets of all.
+        loss = losses.sum() * (self.trainer.world_size / number)
         if not torch.isfinite(loss):
             folder = Path(self.trainer.default_root_dir) if self.trainer.is_global_zero else None
             raise FloatingPointError(
@@ -84,9 +86,16 @@ class Tagger(LightningModule):
                 f"({report(self.model, jets, losses, folder)}): lower train.learning_rate, or set "
                 "train.precision=32-true"
             )
-        self.train_loss.update(loss.detach(), len(jets))
+        if len(jets):
+            self.train_loss.update(losses.detach())
         self.log("train_loss", loss, prog_bar=True, logger=False, batch_size=len(jets))
         return loss
+
+    def _over_processes(self, number: int) -> int:
+        """The sum over the processes that train together."""
+        if self.trainer.world_size == 1:
+            return number
+        return int(self.trainer.strategy.reduce(torch.tensor(number, device=self.device), reduce_op="sum"))
 
     def on_train_epoch_end(self) -> None:
         """Logs the loss of the epoch and beta of each attention layer.
@@ -111,6 +120,8 @@ class Tagger(LightningModule):
         """Loss and AUC, exact over all validation jets; of more than two classes the macro average of each against all
         others.
         """
+        if not len(jets):  # the last batch of one of several processes
+            return
         logits, labels = self.model(jets), labels_of(jets)
         self.val_loss.update(cross_entropy(logits, labels, reduction="none"))
         self.log("val_loss", self.val_loss, prog_bar=True, batch_size=len(jets))

@@ -56,7 +56,8 @@ from iagraph.train.folder import (
 )
 from iagraph.train.keeping import BEST, LAST, BestWeights, Keeper, SafeFiles, read_state, restore_log
 from iagraph.train.module import Tagger
-from iagraph.yaml_config import ConfigError
+from iagraph.train.processes import check_started_alone, rank, share_folder, shared_folder
+from iagraph.yaml_config import ConfigError, flat
 
 USER_ERRORS = (ConfigError, StoreError, RunError, CheckpointError, FloatingPointError, OSError)
 """What a script reports in one line, without a traceback."""
@@ -79,15 +80,17 @@ def quiet() -> Iterator[None]:
 
 
 @quiet()
-def train(config: Config, callbacks: Sequence[Callback] = ()) -> Path:
+def train(config: Config, callbacks: Sequence[Callback] = (), into: Path | None = None) -> Path:
     """Trains, evaluates and records a model.
 
     Args:
         config: the configuration.
         callbacks: what else Lightning calls during the training.
+        into: the run folder. Where it holds an interrupted run of the same configuration, this goes on, and a finished
+            one is left as it is: a command that a cluster starts again does the right thing.
 
     Returns:
-        The run folder, ``OUTPUT/NAME-001`` or the next free number.
+        The run folder: ``into``, or ``OUTPUT/NAME-001`` or the next free number.
 
     Raises:
         StoreError: the jets are missing, damaged or do not fit the configuration, or the weights to start from were
@@ -96,7 +99,14 @@ def train(config: Config, callbacks: Sequence[Callback] = ()) -> Path:
             be made, or the first epoch was interrupted.
         FloatingPointError: the loss is not finite.
     """
-    return _train(config, None, callbacks)
+    if into is None or not (into / "config.yaml").is_file():
+        return _train(config, into, callbacks)
+    theirs = load_config(into / "config.yaml")
+    if theirs != config:
+        ours, theirs_flat = (dict(flat(one.model_dump())) for one in (config, theirs))
+        keys = [key for key in {**ours, **theirs_flat} if ours.get(key) != theirs_flat.get(key)]
+        raise RunError(f"{into}: holds a run that differs in {', '.join(keys[:5])}; give another folder")
+    return into if _is_finished(into) else _train(config, into, callbacks, resuming=True)
 
 
 @quiet()
@@ -117,9 +127,13 @@ def resume(folder: Path) -> Path:
     """
     if not (folder / "config.yaml").is_file():
         raise RunError(f"{folder}: holds no config.yaml; give the folder of a run that was interrupted")
-    if (folder / "metrics.json").exists() and not (folder / "checkpoints" / LAST).exists():
+    if _is_finished(folder):
         raise RunError(f"{folder}: has finished, there is nothing to go on with; its results are in report.md")
     return _train(load_config(folder / "config.yaml"), folder, (), resuming=True)
+
+
+def _is_finished(folder: Path) -> bool:
+    return (folder / "metrics.json").exists() and not (folder / "checkpoints" / LAST).exists()
 
 
 @quiet()
@@ -140,7 +154,10 @@ def train_into(folder: Path, config: Config) -> None:
 def _train(
     config: Config, folder: Path | None, callbacks: Sequence[Callback], silent: bool = False, resuming: bool = False
 ) -> Path:
-    """Without a folder of its own, the run gets the next one; unless it is silent, it may end early by Ctrl-C."""
+    """Without a folder of its own, the run gets the next one; unless it is silent, it may end early by Ctrl-C.
+
+    Of several processes all train, and the first one does the rest.
+    """
     seed_everything(config.seed, verbose=False)
     data = JetDataModule(config.data, config.seed)
     data.add_seen(*seen_before(config))
@@ -148,10 +165,16 @@ def _train(
     model, started_from = new_model(config, data.classes), origin(config)
     tagger = Tagger(model, config.train, len(data.classes), data.signal, len(data.datasets["train"]), config.fine_tune)
     judge = make_trainer(config, enable_progress_bar=not silent)  # before anything is written: is the device there?
+    if rank():
+        folder = shared_folder() if folder is None else folder
+        _fit(config, tagger, data, folder, callbacks, silent)
+        return folder
     if folder is None:
+        check_started_alone()
         folder = new_run_folder(Path(config.output), config.name)
     elif not resuming:
         make_folder(folder)
+    share_folder(folder)
     kept = make_folder(folder / "checkpoints", exist_ok=True)
     with alone(kept):
         if not resuming:
@@ -182,15 +205,21 @@ def _fit(
     """Trains, from the state that is kept if there is one."""
     kept = folder / "checkpoints"
     state = read_state(kept / LAST, data.fingerprints)
-    if state is None and (folder / "log").exists():
-        shutil.rmtree(folder / "log")  # of an epoch that was not over
     csv = CSVLogger(folder, "log", "")
-    restore_log(csv, "" if state is None else state.log)
+    if not rank():
+        if state is None and (folder / "log").exists():
+            shutil.rmtree(folder / "log")  # of an epoch that was not over
+        restore_log(csv, "" if state is None else state.log)
     keeper = Keeper(kept, csv, data.fingerprints)
     if state is not None and state.over:
         return
+    processes = config.train.devices * config.train.machines
+    steps = len(data.datasets["train"]) // (processes * config.data.batch_size)
     trainer = make_trainer(
         config,
+        devices=config.train.devices,
+        num_nodes=config.train.machines,
+        strategy="ddp" if processes > 1 else "auto",
         max_epochs=config.train.epochs,
         accumulate_grad_batches=config.train.accumulate,
         gradient_clip_val=config.train.clip,
@@ -206,7 +235,7 @@ def _fit(
         default_root_dir=folder,
         enable_checkpointing=True,
         enable_progress_bar=not silent,
-        log_every_n_steps=max(1, min(10, len(data.datasets["train"]) // config.data.batch_size)),
+        log_every_n_steps=max(1, min(10, steps)),
     )
     trainer.fit(tagger, datamodule=data, ckpt_path=None if state is None else kept / LAST)
 
@@ -262,6 +291,7 @@ def make_trainer(config: Config, **settings: Any) -> Trainer:
     defaults = {
         "accelerator": config.train.device,
         "devices": 1,
+        "num_nodes": 1,
         "precision": config.train.precision,
         "logger": False,
         "enable_checkpointing": False,

@@ -1,3 +1,5 @@
+import math
+
 import h5py
 import numpy as np
 import pytest
@@ -104,17 +106,21 @@ def test_each_place_of_an_epoch_is_equally_likely(source):
 
 
 @pytest.mark.parametrize("shuffle", [False, True])
-@pytest.mark.parametrize(("processes", "workers"), [(1, 0), (3, 0), (3, 1), (8, 0), (103, 0)])
-def test_shards_are_the_epoch_of_one_process_without_repeats_or_losses(source, shuffle, workers, processes):
+@pytest.mark.parametrize("batch", [1, 7, 11])  # of 101 jets, 8 processes have 12 or 13, 10 have 10 or 11
+@pytest.mark.parametrize(("processes", "workers"), [(1, 0), (3, 0), (3, 1), (8, 0), (10, 0), (103, 0)])
+def test_shards_are_the_epoch_of_one_process_without_repeats_or_losses(source, shuffle, workers, processes, batch):
     def shard(rank):
-        loader = JetLoader(source, 7, shuffle=shuffle, seed=2, workers=workers, shard=(rank, processes))
-        jets = read(loader)
-        assert len(loader) == -(-len(jets) // 7)
+        loader = JetLoader(source, batch, shuffle=shuffle, seed=2, workers=workers, shard=(rank, processes))
+        batches = [contents(jets) for jets in loader]
+        jets = [jet for jets in batches for jet in jets]
+        assert len(batches) == len(loader) or not jets
+        assert len(loader) == math.ceil(math.ceil(101 / processes) / batch)
+        assert all(batches[:-1])
         return jets
 
     shards = [shard(rank) for rank in range(processes)]
     assert max(map(len, shards)) - min(map(len, shards)) <= 1
-    assert [jet for jets in shards for jet in jets] == read(JetLoader(source, 7, shuffle=shuffle, seed=2))
+    assert [jet for jets in shards for jet in jets] == read(JetLoader(source, batch, shuffle=shuffle, seed=2))
 
 
 def by_hand(counts, batch_size, max_pairs):

@@ -1,0 +1,139 @@
+"""Two processes train as one does on the batches of both."""
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from toy_runs import RECIPE, settings, weights
+
+from iagraph.data import JetLoader
+from iagraph.graphs import JetBatch
+from iagraph.train import processes
+from iagraph.train.config import load_config
+from iagraph.train.datamodule import JetDataModule
+from iagraph.train.folder import RunError, read_history
+from iagraph.train.run import train, train_into
+from iagraph.yaml_config import ConfigError
+
+SCRIPT = RECIPE.parents[1] / "scripts" / "train.py"
+# Of 297 jets one process has 148, the other 149: with batches of 37 the last one of the first is without jets.
+CHANGES = ("data.max_jets=297", "data.batch_size=37", "train.epochs=3")
+
+
+class OfBoth:
+    """The batches of two processes, joined."""
+
+    def __init__(self, data):
+        self.loaders = [
+            JetLoader(data.datasets["train"], 37, shuffle=True, seed=data.seed, shard=(rank, 2)) for rank in (0, 1)
+        ]
+
+    def __iter__(self):
+        return map(JetBatch.concatenate, zip(*self.loaders, strict=True))  # a new epoch at once, as of a JetLoader
+
+    def __len__(self):
+        return len(self.loaders[0])
+
+
+@pytest.fixture(scope="module")
+def alone(store, tmp_path_factory):
+    """The run of one process that sees the batches of two."""
+    folder = tmp_path_factory.mktemp("alone") / "run"
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(JetDataModule, "train_dataloader", lambda data: OfBoth(data))
+        train_into(folder, settings(store, folder.parent, *CHANGES, "data.batch_size=74"))
+    return folder
+
+
+def command(store, *more):
+    keys = settings(store, "runs", *CHANGES).model_dump()
+    changes = [f"data.{role}={store}" for role in ("train", "val", "test")]
+    changes += ["model.blocks=1", "model.pair_hidden=[7]", "model.particle_hidden=[11]", "train.device=cpu"]
+    assert keys["model"]["pair_hidden"] == [7]
+    return [sys.executable, str(SCRIPT), str(RECIPE), *changes, *CHANGES, "train.devices=2", *more]
+
+
+def environment():
+    """One thread each, and the package that is tested."""
+    return os.environ | {"OMP_NUM_THREADS": "1", "PYTHONPATH": str(RECIPE.parents[1])}
+
+
+def assert_alike(run, alone):
+    for mine, theirs in zip(read_history(run), read_history(alone), strict=True):
+        assert mine == pytest.approx(theirs, rel=2e-5)
+    for name, tensor in weights(alone).items():
+        torch.testing.assert_close(weights(run)[name], tensor, rtol=1e-3, atol=1e-5)
+    logits = [np.load(folder / "predictions.npz")["logits"] for folder in (run, alone)]
+    assert logits[0].shape == (120, 2)
+    np.testing.assert_allclose(*logits, atol=1e-4)
+
+
+def test_two_processes_train_as_one(store, tmp_path, alone):
+    done = subprocess.run(
+        command(store, f"output={tmp_path}"), env=environment(), timeout=300, capture_output=True, text=True
+    )
+    assert done.returncode == 0, done.stderr
+    assert [path.name for path in tmp_path.iterdir()] == ["qg-001"]
+    assert_alike(tmp_path / "qg-001", alone)
+
+
+@pytest.mark.slow
+def test_torchrun_starts_them_and_starts_them_again(store, tmp_path, alone):
+    run = tmp_path / "run"
+    torchrun = [sys.executable, "-m", "torch.distributed.run", "--nproc-per-node=2", "--master-port=29517"]
+    _, *arguments = command(store, f"output={tmp_path}")
+    refused = subprocess.run([*torchrun, *arguments], env=environment(), timeout=300, capture_output=True, text=True)
+    assert refused.returncode
+    assert processes.ADVICE in refused.stderr
+    for _ in range(2):  # the second time it has finished
+        subprocess.run([*torchrun, *arguments, "--into", run], check=True, env=environment(), timeout=300)
+        assert_alike(run, alone)
+
+
+class TestInto:
+    def test_a_finished_run_is_left_as_it_is(self, alone):
+        before = (alone / "metrics.json").stat().st_mtime_ns
+        config = load_config(alone / "config.yaml")
+        assert train(config, into=alone) == alone
+        assert (alone / "metrics.json").stat().st_mtime_ns == before
+
+    def test_another_configuration_is_refused(self, alone):
+        config = load_config(alone / "config.yaml", ["seed=9", "train.clip=2"])
+        with pytest.raises(RunError, match=r"holds a run that differs in seed, train\.clip; give another folder"):
+            train(config, into=alone)
+
+    def test_an_interrupted_run_goes_on(self, store, tmp_path, monkeypatch):
+        import iagraph.train.run as run
+
+        config = settings(store, tmp_path)
+        with monkeypatch.context() as patch:
+            patch.setattr(run, "save_model", lambda *_: 1 / 0)
+            with pytest.raises(ZeroDivisionError):
+                train(config, into=tmp_path / "run")
+        assert train(config, into=tmp_path / "run") == tmp_path / "run"
+        assert (tmp_path / "run" / "metrics.json").exists()
+
+
+class TestAgreement:
+    def test_started_from_outside(self, monkeypatch):
+        monkeypatch.delenv(processes.VARIABLE, raising=False)
+        processes.check_started_alone()
+        monkeypatch.setenv("WORLD_SIZE", "2")
+        with pytest.raises(RunError, match="--into FOLDER"):
+            processes.check_started_alone()
+        with pytest.raises(RunError, match="--into FOLDER"):
+            processes.shared_folder()
+
+    def test_started_by_the_first(self, monkeypatch, tmp_path):
+        monkeypatch.setenv(processes.VARIABLE, "")
+        processes.share_folder(tmp_path)
+        assert processes.shared_folder() == Path(tmp_path).resolve()
+
+
+def test_a_budget_of_pairs_is_refused(store):
+    with pytest.raises(ConfigError, match=r"'data\.max_pairs' should be null with several processes"):
+        settings(store, "runs", "train.devices=2", "data.max_pairs=1000")
