@@ -23,7 +23,8 @@ Sources = Iterable[tuple[str | None, Reader]]
 def convert(files: Sequence[str | Path], out: str | Path, *, force: bool = False) -> Overview:
     """Write the jets of files, one file after another, to one store.
 
-    Stores that record parts (train, val, test) are joined part by part.
+    Stores that record parts (train, val, test) are joined part by part. Shards of one generated sample are joined only
+    if all of them are there, each once.
 
     Args:
         files: Of the same classes, columns and parts; see `iagraph.data.readers` for the formats.
@@ -50,6 +51,7 @@ def convert(files: Sequence[str | Path], out: str | Path, *, force: bool = False
             raise StoreError(
                 f"{reader.path}: {_about(reader)}, but {first.path}: {_about(first)}; convert them one by one"
             )
+    _check_shards(readers)
     jets = sum(reader.jets for reader in readers)
     if not jets:
         raise StoreError(f"{', '.join(map(str, paths))}: no jets to convert")
@@ -57,6 +59,29 @@ def convert(files: Sequence[str | Path], out: str | Path, *, force: bool = False
     if first.splits:  # stores that record parts: part by part, so that each stays what it is
         sources = ((split, JetStoreReader(path, split)) for split in first.splits for path in paths)
     return write_all(sources, out, jets)
+
+
+def _check_shards(readers: Sequence[Reader]) -> None:
+    """That readers of generated shards are all of those of one sample, if any of them is one."""
+    shards: dict[int, Reader] = {}
+    samples: list[tuple[Path, dict[str, Any]]] = []
+    for reader in readers:
+        number, of = reader.provenance.get("shard", (1, 1))
+        if of == 1:
+            continue
+        sample = {"config": reader.provenance.get("config"), "jets": reader.provenance.get("jets"), "shards": of}
+        path, first = samples[0] if samples else (reader.path, sample)
+        if other := [key for key, value in sample.items() if value != first[key]]:
+            raise StoreError(f"{reader.path}: is a shard of another sample than {path} ({', '.join(other)})")
+        if number in shards:
+            same = shards[number].path
+            raise StoreError(f"{reader.path}: is shard {number} of {of}, as {same} is; leave one out")
+        shards[number] = reader
+        samples.append((reader.path, sample))
+    if samples:
+        path, first = samples[0]
+        if missing := [str(number) for number in range(1, first["shards"] + 1) if number not in shards]:
+            raise StoreError(f"shard {', '.join(missing)} of {first['shards']} is missing beside {path}; name it, too")
 
 
 def _about(reader: Reader) -> str:

@@ -99,3 +99,31 @@ def test_real_top_jets_are_what_is_known_of_them(tmp_path):
     assert (jets.counts.min(), jets.counts.max()) == (8, 114)
     assert (jets.particles["mass"] == 0).all()
     assert "| top | 500 |" in seen.table()
+
+
+class TestShards:
+    @pytest.fixture
+    def shards(self, tmp_path):
+        def write(name, number, of=3, seed=1):
+            about = {"shard": [number, of], "jets": 6, "config": {"seed": seed}}
+            write_store(tmp_path / name, numbered_jets([number, number + 1]), provenance=about)
+            return tmp_path / name
+
+        return write
+
+    def test_all_of_them_are_joined_in_any_order(self, shards, tmp_path):
+        convert([shards("b.h5", 2), shards("c.h5", 3), shards("a.h5", 1)], tmp_path / "out.h5")
+        assert len(read_store(tmp_path / "out.h5")) == 6
+
+    def test_one_that_is_missing(self, shards, tmp_path):
+        with pytest.raises(StoreError, match=r"shard 2 of 3 is missing beside .*a\.h5"):
+            convert([shards("a.h5", 1), shards("c.h5", 3)], tmp_path / "out.h5")
+
+    def test_one_that_comes_twice(self, shards, tmp_path):
+        with pytest.raises(StoreError, match=r"copy\.h5: is shard 1 of 3, as .*a\.h5 is"):
+            convert([shards("a.h5", 1), shards("b.h5", 2), shards("copy.h5", 1)], tmp_path / "out.h5")
+
+    def test_one_of_another_sample(self, shards, tmp_path):
+        with pytest.raises(StoreError, match=r"other\.h5: is a shard of another sample than .*a\.h5 \(config\)"):
+            convert([shards("a.h5", 1), shards("b.h5", 2), shards("other.h5", 3, seed=2)], tmp_path / "out.h5")
+        assert not (tmp_path / "out.h5").exists()
