@@ -71,7 +71,7 @@ def response_figure(groups: Mapping[str, Sequence[Sequence[Response]]], kinds: S
     for axes, kind in zip(panels[-1], kinds, strict=True):
         axes.set_xlabel(kind.unit)
         axes.set_xlim(0, 1.1 * kind.sizes[-1])
-        axes.set_xticks(kind.sizes, [f"{size:g}" for size in kind.sizes])
+        axes.set_xticks(kind.sizes, [f"{size:g}" for size in kind.sizes], fontsize=7)
     handles, names = panels[0][0].get_legend_handles_labels()
     figure.legend(handles, names, loc="outside upper center", ncols=3, frameon=False, fontsize=9)
     return figure
