@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import cast
 
 import torch
 
@@ -43,7 +44,8 @@ class OpenRun:
     Attributes:
         path: its folder.
         run: its configuration, classes and model.
-        model: the model, in evaluation mode on :attr:`device`.
+        model: the model, in evaluation mode on :attr:`device`; it has attention unless the run was opened without
+            asking for it.
         batches: some of its test jets, with labels, on the CPU.
         device: where to compute.
     """
@@ -65,8 +67,13 @@ class OpenRun:
         return sum(map(len, self.batches))
 
 
-def open_run(path: Path, jets: int) -> OpenRun:
+def open_run(path: Path, jets: int, needs_attention: bool = True) -> OpenRun:
     """A finished run of a model with attention, with so many of its test jets, evenly spaced.
+
+    Args:
+        path: folder of the run.
+        jets: number of jets.
+        needs_attention: False opens runs of any model, for studies that look at logits alone.
 
     Raises:
         RunError: the folder holds no finished run, the model has no attention among particles, or none of the jets is
@@ -74,7 +81,7 @@ def open_run(path: Path, jets: int) -> OpenRun:
         ConfigError, StoreError: the configuration of the run or its test jets are wrong.
     """
     run = load_run(path)
-    if not isinstance(run.model, AttentionTagger | ParticleTransformer):
+    if needs_attention and not isinstance(run.model, AttentionTagger | ParticleTransformer):
         with_attention = (AttentionTagger, ParticleTransformer)
         names = [name for name, make in MODELS.items() if isinstance(make, type) and issubclass(make, with_attention)]
         raise RunError(
@@ -87,4 +94,5 @@ def open_run(path: Path, jets: int) -> OpenRun:
         if not (labels == label).any():
             raise RunError(f"{path}: none of the {len(labels)} jets is of the class '{name}': take more (--jets)")
     device = where_measured([path])
-    return OpenRun(path, run, run.model.to(device).eval(), some_batches(source, jets), device)
+    model = cast(AttentionModel, run.model)  # or a model without attention, if one was asked for
+    return OpenRun(path, run, model.to(device).eval(), some_batches(source, jets), device)

@@ -25,6 +25,7 @@ from iagraph.benchmarks.measure import machine
 from iagraph.metrics import Estimate
 from iagraph.plotting import save_figure
 from iagraph.studies.of_run import OpenRun
+from iagraph.studies.side_by_side import labels
 from iagraph.studies.tables import csv_text, markdown_table
 from iagraph.train.folder import make_folder
 
@@ -59,14 +60,14 @@ class Table:
 
     def csv(self) -> str:
         """In full precision; a number with an error takes two columns."""
+        with_error = {key for row in self.rows for key, cell in row.items() if isinstance(cell, Estimate)}
         lines = []
         for row in self.rows:
             line: dict[str, Any] = {}
             for key, cell in row.items():
-                if isinstance(cell, Estimate):
-                    line |= {key: cell.value, f"{key} error": cell.error}
-                else:
-                    line[key] = "" if cell is None else cell
+                line[key] = cell.value if isinstance(cell, Estimate) else "" if cell is None else cell
+                if key in with_error:
+                    line[f"{key} error"] = cell.error if isinstance(cell, Estimate) else ""
             lines.append(line)
         return csv_text(lines)
 
@@ -105,6 +106,7 @@ def write_section(folder: Path, section: Section, runs: Sequence[OpenRun], comma
     """
     make_folder(folder.parent, exist_ok=True)
     notes = [*section.notes, *([f"`{command}`"] if command else [])]
+    names = labels([run.path for run in runs])
     with tempfile.TemporaryDirectory(prefix=f".{folder.name}-", dir=folder.parent) as place:
         new = Path(place) / folder.name
         new.mkdir()
@@ -114,12 +116,12 @@ def write_section(folder: Path, section: Section, runs: Sequence[OpenRun], comma
             (new / f"{name}.csv").write_text(table.csv(), encoding="utf-8")
         report = {
             "command": command,
-            "runs": {run.name: {"path": str(run.path), "jets": run.jets} for run in runs},
+            "runs": {name: {"path": str(run.path), "jets": run.jets} for name, run in zip(names, runs, strict=True)},
             "tables": {name: [dict(row) for row in table.rows] for name, table in section.tables.items()},
             "numbers": section.numbers,
             "notes": notes,
             "machine": machine(),
-            "configs": {run.name: run.run.config.model_dump() for run in runs},
+            "configs": {name: run.run.config.model_dump() for name, run in zip(names, runs, strict=True)},
         }
         text = json.dumps(_json(report), indent=2, allow_nan=False) + "\n"
         (new / "report.json").write_text(text, encoding="utf-8")

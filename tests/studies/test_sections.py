@@ -53,6 +53,11 @@ def test_what_is_written(run, tmp_path):
     assert report["configs"][run.name]["model"]["name"] == "iaformer"
 
 
+def test_a_column_has_its_error_whichever_row_has_one():
+    rows = [{"layer": 0, "cka": None}, {"layer": 1, "cka": Estimate(0.5, 0.25)}]
+    assert Table("", rows).csv().splitlines() == ["layer,cka,cka error", "0,,", "1,0.5,0.25"]
+
+
 def test_report_joins_the_studies_and_needs_no_other_file(run, tmp_path):
     write_section(tmp_path / "b", a_section("Second"), [run], "")
     write_section(tmp_path / "a", a_section("First", live=["<p>moves</p>"]), [run], "")

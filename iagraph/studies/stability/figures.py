@@ -1,0 +1,177 @@
+"""The figures of a study of stability. They are matplotlib `Figure`s and leave pyplot's global state alone."""
+
+from __future__ import annotations
+
+import math
+import textwrap
+from collections.abc import Mapping, Sequence
+from typing import Any, NamedTuple
+
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.layout_engine import ConstrainedLayoutEngine
+from matplotlib.ticker import MaxNLocator
+
+from iagraph.metrics import Estimate
+from iagraph.plotting import style
+from iagraph.studies.stability.outputs import Floats, Spread
+from iagraph.studies.stability.response import KINDS, Kind, Response
+from iagraph.studies.tables import OverSeeds
+
+NUMBERS = {
+    "auc_change": "change of AUC",
+    "variation": "mean |change of probability|",
+    "flip_rate": "share of decisions that flip",
+}
+BINS = 10
+MARKERS = "osD^vPX*"
+
+
+class OverRuns(NamedTuple):
+    """A response of a group: the mean over its runs, and the error of that mean.
+
+    Jets and seeds both count: the mean of the errors of single runs, which have the same jets, and the spread over the
+    runs divided by the root of their number, added in squares.
+    """
+
+    values: tuple[float, ...]
+    estimate: Estimate
+
+
+def over_runs(estimates: Sequence[Estimate]) -> OverRuns:
+    """The mean of numbers of runs, with its error."""
+    values = tuple(each.value for each in estimates)
+    jets = sum(each.error for each in estimates) / len(estimates)
+    seeds = OverSeeds(values).spread / math.sqrt(len(values)) if len(values) > 1 else 0.0
+    return OverRuns(values, Estimate(sum(values) / len(values), math.hypot(jets, seeds)))
+
+
+def response_figure(groups: Mapping[str, Sequence[Sequence[Response]]], kinds: Sequence[Kind] = KINDS) -> Figure:
+    """What changes of the jets do to the outputs, against their size; a column per kind, a line per group.
+
+    Markers are means over the runs of a group with their error, small dots single runs.
+
+    Args:
+        groups: by name, the responses of each run.
+        kinds: the changes that were tried.
+    """
+    layout = ConstrainedLayoutEngine(w_pad=0.05, h_pad=0.05)
+    figure = Figure(figsize=(3.0 * len(kinds), 7.6), layout=layout)
+    panels = figure.subplots(len(NUMBERS), len(kinds), sharex="col", sharey="row", squeeze=False)
+    for line, (key, label) in zip(panels, NUMBERS.items(), strict=True):
+        for axes, kind in zip(line, kinds, strict=True):
+            for number, (name, runs) in enumerate(groups.items()):
+                _response_line(axes, runs, kind, key, number, name)
+            axes.axhline(0, color="0.4", linewidth=0.8, zorder=0)
+            _decorate(axes)
+        line[0].set_ylabel(label)
+    for axes, kind in zip(panels[0], kinds, strict=True):
+        axes.set_title(kind.name, fontsize=10)
+    for axes, kind in zip(panels[-1], kinds, strict=True):
+        axes.set_xlabel(kind.unit)
+        axes.set_xlim(0, 1.1 * kind.sizes[-1])
+        axes.set_xticks(kind.sizes, [f"{size:g}" for size in kind.sizes], fontsize=7)
+    handles, names = panels[0][0].get_legend_handles_labels()
+    figure.legend(handles, names, loc="outside upper center", ncols=3, frameon=False, fontsize=9)
+    return figure
+
+
+def _response_line(
+    axes: Axes, runs: Sequence[Sequence[Response]], kind: Kind, key: str, number: int, name: str
+) -> None:
+    at = [[r for r in run if r.kind == kind.name] for run in runs]
+    sizes = np.array([r.size for r in at[0]])
+    # Groups stand a little beside one another, so that their bars can be told apart.
+    shift = 0.008 * kind.sizes[-1] * (number % 5 - 1)
+    found = [over_runs([getattr(run[place], key) for run in at]) for place in range(len(sizes))]
+    looks, beside = style(number), 0.02 * kind.sizes[-1]
+    bars: dict[str, Any] = {"yerr": [each.estimate.error for each in found], "elinewidth": 1, "capsize": 2}
+    marker: dict[str, Any] = {"marker": MARKERS[number % len(MARKERS)], "markersize": 5, "linewidth": 1.3}
+    axes.errorbar(sizes + shift, [each.estimate.value for each in found], label=name, **bars, **marker, **looks)
+    if len(runs) > 1:
+        for size, each in zip(sizes, found, strict=True):
+            axes.plot(
+                [size + shift + beside] * len(runs), each.values, ".", color=looks["color"], markersize=3, alpha=0.6
+            )
+
+
+def spread_figure(spreads: Mapping[str, Spread], profiles: Mapping[str, tuple[Floats, Floats]]) -> Figure:
+    """How much the runs of each group differ: AUC of each, numbers of pairs of runs, and the spread against the score.
+
+    Args:
+        spreads: by the name of the group.
+        profiles: by the name of the group, for each jet the mean probability of its true class over the runs, and the
+            standard deviation.
+    """
+    layout = ConstrainedLayoutEngine(w_pad=0.06, h_pad=0.06)
+    names = ["\n".join(textwrap.wrap(name, 24)) for name in spreads]
+    lines = max(name.count("\n") + 1 for name in names)
+    figure = Figure(figsize=(11, 4.6 + 0.25 * (1 + lines) * len(names)), layout=layout)
+    (upper,), (lower,) = figure.subfigures(
+        2, 1, squeeze=False, height_ratios=[1.1 + 0.25 * (1 + lines) * len(names), 3.5]
+    )
+    panels = upper.subplots(1, 4, sharey=True)
+    _auc_panel(panels[0], spreads)
+    keys = {
+        "deviation": "standard deviation of the\nprobability, mean over jets",
+        "flip_rate": "share of jets that two\nruns classify differently",
+        "rank_correlation": "rank correlation\nof two runs",
+    }
+    for axes, (key, label) in zip(panels[1:], keys.items(), strict=True):
+        for place, found in enumerate(spreads.values()):
+            value, error = getattr(found, key)
+            axes.errorbar(
+                [value], [place], xerr=[error], fmt=MARKERS[place % len(MARKERS)], capsize=3, **_colour(place)
+            )
+        axes.set_xlabel(label)
+    panels[0].set_yticks(range(len(names)), names)
+    panels[0].set_ylim(len(names) - 0.5, -0.5)
+    profile = lower.subplots(1, 1)
+    for place, (name, (centre, deviation)) in enumerate(profiles.items()):
+        _profile(profile, centre, deviation, place, name)
+    profile.set_xlabel("probability of the true class, mean over runs")
+    profile.set_ylabel("standard deviation over runs")
+    profile.set_xlim(0, 1)
+    profile.set_ylim(bottom=0)
+    profile.legend(frameon=False, fontsize=9)
+    for axes in (*panels, profile):
+        _decorate(axes)
+    return figure
+
+
+def _auc_panel(axes: Axes, spreads: Mapping[str, Spread]) -> None:
+    for place, found in enumerate(spreads.values()):
+        values = found.auc.values
+        axes.plot(values, [place + 0.18] * len(values), ".", markersize=5, **_colour(place))
+        marker = MARKERS[place % len(MARKERS)]
+        axes.errorbar([found.auc.mean], [place], xerr=[found.auc.spread], fmt=marker, capsize=3, **_colour(place))
+    axes.set_xlabel("AUC: mean and spread,\ndots: single runs")
+
+
+def _profile(axes: Axes, centre: Floats, deviation: Floats, number: int, name: str) -> None:
+    edges = np.linspace(0, 1, BINS + 1)
+    bins = np.clip(np.digitize(centre, edges) - 1, 0, BINS - 1)
+    shift = 0.006 * (number % 5 - 1)
+    points = []
+    for place in range(BINS):
+        mine = deviation[bins == place]
+        if len(mine) > 1:
+            points.append(
+                ((edges[place] + edges[place + 1]) / 2 + shift, mine.mean(), mine.std(ddof=1) / len(mine) ** 0.5)
+            )
+    if points:
+        x, y, error = zip(*points, strict=True)
+        marker = MARKERS[number % len(MARKERS)]
+        axes.errorbar(x, y, yerr=error, marker=marker, markersize=5, capsize=2, label=name, **style(number))
+
+
+def _colour(number: int) -> dict[str, Any]:
+    return {"color": style(number)["color"]}
+
+
+def _decorate(axes: Axes) -> None:
+    axes.grid(color="0.9", linewidth=0.6)
+    axes.set_axisbelow(True)
+    axes.spines[["top", "right"]].set_visible(False)
+    axes.xaxis.set_major_locator(MaxNLocator(3))
