@@ -3,8 +3,8 @@
     pip install atheris
     python tests/fuzz.py store -max_total_time=300
 
-The first argument is one of store, top, energyflow, jetclass, weights, config; what follows goes to libFuzzer. It begins
-with valid files. An input that crashes, takes more than 25 s or more than 2 GB, or raises anything but the errors meant
+The first argument is one of store, top, energyflow, jetclass, weights, config; what follows goes to libFuzzer. It
+begins with valid files. An input that crashes, takes more than 25 s or more than 2 GB, or raises anything but the errors meant
 for users stops it, and is kept in a file.
 """
 
@@ -83,7 +83,8 @@ def main():
         try:
             _read(kind, path)
         except USER_ERRORS as error:
-            assert str(path) in str(error), f"the message does not name the file: {error}"
+            if str(path) not in str(error):
+                raise AssertionError(f"the message does not name the file: {error}") from error
 
     options = ["-rss_limit_mb=2048", "-timeout=25", *sys.argv[2:]]
     atheris.Setup([sys.argv[0], *options, str(corpus)], one)
