@@ -59,6 +59,7 @@ class Table:
 
     def csv(self) -> str:
         """In full precision; a number with an error takes two columns."""
+        with_errors = {key for row in self.rows for key, cell in row.items() if isinstance(cell, Estimate)}
         lines = []
         for row in self.rows:
             line: dict[str, Any] = {}
@@ -66,7 +67,7 @@ class Table:
                 if isinstance(cell, Estimate):
                     line |= {key: cell.value, f"{key} error": cell.error}
                 else:
-                    line[key] = "" if cell is None else cell
+                    line |= {key: "" if cell is None else cell} | ({f"{key} error": ""} if key in with_errors else {})
             lines.append(line)
         return csv_text(lines)
 
@@ -172,7 +173,8 @@ def _html_row(cells: Sequence[str], tag: str) -> str:
 
 
 def _text(cell: Cell) -> str:
-    if cell is None or (isinstance(cell, float) and math.isnan(cell)):
+    number = cell.value if isinstance(cell, Estimate) else cell
+    if number is None or (isinstance(number, float) and math.isnan(number)):
         return "-"
     if isinstance(cell, float) and not isinstance(cell, Estimate):
         return f"{cell:.4g}"
