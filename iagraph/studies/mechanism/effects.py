@@ -33,9 +33,16 @@ class Truth:
     labels: NDArray[np.int64]
     signal: int | None
 
-    def __getitem__(self, chosen: slice) -> Truth:
+    def __getitem__(self, chosen: NDArray[np.bool_]) -> Truth:
         """The same of some of the jets."""
         return Truth(self.labels[chosen], self.signal)
+
+    def half(self) -> NDArray[np.bool_]:
+        """Every second jet of each class, shape [jets]."""
+        chosen = np.zeros(len(self.labels), dtype=bool)
+        for label in np.unique(self.labels):
+            chosen[np.flatnonzero(self.labels == label)[::2]] = True
+        return chosen
 
     @property
     def weights(self) -> Array:

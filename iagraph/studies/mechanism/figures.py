@@ -130,13 +130,13 @@ def observables_by_depth(
     """
     figure = Figure(figsize=(2.0 + (2.2 + 0.12 * len(names)) * len(panels), 7.2), layout="constrained")
     rows = figure.subplots(len(groups), len(panels), sharex=True, sharey=True, squeeze=False)
-    for group, line in zip(groups, rows, strict=True):
+    for number, (group, line) in enumerate(zip(groups, rows, strict=True)):
         for axes, (title, curves) in zip(line, panels.items(), strict=True):
             _depth_lines(axes, {name: curves[name] for name in group if name in curves}, names, list(group))
             axes.axhline(0, color="black", linewidth=0.8)
-            if line is rows[0]:
+            if number == 0:
                 axes.set_title(title, fontsize=10)
-            if line is rows[-1]:
+            if number == len(groups) - 1:
                 axes.set_xlabel("depth")
         lines = {text: each for axes in line for each, text in zip(*axes.get_legend_handles_labels(), strict=True)}
         shown = [name for name in group if name in lines]

@@ -25,7 +25,7 @@ def notes(model: AttentionModel, tables: Mapping[str, Table], jets: int) -> list
         "of the sum of the others' exponentials), mean over the jets of each class, then over classes.",
         "Ablation replaces the weighed sum of values of a head, before the layer's last linear map, whose bias stays: "
         "by zero, or by its mean over all particles of these jets. Layers behind see what follows.",
-        "Order of importance: by the loss of mean logit difference without the head alone, on every second batch; "
+        "Order of importance: by the loss of mean logit difference without the head alone, on one half of the jets; "
         "heads that stand in for one another look unimportant in it. Recovery of AUC: of the part above one half, and, "
         "as in arXiv 2605.09881, of all of it, of which 0.5 / AUC is left where nothing is known.",
         "Patching: the donor is a jet of another class; a particle takes the activation of the donor's particle of the "
@@ -33,7 +33,7 @@ def notes(model: AttentionModel, tables: Mapping[str, Table], jets: int) -> list
         "jet, so a patch of all vectors need not reach 1 before the last block, nor after it where multiplicities "
         "differ. What is shown is the whole effect, by all layers behind, not that of single paths.",
         f"Probe of the class: logistic regression on the mean vector of a jet, {FOLDS}-fold cross-validated. Probes of "
-        "observables: ridge regression, fitted to jets of even place and judged on those of odd place, with bootstrap "
+        "observables: ridge regression, fitted to one half of the jets and judged on the other one, with bootstrap "
         "errors. 'inputs' are means of the scaled node features; the untrained model has the same architecture.",
         "Observables: iagraph.observables; tau_N with axes from exclusive kT subjets; beta = 1 in all.",
     ]

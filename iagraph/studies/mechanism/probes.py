@@ -53,18 +53,19 @@ class Regression(NamedTuple):
 def regression_probe(vectors: Array, target: Array, control: Array | None = None) -> Regression:
     r"""Held-out :math:`R^2 = 1 - \sum (y - \hat y)^2 / \sum (y - \bar y)^2` of a ridge regression.
 
-    Jets of even place fit, those of odd place judge; the strength of the ridge comes from leave-one-out errors of the
-    former. The error is the standard deviation over bootstrap samples of the latter, the fit staying the same.
+    One half of the jets, drawn by chance, fits, the other one judges; the strength of the ridge comes from
+    leave-one-out errors of the former. The error is the standard deviation over bootstrap samples of the latter, the
+    fit staying the same.
 
     Args:
         vectors: shape [jets, width].
         target: the observable, shape [jets]; jets where it is not finite are left out.
         control: an observable whose linear part is taken out of the target first (arXiv 2605.09881), by a line fitted
-            to the jets of even place; shape [jets].
+            to the former half; shape [jets].
     """
     used = np.isfinite(target) if control is None else np.isfinite(target) & np.isfinite(control)
-    even = np.arange(len(target)) % 2 == 0
-    fit, judge = used & even, used & ~even
+    half = np.random.default_rng(SEED).permutation(len(target)) % 2 == 0
+    fit, judge = used & half, used & ~half
     number = int(judge.sum())
     if min(number, int(fit.sum())) < FEWEST or _constant(target[fit]) or _constant(target[judge]):
         return Regression(Estimate(math.nan, math.nan), number)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +13,7 @@ from iagraph.graphs import JetBatch
 from iagraph.metrics import Estimate
 from iagraph.observables import LABELS, observables
 from iagraph.studies.mechanism.depths import Depth, depths
+from iagraph.studies.mechanism.donors import take
 from iagraph.studies.mechanism.effects import Array, Truth, recovery
 from iagraph.studies.mechanism.figures import by_depth, feature_bars, head_maps, heads_kept, observables_by_depth
 from iagraph.studies.mechanism.heads import CLEAN, DONOR, KINDS, ablate_heads, keep_heads, mean_sums, patch
@@ -62,9 +63,10 @@ def study(plan: Plan) -> Path:
     truth = Truth(labels, None if signal is None else run.run.classes.index(signal))
     batches = [jets.to(run.device) for jets in run.batches]
     means = mean_sums(run.model, batches)
+    single = ablate_heads(run.model, batches, means)
     parts = [
-        _heads(run, batches, means, truth),
-        _circuit(run, batches, means, truth),
+        _heads(run, single, truth),
+        _circuit(run, batches, means, single, truth),
         _patching(run, batches, truth),
         _pair_features(run, batches, truth),
         _depths(run, batches, truth),
@@ -77,8 +79,7 @@ def study(plan: Plan) -> Path:
     return write_section(plan.folder, section, [run], plan.command)
 
 
-def _heads(run: OpenRun, batches: Sequence[JetBatch], means: Sequence[torch.Tensor], truth: Truth) -> Section:
-    logits = ablate_heads(run.model, batches, means)
+def _heads(run: OpenRun, logits: Mapping[object, Array], truth: Truth) -> Section:
     clean, names = logits[CLEAN], [site.name for site in sites(run.model)]
     rows: list[dict[str, Any]] = []
     for head in [*heads(run.model), *range(len(names))]:
@@ -117,22 +118,27 @@ def head_array(run: OpenRun, values: Sequence[Estimate]) -> Array:
     return array
 
 
-def _circuit(run: OpenRun, batches: Sequence[JetBatch], means: Sequence[torch.Tensor], truth: Truth) -> Section:
-    """Orders come from one half of the batches, AUC from the other: the best of noise is not taken for good."""
-    everyone = heads(run.model)
-    labels = np.split(truth.labels, np.cumsum([len(jets) for jets in batches])[:-1])
-    # A single batch must do for both.
-    odd = slice(None) if len(batches) == 1 else slice(1, None, 2)
-    ordering, judge = (Truth(np.concatenate(labels[some]), truth.signal) for some in (slice(None, None, 2), odd))
-    single = ablate_heads(run.model, batches[::2], means)
+def _circuit(
+    run: OpenRun,
+    batches: Sequence[JetBatch],
+    means: Sequence[torch.Tensor],
+    single: Mapping[object, Array],
+    truth: Truth,
+) -> Section:
+    """Orders come from one half of the jets, AUC from the other: the best of noise is not taken for good."""
+    everyone, first = heads(run.model), truth.half()
+    ordering, judge = truth[first], truth[~first]
     orders: dict[str, tuple[str, Sequence[Head]]] = {}
     for kind in KINDS:
-        worth = [-ordering.mean_change(single[kind, head], single[CLEAN]).value for head in everyone]
+        worth = [-ordering.mean_change(single[kind, head][first], single[CLEAN][first]).value for head in everyone]
         orders[f"{kind}, by importance"] = (kind, [everyone[place] for place in np.argsort(worth)[::-1]])
     shuffled = np.random.default_rng(RANDOM_SEED).permutation(len(everyone))
     orders["mean, by chance"] = ("mean", [everyone[place] for place in shuffled])
     numbers = [number for number in KEPT if number < len(everyone)] + [len(everyone)]
-    logits = keep_heads(run.model, batches[odd], means, orders, numbers)
+    places = torch.from_numpy(np.flatnonzero(~first)).to(run.device)
+    everything = JetBatch.concatenate(batches)
+    judged = [take(everything, some) for some in places.split(len(batches[0]))]
+    logits = keep_heads(run.model, judged, means, orders, numbers)
     full = judge.auc(logits[CLEAN])
     rows: list[dict[str, Any]] = []
     curves: dict[str, list[tuple[int, Estimate]]] = {name: [] for name in orders}
@@ -147,12 +153,12 @@ def _circuit(run: OpenRun, batches: Sequence[JetBatch], means: Sequence[torch.Te
             row = {"order": name, "heads kept": number, "last one (layer.head)": added, "AUC": auc}
             rows.append(row | {AUC: change, "(AUC' - 0.5) / (AUC - 0.5)": above, "AUC' / AUC": share})
             curves[name].append((number, Estimate(auc.value, change.error)))
-    first = {
+    names_of = {
         name: [f"{names[head.site]}.{head.head + 1}" for head in order[:12]] for name, (_, order) in orders.items()
     }
     caption = "AUC with the most important heads alone, all others ablated; bars: error of the difference to the model."
     table = Table(f"The first heads of an order alone, on {len(judge.labels):,} jets that did not order them.", rows)
-    return Section("", {"circuit": table}, {"circuit": (heads_kept(curves, full), caption)}, [], {"order": first})
+    return Section("", {"circuit": table}, {"circuit": (heads_kept(curves, full), caption)}, [], {"order": names_of})
 
 
 def _patching(run: OpenRun, batches: Sequence[JetBatch], truth: Truth) -> Section:
