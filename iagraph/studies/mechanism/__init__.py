@@ -7,7 +7,7 @@ from iagraph.studies.mechanism.heads import ablate_heads, ablation, keep_heads, 
 from iagraph.studies.mechanism.interventions import Head, Site, Trace, changed, heads, resume, run_changed, sites, trace
 from iagraph.studies.mechanism.pair_ablation import PairInput, ablate_pair_features, ablated, pair_inputs
 from iagraph.studies.mechanism.probes import Regression, class_probe, regression_probe, regression_probes
-from iagraph.studies.mechanism.study import study
+from iagraph.studies.mechanism.section import study
 
 __all__ = [
     "Depth",

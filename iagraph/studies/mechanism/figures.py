@@ -98,19 +98,21 @@ def feature_bars(changes: Mapping[str, Mapping[str, Mapping[str, Estimate]]]) ->
     return figure
 
 
-def by_depth(curves: Mapping[str, Mapping[str, Estimate]], names: Sequence[str], ylabel: str, level: float) -> Figure:
+def by_depth(
+    curves: Mapping[str, Mapping[str, Estimate]], names: Sequence[str], ylabel: str, level: tuple[str, float]
+) -> Figure:
     """Numbers by depth, a line for each curve.
 
     Args:
         curves: by name and depth.
         names: all depths in order.
         ylabel: what the numbers are.
-        level: a horizontal line.
+        level: name and height of a horizontal line.
     """
     figure = Figure(figsize=(6.8, 4.2), layout="constrained")
     axes = figure.subplots()
     _depth_lines(axes, curves, names)
-    axes.axhline(level, color="black", linewidth=1, label="model")
+    axes.axhline(level[1], color="black", linewidth=1, label=level[0])
     axes.set(xlabel="depth", ylabel=ylabel)
     axes.legend(frameon=False, fontsize=9)
     return figure

@@ -189,7 +189,10 @@ def _patching(run: OpenRun, batches: Sequence[JetBatch], truth: Truth) -> Sectio
         },
         {
             "patched_heads": (head_maps(panels, names, label), caption),
-            "patched_stream": (by_depth({"residual stream": stream}, depth_names, label, 1.0), stream_caption),
+            "patched_stream": (
+                by_depth({"residual stream": stream}, depth_names, label, ("donor", 1.0)),
+                stream_caption,
+            ),
         },
         [],
     )
@@ -244,7 +247,7 @@ def _depths(run: OpenRun, batches: Sequence[JetBatch], truth: Truth) -> Section:
     last = next(depth.lens for depth in found if depth.name == str(len(run.model.blocks)) and depth.lens is not None)
     names = [depth.name for depth in found]
     curves = {"logit lens": lens, "linear probe": probe, "linear probe, untrained model": random}
-    figure = by_depth(curves, names, "AUC", truth.auc(last).value)
+    figure = by_depth(curves, names, "AUC", ("model", truth.auc(last).value))
     caption = "AUC by depth: of the model's own read-out on the vectors there, and of a linear probe of their mean."
     known = _observables(found, control, batches)
     tables = {"depths": Table("Logit lens and linear probes of the class by depth.", rows), **known.tables}
