@@ -53,6 +53,12 @@ def test_what_is_written(run, tmp_path):
     assert report["configs"][run.name]["model"]["name"] == "iaformer"
 
 
+def test_numbers_with_errors_that_are_not_in_every_row():
+    table = Table("Gaps.", [{"a": None}, {"a": Estimate(1.5, 0.25)}, {"a": Estimate(math.nan, math.nan)}])
+    assert table.csv().splitlines() == ["a,a error", ",", "1.5,0.25", "nan,nan"]
+    assert table.cells() == [["a"], ["-"], ["1.50 +- 0.25"], ["-"]]
+
+
 def test_report_joins_the_studies_and_needs_no_other_file(run, tmp_path):
     write_section(tmp_path / "b", a_section("Second"), [run], "")
     write_section(tmp_path / "a", a_section("First", live=["<p>moves</p>"]), [run], "")
