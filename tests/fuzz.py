@@ -4,8 +4,8 @@
     python tests/fuzz.py store -max_total_time=300
 
 The first argument is one of store, top, energyflow, jetclass, weights, config; what follows goes to libFuzzer. It
-begins with valid files. An input that crashes, takes more than 25 s or more than 2 GB, or raises anything but the errors meant
-for users stops it, and is kept in a file.
+begins with valid files. An input that crashes, takes more than 25 s or more than 2 GB, or raises anything but the
+errors meant for users stops it, and is kept in a file.
 """
 
 import os

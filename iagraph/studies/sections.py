@@ -174,7 +174,8 @@ def _html_row(cells: Sequence[str], tag: str) -> str:
 
 
 def _text(cell: Cell) -> str:
-    if cell is None or (isinstance(cell, float) and math.isnan(cell)):
+    number = cell.value if isinstance(cell, Estimate) else cell
+    if number is None or (isinstance(number, float) and math.isnan(number)):
         return "-"
     if isinstance(cell, float) and not isinstance(cell, Estimate):
         return f"{cell:.4g}"

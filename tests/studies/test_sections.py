@@ -58,6 +58,12 @@ def test_a_column_has_its_error_whichever_row_has_one():
     assert Table("", rows).csv().splitlines() == ["layer,cka,cka error", "0,,", "1,0.5,0.25"]
 
 
+def test_numbers_with_errors_that_are_not_in_every_row():
+    table = Table("Gaps.", [{"a": None}, {"a": Estimate(1.5, 0.25)}, {"a": Estimate(math.nan, math.nan)}])
+    assert table.csv().splitlines() == ["a,a error", ",", "1.5,0.25", "nan,nan"]
+    assert table.cells() == [["a"], ["-"], ["1.50 +- 0.25"], ["-"]]
+
+
 def test_report_joins_the_studies_and_needs_no_other_file(run, tmp_path):
     write_section(tmp_path / "b", a_section("Second"), [run], "")
     write_section(tmp_path / "a", a_section("First", live=["<p>moves</p>"]), [run], "")

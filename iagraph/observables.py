@@ -1,0 +1,198 @@
+r"""Observables of jets: mass, multiplicity, shapes, energy correlations and N-subjettiness, one number per jet.
+
+All are functions of a :class:`~iagraph.graphs.JetBatch`, in float64 and of shape [jets]. Distances are
+:math:`R_{ij} = \sqrt{\Delta y^2 + \Delta\phi^2}` with rapidities, shares are those of the scalar sum,
+:math:`z_i = p_{T,i} / \sum_k p_{T,k}`; so nothing changes under boosts along the beam and rotations about it. A number
+that a jet does not have, such as a ratio of zero to zero, is NaN.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from itertools import pairwise
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+
+from iagraph.graphs import JetBatch
+from iagraph.kinematics import Momenta, jet_momenta, to_cartesian, wrap_phi
+from iagraph.segment import segment_sum
+
+RADIUS = 0.8
+"""The jet radius by which N-subjettiness is divided, unless another one is given."""
+
+LABELS = {
+    "mass": r"$m$",
+    "multiplicity": r"$n$",
+    "ptd": r"$p_T^D$",
+    "width": r"width",
+    "e2": r"$e_2$",
+    "e3": r"$e_3$",
+    "c2": r"$C_2$",
+    "d2": r"$D_2$",
+    "tau1": r"$\tau_1$",
+    "tau2": r"$\tau_2$",
+    "tau3": r"$\tau_3$",
+    "tau21": r"$\tau_{21}$",
+    "tau32": r"$\tau_{32}$",
+}
+"""The names of what :func:`observables` gives, as a figure shows them."""
+
+
+def observables(jets: JetBatch, radius: float = RADIUS) -> dict[str, Tensor]:
+    """All observables of this module by the names of :data:`LABELS`, each of shape [jets], on the CPU.
+
+    Without FastJet those that begin with ``tau`` are not there.
+
+    Args:
+        jets: the jets.
+        radius: the jet radius R0 of N-subjettiness.
+    """
+    jets = jets.to("cpu").double()
+    correlations = energy_correlations(jets)
+    found = {
+        "mass": mass(jets),
+        "multiplicity": multiplicity(jets),
+        "ptd": pt_dispersion(jets),
+        "width": width(jets),
+        "e2": correlations.e2,
+        "e3": correlations.e3,
+        "c2": correlations.c2,
+        "d2": correlations.d2,
+    }
+    taus = nsubjettiness(jets, (1, 2, 3), radius)
+    if taus is not None:
+        one, two, three = taus.unbind(1)
+        found |= {"tau1": one, "tau2": two, "tau3": three, "tau21": _ratio(two, one), "tau32": _ratio(three, two)}
+    return found
+
+
+def mass(jets: JetBatch) -> Tensor:
+    r"""Mass of the sum of all particles in GeV, :math:`\sqrt{E^2 - \vec p^2}`; 0 of an empty jet."""
+    jets = jets.double()
+    return jet_momenta(jets.momenta, jets.batch, jets.ptr).mass
+
+
+def multiplicity(jets: JetBatch) -> Tensor:
+    """The number of particles."""
+    return jets.ptr.diff().double()
+
+
+def pt_dispersion(jets: JetBatch) -> Tensor:
+    r""":math:`p_T^D = \sqrt{\sum_i p_{T,i}^2} / \sum_i p_{T,i}` (CMS-PAS-JME-13-002): 1 of a single particle.
+
+    NaN of an empty jet.
+    """
+    pt = jets.momenta.pt.double()
+    return _ratio(_sum(pt.square(), jets).sqrt(), _sum(pt, jets))
+
+
+def width(jets: JetBatch) -> Tensor:
+    r"""Width, or girth, :math:`\sum_i z_i R_{i,jet}` (arXiv 1106.3076), the axis being the sum of all particles.
+
+    NaN of an empty jet.
+    """
+    jets = jets.double()
+    axis = jet_momenta(jets.momenta, jets.batch, jets.ptr).select(jets.batch)
+    pt = jets.momenta.pt
+    distance = _distance(jets.momenta.rapidity, jets.momenta.phi, axis.rapidity, axis.phi)
+    return _ratio(_sum(pt * distance, jets), _sum(pt, jets))
+
+
+class EnergyCorrelations(NamedTuple):
+    r"""Energy correlations of jets, each of shape [jets].
+
+    Attributes:
+        e2: :math:`e_2 = \sum_{i<j} z_i z_j R_{ij}^\beta`.
+        e3: :math:`e_3 = \sum_{i<j<k} z_i z_j z_k (R_{ij} R_{jk} R_{ki})^\beta`.
+        c2: :math:`C_2 = e_3 / e_2^2` (arXiv 1305.0007).
+        d2: :math:`D_2 = e_3 / e_2^3` (arXiv 1409.6298).
+    """
+
+    e2: Tensor
+    e3: Tensor
+    c2: Tensor
+    d2: Tensor
+
+
+def energy_correlations(jets: JetBatch, beta: float = 1.0) -> EnergyCorrelations:
+    r"""Energy correlations in the form for hadron colliders (arXiv 1305.0007).
+
+    With :math:`M_{ij} = \sqrt{z_i z_j} R_{ij}^\beta`, whose diagonal is zero, :math:`e_3 = \operatorname{tr}(M^3) / 6`:
+    one matrix product for each jet, and of one jet at a time. A jet of one particle has :math:`e_2 = e_3 = 0` and NaN
+    for the ratios; an empty one has zeros, too.
+
+    Args:
+        jets: the jets.
+        beta: the power of the distances.
+    """
+    momenta = jets.double().momenta
+    pairs, triples = [], []
+    for begin, end in pairwise(jets.ptr.tolist()):
+        pt, y, phi, _ = (component[begin:end] for component in momenta)
+        distance = _distance(y.unsqueeze(1), phi.unsqueeze(1), y, phi).pow(beta).fill_diagonal_(0.0)
+        root = (pt / pt.sum()).sqrt()
+        matrix = root.unsqueeze(1) * distance * root
+        pairs.append(root @ matrix @ root / 2)
+        triples.append((matrix @ matrix * matrix).sum() / 6)
+    empty = momenta.pt.new_zeros(0)
+    e2, e3 = (torch.stack(values) if values else empty for values in (pairs, triples))
+    return EnergyCorrelations(e2, e3, _ratio(e3, e2.square()), _ratio(e3, e2.pow(3)))
+
+
+def nsubjettiness(jets: JetBatch, numbers: Sequence[int], radius: float = RADIUS, beta: float = 1.0) -> Tensor | None:
+    r"""N-subjettiness (arXiv 1011.2268), on the CPU; None if FastJet is not installed.
+
+    .. math:: \tau_N = \frac{1}{\sum_k p_{T,k} R_0^\beta} \sum_k p_{T,k} \min_a R_{ak}^\beta
+
+    over N axes: the subjets of exclusive kT clustering down to N, without a beam (the largest radius that FastJet
+    knows), recombined by adding four-momenta. The axes are not moved to the minimum. A jet of at most N particles has
+    :math:`\tau_N = 0`, an empty one NaN.
+
+    Args:
+        jets: the jets.
+        numbers: each N, at least 1.
+        radius: the jet radius :math:`R_0`.
+        beta: the power of the distances.
+
+    Returns:
+        Shape [jets, len(numbers)].
+    """
+    try:
+        import fastjet
+    except ImportError:
+        return None
+    definition = fastjet.JetDefinition(fastjet.kt_algorithm, fastjet.JetDefinition.max_allowable_R)
+    momenta = jets.to("cpu").double().momenta
+    vectors = torch.stack(to_cartesian(momenta), dim=1).tolist()
+    rows = []
+    for begin, end in pairwise(jets.ptr.tolist()):
+        particles = [fastjet.PseudoJet(*vectors[particle]) for particle in range(begin, end)]
+        cluster = fastjet.ClusterSequence(particles, definition)
+        row = [0.0 if particles else torch.nan] * len(numbers)
+        for place, number in enumerate(numbers):
+            if number < len(particles):
+                axes = [(axis.rap(), axis.phi()) for axis in cluster.exclusive_jets(number)]
+                row[place] = _tau(Momenta(*(component[begin:end] for component in momenta)), axes, radius, beta)
+        rows.append(row)
+    return torch.tensor(rows, dtype=torch.float64).view(len(jets), len(numbers))
+
+
+def _tau(particles: Momenta, axes: Sequence[tuple[float, float]], radius: float, beta: float) -> float:
+    y, phi = torch.tensor(axes, dtype=torch.float64).t()
+    distance = _distance(particles.rapidity.unsqueeze(1), particles.phi.unsqueeze(1), y, phi).amin(1)
+    return float((particles.pt * (distance / radius).pow(beta)).sum() / particles.pt.sum())
+
+
+def _distance(y: Tensor, phi: Tensor, other_y: Tensor, other_phi: Tensor) -> Tensor:
+    return torch.hypot(y - other_y, wrap_phi(phi - other_phi))
+
+
+def _sum(values: Tensor, jets: JetBatch) -> Tensor:
+    return segment_sum(values.unsqueeze(1), jets.batch, len(jets), jets.ptr).squeeze(1)
+
+
+def _ratio(over: Tensor, under: Tensor) -> Tensor:
+    """A ratio, NaN where the lower number is zero."""
+    return torch.where(under > 0, over / under.clamp(min=torch.finfo(under.dtype).tiny), torch.nan)
