@@ -59,14 +59,15 @@ class Table:
 
     def csv(self) -> str:
         """In full precision; a number with an error takes two columns."""
+        with_errors = {key for row in self.rows for key, cell in row.items() if isinstance(cell, Estimate)}
         lines = []
         for row in self.rows:
             line: dict[str, Any] = {}
             for key, cell in row.items():
-                if isinstance(cell, Estimate):
-                    line |= {key: cell.value, f"{key} error": cell.error}
-                else:
-                    line[key] = "" if cell is None else cell
+                value, error = cell if isinstance(cell, Estimate) else (cell, None)
+                line[key] = "" if value is None else value
+                if key in with_errors:
+                    line[f"{key} error"] = "" if error is None else error
             lines.append(line)
         return csv_text(lines)
 

@@ -1,0 +1,154 @@
+"""All that is measured of a run, batch by batch: memory holds one batch and some numbers per jet."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from contextlib import nullcontext
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from iagraph.edge_list import fully_connected
+from iagraph.graphs import JetBatch
+from iagraph.metrics import Estimate, accuracy, auc_difference, macro_auc, macro_auc_difference, roc_auc
+from iagraph.studies.estimates import ratio
+from iagraph.studies.of_run import OpenRun
+from iagraph.studies.recording import AttentionModel, record_attention, recorded
+from iagraph.studies.sparsity.between import between_subjets, geometry, number_of_subjets
+from iagraph.studies.sparsity.binary import binarity
+from iagraph.studies.sparsity.measured import Measured, added, stacked
+from iagraph.studies.sparsity.zeroing import Zeroing, zeroings
+from iagraph.studies.survivors import subjets
+from iagraph.train.folder import build_model
+
+AS_TRAINED = "as trained"
+RANDOM_SEED = 1
+
+
+@dataclass(frozen=True)
+class Variant:
+    """A model, some of its scores set to zero.
+
+    Attributes:
+        logits: shape [jets, classes].
+        found: how binary it is, as :func:`~iagraph.studies.sparsity.binary.binarity` has it.
+    """
+
+    logits: Tensor
+    found: Measured
+
+
+@dataclass(frozen=True)
+class RunAttention:
+    """What the attention of a run does.
+
+    Attributes:
+        name: what to call it.
+        run: the run.
+        labels: class of each jet.
+        variants: the model as trained, and with scores set to zero.
+        geometry: whom its attention links (:func:`~iagraph.studies.sparsity.between.geometry`), and ``random between``
+            of the same model with random weights.
+    """
+
+    name: str
+    run: OpenRun
+    labels: Tensor
+    variants: dict[str, Variant]
+    geometry: Measured
+
+    @property
+    def found(self) -> Measured:
+        """How binary the trained model is."""
+        return self.variants[AS_TRAINED].found
+
+    @property
+    def layers(self) -> int:
+        """The number of attention layers among particles."""
+        return self.found.layers["row"].size(1)
+
+    def non_binary_tokens(self, variant: str = AS_TRAINED, name: str = "non_binary") -> Estimate:
+        """The share of particles with at least one row of a flag, in any layer."""
+        return ratio(*(self.variants[variant].found.jets[f"{each} tokens"] for each in (name, "row")))
+
+    def accuracy(self, variant: str) -> tuple[Estimate, Estimate]:
+        """Accuracy, and what it is above that of the trained model on the same jets."""
+        right = [(self.variants[each].logits.argmax(1) == self.labels).double() for each in (variant, AS_TRAINED)]
+        of_variant = accuracy(self.labels.numpy(), self.variants[variant].logits.numpy())
+        return of_variant, ratio(right[0] - right[1], torch.ones_like(right[0]))
+
+    def auc(self, variant: str) -> tuple[Estimate, Estimate]:
+        """AUC, of more than two classes the macro AUC, and what it is above that of the trained model."""
+        labels = self.labels.numpy()
+        scores, trained = (self.variants[each].logits.numpy() for each in (variant, AS_TRAINED))
+        name = self.run.run.config.data.signal
+        if name is None:
+            return macro_auc(labels, scores), macro_auc_difference(labels, scores, trained)
+        signal = self.run.run.classes.index(name)
+        return roc_auc(labels, scores, signal), auc_difference(labels, scores, trained, signal)
+
+
+@torch.inference_mode()
+def of_model(model: AttentionModel, batches: Sequence[JetBatch], zeroing: Zeroing | None = None) -> Variant:
+    """Logits of a model and how binary its attention is, with some scores set to zero if asked for.
+
+    Args:
+        model: in evaluation mode.
+        batches: the jets, on its device.
+        zeroing: one of :func:`~iagraph.studies.sparsity.zeroing.zeroings`.
+    """
+    logits, parts = [], []
+    for jets in batches:
+        with recorded(model) as layers, nullcontext() if zeroing is None else zeroing(model):
+            logits.append(model(jets, fully_connected(jets.ptr)).cpu())
+        parts.append(binarity(layers, jets))
+    return Variant(torch.cat(logits), added(parts))
+
+
+@torch.inference_mode()
+def geometry_of_model(
+    model: AttentionModel, random: AttentionModel, batches: Sequence[JetBatch], numbers: Sequence[int]
+) -> Measured:
+    """Whom the attention of a model links, with the controls.
+
+    Args:
+        model: in evaluation mode.
+        random: the same model with random weights.
+        batches: the jets with labels, on the device of both.
+        numbers: of subjets in jets of each class.
+    """
+    parts = []
+    for jets in batches:
+        assert jets.y is not None
+        subjet = subjets(jets, [numbers[label] for label in jets.y.tolist()])
+        part = geometry(record_attention(model, jets).layers, jets, subjet)
+        if subjet is not None:
+            layers = record_attention(random, jets).layers
+            part = part.merged(stacked(between_subjets(layer, jets, subjet, "random ") for layer in layers))
+        parts.append(part)
+    return added(parts)
+
+
+def of_run(run: OpenRun, name: str) -> RunAttention:
+    """All of it.
+
+    Args:
+        run: an open run.
+        name: what to call it.
+    """
+    batches = [jets.to(run.device) for jets in run.batches]
+    labels = torch.cat([jets.y for jets in run.batches if jets.y is not None])
+    variants = {AS_TRAINED: of_model(run.model, batches)}
+    variants |= {key: of_model(run.model, batches, zeroing) for key, zeroing in zeroings(run.model).items()}
+    numbers = [number_of_subjets(label) for label in run.run.classes]
+    found = geometry_of_model(run.model, random_model(run), batches, numbers)
+    return RunAttention(name, run, labels, variants, found)
+
+
+def random_model(run: OpenRun) -> AttentionModel:
+    """The model of a run with random weights, the same each time, in evaluation mode on its device."""
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(RANDOM_SEED)
+        model = build_model(run.run.config, run.run.classes)
+    return model.to(run.device).eval()  # type: ignore[return-value]
