@@ -182,7 +182,7 @@ def number_of_subjets(name: str) -> int:
 
 
 def _others(layer: LayerAttention, jets: JetBatch) -> tuple[Tensor, Tensor, Tensor]:
-    """Edges between different particles, the jet of each, and the sizes of their weights: signs of heads must not cancel."""
+    """Edges between different particles, the jet of each, and the sizes of their weights, which cannot cancel."""
     others = (layer.edge_index[0] != layer.edge_index[1]).nonzero().squeeze(1)
     edges = layer.edge_index[:, others]
     return edges, jets.batch[edges[1]], layer.alpha[others].abs()
