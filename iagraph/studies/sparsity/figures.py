@@ -36,7 +36,7 @@ def figures(runs: Sequence[RunAttention]) -> Figures:
             of_run["scores"] = scores(run), _SCORES
         elif "maps_differ" in run.found.layers:
             of_run["maps"] = maps(run), _MAPS
-        if "split" in run.geometry.layers:
+        if "split" in run.found.layers:
             of_run["subjets"] = subjets(run), _SUBJETS
         found |= {f"{name}{ending}": (figure, f"{run.name}: {text}") for name, (figure, text) in of_run.items()}
     return found
@@ -143,10 +143,10 @@ def distances(run: RunAttention) -> Figure:
     """Attention against the kinematics of pairs."""
     figure, panels = _panels(3, (13, 4.2))
     for axes, (name, edges) in zip(panels, PAIR_EDGES.items(), strict=True):
-        pairs = run.geometry.histograms[f"pairs {name}"][0]
+        pairs = run.found.histograms[f"pairs {name}"][0]
         heights = _density(pairs, edges)
         axes.stairs(heights, edges.numpy(), color="0.85", fill=True, label="pairs")
-        for counts, look in zip(run.geometry.histograms[name], _layer_styles(run), strict=True):
+        for counts, look in zip(run.found.histograms[name], _layer_styles(run), strict=True):
             _steps(axes, counts, edges, **look)
         axes.set(xlabel=FEATURE_LABELS[name], xlim=(float(edges[0]), float(edges[-1])), ylim=(0, None))
     panels[0].set_ylabel("density")
@@ -161,36 +161,26 @@ def subjets(run: RunAttention) -> Figure:
     layers = np.arange(run.layers) + 1
     for label, name in enumerate(run.run.run.classes):
         mine, look = run.labels == label, style(label)["color"]
-        for prefix, text, line in _CONTROLS:
-            below = "" if prefix == "pairs " else prefix
-            found = [
-                run.geometry.ratio(f"{prefix}between", f"{below}split", layer, mine) for layer in range(run.layers)
-            ]
+        for prefix, line in (("", "o-"), ("random ", "--"), ("shuffled ", ":")):
+            found = [run.found.ratio(f"{prefix}between", f"{prefix}split", layer, mine) for layer in range(run.layers)]
             values = np.array([each.value for each in found])
-            label_text = f"{name}, {text}" if not prefix else (text if label == 0 else None)
-            by_layer.plot(layers, values, line, color=look, marker=None if prefix else "o", label=label_text)
+            by_layer.plot(layers, values, line, color=look, markersize=5, label=None if prefix else name)
             if not prefix:
                 errors = np.array([each.error for each in found])
                 by_layer.fill_between(layers, values - errors, values + errors, color=look, alpha=0.2, linewidth=0)
+    for line, text in (("--", "random weights"), (":", "particles shuffled")):
+        by_layer.plot([], [], line, color="0.4", label=text)
     _layer_axis(by_layer, run.layers)
-    by_layer.set(ylabel="share of attention between subjets", ylim=(0, None))
-    by_layer.legend(frameon=False, fontsize=8, loc="upper left", bbox_to_anchor=(0, -0.16), ncols=3)
+    by_layer.set_ylabel("share of attention between subjets")
+    figure.legend(*by_layer.get_legend_handles_labels(), loc="outside upper center", ncols=6, frameon=False, fontsize=9)
     for number, (prefix, text) in enumerate(
         (("", "trained"), ("random ", "random weights"), ("shuffled ", "shuffled"))
     ):
-        counts = run.geometry.histograms[f"{prefix}between"].sum(0)
+        counts = run.found.histograms[f"{prefix}between"].sum(0)
         _steps(distribution, counts, SHARE_BINS, label=text, **style(number))
     distribution.set(yscale="log", xlabel="share of attention between subjets", ylabel="density of jets, layers, heads")
     distribution.legend(frameon=False, fontsize=9)
     return figure
-
-
-_CONTROLS = (
-    ("", "trained", "-"),
-    ("random ", "random weights", "--"),
-    ("shuffled ", "particles shuffled", ":"),
-    ("pairs ", "pairs", "-."),
-)
 
 
 def _panels(number: int, size: tuple[float, float]) -> tuple[Figure, list[Axes]]:

@@ -44,11 +44,13 @@ def notes(runs: Sequence[RunAttention]) -> list[str]:
         found.append(
             "differential attention is signed and its rows sum to 1 - beta: non-binary, entropy and largest weights "
             "are those of |weight| over the sum of |weights|; it has no A, so flips are rows whose first map and "
-            "beta times second map have different largest sources; 'second map flips': subtracting changes the largest"
+            "beta times second map have different largest sources; 'second map flips': subtracting changes the "
+            "largest. Where both maps are all on one source, but different ones, the largest share is 1 / (1 + beta), "
+            "0.8 for beta = 0.25: whether such a row counts as binary hangs on beta, so look at each map, too"
         )
     for run in runs:
         found += [f"{run.name}: {text}" for text in _missing(run)]
-    if all("split" in run.geometry.layers for run in runs):
+    if all("split" in run.found.layers for run in runs):
         found.append(
             "subjets: exclusive kT, R = 0.8, of all particles of the jet, three for tops that decay to quarks and two "
             "for all other classes. Random weights: the same configuration, not trained; particles shuffled: the "
@@ -65,7 +67,7 @@ def _missing(run: RunAttention) -> list[str]:
         found.append("its scores come from pairs alone, there is no A to compare them with")
     if not has_pairs(model):
         found.append("its scores come from queries and keys alone, there is no U that could change the largest source")
-    leptons = run.geometry.layers.get("with leptons")
+    leptons = run.found.layers.get("with leptons")
     if leptons is None:
         found.append("species are not known, so that leptons cannot be told apart")
     elif not leptons.any():

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass
+from typing import TypeAlias
 
 import torch
 from torch import Tensor
@@ -14,13 +15,17 @@ from iagraph.graphs import JetBatch
 from iagraph.metrics import Estimate, accuracy, auc_difference, macro_auc, macro_auc_difference, roc_auc
 from iagraph.studies.estimates import ratio
 from iagraph.studies.of_run import OpenRun
-from iagraph.studies.recording import AttentionModel, record_attention, recorded
+from iagraph.studies.recording import AttentionModel, LayerAttention, recorded
 from iagraph.studies.sparsity.between import between_subjets, geometry, number_of_subjets
 from iagraph.studies.sparsity.binary import binarity
 from iagraph.studies.sparsity.measured import Measured, added, stacked
 from iagraph.studies.sparsity.zeroing import Zeroing, zeroings
 from iagraph.studies.survivors import subjets
 from iagraph.train.folder import build_model
+
+Subjets: TypeAlias = tuple[JetBatch, Tensor | None]
+"""Jets and the subjet of each particle, None without FastJet."""
+Measure: TypeAlias = Callable[[Sequence[LayerAttention], JetBatch, Tensor | None], Measured]
 
 AS_TRAINED = "as trained"
 RANDOM_SEED = 1
@@ -32,7 +37,9 @@ class Variant:
 
     Attributes:
         logits: shape [jets, classes].
-        found: how binary it is, as :func:`~iagraph.studies.sparsity.binary.binarity` has it.
+        found: how binary it is, as :func:`~iagraph.studies.sparsity.binary.binarity` has it; of the model as trained
+            also whom its attention links (:func:`~iagraph.studies.sparsity.between.geometry`), and ``random between``
+            of the same model with random weights.
     """
 
     logits: Tensor
@@ -48,19 +55,16 @@ class RunAttention:
         run: the run.
         labels: class of each jet.
         variants: the model as trained, and with scores set to zero.
-        geometry: whom its attention links (:func:`~iagraph.studies.sparsity.between.geometry`), and ``random between``
-            of the same model with random weights.
     """
 
     name: str
     run: OpenRun
     labels: Tensor
     variants: dict[str, Variant]
-    geometry: Measured
 
     @property
     def found(self) -> Measured:
-        """How binary the trained model is."""
+        """What the attention of the trained model does."""
         return self.variants[AS_TRAINED].found
 
     @property
@@ -90,44 +94,23 @@ class RunAttention:
 
 
 @torch.inference_mode()
-def of_model(model: AttentionModel, batches: Sequence[JetBatch], zeroing: Zeroing | None = None) -> Variant:
-    """Logits of a model and how binary its attention is, with some scores set to zero if asked for.
+def of_model(
+    model: AttentionModel, batches: Sequence[Subjets], measure: Measure, zeroing: Zeroing | None = None
+) -> Variant:
+    """Logits of a model and what is measured of its attention, with some scores set to zero if asked for.
 
     Args:
         model: in evaluation mode.
-        batches: the jets, on its device.
+        batches: the jets, on its device, with their subjets.
+        measure: what is measured of a batch.
         zeroing: one of :func:`~iagraph.studies.sparsity.zeroing.zeroings`.
     """
     logits, parts = [], []
-    for jets in batches:
+    for jets, subjet in batches:
         with recorded(model) as layers, nullcontext() if zeroing is None else zeroing(model):
             logits.append(model(jets, fully_connected(jets.ptr)).cpu())
-        parts.append(binarity(layers, jets))
+        parts.append(measure(layers, jets, subjet))
     return Variant(torch.cat(logits), added(parts))
-
-
-@torch.inference_mode()
-def geometry_of_model(
-    model: AttentionModel, random: AttentionModel, batches: Sequence[JetBatch], numbers: Sequence[int]
-) -> Measured:
-    """Whom the attention of a model links, with the controls.
-
-    Args:
-        model: in evaluation mode.
-        random: the same model with random weights.
-        batches: the jets with labels, on the device of both.
-        numbers: of subjets in jets of each class.
-    """
-    parts = []
-    for jets in batches:
-        assert jets.y is not None
-        subjet = subjets(jets, [numbers[label] for label in jets.y.tolist()])
-        part = geometry(record_attention(model, jets).layers, jets, subjet)
-        if subjet is not None:
-            layers = record_attention(random, jets).layers
-            part = part.merged(stacked(between_subjets(layer, jets, subjet, "random ") for layer in layers))
-        parts.append(part)
-    return added(parts)
 
 
 def of_run(run: OpenRun, name: str) -> RunAttention:
@@ -137,13 +120,32 @@ def of_run(run: OpenRun, name: str) -> RunAttention:
         run: an open run.
         name: what to call it.
     """
-    batches = [jets.to(run.device) for jets in run.batches]
-    labels = torch.cat([jets.y for jets in run.batches if jets.y is not None])
-    variants = {AS_TRAINED: of_model(run.model, batches)}
-    variants |= {key: of_model(run.model, batches, zeroing) for key, zeroing in zeroings(run.model).items()}
     numbers = [number_of_subjets(label) for label in run.run.classes]
-    found = geometry_of_model(run.model, random_model(run), batches, numbers)
-    return RunAttention(name, run, labels, variants, found)
+    batches, labels = list[Subjets](), list[Tensor]()
+    for jets in run.batches:
+        assert jets.y is not None
+        batches.append((jets.to(run.device), subjets(jets, [numbers[label] for label in jets.y.tolist()])))
+        labels.append(jets.y)
+    trained = of_model(run.model, batches, _all)
+    by_chance = of_model(random_model(run), batches, _between_of_random)
+    variants = {AS_TRAINED: Variant(trained.logits, trained.found.merged(by_chance.found))}
+    for key, zeroing in zeroings(run.model).items():
+        variants[key] = of_model(run.model, batches, _binarity, zeroing)
+    return RunAttention(name, run, torch.cat(labels), variants)
+
+
+def _all(layers: Sequence[LayerAttention], jets: JetBatch, subjet: Tensor | None) -> Measured:
+    return binarity(layers, jets).merged(geometry(layers, jets, subjet))
+
+
+def _binarity(layers: Sequence[LayerAttention], jets: JetBatch, subjet: Tensor | None) -> Measured:
+    return binarity(layers, jets)
+
+
+def _between_of_random(layers: Sequence[LayerAttention], jets: JetBatch, subjet: Tensor | None) -> Measured:
+    if subjet is None:
+        return Measured()
+    return stacked(between_subjets(layer, jets, subjet, "random ") for layer in layers)
 
 
 def random_model(run: OpenRun) -> AttentionModel:

@@ -141,7 +141,7 @@ def _ratios(run: RunAttention) -> list[Row]:
 
 def _distance(run: RunAttention, layer: int) -> Row:
     def of(name: str) -> Estimate:
-        return run.geometry.ratio(name, "weighed", layer)
+        return run.found.ratio(name, "weighed", layer)
 
     row: Row = {"run": run.name, "layer": layer + 1, "mean Delta R": of("delta_r"), "of pairs": of("pairs delta_r")}
     for radius in RADII:
@@ -153,13 +153,13 @@ def _distance(run: RunAttention, layer: int) -> Row:
 
 
 def _subjets(run: RunAttention) -> list[Row]:
-    if "split" not in run.geometry.layers:
+    if "split" not in run.found.layers:
         return []
     rows: list[Row] = []
     for label, name in enumerate(run.run.run.classes):
         for layer in range(run.layers):
             of = {
-                heading: run.geometry.ratio(f"{prefix}between", f"{below}split", layer, run.labels == label)
+                heading: run.found.ratio(f"{prefix}between", f"{below}split", layer, run.labels == label)
                 for heading, prefix, below in (
                     ("trained", "", ""),
                     ("random weights", "random ", "random "),
@@ -172,7 +172,7 @@ def _subjets(run: RunAttention) -> list[Row]:
 
 
 def _leptons(run: RunAttention) -> list[Row]:
-    known = run.geometry.layers.get("with leptons")
+    known = run.found.layers.get("with leptons")
     rows: list[Row] = []
     if known is None:
         return rows
@@ -182,7 +182,7 @@ def _leptons(run: RunAttention) -> list[Row]:
             if not known[mine, layer].any():
                 continue
             of = {
-                heading: run.geometry.ratio(key, "with leptons", layer, mine)
+                heading: run.found.ratio(key, "with leptons", layer, mine)
                 for heading, key in (
                     ("attention", "lepton attention"),
                     ("share of pT", "lepton pt"),
