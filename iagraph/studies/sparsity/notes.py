@@ -39,7 +39,9 @@ def notes(runs: Sequence[RunAttention]) -> list[str]:
             "softmax ignores what the scores of a row have in common, so that |A| / |U|, the published measure, says "
             "less than the spread of each within a row, which is our addition"
         )
-        found.append("U = 0, A = 0: in the trained model; a model trained without U is another run, to be named beside")
+        found.append(
+            "U = 0, A = 0: in the trained model; a model trained without U is another run, to be named beside it"
+        )
     if any("maps_differ" in run.found.layers for run in runs):
         found.append(
             "differential attention is signed and its rows sum to 1 - beta: non-binary, entropy and largest weights "

@@ -76,21 +76,29 @@ class RunAttention:
         """The share of particles with at least one row of a flag, in any layer."""
         return ratio(*(self.variants[variant].found.jets[f"{each} tokens"] for each in (name, "row")))
 
-    def accuracy(self, variant: str) -> tuple[Estimate, Estimate]:
-        """Accuracy, and what it is above that of the trained model on the same jets."""
-        right = [(self.variants[each].logits.argmax(1) == self.labels).double() for each in (variant, AS_TRAINED)]
-        of_variant = accuracy(self.labels.numpy(), self.variants[variant].logits.numpy())
-        return of_variant, ratio(right[0] - right[1], torch.ones_like(right[0]))
+    def accuracy(self, variant: str, reference: Tensor | None = None) -> tuple[Estimate, Estimate]:
+        """Accuracy, and what it is above that of other logits of the same jets, by default of the trained model."""
+        logits = self.variants[variant].logits
+        reference = self.variants[AS_TRAINED].logits if reference is None else reference
+        right, before = ((each.argmax(1) == self.labels).double() for each in (logits, reference))
+        return accuracy(self.labels.numpy(), logits.numpy()), ratio(right - before, torch.ones_like(right))
 
-    def auc(self, variant: str) -> tuple[Estimate, Estimate]:
-        """AUC, of more than two classes the macro AUC, and what it is above that of the trained model."""
-        labels = self.labels.numpy()
-        scores, trained = (self.variants[each].logits.numpy() for each in (variant, AS_TRAINED))
+    def auc(self, variant: str, reference: Tensor | None = None) -> tuple[Estimate, Estimate]:
+        """AUC, of more than two classes the macro AUC, and what it is above that of other logits, as for accuracy."""
+        labels, scores = self.labels.numpy(), self.variants[variant].logits.numpy()
+        before = (self.variants[AS_TRAINED].logits if reference is None else reference).numpy()
         name = self.run.run.config.data.signal
         if name is None:
-            return macro_auc(labels, scores), macro_auc_difference(labels, scores, trained)
+            return macro_auc(labels, scores), macro_auc_difference(labels, scores, before)
         signal = self.run.run.classes.index(name)
-        return roc_auc(labels, scores, signal), auc_difference(labels, scores, trained, signal)
+        return roc_auc(labels, scores, signal), auc_difference(labels, scores, before, signal)
+
+    def has_jets_of(self, other: RunAttention) -> bool:
+        """Whether both runs were looked at with the same jets and call their classes the same."""
+        if self.run.run.classes != other.run.run.classes or not self.labels.equal(other.labels):
+            return False
+        mine, theirs = (torch.cat([jets.momenta.pt for jets in run.run.batches]) for run in (self, other))
+        return mine.equal(theirs)
 
 
 @torch.inference_mode()

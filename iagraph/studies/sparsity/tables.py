@@ -33,6 +33,10 @@ def tables(runs: Sequence[RunAttention]) -> dict[str, Table]:
             "trained, on the same jets.",
             [_zeroed(run, variant) for run in runs for variant in run.variants],
         ),
+        "runs": Table(
+            f"Models as trained, beside the first one, {runs[0].name}, on the same jets.",
+            [_beside(run, runs[0]) for run in runs[1:] if run.has_jets_of(runs[0])],
+        ),
         "ratios": Table(
             "Shares of edges by |A| / |U| before the softmax, all layers and heads.",
             [row for run in runs for row in _ratios(run)],
@@ -126,6 +130,19 @@ def _zeroed(run: RunAttention, variant: str) -> Row:
         "non-binary rows": found.ratio("non_binary", "row"),
         "particles": run.non_binary_tokens(variant),
         "effective neighbours": found.ratio("neighbours", "row"),
+    }
+
+
+def _beside(run: RunAttention, first: RunAttention) -> Row:
+    """Errors are those of the same jets judged by both models."""
+    reference = first.variants[AS_TRAINED].logits
+    (accuracy, accuracy_gain), (auc, auc_gain) = (of(AS_TRAINED, reference) for of in (run.accuracy, run.auc))
+    return {
+        "run": run.name,
+        "accuracy": accuracy,
+        "difference of accuracy": accuracy_gain,
+        "AUC": auc,
+        "difference of AUC": auc_gain,
     }
 
 

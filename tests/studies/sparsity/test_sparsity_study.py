@@ -39,7 +39,7 @@ def test_a_report_of_two_models(part_run, toy_run, tmp_path):
     files = {path.name for path in folder.iterdir()}
     figures = {"comparison", "weights-1", "distances-1", "scores-1", "subjets-1", "weights-2", "distances-2", "maps-2"}
     assert {name[:-4] for name in files if name.endswith(".png")} == figures | {"subjets-2"}
-    tables = {"summary", "layers", "zeroed", "ratios", "distances", "subjets", "leptons"}
+    tables = {"summary", "layers", "zeroed", "runs", "ratios", "distances", "subjets", "leptons"}
     assert {name[:-4] for name in files if name.endswith(".csv")} == tables
     report = json.loads((folder / "report.json").read_text())
     rows = report["tables"]
@@ -49,6 +49,11 @@ def test_a_report_of_two_models(part_run, toy_run, tmp_path):
     ]  # fmt: skip
     for row in rows["ratios"]:
         assert sum(value for value in row.values() if isinstance(value, float)) == pytest.approx(1)
+    (beside,), trained = rows["runs"], {row["run"]: row for row in rows["zeroed"] if row["scores"] == "as trained"}
+    for key in ("accuracy", "AUC"):
+        of_part, of_toy = (trained[name][key]["value"] for name in ("part", "toy"))
+        assert beside[key]["value"] == of_toy
+        assert beside[f"difference of {key}"]["value"] == pytest.approx(of_toy - of_part)
     assert all(row["subjets"] == 2 for row in rows["subjets"])
     text = " ".join(report["notes"])
     assert "arXiv 2512.00210" in text
@@ -94,6 +99,14 @@ def test_without_fastjet(toy_run, tmp_path, monkeypatch):
     assert not (folder / "subjets.csv").exists()
     assert (folder / "weights.png").exists()
     assert "subjets need FastJet" in (folder / "table.md").read_text()
+
+
+def test_runs_with_other_jets_are_not_compared(found):
+    batches = found.run.batches
+    assert found.has_jets_of(replace(found, run=replace(found.run, batches=batches)))
+    softer = replace(batches[0], momenta=batches[0].momenta._replace(pt=batches[0].momenta.pt / 2))
+    assert not found.has_jets_of(replace(found, run=replace(found.run, batches=[softer, *batches[1:]])))
+    assert not found.has_jets_of(replace(found, labels=1 - found.labels))
 
 
 def test_runs_of_one_name_are_told_apart(part_run):
