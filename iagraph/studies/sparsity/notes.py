@@ -31,7 +31,7 @@ def notes(runs: Sequence[RunAttention]) -> list[str]:
         "entropy H in nats of the shares |weight| / sum of |weights| of a row; effective neighbours: e^H, of all: over "
         "the number of the row's edges",
         "distances and subjets: edges between different particles alone, sizes of weights, all heads together; "
-        "each jet counts the same",
+        "each jet counts the same. Pairs: all edges that the layer has, which is what even attention would give",
     ]
     if any("ratio" in run.found.histograms for run in runs):
         found.append(
