@@ -23,6 +23,8 @@ from iagraph.studies.sparsity.rows import BINARY
 from iagraph.studies.sparsity.run import RunAttention
 
 MARKERS = "osD^vPX*"
+SHARES = (0, 1.04)
+"""Limits of an axis of shares, with room for a marker at one."""
 Figures = dict[str, tuple[Figure, str]]
 
 
@@ -74,7 +76,7 @@ def comparison(runs: Sequence[RunAttention]) -> Figure:
         for axes, name in zip(panels[1:], ("non_binary", "relative"), strict=True):
             _by_layer(axes, run.found, name, marker=MARKERS[number % len(MARKERS)], label=run.name, **look)
     _largest(panels[0])
-    panels[1].set(ylabel="share of non-binary rows", ylim=(0, None))
+    panels[1].set(ylabel="share of non-binary rows", ylim=SHARES)
     panels[2].set(ylabel=r"$e^H$ / edges of the row", ylim=(0, None))
     figure.legend(*panels[0].get_legend_handles_labels(), loc="outside upper center", ncols=4, frameon=False)
     return figure
@@ -238,5 +240,5 @@ def _layer_axis(axes: Axes, layers: int) -> None:
 def _flags(axes: Axes, found: Measured, names: dict[str, str]) -> None:
     for number, (name, label) in enumerate(names.items()):
         _by_layer(axes, found, name, marker=MARKERS[number], label=label, **style(number))
-    axes.set(ylabel="share of rows", ylim=(0, None))
+    axes.set(ylabel="share of rows", ylim=SHARES)
     axes.legend(frameon=False, fontsize=9)
