@@ -93,9 +93,12 @@ def _layer(conv: AttentionConv, x: Tensor, graph: EdgeListGraph, scores: Scores,
     assert isinstance(attended.graph, EdgeListGraph)
     assert not isinstance(scores, list)
     assert attended.alpha is not None
-    total, content = conv.edge_scores(x, x, graph.edge_index, scores), None
+    content = None
     if isinstance(conv, InteractionAttentionConv):
         content = conv.edge_scores(x, x, graph.edge_index, None if scores is None else torch.zeros_like(scores))
+        total = content if scores is None else content + scores  # the products, most of the work, are made once
+    else:
+        total = conv.edge_scores(x, x, graph.edge_index, scores)
     kept = torch.searchsorted(graph.edge_ids, attended.graph.edge_ids)  # both ascend
     maps, pair = graph.softmax(total)[kept], None if scores is None else scores[kept]
     content = None if content is None else content[kept]

@@ -70,12 +70,16 @@ def _of_batch(tagger: AttentionTagger, jets: JetBatch) -> Survivors:
     return Survivors(features[:, between].cpu(), kept[:, between].cpu(), charged, joins)
 
 
-def subjets(jets: JetBatch) -> Tensor | None:
+def subjets(jets: JetBatch, number: int | Sequence[int] = SUBJETS) -> Tensor | None:
     """The number of the subjet of each particle, shape [particles], -1 for none; None if FastJet is not installed.
 
-    A jet's particles are clustered with the exclusive kT algorithm, R = 0.8, down to two subjets (Catani, Dokshitzer,
-    Seymour, Webber, Nucl. Phys. B 406 (1993) 187). What goes to the beam before, some particles at wide angles, belongs
-    to none, and neither does a particle that is alone in its jet.
+    A jet's particles are clustered with the exclusive kT algorithm, R = 0.8, down to so many subjets (Catani,
+    Dokshitzer, Seymour, Webber, Nucl. Phys. B 406 (1993) 187). What goes to the beam before, some particles at wide
+    angles, belongs to none, and neither do the particles of a jet that has fewer of them than there should be subjets.
+
+    Args:
+        jets: the jets.
+        number: of subjets, of all jets or of each one.
     """
     try:
         import fastjet
@@ -84,15 +88,16 @@ def subjets(jets: JetBatch) -> Tensor | None:
     numbers = torch.full((jets.batch.numel(),), -1)
     definition = fastjet.JetDefinition(fastjet.kt_algorithm, RADIUS)
     vectors = torch.stack(to_cartesian(jets.to("cpu").double().momenta), dim=1).tolist()
-    for begin, end in pairwise(jets.ptr.tolist()):
-        if end - begin < SUBJETS:
+    numbers_of_subjets = [number] * len(jets) if isinstance(number, int) else number
+    for (begin, end), wanted in zip(pairwise(jets.ptr.tolist()), numbers_of_subjets, strict=True):
+        if end - begin < wanted:
             continue
         particles = [fastjet.PseudoJet(*vectors[particle]) for particle in range(begin, end)]
-        for particle, number in zip(particles, range(begin, end), strict=True):
-            particle.set_user_index(number)
+        for particle, place in zip(particles, range(begin, end), strict=True):
+            particle.set_user_index(place)
         cluster = fastjet.ClusterSequence(particles, definition)
-        for number, subjet in enumerate(cluster.exclusive_jets(SUBJETS)):
-            numbers[[particle.user_index() for particle in subjet.constituents()]] = number
+        for index, subjet in enumerate(cluster.exclusive_jets(wanted)):
+            numbers[[particle.user_index() for particle in subjet.constituents()]] = index
     return numbers
 
 

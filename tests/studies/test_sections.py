@@ -108,3 +108,8 @@ def test_models_without_attention_are_refused(store, tmp_path):
 def test_too_few_jets(toy_run):
     with pytest.raises(RunError, match=r"none of the 1 jets is of the class .*--jets"):
         open_run(toy_run, 1)
+
+
+def test_csv_where_the_first_row_lacks_a_number_with_an_error():
+    table = Table("", [{"run": "a", "flips": None, "n": 1}, {"run": "b", "flips": Estimate(0.5, 0.25), "n": 2}])
+    assert table.csv().splitlines() == ["run,flips,flips error,n", "a,,,1", "b,0.5,0.25,2"]

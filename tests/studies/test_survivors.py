@@ -87,3 +87,20 @@ def test_what_goes_to_the_beam_is_in_no_subjet():
     found = subjets(jets).tolist()
     assert found[2] == -1
     assert found[0] == found[1] != found[3] == found[4]
+
+
+def test_as_many_subjets_as_asked_for_each_jet():
+    pytest.importorskip("fastjet")
+    prongs = two_prongs()
+    phi = torch.tensor([3.0, 3.01, 3.3, 3.31, 3.55])
+    pt = torch.tensor([50.0, 20, 40, 10, 30])
+    three = JetBatch(Momenta(pt, torch.zeros(5), wrap_phi(phi), torch.zeros(5)), torch.tensor([0, 5]))
+    two = random_jets([2], 1)
+    jets = JetBatch.concatenate([three, prongs, JetBatch(two.momenta, two.ptr)])
+    found = subjets(jets, [3, 2, 3]).tolist()
+    assert found[0] == found[1]
+    assert found[2] == found[3]
+    assert len({found[0], found[2], found[4]}) == 3
+    assert found[5:10] == subjets(prongs).tolist()
+    assert found[10:] == [-1, -1]  # two particles are no three subjets
+    assert subjets(three, 3).tolist() == found[:5]
