@@ -29,7 +29,7 @@ def linear_rules(model: AttentionModel) -> Iterator[None]:
     :math:`y = x\, [\Phi(x)]`. With these gradients, gradient times input is layer-wise relevance propagation.
 
     Args:
-        model: in evaluation mode; run it on lists of edges, ``model(jets, fully_connected(jets.ptr))``, for dense blocks
+        model: in evaluation mode; run it on lists of edges, ``model(jets, fully_connected(jets.ptr))``: dense blocks
             have no weights of edges.
     """
     of_pairs = {module for part in model.modules() if isinstance(part, PAIRS) for module in part.modules()}

@@ -188,5 +188,5 @@ def test_gnn_explainer_takes_taggers():
     ids=["gated", "cascaded", "pruned"],
 )
 def test_models_that_drop_edges_are_refused(model):
-    with pytest.raises(ValueError, match="drops edges.*explain a model without gate and rule"):
+    with pytest.raises(ValueError, match=r"drops edges.*explain a model without gate and rule"):
         Explainable(model, random_jets([3], 1))
