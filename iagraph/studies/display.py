@@ -101,19 +101,21 @@ def draw_jets(
     Args:
         jets: at least one.
         titles: one for each.
-        layer, head, threshold: as in :func:`draw_edges`.
+        layer: number of the attention layer.
+        head: number of the head; None for that of the largest absolute weight of each edge.
+        threshold: smallest absolute weight that is drawn.
     """
     columns = min(4, len(jets))
     lines = -(-len(jets) // columns)
     figure = Figure(figsize=(0.6 + 3.3 * columns, 0.6 + 3.4 * lines), layout="constrained")
-    panels = figure.subplots(lines, columns, squeeze=False).flat
+    panels = list(figure.subplots(lines, columns, squeeze=False).flat)
     for axes, jet, title in zip(panels, jets, titles, strict=False):
         draw_subjets(axes, jet)
         if jet.layers:
             draw_edges(axes, jet, layer, head, threshold)
         draw_particles(axes, jet)
         axes.set_title(title, fontsize=9)
-    for axes in [*panels]:  # what is left of the last line
+    for axes in panels[len(jets) :]:  # the rest of the last line
         axes.set_visible(False)
     figure.legend(handles=legend(jets), loc="outside lower center", ncols=5, frameon=False, fontsize=8)
     return figure
@@ -168,6 +170,8 @@ def draw_edges(
     edges = jet.layers[layer]
     weights = head_weights(edges, head)
     shown = np.flatnonzero((np.abs(weights) >= threshold) & (edges.source != edges.target))
+    if not shown.size:
+        return
     shown = shown[np.argsort(np.abs(weights[shown]))]  # strong ones on top
     source, target, weights = edges.source[shown], edges.target[shown], weights[shown]
     places = np.stack([jet.y, jet.phi], axis=1)
@@ -225,7 +229,7 @@ def legend(jets: Sequence[ShownJet]) -> list[Line2D]:
     """What markers and lines stand for, of what is in these jets."""
     known = [jet.species for jet in jets if jet.species is not None]
     kinds = sorted({int(kind) for each in known for kind in each})
-    grey = {"color": "0.35", "markeredgecolor": "black", "linestyle": "", "markersize": 7}
+    grey: dict[str, Any] = {"color": "0.35", "markeredgecolor": "black", "linestyle": "", "markersize": 7}
     lines = [Line2D([], [], marker=MARKERS[SPECIES[kind]], label=SPECIES[kind], **grey) for kind in kinds]
     if any(jet.layers for jet in jets):
         lines.append(Line2D([], [], color=POSITIVE, label="weight > 0"))

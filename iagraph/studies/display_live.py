@@ -165,7 +165,8 @@ _SCRIPT = """(function () {
       (t === chosen ? "takes from " + s : "gives to " + t) + " " + w);
     about.textContent = "Particle " + chosen + ": pT = " + p[0] + " GeV, " +
       (data.known ? data.kinds[p[3]] : "species not known") + ", \\u0394y = " + p[1] + ", \\u0394\\u03c6 = " + p[2] +
-      ". " + (text.length ? "Strongest of " + partners.length + " edges: " + text.join("; ") : "No edge is shown") + ".";
+      ". " + (text.length ? "Strongest of " + partners.length + " edges: " + text.join("; ") : "No edge is shown") +
+      ".";
   }
   data.layers.forEach((_, k) => layer.add(new Option(k + 1, k)));
   if (data.layers.length) layer.value = data.layers.length - 1;

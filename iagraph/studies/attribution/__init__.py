@@ -1,4 +1,4 @@
-"""Which particles decide: relevance by several methods, which of them to believe, and PyTorch Geometric's explainers."""
+"""Which particles decide: relevance by several methods, which to believe, and PyTorch Geometric's explainers."""
 
 from iagraph.studies.attribution.deletion import deletion_logits, faithfulness, relative_area
 from iagraph.studies.attribution.evidence import evidence

@@ -51,8 +51,8 @@ class Explainable(nn.Module):
         super().__init__()
         if isinstance(model, GatedIAFormer | CascadedIAFormer) or any(conv.pruning for conv in model.convs()):
             raise ValueError(
-                f"this {type(model).__name__} drops edges, and explainers of PyTorch Geometric need layers that see all "
-                "edges that they mask: explain a model without gate and rule"
+                f"this {type(model).__name__} drops edges, and explainers of PyTorch Geometric need layers that see "
+                "all edges that they mask: explain a model without gate and rule"
             )
         self.model = copy.deepcopy(model).requires_grad_(False)
         self.jets = jets

@@ -17,6 +17,9 @@ from iagraph.studies.attribution.tables import auc, left
 from iagraph.studies.display import Floats, ShownJet, draw_particles, draw_subjets, legend
 
 AXES = {"pt": r"$p_T$ [GeV]", "distance": r"$\Delta R$ to the jet axis"}
+REACH = 3.0
+"""Largest relative relevance that colours tell apart."""
+
 CONTROL_STYLES: dict[str, dict[str, Any]] = {
     "highest pT first": {"color": "0.35", "marker": "v"},
     "lowest pT first": {"color": "0.35", "marker": "^"},
@@ -41,31 +44,30 @@ class Example(NamedTuple):
 def relevance_maps(examples: Sequence[Example]) -> Figure:
     """Particles of some jets in the plane of rapidity and azimuth, coloured by relevance; a line for each jet.
 
-    Colours end at the largest absolute relevance of a panel.
+    Relevance is relative to its jet: 1 is what an average particle has; beyond :data:`REACH` colours do not change.
     """
     methods = list(examples[0].relevance)
     figure = Figure(figsize=(3.0 * len(methods) + 0.6, 2.9 * len(examples) + 0.7), layout="constrained")
     panels = figure.subplots(len(examples), len(methods), squeeze=False)
     drawn = None
-    for line, example in zip(panels, examples, strict=True):
-        for axes, method in zip(line, methods, strict=True):
+    for row, example in enumerate(examples):
+        for column, method in enumerate(methods):
+            axes = panels[row][column]
             draw_subjets(axes, example.jet)
-            values = example.relevance[method]
-            share = values / max(np.abs(values).max(initial=0), 1e-30)
-            drawn = draw_particles(axes, example.jet, share, cmap="RdBu_r", vmin=-1, vmax=1) or drawn
-            if line is panels[0]:
+            colours = {"cmap": "RdBu_r", "vmin": -REACH, "vmax": REACH}
+            drawn = draw_particles(axes, example.jet, example.relevance[method], **colours) or drawn
+            if row == 0:
                 axes.set_title(method, fontsize=10)
-            if axes is not line[0]:
+            if column > 0:
                 axes.set_ylabel("")
-            if line is not panels[-1]:
+            if row < len(examples) - 1:
                 axes.set_xlabel("")
-        line[0].set_ylabel(f"{example.title}\n" + line[0].get_ylabel())
+        panels[row][0].set_ylabel(f"{example.title}\n" + panels[row][0].get_ylabel())
     if drawn is not None:
-        bar = figure.colorbar(drawn, ax=panels, fraction=0.02, pad=0.01)
-        bar.set_label("relevance / largest absolute one (red: for the class)")
-    figure.legend(
-        handles=legend([example.jet for example in examples]), loc="outside lower center", ncols=6, frameon=False
-    )
+        bar = figure.colorbar(drawn, ax=panels, fraction=0.02, pad=0.01, extend="both")
+        bar.set_label("relative relevance r, red for the class and blue against it")
+    particles = [example.jet._replace(layers=()) for example in examples]
+    figure.legend(handles=legend(particles), loc="outside lower center", ncols=6, frameon=False)
     return figure
 
 
@@ -101,9 +103,9 @@ def deletion_curves(found: Measured, signal: int | None) -> Figure:
 def relevance_profiles(found: Measured) -> Figure:
     """Relevance of an average particle against its pT and its distance to the axis: absolute, and with its sign."""
     figure = Figure(figsize=(10.5, 7), layout="constrained")
-    panels = figure.subplots(2, 2, sharex="col", sharey="row")
-    for line, prefix in zip(panels, ("", "signed "), strict=True):
-        for axes, (name, edges) in zip(line, BINNED.items(), strict=True):
+    panels = figure.subplots(2, 2, sharex="col")
+    for row, prefix in enumerate(("", "signed ")):
+        for axes, (name, edges) in zip(panels[row], BINNED.items(), strict=True):
             counts = found.particles[name]
             shown = np.flatnonzero((counts > 0).sum(0).numpy() >= 2)  # an error needs two jets
             edge = np.array(edges)
@@ -117,7 +119,9 @@ def relevance_profiles(found: Measured) -> Figure:
             _decorate(axes)
             if name == "pt":
                 axes.set_xscale("log")
-            if line is panels[1]:
+            if prefix == "":
+                axes.set_yscale("log")
+            else:
                 axes.set_xlabel(AXES[name])
     panels[0][0].set_ylabel(r"mean of $|r|$ per particle")
     panels[1][0].set_ylabel(r"mean of $r$ per particle")

@@ -31,12 +31,14 @@ def grad_cam(model: AttentionModel, jets: JetBatch, classes: Tensor, block: int 
         R_i = \mathrm{ReLU}\Big(\sum_c w_c\, x_{ic}\Big), \qquad
         w_c = \frac1n \sum_{i=1}^n \frac{\partial e}{\partial x_{ic}}
 
-    with the vectors :math:`\mathbf{x}_i` of the n particles of a jet after a block. After the last block of a model that
-    reads a jet by the mean, :math:`n w_c` is the weight of its last map, and the signed relevance adds up to the
+    with the vectors :math:`\mathbf{x}_i` of the n particles of a jet after a block. After the last block of a model
+    that reads a jet by the mean, :math:`n w_c` is the weight of its last map, and the signed relevance adds up to the
     evidence without the bias.
 
     Args:
-        model, jets, classes: see the module.
+        model: the model, in evaluation mode.
+        jets: the jets, on its device.
+        classes: the class of each jet that is explained, shape [jets].
         block: number of the block; -1 is the last.
         signed: without the ReLU.
     """
@@ -80,7 +82,9 @@ def integrated_gradients(model: AttentionModel, jets: JetBatch, classes: Tensor,
     relevance of a jet adds up to :math:`e(x) - e(0)`, up to the error of the integral.
 
     Args:
-        model, jets, classes: see the module.
+        model: the model, in evaluation mode.
+        jets: the jets, on its device.
+        classes: the class of each jet that is explained, shape [jets].
         steps: points of the Gauss-Legendre rule.
     """
     features = scaled_features(model, jets)

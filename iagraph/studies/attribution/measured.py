@@ -59,11 +59,11 @@ class Measured(NamedTuple):
     Attributes:
         labels: shape [jets].
         classes: whose evidence is explained, shape [jets].
-        logits: after deletion, by the order of deletion, ``(method, MOST or LEAST)`` or ``(control, "")``; each of shape
-            [fractions, jets, classes].
+        logits: after deletion, by the order of deletion, ``(method, MOST or LEAST)`` or ``(control, "")``; each of
+            shape [fractions, jets, classes].
         sums: sum of relevance, by method; shape [jets].
-        relevance: what :mod:`~iagraph.studies.attribution.profiles` make of relevance, by method and name; each of shape
-            [jets, ...].
+        relevance: what :mod:`~iagraph.studies.attribution.profiles` make of relevance, by method and name; each of
+            shape [jets, ...].
         particles: the same of particles, each counting 1, and, "pt ...", counting its pT.
     """
 

@@ -37,7 +37,7 @@ def relative_relevance(relevance: Tensor, jets: JetBatch) -> Tensor:
 
 
 def axis_distance(jets: JetBatch) -> Tensor:
-    r""":math:`\Delta R = \sqrt{\Delta y^2 + \Delta\phi^2}` of each particle to the axis of its jet, shape [particles]."""
+    r""":math:`\Delta R = \sqrt{\Delta y^2 + \Delta\phi^2}` of particles to the axis of their jet, shape [particles]."""
     axis = jet_momenta(jets.momenta, jets.batch, jets.ptr).select(jets.batch)
     return torch.hypot(jets.momenta.rapidity - axis.rapidity, wrap_phi(jets.momenta.phi - axis.phi))
 

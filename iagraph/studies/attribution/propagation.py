@@ -63,9 +63,9 @@ def _rms_norm(module: nn.RMSNorm, inputs: tuple[Tensor], output: Tensor) -> Tens
     return _affine(x * (x.square().mean(-1, keepdim=True) + eps).rsqrt().detach(), module)
 
 
-def _affine(x: Tensor, module: nn.Module) -> Tensor:
+def _affine(x: Tensor, module: nn.LayerNorm | nn.RMSNorm) -> Tensor:
     x = x if module.weight is None else x * module.weight
-    bias = getattr(module, "bias", None)
+    bias = getattr(module, "bias", None)  # RMS norms have none
     return x if bias is None else x + bias
 
 

@@ -7,7 +7,6 @@ from pathlib import Path
 import torch
 
 from iagraph.graphs import JetBatch
-from iagraph.studies.attribution.deletion import keep_particles
 from iagraph.studies.attribution.figures import Example, deletion_curves, relevance_maps, relevance_profiles
 from iagraph.studies.attribution.gradients import STEPS
 from iagraph.studies.attribution.measured import explained_classes, measure, relevances
@@ -88,29 +87,27 @@ def _typical_jets(run: OpenRun) -> JetBatch:
     """Of each class the jets whose multiplicity is nearest to its median, one batch with labels."""
     jets = JetBatch.concatenate(run.batches)
     assert jets.y is not None
-    sizes, chosen = jets.ptr.diff(), torch.zeros(len(jets), dtype=torch.bool)
+    sizes = jets.ptr.diff()
     of_each = max(1, min(2, EXAMPLES // len(run.run.classes)))
+    chosen: list[int] = []
     for label in range(min(len(run.run.classes), EXAMPLES)):
         mine = (jets.y == label).nonzero().squeeze(1)
         distance = (sizes[mine] - sizes[mine].median()).abs()
-        chosen[mine[distance.argsort(stable=True)[:of_each]]] = True
-    typical = keep_particles(jets, chosen[jets.batch])
-    typical.ptr = torch.cat([sizes.new_zeros(1), sizes[chosen].cumsum(0)])
-    typical.y = jets.y[chosen]
-    return typical
+        chosen += mine[distance.argsort(stable=True)[:of_each]].tolist()
+    return JetBatch.concatenate([jets.part(number, number + 1) for number in chosen])
 
 
 def _notes(signal: str | None) -> list[str]:
     of = "the class that the model predicts for a jet" if signal is None else f"'{signal}'"
     return [
-        f"Relevance explains the evidence for {of}: its logit minus the mean of all others'. In the deletion test it is "
-        "turned towards what the model decided, for or against that class.",
+        f"Relevance explains the evidence for {of}: its logit minus the mean of all others'. In the deletion test it "
+        "is turned towards what the model decided, for or against that class.",
         "Grad-CAM: last block, without ReLU. Gradient x input, integrated gradients (from features at the centres of "
         f"their scales, {STEPS} points) and LRP: scaled node features. Pair features come from momenta and are held "
         "constant in all of them: what attention makes of distances is not attributed.",
-        "LRP: attention weights (signed ones, too), denominators of norms and gates held constant (arXiv 2202.07304). Its "
-        "sum misses what biases, and the class token of ParT, add to the evidence.",
-        "In the deletion test a jet is what is left of it: momentum, axis and pair features are computed anew. Bars and "
-        "errors take jets as independent; those of areas and shares are of ratios of sums over jets.",
+        "LRP: attention weights (signed ones, too), denominators of norms and gates held constant (arXiv 2202.07304). "
+        "Its sum misses what biases, and the class token of ParT, add to the evidence.",
+        "In the deletion test a jet is what is left of it: momentum, axis and pair features are computed anew. Bars "
+        "and errors take jets as independent; those of areas and shares are of ratios of sums over jets.",
         "Weights of differential attention are signed: displays show their sign by colour and their size by width.",
     ]

@@ -32,6 +32,7 @@ def deletion_table(found: Measured, signal: int | None) -> Table:
                 "faithfulness": faithfulness(left(found, most), left(found, least)),
                 f"AUC, {QUOTED:.0%} dropped": auc(found, most, place, signal),
                 "sum of relevance / evidence": completeness(found, name),
+                "absolute rest / evidence": rest(found, name),
             }
         )
     for name in CONTROLS:
@@ -41,8 +42,9 @@ def deletion_table(found: Measured, signal: int | None) -> Table:
         }
         rows.append(row | {f"AUC, {QUOTED:.0%} dropped": auc(found, (name, ""), place, signal)})
     return Table(
-        "Deletion test: what is left of the evidence for a decision, on average over the fractions of particles dropped "
-        "(1: nothing is lost); faithfulness is the area between the two curves of a method.",
+        "Deletion test: what is left of the evidence for a decision, on average over the fractions of particles "
+        "dropped (1: nothing is lost); faithfulness is the area between the two curves of a method. The last columns: "
+        "how much of the evidence the relevance of a jet adds up to, and what it misses.",
         rows,
     )
 
@@ -62,6 +64,12 @@ def completeness(found: Measured, name: str) -> Estimate:
     """The sum of relevance over the evidence, both towards the decision, over all jets."""
     value = evidence(found.logits[name, MOST][0], found.classes)
     return ratio(decided(value) * found.sums[name], value.abs())
+
+
+def rest(found: Measured, name: str) -> Estimate:
+    """What relevance misses of the evidence of a jet, the absolute value, over the evidence; sums over all jets."""
+    value = evidence(found.logits[name, MOST][0], found.classes)
+    return ratio((value - found.sums[name]).abs(), value.abs())
 
 
 def hardest_table(found: Measured) -> Table:
@@ -88,8 +96,8 @@ def species_table(found: Measured) -> Table | None:
         if float(found.particles["species"][:, place].nansum()) > 0
     ]
     return Table(
-        "Share of absolute relevance by species, mean over jets; signed: for the class minus against it, in units of the "
-        "absolute relevance of all particles.",
+        "Share of absolute relevance by species, mean over jets; signed: for the class minus against it, in units of "
+        "the absolute relevance of all particles.",
         rows,
     )
 

@@ -118,7 +118,7 @@ def test_integrated_gradients_add_up_to_the_difference(name):
     model, jets = make(name), random_jets(COUNTS, 5).double()
     with fed(model, torch.zeros_like(scaled_features(model, jets))):
         start = evidence(model(jets), CLASSES)
-    found = per_jet(integrated_gradients(model, jets, CLASSES, steps=200), jets)
+    found = per_jet(integrated_gradients(model, jets, CLASSES, steps=80), jets)
     torch.testing.assert_close(found, (evidence(model(jets), CLASSES) - start).detach(), rtol=1e-5, atol=1e-5)
 
 
@@ -153,5 +153,5 @@ def test_learned_pairs_follow_the_features():
     model, jets = LearnedPairIAFormer(**SMALL, **PAIRS).double().eval(), random_jets([5, 3], 9).double()
     with fed(model, torch.zeros(8, 7).double()):
         start = evidence(model(jets), CLASSES[:2])
-    found = per_jet(integrated_gradients(model, jets, CLASSES[:2], steps=200), jets)
+    found = per_jet(integrated_gradients(model, jets, CLASSES[:2], steps=80), jets)
     torch.testing.assert_close(found, (evidence(model(jets), CLASSES[:2]) - start).detach(), rtol=1e-4, atol=1e-4)
