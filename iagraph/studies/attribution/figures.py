@@ -118,10 +118,8 @@ def relevance_profiles(found: Measured) -> Figure:
             axes.axhline(1 if prefix == "" else 0, color="0.7", linewidth=0.8, zorder=0)
             _decorate(axes)
             if name == "pt":
-                axes.set_xscale("log")
-            if prefix == "":
-                axes.set_yscale("log")
-            else:
+                axes.set(xscale="log", yscale="linear" if prefix else "log")
+            if prefix:
                 axes.set_xlabel(AXES[name])
     panels[0][0].set_ylabel(r"mean of $|r|$ per particle")
     panels[1][0].set_ylabel(r"mean of $r$ per particle")

@@ -56,7 +56,8 @@ def study(plan: Plan) -> Path:
         ),
         "attention": (
             draw_jets(shown, titles),
-            f"Attention of the last layer, by the head of largest |weight| of each edge, from {THRESHOLD} on.",
+            f"Attention of the last layer, by the head of largest |weight| of each edge, from {THRESHOLD} on; areas of "
+            "markers are proportional to pT, kT subjets are shaded.",
         ),
     }
     section = Section("Attribution", tables, figures, _notes(signal_name), live=displays)
@@ -109,5 +110,7 @@ def _notes(signal: str | None) -> list[str]:
         "Its sum misses what biases, and the class token of ParT, add to the evidence.",
         "In the deletion test a jet is what is left of it: momentum, axis and pair features are computed anew. Bars "
         "and errors take jets as independent; those of areas and shares are of ratios of sums over jets.",
+        "Fewer particles make another jet: compare with particles that are dropped by chance. A model may lean on "
+        "multiplicity, and then each particle of a jet speaks for the same class.",
         "Weights of differential attention are signed: displays show their sign by colour and their size by width.",
     ]
