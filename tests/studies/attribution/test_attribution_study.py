@@ -18,7 +18,7 @@ from iagraph.train.run import train_into
 
 @pytest.fixture(scope="module")
 def found(toy_run):
-    run = open_run(toy_run, 70)  # more than a batch
+    run = open_run(toy_run, 67)  # more than a batch
     return run, measure(run)
 
 
@@ -29,7 +29,7 @@ def test_each_jet_is_counted_once(found):
     orders = {(method, first) for method in METHODS for first in (MOST, LEAST)} | {(name, "") for name in CONTROLS}
     assert set(numbers.logits) == orders
     for logits in numbers.logits.values():
-        assert logits.shape == (len(FRACTIONS), 70, 2)
+        assert logits.shape == (len(FRACTIONS), 67, 2)
         torch.testing.assert_close(logits[0], torch.cat([run.model(batch).detach() for batch in run.batches]))
     sizes = torch.cat([batch.ptr.diff() for batch in run.batches])
     for name in ("pt", "distance"):
@@ -73,7 +73,7 @@ def test_tables(found):
 
 
 def test_what_is_written(toy_run, tmp_path):
-    folder = study(Plan([toy_run], tmp_path / "attribution", 40, "python scripts/study.py attribution toy"))
+    folder = study(Plan([toy_run], tmp_path / "attribution", 20, "python scripts/study.py attribution toy"))
     written = {path.name for path in folder.iterdir()}
     figures = {f"{name}.{kind}" for name in ("deletion", "maps", "profiles", "attention") for kind in ("png", "pdf")}
     assert figures <= written
@@ -90,7 +90,7 @@ def test_more_than_two_classes_and_no_species(tmp_path):
     write_store(tmp_path / "three.h5", jets, splits={"train": 160, "val": 60, "test": 80})
     config = settings(tmp_path / "three.h5", tmp_path, "data.signal=null", "data.node_features=kin", "train.epochs=1")
     train_into(tmp_path / "run", config)
-    numbers = measure(open_run(tmp_path / "run", 40))
+    numbers = measure(open_run(tmp_path / "run", 20))
     assert species_table(numbers) is None
     assert deletion_table(numbers, None).rows[0]["AUC, 20% dropped"].error > 0
     assert numbers.classes.equal(numbers.logits["LRP", MOST][0].argmax(1))
