@@ -22,7 +22,7 @@ from iagraph.studies.attribution.propagation import linear_rules
 from iagraph.studies.recording import AttentionModel
 
 STEPS = 8
-"""Points of integrals: on quark and gluon jets the sum is off by 1 % of what it should be in IAFormer, by 8 % in ParT."""
+"""Points of integrals: of quark and gluon jets, sums are off by 1 % of what they should be in IAFormer, 8 % in ParT."""
 
 
 def grad_cam(model: AttentionModel, jets: JetBatch, classes: Tensor, block: int = -1, signed: bool = False) -> Tensor:
