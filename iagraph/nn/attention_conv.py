@@ -54,6 +54,8 @@ class AttentionConv(MessagePassing):
 
     Attributes:
         tightness: how much of the rule holds in training mode, 0 for nothing to 1; in evaluation all of it does.
+        by_messages: let :meth:`attend` send messages by ``propagate``, too, where hooks and explainers of PyTorch
+            Geometric see them, instead of summing them itself: the same result, more slowly.
 
     Raises:
         ValueError: ``out_channels`` is no multiple of ``heads``, or ``pruning`` is no rule.
@@ -76,6 +78,7 @@ class AttentionConv(MessagePassing):
         self.heads = heads
         self.pruning = pruning
         self.tightness = 1.0
+        self.by_messages = False
         self.lin_value = nn.Linear(in_channels, out_channels, bias=bias)
         self.lin_out = nn.Linear(out_channels, out_channels, bias=bias)
 
@@ -175,6 +178,8 @@ class AttentionConv(MessagePassing):
             jets = graph.batch.index_select(0, target)
             alpha, kept = self._survivors(scores, maps, Candidates(source, target, jets, graph.num_nodes))
             graph = graph.keep(kept)
+        if self.by_messages:
+            return Attended(self._gather_messages(alpha, x, graph.edge_index, graph.num_nodes), graph, alpha)
         return Attended(self.lin_out(graph.aggregate(alpha, self.lin_value(x))), graph, alpha)
 
     def _survivors(self, scores: Tensor, maps: Tensor, edges: Candidates) -> tuple[Tensor, Tensor]:

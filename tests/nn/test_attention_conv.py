@@ -51,6 +51,21 @@ def test_complete_graph_edge_list_and_public_face_agree(case, backend, padding):
     torch.testing.assert_close(conv.attend(x, dense, scores[1]).x, expected, rtol=0, atol=1e-13)
 
 
+def test_messages_are_seen_where_they_are_asked_for(case):
+    conv, pair_attr = case
+    x, edges = torch.randn(13, 5).double(), EdgeListGraph.from_edges(EDGES, 13)
+    scores = None if pair_attr is None else edges.lift([conv.score(pair_attr).t()])
+    seen = []
+    conv.register_message_forward_hook(lambda module, inputs, message: seen.append(inputs[0]["alpha"]))
+    expected = conv.attend(x, edges, scores)
+    assert not seen
+    conv.by_messages = True
+    found = conv.attend(x, edges, scores)
+    torch.testing.assert_close(found.x, expected.x, rtol=0, atol=1e-13)
+    (alpha,) = seen
+    torch.testing.assert_close(alpha, expected.alpha, rtol=0, atol=0)
+
+
 def test_public_face_does_not_depend_on_the_order_of_edges(case):
     conv, pair_attr = case
     x, order = torch.randn(13, 5).double(), torch.randperm(EDGES.size(1))
