@@ -74,7 +74,8 @@ class TestBothBackends:
         weights, values, source, index, ptr = edges(channels, sorted_rows)
         inputs = (weights.requires_grad_(), values.requires_grad_())
         assert torch.autograd.gradcheck(lambda w, v: weighted_sum(w, v, source, index, len(SIZES), ptr), inputs)
-        assert torch.autograd.gradgradcheck(lambda w, v: weighted_sum(w, v, source, index, len(SIZES), ptr), inputs)
+        if backend == "native":  # torch-scatter gives first gradients only
+            assert torch.autograd.gradgradcheck(lambda w, v: weighted_sum(w, v, source, index, len(SIZES), ptr), inputs)
 
     def test_no_rows(self, backend, sorted_rows):
         ptr = torch.zeros(4, dtype=torch.long) if sorted_rows else None
