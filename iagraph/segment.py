@@ -2,7 +2,7 @@ r"""Sums and softmax over segments: the edges of a node, the particles of a jet.
 
 Rows that share an index form a segment. Where the rows are sorted, ``ptr`` says where each segment begins and ends
 (compressed sparse rows), and `torch-scatter <https://github.com/rusty1s/pytorch_scatter>`_ is used if it is
-installed; PyTorch's own functions otherwise. Tests prove both equal. torch-scatter has no second gradients, PyTorch has.
+installed; PyTorch's own functions otherwise. Tests prove both equal. torch-scatter has no second gradients.
 """
 
 from __future__ import annotations
