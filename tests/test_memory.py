@@ -14,7 +14,8 @@ if sys.argv[1] == "keep":
 def step():
     for _ in range(3):
         tensors = [torch.ones(2**21) for _ in range(5)]  # 8 MB each
-step()
+for _ in range(3):  # until the heap is as large as it must be
+    step()
 before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt
 step()
 print(resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before)

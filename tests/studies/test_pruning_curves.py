@@ -58,6 +58,7 @@ def read(folder):
         return list(csv.DictReader(file))
 
 
+@pytest.mark.slow
 def test_a_study_with_retraining(toy_run, tmp_path, capsys):
     rules, survivors = parse_rules(["top_k=2", "edge_budget=0.5"]), parse_rule("edge_budget=0.4")
     study = PruningStudy(toy_run, tmp_path / "study", rules, survivors, 120, 1, "the command")

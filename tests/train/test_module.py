@@ -1,6 +1,7 @@
 import numpy as np
 import pytest
 import torch
+from lightning import Trainer
 from sklearn.linear_model import LogisticRegression
 from toy_runs import toy_jets
 
@@ -33,6 +34,8 @@ def test_gates_and_rules_tighten_over_a_fraction_of_the_training():
     model = CascadedIAFormer(width=5, blocks=1, heads=5, pair_width=3, gate_fraction=0.3, pruning=TopK(k=2))
     tagger = Tagger(model, config, 2, 1, jets_per_epoch=10)
     tagger.log = lambda *_, **__: None
+    quiet = dict.fromkeys(["logger", "enable_checkpointing", "enable_progress_bar", "enable_model_summary"], False)
+    tagger.trainer = Trainer(accelerator="cpu", **quiet)
     found = []
     for _ in range(5):
         tagger.training_step(random_jets([7, 5, 2, 9]), 0)
