@@ -32,6 +32,12 @@ def replaced(path: Path) -> Iterator[BinaryIO]:
             temporary.unlink()
 
 
+def remove_unfinished(folder: Path) -> None:
+    """Removes what killed processes left of such files in a folder and those in it; no process may write there now."""
+    for path in folder.rglob(".*.tmp"):
+        path.unlink()
+
+
 def write_text(path: Path, text: str) -> None:
     """Writes a text in UTF-8 as :func:`replaced` does.
 

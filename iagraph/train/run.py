@@ -25,7 +25,7 @@ from lightning.pytorch.loggers import CSVLogger, TensorBoardLogger
 from lightning.pytorch.utilities.exceptions import MisconfigurationException
 
 from iagraph.data import JetDataset, Jets, JetSource, StoredJets, StoreError, resolve
-from iagraph.files import write_text
+from iagraph.files import remove_unfinished, write_text
 from iagraph.models import CheckpointError
 from iagraph.plotting import save_figure
 from iagraph.train.config import Config, dump_config, load_config
@@ -177,6 +177,7 @@ def _train(
     share_folder(folder)
     kept = make_folder(folder / "checkpoints", exist_ok=True)
     with alone(kept):
+        remove_unfinished(folder)
         if not resuming:
             write_text(folder / "config.yaml", dump_config(config))
         over = True
