@@ -33,6 +33,11 @@ MODELS: dict[str, Callable[..., nn.Module]] = {
 """The models by their names in configurations and in files of trained models."""
 
 
+def names_of(*kinds: type[nn.Module]) -> list[str]:
+    """The names of the models that are of one of these kinds."""
+    return [name for name, make in MODELS.items() if isinstance(make, type) and issubclass(make, kinds)]
+
+
 def make_model(name: str, pruning: dict[str, Any] | None = None, **arguments: Any) -> nn.Module:
     """A model with random weights.
 

@@ -39,6 +39,11 @@ def ratio(numerators: Tensor, denominators: Tensor) -> Estimate:
     return Estimate(value, math.sqrt(square) / abs(total))
 
 
+def mean(values: Tensor) -> Estimate:
+    """Mean over jets, shape [jets], with its standard error."""
+    return ratio(values, torch.ones_like(values))
+
+
 def jackknife(sums: Tensor, function: Callable[[Tensor], Tensor]) -> Estimate:
     r"""A function of sums over jets, and its error from leaving out one jet at a time.
 

@@ -12,7 +12,7 @@ import torch
 from iagraph.graphs import JetBatch
 from iagraph.models import ParticleTransformer
 from iagraph.models.attention_tagger import AttentionTagger
-from iagraph.models.registry import MODELS
+from iagraph.models.registry import names_of
 from iagraph.studies.measuring import open_test_jets, some_batches, where_measured
 from iagraph.studies.recording import AttentionModel
 from iagraph.train.datamodule import check_jets
@@ -82,8 +82,7 @@ def open_run(path: Path, jets: int, needs_attention: bool = True) -> OpenRun:
     """
     run = load_run(path)
     if needs_attention and not isinstance(run.model, AttentionTagger | ParticleTransformer):
-        with_attention = (AttentionTagger, ParticleTransformer)
-        names = [name for name, make in MODELS.items() if isinstance(make, type) and issubclass(make, with_attention)]
+        names = names_of(AttentionTagger, ParticleTransformer)
         raise RunError(
             f"{path}: {run.config.model.name} has no attention among particles; these have: {', '.join(names)}"
         )

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from iagraph.graphs import JetBatch
 from iagraph.models.attention_tagger import AttentionTagger, LayerWeights
-from iagraph.models.registry import MODELS
+from iagraph.models.registry import names_of
 from iagraph.nn.pruning import PruningRule, pruning_rule
 from iagraph.studies.pruning_controls import CONTROLS, ChooseEdges, control
 from iagraph.train.folder import Run, RunError
@@ -180,9 +180,8 @@ def prunable(run: Run, folder: Path) -> AttentionTagger:
         RunError: it has no attention along edges that could be pruned.
     """
     if not isinstance(run.model, AttentionTagger):
-        names = [name for name, make in MODELS.items() if isinstance(make, type) and issubclass(make, AttentionTagger)]
         raise RunError(
             f"{folder}: {run.config.model.name} has no edges that a rule could prune; there are some in "
-            f"{', '.join(names)}"
+            f"{', '.join(names_of(AttentionTagger))}"
         )
     return run.model

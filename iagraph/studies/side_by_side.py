@@ -11,7 +11,7 @@ from iagraph.train.folder import RunError
 
 
 def labels(paths: Sequence[Path]) -> list[str]:
-    """A name for each run: that of its folder, with as many of the folders above as tell the runs apart.
+    """A name for each run: that of its folder, with as many of the folders above as tell it from the others.
 
     Raises:
         RunError: a folder is given twice.
@@ -20,10 +20,14 @@ def labels(paths: Sequence[Path]) -> list[str]:
     for number, folder in enumerate(parts):
         if folder in parts[:number]:
             raise RunError(f"{paths[number]}: this run is given twice; give each run once")
+    return ["/".join(_shortest_end(folder, parts)) for folder in parts]
+
+
+def _shortest_end(folder: tuple[str, ...], folders: Sequence[tuple[str, ...]]) -> tuple[str, ...]:
     length = 1
-    while len({folder[-length:] for folder in parts}) < len(parts):
+    while sum(other[-length:] == folder[-length:] for other in folders) > 1:
         length += 1
-    return ["/".join(folder[-length:]) for folder in parts]
+    return folder[-length:]
 
 
 def check_same_jets(runs: Sequence[OpenRun]) -> None:

@@ -10,8 +10,8 @@ from torch import Tensor
 from iagraph.graphs import JetBatch
 from iagraph.kinematics import Impact
 from iagraph.metrics import Estimate
-from iagraph.studies.attribution.estimates import ratio
 from iagraph.studies.attribution.evidence import evidence
+from iagraph.studies.estimates import ratio
 from iagraph.studies.recording import AttentionModel
 
 FRACTIONS = (0.0, 0.05, 0.1, 0.2, 0.3, 0.5, 0.7, 0.9)

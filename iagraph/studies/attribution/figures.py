@@ -11,10 +11,10 @@ from matplotlib.figure import Figure
 
 from iagraph.plotting import style
 from iagraph.studies.attribution.deletion import FRACTIONS
-from iagraph.studies.attribution.estimates import ratio
 from iagraph.studies.attribution.measured import BINNED, CONTROLS, LEAST, METHODS, MOST, Measured
 from iagraph.studies.attribution.tables import auc, left
 from iagraph.studies.display import Floats, ShownJet, draw_particles, draw_subjets, legend
+from iagraph.studies.estimates import ratio
 
 AXES = {"pt": r"$p_T$ [GeV]", "distance": r"$\Delta R$ to the jet axis"}
 REACH = 3.0

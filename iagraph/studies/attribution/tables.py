@@ -7,10 +7,10 @@ from torch import Tensor
 
 from iagraph.metrics import Estimate, macro_auc, roc_auc
 from iagraph.studies.attribution.deletion import FRACTIONS, decided, decision_left, faithfulness, relative_area
-from iagraph.studies.attribution.estimates import mean, ratio
 from iagraph.studies.attribution.evidence import evidence
 from iagraph.studies.attribution.measured import CONTROLS, LEAST, METHODS, MOST, Measured
 from iagraph.studies.attribution.profiles import HARDEST
+from iagraph.studies.estimates import mean, ratio
 from iagraph.studies.sections import Cell, Table
 from iagraph.studies.species import SPECIES
 

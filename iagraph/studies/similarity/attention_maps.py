@@ -13,6 +13,7 @@ from torch import Tensor
 
 from iagraph.graphs import JetBatch
 from iagraph.metrics import Estimate
+from iagraph.studies.estimates import ratio
 from iagraph.studies.recording import LayerAttention
 
 RANKS = 20
@@ -122,22 +123,3 @@ class MeanMaps:
         values = torch.cat(self._parts)[..., :2]
         positive, negative = (values.sum(1) if head is None else values[:, head]).unbind(1)
         return ratio(negative, positive + negative)
-
-
-def ratio(above: Tensor, below: Tensor) -> Estimate:
-    r"""Ratio r of two sums over jets, with the error of independent jets to first order.
-
-    .. math:: \sigma_r^2 = \frac{n}{n - 1} \sum_k (a_k - r b_k)^2 / (\sum_k b_k)^2
-
-    Args:
-        above: shape [jets].
-        below: shape [jets]; if all are zero the ratio is nan.
-    """
-    jets, total = above.numel(), float(below.sum())
-    if not total:
-        return Estimate(math.nan, math.nan)
-    value = float(above.sum()) / total
-    if jets < 2:
-        return Estimate(value, math.nan)
-    spread = float((above - value * below).square().sum()) * jets / (jets - 1)
-    return Estimate(value, math.sqrt(spread) / total)

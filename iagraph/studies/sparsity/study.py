@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from iagraph.studies.of_run import OpenRun, Plan, open_run
+from iagraph.studies.of_run import Plan, open_run
 from iagraph.studies.sections import Section, write_section
+from iagraph.studies.side_by_side import labels
 from iagraph.studies.sparsity.figures import figures
 from iagraph.studies.sparsity.notes import notes
 from iagraph.studies.sparsity.run import of_run
@@ -30,12 +31,6 @@ def study(plan: Plan) -> Path:
         ConfigError, StoreError: the configuration of a run or its test jets are wrong.
     """
     runs = [open_run(path, plan.jets) for path in plan.runs]
-    found = [of_run(run, name) for run, name in zip(runs, names(runs), strict=True)]
+    found = [of_run(run, name) for run, name in zip(runs, labels(plan.runs), strict=True)]
     section = Section(TITLE, tables(found), figures(found), notes(found))
     return write_section(plan.folder, section, runs, plan.command)
-
-
-def names(runs: list[OpenRun]) -> list[str]:
-    """Names of folders, with that of the folder around where there are equal ones, as of the seeds of comparisons."""
-    plain = [run.name for run in runs]
-    return [run.name if plain.count(run.name) == 1 else f"{run.path.resolve().parent.name}/{run.name}" for run in runs]

@@ -14,7 +14,7 @@ from iagraph.studies.attribution.deletion import (
     ranks,
     relative_area,
 )
-from iagraph.studies.attribution.estimates import mean, ratio
+from iagraph.studies.estimates import mean, ratio
 from iagraph.testing import random_jets, reordered
 
 

@@ -8,9 +8,9 @@ from iagraph.edge_list import fully_connected
 from iagraph.graphs import JetBatch
 from iagraph.kinematics import Momenta
 from iagraph.models import IAFormer, ParticleTransformer
+from iagraph.studies.estimates import ratio
 from iagraph.studies.recording import LayerAttention, record_attention
 from iagraph.studies.similarity import MeanMaps, jet_maps, pt_ranks
-from iagraph.studies.similarity.attention_maps import ratio
 from iagraph.testing import random_jets, reordered
 
 COUNTS = [5, 0, 1, 13, 2]

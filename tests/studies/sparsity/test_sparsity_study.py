@@ -1,7 +1,6 @@
 import json
 import sys
 from dataclasses import replace
-from pathlib import Path
 
 import pytest
 import torch
@@ -11,7 +10,6 @@ from iagraph.metrics import accuracy, auc_difference
 from iagraph.studies.of_run import Plan, open_run
 from iagraph.studies.sparsity import study, zero_pairs
 from iagraph.studies.sparsity.run import AS_TRAINED, of_run, random_model
-from iagraph.studies.sparsity.study import names
 from iagraph.train.config import load_config
 from iagraph.train.run import train_into
 
@@ -107,9 +105,3 @@ def test_runs_with_other_jets_are_not_compared(found):
     softer = replace(batches[0], momenta=batches[0].momenta._replace(pt=batches[0].momenta.pt / 2))
     assert not found.has_jets_of(replace(found, run=replace(found.run, batches=[softer, *batches[1:]])))
     assert not found.has_jets_of(replace(found, labels=1 - found.labels))
-
-
-def test_runs_of_one_name_are_told_apart(part_run):
-    run = open_run(part_run, 20)
-    runs = [replace(run, path=Path(path)) for path in ("/a/small/seed-1", "/a/large/seed-1", "/a/other")]
-    assert names(runs) == ["small/seed-1", "large/seed-1", "other"]
