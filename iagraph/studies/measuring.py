@@ -14,8 +14,9 @@ from iagraph.data import JetDataset, JetSource, StoredJets
 from iagraph.graphs import JetBatch
 from iagraph.studies.runs import read_json
 from iagraph.train.config import Config
-from iagraph.train.datamodule import open_role, read_all
+from iagraph.train.datamodule import check_jets, open_role, read_all
 from iagraph.train.evaluation import evenly_spaced
+from iagraph.train.folder import Run, RunError
 
 TIMED_JETS = 512
 BATCH = 64
@@ -32,6 +33,29 @@ def open_test_jets(config: Config) -> JetSource:
     if config.data.in_memory:
         return JetDataset(read_all(stores), config.data.max_particles)
     return StoredJets(stores, config.data.max_particles)
+
+
+def open_studied_jets(path: Path, run: Run, number: int) -> JetSource:
+    """The test jets of a run, of which so many, evenly spaced, have jets of each class.
+
+    Args:
+        path: the folder of the run, for messages.
+        run: the run.
+        number: how many jets are to be studied.
+
+    Raises:
+        RunError: they have none of some class.
+        StoreError: a file is missing or damaged, or holds other jets than those that the model is for.
+    """
+    jets = open_test_jets(run.config)
+    check_jets(jets, run.config.data, run.classes, ", ".join(run.config.data.test))
+    labels = jets.label[evenly_spaced(len(jets), number)]
+    for label, name in enumerate(run.classes):
+        if not (labels == label).any():
+            raise RunError(
+                f"{path}: none of the {len(labels)} jets is of the class '{name}': take more of them (--jets)"
+            )
+    return jets
 
 
 def some_batches(jets: JetSource, number: int) -> list[JetBatch]:

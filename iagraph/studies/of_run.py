@@ -13,10 +13,8 @@ from iagraph.graphs import JetBatch
 from iagraph.models import ParticleTransformer
 from iagraph.models.attention_tagger import AttentionTagger
 from iagraph.models.registry import names_of
-from iagraph.studies.measuring import open_test_jets, some_batches, where_measured
+from iagraph.studies.measuring import open_studied_jets, some_batches, where_measured
 from iagraph.studies.recording import AttentionModel
-from iagraph.train.datamodule import check_jets
-from iagraph.train.evaluation import evenly_spaced
 from iagraph.train.folder import Run, RunError, load_run
 
 
@@ -86,12 +84,7 @@ def open_run(path: Path, jets: int, needs_attention: bool = True) -> OpenRun:
         raise RunError(
             f"{path}: {run.config.model.name} has no attention among particles; these have: {', '.join(names)}"
         )
-    source = open_test_jets(run.config)
-    check_jets(source, run.config.data, run.classes, ", ".join(run.config.data.test))
-    labels = source.label[evenly_spaced(len(source), jets)]
-    for label, name in enumerate(run.classes):
-        if not (labels == label).any():
-            raise RunError(f"{path}: none of the {len(labels)} jets is of the class '{name}': take more (--jets)")
+    source = open_studied_jets(path, run, jets)
     device = where_measured([path])
     model = cast(AttentionModel, run.model)  # or a model without attention, if one was asked for
     return OpenRun(path, run, model.to(device).eval(), some_batches(source, jets), device)

@@ -25,7 +25,7 @@ from iagraph.plotting import save_figure
 from iagraph.studies.measuring import (
     TIMED_JETS,
     how_measured,
-    open_test_jets,
+    open_studied_jets,
     seconds_per_jet,
     some_batches,
     where_measured,
@@ -36,9 +36,9 @@ from iagraph.studies.pruning_plan import PlannedRule, Variant, prunable, retrain
 from iagraph.studies.pruning_retraining import plan_retraining, retrain
 from iagraph.studies.pruning_tables import Row, pruning_csv, pruning_markdown
 from iagraph.studies.survivors import Survivors, find_survivors, shares, shares_cells
-from iagraph.train.datamodule import check_jets, fingerprints, open_role
+from iagraph.train.datamodule import fingerprints, open_role
 from iagraph.train.evaluation import FLOP_JETS, evenly_spaced, flops_per_jet
-from iagraph.train.folder import Run, RunError, alone, load_run, make_folder
+from iagraph.train.folder import Run, alone, load_run, make_folder
 
 SURVIVOR_JETS = 500
 
@@ -80,7 +80,7 @@ def prune(study: PruningStudy) -> Path:
     """
     run = load_run(study.run)
     tagger = prunable(run, study.run)
-    jets = _open(study, run)
+    jets = open_studied_jets(study.run, run, study.jets)
     plans = {}
     if study.epochs is not None:
         plans = plan_retraining(study.run, run.config, study.rules, study.epochs, study.folder / "retrained")
@@ -98,17 +98,6 @@ def prune(study: PruningStudy) -> Path:
         about += [how_measured(min(TIMED_JETS, number), device), *([f"`{study.command}`"] if study.command else [])]
         _write(study, run, number, rows, survivors, about)
     return study.folder
-
-
-def _open(study: PruningStudy, run: Run) -> JetSource:
-    """The test jets, of which those that are chosen have jets of each class."""
-    jets = open_test_jets(run.config)
-    check_jets(jets, run.config.data, run.classes, ", ".join(run.config.data.test))
-    labels = jets.label[evenly_spaced(len(jets), study.jets)]
-    for label, name in enumerate(run.classes):
-        if not (labels == label).any():
-            raise RunError(f"none of the {len(labels)} jets is of the class '{name}': take more of them (--jets)")
-    return jets
 
 
 def measure(
