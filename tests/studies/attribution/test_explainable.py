@@ -1,5 +1,7 @@
 import pytest
+import small_models
 import torch
+from small_models import PAIRS, SMALL
 from torch import nn
 from torch_geometric.explain import AttentionExplainer, Explainer, GNNExplainer
 from torch_geometric.nn import MessagePassing
@@ -10,22 +12,20 @@ from iagraph.models import (
     CascadedIAFormer,
     GatedIAFormer,
     IAFormer,
-    InteractionTransformer,
-    ParticleTransformer,
-    PlainTransformer,
 )
 from iagraph.nn import DifferentialAttentionConv, EdgeConv, InteractionAttentionConv, PairAttentionConv, TopK
 from iagraph.studies.attribution.explainable import MODEL_CONFIG, AbsoluteAttentionExplainer, Explainable
 from iagraph.studies.recording import record_attention
 from iagraph.testing import random_jets
 
-SMALL = {"width": 6, "blocks": 2, "heads": 3, "particle_hidden": [7]}
-PAIRS = {"pair_hidden": [5], "pair_width": 11}
 MODELS = {
-    "part": lambda: ParticleTransformer(**SMALL, class_blocks=1, pair_hidden=[5]),
-    "iaformer": lambda: IAFormer(**SMALL, **PAIRS),
-    "plain": lambda: PlainTransformer(**SMALL),
-    "interaction": lambda: InteractionTransformer(**SMALL, **PAIRS),
+    name: small_models.MODELS[name]
+    for name in (
+        "part",
+        "iaformer",
+        "plain",
+        "interaction",
+    )
 }
 LAYERS = {
     "differential": lambda: DifferentialAttentionConv(5, 6, heads=3, edge_dim=4, beta=0.7),

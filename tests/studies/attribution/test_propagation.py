@@ -1,18 +1,12 @@
 import pytest
+import small_models
 import torch
+from small_models import PAIRS, SMALL
 from torch import nn
 
 from iagraph.edge_list import fully_connected
-from iagraph.models import (
-    CascadedIAFormer,
-    GatedIAFormer,
-    IAFormer,
-    InteractionTransformer,
-    LearnedPairIAFormer,
-    ParticleTransformer,
-    PlainTransformer,
-)
-from iagraph.nn import BatchNorm, DifferentialAttentionConv, EdgeBudget
+from iagraph.models import IAFormer
+from iagraph.nn import BatchNorm, DifferentialAttentionConv
 from iagraph.segment import segment_sum
 from iagraph.studies.attribution.evidence import evidence, fed, scaled_features
 from iagraph.studies.attribution.gradients import layerwise_relevance
@@ -20,18 +14,7 @@ from iagraph.studies.attribution.propagation import linear_rules
 from iagraph.studies.recording import record_attention
 from iagraph.testing import random_jets
 
-SMALL = {"width": 6, "blocks": 2, "heads": 3, "particle_hidden": [7]}
-PAIRS = {"pair_hidden": [5], "pair_width": 11}
-MODELS = {
-    "part": lambda: ParticleTransformer(**SMALL, class_blocks=2, pair_hidden=[5]),
-    "part without pairs": lambda: ParticleTransformer(pair_features=None, **SMALL, class_blocks=1),
-    "iaformer": lambda: IAFormer(**SMALL, **PAIRS),
-    "gated": lambda: GatedIAFormer(**SMALL, **PAIRS, gate_fraction=0.4),
-    "cascaded": lambda: CascadedIAFormer(**SMALL, **PAIRS, gate_fraction=0.6, pruning=EdgeBudget(fraction=0.4)),
-    "plain": lambda: PlainTransformer(**SMALL),
-    "interaction": lambda: InteractionTransformer(**SMALL, **PAIRS),
-    "learned pairs": lambda: LearnedPairIAFormer(**SMALL, **PAIRS),
-}
+MODELS = {name: make for name, make in small_models.MODELS.items() if name not in ("pruned", "pair")}
 COUNTS = [5, 0, 1, 13, 2]
 CLASSES = torch.tensor([1, 0, 1, 0, 0])
 

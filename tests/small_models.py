@@ -1,0 +1,28 @@
+"""Small models with attention among particles, one of each kind, as tests of studies take them."""
+
+from iagraph.models import (
+    CascadedIAFormer,
+    GatedIAFormer,
+    IAFormer,
+    InteractionTransformer,
+    LearnedPairIAFormer,
+    PairTransformer,
+    ParticleTransformer,
+    PlainTransformer,
+)
+from iagraph.nn import EdgeBudget
+
+SMALL = {"width": 6, "blocks": 2, "heads": 3, "particle_hidden": [7]}
+PAIRS = {"pair_hidden": [5], "pair_width": 11}
+MODELS = {
+    "part": lambda: ParticleTransformer(**SMALL, class_blocks=2, pair_hidden=[5]),
+    "part without pairs": lambda: ParticleTransformer(pair_features=None, **SMALL, class_blocks=1),
+    "iaformer": lambda: IAFormer(**SMALL, **PAIRS),
+    "pruned": lambda: IAFormer(**SMALL, **PAIRS, pruning=EdgeBudget(fraction=0.4)),
+    "gated": lambda: GatedIAFormer(**SMALL, **PAIRS, gate_fraction=0.4),
+    "cascaded": lambda: CascadedIAFormer(**SMALL, **PAIRS, gate_fraction=0.6, pruning=EdgeBudget(fraction=0.4)),
+    "plain": lambda: PlainTransformer(**SMALL),
+    "interaction": lambda: InteractionTransformer(**SMALL, **PAIRS),
+    "pair": lambda: PairTransformer(**SMALL, **PAIRS),
+    "learned": lambda: LearnedPairIAFormer(**SMALL, **PAIRS),
+}
