@@ -127,7 +127,7 @@ def test_help_explains_pruning(monkeypatch, capsys):
         (["--rules", "best=3"], "error: command line: 'best=3': unknown pruning rule 'best'; there are threshold, "),
         (["--survivors", "top_k=3,4"], "error: command line: 'top_k=3,4' should be one rule with one number, as in "),
         (["--out", "run/config.yaml/x"], "error: run/config.yaml/x: cannot make this folder (Not a directory)"),
-        (["--jets", "1"], "error: none of the 1 jets is of the class "),
+        (["--jets", "1"], "error: run: none of the 1 jets is of the class "),
     ],
 )
 def test_mistakes_in_pruning_end_in_one_line(toy_run, monkeypatch, arguments, message):
