@@ -3,6 +3,9 @@
 A file holds group `particles` (one flat dataset per column, attribute `unit`), group `jets` (`offsets`, `label`) and
 the root attributes `format`, `version`, `classes`, `splits`, `provenance` and `fingerprint`. The datasets are chunked,
 compressed and checksummed: a part is read without the rest, and damage is noticed. `iagraph.data.writer` writes it.
+
+Texts have a fixed length. HDF5 keeps those of variable length in a heap without checksums, and where that is damaged the
+library may search it for ever: so they are never read. (Version 1 of stores had them.)
 """
 
 import hashlib
@@ -19,7 +22,7 @@ import numpy as np
 from iagraph.data.jets import REQUIRED_COLUMNS, Jets, StoreError
 
 FORMAT = "iagraph jets"
-VERSION = 1
+VERSION = 2
 PART = 10_000  # jets in memory at once where files are read or written in parts: some 10 MB
 
 
@@ -146,6 +149,28 @@ def _reported(path: Path) -> Iterator[None]:
         raise StoreError(f"{path}: not HDF5, incomplete or damaged ({error}); copy or write the store anew") from error
 
 
+def attribute(file: h5py.File, name: str) -> Any:
+    """A number or text that a file says of itself.
+
+    Raises:
+        StoreError: If it says nothing of the kind, or no text of fixed length.
+    """
+    if name not in file.attrs:
+        raise StoreError(f"{file.filename}: no attribute {name!r}; copy or write the store anew")
+    if file.attrs.get_id(name).dtype.kind not in "iuS":
+        raise StoreError(
+            f"{file.filename}: attribute {name!r} is no text of fixed length; if this is a store of a version before "
+            f"{VERSION}, make it anew"
+        )
+    value = file.attrs[name]
+    return value.decode() if isinstance(value, bytes) else value
+
+
+def stated_format(file: h5py.File) -> str | None:
+    """The format that a file says it has, if it does."""
+    return str(attribute(file, "format")) if "format" in file.attrs else None
+
+
 def store_info(path: str | Path) -> StoreInfo:
     """What a store says about itself, without reading the particles; StoreError as for `read_store`."""
     path = Path(path)
@@ -154,19 +179,19 @@ def store_info(path: str | Path) -> StoreInfo:
             f"{path}: no such file; check the path, or make it with scripts/generate.py, download.py or convert.py"
         )
     with _reported(path), h5py.File(path, "r") as file:
-        found, version = file.attrs.get("format"), file.attrs.get("version")
+        found = stated_format(file)
         if found != FORMAT:
             raise StoreError(f"{path}: format is {found!r}, expected {FORMAT!r}; convert it with scripts/convert.py")
-        if version != VERSION:
+        if (version := attribute(file, "version")) != VERSION:
             raise StoreError(f"{path}: version is {version}, expected {VERSION}; update iagraph")
         info = StoreInfo(
             jets=file["jets/label"].shape[0],
             particles=int(file["jets/offsets"][-1]),
-            classes=tuple(json.loads(file.attrs["classes"])),
+            classes=tuple(json.loads(attribute(file, "classes"))),
             columns=tuple(file["particles"]),
-            splits=json.loads(file.attrs["splits"]),
-            provenance=json.loads(file.attrs["provenance"]),
-            fingerprint=str(file.attrs["fingerprint"]),
+            splits=json.loads(attribute(file, "splits")),
+            provenance=json.loads(attribute(file, "provenance")),
+            fingerprint=attribute(file, "fingerprint"),
             bytes=path.stat().st_size,
         )
         lengths = {"jets/offsets": info.jets + 1} | {f"particles/{name}": info.particles for name in info.columns}

@@ -118,16 +118,18 @@ class StoreWriter:
         shape = {"shape": (0,), "maxshape": (None,), "chunks": (CHUNK[group],), "dtype": array.dtype}
         dataset = self._file.create_dataset(name, **shape, **filters, track_times=False)
         if group == "particles":
-            dataset.attrs["unit"] = UNITS.get(column, "")
+            dataset.attrs["unit"] = np.bytes_(UNITS.get(column, "unknown"))
         return dataset
 
     def _finish(self) -> None:
         if not self._arrays:
             raise StoreError(f"{self.path}: nothing to write; append jets first")
         with self._reported():
-            self._file.attrs.update(format=FORMAT, version=VERSION, fingerprint=self._fingerprint.hexdigest())
-            self._file.attrs.update(classes=json.dumps(self.classes), splits=json.dumps(self.splits))
-            self._file.attrs["provenance"] = json.dumps(self.provenance, sort_keys=True)
+            self._file.attrs["version"] = VERSION
+            texts = {"classes": json.dumps(self.classes), "splits": json.dumps(self.splits)}
+            texts |= {"format": FORMAT, "fingerprint": self._fingerprint.hexdigest()}
+            texts |= {"provenance": json.dumps(self.provenance, sort_keys=True)}
+            self._file.attrs.update({name: np.bytes_(text) for name, text in texts.items()})
             self._file.close()
             self._sink.sync()
         with self._reported():

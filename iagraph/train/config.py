@@ -123,6 +123,13 @@ class TrainConfig(Section):
     )
     accumulate: PositiveInt = Field(default=1, description="Batches whose gradients are added up before a step.")
     clip: PositiveFloat | None = Field(description="Largest norm of the gradient; null does not clip.")
+    ema: float | None = Field(
+        default=None,
+        gt=0,
+        lt=1,
+        description="Validate, keep and test an exponential moving average of the weights, with this decay per step "
+        "(lower in the first steps); null: the weights themselves.",
+    )
     precision: Literal["32-true", "bf16-mixed", "16-mixed"] = Field(
         default="32-true", description="Arithmetic: single precision, or mixed with a 16-bit format."
     )

@@ -16,9 +16,10 @@ from typing import Any, NamedTuple
 import numpy as np
 import torch
 from lightning import LightningModule, Trainer
-from lightning.pytorch.callbacks import Checkpoint, ModelCheckpoint
+from lightning.pytorch.callbacks import Checkpoint, ModelCheckpoint, WeightAveraging
 from lightning.pytorch.loggers import CSVLogger
 from lightning.pytorch.plugins.io import TorchCheckpointIO
+from torch import Tensor
 
 from iagraph.files import replaced, write_text
 from iagraph.models import CheckpointError
@@ -55,11 +56,16 @@ class SafeFiles(TorchCheckpointIO):
 
 
 class BestWeights(ModelCheckpoint):
-    """The weights of lowest validation loss, in ``best.ckpt`` of a folder that may be moved between interruptions."""
+    """The weights of lowest validation loss, in ``best.ckpt`` of a folder that may be moved between interruptions.
 
-    def __init__(self, folder: Path) -> None:
+    Args:
+        folder: where to.
+        averaged: whether they are averages, which Lightning puts into whole checkpoints only.
+    """
+
+    def __init__(self, folder: Path, averaged: bool) -> None:
         super().__init__(
-            folder, "best", monitor="val_loss", save_weights_only=True, enable_version_counter=False, verbose=False
+            folder, "best", monitor="val_loss", save_weights_only=not averaged, enable_version_counter=False
         )
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
@@ -67,6 +73,22 @@ class BestWeights(ModelCheckpoint):
         path, score = f"{self.dirpath}/{BEST}", state_dict["best_model_score"]
         here = {"dirpath": self.dirpath, "best_model_path": path, "kth_best_model_path": path}
         super().load_state_dict({**state_dict, **here, "best_k_models": {path: score}})
+
+
+def moving_average(decay: float) -> WeightAveraging:
+    r"""The average of the weights that is validated and kept, instead of the weights that are trained.
+
+    After step :math:`t` it moves to the weights by :math:`1 - \min(d, (1 + t) / (10 + t))` of the way, with decay
+    :math:`d`: the first weights, which are random, are soon forgotten.
+    """
+
+    def step(average: Tensor, current: Tensor, steps: Tensor | int) -> Tensor:
+        if not average.is_floating_point():  # a count
+            return current
+        steps = int(steps)
+        return average.lerp(current, 1 - min(decay, (1 + steps) / (10 + steps)))
+
+    return WeightAveraging(avg_fn=step)
 
 
 class Keeper(Checkpoint):

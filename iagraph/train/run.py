@@ -54,7 +54,7 @@ from iagraph.train.folder import (
     read_history,
     save_model,
 )
-from iagraph.train.keeping import BEST, LAST, BestWeights, Keeper, SafeFiles, read_state, restore_log
+from iagraph.train.keeping import BEST, LAST, BestWeights, Keeper, SafeFiles, moving_average, read_state, restore_log
 from iagraph.train.module import Tagger
 from iagraph.train.processes import check_started_alone, rank, share_folder, shared_folder
 from iagraph.yaml_config import ConfigError, flat
@@ -225,9 +225,10 @@ def _fit(
         accumulate_grad_batches=config.train.accumulate,
         gradient_clip_val=config.train.clip,
         callbacks=[
-            BestWeights(kept),
+            BestWeights(kept, averaged=config.train.ema is not None),
             EarlyStopping("val_loss", patience=config.train.patience),
             LearningRateMonitor("step"),
+            *([] if config.train.ema is None else [moving_average(config.train.ema)]),
             *callbacks,
             keeper,
         ],

@@ -12,7 +12,7 @@ from hypothesis.extra import numpy as hnp
 
 from iagraph.data.jets import Jets, StoreError
 from iagraph.data.sample import resolve
-from iagraph.data.store import read_store, store_info
+from iagraph.data.store import FORMAT, read_store, store_info
 from iagraph.data.writer import write_store
 
 CLASSES = ("gluon", "quark")
@@ -256,16 +256,17 @@ def _resize(name, size):
 @pytest.mark.parametrize(
     ("damage", "message"),
     [
-        (lambda file: file.attrs.__setitem__("version", 2), r"version is 2, expected 1; update iagraph"),
+        (lambda file: file.attrs.__setitem__("version", 3), r"version is 3, expected 2; update iagraph"),
+        (lambda file: file.attrs.__setitem__("format", FORMAT), r"'format' is no text of fixed length; if .* make it anew"),
         (_delete("particles/mass"), r"lack mass"),
         (_delete("jets/label"), r"label"),
         (_delete("jets/offsets"), r"offsets"),
         (_delete("particles"), r"particles"),
-        (lambda file: file.attrs.__delitem__("fingerprint"), r"fingerprint"),
+        (lambda file: file.attrs.__delitem__("fingerprint"), r"no attribute 'fingerprint'; copy"),
         (_resize("particles/phi", 4), r"particles/phi has 4 values, expected 5"),
         (_resize("jets/offsets", 2), r"values, expected"),
         (_resize("jets/offsets", 0), r"damaged"),
-        (lambda file: file.attrs.__setitem__("splits", '{"train": 9}'), r"splits .* do not add up to 2 jets"),
+        (lambda file: file.attrs.__setitem__("splits", np.bytes_('{"train": 9}')), r"splits .* do not add up to 2 jets"),
         (lambda file: file["particles/phi"].__setitem__(3, np.nan), r"jet 1, particle 1: phi = nan"),
         (lambda file: file["particles/phi"].__setitem__(3, 0.5), r"fingerprint; copy"),
         (lambda file: file["jets/label"].__setitem__(1, 7), r"jet 1 has label 7"),

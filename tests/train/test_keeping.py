@@ -13,13 +13,14 @@ from contextlib import contextmanager
 import numpy as np
 import pytest
 import torch
+from lightning import Callback
 from toy_runs import settings, toy_jets, weights
 
-from iagraph.data import write_store
+from iagraph.data import read_store, write_store
 from iagraph.models import CheckpointError
 from iagraph.train.folder import RunError, read_history
 from iagraph.train.keeping import LAST, read_state
-from iagraph.train.run import resume, train, train_into
+from iagraph.train.run import evaluate, resume, train, train_into
 
 EPOCHS = 3
 
@@ -117,6 +118,57 @@ def test_it_may_be_moved_and_interrupted_again(store, tmp_path, monkeypatch, und
     assert read_state(tmp_path / "there" / "checkpoints" / LAST, {}).steps == 2 * 9
     resume(tmp_path / "there")
     assert_same(tmp_path / "there", undisturbed)
+
+
+class Steps(Callback):
+    """The weights after each step, with the loss of each validation."""
+
+    def __init__(self):
+        self.weights, self.losses = [], []
+
+    def on_train_batch_end(self, trainer, pl_module, *_):
+        self.weights.append({name: value.clone() for name, value in pl_module.model.state_dict().items()})
+
+    def on_validation_end(self, trainer, pl_module):
+        if not trainer.sanity_checking:
+            self.losses.append(float(trainer.callback_metrics["val_loss"]))
+
+
+def test_moving_averages_are_what_is_validated_and_kept(store, tmp_path):
+    decay, steps = 0.5, Steps()
+    train(toy(store, tmp_path, f"train.ema={decay}", "train.epochs=1"), [steps], tmp_path / "run")
+    average = steps.weights[0]
+    for number, current in enumerate(steps.weights[1:], start=1):
+        share = min(decay, (1 + number) / (10 + number))  # 2/11, 3/12, ...: what is left of the average so far
+        average = {
+            name: share * average[name] + (1 - share) * value if value.is_floating_point() else value
+            for name, value in current.items()
+        }
+    kept = weights(tmp_path / "run")
+    assert len(steps.weights) == 9
+    for name, value in average.items():
+        torch.testing.assert_close(kept[name], value)
+    assert any(not kept[name].allclose(value) for name, value in steps.weights[-1].items())
+    predicted = np.load(evaluate(tmp_path / "run", str(_validation_jets(store, tmp_path))) / "predictions.npz")
+    loss = torch.nn.functional.cross_entropy(*(torch.from_numpy(predicted[name]) for name in ("logits", "label")))
+    assert float(loss) == pytest.approx(steps.losses[0], rel=1e-5)
+
+
+def _validation_jets(store, folder):
+    path = folder / "validation.h5"
+    write_store(path, read_store(store, "val"))
+    return path
+
+
+def test_moving_averages_go_on_after_a_break(store, tmp_path, monkeypatch):
+    from iagraph.train.module import Tagger
+
+    config = toy(store, tmp_path, "train.ema=0.9")
+    train_into(tmp_path / "undisturbed", config)
+    with stopped_at(monkeypatch, (Tagger, "training_step"), 13), pytest.raises(StopError):
+        train_into(tmp_path / "run", config)
+    resume(tmp_path / "run")
+    assert_same(tmp_path / "run", tmp_path / "undisturbed")
 
 
 def test_early_stopping_is_remembered(store, tmp_path, monkeypatch):

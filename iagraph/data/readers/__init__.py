@@ -13,7 +13,7 @@ from iagraph.data.readers.base import Reader, reading
 from iagraph.data.readers.energyflow import EnergyFlowReader
 from iagraph.data.readers.jet_store import JetStoreReader
 from iagraph.data.readers.top_tagging import TABLE, TopTaggingReader
-from iagraph.data.store import FORMAT
+from iagraph.data.store import FORMAT, stated_format
 
 __all__ = ["Reader", "open_jets"]
 
@@ -52,7 +52,7 @@ def open_jets(path: str | Path) -> Reader:
 
 def _open_hdf5(path: Path) -> Reader:
     with reading(path), h5py.File(path, "r") as file:
-        is_store = str(file.attrs.get("format")) == FORMAT
+        is_store = stated_format(file) == FORMAT
         if not is_store and TABLE not in file:
             raise StoreError(f"HDF5 with {', '.join(file) or 'nothing in it'}; {EXPECTED}")
     return JetStoreReader(path) if is_store else TopTaggingReader(path)

@@ -99,10 +99,11 @@ def _column_names(table: h5py.Dataset, block: str) -> list[str]:
     found = table.dtype[block] if block in table.dtype.names else np.dtype("O")
     if len(found.shape) != 1 or found.base.kind not in "iuf":
         raise StoreError(f"/{TABLE} has {table.dtype}, expected rows of numbers named {MOMENTA} and {FLAGS}")
-    record = table.attrs.get(f"{block}_kind")
-    if not isinstance(record, bytes):
+    kind = f"{block}_kind"
+    record = table.attrs[kind] if kind in table.attrs and table.attrs.get_id(kind).dtype.kind == "S" else None
+    if not isinstance(record, bytes):  # texts of variable length are not read: see `iagraph.data.store`
         raise StoreError(
-            f"/{TABLE} has no attribute {block}_kind, in which pandas records the order of the columns; copy the file "
+            f"/{TABLE} has no attribute {kind}, in which pandas records the order of the columns; copy the file "
             f"with its attributes"
         )
     steps = pickletools.genops(record)
