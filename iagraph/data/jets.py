@@ -7,6 +7,8 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 REQUIRED_COLUMNS = ("pt", "rapidity", "phi", "mass")
+LIMITS = {"pt": 1e7, "mass": 1e7, "rapidity": 30.0}
+"""Largest values, either way, in GeV or 1: far beyond what colliders make, and features of them fit into float32."""
 DTYPES = dict.fromkeys(REQUIRED_COLUMNS, "float32") | {"pid": "int32", "offsets": "int64", "label": "int64"}
 
 
@@ -121,8 +123,11 @@ class Jets:
             return f"jet {first + jet} has label {self.label[jet]}, expected an index into {self.classes}"
         found = []
         for name, column in self.particles.items():
-            rule = "finite and not negative" if name in ("pt", "mass") else "finite"
-            bad = ~np.isfinite(column) | ((column < 0) & (rule != "finite"))
+            rule, bad = "finite", ~np.isfinite(column)
+            if name in ("pt", "mass"):
+                rule, bad = "finite and not negative", bad | (column < 0)
+            if name in LIMITS:
+                rule, bad = f"{rule}, at most {LIMITS[name]:g}", bad | (np.abs(column) > LIMITS[name])
             found += [(particle, name, rule) for particle in np.flatnonzero(bad)[:1]]
         for particle, name, rule in sorted(found)[:1]:
             jet = int(np.searchsorted(self.offsets, particle, side="right")) - 1

@@ -4,8 +4,8 @@ A file holds group `particles` (one flat dataset per column, attribute `unit`), 
 the root attributes `format`, `version`, `classes`, `splits`, `provenance` and `fingerprint`. The datasets are chunked,
 compressed and checksummed: a part is read without the rest, and damage is noticed. `iagraph.data.writer` writes it.
 
-Texts have a fixed length. HDF5 keeps those of variable length in a heap without checksums, and where that is damaged the
-library may search it for ever: so they are never read. (Version 1 of stores had them.)
+Texts have a fixed length. HDF5 keeps those of variable length in a heap without checksums, and where that is damaged
+the library may search it for ever: so they are never read. (Version 1 of stores had them.)
 """
 
 import hashlib

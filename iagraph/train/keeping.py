@@ -110,6 +110,7 @@ class Keeper(Checkpoint):
 
     def on_save_checkpoint(self, trainer: Trainer, pl_module: LightningModule, checkpoint: dict[str, Any]) -> None:
         """Adds what Lightning does not keep."""
+        states = _of_all_processes(_random_states())
         if not trainer.is_global_zero:  # which does not write it either
             return
         self.csv.save()
@@ -118,12 +119,12 @@ class Keeper(Checkpoint):
             "over": trainer.should_stop or trainer.current_epoch + 1 >= (trainer.max_epochs or 0),
             "log": file.read_text(encoding="utf-8") if file.exists() else "",
             "jets": self.jets,
-            "random": _random_states(),
+            "random": states,
         }
 
     def on_load_checkpoint(self, trainer: Trainer, pl_module: LightningModule, checkpoint: dict[str, Any]) -> None:
         """Takes the random states up, for when the next epoch begins."""
-        self._random = checkpoint[KEY]["random"]
+        self._random = checkpoint[KEY]["random"][trainer.global_rank]
 
     def on_train_epoch_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Sets the random states to those of the end of the last epoch, if this one is the first after a break."""
@@ -181,6 +182,15 @@ def restore_log(log: CSVLogger, text: str) -> None:
     if text:
         write_text(Path(experiment.metrics_file_path), text)
         experiment.metrics_keys = text.partition("\n")[0].rstrip("\r").split(",")
+
+
+def _of_all_processes(mine: Any) -> list[Any]:
+    """What each of the processes that train together has, in their order."""
+    if not torch.distributed.is_initialized():
+        return [mine]
+    everyone: list[Any] = [None] * torch.distributed.get_world_size()
+    torch.distributed.all_gather_object(everyone, mine)
+    return everyone
 
 
 def _random_states() -> dict[str, Any]:

@@ -33,7 +33,13 @@ def ragged_jets(draw):
     total = sum(counts)
     finite = st.floats(-1e6, 1e6, width=32)
     positive = st.floats(0, 1e6, width=32)
-    elements = {"pt": positive, "rapidity": finite, "phi": finite, "mass": positive, "displacement": finite}
+    elements = {
+        "pt": positive,
+        "rapidity": st.floats(-30, 30, width=32),
+        "phi": finite,
+        "mass": positive,
+        "displacement": finite,
+    }
     particles = {name: draw(hnp.arrays(np.float32, total, elements=kind)) for name, kind in elements.items()}
     if draw(st.booleans()):
         particles["pid"] = draw(hnp.arrays(np.int32, total))
@@ -91,7 +97,7 @@ def test_twenty_bytes_per_particle_at_most(tmp_path):
     write_store(tmp_path / "jets.h5", make_jets([50] * 4000))
     with h5py.File(tmp_path / "jets.h5") as file:
         assert sum(column.dtype.itemsize for column in file["particles"].values()) == 20
-        assert {name: column.attrs["unit"] for name, column in file["particles"].items()} == {
+        assert {name: column.attrs["unit"].decode() for name, column in file["particles"].items()} == {
             "pt": "GeV",
             "rapidity": "1",
             "phi": "rad",
@@ -172,6 +178,8 @@ def test_flipped_bits_never_change_jets_unnoticed(tmp_path):
     [
         ("rapidity", np.nan, [2, 0, 3, 4], r"jet 2, particle 1: rapidity = nan, expected finite"),
         ("phi", np.inf, [2, 0, 3, 4], r"jet 2, particle 1: phi = inf, expected finite"),
+        ("rapidity", -30.1, [2, 0, 3, 4], r"jet 2, particle 1: rapidity = -30.1\d*, expected finite, at most 30;"),
+        ("mass", 1.1e7, [2, 0, 3, 4], r"jet 2, particle 1: mass = 11000000.0, expected finite .* at most 1e\+07;"),
         ("pt", -1.0, [2, 0, 3, 4], r"jet 2, particle 1: pt = -1.0, expected finite and not negative"),
         ("mass", -0.5, [3, 2], r"jet 1, particle 0: mass = -0.5"),
     ],
@@ -257,7 +265,10 @@ def _resize(name, size):
     ("damage", "message"),
     [
         (lambda file: file.attrs.__setitem__("version", 3), r"version is 3, expected 2; update iagraph"),
-        (lambda file: file.attrs.__setitem__("format", FORMAT), r"'format' is no text of fixed length; if .* make it anew"),
+        (
+            lambda file: file.attrs.__setitem__("format", FORMAT),
+            r"'format' is no text of fixed length; if .* make it anew",
+        ),
         (_delete("particles/mass"), r"lack mass"),
         (_delete("jets/label"), r"label"),
         (_delete("jets/offsets"), r"offsets"),
@@ -266,7 +277,10 @@ def _resize(name, size):
         (_resize("particles/phi", 4), r"particles/phi has 4 values, expected 5"),
         (_resize("jets/offsets", 2), r"values, expected"),
         (_resize("jets/offsets", 0), r"damaged"),
-        (lambda file: file.attrs.__setitem__("splits", np.bytes_('{"train": 9}')), r"splits .* do not add up to 2 jets"),
+        (
+            lambda file: file.attrs.__setitem__("splits", np.bytes_('{"train": 9}')),
+            r"splits .* do not add up to 2 jets",
+        ),
         (lambda file: file["particles/phi"].__setitem__(3, np.nan), r"jet 1, particle 1: phi = nan"),
         (lambda file: file["particles/phi"].__setitem__(3, 0.5), r"fingerprint; copy"),
         (lambda file: file["jets/label"].__setitem__(1, 7), r"jet 1 has label 7"),

@@ -1,8 +1,10 @@
 """Two processes train as one does on the batches of both."""
 
 import os
+import signal
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import numpy as np
@@ -16,6 +18,7 @@ from iagraph.train import processes
 from iagraph.train.config import load_config
 from iagraph.train.datamodule import JetDataModule
 from iagraph.train.folder import RunError, read_history
+from iagraph.train.keeping import LAST
 from iagraph.train.run import train, train_into
 from iagraph.yaml_config import ConfigError
 
@@ -92,6 +95,30 @@ def test_torchrun_starts_them_and_starts_them_again(store, tmp_path, alone):
     for _ in range(2):  # the second time it has finished
         subprocess.run([*torchrun, *arguments, "--into", run], check=True, env=environment(), timeout=300)
         assert_alike(run, alone)
+
+
+@pytest.mark.slow
+def test_two_processes_that_were_killed_go_on_as_if_they_had_not_been(store, tmp_path):
+    part = "model={name: particle_transformer, width: 8, blocks: 2, class_blocks: 1, heads: 2, particle_hidden: [7], "
+    part += "pair_hidden: [5], dropout: 0.3}"  # which draws random numbers, others in each process
+    changes = [f"data.{role}={store}" for role in ("train", "val", "test")]
+    changes += ["data.pair_features=part", part, "train.device=cpu", "train.devices=2", *CHANGES, "train.epochs=4"]
+    arguments = [sys.executable, str(SCRIPT), str(RECIPE), *changes]
+    subprocess.run([*arguments, "--into", tmp_path / "undisturbed"], check=True, env=environment(), timeout=300)
+    run = tmp_path / "run"
+    training = subprocess.Popen([*arguments, "--into", run], env=environment(), start_new_session=True)
+    while not (run / "checkpoints" / LAST).exists():
+        assert training.poll() is None
+        time.sleep(0.01)
+    os.killpg(training.pid, signal.SIGKILL)
+    training.wait()
+    assert not (run / "metrics.json").exists()
+    resume = [sys.executable, str(SCRIPT), "--resume", run]
+    subprocess.run(resume, check=True, env=environment(), timeout=300)
+    for name, tensor in weights(tmp_path / "undisturbed").items():
+        assert tensor.equal(weights(run)[name]), name
+    logs = [(folder / "log" / "metrics.csv").read_text() for folder in (run, tmp_path / "undisturbed")]
+    assert logs[0] == logs[1]
 
 
 class TestInto:

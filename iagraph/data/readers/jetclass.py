@@ -44,6 +44,8 @@ class JetClassReader(Reader):
         self.path = path
         with reading(path), self._tree() as tree:
             self.jets = tree.num_entries
+            if not self.jets:  # files are written with an empty tree first, which damage may bring back
+                raise StoreError(f"tree '{TREE}' has no entries; download or copy it anew")
 
     @contextmanager
     def _tree(self) -> Iterator[Any]:

@@ -22,7 +22,7 @@ LABEL = [0, 1, 1, 0, 1, 0, 0]
 
 def write_energyflow(path, momenta, label):
     with path.open("wb") as file:  # by its path, numpy would give it a name that ends in .npz
-        x = np.concatenate([np.abs(momenta[..., :1]), momenta[..., 1:3], 22 * (momenta[..., :1] > 0)], axis=2)
+        x = np.concatenate([np.abs(momenta[..., :1]), np.tanh(momenta[..., 1:3]), 22 * (momenta[..., :1] > 0)], axis=2)
         np.savez(file, X=x, y=label)
     return path
 
