@@ -28,7 +28,25 @@ class ConfigError(ValueError):
 
 
 class _Loader(yaml.SafeLoader):
-    """SafeLoader that reads 1e-3 as a number (YAML 1.1 demands 1.0e-3) and refuses a key given twice."""
+    """SafeLoader that reads 1e-3 as a number (YAML 1.1 demands 1.0e-3) and refuses a key given twice.
+
+    It also refuses aliases of what has aliases in it: a few lines of them may fill any memory, or contain themselves.
+    """
+
+    _anchored = 0  # anchors of what is being read
+
+    def compose_node(self, parent: Any, index: Any) -> yaml.Node | None:
+        event = self.peek_event()
+        is_alias = isinstance(event, yaml.AliasEvent)
+        if is_alias and self._anchored:
+            problem = f"alias '*{event.anchor}' in what has an anchor itself: write it out"
+            raise yaml.MarkedYAMLError(problem=problem, problem_mark=event.start_mark)
+        has_anchor = not is_alias and event.anchor is not None
+        self._anchored += has_anchor
+        try:
+            return super().compose_node(parent, index)
+        finally:
+            self._anchored -= has_anchor
 
     def compose_mapping_node(self, anchor: Any) -> yaml.MappingNode:
         node = super().compose_mapping_node(anchor)
@@ -49,6 +67,9 @@ class _Dumper(yaml.SafeDumper):
     """Quotes every text that the loader would take for something else, a file called 1e3 for example."""
 
     yaml_implicit_resolvers = _Loader.yaml_implicit_resolvers
+
+    def ignore_aliases(self, data: Any) -> bool:
+        return True
 
 
 def dump_yaml(values: dict[str, Any]) -> str:
@@ -229,7 +250,7 @@ def _dotted_key(problem: dict[str, Any], values: Any) -> str:
         parts.append(str(problem["loc"][-1]))
     elif problem["type"] in NO_MEMBER:
         parts.append(problem["ctx"]["discriminator"].strip("'"))
-    return ".".join(parts)
+    return "".join(sign if sign.isprintable() else repr(sign)[1:-1] for sign in ".".join(parts))
 
 
 def _explain(model_class: type[BaseModel], key: str, problem: dict[str, Any], values: Any) -> str:

@@ -3,7 +3,7 @@ from typing import Annotated, Literal
 import pytest
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
-from iagraph.yaml_config import ConfigError, describe, fields, load_model, read_yaml, validate
+from iagraph.yaml_config import ConfigError, describe, dump_yaml, fields, load_model, read_yaml, validate
 
 
 class Section(BaseModel):
@@ -88,6 +88,8 @@ def test_scalars(write, text, value):
         ("words", ': should hold keys and values, found "words"'),
         ("a: 1\nb: [1\n", ", line 3: expected ',' or ']', but got '<stream end>'"),
         ("a: 1\nb: {c: 1,\n  c: 2}\n", ", line 3: key 'c' is given twice"),
+        ("a: &x [1, 2]\nb: &y [*x, *x]\n", ", line 2: alias '*x' in what has an anchor itself: write it out"),
+        ("a: &x\n  b: *x\n", ", line 2: alias '*x' in what has an anchor itself: write it out"),
         ("a: 1\n---\nb: 2\n", ", line 2: but found another document"),
         ("a: !!python/name:os.system x\n", ", line 1: could not determine a constructor for the tag"),
         ("a: 2024-13-45\n", ": not valid YAML: month must be in 1..12"),
@@ -243,3 +245,9 @@ def test_fields_and_description():
         "\n[samples]\n"
         "samples.path: str, required"
     )
+
+
+def test_what_two_keys_share_is_written_twice(write):
+    shared = [1, 2]
+    values = {"a": shared, "b": {"c": shared}}
+    assert read_yaml(write(dump_yaml(values))) == values

@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 from pydantic import ValidationError
 
 from iagraph.train.config import Config, describe_config, dump_config, load_config
-from iagraph.yaml_config import ConfigError, fields, validate
+from iagraph.yaml_config import ConfigError, dump_yaml, fields, flat, validate
 
 VALUES = {
     "name": "qg-small_1.0",
@@ -106,6 +106,40 @@ def configs(draw):
     values["train"] |= {"learning_rate": rate, "min_learning_rate": draw(st.floats(0, rate))}
     values["train"] |= {"clip": draw(st.none() | st.floats(1e-300, 1e300)), "warmup": draw(st.floats(0, 0.999))}
     return validate(Config, values, "drawn")
+
+
+json = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats() | st.text(),
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=5), inner, max_size=3),
+    max_leaves=5,
+)
+
+
+@given(path=st.sampled_from([key for key, *_ in flat(VALUES)]), value=json, cut=st.integers(0, 2))
+def test_any_value_of_any_key_is_taken_or_named(tmp_path_factory, path, value, cut):
+    values = copy.deepcopy(VALUES)
+    *parents, last = path.split(".")[: max(1, path.count(".") + 1 - cut)]
+    section = values
+    for parent in parents:
+        section = section[parent]
+    section[last] = value
+    file = tmp_path_factory.mktemp("any") / "config.yaml"
+    file.write_text(dump_yaml(values), encoding="utf-8", newline="")
+    try:
+        config = load_config(file)
+    except ConfigError as error:
+        assert all(line.startswith(f"{file}: ") for line in str(error).splitlines())  # noqa: PT017
+    else:
+        assert load_config(file) == config
+
+
+@given(st.text() | st.binary())
+def test_any_text_is_taken_or_named(tmp_path_factory, content):
+    file = tmp_path_factory.mktemp("text") / "config.yaml"
+    file.write_bytes(content if isinstance(content, bytes) else content.encode("utf-8", "surrogatepass"))
+    with pytest.raises(ConfigError) as caught:
+        load_config(file)
+    assert str(file) in str(caught.value)
 
 
 @given(configs())
