@@ -250,7 +250,7 @@ def _dotted_key(problem: dict[str, Any], values: Any) -> str:
         parts.append(str(problem["loc"][-1]))
     elif problem["type"] in NO_MEMBER:
         parts.append(problem["ctx"]["discriminator"].strip("'"))
-    return "".join(sign if sign.isprintable() else repr(sign)[1:-1] for sign in ".".join(parts))
+    return _printable(".".join(parts))
 
 
 def _explain(model_class: type[BaseModel], key: str, problem: dict[str, Any], values: Any) -> str:
@@ -286,8 +286,13 @@ def _explain(model_class: type[BaseModel], key: str, problem: dict[str, Any], va
 
 
 def _show(value: Any) -> str:
-    text = json.dumps(value, default=str, ensure_ascii=False, skipkeys=True)
+    text = _printable(json.dumps(value, default=str, ensure_ascii=False, skipkeys=True))
     return text if len(text) <= 60 else text[:57] + "..."
+
+
+def _printable(text: str) -> str:
+    """The text with escapes for what would break a line or show nothing."""
+    return "".join(sign if sign.isprintable() else repr(sign)[1:-1] for sign in text)
 
 
 def flat(values: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:

@@ -3,7 +3,7 @@ import re
 
 import pytest
 import yaml
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from pydantic import ValidationError
 
@@ -115,6 +115,7 @@ json = st.recursive(
 )
 
 
+@settings(max_examples=50, deadline=None)
 @given(path=st.sampled_from([key for key, *_ in flat(VALUES)]), value=json, cut=st.integers(0, 2))
 def test_any_value_of_any_key_is_taken_or_named(tmp_path_factory, path, value, cut):
     values = copy.deepcopy(VALUES)
