@@ -1,0 +1,61 @@
+"""The figure of the README: a quark and a gluon jet with all their edges, and with those that a trained gate leaves.
+
+    python docs/surviving_edges.py RUN
+
+draws `docs/surviving_edges.png` of a run of `configs/qg_lite.yaml`, with jets of its test that no training has seen.
+"""
+
+import sys
+from pathlib import Path
+
+import numpy as np
+import torch
+from matplotlib.axes import Axes
+from matplotlib.collections import LineCollection
+from matplotlib.figure import Figure
+
+import iagraph
+from iagraph.data import JetDataset, read_store, resolve
+from iagraph.graphs import JetBatch
+from iagraph.plotting import COLOURS
+from iagraph.studies.display import shown_jet
+
+PARTICLES = {"gluon": 55, "quark": 33}  # what such jets have on average
+
+
+def draw(axes: Axes, jets: JetBatch, edge_index: torch.Tensor, strength: np.ndarray | None, title: str) -> None:
+    """Particles as discs whose area grows with pT, edges as lines that are as opaque as they are strong."""
+    jet = shown_jet(jets, 0)
+    places = np.stack([jet.y, jet.phi], axis=1)
+    first, second = edge_index[:, edge_index[0] < edge_index[1]].numpy()
+    opacity = np.full(len(first), 0.08) if strength is None else 0.1 + 0.9 * strength / strength.max()
+    lines = LineCollection(np.stack([places[first], places[second]], axis=1), alpha=opacity, colors=COLOURS[0])
+    axes.add_collection(lines)
+    axes.scatter(*places.T, s=1.5 * jet.pt, color="black", linewidths=0, zorder=2)
+    axes.set(title=title, aspect="equal", xlim=(-0.4, 0.4), ylim=(-0.4, 0.4), xticks=[-0.3, 0, 0.3], yticks=[-0.3, 0, 0.3])
+    axes.set(xlabel=r"$\Delta y$", ylabel=r"$\Delta\phi$ [rad]")
+
+
+def main() -> None:
+    """Draws it."""
+    tagger = iagraph.load(sys.argv[1])
+    model = tagger.model.eval()
+    source = read_store(resolve("sample:qg"), "test")
+    figure = Figure(figsize=(11, 3.1), layout="constrained")
+    panels = iter(figure.subplots(1, 4, sharey=True))
+    for name, particles in PARTICLES.items():
+        number = np.flatnonzero((source.counts == particles) & (source.label == source.classes.index(name)))[0]
+        jets = JetDataset(source)[number : number + 1]
+        with torch.inference_mode():
+            _, weights = model(jets, return_attention_weights=True)
+        left = weights[-1].edge_index
+        strength = weights[-1].alpha.abs().amax(1)[left[0] < left[1]].numpy()
+        every = jets.edge_list().edge_index
+        count = [int((edges[0] < edges[1]).sum()) for edges in (every, left)]
+        draw(next(panels), jets, every, None, f"{name} jet: {particles} particles, {count[0]:,} pairs")
+        draw(next(panels), jets, left, strength, f"{count[1]} pairs that the gate leaves")
+    figure.savefig(Path(__file__).with_suffix(".png"), dpi=150)
+
+
+if __name__ == "__main__":
+    main()
