@@ -9,7 +9,6 @@ from torch import Tensor
 from torch_geometric import EdgeIndex
 from torch_geometric.typing import Adj
 from torch_geometric.utils import is_torch_sparse_tensor, to_edge_index
-from torch_geometric.utils.sparse import set_sparse_value
 
 
 class Edges(NamedTuple):
@@ -29,7 +28,16 @@ class Edges(NamedTuple):
 
     def weighed(self, alpha: Tensor) -> Adj:
         """Edges as they were given; a sparse adjacency with the weights as its values."""
-        return self.given if self.values is None else set_sparse_value(self.given, alpha)
+        if self.values is None:
+            return self.given
+        size = (*self.given.shape[:2], *alpha.shape[1:])
+        if self.given.layout == torch.sparse_coo:
+            return torch.sparse_coo_tensor(self.given.indices(), alpha, size, is_coalesced=True, check_invariants=False)
+        by_row = self.given.layout == torch.sparse_csr
+        ptr = self.given.crow_indices() if by_row else self.given.ccol_indices()
+        index = self.given.col_indices() if by_row else self.given.row_indices()
+        layout = self.given.layout
+        return torch.sparse_compressed_tensor(ptr, index, alpha, size, layout=layout, check_invariants=False)
 
 
 def edges_of(adjacency: Adj, num_sources: int, num_targets: int | None) -> Edges:
@@ -53,7 +61,9 @@ def edges_of(adjacency: Adj, num_sources: int, num_targets: int | None) -> Edges
             )
         if adjacency.layout == torch.sparse_coo:
             adjacency = adjacency.coalesce()
-        (target, source), values = to_edge_index(adjacency)
+            (target, source), values = adjacency.indices(), adjacency.values()  # to_edge_index would stop gradients
+        else:
+            (target, source), values = to_edge_index(adjacency)
         return Edges(torch.stack([source, target]), shape[0], adjacency, values)
     if not isinstance(adjacency, Tensor) or adjacency.dim() != 2 or adjacency.size(0) != 2:
         found = f"of shape {list(adjacency.shape)}" if isinstance(adjacency, Tensor) else type(adjacency).__name__
