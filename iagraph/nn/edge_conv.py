@@ -65,7 +65,7 @@ class EdgeConv(MessagePassing):
             if isinstance(module, nn.Linear | Linear | nn.BatchNorm1d):
                 module.reset_parameters()
 
-    def forward(self, x: Tensor | tuple[Tensor, Tensor], edge_index: Adj) -> Tensor:
+    def forward(self, x: Tensor | tuple[Tensor, Tensor | None], edge_index: Adj) -> Tensor:
         """Runs the layer on any graph; a node without incoming edges gets the shortcut alone.
 
         Args:
@@ -74,9 +74,11 @@ class EdgeConv(MessagePassing):
                 the transposed adjacency, shape [targets, sources].
 
         Raises:
-            ValueError: ``edge_index`` is no graph of these nodes.
+            ValueError: ``edge_index`` is no graph of these nodes, or the targets of a bipartite graph have no vectors.
         """
         source, target = (x, x) if isinstance(x, Tensor) else x
+        if target is None:
+            raise ValueError("edges are made of the targets' vectors, too: give x = (source, target)")
         edges = edges_of(edge_index, source.size(0), target.size(0))
         center, other = self._first_map(source, target)
         # propagate_type: (center: Tensor, other: Tensor)

@@ -55,7 +55,7 @@ class InteractionAttentionConv(AttentionConv):
         self,
         in_channels: int | tuple[int, int],
         out_channels: int,
-        heads: int,
+        heads: int = 1,
         edge_dim: int | None = None,
         bias: bool = False,
         dropout: float = 0.0,

@@ -46,7 +46,8 @@ def _nothing_compiled_before():
     torch._dynamo.reset()
 
 
-def compiled(layer, backend="aot_eager", **settings):
+def compiled(layer, backend="eager", **settings):
+    """Traced as a whole; the backend "eager" then runs what was traced as it is, without writing code of its own."""
     return torch.compile(layer, fullgraph=True, backend=backend, **settings)
 
 
@@ -71,64 +72,61 @@ def gradients(layer, arguments):
     return [out.detach(), arguments[0].grad, *(p.grad for p in layer.parameters())]
 
 
-def assert_same(backend, make, edge_dim, dynamic):
-    torch.manual_seed(1)
-    layer = make().double()
-    twin = copy.deepcopy(layer)
-    compiled_layer = compiled(twin, backend, dynamic=dynamic)
-    for sizes in ((11, 29), (17, 41)):
-        arguments = inputs(edge_dim, *sizes)
-        expected, found = gradients(layer, arguments), gradients(compiled_layer, arguments)
-        assert len(expected) == len(found)
-        for one, other in zip(expected, found, strict=True):
-            torch.testing.assert_close(other, one)
+def assert_same(layer, compiled_layer, edge_dim, sizes):
+    arguments = inputs(edge_dim, *sizes)
+    expected, found = gradients(layer, arguments), gradients(compiled_layer, arguments)
+    assert len(expected) == len(found)
+    for one, other in zip(expected, found, strict=True):
+        torch.testing.assert_close(other, one)
 
 
 @every_layer
-def test_compiled_equals_eager(make, edge_dim):
-    assert_same("aot_eager", make, edge_dim, dynamic=True)
+def test_compiled_equals_eager_and_graphs_of_other_sizes_need_no_new_code(make, edge_dim):
+    torch.manual_seed(1)
+    layer = make().double()
+    compiled_layer = compiled(copy.deepcopy(layer), dynamic=True)
+    assert_same(layer, compiled_layer, edge_dim, (11, 29))
+    with torch._dynamo.config.patch(error_on_recompile=True):
+        for sizes in ((13, 31), (101, 503), (7, 3)):
+            assert_same(layer, compiled_layer, edge_dim, sizes)
 
 
 @pytest.mark.slow
 @pytest.mark.filterwarnings("ignore::DeprecationWarning")  # of importing inductor
 @every_layer
 def test_inductor_equals_eager(make, edge_dim):
-    assert_same("inductor", make, edge_dim, dynamic=None)  # of fixed sizes first, then of any
+    torch.manual_seed(1)
+    layer = make().double()
+    compiled_layer = compiled(copy.deepcopy(layer), "inductor")
+    for sizes in ((11, 29), (17, 41)):  # the first code is for fixed sizes, the second for any
+        assert_same(layer, compiled_layer, edge_dim, sizes)
 
 
-@every_layer
-def test_graphs_of_other_sizes_need_no_new_code(make, edge_dim):
-    layer = compiled(make().double().eval(), "eager", dynamic=True)
-    layer(*inputs(edge_dim))
-    with torch._dynamo.config.patch(error_on_recompile=True):
-        for sizes in ((13, 31), (101, 503), (7, 3)):
-            layer(*inputs(edge_dim, *sizes))
-
-
-@pytest.mark.parametrize("name", [name for name in LAYERS if name != "edge"])
+@pytest.mark.parametrize("name", ["differential", "interaction"])
 def test_weights_come_out_of_compiled_layers(name):
     make, edge_dim = LAYERS[name]
     layer = make().double()
     arguments = inputs(edge_dim)
     expected, (_, weights) = layer(*arguments, return_attention_weights=True)
-    out, (edges, alpha) = compiled(layer, "eager")(*arguments, return_attention_weights=True)
+    out, (edges, alpha) = compiled(layer)(*arguments, return_attention_weights=True)
     torch.testing.assert_close((out, alpha), (expected, weights))
     assert torch.equal(edges, arguments[1])
 
 
-@every_layer
-def test_edge_index_and_bipartite_graphs(make, edge_dim):
+@pytest.mark.parametrize("name", ["differential", "differential of both", "edge"])
+def test_edge_index_and_bipartite_graphs(name):
+    make, edge_dim = LAYERS[name]
     layer = make().double().eval()
     x, edge_index, *edge_attr = inputs(edge_dim, ordered=True)
     x = x.detach()
     expected = layer(x, edge_index, *edge_attr)
     edges = EdgeIndex(edge_index, sparse_size=(11, 11), sort_order="col")
-    compiled_layer = compiled(layer, "eager")
+    compiled_layer = compiled(layer)
     torch.testing.assert_close(compiled_layer(x, edges, *edge_attr), expected)
     torch.testing.assert_close(compiled_layer((x, x[:9]), edge_index, *edge_attr), expected[:9])
 
 
-def assert_prunes_alike(rule, backend):
+def assert_prunes_alike(rule, backend="eager"):
     torch.manual_seed(1)
     layer = DifferentialAttentionConv(5, 6, 3, 7, pruning=rule).double()
     compiled_layer = compiled(layer, backend, dynamic=True)
@@ -145,7 +143,7 @@ def assert_prunes_alike(rule, backend):
 
 @pytest.mark.parametrize("rule", RULES, ids=str)
 def test_rules_whose_result_has_a_size_that_depends_on_values(rule):
-    assert_prunes_alike(rule, "eager")
+    assert_prunes_alike(rule)
 
 
 @pytest.mark.slow
@@ -164,7 +162,7 @@ def test_dropout_acts_in_compiled_layers(make):
     layer = make(5, 6, 3, dropout=0.25).double()
     arguments = inputs(0, nodes=62, edges=2000)
     _, (_, full) = layer.eval()(*arguments, return_attention_weights=True)
-    _, (_, alpha) = compiled(layer.train(), "eager")(*arguments, return_attention_weights=True)
+    _, (_, alpha) = compiled(layer.train())(*arguments, return_attention_weights=True)
     untouched = torch.isclose(alpha, full / 0.75)
     share = {InteractionAttentionConv: 0.75, DifferentialTransformerConv: 0.75**2}[make]  # of both maps of a head
     assert untouched.double().mean() == pytest.approx(share, abs=0.02)

@@ -17,6 +17,7 @@ from iagraph.nn import (
     EdgeConv,
     InteractionAttentionConv,
     PairAttentionConv,
+    TopK,
 )
 
 EDGES = torch.tensor([[0, 1, 2, 4, 3, 3, 0, 2], [1, 1, 1, 0, 0, 3, 3, 3]])  # none at 5 and 6, none arrives at 2 and 4
@@ -118,6 +119,11 @@ def test_sizes_and_name(case):
     assert str(case.make(-1)) == case.text.format(-1)
 
 
+@pytest.mark.parametrize("layer", [InteractionAttentionConv, DifferentialTransformerConv])
+def test_one_head_and_no_edge_features_are_the_default(layer):
+    assert str(layer(5, 6)) == f"{layer.__name__}(5, 6, heads=1, edge_dim=None)"
+
+
 @every_attention
 def test_name_of_a_bipartite_layer(case):
     assert str(case.make((5, 3))) == case.text.format((5, 3))
@@ -157,6 +163,12 @@ def test_sparse_adjacency(case, layout):
         torch.testing.assert_close(conv(x, sparse), expected)
 
 
+@pytest.mark.parametrize("name", ["interaction", "plain", "differential transformer", "edge"])
+def test_layers_that_look_at_targets_say_that_they_need_them(name):
+    with pytest.raises(ValueError, match=r"give x = \(source, target\)"):
+        made(CASES[name])((vectors(5), None), BIPARTITE, *features(CASES[name], BIPARTITE))
+
+
 @sparse_warnings
 @every_layer
 @pytest.mark.parametrize("layout", LAYOUTS, ids=str)
@@ -189,6 +201,22 @@ def test_sparse_adjacency_comes_back_with_the_weights(case, layout):
     assert weighed.layout == layout
     dense = torch.zeros(NODES, NODES, 3, dtype=torch.float64).index_put((EDGES[1], EDGES[0]), expected)
     torch.testing.assert_close(weighed.to_sparse_coo().to_dense(), dense)
+
+
+@sparse_warnings
+@every_attention
+@pytest.mark.parametrize("layout", LAYOUTS, ids=str)
+def test_survivors_of_a_sparse_adjacency_are_numbered_as_its_entries(case, layout):
+    conv, x, edge_attr = made(case), vectors(), features(case)
+    conv.pruning = TopK(k=1)
+    out, (left, alpha, ids) = conv(x, EDGES, *edge_attr, return_attention_weights=True)
+    sparse, entry = adjacency(EDGES, (NODES, NODES), layout, *edge_attr)
+    got, (edges, weights, found) = conv(x, sparse, return_attention_weights=True)
+    torch.testing.assert_close(got, out)
+    assert torch.equal(edges, EDGES[:, entry[found]])
+    order = entry[found].argsort()
+    assert torch.equal(entry[found][order], ids)
+    torch.testing.assert_close(weights[order], alpha)
 
 
 @pytest.mark.parametrize("layer", [DifferentialAttentionConv, PairAttentionConv, InteractionAttentionConv])
