@@ -4,6 +4,7 @@ import copy
 
 import pytest
 import torch
+from layer_cases import CASES, every_layer
 from torch_geometric import EdgeIndex
 
 from iagraph.edge_list import EdgeListGraph
@@ -11,23 +12,12 @@ from iagraph.nn import (
     DifferentialAttentionConv,
     DifferentialTransformerConv,
     EdgeBudget,
-    EdgeConv,
     InteractionAttentionConv,
-    PairAttentionConv,
     Threshold,
     TopK,
     TopMass,
 )
 
-LAYERS = {
-    "differential": (lambda: DifferentialAttentionConv(5, 6, 3, 7), 7),
-    "pair": (lambda: PairAttentionConv(5, 6, 3, 7), 7),
-    "interaction": (lambda: InteractionAttentionConv(5, 6, 3, 7, bias=True), 7),
-    "plain": (lambda: InteractionAttentionConv(5, 6, 3), 0),
-    "differential transformer": (lambda: DifferentialTransformerConv(5, 6, 3), 0),
-    "differential of both": (lambda: DifferentialTransformerConv(5, 6, 3, 7), 7),
-    "edge": (lambda: EdgeConv(5, (7, 4)), 0),
-}
 RULES = [
     Threshold(minimum=0.3),
     TopK(k=2),
@@ -35,8 +25,6 @@ RULES = [
     TopMass(share=0.7),
     EdgeBudget(fraction=0.4),
 ]
-
-every_layer = pytest.mark.parametrize(("make", "edge_dim"), LAYERS.values(), ids=LAYERS)
 
 
 @pytest.fixture(autouse=True)
@@ -51,16 +39,19 @@ def compiled(layer, backend="eager", **settings):
     return torch.compile(layer, fullgraph=True, backend=backend, **settings)
 
 
-def inputs(edge_dim, nodes=11, edges=29, seed=2, ordered=False):
-    """Vectors of nodes, of which the last two have no edges, edges in any order or by target, and their features."""
+def inputs(case, nodes=17, edges=29, seed=2, ordered=False):
+    """Vectors of nodes, of which the last two have no edges, edges in any order or by target, and their features.
+
+    Their numbers differ from all sizes of layers: what is traced takes sizes that are equal for one and the same.
+    """
     random = torch.Generator().manual_seed(seed)
     x = torch.randn(nodes, 5, generator=random, dtype=torch.float64, requires_grad=True)
     edge_index = torch.randint(nodes - 2, (2, edges), generator=random)
     if ordered:
         edge_index = edge_index[:, edge_index[1].argsort(stable=True)]
-    if not edge_dim:
+    if not case.edge_dim:
         return x, edge_index
-    return x, edge_index, torch.randn(edges, edge_dim, generator=random, dtype=torch.float64)
+    return x, edge_index, torch.randn(edges, case.edge_dim, generator=random, dtype=torch.float64)
 
 
 def gradients(layer, arguments):
@@ -72,8 +63,8 @@ def gradients(layer, arguments):
     return [out.detach(), arguments[0].grad, *(p.grad for p in layer.parameters())]
 
 
-def assert_same(layer, compiled_layer, edge_dim, sizes):
-    arguments = inputs(edge_dim, *sizes)
+def assert_same(layer, compiled_layer, case, sizes):
+    arguments = inputs(case, *sizes)
     expected, found = gradients(layer, arguments), gradients(compiled_layer, arguments)
     assert len(expected) == len(found)
     for one, other in zip(expected, found, strict=True):
@@ -81,32 +72,32 @@ def assert_same(layer, compiled_layer, edge_dim, sizes):
 
 
 @every_layer
-def test_compiled_equals_eager_and_graphs_of_other_sizes_need_no_new_code(make, edge_dim):
+def test_compiled_equals_eager_and_graphs_of_other_sizes_need_no_new_code(case):
     torch.manual_seed(1)
-    layer = make().double()
+    layer = case.make().double()
     compiled_layer = compiled(copy.deepcopy(layer), dynamic=True)
-    assert_same(layer, compiled_layer, edge_dim, (11, 29))
+    assert_same(layer, compiled_layer, case, (17, 29))
     with torch._dynamo.config.patch(error_on_recompile=True):
-        for sizes in ((13, 31), (101, 503), (7, 3)):
-            assert_same(layer, compiled_layer, edge_dim, sizes)
+        for sizes in ((19, 31), (101, 503), (7, 3)):
+            assert_same(layer, compiled_layer, case, sizes)
 
 
 @pytest.mark.slow
 @pytest.mark.filterwarnings("ignore::DeprecationWarning")  # of importing inductor
 @every_layer
-def test_inductor_equals_eager(make, edge_dim):
+def test_inductor_equals_eager(case):
     torch.manual_seed(1)
-    layer = make().double()
+    layer = case.make().double()
     compiled_layer = compiled(copy.deepcopy(layer), "inductor")
-    for sizes in ((11, 29), (17, 41)):  # the first code is for fixed sizes, the second for any
-        assert_same(layer, compiled_layer, edge_dim, sizes)
+    for sizes in ((17, 29), (19, 41)):  # the first code is for fixed sizes, the second for any
+        assert_same(layer, compiled_layer, case, sizes)
 
 
 @pytest.mark.parametrize("name", ["differential", "interaction"])
 def test_weights_come_out_of_compiled_layers(name):
-    make, edge_dim = LAYERS[name]
-    layer = make().double()
-    arguments = inputs(edge_dim)
+    case = CASES[name]
+    layer = case.make().double()
+    arguments = inputs(case)
     expected, (_, weights) = layer(*arguments, return_attention_weights=True)
     out, (edges, alpha) = compiled(layer)(*arguments, return_attention_weights=True)
     torch.testing.assert_close((out, alpha), (expected, weights))
@@ -115,23 +106,23 @@ def test_weights_come_out_of_compiled_layers(name):
 
 @pytest.mark.parametrize("name", ["differential", "differential of both", "edge"])
 def test_edge_index_and_bipartite_graphs(name):
-    make, edge_dim = LAYERS[name]
-    layer = make().double().eval()
-    x, edge_index, *edge_attr = inputs(edge_dim, ordered=True)
+    case = CASES[name]
+    layer = case.make().double().eval()
+    x, edge_index, *edge_attr = inputs(case, ordered=True)
     x = x.detach()
     expected = layer(x, edge_index, *edge_attr)
-    edges = EdgeIndex(edge_index, sparse_size=(11, 11), sort_order="col")
+    edges = EdgeIndex(edge_index, sparse_size=(17, 17), sort_order="col")
     compiled_layer = compiled(layer)
     torch.testing.assert_close(compiled_layer(x, edges, *edge_attr), expected)
-    torch.testing.assert_close(compiled_layer((x, x[:9]), edge_index, *edge_attr), expected[:9])
+    torch.testing.assert_close(compiled_layer((x, x[:15]), edge_index, *edge_attr), expected[:15])
 
 
 def assert_prunes_alike(rule, backend="eager"):
     torch.manual_seed(1)
-    layer = DifferentialAttentionConv(5, 6, 3, 7, pruning=rule).double()
+    layer = DifferentialAttentionConv(5, 6, 3, 11, pruning=rule).double()
     compiled_layer = compiled(layer, backend, dynamic=True)
     for seed in (3, 4):  # of which different numbers of edges are left
-        arguments = inputs(7, seed=seed)
+        arguments = inputs(CASES["differential"], seed=seed)
         expected, (left, weights, ids) = layer(*arguments, return_attention_weights=True)
         assert 0 < ids.numel() < 29
         out, (edges, alpha, found) = compiled_layer(*arguments, return_attention_weights=True)
@@ -151,7 +142,7 @@ def test_rules_whose_result_has_a_size_that_depends_on_values(rule):
 @pytest.mark.parametrize("rule", RULES, ids=str)
 def test_rules_by_inductor_with_gradients(rule):
     layer, compiled_layer = assert_prunes_alike(rule, "inductor")
-    arguments = inputs(7, seed=5)
+    arguments = inputs(CASES["differential"], seed=5)
     for one, other in zip(gradients(layer, arguments), gradients(compiled_layer, arguments), strict=True):
         torch.testing.assert_close(other, one)
 
@@ -160,7 +151,7 @@ def test_rules_by_inductor_with_gradients(rule):
 def test_dropout_acts_in_compiled_layers(make):
     torch.manual_seed(4)
     layer = make(5, 6, 3, dropout=0.25).double()
-    arguments = inputs(0, nodes=62, edges=2000)
+    arguments = inputs(CASES["plain"], nodes=62, edges=2000)
     _, (_, full) = layer.eval()(*arguments, return_attention_weights=True)
     _, (_, alpha) = compiled(layer.train())(*arguments, return_attention_weights=True)
     untouched = torch.isclose(alpha, full / 0.75)
@@ -171,11 +162,11 @@ def test_dropout_acts_in_compiled_layers(make):
 @pytest.mark.parametrize("name", ["differential", "interaction", "differential of both"])
 def test_layers_of_models_compile_on_lists_of_edges(name):
     """A list of edges knows where those of each target begin; compiled code does not make use of it."""
-    make, edge_dim = LAYERS[name]
+    case = CASES[name]
     torch.manual_seed(1)
-    layer = make().double()
-    x, edge_index, edge_attr = inputs(edge_dim, ordered=True)
-    graph = EdgeListGraph.from_edges(edge_index, 11)
+    layer = case.make().double()
+    x, edge_index, edge_attr = inputs(case, ordered=True)
+    graph = EdgeListGraph.from_edges(edge_index, 17)
     assert graph.ptr is not None
     scores = layer.score(edge_attr).detach()
     expected = layer.attend(x, graph, scores).x
