@@ -65,8 +65,11 @@ def _runs(begin: Tensor, length: Tensor) -> tuple[Tensor, Tensor]:
 
 
 def sorted_ptr(index: Tensor, num_segments: int) -> Tensor | None:
-    """Where each segment begins and ends, shape [num_segments + 1], if ``index`` is ascending; otherwise None."""
-    if bool((index[1:] < index[:-1]).any()):
+    """Where each segment begins and ends, shape [num_segments + 1], if ``index`` is ascending; otherwise None.
+
+    Also None while ``torch.compile`` traces, which must not depend on what tensors hold.
+    """
+    if torch.compiler.is_compiling() or bool((index[1:] < index[:-1]).any()):
         return None
     return torch.nn.functional.pad(torch.bincount(index, minlength=num_segments).cumsum(0), (1, 0))
 

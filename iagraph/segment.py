@@ -2,7 +2,8 @@ r"""Sums and softmax over segments: the edges of a node, the particles of a jet.
 
 Rows that share an index form a segment. Where the rows are sorted, ``ptr`` says where each segment begins and ends
 (compressed sparse rows), and `torch-scatter <https://github.com/rusty1s/pytorch_scatter>`_ is used if it is
-installed; PyTorch's own functions otherwise. Tests prove both equal. torch-scatter has no second gradients.
+installed; PyTorch's own functions otherwise. Tests prove both equal. torch-scatter has no second gradients. While
+``torch.compile`` traces, ``ptr`` is left aside: the way without it depends on no values and on no other library.
 """
 
 from __future__ import annotations
@@ -44,6 +45,8 @@ def segment_sum(src: Tensor, index: Tensor, num_segments: int, ptr: Tensor | Non
     Returns:
         Shape [num_segments, ...].
     """
+    if torch.compiler.is_compiling():
+        ptr = None
     if ptr is not None and _torch_scatter is not None:
         return _torch_scatter.segment_csr(src, ptr, reduce="sum")
     if ptr is not None and src.device.type == "cpu" and src.is_floating_point():
@@ -66,6 +69,8 @@ def segment_softmax(src: Tensor, index: Tensor, num_segments: int, ptr: Tensor |
     Returns:
         Shape [rows, channels]; each segment that has rows sums to 1 in each channel.
     """
+    if torch.compiler.is_compiling():
+        ptr = None
     if ptr is not None and src.device.type == "cpu" and src.dtype in (torch.float32, torch.float64) and src.numel():
         exponential = src.exp()
         total = segment_sum(exponential, index, num_segments, ptr)
@@ -101,6 +106,8 @@ def weighted_sum(
     Returns:
         Shape [num_targets, heads * channels].
     """
+    if torch.compiler.is_compiling():
+        ptr = None
     heads = weights.size(1)
     full = weights.dtype == values.dtype and values.dtype in (torch.float32, torch.float64)
     if ptr is not None and full and values.device.type == "cpu" and values.size(1) >= WIDE * heads:

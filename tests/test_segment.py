@@ -97,3 +97,22 @@ def edges(channels, keep):
     weights, index, ptr = rows(3)
     weights, index, ptr = shuffled(weights, index, ptr, keep)
     return weights, torch.randn(7, 3 * channels).double(), torch.randint(7, index.shape), index, ptr
+
+
+@pytest.mark.parametrize("largest", [1.0, 1e4])
+def test_compiled_functions_equal_eager_ones(backend, largest):
+    """Scores so large that eager mode must shift them, and such that it need not: compiled code does not look."""
+    random = torch.Generator().manual_seed(3)
+    index = torch.randint(7, (61,), generator=random).sort().values
+    source = torch.randint(11, (61,), generator=random)
+    scores = largest * torch.randn(61, 3, generator=random, dtype=torch.float64)
+    values = torch.randn(11, 15, generator=random, dtype=torch.float64)
+    ptr = torch.cat([torch.zeros(1, dtype=torch.long), torch.bincount(index, minlength=7).cumsum(0)])
+
+    def run(scores, values):
+        weights = segment_softmax(scores, index, 7, ptr)
+        return weights, weighted_sum(weights, values, source, index, 7, ptr), segment_sum(scores, index, 7, ptr)
+
+    torch._dynamo.reset()
+    compiled = torch.compile(run, fullgraph=True, backend="eager")
+    torch.testing.assert_close(compiled(scores, values), run(scores, values))

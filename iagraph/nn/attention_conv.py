@@ -7,9 +7,13 @@ from typing import NamedTuple
 import torch
 from torch import Tensor, nn
 from torch_geometric.nn import MessagePassing
+from torch_geometric.nn.dense.linear import Linear
+from torch_geometric.typing import Adj
 
 from iagraph.dense_blocks import EdgeScores
 from iagraph.edge_list import EdgeListGraph, sorted_ptr
+from iagraph.nn.adjacency import edges_of
+from iagraph.nn.lazy_linear import both_sizes, make_linear
 from iagraph.nn.pruning import Candidates, PruningRule
 from iagraph.segment import segment_softmax
 from iagraph.topology import CompleteGraph
@@ -46,8 +50,10 @@ class AttentionConv(MessagePassing):
     them. The graph that the caller has stays as it is; the layer says which edges are left.
 
     Args:
-        in_channels: size of the node vectors; for a bipartite graph, of those of the sources.
-        out_channels: size of the result, a multiple of ``heads``.
+        in_channels: size of the node vectors; -1 takes it from the first input. For a bipartite graph a tuple, those of
+            sources and of targets, where a layer looks at these.
+        out_channels: size of the result, that of all heads together as in PyTorch Geometric's ``HGTConv``; a multiple
+            of ``heads``.
         heads: number of attention heads.
         bias: add learned constants to values and result.
         pruning: which edges survive; None keeps all.
@@ -61,12 +67,19 @@ class AttentionConv(MessagePassing):
         ValueError: ``out_channels`` is no multiple of ``heads``, or ``pruning`` is no rule.
     """
 
+    maps_per_head = 1
+    """Softmax maps of a head, all first ones before all second ones."""
     edge_dim: int | None
     lin_score: nn.Linear | None
     """The map from edge features to scores; each subclass makes its own, or none."""
 
     def __init__(
-        self, in_channels: int, out_channels: int, heads: int, bias: bool = False, pruning: PruningRule | None = None
+        self,
+        in_channels: int | tuple[int, int],
+        out_channels: int,
+        heads: int,
+        bias: bool = False,
+        pruning: PruningRule | None = None,
     ) -> None:
         super().__init__(aggr="add", node_dim=0)
         if not (pruning is None or isinstance(pruning, PruningRule)):
@@ -79,8 +92,13 @@ class AttentionConv(MessagePassing):
         self.pruning = pruning
         self.tightness = 1.0
         self.by_messages = False
-        self.lin_value = nn.Linear(in_channels, out_channels, bias=bias)
+        self.lin_value = make_linear(both_sizes(in_channels)[0], out_channels, bias=bias)
         self.lin_out = nn.Linear(out_channels, out_channels, bias=bias)
+
+    @property
+    def maps(self) -> int:
+        """Number of softmax maps."""
+        return self.maps_per_head * self.heads
 
     def mix(self, maps: Tensor, dim: int) -> Tensor:
         """Weights of heads from softmax maps, or sums that heads weigh from sums that maps weigh: it is linear.
@@ -100,22 +118,31 @@ class AttentionConv(MessagePassing):
         return scores
 
     def sums(self, x: Tensor, graph: CompleteGraph, scores: list[EdgeScores] | None) -> Tensor:
-        """Sums of values weighed by each map of a complete graph, shape [nodes, maps, channels]; default as above."""
+        """Sums of values weighed by each head in a complete graph, shape [nodes, heads, channels]; default as above."""
         if scores is None:
             raise ValueError(f"{type(self).__name__} weighs edges by their features: give scores")
-        repeats = len(scores[0].of_pairs) // self.heads
-        return graph.attend(scores, self.lin_value(x).repeat(1, repeats))
+        sums = graph.attend(scores, self.lin_value(x).repeat(1, self.maps_per_head))
+        return self.mix(sums, dim=1)
+
+    def project(self, sums: Tensor) -> Tensor:
+        """The result, made of the sums of all heads, shape [nodes, out_channels]."""
+        return self.lin_out(sums)
 
     def score(self, edge_attr: Tensor | None) -> Tensor | None:
-        """Scores made of edge features, shape [edges, maps]; edge features themselves where there is no such map."""
-        return edge_attr if edge_attr is None or self.lin_score is None else self.lin_score(edge_attr)
+        """Scores made of edge features, shape [edges, maps]; edge features themselves where there is no such map.
+
+        Features of shape [edges] are one per edge.
+        """
+        if edge_attr is None or self.lin_score is None:
+            return edge_attr
+        return self.lin_score(edge_attr if edge_attr.ndim > 1 else edge_attr.unsqueeze(1))
 
     def forward(
         self,
         x: Tensor | tuple[Tensor, Tensor | None],
-        edge_index: Tensor,
+        edge_index: Adj,
         edge_attr: Tensor | None = None,
-        return_attention_weights: bool = False,
+        return_attention_weights: bool | None = None,
         batch: Tensor | None = None,
     ) -> Tensor | tuple[Tensor, tuple[Tensor, ...]]:
         """Runs the layer on any graph.
@@ -125,36 +152,44 @@ class AttentionConv(MessagePassing):
         Args:
             x: node vectors, or those of sources and targets. In the latter case no edge counts as one of a node with
                 itself, and a rule may drop it.
-            edge_index: edges, rows (source, target).
-            edge_attr: edge features.
+            edge_index: edges, rows (source, target), as a tensor or an ``EdgeIndex``; or a sparse tensor of PyTorch,
+                the transposed adjacency, shape [targets, sources].
+            edge_attr: edge features, shape [edges, edge_dim], or [edges] if there is one; those of a sparse adjacency
+                in the order of its entries, or its values if there are no others. Values of shape [edges] are features
+                for a layer with an ``edge_dim`` of 1, and nothing for others.
             return_attention_weights: return ``(out, (edge_index, alpha))`` with the weights, shape [edges, heads], in
-                the order of the edges given; of a layer with a rule ``(out, (edge_index, alpha, edge_ids))``, with the
-                edges that are left, their weights, and which of the edges given they are.
+                the order of the edges given; a sparse adjacency comes back with them as values. Of a layer with a rule
+                ``(out, (edge_index, alpha, edge_ids))``, with the edges that are left, as a tensor, their weights, and
+                which of the edges given they are.
             batch: the graph of each target, shape [targets], for rules that give each graph a budget of its own; None
                 if all of it is one graph.
 
         Raises:
-            ValueError: ``batch`` does not tell the graph of each target.
+            ValueError: ``edge_index`` is no graph of these nodes, edge features are missing or too many, or ``batch``
+                does not tell the graph of each target.
         """
-        source, target = x if isinstance(x, tuple) else (x, x)
-        num_targets = (source if target is None else target).size(0)
-        scores = self.edge_scores(source, target, edge_index, self.score(edge_attr))
-        ptr = sorted_ptr(edge_index[1], num_targets)
-        maps = segment_softmax(scores, edge_index[1], num_targets, ptr)
+        source, target = (x, x) if isinstance(x, Tensor) else x
+        edges = edges_of(edge_index, source.size(0), None if target is None else target.size(0))
+        num_targets = edges.num_targets
+        if edge_attr is None and edges.values is not None and (edges.values.ndim > 1 or self.edge_dim == 1):
+            edge_attr = edges.values
+        scores = self.edge_scores(source, target, edges.edge_index, self.score(edge_attr))
+        ptr = sorted_ptr(edges.edge_index[1], num_targets)
+        maps = segment_softmax(scores, edges.edge_index[1], num_targets, ptr)
         if self.pruning is None:
             alpha = self.mix(self.drop(maps), dim=1)
-            out = self._gather_messages(alpha, source, edge_index, num_targets)
-            return (out, (edge_index, alpha)) if return_attention_weights else out
+            out = self._gather_messages(alpha, source, edges.edge_index, num_targets)
+            return (out, (edges.weighed(alpha), alpha)) if return_attention_weights else out
         if batch is not None and batch.shape != (num_targets,):
             raise ValueError(f"batch has shape {list(batch.shape)}: give the graph of each target, [{num_targets}]")
-        sent, arrives = edge_index
+        sent, arrives = edges.edge_index
         graph = torch.zeros_like(arrives) if batch is None else batch.index_select(0, arrives)
         # The nodes of a bipartite graph are of two kinds: none is the same as another, whatever its number.
-        edges = Candidates(-1 - sent if isinstance(x, tuple) else sent, arrives, graph, num_targets)
-        alpha, edge_ids = self._survivors(scores, maps, edges)
-        edge_index = edge_index.index_select(1, edge_ids)
-        out = self._gather_messages(alpha, source, edge_index, num_targets)
-        return (out, (edge_index, alpha, edge_ids)) if return_attention_weights else out
+        candidates = Candidates(sent if isinstance(x, Tensor) else -1 - sent, arrives, graph, num_targets)
+        alpha, edge_ids = self._survivors(scores, maps, candidates)
+        left = edges.edge_index.index_select(1, edge_ids)
+        out = self._gather_messages(alpha, source, left, num_targets)
+        return (out, (left, alpha, edge_ids)) if return_attention_weights else out
 
     def attend(self, x: Tensor, graph: CompleteGraph | EdgeListGraph, scores: Scores = None) -> Attended:
         """Runs the layer on a graph whose edges have scores already.
@@ -167,7 +202,7 @@ class AttentionConv(MessagePassing):
         if isinstance(graph, CompleteGraph):
             assert self.pruning is None, "edges are dropped from a list of edges"
             assert not isinstance(scores, Tensor), "scores of a complete graph come from its lift"
-            return Attended(self.lin_out(self.mix(self.sums(x, graph, scores), dim=1).flatten(1)), graph, None)
+            return Attended(self.project(self.sums(x, graph, scores).flatten(1)), graph, None)
         assert not isinstance(scores, list), "scores of an edge list come from its lift"
         scores = self.edge_scores(x, x, graph.edge_index, scores)
         maps = graph.softmax(scores)
@@ -180,7 +215,7 @@ class AttentionConv(MessagePassing):
             graph = graph.keep(kept)
         if self.by_messages:
             return Attended(self._gather_messages(alpha, x, graph.edge_index, graph.num_nodes), graph, alpha)
-        return Attended(self.lin_out(graph.aggregate(alpha, self.lin_value(x))), graph, alpha)
+        return Attended(self.project(graph.aggregate(alpha, self.lin_value(x))), graph, alpha)
 
     def _survivors(self, scores: Tensor, maps: Tensor, edges: Candidates) -> tuple[Tensor, Tensor]:
         """Weights of the edges that the rule leaves, shape [kept edges, heads], and which they are."""
@@ -203,7 +238,7 @@ class AttentionConv(MessagePassing):
         value = self.lin_value(x).unflatten(1, (self.heads, -1))
         # propagate_type: (value: Tensor, alpha: Tensor)
         out = self.propagate(edge_index, value=value, alpha=alpha, size=(x.size(0), num_targets))
-        return self.lin_out(out.flatten(1))
+        return self.project(out.flatten(1))
 
     def message(self, value_j: Tensor, alpha: Tensor) -> Tensor:
         """The value of the source, times the weight of the edge."""
@@ -213,7 +248,7 @@ class AttentionConv(MessagePassing):
         """Draws new weights."""
         super().reset_parameters()
         for child in self.children():
-            if isinstance(child, nn.Linear):
+            if isinstance(child, nn.Linear | Linear):
                 child.reset_parameters()
 
     def __repr__(self) -> str:

@@ -10,9 +10,13 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import embedding
 from torch_geometric.nn import MessagePassing
+from torch_geometric.nn.dense.linear import Linear, is_uninitialized_parameter
+from torch_geometric.typing import Adj
 
+from iagraph.nn.adjacency import edges_of
 from iagraph.nn.edge_maps import folded_maps, normed_maps
 from iagraph.nn.encoders import BatchNorm
+from iagraph.nn.lazy_linear import make_linear
 
 
 class EdgeConv(MessagePassing):
@@ -23,17 +27,19 @@ class EdgeConv(MessagePassing):
         \sum_{j \in \mathcal{N}(i)} h(\mathbf{x}_i, \mathbf{x}_j - \mathbf{x}_i) \right)
 
     with :math:`h` some linear maps, each followed by batch norm and ReLU, and :math:`\mathbf{S}` a linear map with
-    batch norm, or the identity where the sizes are equal. The first map is linear in both arguments and therefore
-    applied per node, not per edge: :math:`\mathbf{A} \mathbf{x}_i + \mathbf{B} (\mathbf{x}_j - \mathbf{x}_i) =
-    (\mathbf{A} - \mathbf{B}) \mathbf{x}_i + \mathbf{B} \mathbf{x}_j`.
+    batch norm, or the identity where the sizes are known to be equal. The first map is linear in both arguments and
+    therefore applied per node, not per edge: :math:`\mathbf{A} \mathbf{x}_i + \mathbf{B} (\mathbf{x}_j -
+    \mathbf{x}_i) = (\mathbf{A} - \mathbf{B}) \mathbf{x}_i + \mathbf{B} \mathbf{x}_j`.
 
     Args:
-        in_channels: size of the node vectors.
+        in_channels: size of the node vectors; -1 takes it from the first input.
         channels: sizes after each map of :math:`h`; the last is that of the result.
 
     Shapes:
-        - input: node vectors :math:`(|\mathcal{V}|, F_{in})`, edge indices :math:`(2, |\mathcal{E}|)`
-        - output: node vectors :math:`(|\mathcal{V}|, F_{out})`
+        - input: node vectors :math:`(|\mathcal{V}|, F_{in})` or
+          :math:`((|\mathcal{V}_s|, F_{in}), (|\mathcal{V}_t|, F_{in}))` if bipartite, edge indices
+          :math:`(2, |\mathcal{E}|)`
+        - output: node vectors :math:`(|\mathcal{V}|, F_{out})` or :math:`(|\mathcal{V}_t|, F_{out})`
 
     Raises:
         ValueError: there are no ``channels``.
@@ -45,31 +51,39 @@ class EdgeConv(MessagePassing):
             raise ValueError("an edge convolution needs a linear map: give channels")
         self.in_channels = in_channels
         self.channels = tuple(channels)
-        widths = [2 * in_channels, *channels]
-        self.linears = nn.ModuleList(nn.Linear(a, b, bias=False) for a, b in pairwise(widths))
+        widths = [in_channels if in_channels == -1 else 2 * in_channels, *channels]
+        self.linears = nn.ModuleList(make_linear(a, b) for a, b in pairwise(widths))
         self.norms = nn.ModuleList(BatchNorm(width) for width in channels)
         self.shortcut: nn.Module = nn.Identity()
         if in_channels != channels[-1]:
-            self.shortcut = nn.Sequential(nn.Linear(in_channels, channels[-1], bias=False), BatchNorm(channels[-1]))
+            self.shortcut = nn.Sequential(make_linear(in_channels, channels[-1]), BatchNorm(channels[-1]))
 
     def reset_parameters(self) -> None:
         """Draws new weights and forgets the statistics of the batch norms."""
         super().reset_parameters()
         for module in self.modules():
-            if isinstance(module, nn.Linear | nn.BatchNorm1d):
+            if isinstance(module, nn.Linear | Linear | nn.BatchNorm1d):
                 module.reset_parameters()
 
-    def forward(self, x: Tensor, edge_index: Tensor) -> Tensor:
+    def forward(self, x: Tensor | tuple[Tensor, Tensor | None], edge_index: Adj) -> Tensor:
         """Runs the layer on any graph; a node without incoming edges gets the shortcut alone.
 
         Args:
-            x: node vectors.
-            edge_index: edges, rows (source, target).
+            x: node vectors, or those of sources and targets.
+            edge_index: edges, rows (source, target), as a tensor or an ``EdgeIndex``; or a sparse tensor of PyTorch,
+                the transposed adjacency, shape [targets, sources].
+
+        Raises:
+            ValueError: ``edge_index`` is no graph of these nodes, or the targets of a bipartite graph have no vectors.
         """
-        center, other = self._first_map(x)
+        source, target = (x, x) if isinstance(x, Tensor) else x
+        if target is None:
+            raise ValueError("edges are made of the targets' vectors, too: give x = (source, target)")
+        edges = edges_of(edge_index, source.size(0), target.size(0))
+        center, other = self._first_map(source, target)
         # propagate_type: (center: Tensor, other: Tensor)
-        mean = self.propagate(edge_index, center=center, other=other, size=(x.size(0), x.size(0)))
-        return (self.shortcut(x) + mean).relu()
+        mean = self.propagate(edges.edge_index, center=center, other=other, size=(source.size(0), target.size(0)))
+        return (self.shortcut(target) + mean).relu()
 
     def message(self, center_i: Tensor, other_j: Tensor) -> Tensor:
         """What an edge carries, shape [edges, channels]."""
@@ -86,6 +100,7 @@ class EdgeConv(MessagePassing):
         Returns:
             Node vectors, shape [nodes, channels].
         """
+        self._take_size(x)
         sources = torch.where(neighbors < 0, x.size(0), neighbors)
         norms = list(cast(Sequence[BatchNorm], self.norms))
         weights = [cast(nn.Linear, linear).weight for linear in self.linears]
@@ -94,22 +109,28 @@ class EdgeConv(MessagePassing):
         rounded = torch.is_autocast_enabled(x.device.type) and torch.is_grad_enabled()
         if len(of_batch) > 1 or any(type(norm) is not BatchNorm for norm in norms) or (rounded and of_batch == {False}):
             # Some norms are frozen, or were exchanged for others, such as those that share statistics among devices.
-            center, other = self._first_map(x)
+            center, other = self._first_map(x, x)
             edges = (center.unsqueeze(1) + embedding(sources, _with_zeros(other))).flatten(0, 1)
             mean = self._other_maps(edges).view(*neighbors.shape, self.channels[-1]).mean(dim=1)
         elif of_batch == {True}:
-            center, other = self._first_map(x)
+            center, other = self._first_map(x, x)
             mean = normed_maps(center, _with_zeros(other), sources, weights[1:], norms)
         else:
             scales, biases = zip(*(norm.as_affine() for norm in norms), strict=True)
             weights = [scale.unsqueeze(1) * weight for scale, weight in zip(scales, weights, strict=True)]
-            center, other = _of_both_ends(x, weights[0], biases[0])
+            center, other = _of_both_ends(x, x, weights[0], biases[0])
             mean = folded_maps(center, _with_zeros(other), sources, weights[1:], biases[1:])
         return (self.shortcut(x) + mean).relu()
 
-    def _first_map(self, x: Tensor) -> tuple[Tensor, Tensor]:
-        """What the first linear map makes of a target and of a source, to be added."""
-        return _of_both_ends(x, cast(nn.Linear, self.linears[0]).weight)
+    def _first_map(self, source: Tensor, target: Tensor) -> tuple[Tensor, Tensor]:
+        """What the first linear map makes of targets and of sources, to be added."""
+        self._take_size(source)
+        return _of_both_ends(source, target, cast(nn.Linear, self.linears[0]).weight)
+
+    def _take_size(self, x: Tensor) -> None:
+        """Gives the first map, of which the weights alone are used, the size of its input."""
+        if is_uninitialized_parameter(self.linears[0].weight):
+            self.linears[0](x.new_empty(0, 2 * x.size(1)))
 
     def _other_maps(self, edges: Tensor) -> Tensor:
         edges = self.norms[0](edges).relu()
@@ -121,11 +142,11 @@ class EdgeConv(MessagePassing):
         return f"{type(self).__name__}({self.in_channels}, {self.channels})"
 
 
-def _of_both_ends(x: Tensor, weight: Tensor, bias: Tensor | None = None) -> tuple[Tensor, Tensor]:
-    """A linear map of (x_i, x_j - x_i), as what it makes of i and what of j."""
+def _of_both_ends(source: Tensor, target: Tensor, weight: Tensor, bias: Tensor | None = None) -> tuple[Tensor, Tensor]:
+    """A linear map of (x_i, x_j - x_i), as what it makes of the target i and what of the source j."""
     of_center, of_difference = weight.chunk(2, dim=1)
-    center = nn.functional.linear(x, of_center - of_difference, bias)
-    return center, nn.functional.linear(x, of_difference)
+    center = nn.functional.linear(target, of_center - of_difference, bias)
+    return center, nn.functional.linear(source, of_difference)
 
 
 def _with_zeros(rows: Tensor) -> Tensor:

@@ -9,6 +9,7 @@ from torch import Tensor, nn
 from iagraph.dense_blocks import EdgeScores
 from iagraph.nn.attention_conv import AttentionConv
 from iagraph.nn.dropout import dropout
+from iagraph.nn.lazy_linear import both_sizes, make_linear
 from iagraph.nn.pruning import PruningRule
 from iagraph.topology import CompleteGraph
 
@@ -31,7 +32,7 @@ class InteractionAttentionConv(AttentionConv):
     itself. A node without incoming edges gets the bias of the last map.
 
     Args:
-        in_channels: size of the node vectors, of sources and targets alike.
+        in_channels: size of the node vectors, or of those of sources and targets; -1 takes it from the first input.
         out_channels: size of the result, a multiple of ``heads``.
         heads: number of attention heads.
         edge_dim: size of the edge features; None if these are the biases themselves.
@@ -41,7 +42,7 @@ class InteractionAttentionConv(AttentionConv):
 
     Shapes:
         - input: node vectors :math:`(|\mathcal{V}|, F_{in})` or
-          :math:`((|\mathcal{V}_s|, F_{in}), (|\mathcal{V}_t|, F_{in}))` if bipartite, edge indices
+          :math:`((|\mathcal{V}_s|, F_s), (|\mathcal{V}_t|, F_t))` if bipartite, edge indices
           :math:`(2, |\mathcal{E}|)`, edge features :math:`(|\mathcal{E}|, D)`, :math:`(|\mathcal{E}|, heads)` or none
         - output: node vectors :math:`(|\mathcal{V}|, F_{out})` or :math:`(|\mathcal{V}_t|, F_{out})`
 
@@ -52,9 +53,9 @@ class InteractionAttentionConv(AttentionConv):
 
     def __init__(
         self,
-        in_channels: int,
+        in_channels: int | tuple[int, int],
         out_channels: int,
-        heads: int,
+        heads: int = 1,
         edge_dim: int | None = None,
         bias: bool = False,
         dropout: float = 0.0,
@@ -63,39 +64,40 @@ class InteractionAttentionConv(AttentionConv):
         super().__init__(in_channels, out_channels, heads, bias, pruning)
         self.dropout = dropout
         self.edge_dim = edge_dim
-        self.lin_query = nn.Linear(in_channels, out_channels, bias=bias)
-        self.lin_key = nn.Linear(in_channels, out_channels, bias=bias)
-        self.lin_score = None if edge_dim is None else nn.Linear(edge_dim, heads, bias=False)
+        of_source, of_target = both_sizes(in_channels)
+        self.lin_query = make_linear(of_target, out_channels, bias=bias)
+        self.lin_key = make_linear(of_source, out_channels, bias=bias)
+        self.lin_score = None if edge_dim is None else nn.Linear(edge_dim, self.maps, bias=False)
 
     def query(self, x: Tensor) -> Tensor:
         r"""Queries, divided by :math:`\sqrt{d}`; shape [nodes, out_channels]."""
-        return self.lin_query(x) / math.sqrt(self.out_channels // self.heads)
+        return self.lin_query(x) / math.sqrt(self.out_channels // self.maps)
 
     def score(self, edge_attr: Tensor | None) -> Tensor | None:
-        """Biases of edges, shape [edges, heads]."""
-        if self.lin_score is None and edge_attr is not None and edge_attr.shape[1:] != (self.heads,):
+        """Biases of edges, shape [edges, maps]."""
+        if self.lin_score is None and edge_attr is not None and edge_attr.shape[1:] != (self.maps,):
             raise ValueError(
                 f"edge_attr has shape {list(edge_attr.shape)}: without edge_dim it holds the biases themselves, "
-                f"[edges, {self.heads}]"
+                f"[edges, {self.maps}]"
             )
         return super().score(edge_attr)
 
     def edge_scores(self, source: Tensor, target: Tensor | None, edge_index: Tensor, scores: Tensor | None) -> Tensor:
-        """Products of queries and keys, plus the biases, shape [edges, heads]."""
+        """Products of queries and keys, plus the biases, shape [edges, maps]."""
         if target is None:
             raise ValueError("queries are made of the targets' vectors: give x = (source, target)")
         self._check(scores)
-        query = self.query(target).unflatten(1, (self.heads, -1))
-        key = self.lin_key(source).unflatten(1, (self.heads, -1))
+        query = self.query(target).unflatten(1, (self.maps, -1))
+        key = self.lin_key(source).unflatten(1, (self.maps, -1))
         products = (query.index_select(0, edge_index[1]) * key.index_select(0, edge_index[0])).sum(-1)
         return products if scores is None else products + scores
 
     def sums(self, x: Tensor, graph: CompleteGraph, scores: list[EdgeScores] | None) -> Tensor:
         """Sums of values weighed by the softmax of the same scores of a complete graph, [nodes, heads, channels]."""
         self._check(scores)
-        products = graph.products(self.query(x), self.lin_key(x), self.heads, scores)
-        maps = [self.drop(product.softmax(-1)) for product in products]
-        return graph.aggregate(maps, self.lin_value(x))
+        products = graph.products(self.query(x), self.lin_key(x), self.maps, scores)
+        weights = [self.mix(self.drop(product.softmax(-1)), dim=0) for product in products]
+        return graph.aggregate(weights, self.lin_value(x))
 
     def drop(self, maps: Tensor) -> Tensor:
         """The maps, some weights dropped in training."""

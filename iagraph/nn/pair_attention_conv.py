@@ -20,7 +20,8 @@ class PairAttentionConv(AttentionConv):
     `"IAFormer" <https://arxiv.org/abs/2505.03258>`_.
 
     Args:
-        in_channels: size of the node vectors; for a bipartite graph, of those of the sources.
+        in_channels: size of the node vectors, or of those of sources and targets; -1 takes it from the first input.
+            Those of the targets may have any size.
         out_channels: size of the result, a multiple of ``heads``.
         heads: number of attention heads.
         edge_dim: size of the edge features.
@@ -34,8 +35,14 @@ class PairAttentionConv(AttentionConv):
     """
 
     def __init__(
-        self, in_channels: int, out_channels: int, heads: int, edge_dim: int, pruning: PruningRule | None = None
+        self,
+        in_channels: int | tuple[int, int],
+        out_channels: int,
+        heads: int,
+        edge_dim: int,
+        pruning: PruningRule | None = None,
     ) -> None:
         super().__init__(in_channels, out_channels, heads, pruning=pruning)
         self.edge_dim = edge_dim
-        self.lin_score = nn.Linear(edge_dim, heads, bias=False)
+        # A bias would add the same to all scores of a node and cancel in the softmax.
+        self.lin_score = nn.Linear(edge_dim, self.maps, bias=False)

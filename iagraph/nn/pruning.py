@@ -261,9 +261,9 @@ def sums_in_segment(values: Tensor, segment: Tensor, num_segments: int) -> tuple
     total = segment_sum(values, segment, num_segments)
     order = _by_segment(values, segment)
     ordered = values.gather(0, order)
-    sizes = torch.bincount(segment, minlength=num_segments)
     before = total.cumsum(0) - total  # what all earlier segments sum to
-    running = ordered.cumsum(0) - ordered - before.repeat_interleave(sizes, dim=0)
+    ascending = segment.index_select(0, order[:, 0])  # not by counting, whose result has a size that depends on values
+    running = ordered.cumsum(0) - ordered - before.index_select(0, ascending)
     return torch.empty_like(values).scatter_(0, order, running), total
 
 

@@ -4,7 +4,12 @@ import pytest
 import torch
 
 from iagraph.edge_list import EdgeListGraph, fully_connected
-from iagraph.nn import DifferentialAttentionConv, InteractionAttentionConv, PairAttentionConv
+from iagraph.nn import (
+    DifferentialAttentionConv,
+    DifferentialTransformerConv,
+    InteractionAttentionConv,
+    PairAttentionConv,
+)
 from iagraph.topology import CompleteGraph
 
 PTR = torch.tensor([0, 5, 5, 6, 13])
@@ -15,7 +20,17 @@ LAYERS = {
     "interaction": lambda: InteractionAttentionConv(5, 6, 3, 7),
     "interaction with biases given": lambda: InteractionAttentionConv(5, 6, 3, bias=True),
     "plain": lambda: InteractionAttentionConv(5, 6, 3),
+    "differential transformer": lambda: DifferentialTransformerConv(5, 6, 3, beta_per_head=True),
+    "differential of both": lambda: DifferentialTransformerConv(5, 6, 3, 7),
+    "differential with biases given": lambda: DifferentialTransformerConv(5, 6, 3),
 }
+WIDTHS = {
+    "interaction with biases given": 3,
+    "plain": 0,
+    "differential transformer": 0,
+    "differential with biases given": 6,
+}
+"""Sizes of edge features where they are not 7."""
 
 
 @pytest.fixture(params=LAYERS)
@@ -24,7 +39,7 @@ def case(request):
     torch.manual_seed(1)
     conv = LAYERS[request.param]().double()
     pairs = EdgeListGraph.from_edges(EDGES, 13).first.numel()
-    width = {"plain": 0, "interaction with biases given": 3}.get(request.param, 7)
+    width = WIDTHS.get(request.param, 7)
     return conv, torch.randn(pairs, width).double() if width else None
 
 
@@ -96,7 +111,7 @@ def test_reset_draws_new_weights(case):
     before = {name: parameter.clone() for name, parameter in conv.named_parameters()}
     conv.reset_parameters()
     same = [name for name, parameter in conv.named_parameters() if torch.allclose(parameter, before[name])]
-    assert same == (["theta"] if "theta" in before else [])
+    assert same == [name for name in before if name in ("theta", "norm.weight")]  # they start at the same again
 
 
 @pytest.mark.parametrize("make", [DifferentialAttentionConv, PairAttentionConv])
@@ -112,5 +127,5 @@ def test_layers_of_pairs_say_that_they_need_edge_features(make):
 @pytest.mark.parametrize("make", LAYERS.values())
 def test_heads_must_divide_the_result(make):
     conv = make()
-    with pytest.raises(ValueError, match=r"out_channels \(7\) must be a multiple of heads \(3\)"):
+    with pytest.raises(ValueError, match=r"out_channels \(7\) must be a multiple of (twice )?heads \(3\)"):
         type(conv)(5, 7, 3, 7)

@@ -1,0 +1,72 @@
+"""The edges of a graph, in whichever form PyTorch Geometric has them."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+from torch_geometric import EdgeIndex
+from torch_geometric.typing import Adj
+from torch_geometric.utils import is_torch_sparse_tensor, to_edge_index
+
+
+class Edges(NamedTuple):
+    """Edges as a layer reads them.
+
+    Attributes:
+        edge_index: rows (source, target), shape [2, edges], a plain tensor.
+        num_targets: number of nodes at which edges may arrive.
+        given: what they were read from.
+        values: of a sparse adjacency its values, shape [edges] or [edges, features]; None otherwise.
+    """
+
+    edge_index: Tensor
+    num_targets: int
+    given: Adj
+    values: Tensor | None = None
+
+    def weighed(self, alpha: Tensor) -> Adj:
+        """Edges as they were given; a sparse adjacency with the weights as its values."""
+        if self.values is None:
+            return self.given
+        size = (*self.given.shape[:2], *alpha.shape[1:])
+        if self.given.layout == torch.sparse_coo:
+            return torch.sparse_coo_tensor(self.given.indices(), alpha, size, is_coalesced=True, check_invariants=False)
+        by_row = self.given.layout == torch.sparse_csr
+        ptr = self.given.crow_indices() if by_row else self.given.ccol_indices()
+        index = self.given.col_indices() if by_row else self.given.row_indices()
+        layout = self.given.layout
+        return torch.sparse_compressed_tensor(ptr, index, alpha, size, layout=layout, check_invariants=False)
+
+
+def edges_of(adjacency: Adj, num_sources: int, num_targets: int | None) -> Edges:
+    """Reads edges from a tensor, an :class:`~torch_geometric.EdgeIndex` or a sparse tensor of PyTorch.
+
+    Args:
+        adjacency: rows (source, target), shape [2, edges]; or sparse, transposed as everywhere in PyTorch Geometric:
+            shape [targets, sources], with or without features of edges as values. The edges of the latter are in the
+            order of its entries; one in COO form is coalesced first.
+        num_sources: number of nodes from which edges may come.
+        num_targets: number of nodes at which they may arrive; None if a sparse adjacency tells, or if they are as many.
+
+    Raises:
+        ValueError: it is no graph, or one of other nodes.
+    """
+    if isinstance(adjacency, Tensor) and is_torch_sparse_tensor(adjacency):
+        shape = (adjacency.size(0) if num_targets is None else num_targets, num_sources)
+        if tuple(adjacency.shape[:2]) != shape:
+            raise ValueError(
+                f"the adjacency has shape {list(adjacency.shape[:2])}: give it as [targets, sources], {list(shape)}"
+            )
+        if adjacency.layout == torch.sparse_coo:
+            adjacency = adjacency.coalesce()
+            (target, source), values = adjacency.indices(), adjacency.values()  # to_edge_index would stop gradients
+        else:
+            (target, source), values = to_edge_index(adjacency)
+        return Edges(torch.stack([source, target]), shape[0], adjacency, values)
+    if not isinstance(adjacency, Tensor) or adjacency.dim() != 2 or adjacency.size(0) != 2:
+        found = f"of shape {list(adjacency.shape)}" if isinstance(adjacency, Tensor) else type(adjacency).__name__
+        raise ValueError(f"edge_index is {found}: give a tensor [2, edges], or a sparse tensor [targets, sources]")
+    index = adjacency.as_tensor() if isinstance(adjacency, EdgeIndex) else adjacency
+    return Edges(index, num_sources if num_targets is None else num_targets, adjacency)

@@ -1,0 +1,84 @@
+"""Differential attention from queries and keys."""
+
+from __future__ import annotations
+
+from torch import Tensor, nn
+
+from iagraph.nn.interaction_attention_conv import InteractionAttentionConv
+from iagraph.nn.pruning import PruningRule
+from iagraph.nn.softmax_difference import SoftmaxDifference
+
+
+class DifferentialTransformerConv(SoftmaxDifference, InteractionAttentionConv):
+    r"""Message passing whose weights are the difference of two softmax maps of queries and keys, from
+    `"Differential Transformer" <https://arxiv.org/abs/2410.05258>`_.
+
+    .. math::
+        \mathbf{x}^{\prime}_i = \mathbf{W}_o \, (1 - \beta_0) \operatorname{RMSNorm} \left(
+            \sum_{j \in \mathcal{N}(i)} \alpha_{ij} \mathbf{W}_v \mathbf{x}_j \right),
+        \qquad
+        \alpha_{ij} = \operatorname{softmax}_j(s^1_{ij}) - \beta \operatorname{softmax}_j(s^2_{ij}),
+        \qquad
+        s^m_{ij} = \frac{(\mathbf{W}^m_q \mathbf{x}_i) \cdot (\mathbf{W}^m_k \mathbf{x}_j)}{\sqrt{d}}
+            + \mathbf{w}^m \cdot \mathbf{e}_{ij}
+
+    for each head, which has two sets of queries and keys, of :math:`d` channels each, and values of :math:`2d`
+    channels. Its sum is normalised alone, with scales that all heads share, and multiplied by 1 minus where
+    :math:`\beta` starts. All of this is as published, but for two things:
+
+    - :math:`\beta = \sigma(\theta)` is learned as in :class:`~iagraph.nn.DifferentialAttentionConv` and stays in
+      (0, 1). The paper's :math:`\lambda = \exp(\lambda_{q1} \cdot \lambda_{k1}) - \exp(\lambda_{q2} \cdot
+      \lambda_{k2}) + \lambda_0` has no bounds. Its :math:`\lambda_0 = 0.8 - 0.6 \exp(-0.3 (l - 1))` in layer
+      :math:`l` can be given as ``beta``, whose default is that of the first layer.
+    - Edges may have features, which add to the scores. A graph that has none is the paper's case; for scores from edge
+      features alone there is :class:`~iagraph.nn.DifferentialAttentionConv`.
+
+    No edge is added, and without ``pruning`` none removed: include self-loops in ``edge_index`` if a node shall see
+    itself. A node without incoming edges gets zero.
+
+    Args:
+        in_channels: size of the node vectors, or of those of sources and targets; -1 takes it from the first input.
+        out_channels: size of the result, a multiple of twice ``heads``.
+        heads: number of attention heads.
+        edge_dim: size of the edge features; None if there are none, or if these are the biases themselves, one for each
+            map.
+        beta: where :math:`\beta` starts, in (0, 1).
+        beta_per_head: learn one :math:`\beta` per head instead of one for the layer.
+        dropout: probability with which an entry of a map is dropped in training.
+        pruning: which edges survive (:mod:`iagraph.nn.pruning`); None keeps all.
+
+    Shapes:
+        As :class:`~iagraph.nn.InteractionAttentionConv`, with edge features :math:`(|\mathcal{E}|, D)`,
+        :math:`(|\mathcal{E}|, 2 \cdot heads)` or none.
+
+    Raises:
+        ValueError: ``out_channels`` is no multiple of twice ``heads``, ``beta`` is not in (0, 1), and as
+            :class:`~iagraph.nn.InteractionAttentionConv`.
+    """
+
+    def __init__(
+        self,
+        in_channels: int | tuple[int, int],
+        out_channels: int,
+        heads: int = 1,
+        edge_dim: int | None = None,
+        beta: float = 0.2,
+        beta_per_head: bool = False,
+        dropout: float = 0.0,
+        pruning: PruningRule | None = None,
+    ) -> None:
+        if heads > 0 and out_channels % (2 * heads):
+            raise ValueError(f"out_channels ({out_channels}) must be a multiple of twice heads ({heads})")
+        super().__init__(in_channels, out_channels, heads, edge_dim, dropout=dropout, pruning=pruning)
+        self.norm = nn.RMSNorm(out_channels // heads, eps=1e-5)
+        self.start_beta(beta, beta_per_head)
+
+    def reset_parameters(self) -> None:
+        """Draws new weights, sets beta to where it starts and the scales of the norm to one."""
+        super().reset_parameters()
+        self.norm.reset_parameters()
+
+    def project(self, sums: Tensor) -> Tensor:
+        """The result, made of the sums of all heads, each of which is normalised; shape [nodes, out_channels]."""
+        normed = self.norm(sums.unflatten(1, (self.heads, -1))) * (1 - self.initial_beta)
+        return self.lin_out(normed.flatten(1))

@@ -1,0 +1,45 @@
+"""The examples teach what they are meant to: layers that look at edges find what others cannot."""
+
+import runpy
+from pathlib import Path
+
+import pytest
+
+EXAMPLES = Path(__file__).parents[2] / "docs" / "examples"
+
+
+def run(name, **settings):
+    return {layer: min(values) for layer, values in runpy.run_path(str(EXAMPLES / name))["main"](**settings).items()}
+
+
+def test_every_example_is_tested():
+    assert {path.name for path in EXAMPLES.glob("*.py")} == {
+        "node_classification.py",
+        "graph_regression.py",
+        "bipartite.py",
+    }
+
+
+def test_node_classification(capsys):
+    found = run("node_classification.py", seeds=1, epochs=30)
+    blind = max(
+        found["no edges"], found["attention, edge features unused"], found["differential, edge features unused"]
+    )
+    assert min(found["differential from edge features"], found["differential from both"]) > blind + 0.1
+    assert found["no edges"] > 0.4  # chance is 0.25
+    assert "differential from both" in capsys.readouterr().out
+
+
+@pytest.mark.slow
+def test_graph_regression():
+    found = run("graph_regression.py", seeds=1)
+    seeing = [found["attention from lengths"], found["differential from lengths"], found["differential from both"]]
+    assert max(seeing) < found["attention, lengths unused"] - 0.05
+    assert found["attention, lengths unused"] < found["no bonds"] - 0.05 < 0.95
+
+
+def test_bipartite():
+    found = run("bipartite.py", seeds=1, epochs=100)
+    seeing = [found["attention from distances"], found["differential from distances"], found["differential from both"]]
+    assert min(seeing) > found["attention, distances unused"] + 0.05
+    assert found["attention, distances unused"] > found["no tracks"] + 0.03
