@@ -141,7 +141,8 @@ def _choose(rule: PruningRule, strength: Tensor, candidates: Tensor) -> Tensor:
             return torch.ones_like(strength, dtype=torch.bool)
         ordered, order = strength.clamp(min=0).double().sort(dim=-1, descending=True, stable=True)
         before = ordered.cumsum(-1) - ordered
-        wanted = before < rule.share * ordered.sum(-1, keepdim=True)
+        share = torch.tensor(rule.share, dtype=torch.float64, device=strength.device)  # see EdgeBudget.number
+        wanted = before < share * ordered.sum(-1, keepdim=True)
         return torch.zeros_like(strength, dtype=torch.bool).scatter(-1, order, wanted)
     raise TypeError(f"{type(rule).__name__} cannot be exported; give a rule of iagraph.nn.pruning")
 

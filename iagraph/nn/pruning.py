@@ -196,8 +196,10 @@ class EdgeBudget(PruningRule):
 
     def number(self, edges: Tensor) -> Tensor:
         """How many of so many edges survive, at least one."""
+        # A tensor, for ONNX rounds numbers of Python to float32.
+        fraction = torch.tensor(self.fraction, dtype=_precise(edges), device=edges.device)
         # A little less, so that 0.07 of 100 edges, 7.000000000000001, are not 8.
-        return (edges.to(_precise(edges)) * self.fraction - 1e-6).ceil().clamp(min=1).long()
+        return (edges * fraction - 1e-6).ceil().clamp(min=1).long()
 
     def relaxed(self, tightness: float) -> PruningRule:
         """The fraction falls from one."""
