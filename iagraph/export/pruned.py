@@ -11,7 +11,6 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import logsigmoid
 
-from iagraph.dense_blocks import EdgeScores
 from iagraph.export.padded import PaddedGraph, PaddedJets
 from iagraph.models.attention_tagger import AttentionBlock, AttentionTagger
 from iagraph.models.cascaded_iaformer import CascadedIAFormer
@@ -29,7 +28,7 @@ def run_pruned_blocks(model: AttentionTagger, x: Tensor, jets: PaddedJets) -> Te
     if isinstance(model, CascadedIAFormer):
         return _run_cascaded(model, x, jets)
     if isinstance(model, GatedIAFormer):
-        pairs = _gated_pairs(model.gated_pairs, jets)
+        pairs = gated_pairs(model.gated_pairs, jets)
         graph = pairs.graph
         weights = torch.stack([cast(nn.Linear, conv.lin_score).weight for conv in model.convs()])
         scores = list((model.pair_encoder(pairs.features) @ weights.mT + pairs.bias.unsqueeze(1)).mT)
@@ -43,7 +42,7 @@ def run_pruned_blocks(model: AttentionTagger, x: Tensor, jets: PaddedJets) -> Te
 
 
 def _run_cascaded(model: CascadedIAFormer, x: Tensor, jets: PaddedJets) -> Tensor:
-    pairs = _gated_pairs(model.gated_pairs, jets)
+    pairs = gated_pairs(model.gated_pairs, jets)
     kept = pairs.graph.edges
     for block, encoder in zip(cast(Sequence[AttentionBlock], model.blocks), model.pair_encoders, strict=True):
         linear = cast(nn.Linear, block.conv.lin_score)
@@ -75,14 +74,14 @@ class Pairs(NamedTuple):
         return Pairs(graph, self.features.index_select(0, pairs), self.bias.index_select(0, pairs))
 
 
-def _gated_pairs(gated: GatedPairs, jets: PaddedJets) -> Pairs:
+def gated_pairs(gated: GatedPairs, jets: PaddedJets) -> Pairs:
     """What :class:`~iagraph.models.gated_iaformer.GatedPairs` lets through."""
     graph = jets.graph()
     features = gated.scale(jets.edge_features(gated.name, graph.first, graph.second).t())
     rating = gated.gate.rate(features)
     between = graph.edges.triu(1)
     number = gated.gate.budget.number(between.sum((1, 2))).unsqueeze(1)
-    (rated,) = EdgeScores(rating.t(), graph.block).dense
+    (rated,) = graph.lift([rating.t()])[0].dense
     best = _strongest(rated.where(between, -torch.inf).flatten(1), number).view_as(between)
     pairs = Pairs(graph, features, logsigmoid(rating.squeeze(1)))
     return pairs.choose(best & between | graph.edges & _itself(graph))
@@ -92,7 +91,7 @@ def _run_block(
     block: AttentionBlock, x: Tensor, graph: PaddedGraph, scores: Tensor, kept: Tensor
 ) -> tuple[Tensor, Tensor]:
     """New vectors, and the edges that are left, from scores of pairs, shape [maps, pairs], and the edges there were."""
-    pieces = [EdgeScores(scores, graph.block)]
+    pieces = graph.lift([scores])
     if block.conv.pruning is None:
         return block(x, graph, pieces).x, kept
     attended, kept = _attend(block.conv, block.norm_in(x), graph, pieces[0].dense, kept)

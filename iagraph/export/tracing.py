@@ -16,8 +16,8 @@ from iagraph.export.inputs import OUTPUTS, examples, input_names, open_axes
 from iagraph.export.operators import in_other_words
 from iagraph.export.networks import PaddedTagger
 
-OPSET, IR = 18, 8
-"""Versions of ONNX's operators and of its format: what onnxruntime reads from 1.14 on."""
+OPSET, IR = 20, 9
+"""Versions of ONNX's operators, the first one with GELU, and of its format."""
 
 
 def traced(model: nn.Module) -> ExportedProgram:
