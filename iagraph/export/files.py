@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 from torch.export import ExportedProgram
 
 import iagraph
@@ -90,7 +90,7 @@ def export_program(trained: TrainedModel, path: Path, batches: Sequence[JetBatch
 
 def description(trained: TrainedModel, names: Sequence[str], comparison: Comparison) -> dict[str, Any]:
     """What is written beside the network."""
-    of_run = {
+    of_run: dict[str, Any] = {
         key: trained.description[key]
         for key in ("model", "node_features", "pair_features", "data")
         if key in trained.description

@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 
 from iagraph.data import JetStore, StoredJets, StoreError, resolve, store_info
-from iagraph.export.comparison import JETS_AT_ONCE
+from iagraph.export.comparison import JETS_AT_ONCE, ExportError
 from iagraph.export.files import export_onnx, export_program
 from iagraph.graphs import JetBatch
 from iagraph.models.registry import TrainedModel, load
@@ -30,8 +30,11 @@ def export_run(run: Path, onnx: Path | None = None, program: Path | None = None)
         ExportError: packages are missing, or the exported model gives other results.
         OSError: a file cannot be written.
     """
+    for path in (onnx, program):
+        if path is not None and not path.parent.is_dir():
+            raise ExportError(f"{path.parent}: no such folder; make it first")
     trained = load(run)
-    batches, jets = test_jets(trained)
+    batches, jets = jets_of_test(trained)
     for path, write in ((onnx, export_onnx), (program, export_program)):
         if path is not None:
             compared = write(trained, path, batches)
@@ -42,8 +45,8 @@ def export_run(run: Path, onnx: Path | None = None, program: Path | None = None)
             )
 
 
-def test_jets(trained: TrainedModel) -> tuple[list[JetBatch], str]:
-    """Some jets that the model was tested on, evenly spaced, in batches, and what they are; none if they are not here."""
+def jets_of_test(trained: TrainedModel) -> tuple[list[JetBatch], str]:
+    """Some jets that the model was tested on, evenly spaced, in batches, and what they are; none if not here."""
     files = list(trained.description.get("data", {}).get("test", {}))
     try:
         stores = [JetStore(resolve(file), "test" if store_info(resolve(file)).splits else None) for file in files]

@@ -17,8 +17,9 @@ def in_other_words() -> dict[Callable[..., Any], Callable[..., Any]]:
     onnxruntime has no hyperbolic functions, cosine or arc tangent in float64, in which the particles of a jet are
     summed. The azimuth of a jet is in float32 in the end, and so may its arc tangent be.
     """
-    from onnxscript import ir
-    from onnxscript import opset18 as op
+    from onnxscript import ir, opset18
+
+    op: Any = opset18  # its types are those of values, not of what stands for them in a graph
 
     def constant(value: float) -> Any:
         return op.Constant(value=ir.tensor(value, dtype=ir.DataType.DOUBLE))

@@ -24,7 +24,7 @@ def drops_edges(model: AttentionTagger) -> bool:
 
 
 def run_pruned_blocks(model: AttentionTagger, x: Tensor, jets: PaddedJets) -> Tensor:
-    """What the blocks of a model that drops edges make of the vectors of particles, shape [slots of all jets, width]."""
+    """What the blocks of a model that drops edges make of particles' vectors, shape [slots of all jets, width]."""
     if isinstance(model, CascadedIAFormer):
         return _run_cascaded(model, x, jets)
     if isinstance(model, GatedIAFormer):
@@ -34,7 +34,7 @@ def run_pruned_blocks(model: AttentionTagger, x: Tensor, jets: PaddedJets) -> Te
         scores = list((model.pair_encoder(pairs.features) @ weights.mT + pairs.bias.unsqueeze(1)).mT)
     else:
         graph = jets.graph()
-        scores = [piece for (piece,) in model.pair_scores(x, jets, graph)]
+        scores = [piece for (piece,) in cast(Sequence[Sequence[Tensor]], model.pair_scores(x, jets, graph))]
     kept = graph.edges
     for block, own in zip(cast(Sequence[AttentionBlock], model.blocks), scores, strict=True):
         x, kept = _run_block(block, x, graph, own, kept)
@@ -99,9 +99,7 @@ def _run_block(
     return x + block.feed_forward(x), kept
 
 
-def _attend(
-    conv: AttentionConv, x: Tensor, graph: PaddedGraph, scores: Tensor, kept: Tensor
-) -> tuple[Tensor, Tensor]:
+def _attend(conv: AttentionConv, x: Tensor, graph: PaddedGraph, scores: Tensor, kept: Tensor) -> tuple[Tensor, Tensor]:
     """What :meth:`AttentionConv.attend` of a layer with a rule makes of scores [maps, jets, targets, sources]."""
     rule = cast(PruningRule, conv.pruning)
     to_padding = graph.block.padding.unsqueeze(2)  # sees any particle: a softmax over nothing would be no numbers

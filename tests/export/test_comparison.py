@@ -86,7 +86,7 @@ class TestChoicesByRounding:
             return logits.softmax(1), logits
 
         undecided = []
-        for chosen in (True, False):
+        for chosen in (True, False):  # noqa: B007, the function above uses it
             undecided.append(compare(exported, net, [ragged] + [random_jets([7] * 32)] * 4).undecided)
         assert sorted(undecided) == [0, 1]  # one of both is what the model itself takes
 
@@ -98,7 +98,7 @@ class TestChoicesByRounding:
             return logits.softmax(1), logits
 
         found = []
-        for sign in (1, -1):
+        for sign in (1, -1):  # noqa: B007, the function above uses it
             try:
                 found.append(compare(exported, net, [self.jets(-0.25)]))
             except ExportError as error:

@@ -71,7 +71,9 @@ def test_the_file_tells_all_that_one_must_know(exported):
     assert list(meanings) == list(NAMES)
     assert {each.name: each.doc_string for each in model.graph.input} == meanings
     assert "GeV" in meanings["four_momenta"]
-    shapes = [[size.dim_param or size.dim_value for size in each.type.tensor_type.shape.dim] for each in model.graph.input]
+    shapes = [
+        [size.dim_param or size.dim_value for size in each.type.tensor_type.shape.dim] for each in model.graph.input
+    ]
     assert shapes == [["jets", "particles", 4], ["jets"], ["jets", "particles"]]
     assert [each.name for each in model.graph.output] == ["probabilities", "logits"]
     assert model.opset_import[0].version == 20
@@ -85,7 +87,7 @@ def test_what_was_compared_is_told(exported):
 
 
 def test_programs_of_torch_export(tmp_path):
-    trained = iagraph.load(TRAINED / "iaformer-0.1.0")
+    trained = iagraph.load(TRAINED / "plain_transformer-0.1.0")
     path = tmp_path / "tagger.pt2"
     comparison = export_program(trained, path)
     files = {"iagraph.json": ""}
@@ -104,7 +106,9 @@ def test_a_file_that_differs_is_not_left(tmp_path, monkeypatch):
     path = tmp_path / "tagger.pt2"
     path.write_text("older")
     monkeypatch.setattr("iagraph.export.comparison.TOLERANCE", 0.0)
-    with pytest.raises(ExportError, match=r"differs by .* from PyTorch's for a jet of \d+ particles.*no file was written"):
+    with pytest.raises(
+        ExportError, match=r"differs by .* from PyTorch's for a jet of \d+ particles.*no file was written"
+    ):
         export_program(trained, path)
     assert path.read_text() == "older"
     assert list(tmp_path.iterdir()) == [path]
