@@ -27,6 +27,9 @@ THREADS = (1, 2)
 JETS_OF_ROUND = 16
 """So many jets at least take part in a round: small batches several at a time."""
 
+LARGE = 64
+"""Jets of a batch above which onnxruntime keeps no memory: what all networks together would keep does not fit."""
+
 WEAVER_OPSET = 15
 WEAVER_INPUTS = ("points", "features", "vectors", "mask")
 WEAVER_FEATURES, CLASSES = 13, 2
@@ -72,7 +75,7 @@ def benchmark_latency(rounds: int, sizes: Sequence[int] = SIZES, threads: Sequen
     try:
         for number in threads:
             torch.set_num_threads(number)
-            report.rows += _rows(engines(files, number), number, rounds, sizes)
+            report.rows += _rows(files, number, rounds, sizes)
     finally:
         torch.set_num_threads(in_use)
     report.notes = [*_ratios(report.rows, sizes), *_notes(rounds, sizes)]
@@ -123,28 +126,29 @@ def _weaver_in_onnx(model: ParticleTransformer | ParticleNet) -> bytes:
     return buffer.getvalue()
 
 
-def engines(files: dict[str, bytes], threads: int) -> dict[tuple[str, str], Engine]:
+def engines(files: dict[str, bytes], threads: int, arena: bool = True) -> dict[tuple[str, str], Engine]:
     """All ways to compute all networks, by the name of the contender and what computes it.
 
     Args:
         files: from :func:`exported_networks`.
         threads: number of threads of onnxruntime; PyTorch has its own setting.
+        arena: let onnxruntime keep the memory that it has once taken, as it does by default.
     """
     result, part = {}, contenders.particle_transformer()  # makes the features for both of weaver's networks
     for name, file in files.items():
         contender = contenders.CONTENDERS[name]()
         model = contender.model.eval()
         prepare = _weaver_arrays(part) if name.endswith("weaver") else _arrays(input_names(model))
-        result[name, IN_ONNX] = Engine(prepare, _session(file, threads))
+        result[name, IN_ONNX] = Engine(prepare, _session(file, threads, arena))
         result[name, IN_PYTORCH] = Engine(contender.prepare, _eager(model))
     return result
 
 
-def _session(file: bytes, threads: int) -> Callable[[Any], Tensor]:
+def _session(file: bytes, threads: int, arena: bool) -> Callable[[Any], Tensor]:
     import onnxruntime
 
     options = onnxruntime.SessionOptions()
-    options.intra_op_num_threads = threads
+    options.intra_op_num_threads, options.enable_cpu_mem_arena = threads, arena
     session = onnxruntime.InferenceSession(file, options, ["CPUExecutionProvider"])
     known = [each.name for each in session.get_inputs()]
 
@@ -174,32 +178,37 @@ def _weaver_arrays(model: ParticleTransformer) -> Callable[[JetBatch], dict[str,
     return prepare
 
 
-def _rows(
-    engines: dict[tuple[str, str], Engine], threads: int, rounds: int, sizes: Sequence[int]
-) -> Iterator[dict[str, Any]]:
-    """A row for each engine, timed in turn."""
-    seconds: dict[tuple[tuple[str, str], int], list[float]] = {(key, size): [] for key in engines for size in sizes}
-    for size in sizes:
-        of_round = max(size, JETS_OF_ROUND)
-        jets = shuffled_jets(of_round * (rounds + 1))
-        for begin in range(0, len(jets), of_round):
-            batches = [JetDataset(jets.part(at, at + size))[:] for at in range(begin, begin + of_round, size)]
-            for key, engine in engines.items():
-                inputs = [engine.prepare(batch) for batch in batches]
-                start = time.perf_counter()
-                for each in inputs:
-                    engine.run(each)
-                seconds[key, size].append((time.perf_counter() - start) / of_round)
-    some = JetDataset(shuffled_jets(JETS_OF_ROUND))[:]
-    for (name, where), engine in engines.items():
-        expected = _probabilities(engines[name, IN_PYTORCH], some, JETS_OF_ROUND)
-        apart, together = (_probabilities(engine, some, size) for size in (1, JETS_OF_ROUND))
+def _rows(files: dict[str, bytes], threads: int, rounds: int, sizes: Sequence[int]) -> list[dict[str, Any]]:
+    """A row for each engine."""
+    rows = []
+    some, by_key = JetDataset(shuffled_jets(JETS_OF_ROUND))[:], engines(files, threads)
+    for (name, where), engine in by_key.items():
+        expected = _probabilities(by_key[name, IN_PYTORCH], some, JETS_OF_ROUND)
         row: dict[str, Any] = {"network": name, "computed by": where, "threads": threads}
-        row |= {
-            f"ms/jet, batches of {size}": 1e3 * statistics.median(seconds[(name, where), size][1:]) for size in sizes
-        }
-        differs = [float((found - expected).abs().max()) for found in (apart, together)]
-        yield row | {"differs, one by one": differs[0], "differs, padded": differs[1]}
+        for how, size in (("one by one", 1), ("padded", JETS_OF_ROUND)):
+            row[f"differs, {how}"] = float((_probabilities(engine, some, size) - expected).abs().max())
+        rows.append(row)
+    for size in sizes:
+        seconds = _seconds(engines(files, threads, arena=size <= LARGE), rounds, size)
+        for row in rows:
+            row[f"ms/jet, batches of {size}"] = 1e3 * seconds[row["network"], row["computed by"]]
+    return rows
+
+
+def _seconds(by_key: dict[tuple[str, str], Engine], rounds: int, size: int) -> dict[tuple[str, str], float]:
+    """The median time per jet of each engine, all in turn."""
+    seconds: dict[tuple[str, str], list[float]] = {key: [] for key in by_key}
+    of_round = max(size, JETS_OF_ROUND)
+    jets = shuffled_jets(of_round * (rounds + 1))
+    for begin in range(0, len(jets), of_round):
+        batches = [JetDataset(jets.part(at, at + size))[:] for at in range(begin, begin + of_round, size)]
+        for key, engine in by_key.items():
+            inputs = [engine.prepare(batch) for batch in batches]
+            start = time.perf_counter()
+            for each in inputs:
+                engine.run(each)
+            seconds[key].append((time.perf_counter() - start) / of_round)
+    return {key: statistics.median(values[1:]) for key, values in seconds.items()}
 
 
 def _probabilities(engine: Engine, jets: JetBatch, size: int) -> Tensor:
@@ -229,6 +238,7 @@ def _notes(rounds: int, sizes: Sequence[int]) -> list[str]:
         "in one padded batch",
         f"exported: tables of slots padded to the longest jet of a batch, for weaver at least {FEWEST_SLOTS}; PyTorch: "
         f"iagraph takes ragged jets, weaver {contenders.SLOTS} slots, which it trims to the longest jet",
+        f"onnxruntime gives back its memory after each batch of more than {LARGE} jets",
         f"weaver's networks as weaver --export-onnx writes them, with the older exporter, opset {WEAVER_OPSET}; "
         f"onnxruntime {onnxruntime.__version__}; random weights, the same for both",
     ]

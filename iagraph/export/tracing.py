@@ -56,12 +56,14 @@ def in_onnx(program: ExportedProgram, names: tuple[str, ...]) -> Any:
 @contextmanager
 def _quiet() -> Iterator[None]:
     """Without what the exporters say of packages that nobody needs here, and of their own inner life."""
-    logger = logging.getLogger("torch.onnx")
-    level = logger.level
-    logger.setLevel(logging.ERROR)
+    loggers = [logging.getLogger(name) for name in ("torch.onnx", "onnxscript", "onnx_ir")]
+    levels = [logger.level for logger in loggers]
+    for logger in loggers:
+        logger.setLevel(logging.ERROR)
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
             yield
     finally:
-        logger.setLevel(level)
+        for logger, level in zip(loggers, levels, strict=True):
+            logger.setLevel(level)
