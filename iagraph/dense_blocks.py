@@ -29,8 +29,8 @@ class BlockPairs(NamedTuple):
 
     Attributes:
         first, second: the two nodes, shape [pairs].
-        pair_of_edge: the pair of each slot of the flattened [G, N, N] block. Edges from padding have the number of
-            pairs instead, those from nodes to padding that number plus 1.
+        pair_of_edge: the pair of each slot of the flattened [G, N, N] block. Edges from padding, and those that are
+            not part of the graph, have the number of pairs instead, those from nodes to padding that number plus 1.
         edge_of_pair: where the two directed edges of each pair stand in the flattened block, shape [2, pairs].
         weight: 1/2 for the pair of a node with itself, whose two edges are one; 1 otherwise; shape [pairs].
     """
@@ -48,9 +48,12 @@ class DenseBlock:
 
     Attributes:
         nodes: the node in each slot, -1 where it is padding; shape [G, N].
+        chosen: True where the pair of two slots, the first no later than the second, is part of the graph, shape
+            [G, N, N]; those of a node with itself must be. None if all pairs of nodes are.
     """
 
     nodes: Tensor
+    chosen: Tensor | None = None
 
     @cached_property
     def padding(self) -> Tensor:
@@ -62,13 +65,15 @@ class DenseBlock:
         """The pairs of its nodes; only models that look at pairs need them."""
         size = self.nodes.size(1)
         position = torch.arange(size, device=self.nodes.device)
-        upper = position.unsqueeze(1) <= position
-        real_pair = upper & ~self.padding.unsqueeze(1)  # the target is no later than the source, so it is real, too
-        graph, target, source = real_pair.nonzero(as_tuple=True)
+        pairs = self.chosen
+        if pairs is None:  # the target is no later than the source, so it is real, too
+            pairs = (position.unsqueeze(1) <= position) & ~self.padding.unsqueeze(1)
+        graph, target, source = pairs.nonzero(as_tuple=True)
         slots = [graph * size + target, graph * size + source]
         edge, mirrored = slots[0] * size + source, slots[1] * size + target
-        from_padding = torch.where(self.padding, edge.numel(), edge.numel() + 1)
-        pair_of_edge = from_padding.unsqueeze(1).repeat(1, size, 1).flatten()
+        # A row without any edge would be no numbers.
+        to_padding_alone = self.padding.unsqueeze(2) & ~self.padding.unsqueeze(1)
+        pair_of_edge = torch.where(to_padding_alone, edge.numel() + 1, edge.numel()).flatten()
         pair = torch.arange(edge.numel(), device=edge.device)
         pair_of_edge.scatter_(0, edge, pair).scatter_(0, mirrored, pair)
         weight = torch.where(target == source, 0.5, 1.0)

@@ -22,7 +22,7 @@ from iagraph.nn import DifferentialAttentionConv
 from iagraph.testing import assert_all_gradients, assert_permutation_invariant, random_jets
 
 CORE = ("torch", "torch-geometric", "numpy", "h5py", "pyyaml")
-EXTRAS = ("train", "generate", "data", "test")
+EXTRAS = ("train", "generate", "data", "export", "test")
 MODULES = {"scikit-learn": "sklearn", "weaver-core": "weaver"}
 """How packages are imported whose modules have other names."""
 

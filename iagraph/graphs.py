@@ -74,6 +74,10 @@ class JetBatch:
                 values[item.name] = None if value is None else function(value)
         return JetBatch(**values)
 
+    def sums(self) -> Momenta:
+        """The vector sum of the particles of each jet, shape [jets]."""
+        return jet_momenta(self.momenta, self.batch, self.ptr)
+
     def node_features(self, name: str) -> Tensor:
         """Node features by name, shape [particles, features]; see :func:`iagraph.kinematics.node_features`."""
         return node_features(name, self.momenta, self.batch, self.ptr, self.pid, self.impact)
@@ -90,7 +94,7 @@ class JetBatch:
             Shape [features + 1, pairs].
         """
         jet_of_pair = self.batch.index_select(0, first)
-        jets = jet_momenta(self.momenta, self.batch, self.ptr)
+        jets = self.sums()
         pt, energy = jets.pt.index_select(0, jet_of_pair), jets.energy.index_select(0, jet_of_pair)
         columns = pair_columns(name, self.momenta.select(first), self.momenta.select(second), pt, energy)
         return torch.stack([*columns, (first == second).to(pt)])

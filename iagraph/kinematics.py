@@ -187,9 +187,18 @@ def node_features(
     Raises:
         ValueError: the name is unknown, or the set needs ``pid`` or ``impact`` and there is none.
     """
-    names = feature_names(name, NODE_FEATURES)
     jets = jet_momenta(particles, batch, ptr)
-    jet = jets.select(batch)
+    energy = jets.energy.index_select(0, batch)
+    return torch.stack(node_columns(name, particles, jets.select(batch), energy, pid, impact), dim=1)
+
+
+def node_columns(
+    name: str, particles: Momenta, jet: Momenta, jet_energy: Tensor, pid: Tensor | None, impact: Impact | None
+) -> list[Tensor]:
+    """The columns of :func:`node_features`, each of shape [particles], from the momentum and the energy of the jet of
+    each particle.
+    """
+    names = feature_names(name, NODE_FEATURES)
     delta_y = particles.rapidity - jet.rapidity
     delta_phi = wrap_phi(particles.phi - jet.phi)
     energy = particles.energy
@@ -197,7 +206,7 @@ def node_features(
         "log_pt": safe_log(particles.pt),
         "log_energy": safe_log(energy),
         "log_pt_share": safe_log(particles.pt / jet.pt.clamp(min=LOG_FLOOR)),
-        "log_energy_share": safe_log(energy / jets.energy.index_select(0, batch).clamp(min=LOG_FLOOR)),
+        "log_energy_share": safe_log(energy / jet_energy.clamp(min=LOG_FLOOR)),
         "delta_r": _norm(delta_y, delta_phi),
         "delta_rapidity": delta_y,
         "delta_eta": delta_y * torch.where(jet.rapidity < 0, -1.0, 1.0).to(delta_y),
@@ -219,7 +228,7 @@ def node_features(
             )
         values = (impact.d0.tanh(), impact.d0_error.clamp(0, 1), impact.dz.tanh(), impact.dz_error.clamp(0, 1))
         columns |= {key: value.to(particles.pt) for key, value in zip(_IMPACT, values, strict=True)}
-    return torch.stack([columns[key] for key in names], dim=1)
+    return [columns[key] for key in names]
 
 
 def _species(pid: Tensor) -> dict[str, Tensor]:

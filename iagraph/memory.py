@@ -1,9 +1,11 @@
-"""The memory that a process frees, and soon needs again."""
+"""The memory that a process frees and soon needs again, and the cache of a processor."""
 
 from __future__ import annotations
 
 import ctypes
 import platform
+
+from torch import Tensor
 
 _TRIM_THRESHOLD, _MMAP_THRESHOLD = -1, -3  # of glibc's malloc.h
 LARGEST = 2**25
@@ -24,3 +26,10 @@ def keep_freed_memory() -> bool:
         return False
     mallopt = ctypes.CDLL(None).mallopt
     return bool(mallopt(_MMAP_THRESHOLD, LARGEST)) and bool(mallopt(_TRIM_THRESHOLD, 2**31 - 1))
+
+
+def cut_for_cache(rows: Tensor) -> bool:
+    """Whether to take the rows of a tensor in parts that stay in cache: on a CPU, unless their number is still open, as
+    it is while ``torch.export`` writes down what is computed.
+    """
+    return rows.device.type == "cpu" and isinstance(rows.size(0), int)

@@ -176,12 +176,7 @@ class CompleteGraph:
         with torch.autocast(points.device.type, enabled=False):
             points = points if points.dtype == torch.float64 else points.float()
             for block, place in zip(self.blocks, self._padded(points), strict=True):
-                real = ~block.padding.unsqueeze(2)
-                place = (place - place.sum(1, keepdim=True) / real.sum(1, keepdim=True)) * real
-                square = place.square().sum(2)
-                distance = square.unsqueeze(2) + square.unsqueeze(1) - 2 * place @ place.transpose(1, 2)
-                distance.masked_fill_(block.padding.unsqueeze(1), torch.inf)
-                distance.diagonal(dim1=1, dim2=2).fill_(torch.inf)
+                distance = distances(place, block)
                 shortest, slot = distance.topk(min(k, distance.size(1)), largest=False)
                 node = block.nodes.unsqueeze(1).expand_as(distance).gather(2, slot)
                 node = torch.where(shortest == torch.inf, -1, node).flatten(0, 1)
@@ -206,6 +201,24 @@ class CompleteGraph:
         """The inverse, shape [nodes, maps, channels]."""
         slots = torch.cat([block.permute(1, 3, 0, 2).flatten(0, 1) for block in blocks])
         return regroup(slots.flatten(1), self.slot_of_node, self.node_of_slot).view(-1, *slots.shape[1:])
+
+
+def distances(place: Tensor, block: DenseBlock) -> Tensor:
+    """Squared distances of the nodes of each graph, infinite from a node to itself and to padding.
+
+    Args:
+        place: coordinates, shape [G, N, dimensions], zero where a slot is padding.
+        block: the block.
+
+    Returns:
+        Shape [G, N, N].
+    """
+    real = ~block.padding.unsqueeze(2)
+    place = (place - place.sum(1, keepdim=True) / real.sum(1, keepdim=True).clamp(min=1)) * real
+    square = place.square().sum(2)
+    distance = square.unsqueeze(2) + square.unsqueeze(1) - 2 * place @ place.transpose(1, 2)
+    itself = torch.eye(distance.size(1), dtype=torch.bool, device=place.device)
+    return distance.masked_fill_(block.padding.unsqueeze(1) | itself, torch.inf)
 
 
 def _arange(length: int, like: Tensor) -> Tensor:

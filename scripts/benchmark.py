@@ -35,6 +35,8 @@ def main() -> None:
     )
     models.add_argument("--batch-size", type=positive, default=64, help="jets per batch (default: %(default)s)")
     models.add_argument("--device", default="cpu", help="cpu or cuda (default: %(default)s)")
+    latency = commands.add_parser("latency", help="time per jet of exported models, beside weaver-core's")
+    latency.add_argument("--rounds", type=positive, default=5, help="rounds timed (default: %(default)s)")
     arguments = parser.parse_args()
     if arguments.command == "loader":
         report = benchmark_loader(arguments.jets, arguments.batch_size, arguments.repeats)
@@ -44,6 +46,13 @@ def main() -> None:
         try:
             report = benchmark_models(arguments.batches, arguments.batch_size, arguments.device)
         except (ImportError, ValueError) as error:  # no weaver-core, or no such device
+            sys.exit(f"error: {error}")
+    elif arguments.command == "latency":
+        try:
+            from iagraph.benchmarks.latency import benchmark_latency
+
+            report = benchmark_latency(arguments.rounds)
+        except ImportError as error:  # no weaver-core, or no onnxruntime
             sys.exit(f"error: {error}")
     elif arguments.command == "cost":
         from iagraph.benchmarks.cost import benchmark_cost, figure_of  # needs the packages of iagraph[train]

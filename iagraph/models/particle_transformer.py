@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from iagraph.edge_list import EdgeListGraph
 from iagraph.graphs import JetBatch
 from iagraph.kinematics import NODE_FEATURES, PAIR_FEATURES, WEAVER_SCALING, feature_names
+from iagraph.memory import cut_for_cache
 from iagraph.nn import BatchNorm, InteractionAttentionConv, Standardize
 from iagraph.nn.attention_conv import Scores
 from iagraph.nn.dropout import Dropout
@@ -58,7 +59,7 @@ class ParticleTransformerBlock(nn.Module):
 
     def forward(self, x: Tensor, graph: CompleteGraph | EdgeListGraph, scores: Scores) -> Tensor:
         """New node vectors, shape [nodes, width]; scores as in :meth:`InteractionAttentionConv.attend`."""
-        return self._add(x, self.conv.attend(self.norm_in(x), graph, scores).x)
+        return self.add(x, self.conv.attend(self.norm_in(x), graph, scores).x)
 
     @torch.no_grad()
     def shrink(self, factor: float) -> None:
@@ -66,7 +67,8 @@ class ParticleTransformerBlock(nn.Module):
         self.conv.lin_out.weight /= factor
         cast(nn.Linear, self.feed_forward[-1]).weight /= factor
 
-    def _add(self, x: Tensor, attended: Tensor) -> Tensor:
+    def add(self, x: Tensor, attended: Tensor) -> Tensor:
+        """The vectors with the result of the attention, and with that of the feed-forward network, added to them."""
         scale = self.head_scale.repeat_interleave(x.size(1) // self.head_scale.numel())
         x = x + self.dropout(self.norm_out(scale * attended))
         return self.residual_scale * x + self.dropout(_in_parts(self.feed_forward, x))
@@ -95,7 +97,7 @@ class ClassAttentionBlock(ParticleTransformerBlock):
             Shape [jets, width].
         """
         asked = self.norm_in(torch.cat([token, x]))
-        return self._add(token, self.conv((asked, token), edge_index))
+        return self.add(token, self.conv((asked, token), edge_index))
 
 
 class ParticleTransformer(nn.Module):
@@ -182,7 +184,7 @@ class ParticleTransformer(nn.Module):
         # The weights' precision counts, whatever that of the jets.
         features = self.scale_particles(jets.node_features(self.node_features)).to(self.norm.weight.dtype)
         x = _in_parts(self.particle_encoder, self.particle_norm(features))
-        bias = self._pair_bias(jets, graph, x.dtype)
+        bias = self.pair_bias(jets, graph, x.dtype)
         for block in self.blocks:
             x = block(x, graph, bias)
         return self.read_out(x, jets)
@@ -199,7 +201,8 @@ class ParticleTransformer(nn.Module):
         with torch.autocast(x.device.type, enabled=False):
             return self.head(self.norm(token.to(self.norm.weight.dtype)))
 
-    def _pair_bias(self, jets: JetBatch, graph: CompleteGraph | EdgeListGraph, dtype: torch.dtype) -> Scores:
+    def pair_bias(self, jets: JetBatch, graph: CompleteGraph | EdgeListGraph, dtype: torch.dtype) -> Scores:
+        """Biases of the pairs of a graph, as the blocks take them."""
         if self.pair_encoder is None:
             return None
         assert self.pair_features is not None
@@ -231,4 +234,4 @@ def _particle_encoder(widths: Sequence[int]) -> nn.Sequential:
 
 def _in_parts(module: nn.Module, x: Tensor) -> Tensor:
     """Vectors of nodes through a module that looks at each alone, on a CPU some at a time: half the time and memory."""
-    return torch.cat([module(part) for part in x.split(NODES_AT_ONCE)]) if x.device.type == "cpu" else module(x)
+    return torch.cat([module(part) for part in x.split(NODES_AT_ONCE)]) if cut_for_cache(x) else module(x)

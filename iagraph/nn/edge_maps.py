@@ -11,6 +11,7 @@ from torch import Tensor
 from torch.autograd.function import once_differentiable
 from torch.nn.functional import embedding, linear
 
+from iagraph.memory import cut_for_cache
 from iagraph.nn.encoders import BatchNorm
 
 VALUES_IN_CACHE = 2**18
@@ -203,8 +204,9 @@ def _update(norm: BatchNorm, mean: Tensor, variance: Tensor, rows: int) -> None:
 
 def _parts(values: Tensor, neighbors: Tensor, widths: Sequence[int]) -> tuple[tuple[Tensor, ...], tuple[Tensor, ...]]:
     """Values of nodes and their neighbours, some nodes at a time, on a CPU as many as have edges that stay in cache."""
-    values_of_node = neighbors.size(1) * max([values.size(1), *widths])
-    at_once = max(VALUES_IN_CACHE // values_of_node, 1) if values.device.type == "cpu" else max(len(values), 1)
+    if not cut_for_cache(values):
+        return (values,), (neighbors,)
+    at_once = max(VALUES_IN_CACHE // (neighbors.size(1) * max([values.size(1), *widths])), 1)
     return values.split(at_once), neighbors.split(at_once)
 
 

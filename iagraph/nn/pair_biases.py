@@ -9,6 +9,7 @@ from typing import cast
 import torch
 from torch import Tensor, nn
 
+from iagraph.memory import cut_for_cache
 from iagraph.nn.encoders import BatchNorm, ThinLinear
 
 PAIRS_AT_ONCE = 8192
@@ -42,8 +43,8 @@ class PairBiases(nn.Sequential):
         if self.training:  # The norms need the statistics of all pairs.
             return super().forward(input).t()
         layers = self.folded()
-        at_once = PAIRS_AT_ONCE if input.device.type == "cpu" else max(input.size(0), 1)
-        return torch.cat([_encode(part, layers).t() for part in input.split(at_once)], dim=1)
+        parts = input.split(PAIRS_AT_ONCE) if cut_for_cache(input) else (input,)
+        return torch.cat([_encode(part, layers).t() for part in parts], dim=1)
 
     def folded(self) -> list[tuple[Tensor, Tensor]]:
         """Weights, shape [width in, width out], and biases of linear maps, each followed by GELU, that do the same."""

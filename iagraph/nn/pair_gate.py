@@ -36,6 +36,10 @@ class PairGate(nn.Module):
         self.hidden = ThinLinear(features, hidden)
         self.lin = nn.Linear(hidden, 1)
 
+    def rate(self, features: Tensor) -> Tensor:
+        """What the gate makes of pairs, shape [pairs, features] to [pairs, 1]."""
+        return self.lin(gelu(self.hidden(features)))
+
     def forward(self, features: Tensor, first: Tensor, second: Tensor, batch: Tensor) -> tuple[Tensor, Tensor]:
         r"""Which pairs survive, and their bias.
 
@@ -50,7 +54,7 @@ class PairGate(nn.Module):
             [survivors].
         """
         with torch.autocast(features.device.type, enabled=False):  # sixteen bits hardly tell pairs apart
-            g = self.lin(gelu(self.hidden(features)))
+            g = self.rate(features)
         budget = self.budget.relaxed(self.tightness) if self.training else self.budget
         itself = (first == second).unsqueeze(1)
         pairs = Candidates(first, second, batch.index_select(0, first), batch.numel())

@@ -19,7 +19,7 @@ def pair_scores(inputs: Tensor, encoder: nn.Sequential, weight: Tensor, counts: 
 
     The same as the modules one after the other, in less memory: of the activations only those before each GELU from
     the second layer on are kept for the gradients. There are first derivatives only, and no ``torch.func``. The modules
-    themselves run where one of them has hooks, as those of ``torch.nn.utils.prune``.
+    themselves run where one of them has hooks, as those of ``torch.nn.utils.prune``, and for ``torch.export``.
 
     Args:
         inputs: shape [pairs, features].
@@ -30,7 +30,8 @@ def pair_scores(inputs: Tensor, encoder: nn.Sequential, weight: Tensor, counts: 
     Returns:
         Scores, for each piece of shape [maps, pairs].
     """
-    if any(module._forward_hooks or module._forward_pre_hooks for module in encoder.modules()):
+    hooks = any(module._forward_hooks or module._forward_pre_hooks for module in encoder.modules())
+    if hooks or not isinstance(inputs.size(0), int):  # a number of pairs that is still open
         return (weight @ encoder(inputs).t()).split(counts, dim=1)
     linears = [module for module in encoder if isinstance(module, nn.Linear)]
     tensors = [inputs, weight, *(tensor for linear in linears for tensor in (linear.weight, linear.bias))]

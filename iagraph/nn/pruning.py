@@ -189,12 +189,17 @@ class EdgeBudget(PruningRule):
         sizes = torch.bincount(edges.graph)
         itself = (edges.source == edges.target).nonzero().squeeze(1)
         between = sizes - torch.bincount(edges.graph.index_select(0, itself), minlength=sizes.numel())
-        # A little less, so that 0.07 of 100 edges, 7.000000000000001, are not 8.
-        budget = (between.to(_precise(strength)) * self.fraction - 1e-6).ceil().clamp(min=1)
-        end = (sizes.cumsum(0) - sizes + budget.long()).repeat_interleave(sizes)
+        end = (sizes.cumsum(0) - sizes + self.number(between)).repeat_interleave(sizes)
         best_first = torch.arange(end.numel(), device=end.device) < end
         order = _by_segment(strength, edges.graph)
         return torch.empty_like(strength, dtype=torch.bool).scatter_(0, order, best_first.unsqueeze(1).expand_as(order))
+
+    def number(self, edges: Tensor) -> Tensor:
+        """How many of so many edges survive, at least one."""
+        # A tensor, for ONNX rounds numbers of Python to float32.
+        fraction = torch.tensor(self.fraction, dtype=_precise(edges), device=edges.device)
+        # A little less, so that 0.07 of 100 edges, 7.000000000000001, are not 8.
+        return (edges * fraction - 1e-6).ceil().clamp(min=1).long()
 
     def relaxed(self, tightness: float) -> PruningRule:
         """The fraction falls from one."""

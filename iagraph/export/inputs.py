@@ -1,0 +1,79 @@
+"""What an exported model takes: names, units, shapes, and tables of slots made of ragged jets."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from iagraph.graphs import JetBatch
+from iagraph.kinematics import NODE_FEATURES, Impact
+
+MEANINGS = {
+    "four_momenta": "[jets, particles, 4] float32: pt [GeV], rapidity (not pseudorapidity), phi [rad], mass [GeV]",
+    "num_particles": "[jets] int64: how many particles each jet has; they come first, what follows is not looked at",
+    "pid": "[jets, particles] int32: PDG identifiers, with their sign",
+    "impact": "[jets, particles, 4] float32: d0, its error, dz, its error [mm]; zero for particles without a track",
+    "probabilities": "[jets, classes] float32: the probability of each class, equally many jets of each presumed",
+    "logits": "[jets, classes] float32: what the softmax makes probabilities of",
+}
+"""Inputs and outputs by name."""
+
+OUTPUTS = ("probabilities", "logits")
+
+
+def input_names(model: nn.Module) -> tuple[str, ...]:
+    """The inputs that a model needs for its node features."""
+    features: Any = NODE_FEATURES[str(model.node_features)]
+    names = ["four_momenta", "num_particles"]
+    names += ["pid"] if "charge" in features else []
+    names += ["impact"] if "d0_error" in features else []
+    return tuple(names)
+
+
+def slots_of(jets: JetBatch, names: tuple[str, ...], slots: int | None = None) -> dict[str, Tensor]:
+    """Inputs by name.
+
+    Args:
+        jets: the jets.
+        names: those of the inputs.
+        slots: to how many particles all jets are padded, with zeros; None for those of the largest jet.
+
+    Raises:
+        ValueError: a jet has more particles than there are slots, or the jets lack an input.
+    """
+    sizes = jets.ptr.diff()
+    largest = int(sizes.max()) if len(jets) else 0
+    slots = largest if slots is None else slots
+    if largest > slots:
+        raise ValueError(f"a jet has {largest} particles and there are {slots} slots: give more, or drop particles")
+    columns: dict[str, Tensor] = {"four_momenta": torch.stack(tuple(jets.momenta), dim=1).float()}
+    if jets.pid is not None:
+        columns["pid"] = jets.pid.int()
+    if jets.impact is not None:
+        columns["impact"] = torch.stack(tuple(jets.impact), dim=1).float()
+    place = torch.arange(jets.batch.numel()) - jets.ptr[jets.batch]
+    inputs = {"num_particles": sizes}
+    for name in names:
+        if name == "num_particles":
+            continue
+        if name not in columns:
+            raise ValueError(f"the model needs {name}, which these jets do not have")
+        table = columns[name].new_zeros(len(jets), slots, *columns[name].shape[1:])
+        table[jets.batch, place] = columns[name]
+        inputs[name] = table
+    return {name: inputs[name] for name in names}
+
+
+def examples(names: tuple[str, ...]) -> tuple[Tensor, ...]:
+    """Inputs to trace a model with: what they are does not matter, only that no size is that of another."""
+    jets, slots = 3, 5
+    makes = {"num_particles": torch.arange(jets), "pid": torch.zeros(jets, slots, dtype=torch.int32)}
+    return tuple(makes.get(name, torch.ones(jets, slots, len(Impact._fields))) for name in names)
+
+
+def open_axes(names: tuple[str, ...]) -> list[dict[int, str]]:
+    """The axes of inputs or outputs that have any size, and what they count."""
+    of_jets = ("num_particles", *OUTPUTS)
+    return [{0: "jets"} if name in of_jets else {0: "jets", 1: "particles"} for name in names]

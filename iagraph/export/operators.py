@@ -1,0 +1,62 @@
+"""Operations of PyTorch that ONNX or onnxruntime lack, in terms of those that they have."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from typing import Any
+
+import torch
+
+aten = torch.ops.aten
+
+
+def in_other_words() -> dict[Callable[..., Any], Callable[..., Any]]:
+    """A translation of each, for ``torch.onnx.export``.
+
+    onnxruntime has no hyperbolic functions, cosine or arc tangent in float64, in which the particles of a jet are
+    summed. The azimuth of a jet is in float32 in the end, and so may its arc tangent be.
+    """
+    from onnxscript import ir, opset18
+
+    op: Any = opset18  # its types are those of values, not of what stands for them in a graph
+
+    def constant(value: float) -> Any:
+        return op.Constant(value=ir.tensor(value, dtype=ir.DataType.DOUBLE))
+
+    def in_float64(name: str, function: Callable[[Any], Any]) -> Callable[[Any], Any]:
+        def translate(x: Any) -> Any:
+            return function(x) if x.dtype == ir.DataType.DOUBLE else getattr(op, name)(x)
+
+        return translate
+
+    def asinh(x: Any) -> Any:
+        size = op.Abs(x)
+        return op.Mul(op.Sign(x), op.Log(op.Add(size, op.Sqrt(op.Add(op.Mul(x, x), constant(1.0))))))
+
+    def atan2(y: Any, x: Any) -> Any:
+        angle = op.Atan(op.Cast(op.Div(y, x), to=ir.DataType.FLOAT))  # x and y are never both zero
+        angle, turn = op.Cast(angle, to=ir.DataType.DOUBLE), constant(math.pi)
+        turned = op.Where(op.Less(y, constant(0.0)), op.Sub(angle, turn), op.Add(angle, turn))
+        return op.Where(op.Less(x, constant(0.0)), turned, angle)
+
+    def isin(elements: Any, values: Any) -> Any:
+        equal = op.Equal(op.Unsqueeze(elements, op.Constant(value_ints=[-1])), values)
+        found = op.ReduceMax(op.Cast(equal, to=ir.DataType.INT32), op.Constant(value_ints=[-1]), keepdims=0)
+        return op.Cast(found, to=ir.DataType.BOOL)
+
+    def sort(x: Any, stable: bool = True, dim: int = -1, descending: bool = False) -> Any:
+        """Of equal values the first one comes first, which ONNX promises."""
+        length = op.Shape(x, start=dim, end=None if dim == -1 else dim + 1)
+        values, indices = op.TopK(x, length, axis=dim, largest=int(descending), sorted=1)
+        return values, indices
+
+    return {
+        aten.cosh.default: in_float64("Cosh", lambda x: op.Mul(constant(0.5), op.Add(op.Exp(x), op.Exp(op.Neg(x))))),
+        aten.sinh.default: in_float64("Sinh", lambda x: op.Mul(constant(0.5), op.Sub(op.Exp(x), op.Exp(op.Neg(x))))),
+        aten.cos.default: in_float64("Cos", lambda x: op.Sin(op.Add(x, constant(math.pi / 2)))),
+        aten.asinh.default: in_float64("Asinh", asinh),
+        aten.atan2.default: atan2,
+        aten.isin.Tensor_Tensor: isin,
+        aten.sort.stable: sort,
+    }

@@ -1,0 +1,34 @@
+"""Write a trained tagger for other software: python scripts/export.py runs/qg-001 --onnx tagger.onnx [--pt2 FILE].
+
+Before a file is written, its results are compared with those of PyTorch.
+"""
+
+import argparse
+import sys
+from pathlib import Path
+
+
+def main() -> None:
+    """Parses the command line and exports."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("run", type=Path, help="folder of a finished run, for example runs/qg-001")
+    parser.add_argument("--onnx", type=Path, metavar="FILE", help="write ONNX, for onnxruntime in C++ or Python")
+    parser.add_argument("--pt2", type=Path, metavar="FILE", help="write what torch.export.load reads")
+    arguments = parser.parse_args()
+    if arguments.onnx is None and arguments.pt2 is None:
+        parser.error("nothing to write: give --onnx FILE, --pt2 FILE or both")
+
+    from iagraph.data import StoreError
+    from iagraph.export import ExportError
+    from iagraph.export.of_run import export_run
+    from iagraph.models import CheckpointError
+
+    try:
+        for line in export_run(arguments.run, arguments.onnx, arguments.pt2):
+            print(line, flush=True)
+    except (CheckpointError, ExportError, StoreError, OSError) as error:
+        sys.exit(f"error: {error}")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,132 @@
+"""Exported files: complete, with open sizes, and the numbers of the model."""
+
+import json
+from pathlib import Path
+
+import numpy as np
+import onnx
+import onnxruntime
+import pytest
+import torch
+
+import iagraph
+from iagraph.export import ExportError, export_onnx, export_program
+from iagraph.export.comparison import difference, odd_jets
+from iagraph.export.inputs import slots_of
+from iagraph.models import IAFormer, ParticleNet, ParticleTransformer
+from iagraph.models.registry import MODELS, TrainedModel
+from iagraph.testing import random_jets
+
+TRAINED = Path(__file__).parents[1] / "models" / "trained"
+NAMES = ("four_momenta", "num_particles", "pid")
+KINDS = ["iaformer", "particle_transformer", "particlenet"]
+
+
+@pytest.fixture(scope="module", params=KINDS)
+def exported(request, tmp_path_factory):
+    trained = iagraph.load(TRAINED / f"{request.param}-0.1.0")
+    path = tmp_path_factory.mktemp(request.param) / "tagger.onnx"
+    return trained, path, export_onnx(trained, path, [random_jets([9, 4], seed=5)])
+
+
+def run(path, jets, slots, names=NAMES):
+    arrays = {name: values.numpy() for name, values in slots_of(jets, names, slots).items()}
+    return [torch.from_numpy(each) for each in onnxruntime.InferenceSession(path).run(None, arrays)]
+
+
+def test_any_number_of_jets_and_particles(exported):
+    trained, path, _ = exported
+    for counts in ([3], [0], [1], [2, 0, 1], [29, 5], [1] * 7):
+        jets = random_jets(counts, seed=sum(counts))
+        for slots in (max(*counts, 1), max(counts) + 3):
+            probabilities, logits = run(path, jets, slots)
+            with torch.inference_mode():
+                assert difference(logits, trained(jets)).max() < 1e-5
+                assert difference(probabilities, trained.probabilities(jets)).max() < 1e-5
+
+
+def test_rubbish_in_the_padding_changes_nothing(exported):
+    _, path, _ = exported
+    jets = random_jets([5, 0, 7])
+    arrays = {name: values.numpy() for name, values in slots_of(jets, NAMES, 9).items()}
+    session = onnxruntime.InferenceSession(path)
+    expected = session.run(["logits"], arrays)[0]
+    padding = np.arange(9) >= arrays["num_particles"][:, None]
+    arrays["four_momenta"][padding], arrays["pid"][padding] = np.nan, 13
+    assert np.array_equal(session.run(["logits"], arrays)[0], expected)
+
+
+def test_the_file_tells_all_that_one_must_know(exported):
+    trained, path, comparison = exported
+    model = onnx.load(path, load_external_data=False)
+    assert not any(each.external_data for each in model.graph.initializer)
+    told = {each.key: each.value for each in model.metadata_props}
+    assert json.loads(told["classes"]) == list(trained.classes)
+    assert json.loads(told["model"]) == trained.description["model"]
+    assert json.loads(told["data"]) == trained.description["data"]
+    assert json.loads(told["node_features"]) == trained.description["node_features"]
+    assert told["iagraph"] == iagraph.__version__
+    assert json.loads(told["comparison"]) == comparison._asdict() | {"tolerance": 1e-5}
+    meanings = json.loads(told["inputs"])
+    assert list(meanings) == list(NAMES)
+    assert {each.name: each.doc_string for each in model.graph.input} == meanings
+    assert "GeV" in meanings["four_momenta"]
+    shapes = [
+        [size.dim_param or size.dim_value for size in each.type.tensor_type.shape.dim] for each in model.graph.input
+    ]
+    assert shapes == [["jets", "particles", 4], ["jets"], ["jets", "particles"]]
+    assert [each.name for each in model.graph.output] == ["probabilities", "logits"]
+    assert model.opset_import[0].version == 20
+
+
+def test_what_was_compared_is_told(exported):
+    _, _, comparison = exported
+    assert comparison.jets == len(odd_jets()) + 2
+    assert comparison.largest < 1e-5
+    assert comparison.undecided == 0
+
+
+def test_programs_of_torch_export(tmp_path):
+    trained = iagraph.load(TRAINED / "plain_transformer-0.1.0")
+    path = tmp_path / "tagger.pt2"
+    comparison = export_program(trained, path)
+    files = {"iagraph.json": ""}
+    module = torch.export.load(path, extra_files=files).module()
+    assert json.loads(files["iagraph.json"])["classes"] == ["gluon", "quark"]
+    assert json.loads(files["iagraph.json"])["comparison"]["largest"] == comparison.largest < 1e-5
+    for counts in ([3], [0, 4], [1]):
+        jets = random_jets(counts)
+        with torch.inference_mode():
+            _, logits = module(*slots_of(jets, NAMES, max(counts) + 1).values())
+            assert difference(logits, trained(jets)).max() < 1e-5
+
+
+def test_a_file_that_differs_is_not_left(tmp_path, monkeypatch):
+    trained = iagraph.load(TRAINED / "plain_transformer-0.1.0")
+    path = tmp_path / "tagger.pt2"
+    path.write_text("older")
+    monkeypatch.setattr("iagraph.export.comparison.TOLERANCE", 0.0)
+    with pytest.raises(
+        ExportError, match=r"differs by .* from PyTorch's for a jet of \d+ particles.*no file was written"
+    ):
+        export_program(trained, path)
+    assert path.read_text() == "older"
+    assert list(tmp_path.iterdir()) == [path]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", sorted(set(MODELS) - set(KINDS)))
+def test_every_other_model(name, tmp_path):
+    trained = iagraph.load(TRAINED / f"{name}-0.1.0")
+    for write in (export_onnx, export_program):
+        assert write(trained, tmp_path / name, [random_jets([9, 41], seed=5)]).largest < 1e-5
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("kind", [IAFormer, ParticleTransformer, ParticleNet])
+@pytest.mark.parametrize("features", ["kin", "full"])
+def test_models_of_the_published_sizes(kind, features, tmp_path):
+    torch.manual_seed(4)
+    trained = TrainedModel(kind(features).eval(), {"classes": ["a", "b"]})
+    comparison = export_onnx(trained, tmp_path / "tagger.onnx", [random_jets(range(1, 60), seed=6)])
+    assert comparison.largest < 1e-5

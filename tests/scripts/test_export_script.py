@@ -1,0 +1,85 @@
+import json
+import runpy
+import shutil
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+
+from iagraph.export.of_run import JETS, jets_of_test
+from iagraph.models.registry import load
+
+SCRIPT = Path(__file__).parents[2] / "scripts" / "export.py"
+TRAINED = Path(__file__).parents[1] / "models" / "trained"
+
+
+@pytest.fixture
+def export(monkeypatch):
+    def start(*arguments):
+        monkeypatch.setattr(sys, "argv", [str(SCRIPT), *map(str, arguments)])
+        runpy.run_path(str(SCRIPT), run_name="__main__")
+
+    return start
+
+
+@pytest.fixture
+def run(tmp_path):
+    return Path(shutil.copytree(TRAINED / "plain_transformer-0.1.0", tmp_path / "run"))
+
+
+def say_tested_on(run, files):
+    about = json.loads((run / "model.json").read_text())
+    about["data"]["test"] = dict.fromkeys(files, "")
+    (run / "model.json").write_text(json.dumps(about))
+
+
+@pytest.mark.parametrize("kinds", [["pt2"], pytest.param(["onnx", "pt2"], marks=pytest.mark.slow)], ids=" and ".join)
+def test_writes_and_tells_what_was_compared(export, run, tmp_path, capsys, kinds):
+    say_tested_on(run, ["sample:qg"])
+    files = [tmp_path / f"tagger.{kind}" for kind in kinds]
+    export(run, *(word for kind, file in zip(kinds, files, strict=True) for word in (f"--{kind}", file)))
+    for line, file in zip(capsys.readouterr().out.splitlines(), files, strict=True):
+        assert line.startswith(f"{file}: ")
+        assert f"over {JETS + 12} jets ({JETS} test jets and random ones): logits differ by" in line
+        assert file.stat().st_size > 1e4
+
+
+def test_test_jets_are_spread_over_the_file(run):
+    say_tested_on(run, ["sample:qg"])
+    batches, what = jets_of_test(load(run))
+    assert what == f"{JETS} test jets"
+    labels = torch.cat([batch.y for batch in batches])
+    assert len(labels) == JETS
+    assert set(labels.tolist()) == {0, 1}
+
+
+def test_without_the_test_jets(run):
+    say_tested_on(run, ["gone.h5"])
+    assert jets_of_test(load(run)) == ([], "no test jets, which are not here,")
+
+
+class TestMistakes:
+    def test_nothing_to_write(self, export, run, capsys):
+        with pytest.raises(SystemExit, match="2"):
+            export(run)
+        assert "nothing to write: give --onnx FILE, --pt2 FILE or both" in capsys.readouterr().err
+
+    def test_no_run(self, export, tmp_path):
+        with pytest.raises(SystemExit, match=r"error: .*model\.json: no such file; give the folder of a run"):
+            export(tmp_path, "--onnx", tmp_path / "tagger.onnx")
+
+    def test_no_weights(self, export, run, tmp_path):
+        (run / "model.pt").unlink()
+        with pytest.raises(SystemExit, match=r"error: .*model\.pt"):
+            export(run, "--onnx", tmp_path / "tagger.onnx")
+
+    @pytest.mark.parametrize("package", ["onnx", "onnxruntime", "onnxscript"])
+    def test_packages_are_missing(self, export, run, tmp_path, monkeypatch, package):
+        monkeypatch.setitem(sys.modules, package, None)
+        with pytest.raises(SystemExit, match=rf"error: writing ONNX needs {package}: pip install 'iagraph\[export\]'"):
+            export(run, "--onnx", tmp_path / "tagger.onnx")
+
+    def test_no_folder(self, export, run, tmp_path):
+        with pytest.raises(SystemExit, match=r"error: .*gone: no such folder; make it first"):
+            export(run, "--onnx", tmp_path / "gone" / "tagger.onnx")
