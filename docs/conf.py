@@ -32,6 +32,7 @@ nb_execution_mode = "force"
 nb_execution_timeout = 300
 nb_execution_raise_on_error = True
 nb_execution_show_tb = True
+nb_output_stderr = "remove"  # progress bars and hints of other packages
 
 autodoc_member_order = "bysource"
 autodoc_typehints_format = "short"
