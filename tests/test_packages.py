@@ -1,5 +1,6 @@
 """What people install: sdist and wheel."""
 
+import re
 import subprocess
 import sys
 import tarfile
@@ -38,6 +39,15 @@ def run(*command, **options):
     done = subprocess.run(command, capture_output=True, text=True, check=False, **options)
     assert done.returncode == 0, f"{' '.join(map(str, command))}\n{done.stdout[-2000:]}\n{done.stderr[-2000:]}"
     return done.stdout
+
+
+def test_the_oldest_versions_are_those_that_pyproject_admits():
+    text = (ROOT / "pyproject.toml").read_text(encoding="utf-8")
+    needed = text[text.index("\ndependencies = [") : text.index("\nscatter = [")]
+    lower = dict(re.findall(r'"([\w-]+)>=([\d.]+)', needed))
+    pinned = dict(re.findall(r"^([\w-]+)==([\d.]+)$", (ROOT / "tests" / "oldest.txt").read_text(), flags=re.MULTILINE))
+    assert len(lower) > 15
+    assert {name: pinned[name][: len(version)] for name, version in lower.items()} == lower
 
 
 @pytest.mark.slow
