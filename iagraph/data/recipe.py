@@ -10,7 +10,7 @@ class Section(BaseModel):
 
 
 class Process(Section):
-    """One class of jets: `pythia` settings switch the hard process on, `partons` are its allowed outgoing |PDG ids|.
+    """One class of jets: `pythia` settings switch the hard process on, `partons` are absolute PDG ids that may go out.
 
     With `top_radius`, a jet is kept only if a top and the three quarks of its decay, t -> b W -> b q q', all lie within
     this distance of it, see `holds_hadronic_top`.
@@ -23,7 +23,7 @@ class Process(Section):
 
 
 class JetSelection(Section):
-    """The hardest anti-kT jet of an event is kept if it lies in this window: pt in GeV, and either |y| or |eta|."""
+    """The hardest anti-kT jet of an event is kept if it lies in this window: pt in GeV, and abs(y) or abs(eta)."""
 
     radius: float = Field(gt=0)
     pt_min: float = Field(gt=0)

@@ -40,7 +40,7 @@ def holds_hadronic_top(record: Any, rapidity: np.ndarray, phi: np.ndarray, radiu
 
     Distances are sqrt(dy^2 + dphi^2), as anti-kT measures them. A shower writes a particle anew whenever it changes its
     momentum. So the top and the W are the last of their copies, those which decay; the quarks are as they leave the
-    decay, before they radiate. The b may be another quark, since |Vtb| < 1.
+    decay, before they radiate. The b may be another quark, since ``|Vtb|`` < 1.
 
     Args:
         record: The particles of `pythia.nextBatch`, events with one jet each.

@@ -1,4 +1,4 @@
-"""The figures of a study of pruning. They are matplotlib `Figure`s and leave pyplot's global state alone."""
+"""The figures of a study of pruning. They are figures of matplotlib and leave pyplot's global state alone."""
 
 from __future__ import annotations
 

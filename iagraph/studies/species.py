@@ -12,6 +12,7 @@ MARKERS = {"charged hadron": "^", "neutral hadron": "v", "photon": "o", "electro
 """Kinds of particles, and their markers as in arXiv 2512.00210; a square for all others and where none is known."""
 
 SPECIES = tuple(MARKERS)
+"""The kinds of particles."""
 OTHER = len(SPECIES) - 1
 
 

@@ -23,8 +23,8 @@ def momentum_columns(
 ) -> dict[str, np.ndarray]:
     """Columns pt, rapidity, phi and mass, float32 [P], of particles; the arithmetic is in float64.
 
-    Columns of float32 give px, py, pz and E of the file back to within 2^-24 (1 + max(|y|, pi)) E, that is 2.5e-7 E for
-    |y| < pi; E of a massless particle is |p|, off by what it was in the file.
+    Columns of float32 give px, py, pz and E of the file back to within 2^-24 (1 + max(abs(y), pi)) E, that is 2.5e-7 E
+    for abs(y) < pi; E of a massless particle is ``|p|``, off by what it was in the file.
 
     Args:
         px: Momentum in GeV, [P].
@@ -34,7 +34,7 @@ def momentum_columns(
         name: What to call the particle of an index in a message: its jet and its number there.
 
     Raises:
-        StoreError: If a number is not finite, E is not positive or clearly below |p|, or pt is zero.
+        StoreError: If a number is not finite, E is not positive or clearly below ``|p|``, or pt is zero.
     """
     px, py, pz, energy = (values.astype(np.float64) for values in (px, py, pz, energy))
     pt2 = px * px + py * py

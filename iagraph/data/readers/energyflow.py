@@ -39,7 +39,7 @@ MASSES = {
     3322: 1.31486,  # Xi0
     3334: 1.67245,  # Omega-
 }
-"""Masses in GeV by |PDG id|, from the Review of Particle Physics, Phys. Rev. D 110 (2024) 030001."""
+"""Masses in GeV by absolute PDG id, from the Review of Particle Physics, Phys. Rev. D 110 (2024) 030001."""
 
 _SPECIES = np.array(list(MASSES))
 _MASSES = np.array(list(MASSES.values()), np.float32)

@@ -1,4 +1,4 @@
-"""Figures of the study of attribution. They are matplotlib `Figure`s and leave pyplot's global state alone."""
+"""Figures of the study of attribution. They are figures of matplotlib and leave pyplot's global state alone."""
 
 from __future__ import annotations
 

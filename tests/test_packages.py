@@ -1,0 +1,76 @@
+"""What people install: sdist and wheel."""
+
+import re
+import subprocess
+import sys
+import tarfile
+import venv
+import zipfile
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[1]
+SMOKE = """
+import torch
+import iagraph
+from importlib.resources import files
+from iagraph.data import JetDataset, read_store, resolve
+from iagraph.models import IAFormer
+
+assert "site-packages" in iagraph.__file__, iagraph.__file__
+assert (files("iagraph.data") / "cards" / "jetclass.md").read_text().startswith("# JetClass")
+jets = JetDataset(read_store(resolve("sample:qg"), "train"))[:16]
+model = IAFormer("kinpid", blocks=1, heads=2, width=8)
+optimizer = torch.optim.AdamW(model.parameters(), lr=0.01)
+losses = []
+for step in range(5):
+    loss = torch.nn.functional.cross_entropy(model(jets), jets.y)
+    optimizer.zero_grad()
+    loss.backward()
+    optimizer.step()
+    losses.append(loss.item())
+assert losses[-1] < losses[0], losses
+print(iagraph.__version__)
+"""
+
+
+def run(*command, **options):
+    done = subprocess.run(command, capture_output=True, text=True, check=False, **options)
+    assert done.returncode == 0, f"{' '.join(map(str, command))}\n{done.stdout[-2000:]}\n{done.stderr[-2000:]}"
+    return done.stdout
+
+
+def test_the_oldest_versions_are_those_that_pyproject_admits():
+    text = (ROOT / "pyproject.toml").read_text(encoding="utf-8")
+    needed = text[text.index("\ndependencies = [") : text.index("\nscatter = [")]
+    lower = dict(re.findall(r'"([\w-]+)>=([\d.]+)', needed))
+    pinned = dict(re.findall(r"^([\w-]+)==([\d.]+)$", (ROOT / "tests" / "oldest.txt").read_text(), flags=re.MULTILINE))
+    assert len(lower) > 15
+    assert {name: pinned[name][: len(version)] for name, version in lower.items()} == lower
+
+
+@pytest.mark.slow
+def test_wheel_and_sdist_hold_what_they_should_and_work_in_an_empty_environment(tmp_path):
+    pytest.importorskip("build", reason="python -m build comes with iagraph[dev]")
+    run(sys.executable, "-m", "build", "--outdir", tmp_path / "dist", ROOT)
+    (wheel,), (sdist,) = (tmp_path / "dist").glob("*.whl"), (tmp_path / "dist").glob("*.tar.gz")
+
+    names = zipfile.ZipFile(wheel).namelist()
+    version = wheel.name.split("-")[1]
+    assert {name.split("/")[0] for name in names} == {"iagraph", f"iagraph-{version}.dist-info"}
+    package = {str(path.relative_to(ROOT)) for path in (ROOT / "iagraph").rglob("*.py")}
+    package |= {"iagraph/py.typed", "iagraph/data/samples/qg.h5"}
+    package |= {f"iagraph/data/cards/{card.name}" for card in (ROOT / "iagraph" / "data" / "cards").glob("*.md")}
+    assert {name for name in names if name.startswith("iagraph/")} == package
+    assert any(name.endswith("LICENSE") for name in names)
+    with tarfile.open(sdist) as archive:
+        inside = {name.partition("/")[2] for name in archive.getnames()}
+    assert package | {"LICENSE", "README.md", "pyproject.toml"} <= inside
+
+    venv.create(tmp_path / "empty", with_pip=True)
+    python = tmp_path / "empty" / ("Scripts" if sys.platform == "win32" else "bin") / "python"
+    run(python, "-I", "-m", "pip", "install", "-c", ROOT / "constraints.txt", wheel)
+    assert run(python, "-I", "-c", SMOKE, cwd=tmp_path).strip() == version
+    run(python, "-I", "-m", "pip", "install", "--force-reinstall", "--no-deps", sdist)
+    assert run(python, "-I", "-c", SMOKE, cwd=tmp_path).strip() == version
