@@ -32,7 +32,9 @@ def draw(axes: Axes, jets: JetBatch, edge_index: torch.Tensor, strength: np.ndar
     lines = LineCollection(np.stack([places[first], places[second]], axis=1), alpha=opacity, colors=COLOURS[0])
     axes.add_collection(lines)
     axes.scatter(*places.T, s=1.5 * jet.pt, color="black", linewidths=0, zorder=2)
-    axes.set(title=title, aspect="equal", xlim=(-0.4, 0.4), ylim=(-0.4, 0.4), xticks=[-0.3, 0, 0.3], yticks=[-0.3, 0, 0.3])
+    axes.set(
+        title=title, aspect="equal", xlim=(-0.4, 0.4), ylim=(-0.4, 0.4), xticks=[-0.3, 0, 0.3], yticks=[-0.3, 0, 0.3]
+    )
     axes.set(xlabel=r"$\Delta y$", ylabel=r"$\Delta\phi$ [rad]")
 
 

@@ -29,7 +29,14 @@ def test_examples_of_a_page_run_one_after_another(page, tmp_path, monkeypatch):
 
 
 def test_pages_with_examples_are_known():
-    assert {page.stem for page in PAGES if python_of(page)} >= {"concepts", "layer", "running", "studies", "tutorial"}
+    assert {page.stem for page in PAGES if python_of(page)} >= {
+        "concepts",
+        "own_gnn",
+        "layers",
+        "running",
+        "studies",
+        "tutorial",
+    }
 
 
 def test_table_of_graph_or_dense(monkeypatch, capsys):

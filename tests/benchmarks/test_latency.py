@@ -5,9 +5,12 @@ from pathlib import Path
 
 import pytest
 import torch
+from needs_onnx import needs_onnx
 
 from iagraph.benchmarks import contenders, latency
 from iagraph.models import GatedIAFormer, IAFormer, ParticleNet, ParticleTransformer
+
+pytestmark = needs_onnx
 
 SCRIPT = Path(__file__).parents[2] / "scripts" / "benchmark.py"
 

@@ -4,10 +4,9 @@ import json
 from pathlib import Path
 
 import numpy as np
-import onnx
-import onnxruntime
 import pytest
 import torch
+from needs_onnx import needs_onnx
 
 import iagraph
 from iagraph.export import ExportError, export_onnx, export_program
@@ -16,6 +15,9 @@ from iagraph.export.inputs import slots_of
 from iagraph.models import IAFormer, ParticleNet, ParticleTransformer
 from iagraph.models.registry import MODELS, TrainedModel
 from iagraph.testing import random_jets
+
+onnx, onnxruntime = pytest.importorskip("onnx"), pytest.importorskip("onnxruntime")
+pytestmark = needs_onnx
 
 TRAINED = Path(__file__).parents[1] / "models" / "trained"
 NAMES = ("four_momenta", "num_particles", "pid")

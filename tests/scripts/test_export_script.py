@@ -6,9 +6,12 @@ from pathlib import Path
 
 import pytest
 import torch
+from needs_onnx import needs_onnx
 
 from iagraph.export.of_run import JETS, jets_of_test
 from iagraph.models.registry import load
+
+pytestmark = needs_onnx
 
 SCRIPT = Path(__file__).parents[2] / "scripts" / "export.py"
 TRAINED = Path(__file__).parents[1] / "models" / "trained"
