@@ -6,6 +6,10 @@ from pathlib import Path
 
 import pytest
 
+import iagraph
+from iagraph.export import export_onnx, export_program
+from iagraph.testing import random_jets
+
 ROOT = Path(__file__).parents[1]
 PAGES = [*sorted((ROOT / "docs").glob("*.md")), ROOT / "CONTRIBUTING.md"]
 TRAINED = Path(__file__).parent / "models" / "trained" / "iaformer-0.1.0"
@@ -23,6 +27,11 @@ def test_examples_of_a_page_run_one_after_another(page, tmp_path, monkeypatch):
     if page.stem == "tutorial":  # its test.h5 is made by a command between its examples
         (tmp_path / "data").mkdir()
         shutil.copy(ROOT / "iagraph" / "data" / "samples" / "qg.h5", "data/test.h5")
+    if page.stem == "export":
+        pytest.importorskip("onnxruntime", reason="exported models need pip install 'iagraph[export]'")
+        trained, jets = iagraph.load(TRAINED), [random_jets([3, 2], seed=1)]
+        export_onnx(trained, Path("tagger.onnx"), jets)
+        export_program(trained, Path("tagger.pt2"), jets)
     names = {}
     for example in python_of(page):
         exec(compile(example, str(page), "exec"), names)

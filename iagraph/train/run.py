@@ -99,8 +99,12 @@ def train(config: Config, callbacks: Sequence[Callback] = (), into: Path | None 
             be made, or the first epoch was interrupted.
         FloatingPointError: the loss is not finite.
     """
-    if into is None or not (into / "config.yaml").is_file():
+    if into is None or not into.exists():
         return _train(config, into, callbacks)
+    if not (into / "config.yaml").is_file():
+        if not into.is_dir() or any(path.name != "checkpoints" for path in into.iterdir()):
+            raise RunError(f"{into}: is there and holds no run; give another folder")
+        return _train(config, into, callbacks, resuming=True)  # it was killed before it had written anything
     theirs = load_config(into / "config.yaml")
     if theirs != config:
         ours, theirs_flat = (dict(flat(one.model_dump())) for one in (config, theirs))
@@ -178,7 +182,7 @@ def _train(
     kept = make_folder(folder / "checkpoints", exist_ok=True)
     with alone(kept):
         remove_unfinished(folder)
-        if not resuming:
+        if not (folder / "config.yaml").exists():
             write_text(folder / "config.yaml", dump_config(config))
         over = True
         try:

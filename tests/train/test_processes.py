@@ -128,6 +128,20 @@ class TestInto:
         assert train(config, into=alone) == alone
         assert (alone / "metrics.json").stat().st_mtime_ns == before
 
+    def test_a_run_that_was_killed_at_its_very_beginning_begins(self, store, tmp_path):
+        (tmp_path / "run" / "checkpoints").mkdir(parents=True)
+        (tmp_path / "run" / "checkpoints" / ".lock").touch()
+        train(settings(store, tmp_path, "train.epochs=1"), into=tmp_path / "run")
+        assert (tmp_path / "run" / "metrics.json").exists()
+        assert load_config(tmp_path / "run" / "config.yaml").train.epochs == 1
+
+    def test_a_folder_of_other_things_is_refused(self, store, tmp_path):
+        (tmp_path / "run").mkdir()
+        (tmp_path / "run" / "thesis.tex").touch()
+        for into in (tmp_path / "run", tmp_path / "run" / "thesis.tex"):
+            with pytest.raises(RunError, match=f"{into}: is there and holds no run; give another folder"):
+                train(settings(store, tmp_path), into=into)
+
     def test_another_configuration_is_refused(self, alone):
         config = load_config(alone / "config.yaml", ["seed=9", "train.clip=2"])
         with pytest.raises(RunError, match=r"holds a run that differs in seed, train\.clip; give another folder"):
