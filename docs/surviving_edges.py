@@ -31,11 +31,11 @@ def draw(axes: Axes, jets: JetBatch, edge_index: torch.Tensor, strength: np.ndar
     opacity = np.full(len(first), 0.08) if strength is None else 0.1 + 0.9 * strength / strength.max()
     lines = LineCollection(np.stack([places[first], places[second]], axis=1), alpha=opacity, colors=COLOURS[0])
     axes.add_collection(lines)
-    axes.scatter(*places.T, s=1.5 * jet.pt, color="black", linewidths=0, zorder=2)
+    axes.scatter(*places.T, s=0.8 * jet.pt, color="black", linewidths=0, zorder=2)
     axes.set(
         title=title, aspect="equal", xlim=(-0.4, 0.4), ylim=(-0.4, 0.4), xticks=[-0.3, 0, 0.3], yticks=[-0.3, 0, 0.3]
     )
-    axes.set(xlabel=r"$\Delta y$", ylabel=r"$\Delta\phi$ [rad]")
+    axes.set(xlabel=r"$\Delta y$")
 
 
 def main() -> None:
@@ -43,7 +43,7 @@ def main() -> None:
     tagger = iagraph.load(sys.argv[1])
     model = tagger.model.eval()
     source = read_store(resolve("sample:qg"), "test")
-    figure = Figure(figsize=(11, 3.1), layout="constrained")
+    figure = Figure(figsize=(11, 3.3), layout="constrained")
     panels = iter(figure.subplots(1, 4, sharey=True))
     for name, particles in PARTICLES.items():
         number = np.flatnonzero((source.counts == particles) & (source.label == source.classes.index(name)))[0]
@@ -54,8 +54,9 @@ def main() -> None:
         strength = weights[-1].alpha.abs().amax(1)[left[0] < left[1]].numpy()
         every = jets.edge_list().edge_index
         count = [int((edges[0] < edges[1]).sum()) for edges in (every, left)]
-        draw(next(panels), jets, every, None, f"{name} jet: {particles} particles, {count[0]:,} pairs")
-        draw(next(panels), jets, left, strength, f"{count[1]} pairs that the gate leaves")
+        draw(next(panels), jets, every, None, f"{name} jet: {count[0]:,} pairs")
+        draw(next(panels), jets, left, strength, f"{count[1]} left by the gate")
+    figure.axes[0].set_ylabel(r"$\Delta\phi$ [rad]")
     figure.savefig(Path(__file__).with_suffix(".png"), dpi=150)
 
 
