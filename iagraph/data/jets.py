@@ -7,7 +7,7 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 REQUIRED_COLUMNS = ("pt", "rapidity", "phi", "mass")
-LIMITS = {"pt": 1e7, "mass": 1e7, "rapidity": 20.0}
+LIMITS = {"pt": 1e8, "mass": 1e8, "rapidity": 20.0}
 """Largest values, either way, in GeV or 1: far beyond what colliders make, and features of them fit into float32."""
 DTYPES = dict.fromkeys(REQUIRED_COLUMNS, "float32") | {"pid": "int32", "offsets": "int64", "label": "int64"}
 

@@ -60,7 +60,7 @@ def test_damaged_files_of_others_give_jets_or_a_message(tmp_path, kind):
     momenta, label = random_momenta(COUNTS), np.arange(len(COUNTS)) % 2
     path = tmp_path / {"top": "a.h5", "energyflow": "a.npz", "jetclass": "a.root"}[kind]
     if kind == "energyflow":
-        photons = np.abs(momenta[..., :3]), 22 * (momenta[..., :1] > 0)  # pt, rapidity, phi, pid
+        photons = np.abs(np.tanh(momenta[..., :3])), 22 * (momenta[..., :1] > 0)  # pt, rapidity, phi, pid
         np.savez(path, X=np.concatenate(photons, axis=2), y=label)
     else:
         {"top": write_top, "jetclass": write_jetclass}[kind](path, momenta, label)

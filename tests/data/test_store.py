@@ -179,7 +179,7 @@ def test_flipped_bits_never_change_jets_unnoticed(tmp_path):
         ("rapidity", np.nan, [2, 0, 3, 4], r"jet 2, particle 1: rapidity = nan, expected finite"),
         ("phi", np.inf, [2, 0, 3, 4], r"jet 2, particle 1: phi = inf, expected finite"),
         ("rapidity", -20.1, [2, 0, 3, 4], r"jet 2, particle 1: rapidity = -20.1\d*, expected finite, at most 20;"),
-        ("mass", 1.1e7, [2, 0, 3, 4], r"jet 2, particle 1: mass = 11000000.0, expected finite .* at most 1e\+07;"),
+        ("mass", 1.1e8, [2, 0, 3, 4], r"jet 2, particle 1: mass = 110000000.0, expected finite .* at most 1e\+08;"),
         ("pt", -1.0, [2, 0, 3, 4], r"jet 2, particle 1: pt = -1.0, expected finite and not negative"),
         ("mass", -0.5, [3, 2], r"jet 1, particle 0: mass = -0.5"),
     ],
