@@ -1,3 +1,5 @@
+import os
+
 import pytest
 import torch
 
@@ -5,6 +7,7 @@ from iagraph import segment, topology
 
 # The tensors of tests are small: threads would cost more than they bring, above all on a busy machine.
 torch.set_num_threads(1)
+os.environ.setdefault("OMP_NUM_THREADS", "1")  # of processes that tests start, while others run beside them
 
 
 @pytest.fixture(params=["native", "torch-scatter"])
