@@ -146,7 +146,10 @@ def _reported(path: Path) -> Iterator[None]:
     except StoreError:
         raise
     except Exception as error:  # a damaged file makes h5py raise almost anything
-        raise StoreError(f"{path}: not HDF5, incomplete or damaged ({error}); copy or write the store anew") from error
+        raise StoreError(
+            f"{path}: not HDF5, incomplete or damaged ({error}); copy or write the store anew, or convert another "
+            "format with scripts/convert.py"
+        ) from error
 
 
 def attribute(file: h5py.File, name: str) -> Any:

@@ -165,14 +165,15 @@ class AttentionConv(MessagePassing):
                 if all of it is one graph.
 
         Raises:
-            ValueError: ``edge_index`` is no graph of these nodes, edge features are missing or too many, or ``batch``
-                does not tell the graph of each target.
+            ValueError: ``edge_index`` is no graph of these nodes, vectors or edge features are missing or have other
+                sizes, or ``batch`` does not tell the graph of each target.
         """
         source, target = (x, x) if isinstance(x, Tensor) else x
         edges = edges_of(edge_index, source.size(0), None if target is None else target.size(0))
         num_targets = edges.num_targets
         if edge_attr is None and edges.values is not None and (edges.values.ndim > 1 or self.edge_dim == 1):
             edge_attr = edges.values
+        self._check_sizes(source, edges.edge_index, edge_attr)
         scores = self.edge_scores(source, target, edges.edge_index, self.score(edge_attr))
         ptr = sorted_ptr(edges.edge_index[1], num_targets)
         maps = segment_softmax(scores, edges.edge_index[1], num_targets, ptr)
@@ -190,6 +191,20 @@ class AttentionConv(MessagePassing):
         left = edges.edge_index.index_select(1, edge_ids)
         out = self._gather_messages(alpha, source, left, num_targets)
         return (out, (left, alpha, edge_ids)) if return_attention_weights else out
+
+    def _check_sizes(self, source: Tensor, edge_index: Tensor, edge_attr: Tensor | None) -> None:
+        if torch.compiler.is_compiling():  # which would tie the code to these sizes
+            return
+        channels = both_sizes(self.in_channels)[0]
+        if channels not in (-1, source.size(-1)):
+            raise ValueError(f"x has shape {list(source.shape)}: this layer takes [nodes, {channels}]")
+        if edge_attr is None:
+            return
+        if edge_attr.size(0) != edge_index.size(1):
+            raise ValueError(f"edge_attr has {edge_attr.size(0)} rows: give one for each of {edge_index.size(1)} edges")
+        given = edge_attr.size(1) if edge_attr.ndim > 1 else 1
+        if self.edge_dim not in (None, given):
+            raise ValueError(f"edge_attr has shape {list(edge_attr.shape)}: this layer takes [edges, {self.edge_dim}]")
 
     def attend(self, x: Tensor, graph: CompleteGraph | EdgeListGraph, scores: Scores = None) -> Attended:
         """Runs the layer on a graph whose edges have scores already.

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import signal
 import time
 from pathlib import Path
 from typing import Any
@@ -140,6 +141,11 @@ class Tagger(LightningModule):
         logits = self.model(jets).float()
         self._timings.append((len(jets), _now(self.device) - start))
         return logits
+
+    def on_predict_batch_end(self, *_: Any) -> None:
+        """Ends the process when it is told to (SIGTERM), which Lightning only notes."""
+        if self.trainer.received_sigterm:
+            raise SystemExit(128 + signal.SIGTERM)
 
     def on_predict_start(self) -> None:
         """Resets the watch, and notes the device: afterwards Lightning moves the model away from it."""

@@ -11,6 +11,7 @@ from __future__ import annotations
 import logging
 import shutil
 import signal
+import sys
 import warnings
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -57,6 +58,7 @@ from iagraph.train.folder import (
 from iagraph.train.keeping import BEST, LAST, BestWeights, Keeper, SafeFiles, moving_average, read_state, restore_log
 from iagraph.train.module import Tagger
 from iagraph.train.processes import check_started_alone, rank, share_folder, shared_folder
+from iagraph.train.progress import EpochLines
 from iagraph.yaml_config import ConfigError, flat
 
 USER_ERRORS = (ConfigError, StoreError, RunError, CheckpointError, FloatingPointError, OSError)
@@ -168,7 +170,9 @@ def _train(
     baseline = MultiplicityTagger.fit(data.datasets["train"])
     model, started_from = new_model(config, data.classes), origin(config)
     tagger = Tagger(model, config.train, len(data.classes), data.signal, len(data.datasets["train"]), config.fine_tune)
-    judge = make_trainer(config, enable_progress_bar=not silent)  # before anything is written: is the device there?
+    judge = make_trainer(
+        config, enable_progress_bar=_shows_bar(silent)
+    )  # before anything is written: is the device there?
     if rank():
         folder = shared_folder() if folder is None else folder
         _fit(config, tagger, data, folder, callbacks, silent)
@@ -233,6 +237,7 @@ def _fit(
             EarlyStopping("val_loss", patience=config.train.patience),
             LearningRateMonitor("step"),
             *([] if config.train.ema is None else [moving_average(config.train.ema)]),
+            *([] if silent or _shows_bar(silent) else [EpochLines()]),
             *callbacks,
             keeper,
         ],
@@ -240,10 +245,14 @@ def _fit(
         plugins=[SafeFiles()],
         default_root_dir=folder,
         enable_checkpointing=True,
-        enable_progress_bar=not silent,
+        enable_progress_bar=_shows_bar(silent),
         log_every_n_steps=max(1, min(10, steps)),
     )
     trainer.fit(tagger, datamodule=data, ckpt_path=None if state is None else kept / LAST)
+
+
+def _shows_bar(silent: bool) -> bool:
+    return not silent and sys.stdout.isatty()  # in a file it would be thousands of lines
 
 
 @quiet()
@@ -278,7 +287,9 @@ def evaluate(run: Path, file: str | None = None, device: str | None = None) -> P
     check_jets(source, config.data, classes, ", ".join(files))
     signal = None if config.data.signal is None else classes.index(config.data.signal)
     tagger = Tagger(model, config.train, len(classes), signal)
-    judge = make_trainer(config, **({} if device is None else {"accelerator": device}))
+    judge = make_trainer(
+        config, enable_progress_bar=_shows_bar(False), **({} if device is None else {"accelerator": device})
+    )
     loader = make_loader(source, config.data)
     evaluation = evaluate_tagger(tagger, judge, loader, source, baseline, config.data)
     prints = fingerprints(files, stores)

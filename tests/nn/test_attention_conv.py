@@ -129,3 +129,18 @@ def test_heads_must_divide_the_result(make):
     conv = make()
     with pytest.raises(ValueError, match=r"out_channels \(7\) must be a multiple of (twice )?heads \(3\)"):
         type(conv)(5, 7, 3, 7)
+
+
+@pytest.mark.parametrize(
+    ("x", "edge_attr", "message"),
+    [
+        ((5, 4), (7, 2), r"x has shape \[5, 4\]: this layer takes \[nodes, 3\]"),
+        ((5, 3), (6, 2), r"edge_attr has 6 rows: give one for each of 7 edges"),
+        ((5, 3), (7, 11), r"edge_attr has shape \[7, 11\]: this layer takes \[edges, 2\]"),
+        ((5, 3), (7,), r"edge_attr has shape \[7\]: this layer takes \[edges, 2\]"),
+    ],
+)
+def test_other_sizes_are_named(x, edge_attr, message):
+    conv = DifferentialAttentionConv(3, 8, heads=2, edge_dim=2)
+    with pytest.raises(ValueError, match=message):
+        conv(torch.randn(x), torch.randint(5, (2, 7)), torch.randn(edge_attr))
