@@ -21,10 +21,11 @@ from iagraph.models import IAFormer
 assert "site-packages" in iagraph.__file__, iagraph.__file__
 assert (files("iagraph.data") / "cards" / "jetclass.md").read_text().startswith("# JetClass")
 jets = JetDataset(read_store(resolve("sample:qg"), "train"))[:16]
+torch.manual_seed(0)
 model = IAFormer("kinpid", blocks=1, heads=2, width=8)
-optimizer = torch.optim.AdamW(model.parameters(), lr=0.01)
+optimizer = torch.optim.AdamW(model.parameters(), lr=0.001)
 losses = []
-for step in range(5):
+for step in range(20):
     loss = torch.nn.functional.cross_entropy(model(jets), jets.y)
     optimizer.zero_grad()
     loss.backward()
