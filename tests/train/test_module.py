@@ -94,3 +94,14 @@ def test_multiplicity_tagger_is_a_logistic_regression(classes):
     np.testing.assert_allclose(odds / odds.sum(1, keepdims=True), fit.predict_proba(jets.counts[:, None]), atol=1e-6)
     # Where the likelihood is highest, each class gets as many jets as there are (intercepts are not regularised).
     np.testing.assert_allclose((odds / odds.sum(1, keepdims=True)).sum(0), np.bincount(jets.label), rtol=2e-3)
+
+
+def test_a_judgement_ends_when_the_process_is_told_to(monkeypatch):
+    trainer = type("Told", (), {"received_sigterm": False})()
+    monkeypatch.setattr(Tagger, "trainer", trainer)
+    tagger = Tagger.__new__(Tagger)
+    tagger.on_predict_batch_end(None, None, 0)
+    trainer.received_sigterm = True
+    with pytest.raises(SystemExit) as caught:
+        tagger.on_predict_batch_end(None, None, 0)
+    assert caught.value.code == 143
