@@ -13,7 +13,7 @@ from torch.utils.flop_counter import FlopCounterMode
 from iagraph.edge_list import EdgeListGraph
 from iagraph.graphs import JetBatch
 from iagraph.models.attention_tagger import AttentionBlock, AttentionTagger
-from iagraph.nn import DifferentialAttentionConv, InteractionAttentionConv
+from iagraph.nn import InteractionAttentionConv, SoftmaxDifference
 from iagraph.nn.attention_conv import Attended
 
 
@@ -66,7 +66,7 @@ def account(model: AttentionTagger, jets: JetBatch, edge_index: Tensor | None = 
     for (edges, alpha, _), conv in zip(weights, model.convs(), strict=True):
         jet = jets.batch.index_select(0, edges[1])
         of_head = jet.new_zeros(len(jets), alpha.size(1)).index_add(0, jet, (alpha != 0).long())
-        beta = conv.beta.detach() if isinstance(conv, DifferentialAttentionConv) else None
+        beta = conv.beta.detach() if isinstance(conv, SoftmaxDifference) else None
         layers.append(LayerAccount(torch.bincount(jet, minlength=len(jets)), of_head, beta))
     return Account(jets.ptr.diff().square(), layers, multiply_adds(model, jets, edge_index))
 

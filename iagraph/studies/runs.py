@@ -25,12 +25,11 @@ import torch
 
 from iagraph.memory import keep_freed_memory
 from iagraph.studies.config import PlannedRun
-from iagraph.train.config import load_config
+from iagraph.train.config import differences, load_config
 from iagraph.train.datamodule import ROLES
 from iagraph.train.fine_tuning import origin
 from iagraph.train.folder import RunError
 from iagraph.train.run import USER_ERRORS, train_into
-from iagraph.yaml_config import flat
 
 UNFINISHED = ".unfinished"
 BY_CONTENT = tuple(f"data.{role}" for role in ROLES)
@@ -149,13 +148,10 @@ def is_finished(
     """
     if not run.folder.exists():
         return False
-    there, wanted = (
-        dict(flat(config.model_dump())) for config in (load_config(run.folder / "config.yaml"), run.config)
-    )
     other = [
-        f"{key} was {json.dumps(there.get(key))}, is {json.dumps(wanted.get(key))}"
-        for key in {**wanted, **there}
-        if there.get(key) != wanted.get(key) and key not in BY_CONTENT
+        f"{key} was {json.dumps(was)}, is {json.dumps(wanted)}"
+        for key, (wanted, was) in differences(run.config, load_config(run.folder / "config.yaml")).items()
+        if key not in BY_CONTENT
     ]
     trained_on, started_from = read_json(
         run.folder / "model.json",
@@ -173,10 +169,8 @@ def is_finished(
         if started_from != list(origin(run.config).values()):
             other.append("the weights to start from (fine_tune.weights) are others")
     if other:
-        differences = "; ".join(other[:5]) + ("; ..." if len(other) > 5 else "")
-        raise RunError(
-            f"{run.folder}: holds a finished run that differs from what is asked for: {differences}; {advice}"
-        )
+        listed = "; ".join(other[:5]) + ("; ..." if len(other) > 5 else "")
+        raise RunError(f"{run.folder}: holds a finished run that differs from what is asked for: {listed}; {advice}")
     return True
 
 

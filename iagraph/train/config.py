@@ -13,7 +13,7 @@ from pydantic import AfterValidator, BeforeValidator, Field, ValidationInfo, fie
 
 from iagraph.metrics import DEFAULT_EFFICIENCY
 from iagraph.train.model_config import ModelConfig, PositiveInt, Section
-from iagraph.yaml_config import describe, dump_yaml, load_model
+from iagraph.yaml_config import describe, dump_yaml, flat, load_model
 
 PositiveFloat = Annotated[float, Field(gt=0)]
 Efficiency = Annotated[float, Field(gt=0, le=1)]
@@ -198,6 +198,13 @@ def load_config(path: str | Path, overrides: Sequence[str] = ()) -> Config:
 def dump_config(config: Config) -> str:
     """YAML with every key, defaults included; it loads to an equal configuration."""
     return dump_yaml(config.model_dump())
+
+
+def differences(one: Config, other: Config) -> dict[str, tuple[Any, Any]]:
+    """The keys in which two configurations differ, with both values; None where one of them has no such key."""
+    first, second = (dict(flat(config.model_dump())) for config in (one, other))
+    values = {key: (first.get(key), second.get(key)) for key in {**first, **second}}
+    return {key: pair for key, pair in values.items() if pair[0] != pair[1]}
 
 
 def describe_config() -> str:

@@ -16,7 +16,7 @@ from torchmetrics import MeanMetric
 from torchmetrics.classification import BinaryAUROC, MulticlassAUROC
 
 from iagraph.graphs import JetBatch
-from iagraph.nn import AttentionConv, DifferentialAttentionConv, PairGate
+from iagraph.nn import AttentionConv, PairGate, SoftmaxDifference
 from iagraph.train.config import FineTuneConfig, TrainConfig
 from iagraph.train.not_finite import report
 
@@ -201,7 +201,7 @@ def _now(device: torch.device) -> float:
 
 def betas(model: nn.Module) -> dict[str, list[float]]:
     """The learned beta of each differential attention layer, one number per layer or per head."""
-    convs = {name: layer for name, layer in model.named_modules() if isinstance(layer, DifferentialAttentionConv)}
+    convs = {name: layer for name, layer in model.named_modules() if isinstance(layer, SoftmaxDifference)}
     return {name: conv.beta.tolist() for name, conv in convs.items()}
 
 

@@ -29,7 +29,7 @@ from iagraph.data import JetDataset, Jets, JetSource, StoredJets, StoreError, re
 from iagraph.files import remove_unfinished, write_text
 from iagraph.models import CheckpointError
 from iagraph.plotting import save_figure
-from iagraph.train.config import Config, dump_config, load_config
+from iagraph.train.config import Config, differences, dump_config, load_config
 from iagraph.train.datamodule import (
     TOLERATED,
     JetDataModule,
@@ -59,7 +59,7 @@ from iagraph.train.keeping import BEST, LAST, BestWeights, Keeper, SafeFiles, mo
 from iagraph.train.module import Tagger
 from iagraph.train.processes import check_started_alone, rank, share_folder, shared_folder
 from iagraph.train.progress import EpochLines
-from iagraph.yaml_config import ConfigError, flat
+from iagraph.yaml_config import ConfigError
 
 USER_ERRORS = (ConfigError, StoreError, RunError, CheckpointError, FloatingPointError, OSError)
 """What a script reports in one line, without a traceback."""
@@ -109,9 +109,8 @@ def train(config: Config, callbacks: Sequence[Callback] = (), into: Path | None 
         return _train(config, into, callbacks, resuming=True)  # it was killed before it had written anything
     theirs = load_config(into / "config.yaml")
     if theirs != config:
-        ours, theirs_flat = (dict(flat(one.model_dump())) for one in (config, theirs))
-        keys = [key for key in {**ours, **theirs_flat} if ours.get(key) != theirs_flat.get(key)]
-        raise RunError(f"{into}: holds a run that differs in {', '.join(keys[:5])}; give another folder")
+        keys = list(differences(config, theirs))[:5]
+        raise RunError(f"{into}: holds a run that differs in {', '.join(keys)}; give another folder")
     return into if _is_finished(into) else _train(config, into, callbacks, resuming=True)
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from iagraph.models import CascadedIAFormer, GatedIAFormer, ParticleTransformer
-from iagraph.nn import DifferentialAttentionConv
+from iagraph.nn import SoftmaxDifference
 from iagraph.studies.mechanism.probes import FOLDS
 from iagraph.studies.recording import AttentionModel
 from iagraph.studies.sections import Table
@@ -37,7 +37,7 @@ def notes(model: AttentionModel, tables: Mapping[str, Table], jets: int) -> list
         "errors. 'inputs' are means of the scaled node features; the untrained model has the same architecture.",
         "Observables: iagraph.observables; tau_N with axes from exclusive kT subjets; beta = 1 in all.",
     ]
-    if any(isinstance(conv, DifferentialAttentionConv) for conv in model.convs()):
+    if any(isinstance(conv, SoftmaxDifference) for conv in model.convs()):
         lines.append(
             "Differential attention: a head is its first map minus beta times its second; both are ablated and patched "
             "together. Weights do not depend on particles' vectors: a change of one moves no attention behind it."

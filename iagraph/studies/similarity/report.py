@@ -12,7 +12,7 @@ from matplotlib.figure import Figure
 from torch import Tensor
 
 from iagraph.metrics import Estimate
-from iagraph.nn import DifferentialAttentionConv
+from iagraph.nn import SoftmaxDifference
 from iagraph.studies.of_run import OpenRun, Plan, open_run
 from iagraph.studies.sections import Cell, Section, Table, write_section
 from iagraph.studies.side_by_side import check_same_jets, labels
@@ -67,14 +67,14 @@ def study(plan: Plan) -> Path:
 
 def is_signed(run: OpenRun) -> bool:
     """Whether the attention of a run's model can be negative."""
-    return any(isinstance(conv, DifferentialAttentionConv) for conv in run.model.convs())
+    return any(isinstance(conv, SoftmaxDifference) for conv in run.model.convs())
 
 
 def attention_rows(name: str, maps: Sequence[MeanMaps], run: OpenRun) -> list[dict[str, Cell]]:
     """Where the attention of each layer goes."""
     rows: list[dict[str, Cell]] = []
     for number, (layer, conv) in enumerate(zip(maps, run.model.convs(), strict=True), start=1):
-        beta = float(conv.beta.detach().mean()) if isinstance(conv, DifferentialAttentionConv) else None
+        beta = float(conv.beta.detach().mean()) if isinstance(conv, SoftmaxDifference) else None
         row: dict[str, Cell] = {"run": name, "layer": number, "beta": beta}
         row |= {"positive part": layer.part("positive"), "negative part": layer.part("negative")}
         heads = [layer.negative_share(head).value for head in range(conv.heads)]
@@ -230,7 +230,7 @@ def _starts(run: OpenRun) -> list[float] | None:
     """Where the betas start; not known of a model that began with another one's weights."""
     if run.run.config.fine_tune is not None:
         return None
-    return [conv.initial_beta for conv in run.model.modules() if isinstance(conv, DifferentialAttentionConv)]
+    return [conv.initial_beta for conv in run.model.modules() if isinstance(conv, SoftmaxDifference)]
 
 
 def _levels(similarity: Similarity) -> list[tuple[str, LayerSimilarity]]:

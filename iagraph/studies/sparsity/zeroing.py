@@ -11,7 +11,7 @@ from torch import Tensor
 
 from iagraph.dense_blocks import EdgeScores
 from iagraph.edge_list import EdgeListGraph
-from iagraph.nn import AttentionConv, DifferentialAttentionConv, InteractionAttentionConv
+from iagraph.nn import AttentionConv, InteractionAttentionConv, SoftmaxDifference
 from iagraph.nn.attention_conv import Attended, Scores
 from iagraph.studies.recording import AttentionModel
 from iagraph.topology import CompleteGraph
@@ -55,7 +55,7 @@ def zero_content(model: AttentionModel) -> AbstractContextManager[None]:
 
 def zero_beta(model: AttentionModel) -> AbstractContextManager[None]:
     """Within it, differential attention has its first maps alone: beta = 0."""
-    convs = [conv for conv in model.convs() if isinstance(conv, DifferentialAttentionConv)]
+    convs = [conv for conv in model.convs() if isinstance(conv, SoftmaxDifference)]
     return _filled([conv.theta for conv in convs], -math.inf)
 
 
@@ -76,7 +76,7 @@ def zeroings(model: AttentionModel) -> dict[str, Zeroing]:
     convs, found = model.convs(), dict[str, Zeroing]()
     if has_content(convs) and has_pairs(model):
         found |= {"U = 0": zero_pairs, "A = 0": zero_content}
-    if any(isinstance(conv, DifferentialAttentionConv) for conv in convs):
+    if any(isinstance(conv, SoftmaxDifference) for conv in convs):
         found["beta = 0"] = zero_beta
     return found | {"even attention": zero_both}
 
