@@ -82,13 +82,16 @@ def moving_average(decay: float) -> WeightAveraging:
     :math:`d`: the first weights, which are random, are soon forgotten.
     """
 
-    def step(average: Tensor, current: Tensor, steps: Tensor | int) -> Tensor:
-        if not average.is_floating_point():  # a count
-            return current
-        steps = int(steps)
-        return average.lerp(current, 1 - min(decay, (1 + steps) / (10 + steps)))
+    def step(averages: list[Tensor], current: list[Tensor], steps: Tensor | int) -> None:
+        steps = int(steps)  # once for all of them: a GPU must wait for it
+        weight = 1 - min(decay, (1 + steps) / (10 + steps))
+        for average, value in zip(averages, current, strict=True):
+            if average.is_floating_point():
+                average.lerp_(value, weight)
+            else:  # a count
+                average.copy_(value)
 
-    return WeightAveraging(avg_fn=step)
+    return WeightAveraging(multi_avg_fn=step)
 
 
 class Keeper(Checkpoint):
