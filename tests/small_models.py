@@ -1,5 +1,7 @@
 """Small models with attention among particles, one of each kind, as tests of studies take them."""
 
+import torch
+
 from iagraph.models import (
     CascadedIAFormer,
     GatedIAFormer,
@@ -26,3 +28,13 @@ MODELS = {
     "pair": lambda: PairTransformer(**SMALL, **PAIRS),
     "learned": lambda: LearnedPairIAFormer(**SMALL, **PAIRS),
 }
+
+
+def drawn(make, seed=1):
+    """A model in float64 and evaluation mode whose weights are all far from zero, beta and biases, too."""
+    torch.manual_seed(seed)
+    model = make().double().eval()
+    with torch.no_grad():
+        for parameter in model.parameters():
+            parameter.normal_(std=0.5)
+    return model

@@ -1,6 +1,6 @@
 import pytest
 import torch
-from small_models import MODELS
+from small_models import MODELS, drawn
 
 from iagraph.models import (
     ParticleTransformer,
@@ -13,12 +13,7 @@ COUNTS = [5, 0, 1, 13, 2]
 
 @pytest.fixture(params=list(MODELS))
 def model(request):
-    torch.manual_seed(1)
-    model = MODELS[request.param]().double().eval()
-    with torch.no_grad():
-        for parameter in model.parameters():
-            parameter.normal_(std=0.5)
-    return model
+    return drawn(MODELS[request.param])
 
 
 def test_weights_are_those_that_the_model_uses(model):

@@ -1,5 +1,6 @@
 import pytest
 import torch
+from small_models import PAIRS, SMALL, drawn
 
 from iagraph.models import IAFormer, LearnedPairIAFormer, ParticleTransformer
 from iagraph.segment import segment_sum
@@ -8,8 +9,6 @@ from iagraph.studies.attribution.gradients import grad_cam, gradient_times_input
 from iagraph.studies.recording import node_vectors
 from iagraph.testing import random_jets
 
-SMALL = {"width": 6, "blocks": 2, "heads": 3, "particle_hidden": [7]}
-PAIRS = {"pair_hidden": [5], "pair_width": 11}
 MODELS = {
     "part": lambda **more: ParticleTransformer(**SMALL, class_blocks=1, pair_hidden=[5], **more),
     "iaformer": lambda **more: IAFormer(**SMALL, **PAIRS, **more),
@@ -20,12 +19,7 @@ METHODS = [grad_cam, gradient_times_input, integrated_gradients]
 
 
 def make(name, **more):
-    torch.manual_seed(1)
-    model = MODELS[name](**more).double().eval()
-    with torch.no_grad():
-        for parameter in model.parameters():
-            parameter.normal_(std=0.5)
-    return model
+    return drawn(lambda: MODELS[name](**more))
 
 
 def per_jet(values, jets):

@@ -1,7 +1,7 @@
 import pytest
 import small_models
 import torch
-from small_models import PAIRS, SMALL
+from small_models import PAIRS, SMALL, drawn
 from torch import nn
 
 from iagraph.edge_list import fully_connected
@@ -21,11 +21,8 @@ CLASSES = torch.tensor([1, 0, 1, 0, 0])
 
 @pytest.fixture(params=list(MODELS))
 def model(request):
-    torch.manual_seed(1)
-    model = MODELS[request.param]().double().eval()
+    model = drawn(MODELS[request.param])
     with torch.no_grad():
-        for parameter in model.parameters():
-            parameter.normal_(std=0.5)
         for module in model.modules():
             if isinstance(module, BatchNorm):
                 module.running_mean.normal_()

@@ -1,17 +1,11 @@
 import pytest
-import torch
-from small_models import MODELS
+from small_models import MODELS, drawn
 
 from iagraph.testing import random_jets
 
 
 def make_model(name):
-    torch.manual_seed(1)
-    model = MODELS[name]().double().eval()
-    with torch.no_grad():
-        for parameter in model.parameters():
-            parameter.normal_(std=0.5)
-    return model
+    return drawn(MODELS[name])
 
 
 @pytest.fixture(params=list(MODELS))
