@@ -13,7 +13,7 @@ from torch import Tensor
 
 from iagraph.command_line import positive
 from iagraph.data import JetDataset, read_store, resolve
-from iagraph.edge_list import fully_connected
+from iagraph.graph import fully_connected
 from iagraph.models import IAFormer
 from iagraph.nn import DifferentialAttentionConv
 

@@ -16,7 +16,7 @@ from matplotlib.figure import Figure
 
 import iagraph
 from iagraph.data import JetDataset, read_store, resolve
-from iagraph.graphs import JetBatch
+from iagraph.jets import JetBatch
 from iagraph.plotting import COLOURS
 from iagraph.studies.display import shown_jet
 

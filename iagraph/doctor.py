@@ -16,7 +16,7 @@ import torch
 
 from iagraph import segment
 from iagraph.data import read_store, resolve, write_store
-from iagraph.edge_list import fully_connected
+from iagraph.graph import fully_connected
 from iagraph.models.registry import MODELS
 from iagraph.nn import DifferentialAttentionConv
 from iagraph.testing import assert_all_gradients, assert_permutation_invariant, random_jets

@@ -15,7 +15,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from iagraph.graphs import JetBatch
+from iagraph.jets import JetBatch
 from iagraph.kinematics import Momenta, jet_momenta, to_cartesian, wrap_phi
 from iagraph.segment import segment_sum
 

@@ -2,19 +2,21 @@ r"""Sums and softmax over segments: the edges of a node, the particles of a jet.
 
 Rows that share an index form a segment. Where the rows are sorted, ``ptr`` says where each segment begins and ends
 (compressed sparse rows), and `torch-scatter <https://github.com/rusty1s/pytorch_scatter>`_ is used if it is
-installed; PyTorch's own functions otherwise. Tests prove both equal. torch-scatter has no second gradients. While
-``torch.compile`` traces, ``ptr`` is left aside: the way without it depends on no values and on no other library.
+installed; kernels for sorted rows on a CPU (:mod:`iagraph.kernels`) or PyTorch's own functions otherwise. Tests prove
+all equal. torch-scatter has no second gradients; where the kernels are switched off, or ``torch.compile`` traces, ``ptr``
+is left aside: the way without it depends on no values and on no other library.
 """
 
 from __future__ import annotations
 
 import importlib
 from types import ModuleType
-from typing import Any
 
 import torch
 from torch import Tensor
-from torch.nn.functional import embedding_bag
+
+from iagraph.kernels import segment_sums
+from iagraph.kernels.switch import fast
 
 
 def _import_torch_scatter() -> tuple[ModuleType | None, str]:
@@ -29,9 +31,6 @@ def _import_torch_scatter() -> tuple[ModuleType | None, str]:
 _torch_scatter, UNAVAILABLE = _import_torch_scatter()
 """``UNAVAILABLE``: why torch-scatter is not in use, or an empty string."""
 
-WIDE = 4
-"""Channels of a head from which on its weighted sums on a CPU take less time as sums of embeddings."""
-
 
 def segment_sum(src: Tensor, index: Tensor, num_segments: int, ptr: Tensor | None = None) -> Tensor:
     r"""Sum of the rows of each segment, :math:`out_i = \sum_{e:\, index_e = i} src_e`.
@@ -45,12 +44,12 @@ def segment_sum(src: Tensor, index: Tensor, num_segments: int, ptr: Tensor | Non
     Returns:
         Shape [num_segments, ...].
     """
-    if torch.compiler.is_compiling():
+    if not fast():
         ptr = None
     if ptr is not None and _torch_scatter is not None:
         return _torch_scatter.segment_csr(src, ptr, reduce="sum")
     if ptr is not None and src.device.type == "cpu" and src.is_floating_point():
-        return _SortedSum.apply(src, index, ptr)
+        return segment_sums.sorted_sum(src, index, ptr)
     return src.new_zeros(num_segments, *src.shape[1:]).scatter_add(0, _expand(index, src), src)
 
 
@@ -69,7 +68,7 @@ def segment_softmax(src: Tensor, index: Tensor, num_segments: int, ptr: Tensor |
     Returns:
         Shape [rows, channels]; each segment that has rows sums to 1 in each channel.
     """
-    if torch.compiler.is_compiling():
+    if not fast():
         ptr = None
     if ptr is not None and src.device.type == "cpu" and src.dtype in (torch.float32, torch.float64) and src.numel():
         exponential = src.exp()
@@ -106,73 +105,15 @@ def weighted_sum(
     Returns:
         Shape [num_targets, heads * channels].
     """
-    if torch.compiler.is_compiling():
+    if not fast():
         ptr = None
     heads = weights.size(1)
     full = weights.dtype == values.dtype and values.dtype in (torch.float32, torch.float64)
-    if ptr is not None and full and values.device.type == "cpu" and values.size(1) >= WIDE * heads:
-        return _WeightedSum.apply(weights, values, source, target, ptr)
-    messages = _repeated(weights, values) * _by_channel(values, heads).index_select(0, source)
-    return _by_head(segment_sum(messages, target, num_targets, ptr), heads)
-
-
-# A head may have but two channels, and products along so short an axis are slow on a CPU. So all first channels come
-# first, then all second ones, and the weights are laid out as often: a third of the time.
-
-
-def _by_channel(values: Tensor, heads: int) -> Tensor:
-    """Vectors [rows, heads * channels] as [rows, channels * heads]."""
-    return values.unflatten(1, (heads, -1)).transpose(1, 2).flatten(1)
-
-
-def _by_head(values: Tensor, heads: int) -> Tensor:
-    """The inverse."""
-    return values.unflatten(1, (-1, heads)).transpose(1, 2).flatten(1)
-
-
-def _repeated(weights: Tensor, values: Tensor) -> Tensor:
-    """Weights of heads for each channel, shape [edges, channels * heads]."""
-    return torch.cat([weights] * (values.size(1) // weights.size(1)), dim=1)
-
-
-class _WeightedSum(torch.autograd.Function):
-    """Weighted sums over sorted edges, head by head, without a list of what is sent along each edge."""
-
-    @staticmethod
-    def forward(ctx: Any, weights: Tensor, values: Tensor, source: Tensor, target: Tensor, ptr: Tensor) -> Tensor:
-        ctx.save_for_backward(weights, values, source, target)
-        by_head = values.unflatten(1, (weights.size(1), -1)).transpose(0, 1).contiguous()
-        sums = [
-            embedding_bag(source, value, ptr, mode="sum", per_sample_weights=weight, include_last_offset=True)
-            for weight, value in zip(weights.t().contiguous(), by_head, strict=True)
-        ]
-        return torch.cat(sums, dim=1)
-
-    @staticmethod
-    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
-        weights, values, source, target = ctx.saved_tensors
-        heads = weights.size(1)
-        arrived = _by_channel(grad, heads).index_select(0, target)
-        products = arrived * _by_channel(values, heads).index_select(0, source)
-        grad_weights = torch.stack(products.split(heads, dim=1)).sum(0)
-        grad_values = segment_sum(_repeated(weights, values) * arrived, source, values.size(0))
-        return grad_weights, _by_head(grad_values, heads), None, None, None
-
-
-class _SortedSum(torch.autograd.Function):
-    """Sums of sorted rows, as sums of embeddings: a fifth of the time of ``scatter_add``, with the same result."""
-
-    @staticmethod
-    def forward(ctx: Any, src: Tensor, index: Tensor, ptr: Tensor) -> Tensor:
-        ctx.save_for_backward(index)
-        row = torch.arange(src.size(0))
-        sums = embedding_bag(row, src.unsqueeze(-1).flatten(1), ptr, mode="sum", include_last_offset=True)
-        return sums.view(-1, *src.shape[1:])
-
-    @staticmethod
-    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, None, None]:
-        (index,) = ctx.saved_tensors
-        return grad.index_select(0, index), None, None
+    if ptr is not None and full and values.device.type == "cpu" and values.size(1) >= segment_sums.WIDE * heads:
+        return segment_sums.weighted_sum(weights, values, source, target, ptr)
+    of_source = segment_sums.by_channel(values, heads).index_select(0, source)
+    messages = segment_sums.repeated(weights, values) * of_source
+    return segment_sums.by_head(segment_sum(messages, target, num_targets, ptr), heads)
 
 
 def _expand(index: Tensor, src: Tensor) -> Tensor:

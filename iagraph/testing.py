@@ -14,7 +14,7 @@ import torch
 from torch import Tensor, nn
 from torch.testing import assert_close
 
-from iagraph.graphs import JetBatch
+from iagraph.jets import JetBatch
 from iagraph.kinematics import Impact, Momenta, wrap_phi
 
 _SPECIES = (211, -211, 22, 130, -2112, 321, -2212, 11, -13)

@@ -8,7 +8,7 @@ import torch
 
 from iagraph import doctor, segment
 from iagraph.data import write_store
-from iagraph.edge_list import fully_connected
+from iagraph.graph import fully_connected
 from iagraph.models.registry import MODELS
 
 SCRIPT = Path(__file__).parents[1] / "scripts" / "doctor.py"

@@ -1,6 +1,6 @@
 import torch
 
-from iagraph.edge_list import EdgeListGraph, fully_connected, fully_connected_ids, unordered_pairs
+from iagraph.graph import EdgeListGraph, fully_connected, fully_connected_ids, unordered_pairs
 
 PTR = torch.tensor([0, 3, 3, 4, 9])
 BATCH = torch.tensor([0, 0, 0, 2, 3, 3, 3, 3, 3])

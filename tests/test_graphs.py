@@ -5,8 +5,9 @@ import torch
 from torch_geometric.data import Batch, Data
 from torch_geometric.transforms import Compose
 
-from iagraph.edge_list import fully_connected
-from iagraph.graphs import FullyConnected, JetBatch, NodeFeatures, PairFeatures
+from iagraph.graph import fully_connected
+from iagraph.jets import JetBatch
+from iagraph.transforms import FullyConnected, NodeFeatures, PairFeatures
 from iagraph.kinematics import Impact
 from iagraph.testing import random_jets
 

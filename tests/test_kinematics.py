@@ -7,7 +7,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from iagraph.edge_list import fully_connected
+from iagraph.graph import fully_connected
 from iagraph.kinematics import (
     LOG_FLOOR,
     NODE_FEATURES,

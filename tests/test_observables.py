@@ -5,7 +5,7 @@ import sys
 import pytest
 import torch
 
-from iagraph.graphs import JetBatch
+from iagraph.jets import JetBatch
 from iagraph.kinematics import Momenta
 from iagraph.observables import (
     LABELS,

@@ -2,7 +2,7 @@ import pytest
 import torch
 from torch import nn
 
-from iagraph.graphs import JetBatch
+from iagraph.jets import JetBatch
 from iagraph.segment import segment_sum
 from iagraph.testing import (
     assert_all_gradients,

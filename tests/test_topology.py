@@ -2,7 +2,7 @@ import pytest
 import torch
 
 from iagraph import dense_blocks
-from iagraph.edge_list import EdgeListGraph, fully_connected
+from iagraph.graph import EdgeListGraph, fully_connected
 from iagraph.topology import CompleteGraph
 
 SIZES = [5, 0, 1, 7, 2, 5, 0, 3]

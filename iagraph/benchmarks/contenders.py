@@ -11,7 +11,7 @@ from torch import nn
 
 from iagraph.benchmarks.rivals import EdgeListIAFormer, PaddedIAFormer, edge_list_inputs, padded_inputs
 from iagraph.benchmarks.weaver_networks import WeaverParticleNet, WeaverParticleTransformer, weaver_inputs, with_weights
-from iagraph.graphs import JetBatch
+from iagraph.jets import JetBatch
 from iagraph.models import GatedIAFormer, IAFormer, ParticleNet, ParticleTransformer
 
 SLOTS = 128

@@ -19,7 +19,7 @@ from torch.nn.functional import cross_entropy
 
 from iagraph.benchmarks.measure import PeakMemory, Report, in_new_process, seconds_of
 from iagraph.data import JetDataset, Jets, read_store, resolve
-from iagraph.graphs import JetBatch
+from iagraph.jets import JetBatch
 from iagraph.memory import keep_freed_memory
 from iagraph.models import IAFormer, ParticleNet, ParticleTransformer
 from iagraph.plotting import COLOURS

@@ -19,7 +19,7 @@ from iagraph.benchmarks.weaver_networks import weaver_inputs, with_weights
 from iagraph.data import JetDataset
 from iagraph.export.inputs import OUTPUTS, input_names, slots_of
 from iagraph.export.tracing import in_onnx, traced
-from iagraph.graphs import JetBatch
+from iagraph.jets import JetBatch
 from iagraph.models import ParticleNet, ParticleTransformer
 
 SIZES = (1, 8, 64, 512)

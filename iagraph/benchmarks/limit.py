@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 from torch import nn
 
-from iagraph.graphs import JetBatch
+from iagraph.jets import JetBatch
 from iagraph.models import IAFormer
 
 

@@ -15,7 +15,7 @@ from torch_geometric.transforms import Compose
 from iagraph.benchmarks.measure import Report, in_new_process, median_seconds
 from iagraph.benchmarks.sample import repeated
 from iagraph.data import JetDataset, JetLoader, Jets, JetStore, StoredJets, StoreWriter, read_store, resolve
-from iagraph.graphs import FullyConnected, PairFeatures
+from iagraph.transforms import FullyConnected, PairFeatures
 
 STORED_EDGES = 2000
 """Jets of the list with stored edges: 80 kB each."""

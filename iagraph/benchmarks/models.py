@@ -18,7 +18,7 @@ from iagraph.benchmarks.contenders import CONTENDERS, SLOTS, iaformer
 from iagraph.benchmarks.limit import multiply_adds
 from iagraph.benchmarks.measure import PeakMemory, Report, in_new_process
 from iagraph.data import JetDataset, Jets, read_store, resolve
-from iagraph.graphs import JetBatch
+from iagraph.jets import JetBatch
 from iagraph.memory import keep_freed_memory
 
 MODES = ("training", "inference")

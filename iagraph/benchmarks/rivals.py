@@ -16,8 +16,9 @@ from torch_geometric.nn import MessagePassing, global_mean_pool
 from torch_geometric.transforms import Compose
 from torch_geometric.utils import softmax
 
-from iagraph.edge_list import fully_connected
-from iagraph.graphs import FullyConnected, JetBatch, NodeFeatures, PairFeatures
+from iagraph.graph import fully_connected
+from iagraph.jets import JetBatch
+from iagraph.transforms import FullyConnected, NodeFeatures, PairFeatures
 from iagraph.models import IAFormer
 from iagraph.models.attention_tagger import AttentionBlock, FixedPairs
 from iagraph.nn import DifferentialAttentionConv

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from iagraph.benchmarks.rivals import padded
-from iagraph.graphs import JetBatch
+from iagraph.jets import JetBatch
 from iagraph.kinematics import NODE_FEATURES, to_cartesian
 from iagraph.models import ParticleNet, ParticleTransformer
 from iagraph.models.weaver import to_weaver

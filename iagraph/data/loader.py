@@ -18,7 +18,7 @@ from torch.utils.data import DataLoader, Dataset
 
 from iagraph.data.jets import StoreError
 from iagraph.data.sources import JetSource, Pool
-from iagraph.graphs import JetBatch
+from iagraph.jets import JetBatch
 
 POOL = 32768
 """Jets gathered at once: some 40 MB, of which each worker process holds up to three."""

@@ -14,7 +14,7 @@ from torch.utils.data import Dataset
 
 from iagraph.data.jets import Jets, StoreError, offsets_of
 from iagraph.data.store import JetStore
-from iagraph.graphs import JetBatch
+from iagraph.jets import JetBatch
 from iagraph.kinematics import Impact, Momenta
 
 BLOCK = 256

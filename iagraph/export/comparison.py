@@ -10,8 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from iagraph.export.inputs import input_names, slots_of
-from iagraph.export.pruned import drops_edges
-from iagraph.graphs import JetBatch
+from iagraph.jets import JetBatch
 from iagraph.kinematics import Momenta
 from iagraph.models.attention_tagger import AttentionTagger
 from iagraph.models.particle_net import ParticleNet
@@ -68,7 +67,7 @@ def compare(exported: Exported, model: nn.Module, batches: Sequence[JetBatch]) -
         ValueError: the jets lack an input.
     """
     names, largest, undecided, jets = input_names(model), 0.0, 0, 0
-    chooses = isinstance(model, ParticleNet) or (isinstance(model, AttentionTagger) and drops_edges(model))
+    chooses = isinstance(model, ParticleNet) or (isinstance(model, AttentionTagger) and model.drops_edges)
     with torch.inference_mode():
         for number, batch in enumerate((odd_jets(), *batches)):
             sizes = batch.ptr.diff()

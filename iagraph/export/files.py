@@ -17,7 +17,7 @@ from iagraph.export.comparison import TOLERANCE, Comparison, ExportError, compar
 from iagraph.export.inputs import MEANINGS, OUTPUTS, input_names
 from iagraph.export.tracing import in_onnx, traced
 from iagraph.files import replaced
-from iagraph.graphs import JetBatch
+from iagraph.jets import JetBatch
 from iagraph.models.registry import TrainedModel
 
 DESCRIPTION = "iagraph.json"

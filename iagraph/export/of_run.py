@@ -10,7 +10,7 @@ import numpy as np
 from iagraph.data import JetStore, StoredJets, StoreError, resolve, store_info
 from iagraph.export.comparison import JETS_AT_ONCE, ExportError
 from iagraph.export.files import export_onnx, export_program
-from iagraph.graphs import JetBatch
+from iagraph.jets import JetBatch
 from iagraph.models.registry import TrainedModel, load
 
 JETS = 512

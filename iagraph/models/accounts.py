@@ -10,11 +10,12 @@ import torch
 from torch import Tensor, nn
 from torch.utils.flop_counter import FlopCounterMode
 
-from iagraph.edge_list import EdgeListGraph
-from iagraph.graphs import JetBatch
-from iagraph.models.attention_tagger import AttentionBlock, AttentionTagger
+from iagraph.graph import SparseGraph
+from iagraph.jets import JetBatch
+from iagraph.models.attention_network import AttentionBlock
+from iagraph.models.attention_tagger import AttentionTagger
 from iagraph.nn import InteractionAttentionConv, SoftmaxDifference
-from iagraph.nn.attention_conv import Attended
+from iagraph.nn.attention_conv import AttentionOutput
 
 
 class LayerAccount(NamedTuple):
@@ -86,10 +87,10 @@ def multiply_adds(model: nn.Module, jets: JetBatch, edge_index: Tensor | None = 
     model = copy.deepcopy(model).eval().requires_grad_(False)
     along_edges = 0
 
-    def count(module: AttentionBlock, inputs: tuple[Any, ...], attended: Attended) -> None:
+    def count(module: AttentionBlock, inputs: tuple[Any, ...], output: AttentionOutput) -> None:
         nonlocal along_edges
-        candidates, left = inputs[1], attended.graph
-        if isinstance(left, EdgeListGraph):
+        candidates, left = inputs[1], output.graph
+        if isinstance(left, SparseGraph):
             along_edges += module.conv.out_channels * left.edge_index.size(1)
             if isinstance(module.conv, InteractionAttentionConv):  # queries times keys
                 along_edges += module.conv.out_channels * candidates.edge_index.size(1)

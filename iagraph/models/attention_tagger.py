@@ -1,177 +1,98 @@
-"""The skeleton that IAFormer and its ablations share: they differ in their attention and what it knows of pairs."""
+"""The network on jets: variants differ in what attention is and in what it knows of pairs."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
-from typing import NamedTuple, cast
+from collections.abc import Sequence
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 from torch.nn.functional import embedding
-from torch_geometric.nn.aggr import MeanAggregation
 
-from iagraph.edge_list import EdgeListGraph
-from iagraph.graphs import JetBatch
+from iagraph.graph import Graph
+from iagraph.jets import JetBatch, Jets, jets_and_edges
 from iagraph.kinematics import NODE_FEATURES, PAIR_FEATURES, SCALING, feature_names
-from iagraph.nn import AttentionConv, PairEncoder, ParticleEncoder, Standardize
-from iagraph.nn.attention_conv import Attended, Scores
-from iagraph.nn.pair_scores import pair_scores
-from iagraph.topology import CompleteGraph
+from iagraph.models.attention_network import AttentionNetwork
+from iagraph.nn import PairEncoder, Standardize
 
-PairScores = Sequence[Tensor] | None
-"""Scores of pairs, a piece of shape [maps, pairs] for each block of a graph, or none."""
+Pairs = tuple[Graph, Tensor | None, Tensor | None]
+"""A graph, the features of its pairs, shape [pairs, channels], and a bias of their scores, shape [pairs]; or none."""
 
 
-class AttentionBlock(nn.Module):
-    r"""Attention and a feed-forward network, each with a residual connection.
-
-    .. math::
-        x \leftarrow x + \mathrm{LN}(\mathrm{Attention}(\mathrm{LN}(x))), \qquad x \leftarrow x + \mathrm{FFN}(x)
-
-    with FFN = LN, linear to four times the width, GELU, LN, linear back.
-
-    Args:
-        width: size of the node vectors.
-        conv: the attention layer, from ``width`` to ``width``.
-    """
-
-    def __init__(self, width: int, conv: AttentionConv) -> None:
-        super().__init__()
-        self.norm_in = nn.LayerNorm(width)
-        self.conv = conv
-        self.norm_out = nn.LayerNorm(width)
-        self.feed_forward = nn.Sequential(
-            nn.LayerNorm(width),
-            nn.Linear(width, 4 * width),
-            nn.GELU(),
-            nn.LayerNorm(4 * width),
-            nn.Linear(4 * width, width),
-        )
-
-    def forward(self, x: Tensor, graph: CompleteGraph | EdgeListGraph, scores: Scores) -> Attended:
-        """New node vectors, and what the attention left of the graph; scores as in :meth:`AttentionConv.attend`."""
-        attended = self.conv.attend(self.norm_in(x), graph, scores)
-        x = x + self.norm_out(attended.x)
-        return attended._replace(x=x + self.feed_forward(x))
-
-
-class LayerWeights(NamedTuple):
-    """What is left of the graph after a layer.
-
-    Attributes:
-        edge_index: the edges, rows (source, target), shape [2, edges].
-        alpha: their weights, shape [edges, heads].
-        edge_ids: which they are of the edges given, or of those of ``fully_connected(jets.ptr)``.
-    """
-
-    edge_index: Tensor
-    alpha: Tensor
-    edge_ids: Tensor
-
-
-class AttentionTagger(nn.Module):
-    """Particle encoder, attention blocks, mean over a jet's particles, linear map to logits.
-
-    Attention sees no pairs here; :class:`PairAttentionTagger` adds them.
+class AttentionTagger(AttentionNetwork):
+    """Jets in, logits out; attention sees no pairs here.
 
     Args:
         node_features: name of the node feature set, a key of :data:`iagraph.kinematics.NODE_FEATURES`.
         num_classes: number of logits per jet.
-        width: size of the node vectors.
+        width: size of the node vectors, a multiple of ``heads``.
         blocks: number of blocks.
+        heads: attention heads per block.
         particle_hidden: hidden widths of the particle encoder.
-        make_conv: makes the attention layer of a block.
+        options: what :meth:`init_conv` takes beside.
 
     Raises:
-        ValueError: an unknown feature set, or no block.
+        ValueError: an unknown feature set, no block, or ``width`` is no multiple of ``heads``.
     """
 
     def __init__(
         self,
-        node_features: str,
-        num_classes: int,
-        width: int,
-        blocks: int,
-        particle_hidden: Sequence[int],
-        make_conv: Callable[[], AttentionConv],
+        node_features: str = "kin",
+        num_classes: int = 2,
+        width: int = 32,
+        blocks: int = 4,
+        heads: int = 16,
+        particle_hidden: Sequence[int] = (256, 128),
+        **options: Any,
     ) -> None:
-        super().__init__()
-        if blocks < 1:
-            raise ValueError(f"blocks must be at least 1, not {blocks}")
-        self.node_features = node_features
         names = feature_names(node_features, NODE_FEATURES)
+        super().__init__(len(names), num_classes, width, blocks, heads, particle_hidden, **options)
+        self.node_features = node_features
         self.scale_particles = Standardize([SCALING[name] for name in names])
-        self.particle_encoder = ParticleEncoder(len(names), particle_hidden, width)
-        self.blocks = nn.ModuleList(AttentionBlock(width, make_conv()) for _ in range(blocks))
-        self.readout = MeanAggregation()
-        self.head = nn.Linear(width, num_classes)
 
     def forward(
-        self, jets: JetBatch, edge_index: Tensor | None = None, return_attention_weights: bool = False
-    ) -> Tensor | tuple[Tensor, list[LayerWeights]]:
+        self, jets: Jets, edge_index: Tensor | None = None, return_attention_weights: bool = False
+    ) -> Tensor | tuple[Tensor, list[tuple[Tensor, Tensor, Tensor]]]:
         """Logits of jets.
 
         Args:
-            jets: the jets. One without particles gets the bias of the last layer.
-            edge_index: which particles see which, rows (source, target), if not all of a jet; shape [2, edges].
-            return_attention_weights: return ``(logits, weights)``, with what is left of the graph after each block.
+            jets: the jets, as a batch or as graphs of PyTorch Geometric. One without particles gets the bias of the
+                last layer.
+            edge_index: which particles see which, rows (source, target), shape [2, edges]; None for those that the
+                graphs have, or all of a jet.
+            return_attention_weights: return ``(logits, weights)``, with ``(edge_index, alpha, edge_ids)`` for each
+                block: the edges that it has kept, their weights, shape [edges, heads], and which they are of the edges
+                given, or of those of ``fully_connected(jets.ptr)``.
 
         Returns:
             Shape [jets, num_classes].
 
         Raises:
-            ValueError: an edge joins two jets.
+            ValueError: an edge joins two jets, or the graphs are no jets.
         """
+        jets, edge_index = jets_and_edges(jets, edge_index)
         # The weights' precision counts, whatever that of the jets.
         features = self.scale_particles(jets.node_features(self.node_features)).to(self.head.weight.dtype)
+        x = self.particle_encoder(features)
+        knows_edges = self.drops_edges or return_attention_weights
+        graph = jets.prunable_graph(edge_index) if knows_edges else jets.graph(edge_index)
         weights = []
-        for x, graph, alpha in self.run_blocks(  # noqa: B007, for the last x is what counts
-            self.particle_encoder(features), jets, edge_index, as_list=return_attention_weights
-        ):
+        for output in self.run_blocks(x, *self.look_at_pairs(x, graph, jets)):
+            x = output.x
             if return_attention_weights:
-                assert isinstance(graph, EdgeListGraph)
-                assert alpha is not None
-                weights.append(LayerWeights(graph.edge_index, alpha, graph.edge_ids))
-        logits = self.read_out(x, jets)
+                weights.append((output.graph.edge_index, output.alpha.t(), output.graph.edge_ids))
+        logits = self.read_out(x, graph)
         return (logits, weights) if return_attention_weights else logits
 
-    def read_out(self, x: Tensor, jets: JetBatch) -> Tensor:
-        """Logits of jets, shape [jets, num_classes], from vectors of their particles, shape [particles, width]."""
-        # Sixteen bits would round the scores of many jets to the same number.
-        with torch.autocast(x.device.type, enabled=False):
-            return self.head(self.readout(x.to(self.head.weight.dtype), jets.batch, dim_size=len(jets)))
-
-    def run_blocks(
-        self, x: Tensor, jets: JetBatch, edge_index: Tensor | None = None, as_list: bool = False
-    ) -> Iterator[Attended]:
-        """What each block makes of the particles and of the graph.
+    def look_at_pairs(self, x: Tensor, graph: Graph, jets: JetBatch) -> Pairs:
+        """What attention is to know of pairs, and the graph of those that are worth it.
 
         Args:
             x: vectors of the particles before the first block, shape [particles, width].
+            graph: the graph of the jets.
             jets: the jets.
-            edge_index: as in :meth:`forward`.
-            as_list: hold complete graphs as lists of edges, too, for their weights.
         """
-        as_list = as_list or any(conv.pruning for conv in self.convs())
-        graph = jets.edge_list(edge_index) if as_list else jets.graph(edge_index)
-        for block, scores in zip(self.blocks, self.pair_scores(x, jets, graph), strict=True):
-            attended = block(x, graph, None if scores is None else graph.lift(scores))
-            x, graph, _ = attended
-            yield attended
-
-    def pair_scores(self, x: Tensor, jets: JetBatch, graph: CompleteGraph | EdgeListGraph) -> Sequence[PairScores]:
-        """For each block, the scores of the pairs of ``graph`` as its ``lift`` takes them, or None.
-
-        Args:
-            x: vectors of the particles before the first block, shape [particles, width].
-            jets: the jets.
-            graph: their graph.
-        """
-        return [None] * len(self.blocks)
-
-    def convs(self) -> list[AttentionConv]:
-        """The attention layers, first block first."""
-        return [module for module in self.modules() if isinstance(module, AttentionConv)]
+        return graph, None, None
 
 
 class FixedPairs(nn.Module):
@@ -191,7 +112,7 @@ class FixedPairs(nn.Module):
         self.channels = len(names)
         self.scale = Standardize([SCALING[name] for name in names])
 
-    def forward(self, x: Tensor, jets: JetBatch, graph: CompleteGraph | EdgeListGraph) -> Tensor:
+    def forward(self, x: Tensor, graph: Graph, jets: JetBatch) -> Tensor:
         """Shape [pairs, channels]; of the particles' vectors ``x`` only the precision counts."""
         return self.scale(jets.edge_features(self.name, graph.first, graph.second).t()).to(x)
 
@@ -210,7 +131,7 @@ class LearnedPairs(nn.Module):
         super().__init__()
         self.channels = 2 * width + 1
 
-    def forward(self, x: Tensor, jets: JetBatch, graph: CompleteGraph | EdgeListGraph) -> Tensor:
+    def forward(self, x: Tensor, graph: Graph, jets: JetBatch) -> Tensor:
         """Shape [pairs, channels], from the particles' vectors ``x`` before the first block."""
         first, second = embedding(graph.first, x), embedding(graph.second, x)
         is_self = (graph.first == graph.second).to(x).unsqueeze(1)
@@ -218,37 +139,51 @@ class LearnedPairs(nn.Module):
 
 
 class PairAttentionTagger(AttentionTagger):
-    """The skeleton with a pair encoder, run once per unordered pair and shared by all blocks.
-
-    The scores of all blocks are linear in its output and come from one matrix product.
+    """Jets in, logits out; scores come from pairs, which an encoder sees once and all blocks share.
 
     Args:
-        node_features, num_classes, width, blocks, particle_hidden: as in :class:`AttentionTagger`.
-        make_conv: makes the attention layer of a block; its ``lin_score`` takes vectors of size ``pair_width``.
-        pair_inputs: what the encoder gets to know of a pair, :class:`FixedPairs` or :class:`LearnedPairs`.
+        node_features: name of the node feature set, a key of :data:`iagraph.kinematics.NODE_FEATURES`.
+        pair_features: name of the pair feature set, a key of :data:`iagraph.kinematics.PAIR_FEATURES`.
+        num_classes: number of logits per jet.
+        width: size of the node vectors, a multiple of ``heads``.
+        blocks: number of blocks.
+        heads: attention heads per block.
+        particle_hidden: hidden widths of the particle encoder.
         pair_hidden: hidden widths of the pair encoder.
         pair_width: size of the pair vectors.
+        options: what :meth:`init_conv` takes beside.
+
+    Raises:
+        ValueError: an unknown feature set, no block, or ``width`` is no multiple of ``heads``.
     """
 
     def __init__(
         self,
-        node_features: str,
-        num_classes: int,
-        width: int,
-        blocks: int,
-        particle_hidden: Sequence[int],
-        make_conv: Callable[[], AttentionConv],
-        pair_inputs: FixedPairs | LearnedPairs,
-        pair_hidden: Sequence[int],
-        pair_width: int,
+        node_features: str = "kin",
+        pair_features: str = "invariant",
+        num_classes: int = 2,
+        width: int = 32,
+        blocks: int = 4,
+        heads: int = 16,
+        particle_hidden: Sequence[int] = (256, 128),
+        pair_hidden: Sequence[int] = (256, 128),
+        pair_width: int = 64,
+        **options: Any,
     ) -> None:
-        super().__init__(node_features, num_classes, width, blocks, particle_hidden, make_conv)
-        self.pair_inputs = pair_inputs
-        self.pair_encoder = PairEncoder(pair_inputs.channels, pair_hidden, pair_width)
+        sizes = (num_classes, width, blocks, heads, particle_hidden)
+        super().__init__(node_features, *sizes, pair_width=pair_width, **options)
+        self.pair_features = pair_features
+        self.pair_inputs: Any = self.init_pairs()
+        self.init_encoder(pair_hidden, pair_width)
 
-    def pair_scores(self, x: Tensor, jets: JetBatch, graph: CompleteGraph | EdgeListGraph) -> Sequence[PairScores]:
-        """Scores of pairs from their encoded vectors."""
-        linears = [cast(nn.Linear, conv.lin_score) for conv in self.convs()]
-        weight = torch.cat([linear.weight for linear in linears])
-        of_all = pair_scores(self.pair_inputs(x, jets, graph), self.pair_encoder, weight, graph.pair_counts)
-        return list(zip(*(piece.split([linear.out_features for linear in linears]) for piece in of_all), strict=True))
+    def init_pairs(self) -> nn.Module:
+        """Makes what the encoder gets to know of a pair."""
+        return FixedPairs(self.pair_features)
+
+    def init_encoder(self, hidden: Sequence[int], width: int) -> None:
+        """Makes the encoder of pairs."""
+        self.pair_encoder = PairEncoder(self.pair_inputs.channels, hidden, width)
+
+    def look_at_pairs(self, x: Tensor, graph: Graph, jets: JetBatch) -> Pairs:
+        """See :meth:`AttentionTagger.look_at_pairs`."""
+        return graph, self.pair_inputs(x, graph, jets), None

@@ -8,12 +8,10 @@ from typing import cast
 
 import torch
 from torch import Tensor, nn
-from torch_geometric.nn.aggr import MeanAggregation
 
-from iagraph.graphs import JetBatch
+from iagraph.jets import Jets, jets_and_edges
 from iagraph.kinematics import NODE_FEATURES, WEAVER_SCALING, feature_names
 from iagraph.nn import BatchNorm, EdgeConv, Standardize
-from iagraph.topology import CompleteGraph
 
 
 class ParticleNet(nn.Module):
@@ -71,7 +69,6 @@ class ParticleNet(nn.Module):
         self.convs = nn.ModuleList(
             EdgeConv(width, sizes) for (width, _), sizes in zip(pairwise(widths), channels, strict=True)
         )
-        self.readout = MeanAggregation()
         self.head = nn.Sequential(
             nn.Linear(widths[-1], head_hidden), nn.ReLU(), nn.Dropout(dropout), nn.Linear(head_hidden, num_classes)
         )
@@ -81,13 +78,21 @@ class ParticleNet(nn.Module):
         """Precision of the weights, in which all is computed, whatever that of the jets."""
         return self.particle_norm.weight.dtype
 
-    def forward(self, jets: JetBatch) -> Tensor:
-        """Logits of jets, shape [jets, num_classes]. One without particles gets what the head makes of zeros."""
+    def forward(self, jets: Jets) -> Tensor:
+        """Logits of jets, shape [jets, num_classes]. One without particles gets what the head makes of zeros.
+
+        Args:
+            jets: the jets, as a batch or as graphs of PyTorch Geometric, whose edges count for nothing here.
+
+        Raises:
+            ValueError: the graphs are no jets.
+        """
+        jets, _ = jets_and_edges(jets, None)
         features = jets.node_features(self.node_features)
-        graph = CompleteGraph.from_ptr(jets.ptr)
+        graph = jets.graph()
         points, x = features[:, self.position], self.particle_norm(self.scale_particles(features).to(self.dtype))
         for conv in cast(Iterable[EdgeConv], self.convs):
             points = x = conv.convolve(x, graph.nearest(points, self.neighbors))
         # Sixteen bits would round the scores of many jets to the same number.
         with torch.autocast(x.device.type, enabled=False):
-            return self.head(self.readout(x.to(self.dtype), jets.batch, dim_size=len(jets)))
+            return self.head(graph.mean(x.to(self.dtype)))

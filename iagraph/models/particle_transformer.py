@@ -10,15 +10,14 @@ from typing import cast
 import torch
 from torch import Tensor, nn
 
-from iagraph.edge_list import EdgeListGraph
-from iagraph.graphs import JetBatch
+from iagraph.graph import Graph
+from iagraph.graph.protocol import Scores
+from iagraph.jets import JetBatch, Jets, jets_and_edges
+from iagraph.kernels.dropout import Dropout
 from iagraph.kinematics import NODE_FEATURES, PAIR_FEATURES, WEAVER_SCALING, feature_names
 from iagraph.memory import cut_for_cache
 from iagraph.nn import BatchNorm, InteractionAttentionConv, Standardize
-from iagraph.nn.attention_conv import Scores
-from iagraph.nn.dropout import Dropout
 from iagraph.nn.pair_biases import PairBiases
-from iagraph.topology import CompleteGraph
 
 NODES_AT_ONCE = 512
 """Nodes whose wide hidden vectors a CPU makes at once: 1 MB in layers of 512, they stay in cache."""
@@ -57,8 +56,8 @@ class ParticleTransformerBlock(nn.Module):
         self.residual_scale = nn.Parameter(torch.ones(width))
         self.dropout = Dropout(dropout)
 
-    def forward(self, x: Tensor, graph: CompleteGraph | EdgeListGraph, scores: Scores) -> Tensor:
-        """New node vectors, shape [nodes, width]; scores as in :meth:`InteractionAttentionConv.attend`."""
+    def forward(self, x: Tensor, graph: Graph, scores: Scores | None) -> Tensor:
+        """New node vectors, shape [nodes, width]; arguments as of :meth:`InteractionAttentionConv.attend`."""
         return self.add(x, self.conv.attend(self.norm_in(x), graph, scores).x)
 
     @torch.no_grad()
@@ -85,19 +84,19 @@ class ClassAttentionBlock(ParticleTransformerBlock):
     def __init__(self, width: int, heads: int) -> None:
         super().__init__(width, heads, dropout=0.0)
 
-    def forward(self, token: Tensor, x: Tensor, edge_index: Tensor) -> Tensor:  # type: ignore[override]
+    def forward(self, token: Tensor, x: Tensor, graph: Graph) -> Tensor:  # type: ignore[override]
         """New tokens.
 
         Args:
             token: shape [jets, width].
             x: node vectors, shape [nodes, width].
-            edge_index: edges from tokens and nodes, counted in this order, to tokens.
+            graph: the graph with tokens (:meth:`~iagraph.graph.Graph.with_tokens`).
 
         Returns:
             Shape [jets, width].
         """
         asked = self.norm_in(torch.cat([token, x]))
-        return self.add(token, self.conv((asked, token), edge_index))
+        return self.add(token, self.conv.attend((asked, token), graph).x)
 
 
 class ParticleTransformer(nn.Module):
@@ -167,19 +166,22 @@ class ParticleTransformer(nn.Module):
         self.head = nn.Linear(width, num_classes)
         self._initialise()
 
-    def forward(self, jets: JetBatch, edge_index: Tensor | None = None) -> Tensor:
+    def forward(self, jets: Jets, edge_index: Tensor | None = None) -> Tensor:
         """Logits of jets.
 
         Args:
-            jets: the jets. In one without particles, the class token sees itself alone.
-            edge_index: which particles see which, rows (source, target), if not all of a jet; shape [2, edges].
+            jets: the jets, as a batch or as graphs of PyTorch Geometric. In one without particles, the class token sees
+                itself alone.
+            edge_index: which particles see which, rows (source, target), shape [2, edges]; None for those that the
+                graphs have, or all of a jet.
 
         Returns:
             Shape [jets, num_classes].
 
         Raises:
-            ValueError: an edge joins two jets.
+            ValueError: an edge joins two jets, or the graphs are no jets.
         """
+        jets, edge_index = jets_and_edges(jets, edge_index)
         graph = jets.graph(edge_index)
         # The weights' precision counts, whatever that of the jets.
         features = self.scale_particles(jets.node_features(self.node_features)).to(self.norm.weight.dtype)
@@ -187,27 +189,26 @@ class ParticleTransformer(nn.Module):
         bias = self.pair_bias(jets, graph, x.dtype)
         for block in self.blocks:
             x = block(x, graph, bias)
-        return self.read_out(x, jets)
+        return self.read_out(x, graph)
 
-    def read_out(self, x: Tensor, jets: JetBatch) -> Tensor:
+    def read_out(self, x: Tensor, graph: Graph) -> Tensor:
         """Logits of jets, shape [jets, num_classes], from vectors of their particles, shape [particles, width]."""
-        token = self.class_token.expand(len(jets), -1)
-        own, batch = torch.arange(len(jets), device=x.device), jets.batch
-        sources = torch.arange(len(jets) + batch.numel(), device=x.device)
-        edges = torch.stack([sources, torch.cat([own, batch])])
+        token = self.class_token.expand(graph.num_graphs, -1)
+        graph = graph.with_tokens()
         for block in self.class_blocks:
-            token = block(token, x, edges)
+            token = block(token, x, graph)
         # Sixteen bits would round the scores of many jets to the same number.
         with torch.autocast(x.device.type, enabled=False):
             return self.head(self.norm(token.to(self.norm.weight.dtype)))
 
-    def pair_bias(self, jets: JetBatch, graph: CompleteGraph | EdgeListGraph, dtype: torch.dtype) -> Scores:
+    def pair_bias(self, jets: JetBatch, graph: Graph, dtype: torch.dtype) -> Scores | None:
         """Biases of the pairs of a graph, as the blocks take them."""
         if self.pair_encoder is None:
             return None
         assert self.pair_features is not None
         *pairs, _ = jets.edge_features(self.pair_features, graph.first, graph.second)  # without the mark of self-pairs
-        return graph.lift(self.pair_encoder(torch.stack(pairs, dim=1).to(dtype)).split(graph.pair_counts, dim=1))
+        biases = self.pair_encoder(torch.stack(pairs, dim=1).to(dtype))
+        return graph.scores(biases.split(list(graph.pair_counts), dim=1))
 
     def convs(self) -> list[InteractionAttentionConv]:
         """The attention layers among particles, first block first."""

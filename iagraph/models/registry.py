@@ -9,7 +9,7 @@ from typing import Any
 
 from torch import Tensor, nn
 
-from iagraph.graphs import JetBatch
+from iagraph.jets import JetBatch
 from iagraph.models.ablations import InteractionTransformer, LearnedPairIAFormer, PairTransformer, PlainTransformer
 from iagraph.models.cascaded_iaformer import CascadedIAFormer
 from iagraph.models.gated_iaformer import GatedIAFormer

@@ -15,6 +15,10 @@ MOST_DIFFERENCES = 12
 """So many differences of a kind are listed; a file of another architecture has hundreds, which say no more."""
 
 
+FORMER_NAMES = {"gated_pairs.": "pair_inputs."}
+"""Modules that had another name in earlier versions."""
+
+
 class CheckpointError(ValueError):
     """A file of weights cannot be read or written, or does not fit. The message names it and says what to do."""
 
@@ -52,7 +56,20 @@ def read_state_dict(path: Path) -> dict[str, Tensor]:
             f"{path}: holds {found or 'nothing'}, expected tensors by name; give a state dict, as "
             "torch.save(model.state_dict(), ...) writes it, not the state of an optimizer or of a training"
         )
-    return dict(state)
+    return with_current_names(dict(state))
+
+
+def with_current_names(state: dict[str, Tensor], prefix: str = "") -> dict[str, Tensor]:
+    """The state, in which tensors under names of earlier versions have been given today's.
+
+    Args:
+        state: tensors by name; it is changed.
+        prefix: what stands before the names of the model.
+    """
+    for former, current in FORMER_NAMES.items():
+        for name in [name for name in state if name.startswith(prefix + former)]:
+            state[prefix + current + name.removeprefix(prefix + former)] = state.pop(name)
+    return state
 
 
 def write_state_dict(path: Path, state: dict[str, Tensor]) -> None:

@@ -8,7 +8,7 @@ from iagraph.nn.encoders import BatchNorm, PairEncoder, ParticleEncoder, Standar
 from iagraph.nn.interaction_attention_conv import InteractionAttentionConv
 from iagraph.nn.pair_attention_conv import PairAttentionConv
 from iagraph.nn.pair_gate import PairGate
-from iagraph.nn.pruning import EdgeBudget, PruningRule, Threshold, TopK, TopMass, pruning_rule
+from iagraph.nn.pruning import EdgeBudget, PruningRule, Threshold, TopK, TopP, pruning_rule
 from iagraph.nn.softmax_difference import SoftmaxDifference
 
 __all__ = [
@@ -29,6 +29,6 @@ __all__ = [
     "ThinLinear",
     "Threshold",
     "TopK",
-    "TopMass",
+    "TopP",
     "pruning_rule",
 ]

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
@@ -10,41 +10,43 @@ from torch_geometric.nn import MessagePassing
 from torch_geometric.nn.dense.linear import Linear
 from torch_geometric.typing import Adj
 
-from iagraph.dense_blocks import EdgeScores
-from iagraph.edge_list import EdgeListGraph, sorted_ptr
+from iagraph.graph import Graph, PrunableGraph, SparseGraph
+from iagraph.graph.protocol import Scores
+from iagraph.kernels.dropout import dropout
 from iagraph.nn.adjacency import edges_of
 from iagraph.nn.lazy_linear import both_sizes, make_linear
-from iagraph.nn.pruning import Candidates, PruningRule
-from iagraph.segment import segment_softmax
-from iagraph.topology import CompleteGraph
-
-Scores = Tensor | list[EdgeScores] | None
-"""Scores of the edges of a graph as its ``lift`` gives them, or none."""
+from iagraph.nn.pruning import PruningRule
 
 
-class Attended(NamedTuple):
-    """What a layer makes of a graph.
+HOOKS = [
+    f"{step}_forward_{when}hooks" for step in ("propagate", "message", "aggregate") for when in ("pre_", "")
+]
+"""Where PyTorch Geometric keeps what watches the messages of a layer."""
+
+
+class AttentionOutput(NamedTuple):
+    r"""What a layer makes of a graph.
 
     Attributes:
         x: new node vectors, shape [nodes, out_channels].
-        graph: the graph with the edges that the layer has left.
-        alpha: their weights, shape [edges, heads]; None for a complete graph, where they are not kept.
+        graph: the graph with the edges that the layer has kept.
+        alpha: their weights, shape [heads, \*edges]; None for a complete graph in dense blocks, which keeps none.
     """
 
     x: Tensor
-    graph: CompleteGraph | EdgeListGraph
+    graph: Any
     alpha: Tensor | None
 
 
 class AttentionConv(MessagePassing):
-    r"""Message passing with attention weights, per head, written once for edge lists and for complete graphs.
+    r"""Message passing with attention weights, per head, on a graph of any form.
 
     .. math::
         \mathbf{x}^{\prime}_i = \mathbf{W}_o \sum_{j \in \mathcal{N}(i)} \alpha_{ij} \mathbf{W}_v \mathbf{x}_j
 
-    A subclass says which scores an edge has. Their softmax over the edges of a target is its weight
-    :math:`\alpha_{ij}`, or several such maps are mixed (:meth:`mix`). A node without incoming edges gets zero (through
-    :math:`\mathbf{W}_o`).
+    A subclass says which scores an edge has (:meth:`scores`) and how weights are made of their softmax maps over the
+    edges of a target (:meth:`weigh`); by default there is one map per head, and it is the weight. A node without
+    incoming edges gets zero (through :math:`\mathbf{W}_o`).
 
     With a rule (:mod:`iagraph.nn.pruning`) some edges are dropped, after their weights are known: nothing is sent along
     them. The graph that the caller has stays as it is; the layer says which edges are left.
@@ -60,8 +62,6 @@ class AttentionConv(MessagePassing):
 
     Attributes:
         tightness: how much of the rule holds in training mode, 0 for nothing to 1; in evaluation all of it does.
-        by_messages: let :meth:`attend` send messages by ``propagate``, too, where hooks and explainers of PyTorch
-            Geometric see them, instead of summing them itself: the same result, more slowly.
 
     Raises:
         ValueError: ``out_channels`` is no multiple of ``heads``, or ``pruning`` is no rule.
@@ -72,6 +72,8 @@ class AttentionConv(MessagePassing):
     edge_dim: int | None
     lin_score: nn.Linear | None
     """The map from edge features to scores; each subclass makes its own, or none."""
+    dropout = 0.0
+    """Probability with which an entry of a softmax map is dropped in training."""
 
     def __init__(
         self,
@@ -91,7 +93,6 @@ class AttentionConv(MessagePassing):
         self.heads = heads
         self.pruning = pruning
         self.tightness = 1.0
-        self.by_messages = False
         self.lin_value = make_linear(both_sizes(in_channels)[0], out_channels, bias=bias)
         self.lin_out = nn.Linear(out_channels, out_channels, bias=bias)
 
@@ -100,29 +101,29 @@ class AttentionConv(MessagePassing):
         """Number of softmax maps."""
         return self.maps_per_head * self.heads
 
-    def mix(self, maps: Tensor, dim: int) -> Tensor:
-        """Weights of heads from softmax maps, or sums that heads weigh from sums that maps weigh: it is linear.
+    # --- what a subclass may say otherwise ---------------------------------------------------------------------------
 
-        Maps and, in the result, heads lie along ``dim``; by default there is one map per head.
+    def scores(self, source: Tensor, target: Tensor | None, graph: Graph, scores: Scores | None) -> Scores:
+        """Scores of the edges of a graph; by default those made of the edge features alone.
+
+        Args:
+            source: vectors of the sources, shape [sources, in_channels].
+            target: those of the targets, the same if there is but one kind of nodes; None if they have none.
+            graph: the graph.
+            scores: those that the edge features make, if there are any.
+
+        Raises:
+            ValueError: there are none.
         """
-        return maps
-
-    def drop(self, maps: Tensor) -> Tensor:
-        """The maps, some weights dropped in training; by default none."""
-        return maps
-
-    def edge_scores(self, source: Tensor, target: Tensor | None, edge_index: Tensor, scores: Tensor | None) -> Tensor:
-        """Scores of the edges of a list, shape [edges, maps]; by default those made of the edge features alone."""
         if scores is None:
-            raise ValueError(f"{type(self).__name__} weighs edges by their features: give edge_attr")
+            raise ValueError(f"{type(self).__name__} weighs edges by their features: give edge_attr, or scores")
         return scores
 
-    def sums(self, x: Tensor, graph: CompleteGraph, scores: list[EdgeScores] | None) -> Tensor:
-        """Sums of values weighed by each head in a complete graph, shape [nodes, heads, channels]; default as above."""
-        if scores is None:
-            raise ValueError(f"{type(self).__name__} weighs edges by their features: give scores")
-        sums = graph.attend(scores, self.lin_value(x).repeat(1, self.maps_per_head))
-        return self.mix(sums, dim=1)
+    def weigh(self, maps: Tensor) -> Tensor:
+        """Weights of the heads from the softmax maps, ``[maps, ...]`` to ``[heads, ...]``; linear, so that weighing sums
+        over the maps is the same (:meth:`~iagraph.graph.Graph.attend`).
+        """
+        return maps
 
     def project(self, sums: Tensor) -> Tensor:
         """The result, made of the sums of all heads, shape [nodes, out_channels]."""
@@ -136,6 +137,49 @@ class AttentionConv(MessagePassing):
         if edge_attr is None or self.lin_score is None:
             return edge_attr
         return self.lin_score(edge_attr if edge_attr.ndim > 1 else edge_attr.unsqueeze(1))
+
+    # --- the layer ---------------------------------------------------------------------------------------------------
+
+    def attend(
+        self, x: Tensor | tuple[Tensor, Tensor | None], graph: Graph, scores: Scores | None = None
+    ) -> AttentionOutput:
+        """Runs the layer on a graph of any form.
+
+        Args:
+            x: node vectors, shape [nodes, in_channels], or those of sources and targets.
+            graph: the graph; for a layer with a rule one that knows its edges.
+            scores: scores of its edges from their features, as its :meth:`~iagraph.graph.Graph.scores` gives them.
+        """
+        source, target = (x, x) if isinstance(x, Tensor) else x
+        scores = self.scores(source, target, graph, scores)
+        values = self.lin_value(source).unflatten(1, (self.heads, -1))
+        drop = self.drop if self.training and self.dropout else None
+        if self.pruning is None and not self._watched():
+            sums, alpha = graph.attend(scores, values, self.weigh, drop)
+            return AttentionOutput(self.project(sums.flatten(1)), graph, alpha)
+        graph, maps = self.prune(graph, scores)
+        alpha = self.weigh(maps if drop is None else drop(maps))
+        sums = self._sent(graph, alpha, values) if self._watched() else graph.aggregate(alpha, values)
+        return AttentionOutput(self.project(sums.flatten(1)), graph, alpha)
+
+    def prune(self, graph: PrunableGraph, scores: Scores) -> tuple[PrunableGraph, Tensor]:
+        r"""The graph with the edges that the rule leaves, and their softmax maps, shape [maps, \*edges]: zero where a
+        head does without an edge that others keep.
+        """
+        maps = graph.softmax(scores)
+        if self.pruning is None:
+            return graph, maps
+        rule = self.pruning.relaxed(self.tightness) if self.training else self.pruning
+        wanted = rule(self.weigh(maps), graph)
+        graph, maps, scores, wanted = graph.keep(wanted.any(0), maps, scores, wanted)
+        wanted = wanted.repeat(maps.size(0) // wanted.size(0), *[1] * (wanted.ndim - 1))
+        if rule.renormalize:  # with the lowest number that is finite, for a head may want none of a node's edges
+            maps = graph.softmax(scores.masked_fill(~wanted, torch.finfo(scores.dtype).min))
+        return graph, maps * wanted
+
+    def drop(self, maps: Tensor) -> Tensor:
+        """The maps, some entries dropped and the others scaled."""
+        return dropout(maps, self.dropout)
 
     def forward(
         self,
@@ -170,27 +214,21 @@ class AttentionConv(MessagePassing):
         """
         source, target = (x, x) if isinstance(x, Tensor) else x
         edges = edges_of(edge_index, source.size(0), None if target is None else target.size(0))
-        num_targets = edges.num_targets
         if edge_attr is None and edges.values is not None and (edges.values.ndim > 1 or self.edge_dim == 1):
             edge_attr = edges.values
         self._check_sizes(source, edges.edge_index, edge_attr)
-        scores = self.edge_scores(source, target, edges.edge_index, self.score(edge_attr))
-        ptr = sorted_ptr(edges.edge_index[1], num_targets)
-        maps = segment_softmax(scores, edges.edge_index[1], num_targets, ptr)
+        if batch is not None and batch.shape != (edges.num_targets,):
+            raise ValueError(f"batch has shape {list(batch.shape)}: give the graph of each target, [{edges.num_targets}]")
+        num_sources = None if isinstance(x, Tensor) else source.size(0)
+        graph = SparseGraph.of_edges(edges.edge_index, edges.num_targets, batch, num_sources)
+        scores = self.score(edge_attr)
+        out, graph, alpha = self.attend(x, graph, None if scores is None else graph.scores([scores.t()]))
+        if not return_attention_weights:
+            return out
+        alpha = alpha.t()
         if self.pruning is None:
-            alpha = self.mix(self.drop(maps), dim=1)
-            out = self._gather_messages(alpha, source, edges.edge_index, num_targets)
-            return (out, (edges.weighed(alpha), alpha)) if return_attention_weights else out
-        if batch is not None and batch.shape != (num_targets,):
-            raise ValueError(f"batch has shape {list(batch.shape)}: give the graph of each target, [{num_targets}]")
-        sent, arrives = edges.edge_index
-        graph = torch.zeros_like(arrives) if batch is None else batch.index_select(0, arrives)
-        # The nodes of a bipartite graph are of two kinds: none is the same as another, whatever its number.
-        candidates = Candidates(sent if isinstance(x, Tensor) else -1 - sent, arrives, graph, num_targets)
-        alpha, edge_ids = self._survivors(scores, maps, candidates)
-        left = edges.edge_index.index_select(1, edge_ids)
-        out = self._gather_messages(alpha, source, left, num_targets)
-        return (out, (left, alpha, edge_ids)) if return_attention_weights else out
+            return out, (edges.weighed(alpha), alpha)
+        return out, (graph.edge_index, alpha, graph.edge_ids)
 
     def _check_sizes(self, source: Tensor, edge_index: Tensor, edge_attr: Tensor | None) -> None:
         if torch.compiler.is_compiling():  # which would tie the code to these sizes
@@ -206,54 +244,18 @@ class AttentionConv(MessagePassing):
         if self.edge_dim not in (None, given):
             raise ValueError(f"edge_attr has shape {list(edge_attr.shape)}: this layer takes [edges, {self.edge_dim}]")
 
-    def attend(self, x: Tensor, graph: CompleteGraph | EdgeListGraph, scores: Scores = None) -> Attended:
-        """Runs the layer on a graph whose edges have scores already.
-
-        Args:
-            x: node vectors, shape [nodes, in_channels].
-            graph: who talks to whom; a layer with a rule takes a list of edges.
-            scores: scores of its edges, from its ``lift``.
+    def _watched(self) -> bool:
+        """Whether somebody wants to see messages: an explainer of PyTorch Geometric, or a hook on them. They are then
+        sent one by one, which gives the same result more slowly.
         """
-        if isinstance(graph, CompleteGraph):
-            assert self.pruning is None, "edges are dropped from a list of edges"
-            assert not isinstance(scores, Tensor), "scores of a complete graph come from its lift"
-            return Attended(self.project(self.sums(x, graph, scores).flatten(1)), graph, None)
-        assert not isinstance(scores, list), "scores of an edge list come from its lift"
-        scores = self.edge_scores(x, x, graph.edge_index, scores)
-        maps = graph.softmax(scores)
-        if self.pruning is None:
-            alpha = self.mix(self.drop(maps), dim=1)
-        else:
-            source, target = graph.edge_index
-            jets = graph.batch.index_select(0, target)
-            alpha, kept = self._survivors(scores, maps, Candidates(source, target, jets, graph.num_nodes))
-            graph = graph.keep(kept)
-        if self.by_messages:
-            return Attended(self._gather_messages(alpha, x, graph.edge_index, graph.num_nodes), graph, alpha)
-        return Attended(self.project(graph.aggregate(alpha, self.lin_value(x))), graph, alpha)
+        return bool(self.explain or any(getattr(self, f"_{name}") for name in HOOKS))
 
-    def _survivors(self, scores: Tensor, maps: Tensor, edges: Candidates) -> tuple[Tensor, Tensor]:
-        """Weights of the edges that the rule leaves, shape [kept edges, heads], and which they are."""
-        assert self.pruning is not None
-        rule = self.pruning.relaxed(self.tightness) if self.training else self.pruning
-        alpha = self.mix(maps, dim=1)
-        wanted = rule(alpha, edges)
-        kept = wanted.any(1).nonzero().squeeze(1)
-        wanted = wanted.index_select(0, kept).repeat(1, maps.size(1) // wanted.size(1))
-        if rule.renormalize:
-            lowest = torch.finfo(scores.dtype).min  # finite, for a head may want none of a node's edges
-            left = scores.index_select(0, kept).masked_fill(~wanted, lowest)
-            maps = segment_softmax(left, edges.target.index_select(0, kept), edges.num_targets)
-        else:
-            maps = maps.index_select(0, kept)
-        return self.mix(self.drop(maps * wanted), dim=1), kept
-
-    def _gather_messages(self, alpha: Tensor, x: Tensor, edge_index: Tensor, num_targets: int) -> Tensor:
-        """Sends the values of the sources along the edges and projects their weighted sum."""
-        value = self.lin_value(x).unflatten(1, (self.heads, -1))
+    def _sent(self, graph: SparseGraph, alpha: Tensor, values: Tensor) -> Tensor:
+        """Sums of messages, shape [targets, heads, channels]."""
         # propagate_type: (value: Tensor, alpha: Tensor)
-        out = self.propagate(edge_index, value=value, alpha=alpha, size=(x.size(0), num_targets))
-        return self.project(out.flatten(1))
+        return self.propagate(
+            graph.edge_index, value=values, alpha=alpha.t(), size=(graph.num_sources, graph.num_nodes)
+        )
 
     def message(self, value_j: Tensor, alpha: Tensor) -> Tensor:
         """The value of the source, times the weight of the edge."""
@@ -263,7 +265,7 @@ class AttentionConv(MessagePassing):
         """Draws new weights."""
         super().reset_parameters()
         for child in self.children():
-            if isinstance(child, nn.Linear | Linear):
+            if isinstance(child, nn.Linear | Linear | nn.RMSNorm):
                 child.reset_parameters()
 
     def __repr__(self) -> str:

@@ -69,14 +69,17 @@ class DifferentialTransformerConv(SoftmaxDifference, InteractionAttentionConv):
     ) -> None:
         if heads > 0 and out_channels % (2 * heads):
             raise ValueError(f"out_channels ({out_channels}) must be a multiple of twice heads ({heads})")
-        super().__init__(in_channels, out_channels, heads, edge_dim, dropout=dropout, pruning=pruning)
+        super().__init__(
+            in_channels,
+            out_channels,
+            heads,
+            edge_dim,
+            dropout=dropout,
+            pruning=pruning,
+            beta=beta,
+            beta_per_head=beta_per_head,
+        )
         self.norm = nn.RMSNorm(out_channels // heads, eps=1e-5)
-        self.start_beta(beta, beta_per_head)
-
-    def reset_parameters(self) -> None:
-        """Draws new weights, sets beta to where it starts and the scales of the norm to one."""
-        super().reset_parameters()
-        self.norm.reset_parameters()
 
     def project(self, sums: Tensor) -> Tensor:
         """The result, made of the sums of all heads, each of which is normalised; shape [nodes, out_channels]."""

@@ -13,8 +13,9 @@ from torch_geometric.nn import MessagePassing
 from torch_geometric.nn.dense.linear import Linear, is_uninitialized_parameter
 from torch_geometric.typing import Adj
 
+from iagraph.kernels.edge_maps import folded_maps, normed_maps
+from iagraph.kernels.switch import fast
 from iagraph.nn.adjacency import edges_of
-from iagraph.nn.edge_maps import folded_maps, normed_maps
 from iagraph.nn.encoders import BatchNorm
 from iagraph.nn.lazy_linear import make_linear
 
@@ -107,7 +108,8 @@ class EdgeConv(MessagePassing):
         of_batch = {norm.training and neighbors.numel() > 1 for norm in norms}
         # Sixteen bits would round the gradients of folded weights, of which small differences are those of the norms.
         rounded = torch.is_autocast_enabled(x.device.type) and torch.is_grad_enabled()
-        if len(of_batch) > 1 or any(type(norm) is not BatchNorm for norm in norms) or (rounded and of_batch == {False}):
+        plain = len(of_batch) == 1 and all(type(norm) is BatchNorm for norm in norms)
+        if not (plain and fast()) or (rounded and of_batch == {False}):
             # Some norms are frozen, or were exchanged for others, such as those that share statistics among devices.
             center, other = self._first_map(x, x)
             edges = (center.unsqueeze(1) + embedding(sources, _with_zeros(other))).flatten(0, 1)

@@ -6,12 +6,11 @@ import math
 
 from torch import Tensor, nn
 
-from iagraph.dense_blocks import EdgeScores
+from iagraph.graph import Graph
+from iagraph.graph.protocol import Scores
 from iagraph.nn.attention_conv import AttentionConv
-from iagraph.nn.dropout import dropout
 from iagraph.nn.lazy_linear import both_sizes, make_linear
 from iagraph.nn.pruning import PruningRule
-from iagraph.topology import CompleteGraph
 
 
 class InteractionAttentionConv(AttentionConv):
@@ -82,27 +81,10 @@ class InteractionAttentionConv(AttentionConv):
             )
         return super().score(edge_attr)
 
-    def edge_scores(self, source: Tensor, target: Tensor | None, edge_index: Tensor, scores: Tensor | None) -> Tensor:
-        """Products of queries and keys, plus the biases, shape [edges, maps]."""
+    def scores(self, source: Tensor, target: Tensor | None, graph: Graph, scores: Scores | None) -> Scores:
+        """Products of queries and keys, plus the biases."""
         if target is None:
             raise ValueError("queries are made of the targets' vectors: give x = (source, target)")
-        self._check(scores)
-        query = self.query(target).unflatten(1, (self.maps, -1))
-        key = self.lin_key(source).unflatten(1, (self.maps, -1))
-        products = (query.index_select(0, edge_index[1]) * key.index_select(0, edge_index[0])).sum(-1)
-        return products if scores is None else products + scores
-
-    def sums(self, x: Tensor, graph: CompleteGraph, scores: list[EdgeScores] | None) -> Tensor:
-        """Sums of values weighed by the softmax of the same scores of a complete graph, [nodes, heads, channels]."""
-        self._check(scores)
-        products = graph.products(self.query(x), self.lin_key(x), self.maps, scores)
-        weights = [self.mix(self.drop(product.softmax(-1)), dim=0) for product in products]
-        return graph.aggregate(weights, self.lin_value(x))
-
-    def drop(self, maps: Tensor) -> Tensor:
-        """The maps, some weights dropped in training."""
-        return dropout(maps, self.dropout, self.training)
-
-    def _check(self, scores: Tensor | list[EdgeScores] | None) -> None:
         if scores is None and self.lin_score is not None:
             raise ValueError(f"this layer has an edge_dim ({self.edge_dim}): give edge_attr, or scores made of it")
+        return graph.dot(self.query(target), self.lin_key(source), self.maps, scores)

@@ -6,8 +6,9 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import gelu, logsigmoid
 
+from iagraph.graph import PrunableGraph
 from iagraph.nn.encoders import ThinLinear
-from iagraph.nn.pruning import Candidates, EdgeBudget
+from iagraph.nn.pruning import EdgeBudget
 
 
 class PairGate(nn.Module):
@@ -40,24 +41,20 @@ class PairGate(nn.Module):
         """What the gate makes of pairs, shape [pairs, features] to [pairs, 1]."""
         return self.lin(gelu(self.hidden(features)))
 
-    def forward(self, features: Tensor, first: Tensor, second: Tensor, batch: Tensor) -> tuple[Tensor, Tensor]:
-        r"""Which pairs survive, and their bias.
+    def forward(self, features: Tensor, graph: PrunableGraph) -> tuple[PrunableGraph, Tensor, Tensor]:
+        r"""The graph of the pairs that survive.
 
         Args:
-            features: shape [pairs, features].
-            first: one node of each pair, shape [pairs].
-            second: the other node.
-            batch: the graph of each node, shape [nodes].
+            features: of the pairs of the graph, shape [pairs, features].
+            graph: the graph.
 
         Returns:
-            Numbers of the surviving pairs, ascending, and the logarithm of :math:`\sigma(g)` of each; both of shape
-            [survivors].
+            The graph; the features of its pairs, shape [survivors, features]; and the logarithm of :math:`\sigma(g)` of
+            each, shape [survivors].
         """
         with torch.autocast(features.device.type, enabled=False):  # sixteen bits hardly tell pairs apart
-            g = self.rate(features)
+            g = self.rate(features).squeeze(1)
         budget = self.budget.relaxed(self.tightness) if self.training else self.budget
-        itself = (first == second).unsqueeze(1)
-        pairs = Candidates(first, second, batch.index_select(0, first), batch.numel())
-        chosen = budget.choose(g.detach().masked_fill(itself, -torch.inf), pairs) | itself
-        survivors = chosen.squeeze(1).nonzero().squeeze(1)
-        return survivors, logsigmoid(g.squeeze(1).index_select(0, survivors))
+        graph, survivors = graph.keep_strongest_pairs(g.detach(), budget.number)
+        kept = features.t().index_select(1, survivors).t()  # features of pairs lie in memory one after the other
+        return graph, kept, logsigmoid(g.index_select(0, survivors))

@@ -18,30 +18,15 @@ import math
 from abc import ABC, abstractmethod
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
-from typing import NamedTuple
+from typing import Any
 
 import torch
 from torch import Tensor
 
-from iagraph.segment import segment_sum
+from iagraph.graph import PrunableGraph
 
 MOST_EDGES = 2**62
 """More than any node has."""
-
-
-class Candidates(NamedTuple):
-    """The edges that a rule chooses among.
-
-    Attributes:
-        source, target: the nodes of each edge, shape [edges].
-        graph: the graph of each edge, as that of a jet in a batch, shape [edges].
-        num_targets: number of nodes at which edges may arrive.
-    """
-
-    source: Tensor
-    target: Tensor
-    graph: Tensor
-    num_targets: int
 
 
 @dataclass(frozen=True)
@@ -57,28 +42,28 @@ class PruningRule(ABC):
     per_head: bool = field(default=False, kw_only=True)
     renormalize: bool = field(default=False, kw_only=True)
 
-    def __call__(self, alpha: Tensor, edges: Candidates) -> Tensor:
-        """True where an edge survives.
+    def __call__(self, alpha: Tensor, graph: PrunableGraph) -> Tensor:
+        r"""True where an edge survives.
 
         Args:
-            alpha: weights of the edges, signed, shape [edges, heads].
-            edges: the edges, in any order.
+            alpha: weights of the edges, signed, shape [heads, \*edges].
+            graph: whose edges they are.
 
         Returns:
-            Shape [edges, heads], or [edges, 1] if all heads have the same.
+            Shape [heads, \*edges], or [1, \*edges] if all heads have the same.
         """
         strength = alpha.detach().abs()
         strength = strength if strength.dtype == torch.float64 else strength.float()
         if not self.per_head:
-            strength = strength.mean(1, keepdim=True)
-        itself, unknown = (edges.source == edges.target).unsqueeze(1), strength.isnan()
+            strength = strength.mean(0, keepdim=True)
+        itself, unknown = graph.is_self, strength.isnan()
         # Never among the strongest, so that it takes nobody's place.
         strength = strength.masked_fill(unknown, 0.0).masked_fill(itself, -torch.inf)
-        return self.choose(strength, edges) | itself | unknown  # what is not a number must not be hidden
+        return self.choose(strength, graph) | itself | unknown  # NaN must not be hidden
 
     @abstractmethod
-    def choose(self, strength: Tensor, edges: Candidates) -> Tensor:
-        """True where an edge is chosen, shape [edges, columns]; they are minus infinity for edges of a node with
+    def choose(self, strength: Tensor, graph: PrunableGraph) -> Tensor:
+        r"""True where an edge is chosen, shape [columns, \*edges]; strengths are minus infinity for edges of a node with
         itself.
         """
 
@@ -104,7 +89,7 @@ class Threshold(PruningRule):
                 f"threshold {self.minimum}: should be in [0, 1), for no weight is above 1 and all edges would be gone"
             )
 
-    def choose(self, strength: Tensor, edges: Candidates) -> Tensor:
+    def choose(self, strength: Tensor, graph: PrunableGraph) -> Tensor:
         """See the class."""
         return strength >= self.minimum
 
@@ -132,9 +117,9 @@ class TopK(PruningRule):
                 f"k = {self.k}: should be a whole number of at least 1, or all edges would be gone, and at most 2^62"
             )
 
-    def choose(self, strength: Tensor, edges: Candidates) -> Tensor:
+    def choose(self, strength: Tensor, graph: PrunableGraph) -> Tensor:
         """See the class."""
-        return rank_in_segment(strength, edges.target) < self.k
+        return graph.strongest(strength, self.k, per="target")
 
     def relaxed(self, tightness: float) -> PruningRule:
         """The number falls as k / tightness."""
@@ -142,30 +127,31 @@ class TopK(PruningRule):
 
 
 @dataclass(frozen=True)
-class TopMass(PruningRule):
-    r"""The fewest edges that hold the share ``share`` of :math:`\sum_j |\alpha_{ij}|` of each node i.
+class TopP(PruningRule):
+    r"""The fewest edges that hold the fraction ``p`` of :math:`\sum_j |\alpha_{ij}|` of each node i, its nucleus.
 
     Args:
-        share: in (0, 1]; 1 drops nothing.
+        p: in (0, 1]; 1 drops nothing.
         per_head, renormalize: as in :class:`PruningRule`.
     """
 
-    share: float = 0.95
+    p: float = 0.95
 
     def __post_init__(self) -> None:
-        _check_share("share", self.share)
+        _check_fraction("p", self.p)
 
-    def choose(self, strength: Tensor, edges: Candidates) -> Tensor:
+    def choose(self, strength: Tensor, graph: PrunableGraph) -> Tensor:
         """See the class."""
-        if self.share == 1:
+        if self.p == 1:
             return torch.ones_like(strength, dtype=torch.bool)
         strength = strength.clamp(min=0).to(_precise(strength))  # sums of many small weights
-        before, total = sums_in_segment(strength, edges.target, edges.num_targets)
-        return before < self.share * total.index_select(0, edges.target)
+        before, total = graph.cumulative(strength)
+        # A tensor, for ONNX rounds numbers of Python to float32.
+        return before < total * torch.full((), self.p, dtype=total.dtype, device=total.device)
 
     def relaxed(self, tightness: float) -> PruningRule:
-        """The share falls from one."""
-        return replace(self, share=1 - tightness + tightness * self.share)
+        """The fraction falls from one."""
+        return replace(self, p=1 - tightness + tightness * self.p)
 
 
 @dataclass(frozen=True)
@@ -182,23 +168,18 @@ class EdgeBudget(PruningRule):
     fraction: float = 0.3
 
     def __post_init__(self) -> None:
-        _check_share("fraction", self.fraction)
+        _check_fraction("fraction", self.fraction)
 
-    def choose(self, strength: Tensor, edges: Candidates) -> Tensor:
+    def choose(self, strength: Tensor, graph: PrunableGraph) -> Tensor:
         """See the class."""
-        sizes = torch.bincount(edges.graph)
-        itself = (edges.source == edges.target).nonzero().squeeze(1)
-        between = sizes - torch.bincount(edges.graph.index_select(0, itself), minlength=sizes.numel())
-        end = (sizes.cumsum(0) - sizes + self.number(between)).repeat_interleave(sizes)
-        best_first = torch.arange(end.numel(), device=end.device) < end
-        order = _by_segment(strength, edges.graph)
-        return torch.empty_like(strength, dtype=torch.bool).scatter_(0, order, best_first.unsqueeze(1).expand_as(order))
+        return graph.strongest(strength, self.number(graph.edges_between()), per="graph")
 
-    def number(self, edges: Tensor) -> Tensor:
-        """How many of so many edges survive, at least one."""
-        # A tensor, for ONNX rounds numbers of Python to float32.
-        fraction = torch.tensor(self.fraction, dtype=_precise(edges), device=edges.device)
+    def number(self, edges: Tensor | int) -> Any:
+        """How many of so many edges survive, at least one; of a tensor of numbers, a tensor."""
         # A little less, so that 0.07 of 100 edges, 7.000000000000001, are not 8.
+        if isinstance(edges, int):
+            return max(math.ceil(edges * self.fraction - 1e-6), 1)
+        fraction = torch.full((), self.fraction, dtype=_precise(edges), device=edges.device)  # see TopP
         return (edges * fraction - 1e-6).ceil().clamp(min=1).long()
 
     def relaxed(self, tightness: float) -> PruningRule:
@@ -209,10 +190,13 @@ class EdgeBudget(PruningRule):
 RULES: dict[str, type[PruningRule]] = {
     "threshold": Threshold,
     "top_k": TopK,
-    "top_mass": TopMass,
+    "top_p": TopP,
     "edge_budget": EdgeBudget,
 }
 """The rules by name."""
+
+FORMER_NAMES = {"top_mass": "top_p"}
+"""Names that rules had in earlier versions, with which trained models were saved."""
 
 
 def pruning_rule(name: str, strength: float, per_head: bool = False, renormalize: bool = False) -> PruningRule:
@@ -220,13 +204,14 @@ def pruning_rule(name: str, strength: float, per_head: bool = False, renormalize
 
     Args:
         name: a key of :data:`RULES`.
-        strength: the rule's own number: minimum, k, share or fraction.
+        strength: the rule's own number: minimum, k, p or fraction.
         per_head: as in :class:`PruningRule`.
         renormalize: as in :class:`PruningRule`.
 
     Raises:
         ValueError: there is no such rule, or its number is out of range.
     """
+    name = FORMER_NAMES.get(name, name)
     if name not in RULES:
         raise ValueError(f"unknown pruning rule '{name}'; there are {', '.join(RULES)}")
     rule: Callable[..., PruningRule] = RULES[name]
@@ -235,65 +220,10 @@ def pruning_rule(name: str, strength: float, per_head: bool = False, renormalize
     return rule(strength, per_head=per_head, renormalize=renormalize)
 
 
-def rank_in_segment(values: Tensor, segment: Tensor) -> Tensor:
-    """The place of each value among those of its segment, 0 for the largest; of equal ones the first in order.
-
-    Args:
-        values: shape [rows, columns].
-        segment: the segment of each row, shape [rows].
-
-    Returns:
-        Ranks, shape [rows, columns].
-    """
-    order = _by_segment(values, segment)
-    sizes = torch.bincount(segment)
-    begin = (sizes.cumsum(0) - sizes).repeat_interleave(sizes)
-    place = torch.arange(segment.numel(), device=segment.device) - begin
-    return torch.empty_like(order).scatter_(0, order, place.unsqueeze(1).expand_as(order))
-
-
-def sums_in_segment(values: Tensor, segment: Tensor, num_segments: int) -> tuple[Tensor, Tensor]:
-    """For each value the sum of the larger ones of its segment, and the sum of each segment.
-
-    Args:
-        values: none negative, shape [rows, columns].
-        segment: the segment of each row, shape [rows].
-        num_segments: number of segments.
-
-    Returns:
-        Shapes [rows, columns] and [num_segments, columns].
-    """
-    total = segment_sum(values, segment, num_segments)
-    order = _by_segment(values, segment)
-    ordered = values.gather(0, order)
-    before = total.cumsum(0) - total  # what all earlier segments sum to
-    ascending = segment.index_select(0, order[:, 0])  # not by counting, whose result has a size that depends on values
-    running = ordered.cumsum(0) - ordered - before.index_select(0, ascending)
-    return torch.empty_like(values).scatter_(0, order, running), total
-
-
-def _by_segment(values: Tensor, segment: Tensor) -> Tensor:
-    """Rows in the order of segments, within one in that of falling values; for each column."""
-    columns = []
-    for column in values.unbind(1):
-        # A CPU sorts one column of whole numbers in a tenth of the time. The bits of positive floating-point numbers
-        # are in their order, those of negative ones in the opposite order: turned round by flipping all but the sign.
-        column = column if column.dtype == torch.float64 else column.float()
-        bits = column.contiguous().view(torch.int64 if column.dtype == torch.float64 else torch.int32)
-        integers = torch.iinfo(bits.dtype)
-        falling = ~(bits ^ ((bits >> (integers.bits - 1)) & integers.max))
-        if bits.dtype == torch.int32:  # there is room for the segment in front
-            columns.append(falling.add(segment << 32).argsort(stable=True))
-        else:
-            order = falling.argsort(stable=True)
-            columns.append(order.index_select(0, segment.index_select(0, order).argsort(stable=True)))
-    return torch.stack(columns, dim=1)
-
-
 def _precise(like: Tensor) -> torch.dtype:
     return torch.float32 if like.device.type == "mps" else torch.float64  # Apple's GPUs have no more
 
 
-def _check_share(name: str, value: float) -> None:
+def _check_fraction(name: str, value: float) -> None:
     if not 0 < value <= 1:
         raise ValueError(f"{name} {value}: should be in (0, 1]; with 0 all edges would be gone")

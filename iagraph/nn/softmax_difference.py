@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -17,37 +18,43 @@ class SoftmaxDifference(AttentionConv):
         \alpha_{ij} = \operatorname{softmax}_j(s^1_{ij}) - \beta \operatorname{softmax}_j(s^2_{ij})
 
     :math:`\beta = \sigma(\theta)` is learned and stays in (0, 1). The weights are signed and those of a node sum to
-    :math:`1 - \beta`. A layer has it as its first base and calls :meth:`start_beta` when it is made.
+    :math:`1 - \beta`. It is the first base of a layer.
+
+    Args:
+        arguments: those of the layer's other base, like ``options``.
+        beta: where :math:`\beta` starts, in (0, 1).
+        beta_per_head: learn one :math:`\beta` per head instead of one for the layer.
+        options: see ``arguments``.
 
     Attributes:
         initial_beta: where :math:`\beta` starts.
+
+    Raises:
+        ValueError: ``beta`` is not in (0, 1).
     """
 
     maps_per_head = 2
-    initial_beta: float
-    theta: nn.Parameter
 
-    def start_beta(self, beta: float, per_head: bool) -> None:
-        """Makes the parameter, one for the layer or one per head, and draws all weights."""
+    def __init__(self, *arguments: Any, beta: float, beta_per_head: bool, **options: Any) -> None:
+        super().__init__(*arguments, **options)
         if not 0 < beta < 1:
             raise ValueError(f"beta must lie between 0 and 1, not {beta}")
         self.initial_beta = beta
-        self.theta = nn.Parameter(torch.empty(self.heads if per_head else 1))
+        self.theta = nn.Parameter(torch.empty(self.heads if beta_per_head else 1))
         self.reset_parameters()
-
-    def reset_parameters(self) -> None:
-        """Draws new weights and sets beta to where it starts."""
-        super().reset_parameters()
-        nn.init.constant_(self.theta, math.log(self.initial_beta / (1 - self.initial_beta)))
 
     @property
     def beta(self) -> Tensor:
         r"""The learned :math:`\beta`, shape [1] or [heads]."""
         return self.theta.sigmoid()
 
-    def mix(self, maps: Tensor, dim: int) -> Tensor:
-        r"""The first half minus :math:`\beta` times the second half."""
-        first, second = maps.chunk(2, dim=dim)
-        shape = [1] * maps.ndim
-        shape[dim] = -1
-        return torch.addcmul(first, self.beta.view(shape), second, value=-1)
+    def weigh(self, maps: Tensor) -> Tensor:
+        r"""The first map of each head minus :math:`\beta` times the second."""
+        first, second = maps.chunk(2)
+        beta = self.beta.view(-1, *[1] * (maps.ndim - 1))
+        return torch.addcmul(first, beta, second, value=-1)  # first - beta * second, rounded once
+
+    def reset_parameters(self) -> None:
+        """Draws new weights and sets beta to where it starts."""
+        super().reset_parameters()
+        nn.init.constant_(self.theta, math.log(self.initial_beta / (1 - self.initial_beta)))

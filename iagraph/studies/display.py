@@ -13,7 +13,7 @@ from matplotlib.lines import Line2D
 from numpy.typing import NDArray
 from scipy.spatial import ConvexHull, QhullError
 
-from iagraph.graphs import JetBatch
+from iagraph.jets import JetBatch
 from iagraph.kinematics import jet_momenta, wrap_phi
 from iagraph.plotting import COLOURS
 from iagraph.studies.recording import LayerAttention, Recording

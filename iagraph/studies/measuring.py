@@ -11,7 +11,7 @@ import torch
 from torch import nn
 
 from iagraph.data import JetDataset, JetSource, StoredJets
-from iagraph.graphs import JetBatch
+from iagraph.jets import JetBatch
 from iagraph.studies.runs import read_json
 from iagraph.train.config import Config
 from iagraph.train.datamodule import check_jets, open_role, read_all

@@ -9,7 +9,7 @@ from typing import cast
 
 import torch
 
-from iagraph.graphs import JetBatch
+from iagraph.jets import JetBatch
 from iagraph.models import ParticleTransformer
 from iagraph.models.attention_tagger import AttentionTagger
 from iagraph.models.registry import names_of

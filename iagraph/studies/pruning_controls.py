@@ -11,10 +11,10 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
-from iagraph.edge_list import EdgeListGraph, unordered_pairs
-from iagraph.graphs import JetBatch
+from iagraph.graph import SparseGraph, unordered_pairs
+from iagraph.jets import JetBatch
 from iagraph.kinematics import PAIR_FEATURES
-from iagraph.nn.pruning import Candidates, EdgeBudget, PruningRule, TopK
+from iagraph.nn.pruning import EdgeBudget, PruningRule, TopK
 
 FEATURES = "part"
 SEED = 1
@@ -51,10 +51,9 @@ def nearest_neighbors(jets: JetBatch, k: float) -> Tensor:
         jets: the jets.
         k: a whole number.
     """
-    graph = jets.edge_list()
-    closeness = _closeness(jets, graph.first, graph.second).index_select(0, graph.pair_of_edge)
-    source, target = graph.edge_index
-    return graph.edge_index.index_select(1, _chosen(TopK(k=int(k)), closeness, source, target, jets))
+    graph = jets.prunable_graph()
+    assert isinstance(graph, SparseGraph)
+    return _chosen(TopK(k=int(k)), _closeness(jets, graph.first, graph.second), graph).edge_index
 
 
 CONTROLS: dict[str, tuple[Callable[[JetBatch, float], Tensor], str]] = {
@@ -83,13 +82,14 @@ def _closeness(jets: JetBatch, first: Tensor, second: Tensor) -> Tensor:
 
 
 def _best_pairs(jets: JetBatch, fraction: float, worth: Callable[[Tensor, Tensor], Tensor]) -> Tensor:
-    first, second = unordered_pairs(jets.ptr)
-    pairs = _chosen(EdgeBudget(fraction=fraction), worth(first, second), first, second, jets)
-    first, second = first.index_select(0, pairs), second.index_select(0, pairs)
-    return EdgeListGraph.from_pairs(first, second, jets.batch, len(jets)).edge_index
+    pairs = SparseGraph.from_pairs(*unordered_pairs(jets.ptr), jets.batch, len(jets))
+    kept, _ = pairs.keep_strongest_pairs(worth(pairs.first, pairs.second), EdgeBudget(fraction=fraction).number)
+    return kept.edge_index
 
 
-def _chosen(rule: PruningRule, worth: Tensor, source: Tensor, target: Tensor, jets: JetBatch) -> Tensor:
-    """Which edges, or pairs, a rule chooses by a worth that is not negative; those of a particle with itself stay."""
-    edges = Candidates(source, target, jets.batch.index_select(0, target), jets.batch.numel())
-    return rule(worth.unsqueeze(1), edges).squeeze(1).nonzero().squeeze(1)
+def _chosen(rule: PruningRule, worth: Tensor, graph: SparseGraph) -> SparseGraph:
+    """The graph with the edges that a rule chooses by a worth of pairs that is not negative; those of a particle with
+    itself stay.
+    """
+    (kept,) = graph.keep(rule(graph.scores([worth.unsqueeze(0)]), graph).any(0))
+    return kept

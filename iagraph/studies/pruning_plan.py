@@ -9,8 +9,8 @@ from typing import NamedTuple
 
 from torch import Tensor, nn
 
-from iagraph.graphs import JetBatch
-from iagraph.models.attention_tagger import AttentionTagger, LayerWeights
+from iagraph.jets import JetBatch
+from iagraph.models.attention_tagger import AttentionTagger
 from iagraph.models.registry import names_of
 from iagraph.nn.pruning import PruningRule, pruning_rule
 from iagraph.studies.pruning_controls import CONTROLS, ChooseEdges, control
@@ -20,7 +20,7 @@ from iagraph.yaml_config import COMMAND_LINE, ConfigError
 MEANINGS = {
     "threshold": "edges whose |attention| is at least this",
     "top_k": "of the edges that arrive at a particle the strongest, so many",
-    "top_mass": "of the edges that arrive at a particle the fewest that hold this share of its |attention|",
+    "top_p": "of the edges that arrive at a particle the fewest that hold this share of its |attention|",
     "edge_budget": "the strongest edges of a jet, this fraction of those that the layer before has left",
 }
 """What the number of a rule says, for ``--help``."""
@@ -28,7 +28,7 @@ MEANINGS = {
 STRENGTHS: dict[str, tuple[float, ...]] = {
     "threshold": (0.003, 0.01, 0.03, 0.1),
     "top_k": (16, 8, 4, 2),
-    "top_mass": (0.98, 0.9, 0.8, 0.6),
+    "top_p": (0.98, 0.9, 0.8, 0.6),
     "edge_budget": (0.5, 0.3, 0.2, 0.1, 0.05),
 }
 """The rules and their numbers that are tried unless others are asked for."""
@@ -130,7 +130,7 @@ class Variant(nn.Module):
 
     def forward(
         self, jets: JetBatch, return_attention_weights: bool = False
-    ) -> Tensor | tuple[Tensor, list[LayerWeights]]:
+    ) -> Tensor | tuple[Tensor, list[tuple[Tensor, Tensor, Tensor]]]:
         """As :meth:`AttentionTagger.forward`."""
         edge_index = None if self.choose is None else self.choose(jets)
         return self.tagger(jets, edge_index, return_attention_weights)

@@ -9,12 +9,13 @@ from typing import NamedTuple, TypeAlias
 import torch
 from torch import Tensor
 
-from iagraph.edge_list import EdgeListGraph, fully_connected
-from iagraph.graphs import JetBatch
+from iagraph.graph import SparseGraph, fully_connected
+from iagraph.graph.protocol import Scores
+from iagraph.jets import JetBatch
 from iagraph.models import ParticleTransformer
 from iagraph.models.attention_tagger import AttentionTagger
 from iagraph.nn import AttentionConv, InteractionAttentionConv
-from iagraph.nn.attention_conv import Attended, Scores
+from iagraph.nn.attention_conv import AttentionOutput
 
 AttentionModel: TypeAlias = AttentionTagger | ParticleTransformer
 """Models whose particles attend to one another: they have ``convs()`` and ``read_out(x, jets)``."""
@@ -70,11 +71,11 @@ def recorded(model: AttentionModel) -> Iterator[list[LayerAttention]]:
     """Within it, each attention layer that runs on a list of edges adds what it does to the list."""
     layers: list[LayerAttention] = []
 
-    def watched(conv: AttentionConv, attend: Callable[..., Attended]) -> Callable[..., Attended]:
-        def watch(x: Tensor, graph: EdgeListGraph, scores: Scores = None) -> Attended:
-            attended = attend(x, graph, scores)
-            layers.append(_layer(conv, x, graph, scores, attended))
-            return attended
+    def watched(conv: AttentionConv, attend: Callable[..., AttentionOutput]) -> Callable[..., AttentionOutput]:
+        def watch(x: Tensor, graph: SparseGraph, scores: Scores | None = None) -> AttentionOutput:
+            output = attend(x, graph, scores)
+            layers.append(_layer(conv, x, graph, scores, output))
+            return output
 
         return watch
 
@@ -88,21 +89,24 @@ def recorded(model: AttentionModel) -> Iterator[list[LayerAttention]]:
             delattr(conv, "attend")
 
 
-def _layer(conv: AttentionConv, x: Tensor, graph: EdgeListGraph, scores: Scores, attended: Attended) -> LayerAttention:
-    assert isinstance(graph, EdgeListGraph), "complete graphs as dense blocks hold no weights of edges"
-    assert isinstance(attended.graph, EdgeListGraph)
-    assert not isinstance(scores, list)
-    assert attended.alpha is not None
+def _layer(
+    conv: AttentionConv, x: Tensor, graph: SparseGraph, scores: Tensor | None, output: AttentionOutput
+) -> LayerAttention:
+    assert isinstance(graph, SparseGraph), "complete graphs in dense blocks hold no weights of edges"
+    assert output.alpha is not None
     content = None
     if isinstance(conv, InteractionAttentionConv):
-        content = conv.edge_scores(x, x, graph.edge_index, None if scores is None else torch.zeros_like(scores))
+        content = conv.scores(x, x, graph, None if scores is None else torch.zeros_like(scores))
         total = content if scores is None else content + scores  # the products, most of the work, are made once
     else:
-        total = conv.edge_scores(x, x, graph.edge_index, scores)
-    kept = torch.searchsorted(graph.edge_ids, attended.graph.edge_ids)  # both ascend
-    maps, pair = graph.softmax(total)[kept], None if scores is None else scores[kept]
-    content = None if content is None else content[kept]
-    return LayerAttention(attended.graph.edge_index, attended.alpha, maps, content, pair)
+        total = conv.scores(x, x, graph, scores)
+    kept = torch.searchsorted(graph.edge_ids, output.graph.edge_ids)  # both ascend
+
+    def of_kept(values: Tensor | None) -> Tensor | None:
+        return None if values is None else values.t()[kept]
+
+    maps = graph.softmax(total).t()[kept]
+    return LayerAttention(output.graph.edge_index, output.alpha.t(), maps, of_kept(content), of_kept(scores))
 
 
 def node_vectors(model: AttentionModel, jets: JetBatch) -> list[Tensor]:
@@ -117,10 +121,10 @@ def node_vectors(model: AttentionModel, jets: JetBatch) -> list[Tensor]:
     """
     vectors: list[Tensor] = []
 
-    def note(module: torch.nn.Module, inputs: tuple[Tensor, ...], output: Attended | Tensor) -> None:
+    def note(module: torch.nn.Module, inputs: tuple[Tensor, ...], output: AttentionOutput | Tensor) -> None:
         if not vectors:
             vectors.append(inputs[0])
-        vectors.append(output.x if isinstance(output, Attended) else output)
+        vectors.append(output.x if isinstance(output, AttentionOutput) else output)
 
     hooks = [block.register_forward_hook(note) for block in model.blocks]
     try:

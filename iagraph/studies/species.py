@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from iagraph.graphs import JetBatch
+from iagraph.jets import JetBatch
 from iagraph.kinematics import NODE_FEATURES
 
 MARKERS = {"charged hadron": "^", "neutral hadron": "v", "photon": "o", "electron": "P", "muon": "X", "other": "s"}

@@ -10,7 +10,7 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor
 
-from iagraph.graphs import JetBatch
+from iagraph.jets import JetBatch
 from iagraph.kinematics import PAIR_FEATURES, charge, to_cartesian
 from iagraph.models.attention_tagger import AttentionTagger
 from iagraph.studies.pruning_controls import FEATURES
@@ -52,12 +52,12 @@ def find_survivors(tagger: AttentionTagger, batches: Sequence[JetBatch]) -> Surv
 
 
 def _of_batch(tagger: AttentionTagger, jets: JetBatch) -> Survivors:
-    graph = jets.edge_list()  # in the order of the numbers that the tagger gives the edges
+    graph = jets.prunable_graph()  # in the order of the numbers that the tagger gives the edges
     source, target = graph.edge_index
     _, weights = tagger(jets, return_attention_weights=True)
     kept = torch.zeros(2, source.numel(), dtype=torch.bool, device=source.device)
-    for row, layer in zip(kept, (weights[0], weights[-1]), strict=True):
-        row[layer.edge_ids] = True
+    for row, (_, _, edge_ids) in zip(kept, (weights[0], weights[-1]), strict=True):
+        row[edge_ids] = True
     between = source != target
     rows = [PAIR_FEATURES[FEATURES].index(name) for name in SHOWN]
     features = jets.edge_features(FEATURES, graph.first, graph.second)[rows].index_select(1, graph.pair_of_edge)

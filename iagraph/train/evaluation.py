@@ -20,7 +20,7 @@ from torch import nn
 
 from iagraph.data import JetLoader, JetSource
 from iagraph.files import write_text
-from iagraph.graphs import JetBatch
+from iagraph.jets import JetBatch
 from iagraph.metrics import Estimate, auc_difference, classification_report, macro_auc_difference
 from iagraph.models.accounts import multiply_adds
 from iagraph.plotting import save_figure

@@ -15,7 +15,7 @@ from torch.nn.functional import cross_entropy
 from torchmetrics import MeanMetric
 from torchmetrics.classification import BinaryAUROC, MulticlassAUROC
 
-from iagraph.graphs import JetBatch
+from iagraph.jets import JetBatch
 from iagraph.nn import AttentionConv, PairGate, SoftmaxDifference
 from iagraph.train.config import FineTuneConfig, TrainConfig
 from iagraph.train.not_finite import report

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from iagraph.files import replaced
-from iagraph.graphs import JetBatch
+from iagraph.jets import JetBatch
 from iagraph.models.state_dicts import CheckpointError, write_state_dict
 
 FILES = ("not_finite.npz", "not_finite.pt")

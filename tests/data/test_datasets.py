@@ -17,7 +17,7 @@ import iagraph.data
 from iagraph.data import JetClass, JetLoader, QuarkGluon, StoreError, TopTagging, open_jets, records
 from iagraph.data.download import DownloadError
 from iagraph.data.records import ZenodoFile
-from iagraph.graphs import FullyConnected, NodeFeatures, PairFeatures
+from iagraph.transforms import FullyConnected, NodeFeatures, PairFeatures
 
 
 @contextmanager

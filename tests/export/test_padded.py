@@ -11,7 +11,7 @@ from iagraph.export.networks import PaddedTagger, padded_logits
 from iagraph.export.padded import PaddedGraph, PaddedJets
 from iagraph.export.pruned import gated_pairs
 from iagraph.models import CascadedIAFormer, IAFormer, ParticleNet
-from iagraph.nn import EdgeBudget, Threshold, TopK, TopMass
+from iagraph.nn import EdgeBudget, Threshold, TopK, TopP
 from iagraph.testing import random_jets
 from iagraph.topology import CompleteGraph
 
@@ -20,9 +20,9 @@ RULES = [
     Threshold(minimum=0.1),
     TopK(k=3),
     TopK(k=2, per_head=True, renormalize=True),
-    TopMass(share=0.6),
-    TopMass(share=1.0),
-    TopMass(share=0.7, per_head=True),
+    TopP(share=0.6),
+    TopP(share=1.0),
+    TopP(share=0.7, per_head=True),
     EdgeBudget(fraction=0.2),
     EdgeBudget(fraction=0.3, renormalize=True),
 ]
@@ -79,7 +79,7 @@ def test_rules_drop_the_same_edges(kind, rule):
         _, logits = PaddedTagger(model)(**inputs(model, JETS, 43))
         without_rule = make(None)(JETS)
     assert difference(logits, expected).max() < 1e-10
-    assert (difference(without_rule, expected).max() > 1e-3) == (rule != TopMass(share=1.0))  # the rule does something
+    assert (difference(without_rule, expected).max() > 1e-3) == (rule != TopP(share=1.0))  # the rule does something
 
 
 def test_gates_let_through_as_many_as_they_should():

@@ -3,8 +3,8 @@
 import pytest
 import torch
 
-from iagraph.edge_list import fully_connected
-from iagraph.graphs import JetBatch
+from iagraph.graph import fully_connected
+from iagraph.jets import JetBatch
 from iagraph.kinematics import Impact, Momenta
 from iagraph.models import (
     CascadedIAFormer,

@@ -1,7 +1,7 @@
 import pytest
 import torch
 
-from iagraph.edge_list import fully_connected
+from iagraph.graph import fully_connected
 from iagraph.models import CascadedIAFormer, IAFormer
 from iagraph.nn import EdgeBudget, TopK
 from iagraph.testing import assert_boost_invariant, random_jets

@@ -1,7 +1,7 @@
 import pytest
 import torch
 
-from iagraph.edge_list import fully_connected
+from iagraph.graph import fully_connected
 from iagraph.models import GatedIAFormer, IAFormer
 from iagraph.models.accounts import account, multiply_adds
 from iagraph.nn import EdgeBudget

@@ -6,7 +6,7 @@ import pytest
 import torch
 from reference_iaformer import logits_of_jet
 
-from iagraph.edge_list import fully_connected
+from iagraph.graph import fully_connected
 from iagraph.models import IAFormer
 from iagraph.testing import (
     assert_all_gradients,

@@ -9,7 +9,7 @@ import pytest
 import torch
 
 import iagraph
-from iagraph.graphs import JetBatch
+from iagraph.jets import JetBatch
 from iagraph.models import CheckpointError
 from iagraph.models.registry import MODELS, make_model
 from iagraph.testing import random_jets

@@ -10,7 +10,7 @@ import torch
 from data.readers.reader_files import real_file
 from weaver.nn.model.ParticleNet import ParticleNetTagger, knn
 
-from iagraph.graphs import JetBatch
+from iagraph.jets import JetBatch
 from iagraph.kinematics import Momenta, from_cartesian
 from iagraph.models import CheckpointError, IAFormer, ParticleNet, ParticleTransformer, load_weaver, save_weaver
 from iagraph.models.weaver import to_weaver

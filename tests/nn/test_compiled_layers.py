@@ -7,7 +7,7 @@ import torch
 from layer_cases import CASES, every_layer
 from torch_geometric import EdgeIndex
 
-from iagraph.edge_list import EdgeListGraph
+from iagraph.graph import EdgeListGraph
 from iagraph.nn import (
     DifferentialAttentionConv,
     DifferentialTransformerConv,
@@ -15,14 +15,14 @@ from iagraph.nn import (
     InteractionAttentionConv,
     Threshold,
     TopK,
-    TopMass,
+    TopP,
 )
 
 RULES = [
     Threshold(minimum=0.3),
     TopK(k=2),
     TopK(k=1, per_head=True, renormalize=True),
-    TopMass(share=0.7),
+    TopP(share=0.7),
     EdgeBudget(fraction=0.4),
 ]
 

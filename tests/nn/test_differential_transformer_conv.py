@@ -3,7 +3,7 @@ import math
 import pytest
 import torch
 
-from iagraph.edge_list import EdgeListGraph, fully_connected
+from iagraph.graph import EdgeListGraph, fully_connected
 from iagraph.nn import (
     DifferentialAttentionConv,
     DifferentialTransformerConv,

@@ -4,7 +4,7 @@ import pytest
 import torch
 from torch.nn.functional import multi_head_attention_forward
 
-from iagraph.edge_list import fully_connected
+from iagraph.graph import fully_connected
 from iagraph.nn import InteractionAttentionConv
 from iagraph.topology import CompleteGraph
 

@@ -1,7 +1,7 @@
 import pytest
 import torch
 
-from iagraph.edge_list import unordered_pairs
+from iagraph.graph import unordered_pairs
 from iagraph.nn import EdgeBudget, PairGate
 
 PTR = torch.tensor([0, 5, 6, 13])

@@ -8,7 +8,7 @@ from iagraph.nn.pruning import (
     RULES,
     Candidates,
     Threshold,
-    TopMass,
+    TopP,
     pruning_rule,
     rank_in_segment,
     sums_in_segment,
@@ -37,10 +37,10 @@ def kept(rule):
         (TopK(k=2), [1] * 8),
         (TopK(k=99), [1] * 8),
         # node 0: 0.4 of 0.7 is 0.571; node 1: 0.55 of 1.0
-        (TopMass(share=0.55), [0, 1, 1, 1, 0, 1, 1, 1]),
-        (TopMass(share=0.56), [0, 1, 1, 1, 1, 1, 1, 1]),
-        (TopMass(share=0.58), [1] * 8),
-        (TopMass(share=1), [1] * 8),
+        (TopP(share=0.55), [0, 1, 1, 1, 0, 1, 1, 1]),
+        (TopP(share=0.56), [0, 1, 1, 1, 1, 1, 1, 1]),
+        (TopP(share=0.58), [1] * 8),
+        (TopP(share=1), [1] * 8),
         # graph 0 has five edges between different nodes, graph 1 one
         (EdgeBudget(fraction=0.4), [0, 0, 1, 1, 0, 1, 1, 1]),
         (EdgeBudget(fraction=0.41), [0, 0, 1, 1, 1, 1, 1, 1]),
@@ -56,7 +56,7 @@ def test_rules_by_hand(rule, expected):
     [
         (Threshold(0.45, per_head=True), [1, 0, 1, 1, 0, 0, 1, 1], [0, 1, 1, 1, 1, 0, 1, 1]),
         (TopK(1, per_head=True), [1, 0, 1, 1, 0, 1, 1, 1], [0, 1, 1, 1, 0, 1, 1, 1]),  # of equal weights the first
-        (TopMass(0.71, per_head=True), [1, 0, 1, 1, 1, 1, 1, 1], [0, 1, 1, 1, 1, 1, 1, 1]),
+        (TopP(0.71, per_head=True), [1, 0, 1, 1, 1, 1, 1, 1], [0, 1, 1, 1, 1, 1, 1, 1]),
         (EdgeBudget(0.4, per_head=True), [0, 0, 1, 1, 0, 1, 1, 1], [0, 1, 1, 0, 0, 1, 1, 1]),
     ],
 )
@@ -64,7 +64,7 @@ def test_rules_per_head_by_hand(rule, first, second):
     assert kept(rule) == [first, second]
 
 
-@pytest.mark.parametrize("rule", [Threshold(minimum=0.42), TopK(k=1), TopMass(share=0.5), EdgeBudget(fraction=0.3)])
+@pytest.mark.parametrize("rule", [Threshold(minimum=0.42), TopK(k=1), TopP(share=0.5), EdgeBudget(fraction=0.3)])
 def test_a_relaxed_rule_drops_nothing_at_first_and_the_same_in_the_end(rule):
     assert kept(rule.relaxed(0.0)) == [[1] * 8]
     assert rule.relaxed(1.0) == rule
@@ -80,7 +80,7 @@ def test_a_relaxed_rule_on_the_way():
     assert TopK(3).relaxed(1e-300).k == TopK(3).relaxed(0.0).k == 2**62
     assert Threshold(minimum=0.4).relaxed(0.25).minimum == pytest.approx(0.1)
     assert TopK(k=3).relaxed(0.5).k == 6
-    assert TopMass(share=0.8).relaxed(0.5).share == pytest.approx(0.9)
+    assert TopP(share=0.8).relaxed(0.5).share == pytest.approx(0.9)
     assert EdgeBudget(fraction=0.2).relaxed(0.25).fraction == pytest.approx(0.8)
 
 
@@ -94,7 +94,7 @@ def test_no_edges(name):
 def test_rules_by_name():
     assert pruning_rule("top_k", 5.0) == TopK(k=5)
     how = {"per_head": True, "renormalize": True}
-    assert pruning_rule("top_mass", 0.9, **how) == TopMass(0.9, **how)
+    assert pruning_rule("top_mass", 0.9, **how) == TopP(0.9, **how)
     with pytest.raises(ValueError, match="unknown pruning rule 'topk'; there are threshold, top_k, top_mass, edge_bud"):
         pruning_rule("topk", 5)
 

@@ -3,7 +3,7 @@ import math
 import pytest
 import torch
 
-from iagraph.graphs import JetBatch
+from iagraph.jets import JetBatch
 from iagraph.kinematics import Momenta, wrap_phi
 from iagraph.studies.pruning_controls import CONTROLS, control
 from iagraph.testing import random_jets

@@ -4,7 +4,7 @@ import pytest
 import torch
 from test_pruning_plan import tiny
 
-from iagraph.graphs import JetBatch
+from iagraph.jets import JetBatch
 from iagraph.kinematics import Momenta, charge, pair_mass2, wrap_phi
 from iagraph.nn.pruning import EdgeBudget, TopK
 from iagraph.studies.pruning_plan import with_rule

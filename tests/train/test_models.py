@@ -11,7 +11,7 @@ from toy_runs import FILES, settings
 from iagraph.data import JetDataset, JetLoader, read_store
 from iagraph.models import CascadedIAFormer, GatedIAFormer, IAFormer, LearnedPairIAFormer
 from iagraph.models.registry import MODELS
-from iagraph.nn import TopMass
+from iagraph.nn import TopP
 from iagraph.train.config import Config
 from iagraph.train.folder import build_model, load_run, new_model, read_history
 from iagraph.train.run import train
@@ -56,7 +56,7 @@ def test_configurations_name_the_models_that_there_are():
 def test_a_pruning_rule_reaches_the_attention_layers(store, name):
     rule = "model.pruning={rule: top_mass, strength: 0.9}"
     model = build_model(toy(name, store, "runs", rule), ("a", "b"))
-    assert [conv.pruning for conv in model.convs()] == [TopMass(share=0.9)]
+    assert [conv.pruning for conv in model.convs()] == [TopP(share=0.9)]
 
 
 @pytest.mark.parametrize("name", TOYS)

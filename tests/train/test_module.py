@@ -6,7 +6,7 @@ from sklearn.linear_model import LogisticRegression
 from toy_runs import toy_jets
 
 from iagraph.data import JetDataset
-from iagraph.graphs import JetBatch
+from iagraph.jets import JetBatch
 from iagraph.models import CascadedIAFormer
 from iagraph.nn import TopK
 from iagraph.testing import random_jets

@@ -13,7 +13,7 @@ import torch
 from toy_runs import RECIPE, settings, weights
 
 from iagraph.data import JetLoader
-from iagraph.graphs import JetBatch
+from iagraph.jets import JetBatch
 from iagraph.train import processes
 from iagraph.train.config import load_config
 from iagraph.train.datamodule import JetDataModule

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-from iagraph.graphs import JetBatch
+from iagraph.jets import JetBatch
 from iagraph.kinematics import Impact
 from iagraph.metrics import Estimate
 from iagraph.studies.attribution.evidence import evidence

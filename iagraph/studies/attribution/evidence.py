@@ -8,7 +8,7 @@ from contextlib import contextmanager
 import torch
 from torch import Tensor, nn
 
-from iagraph.graphs import JetBatch
+from iagraph.jets import JetBatch
 from iagraph.studies.recording import AttentionModel
 
 

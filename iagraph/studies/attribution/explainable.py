@@ -12,8 +12,8 @@ from torch_geometric.explain.algorithm import ExplainerAlgorithm
 from torch_geometric.explain.config import ModelTaskLevel
 from torch_geometric.nn import MessagePassing
 
-from iagraph.edge_list import fully_connected
-from iagraph.graphs import JetBatch
+from iagraph.graph import fully_connected
+from iagraph.jets import JetBatch
 from iagraph.models import CascadedIAFormer, GatedIAFormer
 from iagraph.nn import AttentionConv
 from iagraph.studies.attribution.evidence import fed, scaled_features
@@ -61,7 +61,6 @@ class Explainable(nn.Module):
                 module.explain = False
         for conv in self.model.convs():
             conv.explain = None  # explainers may
-            conv.by_messages = True
         self.x = scaled_features(self.model, jets)
         self.edge_index = fully_connected(jets.ptr)
         self.eval()  # explainers restore the mode that they find

@@ -13,9 +13,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from iagraph.edge_list import fully_connected
-from iagraph.graphs import JetBatch
-from iagraph.nn.attention_conv import Attended
+from iagraph.graph import fully_connected
+from iagraph.jets import JetBatch
+from iagraph.nn.attention_conv import AttentionOutput
 from iagraph.segment import segment_sum
 from iagraph.studies.attribution.evidence import evidence, fed, frozen, scaled_features
 from iagraph.studies.attribution.propagation import linear_rules
@@ -45,10 +45,10 @@ def grad_cam(model: AttentionModel, jets: JetBatch, classes: Tensor, block: int 
     """
     vectors: list[Tensor] = []
 
-    def restart(module: torch.nn.Module, inputs: Any, output: Attended | Tensor) -> Attended | Tensor:
-        x = output.x if isinstance(output, Attended) else output
+    def restart(module: torch.nn.Module, inputs: Any, output: AttentionOutput | Tensor) -> AttentionOutput | Tensor:
+        x = output.x if isinstance(output, AttentionOutput) else output
         vectors.append(x.detach().requires_grad_())
-        return output._replace(x=vectors[0]) if isinstance(output, Attended) else vectors[0]
+        return output._replace(x=vectors[0]) if isinstance(output, AttentionOutput) else vectors[0]
 
     hook = model.blocks[block].register_forward_hook(restart)
     try:

@@ -10,7 +10,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from iagraph.graphs import JetBatch
+from iagraph.jets import JetBatch
 from iagraph.segment import segment_sum
 from iagraph.studies.attribution.deletion import decided, deletion_logits
 from iagraph.studies.attribution.evidence import evidence

@@ -14,7 +14,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-from iagraph.graphs import JetBatch
+from iagraph.jets import JetBatch
 from iagraph.kinematics import jet_momenta, wrap_phi
 from iagraph.segment import segment_sum
 from iagraph.studies.attribution.deletion import ranks

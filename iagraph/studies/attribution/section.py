@@ -6,7 +6,7 @@ from pathlib import Path
 
 import torch
 
-from iagraph.graphs import JetBatch
+from iagraph.jets import JetBatch
 from iagraph.studies.attribution.figures import Example, deletion_curves, relevance_maps, relevance_profiles
 from iagraph.studies.attribution.gradients import STEPS
 from iagraph.studies.attribution.measured import explained_classes, measure, relevances

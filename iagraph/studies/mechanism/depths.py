@@ -9,7 +9,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from iagraph.graphs import JetBatch
+from iagraph.jets import JetBatch
 from iagraph.models import ParticleTransformer
 from iagraph.segment import segment_sum
 from iagraph.studies.mechanism.effects import Array

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from iagraph.graphs import JetBatch
+from iagraph.jets import JetBatch
 from iagraph.metrics import Estimate
 from iagraph.studies.mechanism.donors import take
 from iagraph.studies.mechanism.effects import Array, Truth, recovery

@@ -8,7 +8,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from iagraph.graphs import JetBatch
+from iagraph.jets import JetBatch
 from iagraph.studies.mechanism.donors import other_class, rank_match, take, transplant
 from iagraph.studies.mechanism.effects import Array
 from iagraph.studies.mechanism.interventions import (

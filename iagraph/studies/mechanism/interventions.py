@@ -18,10 +18,10 @@ from typing import Any, NamedTuple
 
 from torch import Tensor, nn
 
-from iagraph.graphs import JetBatch
+from iagraph.jets import JetBatch
 from iagraph.models import ParticleTransformer
 from iagraph.nn import AttentionConv
-from iagraph.nn.attention_conv import Attended
+from iagraph.nn.attention_conv import AttentionOutput
 from iagraph.studies.recording import AttentionModel
 
 
@@ -169,5 +169,5 @@ def _replace(conv: AttentionConv, values: Mapping[int, Tensor]) -> Callable[[nn.
     return hook
 
 
-def _vectors(output: Attended | Tensor) -> Tensor:
-    return output.x if isinstance(output, Attended) else output
+def _vectors(output: AttentionOutput | Tensor) -> Tensor:
+    return output.x if isinstance(output, AttentionOutput) else output

@@ -10,11 +10,11 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from iagraph.edge_list import unordered_pairs
-from iagraph.graphs import JetBatch
+from iagraph.jets import JetBatch
 from iagraph.kinematics import PAIR_FEATURES
-from iagraph.models import CascadedIAFormer, GatedIAFormer, ParticleTransformer
+from iagraph.models import ParticleTransformer
 from iagraph.models.attention_tagger import FixedPairs
+from iagraph.models.gated_iaformer import GatedPairs
 from iagraph.nn import BatchNorm
 from iagraph.studies.mechanism.effects import Array
 from iagraph.studies.recording import AttentionModel
@@ -62,39 +62,36 @@ def pair_inputs(model: AttentionModel) -> list[PairInput]:
             return encoder.register_forward_pre_hook(lambda _, given: (edit(given[0], graph.first, graph.second),))
 
         return [PairInput("encoder", PAIR_FEATURES[str(model.pair_features)], cast(Tensor, norm.running_mean), hook)]
-    if isinstance(model, GatedIAFormer | CascadedIAFormer):
-        return _of_gate(model.gated_pairs)
     inputs = getattr(model, "pair_inputs", None)
-    return [_of_encoder(inputs)] if isinstance(inputs, FixedPairs) else []
+    if not isinstance(inputs, FixedPairs):
+        return []
+    names, zeros = _names(inputs.name), inputs.scale.center.new_zeros(inputs.channels)
+    hooks = _of_gate(inputs) if isinstance(inputs, GatedPairs) else {"encoder": _of_encoder(inputs)}
+    return [PairInput(part, names, zeros, hook) for part, hook in hooks.items()]
 
 
-def _of_encoder(inputs: FixedPairs) -> PairInput:
+def _of_encoder(inputs: FixedPairs) -> Callable[[JetBatch, Edit], Any]:
     def hook(jets: JetBatch, edit: Edit) -> Any:
-        return inputs.register_forward_hook(lambda _, given, output: edit(output, given[2].first, given[2].second))
+        return inputs.register_forward_hook(lambda _, given, output: edit(output, given[1].first, given[1].second))
 
-    return PairInput("encoder", _names(inputs.name), inputs.scale.center.new_zeros(inputs.channels), hook)
+    return hook
 
 
-def _of_gate(pairs: nn.Module) -> list[PairInput]:
-    gated: Any = pairs
-
-    def both(jets: JetBatch, edit: Edit) -> Any:
-        first, second = unordered_pairs(jets.ptr)
-        return gated.scale.register_forward_hook(lambda _, given, output: edit(output, first, second))
-
+def _of_gate(inputs: GatedPairs) -> dict[str, Callable[[JetBatch, Edit], Any]]:
     def gate(jets: JetBatch, edit: Edit) -> Any:
-        return gated.gate.register_forward_pre_hook(lambda _, given: (edit(*given[:3]), *given[1:]))
+        graph = jets.prunable_graph()  # its order of pairs depends on the jets alone
+        return inputs.gate.hidden.register_forward_pre_hook(
+            lambda _, given: (edit(given[0], graph.first, graph.second),)
+        )
 
     def encoder(jets: JetBatch, edit: Edit) -> Any:
         def change(module: nn.Module, given: Any, output: Any) -> Any:
             graph, features, bias = output
             return graph, edit(features, graph.first, graph.second), bias
 
-        return gated.register_forward_hook(change)
+        return inputs.gate.register_forward_hook(change)
 
-    names, zeros = _names(gated.name), gated.scale.center.new_zeros(gated.channels)
-    hooks = {"gate and encoder": both, "gate": gate, "encoder": encoder}
-    return [PairInput(part, names, zeros, hook) for part, hook in hooks.items()]
+    return {"gate and encoder": _of_encoder(inputs), "gate": gate, "encoder": encoder}
 
 
 def _names(name: str) -> tuple[str, ...]:

@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from iagraph.graphs import JetBatch
+from iagraph.jets import JetBatch
 from iagraph.metrics import Estimate
 from iagraph.studies.mechanism.depth_tables import depths_section
 from iagraph.studies.mechanism.effects import Array, Truth

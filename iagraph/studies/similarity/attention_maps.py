@@ -11,7 +11,7 @@ import math
 import torch
 from torch import Tensor
 
-from iagraph.graphs import JetBatch
+from iagraph.jets import JetBatch
 from iagraph.metrics import Estimate
 from iagraph.studies.estimates import ratio
 from iagraph.studies.recording import LayerAttention

@@ -8,7 +8,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from iagraph.graphs import JetBatch
+from iagraph.jets import JetBatch
 from iagraph.segment import segment_sum
 from iagraph.studies.of_run import OpenRun
 from iagraph.studies.recording import node_vectors, record_attention

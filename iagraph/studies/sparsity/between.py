@@ -15,7 +15,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-from iagraph.graphs import JetBatch
+from iagraph.jets import JetBatch
 from iagraph.segment import segment_sum
 from iagraph.studies.pruning_controls import pair_feature
 from iagraph.studies.recording import LayerAttention

@@ -13,7 +13,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-from iagraph.graphs import JetBatch
+from iagraph.jets import JetBatch
 from iagraph.studies.recording import LayerAttention
 from iagraph.studies.sparsity.measured import Measured, histogram, of_layer, stacked
 from iagraph.studies.sparsity.rows import Rows, entropy, is_non_binary, largest_source, per_jet, shares, spread

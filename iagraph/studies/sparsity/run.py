@@ -10,8 +10,8 @@ from typing import TypeAlias
 import torch
 from torch import Tensor
 
-from iagraph.edge_list import fully_connected
-from iagraph.graphs import JetBatch
+from iagraph.graph import fully_connected
+from iagraph.jets import JetBatch
 from iagraph.metrics import Estimate, accuracy, auc_difference, macro_auc, macro_auc_difference, roc_auc
 from iagraph.studies.estimates import ratio
 from iagraph.studies.of_run import OpenRun

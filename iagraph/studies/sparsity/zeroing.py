@@ -9,12 +9,11 @@ from contextlib import AbstractContextManager, ExitStack, contextmanager
 import torch
 from torch import Tensor
 
-from iagraph.dense_blocks import EdgeScores
-from iagraph.edge_list import EdgeListGraph
+from iagraph.graph import Graph
+from iagraph.graph.protocol import Scores
 from iagraph.nn import AttentionConv, InteractionAttentionConv, SoftmaxDifference
-from iagraph.nn.attention_conv import Attended, Scores
+from iagraph.nn.attention_conv import AttentionOutput
 from iagraph.studies.recording import AttentionModel
-from iagraph.topology import CompleteGraph
 
 Zeroing = Callable[[AttentionModel], AbstractContextManager[None]]
 
@@ -28,16 +27,17 @@ def zero_pairs(model: AttentionModel) -> Iterator[None]:
     ``with recorded(model) as layers, zero_pairs(model):``.
     """
 
-    def without(attend: Callable[..., Attended]) -> Callable[..., Attended]:
-        def run(x: Tensor, graph: CompleteGraph | EdgeListGraph, scores: Scores = None) -> Attended:
-            return attend(x, graph, _zeros(scores))
+    def without(conv: AttentionConv, attend: Callable[..., AttentionOutput]) -> Callable[..., AttentionOutput]:
+        def run(x: Tensor, graph: Graph, scores: Scores | None = None) -> AttentionOutput:
+            zeros = [x.new_zeros(conv.maps, pairs) for pairs in graph.pair_counts]
+            return attend(x, graph, None if scores is None else graph.scores(zeros))
 
         return run
 
     convs = model.convs()
     before = [vars(conv).get("attend") for conv in convs]
     for conv in convs:
-        setattr(conv, "attend", without(conv.attend))  # noqa: B010, a method for mypy
+        setattr(conv, "attend", without(conv, conv.attend))  # noqa: B010, a method for mypy
     try:
         yield
     finally:
@@ -103,9 +103,3 @@ def _filled(parameters: list[torch.nn.Parameter], value: float) -> Iterator[None
         with torch.no_grad():
             for parameter, values in zip(parameters, before, strict=True):
                 parameter.copy_(values)
-
-
-def _zeros(scores: Scores) -> Scores:
-    if isinstance(scores, list):
-        return [EdgeScores(torch.zeros_like(part.of_pairs), part.block) for part in scores]
-    return None if scores is None else torch.zeros_like(scores)

@@ -13,7 +13,7 @@ from dataclasses import replace
 import torch
 from torch import Generator, Tensor
 
-from iagraph.graphs import JetBatch
+from iagraph.jets import JetBatch
 from iagraph.kinematics import Impact, wrap_phi
 from iagraph.segment import segment_sum
 

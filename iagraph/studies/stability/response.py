@@ -9,7 +9,7 @@ import numpy as np
 import torch
 from torch import Generator
 
-from iagraph.graphs import JetBatch
+from iagraph.jets import JetBatch
 from iagraph.metrics import Estimate
 from iagraph.studies.of_run import OpenRun
 from iagraph.studies.stability.outputs import Floats, Judged, flips, mean, total_variation

@@ -7,7 +7,7 @@ from torch_geometric.explain import AttentionExplainer, Explainer, GNNExplainer
 from torch_geometric.nn import MessagePassing
 from torch_geometric.nn.aggr import MeanAggregation
 
-from iagraph.edge_list import fully_connected
+from iagraph.graph import fully_connected
 from iagraph.models import (
     CascadedIAFormer,
     GatedIAFormer,

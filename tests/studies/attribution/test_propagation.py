@@ -4,7 +4,7 @@ import torch
 from small_models import PAIRS, SMALL, drawn
 from torch import nn
 
-from iagraph.edge_list import fully_connected
+from iagraph.graph import fully_connected
 from iagraph.models import IAFormer
 from iagraph.nn import BatchNorm, DifferentialAttentionConv
 from iagraph.segment import segment_sum

@@ -2,7 +2,7 @@ import numpy as np
 import torch
 from torch.testing import assert_close
 
-from iagraph.graphs import JetBatch
+from iagraph.jets import JetBatch
 from iagraph.studies.mechanism import depths
 from iagraph.studies.mechanism.depths import jet_means
 from iagraph.studies.recording import node_vectors

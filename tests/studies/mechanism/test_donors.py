@@ -2,7 +2,7 @@ import pytest
 import torch
 from torch.testing import assert_close
 
-from iagraph.graphs import JetBatch
+from iagraph.jets import JetBatch
 from iagraph.kinematics import Momenta
 from iagraph.studies.mechanism import other_class, rank_match, take, transplant
 from iagraph.testing import random_jets, reordered

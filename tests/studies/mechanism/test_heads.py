@@ -3,7 +3,7 @@ import pytest
 import torch
 from torch.testing import assert_close
 
-from iagraph.graphs import JetBatch
+from iagraph.jets import JetBatch
 from iagraph.studies.mechanism import (
     Head,
     Truth,

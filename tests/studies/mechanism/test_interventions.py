@@ -2,7 +2,7 @@ import pytest
 import torch
 from torch.testing import assert_close
 
-from iagraph.edge_list import fully_connected
+from iagraph.graph import fully_connected
 from iagraph.models import ParticleTransformer
 from iagraph.studies.mechanism import Head, changed, heads, resume, run_changed, sites, trace
 

@@ -3,8 +3,8 @@ import pytest
 import torch
 from torch.testing import assert_close
 
-from iagraph.edge_list import unordered_pairs
-from iagraph.graphs import JetBatch
+from iagraph.graph import unordered_pairs
+from iagraph.jets import JetBatch
 from iagraph.kinematics import PAIR_FEATURES
 from iagraph.studies.mechanism import ablate_pair_features, ablated, pair_inputs
 from iagraph.studies.mechanism.pair_ablation import shuffle

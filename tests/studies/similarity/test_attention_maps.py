@@ -4,8 +4,8 @@ import pytest
 import torch
 from torch.testing import assert_close
 
-from iagraph.edge_list import fully_connected
-from iagraph.graphs import JetBatch
+from iagraph.graph import fully_connected
+from iagraph.jets import JetBatch
 from iagraph.kinematics import Momenta
 from iagraph.models import IAFormer, ParticleTransformer
 from iagraph.studies.estimates import ratio

@@ -5,7 +5,7 @@ import pytest
 import torch
 from torch.testing import assert_close
 
-from iagraph.edge_list import fully_connected
+from iagraph.graph import fully_connected
 from iagraph.models import IAFormer, InteractionTransformer, PairTransformer, ParticleTransformer, PlainTransformer
 from iagraph.studies.recording import LayerAttention, record_attention
 from iagraph.studies.sparsity import Rows, added, binarity, correlation, row_flags, row_numbers, score_ratios

@@ -4,7 +4,7 @@ import pytest
 import torch
 from torch.testing import assert_close
 
-from iagraph.edge_list import fully_connected
+from iagraph.graph import fully_connected
 from iagraph.studies.sparsity import Rows, entropy, is_non_binary, largest_source, per_jet, shares, spread
 
 # Particle 0 hears itself and 2, particle 1 nobody, particle 2 all three.

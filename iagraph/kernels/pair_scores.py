@@ -8,47 +8,68 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch.autograd.function import once_differentiable
+
+from iagraph.kernels.switch import differentiable, fast
 
 PAIRS_IN_CACHE = 2048
 """Pairs that a CPU encodes at once: their activations, 1 MB in layers of 128, stay in cache."""
 
 
-def pair_scores(inputs: Tensor, encoder: nn.Sequential, weight: Tensor, counts: Sequence[int]) -> Sequence[Tensor]:
-    r"""Scores of pairs, :math:`W\, h_L` with :math:`h_l = \mathrm{GELU}(W_l h_{l-1} + b_l)` and :math:`h_0` the inputs.
+def pair_scores(
+    inputs: Tensor, encoder: nn.Sequential, weights: Sequence[Tensor], counts: Sequence[int]
+) -> list[Sequence[Tensor]]:
+    r"""Scores of pairs for several layers, :math:`W h_L` with :math:`h_l = \mathrm{GELU}(W_l h_{l-1} + b_l)` and
+    :math:`h_0` the inputs.
 
-    The same as the modules one after the other, in less memory: of the activations only those before each GELU from
-    the second layer on are kept for the gradients. There are first derivatives only, and no ``torch.func``. The modules
-    themselves run where one of them has hooks, as those of ``torch.nn.utils.prune``, and for ``torch.export``.
+    Of the activations only those before each GELU from the second layer on are kept for the gradients. The modules
+    themselves run where one of them has hooks, as those of ``torch.nn.utils.prune``.
 
     Args:
         inputs: shape [pairs, features].
         encoder: linear maps, each followed by GELU.
-        weight: the map to scores, shape [maps, width of the last layer].
+        weights: for each layer its map to scores, shape [maps, width of the encoder's last layer].
         counts: numbers of pairs in each piece of the result.
 
     Returns:
-        Scores, for each piece of shape [maps, pairs].
+        For each layer the scores of each piece, shape [maps, pairs].
     """
     hooks = any(module._forward_hooks or module._forward_pre_hooks for module in encoder.modules())
-    if hooks or not isinstance(inputs.size(0), int):  # a number of pairs that is still open
-        return (weight @ encoder(inputs).t()).split(counts, dim=1)
+    maps = [weight.size(0) for weight in weights]
+    if hooks or not fast():
+        scores = torch.cat(list(weights)) @ encoder(inputs).t()
+        return [rows.split(list(counts), dim=1) for rows in scores.split(maps)]
     linears = [module for module in encoder if isinstance(module, nn.Linear)]
-    tensors = [inputs, weight, *(tensor for linear in linears for tensor in (linear.weight, linear.bias))]
+    of_encoder = [tensor for linear in linears for tensor in (linear.weight, linear.bias)]
+    tensors = [inputs, torch.cat(list(weights)), *of_encoder]
     device = inputs.device.type
     if torch.is_autocast_enabled(device):
         dtype = torch.get_autocast_dtype(device)
         tensors = [tensor if tensor.dtype == torch.float64 else tensor.to(dtype) for tensor in tensors]
     keep = torch.is_grad_enabled() and any(tensor.requires_grad for tensor in tensors)
     if device == "cpu":
-        return _PairScores.apply(keep, counts, *tensors)
-    return _PairScores.apply(keep, [inputs.size(0)], *tensors)[0].split(counts, dim=1)
+        flat = _PairScores.apply(keep, counts, maps, *tensors)
+        return [flat[layer :: len(maps)] for layer in range(len(maps))]
+    return [rows.split(list(counts), dim=1) for rows in _PairScores.apply(keep, [inputs.size(0)], maps, *tensors)]
+
+
+def _reference(inputs: Tensor, weight: Tensor, *encoder: Tensor) -> Tensor:
+    """Scores of all layers, shape [maps, pairs], in plain PyTorch."""
+    h = inputs
+    for w, bias in zip(encoder[::2], encoder[1::2], strict=True):
+        h = nn.functional.gelu(nn.functional.linear(h, w, bias))
+    return weight @ h.t()
 
 
 class _PairScores(torch.autograd.Function):
     @staticmethod
     def forward(
-        ctx: Any, keep: bool, counts: Sequence[int], inputs: Tensor, weight: Tensor, *encoder: Tensor
+        ctx: Any,
+        keep: bool,
+        counts: Sequence[int],
+        maps: Sequence[int],
+        inputs: Tensor,
+        weight: Tensor,
+        *encoder: Tensor,
     ) -> tuple[Tensor, ...]:
         weights, biases = [w.t().contiguous() for w in encoder[::2]], encoder[1::2]
         parts = _parts(counts, inputs)
@@ -65,16 +86,19 @@ class _PairScores(torch.autograd.Function):
                 else:
                     h = _gelu(torch.addmm(bias, h, w, out=room), room)
             torch.mm(weight, h.t(), out=scores[piece][:, begin:end])
-        ctx.counts = counts
+        ctx.counts, ctx.maps = counts, maps
         ctx.save_for_backward(inputs, weight, *encoder, *kept)
-        return tuple(scores)
+        return tuple(rows for piece in scores for rows in piece.split(list(maps)))
 
     @staticmethod
-    @once_differentiable
     def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor | None, ...]:
-        number = len(ctx.needs_input_grad) - 4
+        number = len(ctx.needs_input_grad) - 5
         inputs, weight, *rest = ctx.saved_tensors
         encoder, kept = rest[:number], iter(rest[number:])
+        of_piece = [grads[first : first + len(ctx.maps)] for first in range(0, len(grads), len(ctx.maps))]
+        if torch.is_grad_enabled():
+            of_all = torch.cat([torch.cat(each) for each in of_piece], dim=1)
+            return None, None, None, *differentiable(_reference, [inputs, weight, *encoder], [of_all])
         weights, biases = encoder[::2], encoder[1::2]
         transposed = [w.t().contiguous() for w in weights]
         parts = _parts(ctx.counts, inputs)
@@ -92,7 +116,7 @@ class _PairScores(torch.autograd.Function):
             z = [torch.addmm(biases[0], inputs[here], transposed[0], out=before[:size])]
             z += [next(kept) for _ in weights[1:]]
             h = [inputs[here], *(_gelu(each, buffer[:size]) for each, buffer in zip(z, values, strict=True))]
-            grad = grads[piece][:, begin:end]
+            grad = torch.cat([rows[:, begin:end] for rows in of_piece[piece]])
             grad_weight += grad @ h[-1]
             grad = torch.mm(grad.t(), weight, out=slopes[-1][:size])
             for layer in reversed(range(len(weights))):
@@ -104,7 +128,7 @@ class _PairScores(torch.autograd.Function):
             if grad_inputs is not None:
                 torch.mm(grad, weights[0], out=grad_inputs[here])
         of_encoder = [each for w, b in zip(grad_weights, grad_biases, strict=True) for each in (w.t(), b)]
-        return None, None, grad_inputs, *(each.to(inputs.dtype) for each in (grad_weight, *of_encoder))
+        return None, None, None, grad_inputs, *(each.to(inputs.dtype) for each in (grad_weight, *of_encoder))
 
 
 def _room(inputs: Tensor, parts: Sequence[tuple[int, int, int, int]], width: int) -> Tensor:

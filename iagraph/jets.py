@@ -1,10 +1,7 @@
-"""Jets as graphs: the batch that the models take, and PyTorch Geometric's ``Data`` with its transforms.
+"""Jets as graphs: the batch that the models take, ragged or in slots.
 
 Edges and pair features are never stored: a jet is about 1 kB, its pairs are a hundred times that. Models make them from
-``ptr`` on their own device (:class:`JetBatch`, :mod:`iagraph.topology`). For other people's graph networks, the
-transforms below write the same graph into ``x``, ``edge_index`` and ``edge_attr``. They work on one jet and, faster, on
-a batch of jets; to take a batch apart again (``Batch.to_data_list``), apply them to single jets, because PyTorch
-Geometric forgets what is added to a batch.
+``ptr`` on their own device.
 """
 
 from __future__ import annotations
@@ -17,12 +14,18 @@ from typing import Any
 import torch
 from torch import Tensor
 from torch_geometric.data import Batch, Data
-from torch_geometric.data.datapipes import functional_transform
-from torch_geometric.transforms import BaseTransform
 
-from iagraph.edge_list import EdgeListGraph, fully_connected, unordered_pairs
-from iagraph.kinematics import Impact, Momenta, jet_momenta, node_features, pair_columns
-from iagraph.topology import CompleteGraph
+from iagraph.graph import DenseGraph, Graph, PaddedGraph, PrunableGraph, SparseGraph, unordered_pairs
+from iagraph.kinematics import (
+    Impact,
+    Momenta,
+    from_cartesian,
+    jet_momenta,
+    node_columns,
+    node_features,
+    pair_columns,
+    to_cartesian,
+)
 
 
 @dataclass
@@ -99,8 +102,8 @@ class JetBatch:
         columns = pair_columns(name, self.momenta.select(first), self.momenta.select(second), pt, energy)
         return torch.stack([*columns, (first == second).to(pt)])
 
-    def graph(self, edge_index: Tensor | None = None) -> CompleteGraph | EdgeListGraph:
-        """Who talks to whom: all particles of a jet, as dense blocks, or the edges given.
+    def graph(self, edge_index: Tensor | None = None) -> Graph:
+        """Who sends to whom: all particles of a jet to one another, in dense blocks, or along given edges.
 
         Args:
             edge_index: rows (source, target), shape [2, edges]; None for complete graphs.
@@ -108,19 +111,46 @@ class JetBatch:
         Raises:
             ValueError: an edge joins two jets.
         """
-        return CompleteGraph.from_ptr(self.ptr) if edge_index is None else self.edge_list(edge_index)
+        return DenseGraph(self.ptr, self.batch) if edge_index is None else self.prunable_graph(edge_index)
 
-    def edge_list(self, edge_index: Tensor | None = None) -> EdgeListGraph:
-        """The same as a list of edges; that of complete graphs is in the order of ``fully_connected(ptr)``.
+    def prunable_graph(self, edge_index: Tensor | None = None) -> PrunableGraph:
+        """The same as a graph that knows its edges, so that some can be dropped: a list, complete in the order of
+        :func:`~iagraph.graph.fully_connected`.
 
         Raises:
             ValueError: an edge joins two jets.
         """
         if edge_index is None:
-            return EdgeListGraph.from_pairs(*unordered_pairs(self.ptr), self.batch, len(self))
+            return SparseGraph.from_pairs(*unordered_pairs(self.ptr), self.batch, len(self))
         if bool((self.batch[edge_index[0]] != self.batch[edge_index[1]]).any()):
             raise ValueError("edge_index joins particles of different jets: remove these edges")
-        return EdgeListGraph.from_edges(edge_index, self.batch.numel(), self.batch, len(self))
+        return SparseGraph.from_edges(edge_index, self.batch.numel(), self.batch, len(self))
+
+    def padded(self, slots: int | None = None) -> PaddedJets:
+        """The same jets in slots.
+
+        Args:
+            slots: of each jet; None for as many as the largest has particles.
+
+        Raises:
+            ValueError: a jet has more particles than there are slots.
+        """
+        sizes = self.ptr.diff()
+        largest = int(sizes.max()) if len(self) else 0
+        slots = largest if slots is None else slots
+        if largest > slots:
+            raise ValueError(f"a jet has {largest} particles and there are {slots} slots: give more, or drop particles")
+        place = torch.arange(self.batch.numel(), device=self.ptr.device) - self.ptr[self.batch]
+
+        def table(columns: Sequence[Tensor]) -> Tensor:
+            values = torch.stack(tuple(columns), dim=1)
+            return values.new_zeros(len(self), slots, values.size(1)).index_put_((self.batch, place), values)
+
+        pid = None if self.pid is None else table([self.pid]).squeeze(2)
+        impact = None if self.impact is None else table(self.impact)
+        jets = PaddedJets(table(self.momenta), sizes, pid, impact)
+        jets.y = self.y
+        return jets
 
     def part(self, begin: int, end: int) -> JetBatch:
         """The jets begin:end, without copying their particles."""
@@ -179,60 +209,100 @@ class JetBatch:
         return cls(momenta, ptr, data.get("pid"), data.get("y"), impact)
 
 
-@functional_transform("jet_fully_connected")
-class FullyConnected(BaseTransform):
-    """Adds ``edge_index``: all ordered pairs of particles within a jet, a particle with itself included
-    (functional name: :obj:`jet_fully_connected`).
-    """
-
-    def forward(self, data: Data) -> Data:
-        """Adds the edges."""
-        data.edge_index = fully_connected(JetBatch.from_data(data).ptr)
-        return data
+Jets = JetBatch | Data | Batch | Sequence[Data]
+"""What models take: jets as a :class:`JetBatch`, or as PyTorch Geometric has graphs."""
 
 
-@functional_transform("jet_node_features")
-class NodeFeatures(BaseTransform):
-    """Adds ``x``, shape [particles, features] (functional name: :obj:`jet_node_features`).
-
-    Args:
-        name: a key of :data:`iagraph.kinematics.NODE_FEATURES`.
-    """
-
-    def __init__(self, name: str = "kin") -> None:
-        self.name = name
-
-    def __repr__(self) -> str:
-        return f"NodeFeatures('{self.name}')"
-
-    def forward(self, data: Data) -> Data:
-        """Adds the features."""
-        data.x = JetBatch.from_data(data).node_features(self.name)
-        return data
-
-
-@functional_transform("jet_pair_features")
-class PairFeatures(BaseTransform):
-    """Adds ``edge_attr`` for the edges there are: pair features, and a last column that is 1 for the edge of a particle
-    with itself; shape [edges, features + 1] (functional name: :obj:`jet_pair_features`).
-
-    Args:
-        name: a key of :data:`iagraph.kinematics.PAIR_FEATURES`.
+def jets_and_edges(jets: Jets, edge_index: Tensor | None) -> tuple[JetBatch, Tensor | None]:
+    """Jets of any kind as a batch, and the edges among their particles if not all: those given, otherwise those that
+    the graphs of PyTorch Geometric have.
 
     Raises:
-        ValueError: the graph has no ``edge_index`` yet.
+        ValueError: the graphs are no jets.
+    """
+    if isinstance(jets, JetBatch):
+        return jets, edge_index
+    if not isinstance(jets, Data):
+        jets = Batch.from_data_list(list(jets))
+    return JetBatch.from_data(jets), jets.edge_index if edge_index is None else edge_index
+
+
+class PaddedJets(JetBatch):
+    """Jets whose particles stand in slots. What stands in padding is not looked at, not even if it is NaN.
+
+    Args:
+        four_momenta: transverse momentum [GeV], rapidity, azimuth [rad] and mass [GeV], shape [jets, slots, 4].
+        num_particles: how many slots of each jet hold a particle, the first ones; shape [jets].
+        pid: PDG identifiers, shape [jets, slots], if they are known.
+        impact: impact parameters in the order of :class:`~iagraph.kinematics.Impact`, shape [jets, slots, 4], if they
+            are known.
+        compact: as in :class:`~iagraph.graph.PaddedGraph`.
+
+    Attributes:
+        real: where there are particles, shape [jets, slots].
     """
 
-    def __init__(self, name: str = "invariant") -> None:
-        self.name = name
+    def __init__(
+        self,
+        four_momenta: Tensor,
+        num_particles: Tensor,
+        pid: Tensor | None = None,
+        impact: Tensor | None = None,
+        compact: bool = False,
+    ) -> None:
+        jets, slots, _ = four_momenta.shape
+        jet = torch.arange(jets, device=four_momenta.device)
+        self.real = torch.arange(slots, device=jet.device) < num_particles.unsqueeze(1)
+        self.compact = compact
+        super().__init__(
+            Momenta(*self._columns(four_momenta)),
+            torch.arange(jets + 1, device=jet.device) * slots,
+            None if pid is None else pid.where(self.real, 0).flatten(),
+            impact=None if impact is None else Impact(*self._columns(impact)),
+        )
+        self.batch = jet.unsqueeze(1).expand(jets, slots).flatten()
 
-    def __repr__(self) -> str:
-        return f"PairFeatures('{self.name}')"
+    def _columns(self, values: Tensor) -> tuple[Tensor, ...]:
+        """Components along the last axis, each of shape [slots of all jets], zero in padding."""
+        return values.where(self.real.unsqueeze(2), 0.0).flatten(0, 1).unbind(1)
 
-    def forward(self, data: Data) -> Data:
-        """Adds the features."""
-        if data.edge_index is None:
-            raise ValueError("pair features need edges: apply FullyConnected() or another transform that adds them")
-        source, target = data.edge_index
-        data.edge_attr = JetBatch.from_data(data).edge_features(self.name, source, target).t().contiguous()
-        return data
+    def _map(self, function: Any) -> PaddedJets:
+        def table(columns: Sequence[Tensor]) -> Tensor:
+            return function(torch.stack(tuple(columns), dim=1).unflatten(0, self.real.shape))
+
+        pid = None if self.pid is None else function(self.pid.view_as(self.real))
+        impact = None if self.impact is None else table(self.impact)
+        jets = PaddedJets(table(self.momenta), function(self.real.sum(1)), pid, impact, self.compact)
+        jets.y = None if self.y is None else function(self.y)
+        return jets
+
+    def sums(self) -> Momenta:
+        """The vector sum of the particles of each jet, made in float64, shape [jets]."""
+        vectors = to_cartesian(Momenta(*(component.double() for component in self.momenta)))
+        sums = from_cartesian(*(component.view_as(self.real).sum(1) for component in vectors))
+        return Momenta(*(component.to(self.momenta.pt.dtype) for component in sums))
+
+    def node_features(self, name: str) -> Tensor:
+        """Node features by name, shape [slots of all jets, features]."""
+        jets = self.sums()
+        energy = jets.energy.index_select(0, self.batch)
+        columns = node_columns(name, self.momenta, jets.select(self.batch), energy, self.pid, self.impact)
+        return torch.stack(columns, dim=1)
+
+    def graph(self, edge_index: Tensor | None = None) -> PaddedGraph:
+        """See :meth:`prunable_graph`."""
+        return self.prunable_graph(edge_index)
+
+    def prunable_graph(self, edge_index: Tensor | None = None) -> PaddedGraph:
+        """The complete graphs of the particles of each jet.
+
+        Raises:
+            ValueError: edges are given.
+        """
+        if edge_index is not None:
+            raise ValueError("jets in slots have complete graphs: give edge_index with a JetBatch")
+        return PaddedGraph.complete(self.real, self.compact)
+
+    def part(self, begin: int, end: int) -> JetBatch:
+        """Not of jets in slots."""
+        raise TypeError("jets in slots are not taken apart: do that before JetBatch.padded")

@@ -3,16 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from functools import partial
 from itertools import accumulate
 from typing import Any
 
 import torch
-from torch import Tensor
-from torch.autograd.function import once_differentiable
-from torch.nn.functional import embedding, linear
+from torch import Tensor, nn
+from torch.nn.functional import batch_norm, embedding, linear
 
+from iagraph.kernels.switch import differentiable
 from iagraph.memory import cut_for_cache
-from iagraph.nn.encoders import BatchNorm
 
 VALUES_IN_CACHE = 2**18
 """Numbers in the vectors of the edges that a CPU maps at once, 1 MB in float32."""
@@ -45,15 +45,14 @@ def folded_maps(
 
 
 def normed_maps(
-    center: Tensor, other: Tensor, neighbors: Tensor, weights: Sequence[Tensor], norms: Sequence[BatchNorm]
+    center: Tensor, other: Tensor, neighbors: Tensor, weights: Sequence[Tensor], norms: Sequence[nn.BatchNorm1d]
 ) -> Tensor:
     r"""The mean over neighbours of :math:`h_L`, with :math:`h_l = \mathrm{ReLU}(\gamma_l \hat z_l + \beta_l)`,
     :math:`z_l = W_l h_{l-1}`, :math:`z_0 = c_i + o_j`, and :math:`\hat z = (z - \langle z \rangle) / \sigma(z)` from
     the statistics of all edges, of which there must be two.
 
-    The same as the modules one after the other in training mode, running statistics included. Of all activations only
-    :math:`z_l` are kept for the gradients, which have no gradients themselves. Hooks on the modules see nothing
-    of it.
+    The same as the modules one after the other in training mode, which are the reference, running statistics included.
+    Of all activations only :math:`z_l` are kept for the gradients. Hooks on the modules see nothing of it.
 
     Args:
         center: what an edge gets from its target, shape [nodes, channels].
@@ -70,10 +69,22 @@ def normed_maps(
     return _NormedMaps.apply(neighbors, norms, center, other, *affine, *weights)
 
 
+def _reference(
+    neighbors: Tensor, eps: Sequence[float], center: Tensor, other: Tensor, *tensors: Tensor
+) -> Tensor:
+    """The same in plain PyTorch, but for the running statistics."""
+    gammas, betas, weights = _cut(tensors, len(eps), len(eps))
+    h = (center.unsqueeze(1) + embedding(neighbors, other)).flatten(0, 1)
+    for layer, (gamma, beta) in enumerate(zip(gammas, betas, strict=True)):
+        z = h @ weights[layer - 1].t() if layer else h
+        h = batch_norm(z, None, None, gamma, beta, training=True, eps=eps[layer]).relu()
+    return h.view(*neighbors.shape, -1).mean(dim=1)
+
+
 class _NormedMaps(torch.autograd.Function):
     @staticmethod
     def forward(
-        ctx: Any, neighbors: Tensor, norms: Sequence[BatchNorm], center: Tensor, other: Tensor, *tensors: Tensor
+        ctx: Any, neighbors: Tensor, norms: Sequence[nn.BatchNorm1d], center: Tensor, other: Tensor, *tensors: Tensor
     ) -> Tensor:
         gammas, betas, weights = _cut(tensors, len(norms), len(norms))
         # Many small tensors, whose room is used again; that of large ones goes back to the system each time.
@@ -98,15 +109,18 @@ class _NormedMaps(torch.autograd.Function):
                     means.append(h.unflatten(0, (-1, neighbors.size(1))).mean(dim=1))
             kept += rows
             rows = following
-        ctx.layers, ctx.sources = len(norms), other.size(0)
-        ctx.save_for_backward(neighbors, *tensors, *statistics, *kept)
+        ctx.eps = [norm.eps for norm in norms]
+        ctx.save_for_backward(neighbors, center, other, *tensors, *statistics, *kept)
         return torch.cat(means)
 
     @staticmethod
-    @once_differentiable
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
-        last = ctx.layers - 1
-        neighbors, *saved = ctx.saved_tensors
+        last = len(ctx.eps) - 1
+        neighbors, center, other, *saved = ctx.saved_tensors
+        if torch.is_grad_enabled():
+            inputs = [center, other, *saved[: 3 * last + 2]]
+            reference = partial(_reference, neighbors, ctx.eps)
+            return None, None, *differentiable(reference, inputs, [grad])
         gammas, betas, weights, statistics, kept = _cut(saved, last + 1, last + 1, last, 2 * last + 2)
         means, inverses = statistics[::2], statistics[1::2]
         affine = [_affine(*each) for each in zip(gammas, betas, means, inverses, strict=True)]
@@ -133,7 +147,7 @@ class _NormedMaps(torch.autograd.Function):
             grad_weights[layer - 1] *= scale
         slope, offset = _linear_part(sums[0] / edges, means[0], inverses[0])
         scale = affine[0][0]
-        grad_center, grad_other = [], grad.new_zeros(ctx.sources, len(scale))
+        grad_center, grad_other = [], grad.new_zeros(other.size(0), len(scale))
         for part, z, source in zip(g, rows[0], sources, strict=True):
             torch.addcmul(part, z, slope, out=part).add_(offset)
             grad_center.append(part.unflatten(0, (-1, k)).sum(dim=1))
@@ -183,6 +197,9 @@ def _moments(rows: Tensor) -> tuple[int, Tensor, Tensor]:
 
 def _combined(moments: Sequence[tuple[int, Tensor, Tensor]]) -> tuple[Tensor, Tensor]:
     """Mean and variance of all rows from the moments of parts of them."""
+    if len(moments) == 1:  # as on a GPU, where a list of numbers would have to be copied
+        ((number, mean, squares),) = moments
+        return mean, squares / number
     numbers, means, squares = zip(*moments, strict=True)
     total, mean_of_part = sum(numbers), torch.stack(means)
     weight = mean_of_part.new_tensor(numbers).unsqueeze(1)
@@ -191,7 +208,7 @@ def _combined(moments: Sequence[tuple[int, Tensor, Tensor]]) -> tuple[Tensor, Te
     return mean, (torch.stack(squares) + between).sum(dim=0) / total
 
 
-def _update(norm: BatchNorm, mean: Tensor, variance: Tensor, rows: int) -> None:
+def _update(norm: nn.BatchNorm1d, mean: Tensor, variance: Tensor, rows: int) -> None:
     """Updates the running statistics of a norm as its own ``forward`` does."""
     assert norm.num_batches_tracked is not None
     assert norm.running_mean is not None

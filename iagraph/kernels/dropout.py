@@ -7,6 +7,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from iagraph.kernels.switch import fast
+
 STEPS = 2**16
 """A CPU drops with a probability that is a multiple of 1 / STEPS: an entry costs 16 random bits."""
 
@@ -25,7 +27,7 @@ def dropout(x: Tensor, p: float = 0.5, training: bool = True) -> Tensor:
         training: otherwise x is returned as it is.
     """
     threshold = round(p * STEPS)
-    own = x.device.type == "cpu" and not torch.compiler.is_compiling()  # compiled, PyTorch's is part of what is fused
+    own = x.device.type == "cpu" and fast()  # compiled, PyTorch's is part of what is fused
     if not training or not own or not 0 < threshold < STEPS:
         return nn.functional.dropout(x, p, training)
     return _Dropout.apply(x, threshold)

@@ -1,0 +1,8 @@
+"""Who sends to whom. Layers ask a :class:`Graph` and do not know in which form it is held."""
+
+from iagraph.graph.dense import DenseGraph
+from iagraph.graph.padded import PaddedGraph
+from iagraph.graph.protocol import Graph, PrunableGraph
+from iagraph.graph.sparse import SparseGraph, fully_connected, unordered_pairs
+
+__all__ = ["DenseGraph", "Graph", "PaddedGraph", "PrunableGraph", "SparseGraph", "fully_connected", "unordered_pairs"]

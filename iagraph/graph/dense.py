@@ -1,0 +1,277 @@
+"""Complete graphs in dense blocks of similar size: what is fastest on a CPU."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from itertools import pairwise
+
+import torch
+from torch import Tensor
+
+from iagraph.graph.protocol import Graph, Scores, Weigh
+from iagraph.graph.sparse import SparseGraph
+from iagraph.kernels.blocks import BlockPairs, exponential_sum, regroup, softmax_sum, table
+from iagraph.kernels.switch import fast
+
+MAX_SIZE_CLASSES = 16
+"""Graphs of similar size share a dense block: with 16 blocks for 64 jets, padded slots are 1.14 times the real ones."""
+
+WIDE = 16
+"""Channels from which on products of values with maps take less time with the channels along the fast axis."""
+
+
+@dataclass
+class DenseBlock:
+    """Complete graphs of similar size: G graphs, padded to the N nodes of the largest.
+
+    Attributes:
+        nodes: the node in each slot, -1 where it is padding; shape [G, N].
+    """
+
+    nodes: Tensor
+
+    @cached_property
+    def padding(self) -> Tensor:
+        """True where a slot holds no node, shape [G, N]."""
+        return self.nodes < 0
+
+    @cached_property
+    def pairs(self) -> BlockPairs:
+        """The pairs of its nodes; only models that look at pairs need them."""
+        graphs, size = self.nodes.shape
+        position = torch.arange(size, device=self.nodes.device)
+        # The target is no later than the source, so it is real, too.
+        graph, target, source = (
+            ((position.unsqueeze(1) <= position) & ~self.padding.unsqueeze(1)).nonzero(as_tuple=True)
+        )
+        slots = [graph * size + target, graph * size + source]
+        edge, mirrored = slots[0] * size + source, slots[1] * size + target
+        # A row without any edge would be NaN.
+        to_padding_alone = self.padding.unsqueeze(2) & ~self.padding.unsqueeze(1)
+        pair_of_edge = torch.where(to_padding_alone, edge.numel() + 1, edge.numel()).flatten()
+        pair = torch.arange(edge.numel(), device=edge.device)
+        pair_of_edge.scatter_(0, edge, pair).scatter_(0, mirrored, pair)
+        weight = torch.where(target == source, 0.5, 1.0)
+        first, second = (self.nodes.flatten().index_select(0, slot) for slot in slots)
+        return BlockPairs(first, second, pair_of_edge, torch.stack([edge, mirrored]), weight, (graphs, size))
+
+
+@dataclass
+class DenseScores:
+    """Scores of the edges of all blocks.
+
+    Attributes:
+        of_pairs: values of the pairs of each block, shape [maps, pairs].
+        blocks: the blocks.
+    """
+
+    of_pairs: Sequence[Tensor]
+    blocks: Sequence[DenseBlock]
+
+    @cached_property
+    def tables(self) -> list[Tensor]:
+        """The same for each block as a table of directed edges, shape [maps, G, N targets, N sources]."""
+        return [table(values, block.pairs) for values, block in zip(self.of_pairs, self.blocks, strict=True)]
+
+
+class DenseGraph(Graph):
+    """The complete graph, self-edges included, of each graph of a batch.
+
+    Its attention sums over the sources without a list of weights: :meth:`attend` keeps none.
+
+    Args:
+        ptr: where each graph's nodes begin and end, shape [graphs + 1].
+        batch: the graph of each node, shape [nodes], if it is there already.
+
+    Attributes:
+        blocks: the dense blocks.
+        node_of_slot: the node in each slot of the blocks laid end to end, -1 where a slot is padding.
+        slot_of_node: its inverse.
+    """
+
+    def __init__(self, ptr: Tensor, batch: Tensor | None = None) -> None:
+        if batch is None:
+            batch = torch.arange(ptr.numel() - 1, device=ptr.device).repeat_interleave(ptr.diff())
+        self.num_nodes, self.num_graphs, self.batch = batch.numel(), ptr.numel() - 1, batch
+        ordered, order = ptr.diff().sort(stable=True)
+        multiplicities = ordered.tolist()
+        self.blocks = []
+        for begin, end in _size_classes(multiplicities):
+            position = torch.arange(multiplicities[end - 1] if begin < end else 0, device=ptr.device)
+            node = ptr[:-1][order[begin:end]].unsqueeze(1) + position
+            self.blocks.append(DenseBlock(torch.where(position < ordered[begin:end].unsqueeze(1), node, -1)))
+        self.node_of_slot = torch.cat([block.nodes.flatten() for block in self.blocks])
+        real = (self.node_of_slot >= 0).nonzero().squeeze(1)
+        self.slot_of_node = torch.empty_like(real).scatter_(0, self.node_of_slot[real], real)
+
+    @cached_property
+    def first(self) -> Tensor:  # type: ignore[override]
+        """One node of each unordered pair, block after block, shape [pairs]."""
+        return torch.cat([block.pairs.first for block in self.blocks])
+
+    @cached_property
+    def second(self) -> Tensor:  # type: ignore[override]
+        """The other node of each pair, shape [pairs]."""
+        return torch.cat([block.pairs.second for block in self.blocks])
+
+    @property
+    def pair_counts(self) -> list[int]:  # type: ignore[override]
+        """The number of pairs of each block."""
+        return [block.pairs.first.numel() for block in self.blocks]
+
+    def scores(self, pair_values: Sequence[Tensor]) -> DenseScores:
+        """See :meth:`Graph.scores`."""
+        return DenseScores(pair_values, self.blocks)
+
+    def dot(self, queries: Tensor, keys: Tensor, heads: int, scores: Scores | None = None) -> list[Tensor]:
+        """See :meth:`Graph.dot`; for each block a table [heads, G, N targets, N sources]."""
+        products = []
+        for number, (block, query, key) in enumerate(
+            zip(self.blocks, self._padded(queries), self._padded(keys), strict=True)
+        ):
+            graphs, size = block.nodes.shape
+            if scores is None:  # a row for all targets of a graph
+                start = torch.where(block.padding, -torch.inf, 0.0).to(query.dtype).unsqueeze(1).repeat(heads, 1, 1)
+            else:
+                start = scores.tables[number].flatten(0, 1)
+            # Products and sum in one pass: the blocks are too large to stay in cache from one to the other.
+            queried, asked = _per_head(query, heads).flatten(0, 1), _per_head(key, heads).flatten(0, 1)
+            products.append(torch.baddbmm(start, queried, asked.mT).view(heads, graphs, size, size))
+        return products
+
+    def attend(
+        self, scores: Scores, values: Tensor, weigh: Weigh, dropout: Weigh | None = None
+    ) -> tuple[Tensor, None]:
+        """See :meth:`Graph.attend`. Of scores of pairs the sums of the maps are weighed, not the maps: that is the same,
+        because ``weigh`` is linear, and spares the table of weights.
+        """
+        if isinstance(scores, DenseScores) and dropout is None:
+            maps = len(scores.of_pairs[0])
+            of_maps = values.repeat(1, maps // values.size(1), 1).flatten(1)
+            sums = self._softmax_sums(scores.of_pairs, of_maps, maps)
+            return weigh(sums.transpose(0, 1)).transpose(0, 1), None
+        tables = scores.tables if isinstance(scores, DenseScores) else scores
+        weights = []
+        for each in tables:
+            maps_of_block = each.softmax(-1)
+            weights.append(weigh(maps_of_block if dropout is None else dropout(maps_of_block)))
+        return self._aggregate(weights, values.flatten(1)), None
+
+    def with_tokens(self) -> SparseGraph:
+        """See :meth:`Graph.with_tokens`."""
+        return SparseGraph.of_tokens(self.batch, self.num_graphs)
+
+    def _aggregate(self, weights: list[Tensor], values: Tensor) -> Tensor:
+        """Sums of values with given weights, for each block [heads, G, N, N]; shape [nodes, heads, channels]."""
+        heads = len(weights[0])
+        if values.size(1) >= heads * WIDE:
+            blocks = [_per_head(value, heads) for value in self._padded(values)]
+            return self._by_node([(weight @ value).mT for weight, value in zip(weights, blocks, strict=True)])
+        by_channel = self._by_channel(values, heads)
+        return self._by_node([value @ weight.mT for weight, value in zip(weights, by_channel, strict=True)])
+
+    def _softmax_sums(self, of_pairs: Sequence[Tensor], values: Tensor, maps: int) -> Tensor:
+        """Sums weighed by the softmax over the sources; values [nodes, maps * channels] to [nodes, maps, channels]."""
+        quotients = self._quotients(of_pairs, values, maps)
+        if quotients is not None:
+            return quotients
+        pieces = zip(of_pairs, self._by_channel(values, maps), self.blocks, strict=True)
+        return self._by_node([softmax_sum(score, value, block.pairs) for score, value, block in pieces])
+
+    def _quotients(self, of_pairs: Sequence[Tensor], values: Tensor, maps: int) -> Tensor | None:
+        """The same as sums weighed by exponentials over the sums of these weights, in two thirds of the time; None where
+        that would not be precise, or is not meant to be fast: in sixteen bits, or on a GPU, which would have to wait
+        for the check.
+        """
+        dtype = of_pairs[0].dtype
+        full = values.dtype == dtype and dtype in (torch.float32, torch.float64)
+        if not (full and fast() and self.num_nodes) or values.device.type != "cpu" or torch.is_autocast_enabled("cpu"):
+            return None
+        # The sums of the weights are those of one more channel, of ones.
+        with_ones = torch.nn.functional.pad(values.unflatten(1, (maps, -1)), (0, 1), value=1.0).flatten(1)
+        pieces = zip(of_pairs, self._by_channel(with_ones, maps), self.blocks, strict=True)
+        sums = self._by_node([exponential_sum(score, value, block.pairs) for score, value, block in pieces])
+        total = sums[:, :, -1:].contiguous()
+        # A target whose scores are all far below the largest of others has weights too small to be precise, or none.
+        precise = bool(total.amin() >= torch.finfo(dtype).tiny / torch.finfo(dtype).eps)
+        return sums[:, :, :-1] / total if precise else None
+
+    @torch.no_grad()
+    def nearest(self, points: Tensor, k: int) -> Tensor:
+        """The ``k`` nodes of the same graph that are nearest to each node, itself excluded, nearest first.
+
+        Distances are Euclidean, from the points relative to the mean of their graph, where rounding is least. Of nodes
+        that are equally far away any may come first.
+
+        Args:
+            points: coordinates, shape [nodes, dimensions].
+            k: number of neighbours.
+
+        Returns:
+            Nodes, shape [nodes, k]; -1 where a graph has no further node.
+        """
+        pieces = []
+        # Sixteen bits cannot tell neighbours apart.
+        with torch.autocast(points.device.type, enabled=False):
+            points = points if points.dtype == torch.float64 else points.float()
+            for block, place in zip(self.blocks, self._padded(points), strict=True):
+                distance = distances(place, block.padding)
+                shortest, slot = distance.topk(min(k, distance.size(1)), largest=False)
+                node = block.nodes.unsqueeze(1).expand_as(distance).gather(2, slot)
+                node = torch.where(shortest == torch.inf, -1, node).flatten(0, 1)
+                pieces.append(torch.nn.functional.pad(node, (0, k - node.size(1)), value=-1))
+        return torch.cat(pieces)[self.slot_of_node]
+
+    def _padded(self, values: Tensor) -> list[Tensor]:
+        """Values of nodes, shape [nodes, channels], as blocks [G, N, channels] with zeros in padded slots."""
+        slots = regroup(values, self.node_of_slot, self.slot_of_node)
+        pieces = slots.split([block.nodes.numel() for block in self.blocks])
+        return [
+            piece.view(*block.nodes.shape, values.size(1)) for piece, block in zip(pieces, self.blocks, strict=True)
+        ]
+
+    def _by_channel(self, values: Tensor, maps: int) -> list[Tensor]:
+        """Values of nodes, shape [nodes, maps * channels], as blocks [maps, G, channels, N]: so oriented, products of
+        two channels with maps take less than half of the time on a CPU.
+        """
+        return [block.unflatten(2, (maps, -1)).permute(2, 0, 3, 1) for block in self._padded(values)]
+
+    def _by_node(self, blocks: list[Tensor]) -> Tensor:
+        """The inverse, shape [nodes, maps, channels]."""
+        slots = torch.cat([block.permute(1, 3, 0, 2).flatten(0, 1) for block in blocks])
+        return regroup(slots.flatten(1), self.slot_of_node, self.node_of_slot).view(-1, *slots.shape[1:])
+
+
+def distances(place: Tensor, padding: Tensor) -> Tensor:
+    """Squared distances of the nodes of each graph, infinite from a node to itself and to padding.
+
+    Args:
+        place: coordinates, shape [G, N, dimensions], zero where a slot is padding.
+        padding: True where a slot holds no node, shape [G, N].
+
+    Returns:
+        Shape [G, N, N].
+    """
+    real = ~padding.unsqueeze(2)
+    place = (place - place.sum(1, keepdim=True) / real.sum(1, keepdim=True).clamp(min=1)) * real
+    square = place.square().sum(2)
+    distance = square.unsqueeze(2) + square.unsqueeze(1) - 2 * place @ place.transpose(1, 2)
+    itself = torch.eye(distance.size(1), dtype=torch.bool, device=place.device)
+    return distance.masked_fill_(padding.unsqueeze(1) | itself, torch.inf)
+
+
+def _size_classes(ordered: list[int]) -> list[tuple[int, int]]:
+    """Cuts ascending sizes into at most MAX_SIZE_CLASSES runs of equally many graphs, at least one, which may have
+    none; empty graphs are in none.
+    """
+    begin = next((k for k, size in enumerate(ordered) if size > 0), len(ordered))
+    graphs = len(ordered) - begin
+    classes = max(min(MAX_SIZE_CLASSES, graphs), 1)
+    return list(pairwise(begin + graphs * k // classes for k in range(classes + 1)))
+
+
+def _per_head(values: Tensor, heads: int) -> Tensor:
+    """Blocks [G, N, heads * channels] as [heads, G, N, channels]."""
+    return values.unflatten(2, (heads, -1)).permute(2, 0, 1, 3)

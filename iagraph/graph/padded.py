@@ -1,0 +1,231 @@
+"""All graphs in one table of slots, graphs times nodes: shapes depend on nothing that the table holds.
+
+The slots of all graphs, laid end to end, are the nodes; a slot without a node is padding, on which nothing depends. So
+``torch.compile`` takes a network whole, a GPU never makes its host wait, and ONNX has the sizes open.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any, Literal
+
+import torch
+from torch import Tensor
+from torch.nn.functional import pad
+
+from iagraph.graph.dense import distances
+from iagraph.graph.protocol import PrunableGraph, Scores
+
+
+class PaddedGraph(PrunableGraph):
+    """Graphs in slots. Make it with :meth:`complete`.
+
+    Args:
+        real: True where there is a node, shape [graphs, slots].
+        edges: True where there is an edge, shape [graphs, targets, sources].
+        pairs: where the edge of each pair with its target first stands in the flattened table, shape [pairs].
+        compact: the pairs are those of the graph and no others, so that their number depends on it: what is not there
+            is not encoded. Otherwise there are as many in any graph.
+    """
+
+    def __init__(self, real: Tensor, edges: Tensor, pairs: Tensor, compact: bool) -> None:
+        self.real, self.edges, self.compact = real, edges, compact
+        self.num_graphs, self.slots = real.shape
+        self.num_nodes = real.numel()
+        graph = torch.arange(self.num_graphs, device=real.device)
+        self.batch = graph.unsqueeze(1).expand_as(real).flatten()
+        self.is_self = torch.eye(self.slots, dtype=torch.bool, device=real.device)
+        self.pairs = pairs
+        graph, entry = pairs // self.slots**2, pairs % self.slots**2
+        target, source = entry // self.slots, entry % self.slots
+        self.first, self.second = graph * self.slots + target, graph * self.slots + source
+        mirrored = self.second * self.slots + target
+        number = torch.arange(pairs.numel(), device=pairs.device)
+        none = torch.full((self.num_nodes * self.slots,), pairs.numel(), device=pairs.device)
+        self.pair_of_edge = none.scatter(0, pairs, number).scatter(0, mirrored, number)
+
+    @classmethod
+    def complete(cls, real: Tensor, compact: bool = False) -> PaddedGraph:
+        """The complete graphs of the nodes that there are, self-edges included; arguments as above."""
+        graphs, slots = real.shape
+        position = torch.arange(slots, device=real.device)
+        edges = real.unsqueeze(1) & real.unsqueeze(2)
+        upper = position.unsqueeze(1) <= position
+        if compact:
+            pairs = (edges & upper).flatten().nonzero().squeeze(1)
+        else:
+            entry = torch.arange(slots * (slots + 1) // 2, device=real.device)
+            # Row by row: row i begins at i N - i (i - 1) / 2.
+            begin = position * slots - position * (position - 1) // 2
+            row = torch.searchsorted(begin, entry, right=True) - 1
+            of_graph = row * slots + row + entry - begin[row]
+            pairs = (torch.arange(graphs, device=real.device).unsqueeze(1) * slots**2 + of_graph).flatten()
+        return cls(real, edges, pairs, compact)
+
+    @property
+    def pair_counts(self) -> list[int]:  # type: ignore[override]
+        """The number of pairs, in a list of one."""
+        return [self.pairs.size(0)]
+
+    # --- attention ---------------------------------------------------------------------------------------------------
+
+    def scores(self, pair_values: Sequence[Tensor]) -> Tensor:
+        """See :meth:`Graph.scores`; shape [maps, graphs, targets, sources]."""
+        (values,) = pair_values
+        return self._masked(self._table(values, 0.0))
+
+    def dot(self, queries: Tensor, keys: Tensor, heads: int, scores: Scores | None = None) -> Tensor:
+        """See :meth:`Graph.dot`; a table as of :meth:`scores`."""
+        products = self._per_head(self._targets(queries), heads) @ self._per_head(self._sources(keys), heads).mT
+        return self._masked(products) if scores is None else products + scores
+
+    def softmax(self, scores: Tensor) -> Tensor:
+        """See :meth:`PrunableGraph.softmax`; in float32 if not in float64."""
+        return scores.softmax(-1, dtype=torch.promote_types(scores.dtype, torch.float32))
+
+    def aggregate(self, weights: Tensor, values: Tensor) -> Tensor:
+        """See :meth:`PrunableGraph.aggregate`."""
+        value = self._per_head(self._sources(values.flatten(1)), values.size(1))
+        return (weights.to(value.dtype) @ value).permute(1, 2, 0, 3).flatten(0, 1)
+
+    def with_tokens(self) -> TokenTable:
+        """See :meth:`Graph.with_tokens`."""
+        return TokenTable(self.real)
+
+    def mean(self, x: Tensor) -> Tensor:
+        """See :meth:`Graph.mean`."""
+        x = x.unflatten(0, self.real.shape).where(self.real.unsqueeze(2), 0.0)
+        return x.sum(1) / self.real.sum(1, keepdim=True).clamp(min=1)
+
+    @torch.no_grad()
+    def nearest(self, points: Tensor, k: int) -> Tensor:
+        """See :meth:`DenseGraph.nearest`."""
+        with torch.autocast(points.device.type, enabled=False):
+            points = points if points.dtype == torch.float64 else points.float()
+            place = points.unflatten(0, self.real.shape).where(self.real.unsqueeze(2), 0.0)
+            distance = distances(place, ~self.real)
+        # So many more slots that there are k others in any graph.
+        shortest, slot = pad(distance, (0, k), value=torch.inf).topk(k, largest=False)
+        begin = torch.arange(self.num_graphs, device=slot.device).view(-1, 1, 1) * self.slots
+        return torch.where(shortest == torch.inf, -1, begin + slot).flatten(0, 1)
+
+    # --- which edges are worth keeping -------------------------------------------------------------------------------
+
+    def strongest(self, strength: Tensor, number: int | Tensor, per: Literal["target", "graph"]) -> Tensor:
+        """See :meth:`PrunableGraph.strongest`."""
+        strength = strength.where(self.edges, -torch.inf)
+        if per == "target":
+            return _strongest(strength, number)
+        return _strongest(strength.flatten(2), number.unsqueeze(1)).view_as(strength)  # type: ignore[union-attr]
+
+    def cumulative(self, strength: Tensor) -> tuple[Tensor, Tensor]:
+        """See :meth:`PrunableGraph.cumulative`."""
+        ordered, order = strength.where(self.edges, 0.0).sort(dim=-1, descending=True, stable=True)
+        before = torch.empty_like(ordered).scatter(-1, order, ordered.cumsum(-1) - ordered)
+        return before, ordered.sum(-1, keepdim=True)
+
+    def edges_between(self) -> Tensor:
+        """See :meth:`PrunableGraph.edges_between`."""
+        return (self.edges & ~self.is_self).sum((1, 2))
+
+    def keep(self, edges: Tensor, *values: Tensor) -> tuple[Any, ...]:
+        """See :meth:`PrunableGraph.keep`; values stay where they are, those of scores become as low as can be."""
+        return self._with(self.edges & edges), *values
+
+    def keep_strongest_pairs(
+        self, strength: Tensor, number: Callable[[Any], Any]
+    ) -> tuple[PaddedGraph, Tensor]:
+        """See :meth:`PrunableGraph.keep_strongest_pairs`.
+
+        If the graph is not compact, as many pairs of each graph are left as of a graph without padding, some of which
+        are part of none.
+        """
+        between = number(self.edges.triu(1).sum((1, 2))).unsqueeze(1)
+        if self.compact:
+            table = strength.new_full((self.num_nodes * self.slots,), -torch.inf).scatter(0, self.pairs, strength)
+            table = table.view_as(self.edges).where(self.edges.triu(1), -torch.inf)
+            best = _strongest(table.flatten(1), between).view_as(table)
+            chosen = (best & self.edges.triu(1)) | (self.edges & self.is_self)
+            index = chosen.flatten().index_select(0, self.pairs).nonzero().squeeze(1)
+        else:
+            of_graph = self.pairs.view(self.num_graphs, -1)
+            itself = (self.first == self.second).view_as(of_graph)
+            there = self.edges.flatten().index_select(0, self.pairs).view_as(of_graph)
+            strength = strength.view_as(of_graph).where(there, -torch.inf).where(~itself, torch.inf)
+            left = number(self.slots * (self.slots - 1) // 2) + self.slots
+            order = strength.sort(dim=1, descending=True, stable=True).indices[:, :left]
+            rank = torch.arange(left, device=order.device)
+            best = (rank < between + self.slots) & there.gather(1, order)
+            index = order + torch.arange(self.num_graphs, device=order.device).unsqueeze(1) * of_graph.size(1)
+            index = index.flatten()
+            chosen = torch.zeros_like(self.edges).flatten()
+            chosen = chosen.scatter(0, self.pairs.index_select(0, index), best.flatten()).view_as(self.edges)
+        edges = self.edges & (chosen | chosen.mT)
+        return PaddedGraph(self.real, edges, self.pairs.index_select(0, index), self.compact), index
+
+    def without_idle_pairs(self) -> tuple[PaddedGraph, Tensor]:
+        """See :meth:`PrunableGraph.without_idle_pairs`; without effect if the graph is not compact."""
+        if not self.compact:
+            return self, torch.arange(self.pairs.size(0), device=self.pairs.device)
+        needed = (self.edges | self.edges.mT).flatten().index_select(0, self.pairs)
+        index = needed.nonzero().squeeze(1)
+        return PaddedGraph(self.real, self.edges, self.pairs.index_select(0, index), True), index
+
+    # --- tables ------------------------------------------------------------------------------------------------------
+
+    def _table(self, values: Tensor, missing: float) -> Tensor:
+        """Values of pairs, shape [maps, pairs], as a table [maps, graphs, targets, sources]."""
+        maps = values.size(0)
+        rows = torch.cat([values.t(), values.new_full((1, maps), missing)]).index_select(0, self.pair_of_edge)
+        if self.compact:
+            # onnxruntime copies rows in one go, and numbers one by one. For the same reason a product with the unit
+            # matrix, which changes nothing, turns rows into columns in a fraction of the time.
+            rows = (torch.eye(maps, dtype=rows.dtype, device=rows.device) @ rows.t()).t()
+        return rows.t().view(maps, self.num_graphs, self.slots, self.slots)
+
+    def _masked(self, scores: Tensor) -> Tensor:
+        """Scores, as low as can be where there is no edge: finite, for a target may have none."""
+        return scores.where(self.edges, torch.finfo(scores.dtype).min)
+
+    def _targets(self, values: Tensor) -> Tensor:
+        """Values of targets as a table [graphs, targets, channels]."""
+        return values.unflatten(0, self.real.shape)
+
+    def _sources(self, values: Tensor) -> Tensor:
+        """Values of sources as a table [graphs, sources, channels]."""
+        return values.unflatten(0, self.real.shape)
+
+    @staticmethod
+    def _per_head(values: Tensor, heads: int) -> Tensor:
+        """Tables [graphs, nodes, heads * channels] as [heads, graphs, nodes, channels]."""
+        return values.unflatten(2, (heads, -1)).permute(2, 0, 1, 3)
+
+    def _with(self, edges: Tensor) -> PaddedGraph:
+        return PaddedGraph(self.real, edges, self.pairs, self.compact)
+
+
+class TokenTable(PaddedGraph):
+    """The graph of :meth:`Graph.with_tokens` of graphs in slots: one target in each, and a slot more of sources.
+
+    Args:
+        real: True where there is a node beside the token, shape [graphs, slots].
+    """
+
+    def __init__(self, real: Tensor) -> None:
+        self.real = real
+        self.num_graphs = self.num_nodes = real.size(0)
+        self.edges = torch.cat([real.new_ones(real.size(0), 1), real], dim=1).unsqueeze(1)
+
+    def _targets(self, values: Tensor) -> Tensor:
+        return values.unsqueeze(1)
+
+    def _sources(self, values: Tensor) -> Tensor:
+        tokens, nodes = values[: self.num_graphs], values[self.num_graphs :]
+        return torch.cat([tokens.unsqueeze(1), nodes.unflatten(0, self.real.shape)], dim=1)
+
+
+def _strongest(values: Tensor, number: int | Tensor) -> Tensor:
+    """True for so many of the largest values along the last axis; of equal ones the first in order."""
+    order = values.sort(dim=-1, descending=True, stable=True).indices
+    first = torch.arange(values.size(-1), device=values.device) < number
+    return torch.zeros_like(values, dtype=torch.bool).scatter(-1, order, first.expand_as(order))

@@ -1,0 +1,377 @@
+"""Graphs as lists of edges: any edges in any order, which can become fewer; and lists of all edges, or all pairs."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from functools import cached_property
+from typing import Any, Literal
+
+import torch
+from torch import Tensor
+
+from iagraph.graph.protocol import PrunableGraph, Scores
+from iagraph.segment import segment_softmax, segment_sum, weighted_sum
+
+
+def fully_connected(ptr: Tensor) -> Tensor:
+    """All directed edges within each graph of a batch, self-edges included.
+
+    Args:
+        ptr: where each graph's nodes begin and end, shape [graphs + 1].
+
+    Returns:
+        ``edge_index``, shape [2, edges], rows (source, target), sorted by target, then by source.
+    """
+    sizes = ptr.diff()
+    size_of_node = sizes.repeat_interleave(sizes)
+    first_of_node = ptr[:-1].repeat_interleave(sizes)
+    target, source = _runs(first_of_node, size_of_node)
+    return torch.stack([source, target])
+
+
+def unordered_pairs(ptr: Tensor) -> tuple[Tensor, Tensor]:
+    """All unordered pairs of nodes within each graph of a batch, those of a node with itself included.
+
+    Args:
+        ptr: where each graph's nodes begin and end, shape [graphs + 1].
+
+    Returns:
+        The two nodes, ``first <= second``, each of shape [pairs], sorted by the first, then by the second.
+    """
+    node = torch.arange(int(ptr[-1]), device=ptr.device)
+    end_of_node = ptr[1:].repeat_interleave(ptr.diff())
+    return _runs(node, end_of_node - node)
+
+
+def fully_connected_ids(edge_index: Tensor, ptr: Tensor, batch: Tensor) -> Tensor:
+    """The place of each edge in :func:`fully_connected`, shape [edges].
+
+    Args:
+        edge_index: edges within graphs, rows (source, target), shape [2, edges].
+        ptr: where each graph's nodes begin and end, shape [graphs + 1].
+        batch: the graph of each node, shape [nodes].
+    """
+    source, target = edge_index
+    graph, sizes = batch.index_select(0, target), ptr.diff()
+    begin, size = ptr[graph], sizes[graph]
+    edges_before = (sizes.square().cumsum(0) - sizes.square())[graph]
+    return edges_before + (target - begin) * size + source - begin
+
+
+def _runs(begin: Tensor, length: Tensor) -> tuple[Tensor, Tensor]:
+    """For each k the numbers ``begin[k], begin[k] + 1, ...``, so many: k and number, each of shape [sum of lengths]."""
+    index = torch.arange(begin.numel(), device=begin.device).repeat_interleave(length)
+    shift = begin - (length.cumsum(0) - length)
+    return index, torch.arange(index.numel(), device=begin.device) + shift.index_select(0, index)
+
+
+def sorted_ptr(index: Tensor, num_segments: int) -> Tensor | None:
+    """Where each segment begins and ends, shape [num_segments + 1], if ``index`` is ascending; otherwise None.
+
+    Also None while ``torch.compile`` traces, which must not depend on what tensors hold.
+    """
+    if torch.compiler.is_compiling() or bool((index[1:] < index[:-1]).any()):
+        return None
+    return torch.nn.functional.pad(torch.bincount(index, minlength=num_segments).cumsum(0), (1, 0))
+
+
+class SparseGraph(PrunableGraph):
+    """Directed edges in any order, as PyTorch Geometric has them. Make it with a classmethod.
+
+    Attributes:
+        num_sources: number of nodes from which edges come.
+        pair_of_edge: the pair of each edge, shape [edges]; None where each edge is a pair of its own.
+    """
+
+    def __init__(
+        self,
+        num_nodes: int,
+        batch: Tensor,
+        num_graphs: int,
+        first: Tensor,
+        second: Tensor,
+        edges: tuple[Tensor, Tensor | None, Tensor | None] | None = None,
+        num_sources: int | None = None,
+    ) -> None:
+        self.num_nodes, self.batch, self.num_graphs = num_nodes, batch, num_graphs
+        self.first, self.second = first, second
+        self._edges = edges  # edge_index, pair_of_edge, edge_ids; made of the pairs when they are asked for
+        self.bipartite = num_sources is not None
+        self.num_sources = num_nodes if num_sources is None else num_sources
+
+    @classmethod
+    def of_edges(
+        cls, edge_index: Tensor, num_nodes: int, batch: Tensor | None = None, num_sources: int | None = None
+    ) -> SparseGraph:
+        """Given edges, each with scores of its own.
+
+        Args:
+            edge_index: shape [2, edges], rows (source, target).
+            num_nodes: number of nodes at which edges arrive.
+            batch: the graph of each of these nodes; None if there is but one graph.
+            num_sources: of a bipartite graph the number of nodes from which edges come; None if they are the same nodes.
+        """
+        source, target = edge_index
+        batch, num_graphs = (edge_index.new_zeros(num_nodes), 1) if batch is None else (batch, 0)  # not known yet
+        return cls(num_nodes, batch, num_graphs, target, source, (edge_index, None, None), num_sources)
+
+    @classmethod
+    def from_edges(
+        cls, edge_index: Tensor, num_nodes: int, batch: Tensor | None = None, num_graphs: int = 1
+    ) -> SparseGraph:
+        """Given edges, the two directions of which share the scores of their pair.
+
+        Args:
+            edge_index: shape [2, edges], rows (source, target).
+            num_nodes: number of nodes.
+            batch: the graph of each node; None if there is but one graph.
+            num_graphs: number of graphs.
+        """
+        source, target = edge_index
+        key = torch.minimum(source, target) * num_nodes + torch.maximum(source, target)
+        unique, pair_of_edge = key.unique(return_inverse=True)
+        first = unique.div(max(num_nodes, 1), rounding_mode="floor")
+        second = unique % max(num_nodes, 1)
+        edge_ids = torch.arange(source.numel(), device=source.device)
+        batch = edge_index.new_zeros(num_nodes) if batch is None else batch
+        return cls(num_nodes, batch, num_graphs, first, second, (edge_index, pair_of_edge, edge_ids))
+
+    @classmethod
+    def from_pairs(cls, first: Tensor, second: Tensor, batch: Tensor, num_graphs: int) -> SparseGraph:
+        """Both directed edges of each of some pairs of nodes; one for a node with itself.
+
+        They are sorted by target, then by source, so that those of all pairs are the edges of :func:`fully_connected`.
+        They are not listed before they are asked for.
+
+        Args:
+            first: one node of each pair, each pair once; shape [pairs].
+            second: the other, ``first <= second``; sorted by the first, then by the second.
+            batch: the graph of each node, shape [nodes], ascending.
+            num_graphs: number of graphs.
+        """
+        return cls(batch.numel(), batch, num_graphs, first, second)
+
+    @classmethod
+    def of_tokens(cls, batch: Tensor, num_graphs: int) -> SparseGraph:
+        """See :meth:`Graph.with_tokens`."""
+        token = torch.arange(num_graphs, device=batch.device)
+        sources = torch.arange(num_graphs + batch.numel(), device=batch.device)
+        edge_index = torch.stack([sources, torch.cat([token, batch])])
+        return cls.of_edges(edge_index, num_graphs, token, num_sources=sources.numel())
+
+    # --- its edges ---------------------------------------------------------------------------------------------------
+
+    def _listed(self) -> tuple[Tensor, Tensor | None, Tensor | None]:
+        if self._edges is None:
+            pair = torch.arange(self.first.numel(), device=self.first.device)
+            mirrored = (self.first != self.second).nonzero().squeeze(1)
+            source = torch.cat([self.first.index_select(0, mirrored), self.second])
+            # A CPU sorts whole numbers of 32 bits in half of the time of those of 64.
+            target = torch.cat([self.second.index_select(0, mirrored), self.first])
+            order = target.int().argsort(stable=True)
+            pair_of_edge = torch.cat([mirrored, pair]).index_select(0, order)
+            edge_index = torch.stack([source.index_select(0, order), target.index_select(0, order)])
+            self._edges = (edge_index, pair_of_edge, None)
+        return self._edges
+
+    @property
+    def edge_index(self) -> Tensor:
+        """The edges, rows (source, target), shape [2, edges]; never changed."""
+        return self._listed()[0]
+
+    @property
+    def pair_of_edge(self) -> Tensor | None:
+        """See the class."""
+        return self._listed()[1]
+
+    @property
+    def edge_ids(self) -> Tensor:
+        """The place of each edge among those that the graph was made from, shape [edges]; if it was made from pairs,
+        among those of :func:`fully_connected`.
+        """
+        edge_index, pair_of_edge, edge_ids = self._listed()
+        if edge_ids is not None:
+            return edge_ids
+        if pair_of_edge is None:
+            return torch.arange(edge_index.size(1), device=edge_index.device)
+        ptr = torch.nn.functional.pad(torch.bincount(self.batch, minlength=self.num_graphs).cumsum(0), (1, 0))
+        return fully_connected_ids(edge_index, ptr, self.batch)
+
+    @property
+    def pair_counts(self) -> list[int]:  # type: ignore[override]
+        """The number of pairs, in a list of one."""
+        return [self.first.numel()]
+
+    @cached_property
+    def ptr(self) -> Tensor | None:
+        """Where the edges of each target begin and end if they are sorted by target, otherwise None."""
+        return sorted_ptr(self.edge_index[1], self.num_nodes)
+
+    @property
+    def is_self(self) -> Tensor:  # type: ignore[override]
+        """See :class:`PrunableGraph`. In a bipartite graph no node is the same as another, whatever its number."""
+        source, target = self.edge_index
+        return torch.zeros_like(source, dtype=torch.bool) if self.bipartite else source == target
+
+    @property
+    def graph_of_edge(self) -> Tensor:
+        """The graph of each edge, shape [edges]."""
+        return self.batch.index_select(0, self.edge_index[1])
+
+    # --- attention ---------------------------------------------------------------------------------------------------
+    # Values of edges stand in memory edge by edge, [edges, maps], and are handed out transposed.
+
+    def scores(self, pair_values: Sequence[Tensor]) -> Tensor:
+        """See :meth:`Graph.scores`; shape [maps, edges]."""
+        (values,) = pair_values
+        if self.pair_of_edge is None:
+            return values
+        return values.t().contiguous().index_select(0, self.pair_of_edge).t()
+
+    def dot(self, queries: Tensor, keys: Tensor, heads: int, scores: Scores | None = None) -> Tensor:
+        """See :meth:`Graph.dot`; shape [heads, edges]."""
+        source, target = self.edge_index
+        query, key = queries.unflatten(1, (heads, -1)), keys.unflatten(1, (heads, -1))
+        products = (query.index_select(0, target) * key.index_select(0, source)).sum(-1).t()
+        return products if scores is None else products + scores
+
+    def softmax(self, scores: Tensor) -> Tensor:
+        """See :meth:`PrunableGraph.softmax`."""
+        return segment_softmax(scores.t(), self.edge_index[1], self.num_nodes, self.ptr).t()
+
+    def aggregate(self, weights: Tensor, values: Tensor) -> Tensor:
+        """See :meth:`PrunableGraph.aggregate`."""
+        source, target = self.edge_index
+        sums = weighted_sum(weights.t(), values.flatten(1), source, target, self.num_nodes, self.ptr)
+        return sums.view(-1, *values.shape[1:])
+
+    def with_tokens(self) -> SparseGraph:
+        """See :meth:`Graph.with_tokens`."""
+        return SparseGraph.of_tokens(self.batch, self.num_graphs)
+
+    # --- which edges are worth keeping -------------------------------------------------------------------------------
+
+    def strongest(self, strength: Tensor, number: int | Tensor, per: Literal["target", "graph"]) -> Tensor:
+        """See :meth:`PrunableGraph.strongest`."""
+        segment = self.edge_index[1] if per == "target" else self.graph_of_edge
+        return _strongest(strength.t(), segment, number).t()
+
+    def cumulative(self, strength: Tensor) -> tuple[Tensor, Tensor]:
+        """See :meth:`PrunableGraph.cumulative`."""
+        target = self.edge_index[1]
+        before, total = sums_in_segment(strength.t(), target, self.num_nodes)
+        return before.t(), total.index_select(0, target).t()
+
+    def edges_between(self) -> Tensor:
+        """See :meth:`PrunableGraph.edges_between`."""
+        return _between(self.graph_of_edge, self.is_self, self.num_graphs)
+
+    def keep(self, edges: Tensor, *values: Tensor) -> tuple[Any, ...]:
+        """See :meth:`PrunableGraph.keep`."""
+        kept = edges.nonzero().squeeze(1)
+        edge_index, pair_of_edge, edge_ids = self._listed()
+        if pair_of_edge is None:
+            chosen = (edge_index.index_select(1, kept), kept, kept)
+        else:
+            ids = None if edge_ids is None else edge_ids.index_select(0, kept)
+            chosen = (edge_index.index_select(1, kept), pair_of_edge.index_select(0, kept), ids)
+        return self._with(self.first, self.second, chosen), *(v.t().index_select(0, kept).t() for v in values)
+
+    def keep_strongest_pairs(
+        self, strength: Tensor, number: Callable[[Any], Any]
+    ) -> tuple[SparseGraph, Tensor]:
+        """See :meth:`PrunableGraph.keep_strongest_pairs`."""
+        itself, graph = self.first == self.second, self.batch.index_select(0, self.first)
+        between = _between(graph, itself, self.num_graphs)
+        strength = strength.masked_fill(itself, -torch.inf).unsqueeze(1)
+        chosen = _strongest(strength, graph, number(between)).squeeze(1) | itself
+        pairs = chosen.nonzero().squeeze(1)
+        first, second = self.first.index_select(0, pairs), self.second.index_select(0, pairs)
+        if self._edges is None:  # the edges that are dropped here are not even listed
+            return self._with(first, second, None), pairs
+        kept, = self.keep(chosen.index_select(0, self._pair_of_edge()))
+        return kept._of_pairs(pairs), pairs
+
+    def without_idle_pairs(self) -> tuple[SparseGraph, Tensor]:
+        """See :meth:`PrunableGraph.without_idle_pairs`."""
+        needed = torch.zeros_like(self.first, dtype=torch.bool).index_fill_(0, self._pair_of_edge(), True)
+        pairs = needed.nonzero().squeeze(1)
+        return self._of_pairs(pairs), pairs
+
+    def _of_pairs(self, pairs: Tensor) -> SparseGraph:
+        """The same edges, with those of the pairs that they need."""
+        number = torch.empty_like(self.first).index_copy_(0, pairs, torch.arange(pairs.numel(), device=pairs.device))
+        edge_index, _, edge_ids = self._listed()
+        edges = (edge_index, number.index_select(0, self._pair_of_edge()), edge_ids)
+        return self._with(self.first.index_select(0, pairs), self.second.index_select(0, pairs), edges)
+
+    def _pair_of_edge(self) -> Tensor:
+        """The pair of each edge, whether or not each is a pair of its own."""
+        if self.pair_of_edge is None:
+            return torch.arange(self.first.numel(), device=self.first.device)
+        return self.pair_of_edge
+
+    def _with(
+        self, first: Tensor, second: Tensor, edges: tuple[Tensor, Tensor | None, Tensor | None] | None
+    ) -> SparseGraph:
+        sources = self.num_sources if self.bipartite else None
+        return SparseGraph(self.num_nodes, self.batch, self.num_graphs, first, second, edges, sources)
+
+
+def _between(graph: Tensor, itself: Tensor, num_graphs: int) -> Tensor:
+    """The number of those of each graph that are not of a node with itself; ``num_graphs`` at least."""
+    all_of_them = torch.bincount(graph, minlength=num_graphs)
+    own = graph.index_select(0, itself.nonzero().squeeze(1))
+    return all_of_them - torch.bincount(own, minlength=all_of_them.numel())
+
+
+def _strongest(values: Tensor, segment: Tensor, number: int | Tensor) -> Tensor:
+    """True for the largest values of each segment, as many as ``number`` says, of each segment or of all alike; shape
+    [rows, columns].
+    """
+    sizes = torch.bincount(segment, minlength=0 if isinstance(number, int) else number.numel())
+    begin = sizes.cumsum(0) - sizes
+    end = (begin + number).repeat_interleave(sizes)
+    best_first = torch.arange(end.numel(), device=end.device) < end
+    order = by_segment(values, segment)
+    chosen = best_first.unsqueeze(1).expand_as(order)
+    return torch.empty_like(values, dtype=torch.bool).scatter_(0, order, chosen)
+
+
+def sums_in_segment(values: Tensor, segment: Tensor, num_segments: int) -> tuple[Tensor, Tensor]:
+    """For each value the sum of the larger ones of its segment, and the sum of each segment.
+
+    Args:
+        values: none negative, shape [rows, columns].
+        segment: the segment of each row, shape [rows].
+        num_segments: number of segments.
+
+    Returns:
+        Shapes [rows, columns] and [num_segments, columns].
+    """
+    total = segment_sum(values, segment, num_segments)
+    order = by_segment(values, segment)
+    ordered = values.gather(0, order)
+    before = total.cumsum(0) - total  # what all earlier segments sum to
+    ascending = segment.index_select(0, order[:, 0])  # not by counting, whose result has a size that depends on values
+    running = ordered.cumsum(0) - ordered - before.index_select(0, ascending)
+    return torch.empty_like(values).scatter_(0, order, running), total
+
+
+def by_segment(values: Tensor, segment: Tensor) -> Tensor:
+    """Rows in the order of segments, within one in that of falling values, of equal ones in their own; for each column.
+    """
+    columns = []
+    for column in values.unbind(1):
+        # A CPU sorts one column of whole numbers in a tenth of the time. The bits of positive floating-point numbers
+        # are in their order, those of negative ones in the opposite order: turned round by flipping all but the sign.
+        column = column if column.dtype == torch.float64 else column.float()
+        bits = column.contiguous().view(torch.int64 if column.dtype == torch.float64 else torch.int32)
+        integers = torch.iinfo(bits.dtype)
+        falling = ~(bits ^ ((bits >> (integers.bits - 1)) & integers.max))
+        if bits.dtype == torch.int32:  # there is room for the segment in front
+            columns.append(falling.add(segment << 32).argsort(stable=True))
+        else:
+            order = falling.argsort(stable=True)
+            columns.append(order.index_select(0, segment.index_select(0, order).argsort(stable=True)))
+    return torch.stack(columns, dim=1)

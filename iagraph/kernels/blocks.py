@@ -1,0 +1,260 @@
+"""Attention in dense blocks of complete graphs: weighted sums in which no table of weights leaves a CPU's cache.
+
+Scores are known once per unordered pair of nodes and stand in a table [graphs, targets, sources] twice. A kernel
+spreads as many of its maps at a time as stay in cache, and recomputes them in the backward pass: memory grows with the
+pairs alone, in no more time than it takes to fetch the tables.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterator
+from typing import Any, NamedTuple
+
+import torch
+from torch import Tensor
+
+from iagraph.kernels.switch import differentiable, fast
+
+LOG2_E = math.log2(math.e)
+"""Exponentials are computed as powers of two, in a third of the time."""
+
+EDGES_IN_CACHE = 2**19
+"""Edges, times maps, whose softmax a CPU takes at once."""
+
+# The functions below have no setup_context: with one, PyTorch inspects a signature in each call, 50 us.
+
+
+class BlockPairs(NamedTuple):
+    """The unordered pairs of the nodes of a dense block, each once, a node with itself included.
+
+    Attributes:
+        first, second: the two nodes, shape [pairs].
+        pair_of_edge: the pair of each entry of the flattened [G, N, N] table. Edges from padding, and those that are
+            not part of the graph, have the number of pairs instead, those from nodes to padding that number plus 1.
+        edge_of_pair: where the two directed edges of each pair stand in the flattened table, shape [2, pairs].
+        weight: 1/2 for the pair of a node with itself, whose two edges are one; 1 otherwise; shape [pairs].
+        shape: G and N.
+    """
+
+    first: Tensor
+    second: Tensor
+    pair_of_edge: Tensor
+    edge_of_pair: Tensor
+    weight: Tensor
+    shape: tuple[int, int]
+
+
+# --- tables ----------------------------------------------------------------------------------------------------------
+
+
+def table(pair_values: Tensor, pairs: BlockPairs) -> Tensor:
+    """Values of unordered pairs as a table of directed edges: each pair's number at both of its edges.
+
+    Args:
+        pair_values: shape [maps, pairs].
+        pairs: where the edges stand.
+
+    Returns:
+        Shape [maps, G, N targets, N sources]. Edges from padding get minus infinity, so that a softmax over the sources
+        leaves them out; rows of padded targets mean nothing.
+    """
+    return _Table.apply(pair_values, pairs) if fast() else _table(pair_values, pairs)
+
+
+class _Table(torch.autograd.Function):
+    """The same with a gradient that does not scatter."""
+
+    @staticmethod
+    def forward(ctx: Any, pair_values: Tensor, pairs: BlockPairs) -> Tensor:
+        ctx.pairs = pairs
+        return _table(pair_values, pairs)
+
+    @staticmethod
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, None]:
+        return _fold(grad, ctx.pairs), None
+
+
+def _table(pair_values: Tensor, pairs: BlockPairs) -> Tensor:
+    # Two more columns, for edges from and to padding, take a tenth of the time of a masked_fill afterwards.
+    shape = (pair_values.size(0), 1)
+    from_padding, to_padding = pair_values.new_full(shape, -torch.inf), pair_values.new_zeros(shape)
+    return _spread(torch.cat([pair_values, from_padding, to_padding], dim=1), pairs)
+
+
+def _spread(padded: Tensor, pairs: BlockPairs) -> Tensor:
+    """Values of pairs, and in two more columns those of edges from and to padding, as a table."""
+    graphs, size = pairs.shape
+    return padded.index_select(1, pairs.pair_of_edge).view(padded.size(0), graphs, size, size)
+
+
+def _fold(grad: Tensor, pairs: BlockPairs) -> Tensor:
+    """The sum over the two edges of each pair: the gradient of :func:`table`."""
+    grad, edge_of_pair = grad.flatten(1), pairs.edge_of_pair
+    both = grad.index_select(1, edge_of_pair[0]) + grad.index_select(1, edge_of_pair[1])
+    return both.mul(pairs.weight.to(grad)) if torch.is_grad_enabled() else both.mul_(pairs.weight.to(grad))
+
+
+# --- sums weighed by a softmax ---------------------------------------------------------------------------------------
+
+
+def softmax_sum(pair_scores: Tensor, values: Tensor, pairs: BlockPairs) -> Tensor:
+    r"""Values of the sources, weighed by the softmax of scores over the sources and summed,
+    :math:`\sum_j \operatorname{softmax}_j(s_{ij}) v_j`.
+
+    Args:
+        pair_scores: shape [maps, pairs].
+        values: shape [maps, G, channels, N sources].
+        pairs: where the edges of the pairs stand.
+
+    Returns:
+        Shape [maps, G, channels, N targets].
+    """
+    if not fast():
+        return softmax_sum_reference(pair_scores, values, pairs)
+    return _SoftmaxSum.apply(pair_scores, values, pairs)
+
+
+def softmax_sum_reference(pair_scores: Tensor, values: Tensor, pairs: BlockPairs) -> Tensor:
+    """The same in plain PyTorch."""
+    return values @ _softmax(pair_scores, pairs).to(values).mT
+
+
+class _SoftmaxSum(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx: Any, pair_scores: Tensor, values: Tensor, pairs: BlockPairs) -> Tensor:
+        ctx.save_for_backward(pair_scores, values)
+        ctx.pairs = pairs
+        parts = _in_cache(pairs, pair_scores, values)
+        with torch.autocast(values.device.type, enabled=False):  # as it is for the gradients
+            return _joined([value @ _softmax(score, pairs).to(value).mT for score, value in parts])
+
+    @staticmethod
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, Tensor | None, None]:
+        if torch.is_grad_enabled():
+            return _again(softmax_sum_reference, ctx, grad)
+        grad_scores, grad_values = [], []
+        for score, value, part in _in_cache(ctx.pairs, *ctx.saved_tensors, grad):
+            weights = _softmax(score, ctx.pairs)
+            grad_values.append(part @ weights.to(part))
+            grad_edges = torch._softmax_backward_data((part.mT @ value).to(weights), weights, -1, weights.dtype)
+            grad_scores.append(_fold(grad_edges, ctx.pairs).to(score))
+        return _joined(grad_scores), _joined(grad_values), None
+
+
+# --- sums weighed by exponentials ------------------------------------------------------------------------------------
+
+
+def exponential_sum(pair_scores: Tensor, values: Tensor, pairs: BlockPairs) -> Tensor:
+    r"""Values of the sources, weighed by the exponentials of scores and summed,
+    :math:`\sum_j e^{s_{ij} - \max s} v_j`.
+
+    The largest score of a map cancels in quotients of such sums, and the gradient counts on that. A pair has one
+    exponential for its two edges.
+
+    Args:
+        pair_scores: shape [maps, pairs], at least one pair.
+        values: shape [maps, G, channels, N sources], zero where a slot is padding.
+        pairs: where the edges of the pairs stand.
+
+    Returns:
+        Shape [maps, G, channels, N targets]. Columns of padded targets mean nothing.
+    """
+    if not fast():
+        return exponential_sum_reference(pair_scores, values, pairs)
+    return _ExponentialSum.apply(pair_scores, values, pairs)
+
+
+def exponential_sum_reference(pair_scores: Tensor, values: Tensor, pairs: BlockPairs) -> Tensor:
+    """The same in plain PyTorch."""
+    return values @ _table((pair_scores - pair_scores.detach().amax(1, keepdim=True)).exp(), pairs).clamp(min=0)
+
+
+class _ExponentialSum(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx: Any, pair_scores: Tensor, values: Tensor, pairs: BlockPairs) -> Tensor:
+        ctx.save_for_backward(pair_scores, values)
+        ctx.pairs = pairs
+        parts = _in_cache(pairs, pair_scores, values)
+        return _joined([value @ _spread(_exponentials(score), pairs) for score, value in parts])
+
+    @staticmethod
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, Tensor | None, None]:
+        if torch.is_grad_enabled():
+            return _again(exponential_sum_reference, ctx, grad)
+        grad_scores, grad_values = [], []
+        for score, value, part in _in_cache(ctx.pairs, *ctx.saved_tensors, grad):
+            weights = _exponentials(score)
+            grad_values.append(part @ _spread(weights, ctx.pairs))
+            grad_scores.append(_fold(value.mT @ part, ctx.pairs).mul_(weights[:, :-2]))
+        return _joined(grad_scores), _joined(grad_values), None
+
+
+def _exponentials(pair_scores: Tensor) -> Tensor:
+    """Exponentials of scores relative to the largest of their map, and two columns of ones for edges from and to
+    padding.
+    """
+    maps, pairs = pair_scores.shape
+    padded = pair_scores.new_zeros(maps, pairs + 2)
+    torch.sub(pair_scores, pair_scores.amax(1, keepdim=True), out=padded[:, :pairs])
+    return padded.mul_(LOG2_E).exp2_()
+
+
+def _softmax(pair_scores: Tensor, pairs: BlockPairs) -> Tensor:
+    """Weights of the edges of a block, [maps, G, N targets, N sources], in float32 if not in float64."""
+    return _table(pair_scores, pairs).softmax(-1, dtype=torch.promote_types(pair_scores.dtype, torch.float32))
+
+
+def _again(reference: Callable[..., Tensor], ctx: Any, grad: Tensor) -> tuple[Tensor | None, Tensor | None, None]:
+    """Gradients that have gradients."""
+    of_scores, of_values = differentiable(lambda *tensors: reference(*tensors, ctx.pairs), ctx.saved_tensors, [grad])
+    return of_scores, of_values, None
+
+
+def _in_cache(pairs: BlockPairs, *tensors: Tensor) -> Iterator[tuple[Tensor, ...]]:
+    """Some maps at a time, on a CPU as many as stay in cache."""
+    entries = max(pairs.pair_of_edge.numel(), 1)
+    at_once = max(EDGES_IN_CACHE // entries, 1) if tensors[0].device.type == "cpu" else max(len(tensors[0]), 1)
+    return zip(*(tensor.split(at_once) for tensor in tensors), strict=True)
+
+
+def _joined(parts: list[Tensor]) -> Tensor:
+    return torch.cat(parts) if len(parts) > 1 else parts[0]
+
+
+# --- rows to new places ----------------------------------------------------------------------------------------------
+
+
+def regroup(rows: Tensor, where: Tensor, back: Tensor) -> Tensor:
+    """Moves rows to new places.
+
+    Args:
+        rows: shape [rows, channels].
+        where: the old place of each new row; -1 for a row of zeros.
+        back: the new place of each old row.
+
+    Returns:
+        Shape [new rows, channels].
+    """
+    return _Regroup.apply(rows, where, back) if fast() else _take_rows(rows, where)
+
+
+class _Regroup(torch.autograd.Function):
+    """The same with a gradient that does not scatter."""
+
+    @staticmethod
+    def forward(ctx: Any, rows: Tensor, where: Tensor, back: Tensor) -> Tensor:
+        ctx.save_for_backward(back)
+        return _take_rows(rows, where)
+
+    @staticmethod
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, None, None]:
+        (back,) = ctx.saved_tensors
+        return _take_rows(grad, back), None, None
+
+
+def _take_rows(rows: Tensor, where: Tensor) -> Tensor:
+    if where.numel() <= rows.size(0):  # no more new rows than old ones, and each old one is taken: none is of zeros
+        return rows.index_select(0, where)
+    with_zeros = torch.nn.functional.pad(rows, (0, 0, 0, 1))  # what -1 takes, in a third of the time of a masked_fill
+    return with_zeros.index_select(0, where.remainder(rows.size(0) + 1))

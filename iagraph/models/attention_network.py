@@ -1,0 +1,139 @@
+"""Attention blocks over a graph of any form, with or without pairs: what all variants of IAFormer share."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from typing import Any, cast
+
+import torch
+from torch import Tensor, nn
+
+from iagraph.graph import Graph
+from iagraph.graph.protocol import Scores
+from iagraph.kernels.pair_scores import pair_scores
+from iagraph.nn import AttentionConv, ParticleEncoder
+from iagraph.nn.attention_conv import AttentionOutput
+
+
+class AttentionBlock(nn.Module):
+    r"""Attention and a feed-forward network, each with a residual connection.
+
+    .. math::
+        x \leftarrow x + \mathrm{LN}(\mathrm{Attention}(\mathrm{LN}(x))), \qquad x \leftarrow x + \mathrm{FFN}(x)
+
+    with FFN = LN, linear to four times the width, GELU, LN, linear back.
+
+    Args:
+        width: size of the node vectors.
+        conv: the attention layer, from ``width`` to ``width``.
+    """
+
+    def __init__(self, width: int, conv: AttentionConv) -> None:
+        super().__init__()
+        self.norm_in = nn.LayerNorm(width)
+        self.conv = conv
+        self.norm_out = nn.LayerNorm(width)
+        self.feed_forward = nn.Sequential(
+            nn.LayerNorm(width),
+            nn.Linear(width, 4 * width),
+            nn.GELU(),
+            nn.LayerNorm(4 * width),
+            nn.Linear(4 * width, width),
+        )
+
+    def forward(self, x: Tensor, graph: Graph, scores: Scores | None) -> AttentionOutput:
+        """New node vectors, and the graph that the attention has kept; arguments as of :meth:`AttentionConv.attend`."""
+        output = self.conv.attend(self.norm_in(x), graph, scores)
+        x = x + self.norm_out(output.x)
+        return output._replace(x=x + self.feed_forward(x))
+
+
+class AttentionNetwork(nn.Module):
+    """Node encoder, attention blocks, mean over the nodes of each graph, linear map to the result.
+
+    A variant says in :meth:`init_conv` what attention is. If its scores come from pairs, it makes a ``pair_encoder``.
+
+    Args:
+        node_channels: number of node features.
+        out_channels: size of the result, of each graph.
+        width: size of the node vectors, a multiple of ``heads``.
+        blocks: number of blocks.
+        heads: attention heads per block.
+        particle_hidden: hidden widths of the node encoder.
+        options: what :meth:`init_conv` takes beside.
+
+    Raises:
+        ValueError: there is no block, or ``width`` is no multiple of ``heads``.
+    """
+
+    pair_encoder: nn.Sequential | None
+
+    def __init__(
+        self,
+        node_channels: int,
+        out_channels: int,
+        width: int,
+        blocks: int,
+        heads: int,
+        particle_hidden: Sequence[int],
+        **options: Any,
+    ) -> None:
+        super().__init__()
+        self.pair_encoder = None
+        if blocks < 1:
+            raise ValueError(f"blocks must be at least 1, not {blocks}")
+        self.particle_encoder = ParticleEncoder(node_channels, particle_hidden, width)
+        self.blocks = nn.ModuleList(
+            AttentionBlock(width, self.init_conv(width, heads, blocks, **options)) for _ in range(blocks)
+        )
+        self.head = nn.Linear(width, out_channels)
+
+    def init_conv(self, width: int, heads: int, blocks: int, **options: Any) -> AttentionConv:
+        """Makes the attention layer of a block, of which there are ``blocks``, from ``width`` to ``width``."""
+        raise NotImplementedError
+
+    def run_blocks(
+        self, x: Tensor, graph: Graph, pairs: Tensor | None = None, bias: Tensor | None = None
+    ) -> Iterator[AttentionOutput]:
+        """What each block makes of the nodes and of the graph. A block sees the edges that the one before has kept.
+
+        Args:
+            x: node vectors before the first block, shape [nodes, width].
+            graph: the graph.
+            pairs: features of its pairs, shape [pairs, channels], where attention looks at pairs.
+            bias: what is added to all scores of a pair, shape [pairs].
+        """
+        for block, scores in zip(self.blocks, self.pair_scores(graph, pairs, bias), strict=True):
+            output = block(x, graph, None if scores is None else graph.scores(scores))
+            x, graph = output.x, output.graph
+            yield output
+
+    def pair_scores(
+        self, graph: Graph, pairs: Tensor | None, bias: Tensor | None
+    ) -> Sequence[Sequence[Tensor] | None]:
+        """For each block the scores of pairs, in pieces of shape [maps, pairs], or None: from one run of the encoder, in
+        whose output they are linear.
+        """
+        if self.pair_encoder is None or pairs is None:
+            return [None] * len(self.blocks)
+        weights = [cast(nn.Linear, conv.lin_score).weight for conv in self.convs()]
+        scores = pair_scores(pairs, self.pair_encoder, weights, graph.pair_counts)
+        if bias is None:
+            return scores
+        biases = bias.split(list(graph.pair_counts))
+        return [[piece + own for piece, own in zip(pieces, biases, strict=True)] for pieces in scores]
+
+    def read_out(self, x: Tensor, graph: Graph) -> Tensor:
+        """The result, shape [graphs, out_channels], from vectors of the nodes, shape [nodes, width]."""
+        # Sixteen bits would round the scores of many graphs to the same number.
+        with torch.autocast(x.device.type, enabled=False):
+            return self.head(graph.mean(x.to(self.head.weight.dtype)))
+
+    def convs(self) -> list[AttentionConv]:
+        """The attention layers, first block first."""
+        return [module for module in self.modules() if isinstance(module, AttentionConv)]
+
+    @property
+    def drops_edges(self) -> bool:
+        """Whether it drops edges, by a rule or by a gate."""
+        return any(conv.pruning is not None for conv in self.convs())

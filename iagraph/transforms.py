@@ -1,0 +1,73 @@
+"""Jets for other people's graph networks: transforms that write edges and features into PyTorch Geometric's ``Data``.
+
+They work on one jet and, faster, on a batch of jets; to take a batch apart again (``Batch.to_data_list``), apply them to
+single jets, because PyTorch Geometric forgets what is added to a batch.
+"""
+
+from __future__ import annotations
+
+from torch_geometric.data import Data
+from torch_geometric.data.datapipes import functional_transform
+from torch_geometric.transforms import BaseTransform
+
+from iagraph.graph import fully_connected
+from iagraph.jets import JetBatch
+
+
+@functional_transform("jet_fully_connected")
+class FullyConnected(BaseTransform):
+    """Adds ``edge_index``: all ordered pairs of particles within a jet, a particle with itself included
+    (functional name: :obj:`jet_fully_connected`).
+    """
+
+    def forward(self, data: Data) -> Data:
+        """Adds the edges."""
+        data.edge_index = fully_connected(JetBatch.from_data(data).ptr)
+        return data
+
+
+@functional_transform("jet_node_features")
+class NodeFeatures(BaseTransform):
+    """Adds ``x``, shape [particles, features] (functional name: :obj:`jet_node_features`).
+
+    Args:
+        name: a key of :data:`iagraph.kinematics.NODE_FEATURES`.
+    """
+
+    def __init__(self, name: str = "kin") -> None:
+        self.name = name
+
+    def __repr__(self) -> str:
+        return f"NodeFeatures('{self.name}')"
+
+    def forward(self, data: Data) -> Data:
+        """Adds the features."""
+        data.x = JetBatch.from_data(data).node_features(self.name)
+        return data
+
+
+@functional_transform("jet_pair_features")
+class PairFeatures(BaseTransform):
+    """Adds ``edge_attr`` for the edges there are: pair features, and a last column that is 1 for the edge of a particle
+    with itself; shape [edges, features + 1] (functional name: :obj:`jet_pair_features`).
+
+    Args:
+        name: a key of :data:`iagraph.kinematics.PAIR_FEATURES`.
+
+    Raises:
+        ValueError: the graph has no ``edge_index`` yet.
+    """
+
+    def __init__(self, name: str = "invariant") -> None:
+        self.name = name
+
+    def __repr__(self) -> str:
+        return f"PairFeatures('{self.name}')"
+
+    def forward(self, data: Data) -> Data:
+        """Adds the features."""
+        if data.edge_index is None:
+            raise ValueError("pair features need edges: apply FullyConnected() or another transform that adds them")
+        source, target = data.edge_index
+        data.edge_attr = JetBatch.from_data(data).edge_features(self.name, source, target).t().contiguous()
+        return data
