@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from copy import deepcopy
 from dataclasses import replace
+from functools import partial
 from typing import Any, NamedTuple
 
 import torch
@@ -166,7 +167,7 @@ def cases() -> Iterator[Case]:
     edges = fully_connected(jets.ptr)
     some = edges[:, torch.randperm(edges.size(1), generator=_generator())[: edges.size(1) // 3]]
     for name, arguments in ARGUMENTS.items():
-        model = drawn(lambda name=name, a=arguments: MODELS[name](node_features="full", num_classes=3, **a))
+        model = drawn(partial(MODELS[name], node_features="full", num_classes=3, **arguments))
         yield Case(f"{name}, evaluation", model, (jets,), False)
         yield Case(f"{name}, training", model, (jets,), True)
         if name != "particlenet":
@@ -175,8 +176,7 @@ def cases() -> Iterator[Case]:
     for name, rule in RULES.items():
         arguments = ARGUMENTS["iaformer"]
         for change in ({}, {"per_head": True, "renormalize": True}):
-            changed = replace(rule, **change)
-            model = drawn(lambda a=arguments, r=changed: MODELS["iaformer"](**a, pruning=r))
+            model = drawn(partial(MODELS["iaformer"], **arguments, pruning=replace(rule, **change)))
             yield Case(f"iaformer, {name}{', per head, renormalised' if change else ''}", model, (jets,), True)
     yield from _layers()
 
@@ -196,7 +196,7 @@ def _layers() -> Iterator[Case]:
     }
     for name, make in layers.items():
         for order, edges in (("unsorted", edge_index), ("sorted by target", by_target)):
-            inputs = (x, edges) if name == "EdgeConv" else (x, edges, edge_attr)
+            inputs: tuple[Tensor, ...] = (x, edges) if name == "EdgeConv" else (x, edges, edge_attr)
             yield Case(f"{name}, {order}", drawn(make), inputs, True)
 
 
@@ -206,7 +206,7 @@ def drawn(make: Callable[[], nn.Module]) -> nn.Module:
     module = make().double()
     with torch.no_grad():
         for parameter in module.parameters():
-            parameter += 0.2 * torch.randn_like(parameter)
+            parameter.add_(0.2 * torch.randn_like(parameter))
         for part in module.modules():
             if isinstance(part, nn.BatchNorm1d):
                 part.running_mean.normal_(std=0.3)  # type: ignore[union-attr]

@@ -8,9 +8,10 @@ from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import torch
+from torch import Tensor
 from torch.nn.functional import cross_entropy
 
 from gpu_phases.results import Plan, Results
@@ -42,12 +43,12 @@ def _of_step(name: str, plan: Plan) -> dict[str, Counter[str]]:
     model = contender.model.to(plan.device).train()
     optimizer = torch.optim.AdamW(model.parameters())
     (jets,) = sample_batches(plan.batch_sizes[0], 1, plan.device)
-    inputs = contender.prepare(jets)
+    inputs, label = contender.prepare(jets), cast(Tensor, jets.y)
     found: dict[str, Counter[str]] = {}
     done: dict[str, Any] = {}
     parts: dict[str, Callable[[], Any]] = {
         "forward": lambda: model(*(part.to(plan.device) for part in inputs)),
-        "loss": lambda: cross_entropy(done["forward"], jets.y),
+        "loss": lambda: cross_entropy(done["forward"], label),
         "backward": lambda: done["loss"].backward(),
         "clip": lambda: torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0),
         "optimiser": optimizer.step,
@@ -71,7 +72,7 @@ def _watched(device: torch.device) -> Iterator[Counter[str]]:
 
     with warnings.catch_warnings():
         warnings.simplefilter("always")
-        warnings.showwarning = count
+        warnings.showwarning = count  # type: ignore[assignment]  # which takes what nobody asks for by position
         if device.type == "cuda":
             torch.cuda.synchronize(device)
             torch.cuda.set_sync_debug_mode("warn")
