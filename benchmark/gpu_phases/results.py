@@ -1,0 +1,128 @@
+"""What a phase finds, written down row by row: a phase that is killed leaves all that it had found by then."""
+
+from __future__ import annotations
+
+import json
+import time
+import traceback
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from iagraph.files import write_text
+
+
+class OutOfTime(Exception):  # noqa: N818, for it is no error
+    """The deadline is over, and the phase with it."""
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What all phases are told.
+
+    Attributes:
+        device: where to compute.
+        batch_sizes: jets per batch; phases that take one size take the first.
+        deadline: the time, as of ``time.monotonic``, after which nothing new begins.
+    """
+
+    device: torch.device
+    batch_sizes: tuple[int, ...]
+    deadline: float
+
+    def check_time(self) -> None:
+        """Called before anything that takes time.
+
+        Raises:
+            OutOfTime: the deadline is over.
+        """
+        if self.seconds_left() < 0:
+            raise OutOfTime
+
+    def seconds_left(self) -> float:
+        """The time until the deadline."""
+        return self.deadline - time.monotonic()
+
+
+@dataclass
+class Results:
+    """The findings of a phase, kept in a JSON file from the first one on.
+
+    Attributes:
+        phase: its name.
+        path: the file.
+        plan: whose deadline counts.
+        rows: one mapping per measurement; keys may differ.
+        errors: title and traceback of whatever was raised.
+        notes: what one must know to read the rows.
+    """
+
+    phase: str
+    path: Path
+    plan: Plan
+    rows: list[dict[str, Any]] = field(default_factory=list)
+    errors: list[dict[str, str]] = field(default_factory=list)
+    notes: list[str] = field(default_factory=list)
+    started: float = field(default_factory=time.monotonic)
+
+    def add(self, **row: Any) -> None:
+        """Keeps and prints a row."""
+        self.rows.append(row)
+        print("  ", " | ".join(map(as_text, row.values())), flush=True)
+        self.write()
+
+    @contextmanager
+    def attempt(self, **what: Any) -> Iterator[None]:
+        """Runs a block; what it raises becomes a row and a traceback.
+
+        Args:
+            what: the keys of the row that tell what was tried.
+
+        Raises:
+            OutOfTime: before the block, or in it.
+        """
+        self.plan.check_time()
+        try:
+            yield
+        except OutOfTime:
+            raise
+        except Exception as error:  # a failure is a finding, whatever it is
+            first = str(error).strip().partition("\n")[0][:200]
+            self.errors.append({"title": f"{self.phase}: {what}", "traceback": traceback.format_exc()[-6000:]})
+            self.add(**what, error=f"{type(error).__name__}: {first}")
+
+    def write(self) -> None:
+        """Writes the file anew."""
+        content = {
+            "phase": self.phase,
+            "seconds": round(time.monotonic() - self.started, 1),
+            "notes": self.notes,
+            "rows": self.rows,
+            "errors": self.errors,
+        }
+        write_text(self.path, json.dumps(content, indent=1) + "\n")
+
+
+def as_markdown(content: dict[str, Any]) -> str:
+    """The section of a phase, from what its file holds: tables of rows with equal keys, notes, tracebacks."""
+    lines = [f"## {content['phase']} ({content['seconds']} s)", "", *(f"- {note}" for note in content["notes"])]
+    keys: list[str] = []
+    for row in content["rows"]:
+        if list(row) != keys:
+            keys = list(row)
+            lines += ["", f"| {' | '.join(keys)} |", "|---" * len(keys) + "|"]
+        lines.append(f"| {' | '.join(as_text(value) for value in row.values())} |")
+    for error in content["errors"]:
+        lines += ["", f"### {error['title']}", "", "```text", error["traceback"].rstrip(), "```"]
+    return "\n".join(lines) + "\n"
+
+
+def as_text(value: Any) -> str:
+    """A number as it is read best, three digits or all before the point."""
+    if isinstance(value, float):
+        return f"{value:,.0f}" if abs(value) >= 100 else f"{value:.3g}"
+    return f"{value:,}" if isinstance(value, int) and not isinstance(value, bool) else str(value).replace("|", "/")

@@ -1,0 +1,148 @@
+"""What a padded, static IAFormer gains: eager, recorded as a CUDA graph, and compiled."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from typing import Any, cast
+
+import torch
+from torch import Tensor
+from torch.nn.functional import cross_entropy
+
+from gpu_phases.results import Plan, Results
+from gpu_phases.static_iaformer import PaddedJets, StaticIAFormer
+from gpu_phases.timing import arithmetic, autocast, forget, held, peak, seconds_per_call
+from iagraph.benchmarks.contenders import iaformer
+from iagraph.benchmarks.models import shuffled_jets
+from iagraph.data import JetDataset
+from iagraph.graphs import JetBatch
+
+SLOTS = (64, 128)
+HALF = 2
+"""A jet belongs to the slots that it fills by more than one in so many."""
+
+VARIANTS = (
+    ("iagraph", "float32"),
+    ("eager", "float32"),
+    ("recorded", "float32"),
+    ("iagraph", "bf16"),
+    ("eager", "bf16"),
+    ("recorded", "bf16"),
+    ("compiled", "bf16"),
+    ("compiled, reduce-overhead", "bf16"),
+    ("compiled", "tf32"),
+    ("compiled, reduce-overhead", "tf32"),
+    ("compiled", "float32"),
+)
+"""How to run, and with what arithmetic, the quickest to make ready first."""
+
+
+def static(plan: Plan, results: Results) -> None:
+    """A row for each number of slots, way to run, arithmetic and mode."""
+    results.notes += [
+        f"jets of the sample with more than slots / {HALF} particles and at most as many as slots, one batch",
+        "training: forward, cross entropy, backward, without an optimiser; inference: no_grad; node features are made "
+        "beforehand, pair features are not; iagraph: IAFormer as it is, on the same jets, all features included",
+        "first call: seconds of the first call, which compiles or records; logits: the largest difference from iagraph "
+        "in float32, relative to the largest logit",
+    ]
+    for slots in SLOTS:
+        jets = jets_that_fill(slots, plan.batch_sizes[0]).to(plan.device)
+        particles = float(jets.ptr.diff().double().mean())
+        results.notes.append(f"{slots} slots: {len(jets)} jets of {particles:.1f} particles on average")
+        for how, precision in VARIANTS:
+            for mode in ("training", "inference"):
+                what = {"slots": slots, "how": how, "arithmetic": precision, "mode": mode}
+                with results.attempt(**what):
+                    if plan.device.type != "cuda" and (how == "recorded" or "overhead" in how):
+                        continue
+                    results.add(**what, **_measured(jets, slots, how, precision, mode, plan.device))
+
+
+def jets_that_fill(slots: int, number: int) -> JetBatch:
+    """The first jets of the shuffled sample that belong to these slots."""
+    jets = shuffled_jets(min(18_000, 40 * number + 200))
+    fitting = ((jets.counts <= slots) & (jets.counts > slots / HALF)).nonzero()[0]
+    return JetDataset(jets.take(fitting[:number]))[:]
+
+
+def _measured(
+    jets: JetBatch, slots: int, how: str, precision: str, mode: str, device: torch.device
+) -> dict[str, float]:
+    """Speed, memory, seconds of the first call, and how far the logits are from the library's."""
+    forget(device)
+    torch._dynamo.reset()
+    model = iaformer().to(device).eval()
+    with torch.no_grad(), arithmetic("float32", device):
+        expected = model(jets)
+    network: Any
+    inputs: Any
+    if how == "iagraph":
+        network, inputs = model, (jets,)
+    else:
+        network = StaticIAFormer(model, slots).to(device)
+        inputs = PaddedJets.of(model, jets, slots)
+        if how.startswith("compiled"):
+            compile_mode = "reduce-overhead" if "overhead" in how else None
+            network = torch.compile(network, fullgraph=True, dynamic=False, mode=compile_mode)
+
+    def forward() -> Tensor:
+        with autocast(precision, device, keep=how != "recorded"):
+            return network(*(part.to(device) for part in inputs))
+
+    model.train(mode == "training")
+    forget(device)
+    before = held(device)
+    with arithmetic(precision, device):
+        run = _training(model, forward, cast(Tensor, jets.y)) if mode == "training" else _inference(forward)
+        start = time.perf_counter()
+        if how == "recorded":
+            run = _recorded(run, device)
+        logits = run().clone()
+        seconds = time.perf_counter() - start
+        per_call = seconds_per_call(run, device)
+    return {
+        "jets/s": len(jets) / per_call,
+        "ms": 1e3 * per_call,
+        "first call": seconds,
+        "peak": peak(device) - before,
+        "logits": float((logits - expected).abs().max() / expected.abs().max()),
+    }
+
+
+def _training(model: torch.nn.Module, forward: Callable[[], Tensor], label: Tensor) -> Callable[[], Tensor]:
+    def run() -> Tensor:
+        model.zero_grad()
+        logits = forward()
+        cross_entropy(logits, label).backward()
+        return logits.detach()
+
+    return run
+
+
+def _inference(forward: Callable[[], Tensor]) -> Callable[[], Tensor]:
+    @torch.no_grad()
+    def run() -> Tensor:
+        return forward()
+
+    return run
+
+
+def _recorded(run: Callable[[], Tensor], device: torch.device) -> Callable[[], Tensor]:
+    """The same as a CUDA graph: all its kernels in one launch."""
+    stream = torch.cuda.Stream(device)
+    stream.wait_stream(torch.cuda.current_stream(device))
+    with torch.cuda.stream(stream):
+        for _ in range(3):
+            run()
+    torch.cuda.current_stream(device).wait_stream(stream)
+    graph = torch.cuda.CUDAGraph()
+    with torch.cuda.graph(graph):
+        result = run()
+
+    def replay() -> Tensor:
+        graph.replay()
+        return result
+
+    return replay
