@@ -52,7 +52,7 @@ def main() -> None:
             _, weights = model(jets, return_attention_weights=True)
         left = weights[-1].edge_index
         strength = weights[-1].alpha.abs().amax(1)[left[0] < left[1]].numpy()
-        every = jets.edge_list().edge_index
+        every = jets.prunable_graph().edge_index
         count = [int((edges[0] < edges[1]).sum()) for edges in (every, left)]
         draw(next(panels), jets, every, None, f"{name} jet: {count[0]:,} pairs")
         draw(next(panels), jets, left, strength, f"{count[1]} left by the gate")

@@ -14,6 +14,7 @@ their input and are written so that float32 does not cancel: see the docstrings.
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from typing import NamedTuple
 
 import torch
@@ -149,8 +150,13 @@ _NEUTRAL_HADRONS = (130, 310, 2112, 3122, 3322)
 
 def charge(pid: Tensor) -> Tensor:
     """Electric charge, with its sign, of PDG particle identifiers; 0 for a species that is not known here."""
-    positive = pid.new_tensor(_POSITIVE_LEPTONS + _POSITIVE_HADRONS)
-    return torch.isin(pid, positive).float() - torch.isin(pid, -positive).float()
+    positive = _POSITIVE_LEPTONS + _POSITIVE_HADRONS
+    return _among(pid, positive).float() - _among(-pid, positive).float()
+
+
+def _among(numbers: Tensor, some: Sequence[int]) -> Tensor:
+    """True where a number is one of some few: by comparisons, for a table of them would have to be copied to a GPU."""
+    return torch.stack([numbers == each for each in some]).any(0)
 
 
 def node_features(
@@ -236,8 +242,8 @@ def _species(pid: Tensor) -> dict[str, Tensor]:
     magnitude = pid.abs()
     return {
         "charge": charge(pid),
-        "is_charged_hadron": torch.isin(magnitude, magnitude.new_tensor(_POSITIVE_HADRONS).abs()),
-        "is_neutral_hadron": torch.isin(magnitude, magnitude.new_tensor(_NEUTRAL_HADRONS)),
+        "is_charged_hadron": _among(magnitude, [abs(number) for number in _POSITIVE_HADRONS]),
+        "is_neutral_hadron": _among(magnitude, _NEUTRAL_HADRONS),
         "is_photon": magnitude == 22,
         "is_electron": magnitude == 11,
         "is_muon": magnitude == 13,

@@ -13,8 +13,8 @@ from torch import Tensor, nn
 
 from gpu_phases.results import Plan, Results
 from gpu_phases.timing import arithmetic, autocast
-from iagraph.edge_list import fully_connected
-from iagraph.graphs import JetBatch
+from iagraph.graph import fully_connected
+from iagraph.jets import JetBatch
 from iagraph.models.registry import MODELS
 from iagraph.nn import (
     DifferentialAttentionConv,
@@ -25,7 +25,7 @@ from iagraph.nn import (
     PairAttentionConv,
     Threshold,
     TopK,
-    TopMass,
+    TopP,
 )
 from iagraph.testing import random_jets
 
@@ -38,7 +38,7 @@ GATE = {"gate_fraction": 0.6}
 RULES = {
     "threshold": Threshold(0.03),
     "top k": TopK(5),
-    "top mass": TopMass(0.8),
+    "top mass": TopP(0.8),
     "edge budget": EdgeBudget(fraction=0.4),
 }
 ARGUMENTS: dict[str, dict[str, Any]] = {

@@ -14,7 +14,7 @@ from torch.nn.functional import cross_entropy
 from gpu_phases.results import Plan, Results
 from gpu_phases.timing import PRECISIONS, arithmetic, autocast, forget, held, peak, sample_batches, seconds_per_call
 from iagraph.benchmarks.contenders import CONTENDERS, SLOTS, Contender
-from iagraph.graphs import JetBatch
+from iagraph.jets import JetBatch
 
 NAMES = (
     "IAFormer, iagraph",

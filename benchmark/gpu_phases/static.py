@@ -1,4 +1,4 @@
-"""What a padded, static IAFormer gains: eager, recorded as a CUDA graph, and compiled."""
+"""What one static shape gains: jets in slots, run eagerly, recorded as a CUDA graph, and compiled."""
 
 from __future__ import annotations
 
@@ -11,53 +11,46 @@ from torch import Tensor
 from torch.nn.functional import cross_entropy
 
 from gpu_phases.results import Plan, Results
-from gpu_phases.static_iaformer import PaddedJets, StaticIAFormer
 from gpu_phases.timing import arithmetic, autocast, forget, held, peak, seconds_per_call
-from iagraph.benchmarks.contenders import iaformer
+from iagraph.benchmarks.contenders import CONTENDERS
 from iagraph.benchmarks.models import shuffled_jets
 from iagraph.data import JetDataset
-from iagraph.graphs import JetBatch
+from iagraph.jets import JetBatch
 
-SLOTS = (64, 128)
+MODELS = ("IAFormer, iagraph", "IAFormer lite, iagraph", "ParT, iagraph", "ParticleNet, iagraph")
+SLOTS = 64
 HALF = 2
 """A jet belongs to the slots that it fills by more than one in so many."""
 
 VARIANTS = (
-    ("iagraph", "float32"),
-    ("eager", "float32"),
-    ("recorded", "float32"),
-    ("iagraph", "bf16"),
+    ("ragged", "bf16"),
     ("eager", "bf16"),
     ("recorded", "bf16"),
+    ("recorded", "float32"),
     ("compiled", "bf16"),
     ("compiled, reduce-overhead", "bf16"),
-    ("compiled", "tf32"),
-    ("compiled, reduce-overhead", "tf32"),
-    ("compiled", "float32"),
 )
 """How to run, and with what arithmetic, the quickest to make ready first."""
 
 
 def static(plan: Plan, results: Results) -> None:
-    """A row for each number of slots, way to run, arithmetic and mode."""
+    """A row for each way to run, model, arithmetic and mode."""
+    jets = jets_that_fill(SLOTS, plan.batch_sizes[0]).to(plan.device)
     results.notes += [
-        f"jets of the sample with more than slots / {HALF} particles and at most as many as slots, one batch",
-        "training: forward, cross entropy, backward, without an optimiser; inference: no_grad; node features are made "
-        "beforehand, pair features are not; iagraph: IAFormer as it is, on the same jets, all features included",
-        "first call: seconds of the first call, which compiles or records; logits: the largest difference from iagraph "
-        "in float32, relative to the largest logit",
+        f"{len(jets)} jets of the sample with {float(jets.ptr.diff().double().mean()):.1f} particles on average, in "
+        f"{SLOTS} slots, of which they fill more than one in {HALF}, one batch; ragged: not in slots",
+        "training: forward, cross entropy, backward, without an optimiser; inference: no_grad; all features included",
+        "first call: seconds of the first call, which compiles or records; logits: the largest difference from ragged "
+        "jets in float32, relative to the largest logit",
     ]
-    for slots in SLOTS:
-        jets = jets_that_fill(slots, plan.batch_sizes[0]).to(plan.device)
-        particles = float(jets.ptr.diff().double().mean())
-        results.notes.append(f"{slots} slots: {len(jets)} jets of {particles:.1f} particles on average")
-        for how, precision in VARIANTS:
+    for how, precision in VARIANTS:
+        for name in MODELS:
             for mode in ("training", "inference"):
-                what = {"slots": slots, "how": how, "arithmetic": precision, "mode": mode}
+                what = {"model": name, "how": how, "arithmetic": precision, "mode": mode}
                 with results.attempt(**what):
                     if plan.device.type != "cuda" and (how == "recorded" or "overhead" in how):
                         continue
-                    results.add(**what, **_measured(jets, slots, how, precision, mode, plan.device))
+                    results.add(**what, **_measured(name, jets, how, precision, mode, plan.device))
 
 
 def jets_that_fill(slots: int, number: int) -> JetBatch:
@@ -68,28 +61,23 @@ def jets_that_fill(slots: int, number: int) -> JetBatch:
 
 
 def _measured(
-    jets: JetBatch, slots: int, how: str, precision: str, mode: str, device: torch.device
+    name: str, jets: JetBatch, how: str, precision: str, mode: str, device: torch.device
 ) -> dict[str, float]:
     """Speed, memory, seconds of the first call, and how far the logits are from the library's."""
     forget(device)
     torch._dynamo.reset()
-    model = iaformer().to(device).eval()
+    model = CONTENDERS[name]().model.to(device).eval()
     with torch.no_grad(), arithmetic("float32", device):
         expected = model(jets)
-    network: Any
-    inputs: Any
-    if how == "iagraph":
-        network, inputs = model, (jets,)
-    else:
-        network = StaticIAFormer(model, slots).to(device)
-        inputs = PaddedJets.of(model, jets, slots)
-        if how.startswith("compiled"):
-            compile_mode = "reduce-overhead" if "overhead" in how else None
-            network = torch.compile(network, fullgraph=True, dynamic=False, mode=compile_mode)
+    network: Any = model
+    given = jets if how == "ragged" else jets.padded(SLOTS)
+    if how.startswith("compiled"):
+        compile_mode = "reduce-overhead" if "overhead" in how else None
+        network = torch.compile(model, fullgraph=True, dynamic=False, mode=compile_mode)
 
     def forward() -> Tensor:
         with autocast(precision, device, keep=how != "recorded"):
-            return network(*(part.to(device) for part in inputs))
+            return network(given)
 
     model.train(mode == "training")
     forget(device)

@@ -12,7 +12,7 @@ import torch
 
 from iagraph.benchmarks.models import shuffled_jets
 from iagraph.data import JetDataset
-from iagraph.graphs import JetBatch
+from iagraph.jets import JetBatch
 
 PRECISIONS = ("float32", "tf32", "bf16")
 """Products in float32, in TensorFloat-32, and under automatic mixed precision in bfloat16 (with TensorFloat-32)."""

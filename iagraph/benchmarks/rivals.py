@@ -20,7 +20,8 @@ from iagraph.graph import fully_connected
 from iagraph.jets import JetBatch
 from iagraph.transforms import FullyConnected, NodeFeatures, PairFeatures
 from iagraph.models import IAFormer
-from iagraph.models.attention_tagger import AttentionBlock, FixedPairs
+from iagraph.models.attention_network import AttentionBlock
+from iagraph.models.attention_tagger import FixedPairs
 from iagraph.nn import DifferentialAttentionConv
 
 

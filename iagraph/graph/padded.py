@@ -97,15 +97,14 @@ class PaddedGraph(PrunableGraph):
         x = x.unflatten(0, self.real.shape).where(self.real.unsqueeze(2), 0.0)
         return x.sum(1) / self.real.sum(1, keepdim=True).clamp(min=1)
 
-    @torch.no_grad()
     def nearest(self, points: Tensor, k: int) -> Tensor:
         """See :meth:`DenseGraph.nearest`."""
-        with torch.autocast(points.device.type, enabled=False):
+        with torch.no_grad(), torch.autocast(points.device.type, enabled=False):
             points = points if points.dtype == torch.float64 else points.float()
             place = points.unflatten(0, self.real.shape).where(self.real.unsqueeze(2), 0.0)
             distance = distances(place, ~self.real)
-        # So many more slots that there are k others in any graph.
-        shortest, slot = pad(distance, (0, k), value=torch.inf).topk(k, largest=False)
+            # So many more slots that there are k others in any graph.
+            shortest, slot = pad(distance, (0, k), value=torch.inf).topk(k, largest=False)
         begin = torch.arange(self.num_graphs, device=slot.device).view(-1, 1, 1) * self.slots
         return torch.where(shortest == torch.inf, -1, begin + slot).flatten(0, 1)
 

@@ -23,7 +23,7 @@ AttentionModel: TypeAlias = AttentionTagger | ParticleTransformer
 
 class LayerAttention(NamedTuple):
     r"""What an attention layer does with the edges of some jets, all of a complete graph in the order of
-    :func:`~iagraph.edge_list.fully_connected` unless something drops some.
+    :func:`~iagraph.graph.fully_connected` unless something drops some.
 
     Attributes:
         edge_index: edges between particles of a jet, rows (source, target), sorted by target, shape [2, edges].

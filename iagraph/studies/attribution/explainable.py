@@ -40,7 +40,7 @@ class Explainable(nn.Module):
 
     Attributes:
         x: scaled node features of the jets, shape [particles, features].
-        edge_index: all edges within jets in the order of :func:`~iagraph.edge_list.fully_connected`. Another list, in
+        edge_index: all edges within jets in the order of :func:`~iagraph.graph.fully_connected`. Another list, in
             any order, may be explained instead; its masks are in its order.
 
     Raises:

@@ -39,16 +39,16 @@ def linear_rules(model: AttentionModel) -> Iterator[None]:
                 continue
             if isinstance(module, AttentionConv):
                 # A method of this one layer, in place of that of its class.
-                setattr(module, "mix", partial(_constant, module.mix))  # noqa: B010, a method for mypy
-                undo.callback(delattr, module, "mix")
+                setattr(module, "weigh", partial(_constant, module.weigh))  # noqa: B010, a method for mypy
+                undo.callback(delattr, module, "weigh")
             for kind, rule in RULES.items():
                 if isinstance(module, kind):
                     undo.callback(module.register_forward_hook(rule).remove)
         yield
 
 
-def _constant(mix: Callable[[Tensor, int], Tensor], maps: Tensor, dim: int) -> Tensor:
-    return mix(maps, dim).detach()
+def _constant(weigh: Callable[[Tensor], Tensor], maps: Tensor) -> Tensor:
+    return weigh(maps).detach()
 
 
 def _layer_norm(module: nn.LayerNorm, inputs: tuple[Tensor], output: Tensor) -> Tensor:
