@@ -50,8 +50,8 @@ def main() -> None:
         jets = JetDataset(source)[number : number + 1]
         with torch.inference_mode():
             _, weights = model(jets, return_attention_weights=True)
-        left = weights[-1].edge_index
-        strength = weights[-1].alpha.abs().amax(1)[left[0] < left[1]].numpy()
+        left, alpha, _ = weights[-1]
+        strength = alpha.abs().amax(1)[left[0] < left[1]].numpy()
         every = jets.prunable_graph().edge_index
         count = [int((edges[0] < edges[1]).sum()) for edges in (every, left)]
         draw(next(panels), jets, every, None, f"{name} jet: {count[0]:,} pairs")

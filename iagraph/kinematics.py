@@ -292,7 +292,7 @@ def pair_features(name: str, first: Momenta, second: Momenta, jet_pt: Tensor, je
     ``log_pair_energy_share`` :math:`\ln((E_1 + E_2) / E^{jet})` (changes under boosts along the beam).
 
     A particle paired with itself has :math:`\Delta = 0` and takes the floor; graphs mark such pairs in a column of
-    their own (:mod:`iagraph.graphs`).
+    their own (:mod:`iagraph.jets`).
 
     Args:
         name: a key of :data:`PAIR_FEATURES`.

@@ -1,6 +1,6 @@
 r"""Observables of jets: mass, multiplicity, shapes, energy correlations and N-subjettiness, one number per jet.
 
-All are functions of a :class:`~iagraph.graphs.JetBatch`, in float64 and of shape [jets]. Distances are
+All are functions of a :class:`~iagraph.jets.JetBatch`, in float64 and of shape [jets]. Distances are
 :math:`R_{ij} = \sqrt{\Delta y^2 + \Delta\phi^2}` with rapidities, shares are those of the scalar sum,
 :math:`z_i = p_{T,i} / \sum_k p_{T,k}`; so nothing changes under boosts along the beam and rotations about it. A number
 that a jet does not have, such as a ratio of zero to zero, is NaN.

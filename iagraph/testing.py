@@ -1,6 +1,6 @@
 """Assertions on taggers and layers, for our tests and for other projects'.
 
-Each runs a function of a :class:`~iagraph.graphs.JetBatch` on jets that differ by what must not matter, and raises
+Each runs a function of a :class:`~iagraph.jets.JetBatch` on jets that differ by what must not matter, and raises
 ``AssertionError`` with the largest deviation.
 """
 

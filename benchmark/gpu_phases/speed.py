@@ -86,7 +86,8 @@ class Runner:
         self.model = contender.model.to(device)
         self.optimizer = torch.optim.AdamW(self.model.parameters())
         self.jets, self.device = jets, device
-        self.inputs = [contender.prepare(batch) for batch in jets]
+        made = (contender.prepare(batch.to("cpu")) for batch in jets)  # with weights that are copies of the network's
+        self.inputs = [tuple(part.to(device) for part in each) for each in made]
 
     def ready(self, mode: str, precision: str) -> Callable[[], None]:
         """A training step, or inference, of the next batch."""

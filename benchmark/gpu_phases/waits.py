@@ -43,7 +43,8 @@ def _of_step(name: str, plan: Plan) -> dict[str, Counter[str]]:
     model = contender.model.to(plan.device).train()
     optimizer = torch.optim.AdamW(model.parameters())
     (jets,) = sample_batches(plan.batch_sizes[0], 1, plan.device)
-    inputs, label = contender.prepare(jets), cast(Tensor, jets.y)
+    made = contender.prepare(jets.to("cpu"))  # with weights that are copies of the network's
+    inputs, label = tuple(part.to(jets.ptr.device) for part in made), cast(Tensor, jets.y)
     found: dict[str, Counter[str]] = {}
     done: dict[str, Any] = {}
     parts: dict[str, Callable[[], Any]] = {

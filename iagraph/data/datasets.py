@@ -1,7 +1,7 @@
 """Published sets of jets as PyTorch Geometric data sets: downloaded once, converted once to a jet store.
 
 ``root/raw`` holds the published files, ``root/processed`` the stores; once these are there, the raw files may go. An
-item is a ``Data`` of one jet (see :meth:`iagraph.graphs.JetBatch.to_data_list`), read from the store when it is asked
+item is a ``Data`` of one jet (see :meth:`iagraph.jets.JetBatch.to_data_list`), read from the store when it is asked
 for: right for a look, for PyTorch Geometric's own tools, and with transforms. To train, take whole batches:
 ``JetLoader(dataset.jets(), 512)``, or name ``dataset.stores`` in a configuration.
 """

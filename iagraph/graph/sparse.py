@@ -101,7 +101,12 @@ class SparseGraph(PrunableGraph):
 
     @classmethod
     def of_edges(
-        cls, edge_index: Tensor, num_nodes: int, batch: Tensor | None = None, num_sources: int | None = None
+        cls,
+        edge_index: Tensor,
+        num_nodes: int,
+        batch: Tensor | None = None,
+        num_sources: int | None = None,
+        num_graphs: int = 1,
     ) -> SparseGraph:
         """Given edges, each with scores of its own.
 
@@ -110,9 +115,10 @@ class SparseGraph(PrunableGraph):
             num_nodes: number of nodes at which edges arrive.
             batch: the graph of each of these nodes; None if there is but one graph.
             num_sources: of a bipartite graph the number of nodes from which edges come; None if they are the same nodes.
+            num_graphs: number of graphs; 0 if only ``batch`` tells, for then no sums over graphs are asked for.
         """
         source, target = edge_index
-        batch, num_graphs = (edge_index.new_zeros(num_nodes), 1) if batch is None else (batch, 0)  # not known yet
+        batch = edge_index.new_zeros(num_nodes) if batch is None else batch
         return cls(num_nodes, batch, num_graphs, target, source, (edge_index, None, None), num_sources)
 
     @classmethod
@@ -157,7 +163,7 @@ class SparseGraph(PrunableGraph):
         token = torch.arange(num_graphs, device=batch.device)
         sources = torch.arange(num_graphs + batch.numel(), device=batch.device)
         edge_index = torch.stack([sources, torch.cat([token, batch])])
-        return cls.of_edges(edge_index, num_graphs, token, num_sources=sources.numel())
+        return cls.of_edges(edge_index, num_graphs, token, sources.numel(), num_graphs)
 
     # --- its edges ---------------------------------------------------------------------------------------------------
 

@@ -4,6 +4,7 @@ from iagraph.models.ablations import InteractionTransformer, LearnedPairIAFormer
 from iagraph.models.cascaded_iaformer import CascadedIAFormer
 from iagraph.models.checkpoints import CheckpointError, load_weights
 from iagraph.models.gated_iaformer import GatedIAFormer
+from iagraph.models.graph_transformer import GraphTransformer
 from iagraph.models.iaformer import IAFormer
 from iagraph.models.particle_net import ParticleNet
 from iagraph.models.particle_transformer import ParticleTransformer
@@ -13,6 +14,7 @@ __all__ = [
     "CascadedIAFormer",
     "CheckpointError",
     "GatedIAFormer",
+    "GraphTransformer",
     "IAFormer",
     "InteractionTransformer",
     "LearnedPairIAFormer",

@@ -62,6 +62,9 @@ class LearnedPairIAFormer(IAFormer):
         As :class:`~iagraph.models.IAFormer`, without ``pair_features``.
     """
 
+    fixed = ("pair_features",)
+    """Arguments of its base that it does not take."""
+
     def __init__(self, node_features: str = "kin", *sizes: Any, **options: Any) -> None:
         super().__init__(node_features, "", *sizes, **options)
 

@@ -90,7 +90,7 @@ class ParticleNet(nn.Module):
         jets, _ = jets_and_edges(jets, None)
         features = jets.node_features(self.node_features)
         graph = jets.graph()
-        points, x = features[:, self.position], self.particle_norm(self.scale_particles(features).to(self.dtype))
+        points, x = torch.stack([features[:, column] for column in self.position], dim=1), self.particle_norm(self.scale_particles(features).to(self.dtype))
         for conv in cast(Iterable[EdgeConv], self.convs):
             points = x = conv.convolve(x, graph.nearest(points, self.neighbors))
         # Sixteen bits would round the scores of many jets to the same number.

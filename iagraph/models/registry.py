@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
+import inspect
 import json
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +19,7 @@ from iagraph.models.particle_transformer import ParticleTransformer
 from iagraph.models.state_dicts import CheckpointError, read_state_dict, refuse_differences
 from iagraph.nn.pruning import pruning_rule
 
-MODELS: dict[str, Callable[..., nn.Module]] = {
+MODELS: dict[str, type[nn.Module]] = {
     "iaformer": IAFormer,
     "gated_iaformer": GatedIAFormer,
     "cascaded_iaformer": CascadedIAFormer,
@@ -30,12 +30,24 @@ MODELS: dict[str, Callable[..., nn.Module]] = {
     "particle_transformer": ParticleTransformer,
     "particlenet": ParticleNet,
 }
-"""The models by their names in configurations and in files of trained models."""
+"""The models by their names in configurations and in files of trained models: the one place where they are named."""
 
 
 def names_of(*kinds: type[nn.Module]) -> list[str]:
     """The names of the models that are of one of these kinds."""
-    return [name for name, make in MODELS.items() if isinstance(make, type) and issubclass(make, kinds)]
+    return [name for name, model in MODELS.items() if issubclass(model, kinds)]
+
+
+def arguments(model: type[nn.Module]) -> dict[str, inspect.Parameter]:
+    """What a model can be made with, by name: the arguments of its constructor and, where that hands some on, those of
+    its bases' constructors and of its ``init_conv``.
+    """
+    found: dict[str, inspect.Parameter] = {}
+    for kind in reversed(model.__mro__):
+        for method in (vars(kind).get("__init__"), vars(kind).get("init_conv")):
+            if inspect.isfunction(method) and issubclass(kind, nn.Module) and kind is not nn.Module:
+                found |= inspect.signature(method).parameters
+    return {name: found[name] for name in found if name not in getattr(model, "fixed", ())}
 
 
 def make_model(name: str, pruning: dict[str, Any] | None = None, **arguments: Any) -> nn.Module:

@@ -220,7 +220,8 @@ class AttentionConv(MessagePassing):
         if batch is not None and batch.shape != (edges.num_targets,):
             raise ValueError(f"batch has shape {list(batch.shape)}: give the graph of each target, [{edges.num_targets}]")
         num_sources = None if isinstance(x, Tensor) else source.size(0)
-        graph = SparseGraph.of_edges(edges.edge_index, edges.num_targets, batch, num_sources)
+        num_graphs = 1 if batch is None else 0
+        graph = SparseGraph.of_edges(edges.edge_index, edges.num_targets, batch, num_sources, num_graphs)
         scores = self.score(edge_attr)
         out, graph, alpha = self.attend(x, graph, None if scores is None else graph.scores([scores.t()]))
         if not return_attention_weights:

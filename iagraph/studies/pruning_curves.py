@@ -158,7 +158,7 @@ def classify(model: Variant, batches: Sequence[JetBatch]) -> Classified:
     for batch in batches:
         found, weights = model(batch.to(device), return_attention_weights=True)
         logits.append(found.cpu().numpy())
-        kept = [number + layer.alpha.size(0) for number, layer in zip(kept, weights, strict=True)]
+        kept = [number + alpha.size(0) for number, (_, alpha, _) in zip(kept, weights, strict=True)]
         everything += int(batch.ptr.diff().square().sum())
     return Classified(np.concatenate(logits), tuple(number / max(1, everything) for number in kept))
 

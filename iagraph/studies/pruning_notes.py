@@ -8,7 +8,6 @@ from typing import Any
 from iagraph.studies.pruning_plan import PlannedRule
 from iagraph.studies.survivors import Survivors
 from iagraph.train.config import Config
-from iagraph.train.model_config import GatedIAFormerConfig
 
 
 def notes(
@@ -44,7 +43,7 @@ def notes(
         "figure: bars of the AUC are errors of its difference to the unpruned model, other bars and the band those of "
         "the number itself",
     ]
-    if isinstance(config.model, GatedIAFormerConfig):
+    if hasattr(config.model, "gate_fraction"):
         share = f"{config.model.gate_fraction:g} of the pairs"
         about.append(f"a gate of the model lets {share} through, of those that a control chose if there is one")
     if retrained:

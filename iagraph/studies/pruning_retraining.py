@@ -16,7 +16,7 @@ from iagraph.studies.runs import auc_text, is_finished, train_runs
 from iagraph.train.config import Config, FineTuneConfig
 from iagraph.train.datamodule import ROLES, fingerprints, open_role
 from iagraph.train.folder import RunError, load_run
-from iagraph.train.model_config import CascadedIAFormerConfig, IAFormerConfig, PruningConfig
+from iagraph.train.model_config import SECTIONS, PruningConfig
 
 SLOWER = 0.1
 """Learning rate of what is trained on, as a fraction of that of the run."""
@@ -38,8 +38,9 @@ def plan_retraining(
         RunError: the configuration of this model knows no rules, or not these.
     """
     model = config.model
-    if not isinstance(model, IAFormerConfig | CascadedIAFormerConfig):
-        raise RunError(f"{run}: only iaformer and cascaded_iaformer are trained with rules, not {model.name}")
+    if not hasattr(model, "pruning"):
+        names = ", ".join(name for name, section in SECTIONS.items() if "pruning" in section.model_fields)
+        raise RunError(f"{run}: a {model.name} is not trained with rules; there are some that are: {names}")
     if any(rule.rule.per_head or rule.rule.renormalize for rule in rules):
         raise RunError("models are trained with rules that act for all heads, after the softmax: leave out one option")
     if any(rule.strength == 0 for rule in rules):

@@ -18,7 +18,7 @@ from iagraph.nn import AttentionConv, InteractionAttentionConv
 from iagraph.nn.attention_conv import AttentionOutput
 
 AttentionModel: TypeAlias = AttentionTagger | ParticleTransformer
-"""Models whose particles attend to one another: they have ``convs()`` and ``read_out(x, jets)``."""
+"""Models whose particles attend to one another: they have ``convs()`` and ``read_out(x, graph)``."""
 
 
 class LayerAttention(NamedTuple):

@@ -10,6 +10,7 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor
 
+from iagraph.graph import SparseGraph
 from iagraph.jets import JetBatch
 from iagraph.kinematics import PAIR_FEATURES, charge, to_cartesian
 from iagraph.models.attention_tagger import AttentionTagger
@@ -53,6 +54,7 @@ def find_survivors(tagger: AttentionTagger, batches: Sequence[JetBatch]) -> Surv
 
 def _of_batch(tagger: AttentionTagger, jets: JetBatch) -> Survivors:
     graph = jets.prunable_graph()  # in the order of the numbers that the tagger gives the edges
+    assert isinstance(graph, SparseGraph)
     source, target = graph.edge_index
     _, weights = tagger(jets, return_attention_weights=True)
     kept = torch.zeros(2, source.numel(), dtype=torch.bool, device=source.device)

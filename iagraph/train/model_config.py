@@ -1,12 +1,20 @@
-"""The section `model` of a configuration: one class per network, told apart by `name`."""
+"""The section `model` of a configuration: one class per network of the registry, told apart by `name`.
 
-from typing import Annotated, ClassVar, Literal
+The classes are made from the networks: their keys are the arguments of the constructors, of which :data:`KEYS` says the
+bounds and the meaning. An argument whose default is None or False may be left out; what shapes the result may not.
+"""
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationInfo, field_validator, model_validator
+import inspect
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal, Union
 
-from iagraph.nn.pruning import pruning_rule
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationInfo, create_model, field_validator, model_validator
+
+from iagraph.models.registry import MODELS, arguments
+from iagraph.nn.pruning import FORMER_NAMES, pruning_rule
 
 PositiveInt = Annotated[int, Field(ge=1)]
+Fraction = Annotated[float, Field(gt=0, le=1)]
 Dropout = Annotated[float, Field(ge=0, lt=1)]
 Widths = Annotated[list[PositiveInt], Field(min_length=1)]
 
@@ -17,52 +25,18 @@ class Section(BaseModel):
     model_config = ConfigDict(strict=True, extra="forbid", frozen=True, allow_inf_nan=False, validate_default=True)
 
 
-class _Network(Section):
-    takes_pairs: ClassVar[bool] = False  # does it take `data.pair_features`?
-    needs_pairs: ClassVar[bool] = False  # can it not do without them?
-
-    @property
-    def drops_edges(self) -> bool:
-        """Whether it has a gate or a rule that could tighten."""
-        return getattr(self, "gate_fraction", None) is not None or getattr(self, "pruning", None) is not None
-
-    name: str
-
-
-class _Transformer(_Network):
-    width: PositiveInt = Field(description="Features per particle; a multiple of `heads`.")
-    blocks: PositiveInt = Field(description="Attention blocks.")
-    heads: PositiveInt = Field(description="Attention heads per block.")
-    particle_hidden: list[PositiveInt] = Field(
-        description="Hidden widths of the particle encoder; an empty list makes it linear."
-    )
-
-    @field_validator("heads")
-    @classmethod
-    def _heads_divide_width(cls, heads: int, info: ValidationInfo) -> int:
-        if info.data.get("width", heads) % heads:  # absent if width itself is at fault, which has its own message
-            raise ValueError(f"should divide the width {info.data['width']}")
-        return heads
-
-
-class _PairTransformer(_Transformer):
-    takes_pairs = needs_pairs = True
-
-    pair_hidden: list[PositiveInt] = Field(
-        description="Hidden widths of the pair encoder, most of the cost; an empty list makes it linear."
-    )
-    pair_width: PositiveInt = Field(description="Features per pair that all blocks share.")
-
-
 class PruningConfig(Section):
     """Which edges of a block survive it."""
 
-    rule: Literal["threshold", "top_k", "top_mass", "edge_budget"] = Field(
+    rule: Annotated[
+        Literal["threshold", "top_k", "top_p", "edge_budget"],
+        BeforeValidator(lambda name: FORMER_NAMES.get(name, name) if isinstance(name, str) else name),
+    ] = Field(
         description="By what |attention| edges survive: above a threshold, the strongest k of a particle, those that "
-        "hold a share of a particle's, or the strongest of a jet."
+        "hold a fraction of a particle's, or the strongest of a jet."
     )
     strength: Annotated[float, Field(gt=0)] = Field(
-        description="The threshold, k, the share, or the fraction of a jet's edges that survive."
+        description="The threshold, k, the fraction p, or the fraction of a jet's edges that survive."
     )
 
     @model_validator(mode="after")
@@ -71,96 +45,69 @@ class PruningConfig(Section):
         return self
 
 
-class IAFormerConfig(_PairTransformer):
-    """Differential attention from pair features alone (arXiv 2505.03258)."""
-
-    name: Literal["iaformer"]
-    beta_per_head: bool = Field(default=False, description="A subtraction strength per head, not one per block.")
-    pruning: PruningConfig | None = Field(
-        default=None, description="Which edges of a block are left to the next; null: all."
-    )
-
-
-class GatedIAFormerConfig(_PairTransformer):
-    """IAFormer behind a gate, which lets the best of all pairs through to the pair encoder."""
-
-    name: Literal["gated_iaformer"]
-    gate_hidden: PositiveInt = Field(description="Hidden width of the gate, which sees all pairs.")
-    gate_fraction: Annotated[float, Field(gt=0, le=1)] = Field(
-        description="Fraction of a jet's pairs that the gate lets through."
-    )
-
-
-class CascadedIAFormerConfig(GatedIAFormerConfig):
-    """The same with a pair encoder for each block, and with pruning from block to block."""
-
-    name: Literal["cascaded_iaformer"]  # type: ignore[assignment]
-    pruning: PruningConfig | None = Field(
-        default=None, description="Which edges of a block are left to the next; null: all."
-    )
+KEYS: dict[str, tuple[Any, str]] = {
+    "width": (PositiveInt, "Features per particle; a multiple of `heads`."),
+    "blocks": (PositiveInt, "Attention blocks."),
+    "class_blocks": (PositiveInt, "Class attention blocks, after the others."),
+    "heads": (PositiveInt, "Attention heads per block."),
+    "particle_hidden": (list[PositiveInt], "Hidden widths of the particle encoder; an empty list makes it linear."),
+    "pair_hidden": (
+        list[PositiveInt],
+        "Hidden widths of the pair encoder, most of the cost; an empty list makes it linear.",
+    ),
+    "pair_width": (PositiveInt, "Features per pair that all blocks share."),
+    "gate_hidden": (PositiveInt, "Hidden width of the gate, which sees all pairs."),
+    "gate_fraction": (Fraction, "Fraction of a jet's pairs that the gate lets through."),
+    "beta_per_head": (bool, "A subtraction strength per head, not one per block."),
+    "pruning": (PruningConfig | None, "Which edges of a block are left to the next; null: all."),
+    "channels": (
+        Annotated[list[Widths], Field(min_length=1)],
+        "Widths of the layers of each EdgeConv block; published: three of 64, of 128 and of 256.",
+    ),
+    "neighbors": (PositiveInt, "Nearest neighbors that a particle hears, found anew in each block."),
+    "head_hidden": (PositiveInt, "Hidden width of the classifier."),
+    "dropout": (Dropout, "Fraction of activations that a training step sets to zero."),
+}
+"""Type and meaning of the keys of networks."""
 
 
-class PlainTransformerConfig(_Transformer):
-    """IAFormer's skeleton with attention from queries and keys alone."""
+class ModelSection(Section):
+    """The section of a network."""
 
-    name: Literal["plain_transformer"]
+    takes_pairs: ClassVar[bool]  # does it take `data.pair_features`?
+    needs_pairs: ClassVar[bool]  # can it not do without them?
 
+    @property
+    def drops_edges(self) -> bool:
+        """Whether it has a gate or a rule that could tighten."""
+        return getattr(self, "gate_fraction", None) is not None or getattr(self, "pruning", None) is not None
 
-class InteractionTransformerConfig(_PairTransformer):
-    """IAFormer's skeleton with attention from queries, keys and a bias of the pair features."""
-
-    name: Literal["interaction_transformer"]
-
-
-class PairTransformerConfig(_PairTransformer):
-    """IAFormer's skeleton with attention from pair features alone, one softmax, nothing subtracted."""
-
-    name: Literal["pair_transformer"]
-
-
-class LearnedPairIAFormerConfig(_PairTransformer):
-    """IAFormer whose pair vectors come from the vectors of the two particles, not from pair features."""
-
-    takes_pairs = needs_pairs = False
-
-    name: Literal["learned_pair_iaformer"]
+    @field_validator("heads", check_fields=False)
+    @classmethod
+    def _heads_divide_width(cls, heads: int, info: ValidationInfo) -> int:
+        if info.data.get("width", heads) % heads:  # absent if width itself is at fault, which has its own message
+            raise ValueError(f"should divide the width {info.data['width']}")
+        return heads
 
 
-class ParticleTransformerConfig(_Transformer):
-    """Particle Transformer (arXiv 2202.03772); published: 128 wide, 8 + 2 blocks, 8 heads, dropout 0.1.
-
-    With `data.pair_features` null it has no pair encoder, and `pair_hidden` counts for nothing.
-    """
-
-    takes_pairs = True
-
-    name: Literal["particle_transformer"]
-    class_blocks: PositiveInt = Field(description="Class attention blocks, after the others.")
-    pair_hidden: Widths = Field(description="Hidden widths of the pair encoder, which gives a number per head.")
-    dropout: Dropout = Field(description="Share of activations that a training step sets to zero.")
-
-
-class ParticleNetConfig(_Network):
-    """ParticleNet (arXiv 1902.08570); published: 16 neighbors, head of 256, dropout 0.1."""
-
-    name: Literal["particlenet"]
-    channels: Annotated[list[Widths], Field(min_length=1)] = Field(
-        description="Widths of the layers of each EdgeConv block; published: three of 64, of 128 and of 256."
-    )
-    neighbors: PositiveInt = Field(description="Nearest neighbors that a particle hears, found anew in each block.")
-    head_hidden: PositiveInt = Field(description="Hidden width of the classifier.")
-    dropout: Dropout = Field(description="Share of activations that a training step sets to zero.")
+def _section(name: str, model: Callable[..., Any]) -> type[ModelSection]:
+    given = arguments(model)
+    fields: dict[str, Any] = {"name": (Literal[name], ...)}  # type: ignore[valid-type]
+    for key in (key for key in given if key in KEYS):
+        kind, meaning = KEYS[key]
+        default = given[key].default
+        fields[key] = (kind, Field(default=default if default in (None, False) else ..., description=meaning))
+    about = inspect.getdoc(model) or ""
+    section = create_model(f"{model.__name__}Config", __base__=ModelSection, __doc__=about.partition("\n\n")[0], **fields)
+    section.takes_pairs = "pair_features" in given
+    section.needs_pairs = section.takes_pairs and "None" not in str(given["pair_features"].annotation)
+    return section
 
 
-ModelConfig = Annotated[
-    IAFormerConfig
-    | GatedIAFormerConfig
-    | CascadedIAFormerConfig
-    | PlainTransformerConfig
-    | InteractionTransformerConfig
-    | PairTransformerConfig
-    | LearnedPairIAFormerConfig
-    | ParticleTransformerConfig
-    | ParticleNetConfig,
-    Field(discriminator="name"),
-]
+SECTIONS = {name: _section(name, model) for name, model in MODELS.items()}
+"""The class of the section of each network."""
+
+if TYPE_CHECKING:
+    ModelConfig = Any
+else:
+    ModelConfig = Annotated[Union[tuple(SECTIONS.values())], Field(discriminator="name")]

@@ -9,6 +9,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from iagraph.graph import Graph
 from iagraph.jets import JetBatch
 from iagraph.models import ParticleTransformer
 from iagraph.segment import segment_sum
@@ -37,7 +38,7 @@ class Depth(NamedTuple):
 def depths(model: AttentionModel, batches: Iterable[JetBatch]) -> list[Depth]:
     """Logit lens and vectors of jets at each depth.
 
-    Behind block l the lens is ``model.read_out(x, jets)`` with the vectors after it; behind the last one it is the
+    Behind block l the lens is ``model.read_out(x, graph)`` with the vectors after it; behind the last one it is the
     logits. The read-out of ParT is its class attention; behind a block of that, the lens is the last norm and linear
     map on the class token. A jet without particles has the vector zero.
 
@@ -51,10 +52,10 @@ def depths(model: AttentionModel, batches: Iterable[JetBatch]) -> list[Depth]:
     for jets in batches:
         features = model.scale_particles(jets.node_features(model.node_features))
         found: list[tuple[str, Tensor | None, Tensor]] = [(INPUTS, None, jet_means(features, jets))]
-        stream = node_vectors(model, jets)
-        found += [(str(depth), model.read_out(x, jets), jet_means(x, jets)) for depth, x in enumerate(stream)]
+        stream, graph = node_vectors(model, jets), jets.graph()
+        found += [(str(depth), model.read_out(x, graph), jet_means(x, jets)) for depth, x in enumerate(stream)]
         if isinstance(model, ParticleTransformer):
-            for number, token in enumerate(_tokens(model, stream[-1], jets), start=1):
+            for number, token in enumerate(_tokens(model, stream[-1], graph), start=1):
                 found.append((f"class {number}", model.head(model.norm(token)), token))
         if not names:
             names, lenses, vectors = [name for name, *_ in found], [[] for _ in found], [[] for _ in found]
@@ -74,13 +75,13 @@ def jet_means(values: Tensor, jets: JetBatch) -> Tensor:
     return sums / jets.ptr.diff().clamp(min=1).unsqueeze(1).to(sums)
 
 
-def _tokens(model: ParticleTransformer, x: Tensor, jets: JetBatch) -> list[Tensor]:
+def _tokens(model: ParticleTransformer, x: Tensor, graph: Graph) -> list[Tensor]:
     tokens: list[Tensor] = []
     hooks: list[Any] = [
         block.register_forward_hook(lambda _, given, output: tokens.append(output)) for block in model.class_blocks
     ]
     try:
-        model.read_out(x, jets)
+        model.read_out(x, graph)
     finally:
         for hook in hooks:
             hook.remove()

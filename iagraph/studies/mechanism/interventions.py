@@ -124,7 +124,8 @@ def resume(model: AttentionModel, recorded: Trace, depth: int, x: Tensor | None 
     x = recorded.x[depth] if x is None else x
     for block, (_, *rest) in zip(model.blocks[depth:], recorded.inputs[depth:], strict=True):
         x = _vectors(block(x, *rest))
-    return model.read_out(x, recorded.jets)
+    _, graph, *_ = recorded.inputs[0]
+    return model.read_out(x, graph)
 
 
 def run_changed(model: AttentionModel, recorded: Trace, changes: Changes) -> Tensor:
