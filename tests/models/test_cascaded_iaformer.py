@@ -32,7 +32,7 @@ def test_with_nothing_dropped_it_is_iaformer_where_the_gate_says_nothing():
         getattr(net, name).load_state_dict(getattr(iaformer, name).state_dict())
     for encoder in net.pair_encoders:
         encoder.load_state_dict(iaformer.pair_encoder.state_dict())
-    torch.nn.init.zeros_(net.gated_pairs.gate.lin.weight)
+    torch.nn.init.zeros_(net.pair_inputs.gate.lin.weight)
     torch.testing.assert_close(net(jets()), iaformer(jets()), rtol=0, atol=1e-12)
 
 
@@ -46,12 +46,12 @@ def test_a_rule_that_drops_nothing_changes_nothing(name):
 def test_the_gate_biases_attention():
     """Lowering the gate of all pairs but those of a particle with itself leaves each particle alone, in the limit."""
     net = cascade(gate_fraction=1.0)
-    torch.nn.init.zeros_(net.gated_pairs.gate.hidden.weight)
-    torch.nn.init.zeros_(net.gated_pairs.gate.hidden.bias)
-    net.gated_pairs.gate.hidden.weight.data[0, -1] = 50.0  # GELU of the flag of such pairs
-    torch.nn.init.zeros_(net.gated_pairs.gate.lin.weight)
-    net.gated_pairs.gate.lin.weight.data[0, 0] = 2.0
-    torch.nn.init.constant_(net.gated_pairs.gate.lin.bias, -50.0)
+    torch.nn.init.zeros_(net.pair_inputs.gate.hidden.weight)
+    torch.nn.init.zeros_(net.pair_inputs.gate.hidden.bias)
+    net.pair_inputs.gate.hidden.weight.data[0, -1] = 50.0  # GELU of the flag of such pairs
+    torch.nn.init.zeros_(net.pair_inputs.gate.lin.weight)
+    net.pair_inputs.gate.lin.weight.data[0, 0] = 2.0
+    torch.nn.init.constant_(net.pair_inputs.gate.lin.bias, -50.0)
     alone = torch.arange(sum(COUNTS)).expand(2, -1)
     torch.testing.assert_close(net(jets()), net(jets(), alone), rtol=0, atol=1e-9)
 
@@ -66,7 +66,7 @@ def test_survivors_of_a_block_are_the_candidates_of_the_next():
         assert alpha.shape == (len(edge_ids), 5)
         assert set(edge_ids.tolist()) < before
         before = set(edge_ids.tolist())
-    assert {(s, s) for s in range(sum(COUNTS))} <= set(map(tuple, weights[-1].edge_index.t().tolist()))
+    assert {(s, s) for s in range(sum(COUNTS))} <= set(map(tuple, weights[-1][0].t().tolist()))
 
 
 def test_given_edges_and_their_places_come_back():
@@ -79,7 +79,7 @@ def test_given_edges_and_their_places_come_back():
     assert torch.equal(given, before)
     for edge_index, _, edge_ids in weights:
         assert torch.equal(given[:, edge_ids], edge_index)
-    assert 0 < weights[-1].edge_ids.numel() < weights[0].edge_ids.numel() < 150
+    assert 0 < weights[-1][2].numel() < weights[0][2].numel() < 150
 
 
 def test_weights_with_nothing_dropped_are_those_of_all_edges():
@@ -108,7 +108,7 @@ def test_dropped_pairs_cost_no_encoder_and_no_gradient():
     assert seen == [10 + 14]  # 0.3 of 45 pairs, and each particle with itself
     net.train()
     net(jets([10])).square().sum().backward()
-    assert net.gated_pairs.gate.hidden.weight.grad.abs().max() > 1e-8
+    assert net.pair_inputs.gate.hidden.weight.grad.abs().max() > 1e-8
 
 
 @pytest.mark.parametrize(

@@ -10,12 +10,12 @@ import torch
 from data.readers.reader_files import real_file
 from weaver.nn.model.ParticleNet import ParticleNetTagger, knn
 
+from iagraph.graph import DenseGraph
 from iagraph.jets import JetBatch
 from iagraph.kinematics import Momenta, from_cartesian
 from iagraph.models import CheckpointError, IAFormer, ParticleNet, ParticleTransformer, load_weaver, save_weaver
 from iagraph.models.weaver import to_weaver
 from iagraph.testing import random_jets, reordered
-from iagraph.topology import CompleteGraph
 
 # All multiplicities around the 16 neighbours, and large ones, in no order.
 COUNTS = [31, *range(18, 0, -1), 128, 61, 19]
@@ -224,7 +224,7 @@ class Neighbors:
 
     def __init__(self, monkeypatch):
         self.weaver, self.ours, self.given = [], [], []
-        nearest = CompleteGraph.nearest
+        nearest = DenseGraph.nearest
 
         def recorded_knn(points, k):
             self.weaver.append(knn(points, k))
@@ -236,7 +236,7 @@ class Neighbors:
             return found
 
         monkeypatch.setattr("weaver.nn.model.ParticleNet.knn", recorded_knn)
-        monkeypatch.setattr(CompleteGraph, "nearest", recorded_nearest)
+        monkeypatch.setattr(DenseGraph, "nearest", recorded_nearest)
 
     def of_weaver(self, jets):
         """What weaver took, one block after another, in our form: shape [particles, k]."""
