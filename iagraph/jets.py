@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, fields
 from functools import cached_property
-from typing import Any
+from typing import Any, TypeAlias
 
 import torch
 from torch import Tensor
@@ -53,11 +53,20 @@ class JetBatch:
     def batch(self) -> Tensor:
         """The jet of each particle, shape [particles]."""
         with torch.inference_mode(False):  # made once, and then good for training, too
-            return torch.arange(len(self), device=self.ptr.device).repeat_interleave(self.ptr.diff())
+            jets, particles = torch.arange(len(self), device=self.ptr.device), self.momenta.pt.numel()
+            return jets.repeat_interleave(self.ptr.diff(), output_size=particles)
+
+    @cached_property
+    def sizes(self) -> list[int]:
+        """Number of particles of each jet, on the host; jets that come from there know it without asking the device."""
+        return self.ptr.diff().tolist()
 
     def to(self, device: torch.device | str, non_blocking: bool = False) -> JetBatch:
         """The same jets on another device."""
-        return self._map(lambda tensor: tensor.to(device, non_blocking=non_blocking))
+        jets = self._map(lambda tensor: tensor.to(device, non_blocking=non_blocking))
+        if self.ptr.device.type == "cpu" or "sizes" in vars(self):
+            jets.sizes = self.sizes
+        return jets
 
     def pin_memory(self) -> JetBatch:
         """The same jets in page-locked memory, from which copies to a GPU run in the background."""
@@ -111,7 +120,9 @@ class JetBatch:
         Raises:
             ValueError: an edge joins two jets.
         """
-        return DenseGraph(self.ptr, self.batch) if edge_index is None else self.prunable_graph(edge_index)
+        if edge_index is not None:
+            return self.prunable_graph(edge_index)
+        return DenseGraph(self.ptr, self.batch, self.sizes)
 
     def prunable_graph(self, edge_index: Tensor | None = None) -> PrunableGraph:
         """The same as a graph that knows its edges, so that some can be dropped: a list, complete in the order of
@@ -121,7 +132,7 @@ class JetBatch:
             ValueError: an edge joins two jets.
         """
         if edge_index is None:
-            return SparseGraph.from_pairs(*unordered_pairs(self.ptr), self.batch, len(self))
+            return SparseGraph.from_pairs(*unordered_pairs(self.ptr, self.sizes), self.batch, len(self))
         if bool((self.batch[edge_index[0]] != self.batch[edge_index[1]]).any()):
             raise ValueError("edge_index joins particles of different jets: remove these edges")
         return SparseGraph.from_edges(edge_index, self.batch.numel(), self.batch, len(self))
@@ -209,7 +220,7 @@ class JetBatch:
         return cls(momenta, ptr, data.get("pid"), data.get("y"), impact)
 
 
-Jets = JetBatch | Data | Batch | Sequence[Data]
+Jets: TypeAlias = JetBatch | Data | Batch | Sequence[Data]
 """What models take: jets as a :class:`JetBatch`, or as PyTorch Geometric has graphs."""
 
 

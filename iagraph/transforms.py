@@ -1,7 +1,7 @@
 """Jets for other people's graph networks: transforms that write edges and features into PyTorch Geometric's ``Data``.
 
-They work on one jet and, faster, on a batch of jets; to take a batch apart again (``Batch.to_data_list``), apply them to
-single jets, because PyTorch Geometric forgets what is added to a batch.
+They work on one jet and, faster, on a batch of jets; to take a batch apart again (``Batch.to_data_list``), apply them
+to single jets, because PyTorch Geometric forgets what is added to a batch.
 """
 
 from __future__ import annotations

@@ -60,9 +60,7 @@ def jets_that_fill(slots: int, number: int) -> JetBatch:
     return JetDataset(jets.take(fitting[:number]))[:]
 
 
-def _measured(
-    name: str, jets: JetBatch, how: str, precision: str, mode: str, device: torch.device
-) -> dict[str, float]:
+def _measured(name: str, jets: JetBatch, how: str, precision: str, mode: str, device: torch.device) -> dict[str, float]:
     """Speed, memory, seconds of the first call, and how far the logits are from the library's."""
     forget(device)
     torch._dynamo.reset()

@@ -18,11 +18,11 @@ from torch_geometric.utils import softmax
 
 from iagraph.graph import fully_connected
 from iagraph.jets import JetBatch
-from iagraph.transforms import FullyConnected, NodeFeatures, PairFeatures
 from iagraph.models import IAFormer
 from iagraph.models.attention_network import AttentionBlock
 from iagraph.models.attention_tagger import FixedPairs
 from iagraph.nn import DifferentialAttentionConv
+from iagraph.transforms import FullyConnected, NodeFeatures, PairFeatures
 
 
 class PaddedIAFormer(nn.Module):

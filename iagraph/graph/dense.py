@@ -18,6 +18,9 @@ from iagraph.kernels.switch import fast
 MAX_SIZE_CLASSES = 16
 """Graphs of similar size share a dense block: with 16 blocks for 64 jets, padded slots are 1.14 times the real ones."""
 
+MAX_SIZE_CLASSES_ON_GPUS = 4
+"""There each block costs the launches of its kernels, and padding costs little."""
+
 WIDE = 16
 """Channels from which on products of values with maps take less time with the channels along the fast axis."""
 
@@ -28,9 +31,11 @@ class DenseBlock:
 
     Attributes:
         nodes: the node in each slot, -1 where it is padding; shape [G, N].
+        sizes: numbers of nodes of the graphs, known without asking the device.
     """
 
     nodes: Tensor
+    sizes: Sequence[int]
 
     @cached_property
     def padding(self) -> Tensor:
@@ -41,12 +46,13 @@ class DenseBlock:
     def pairs(self) -> BlockPairs:
         """The pairs of its nodes; only models that look at pairs need them."""
         graphs, size = self.nodes.shape
-        position = torch.arange(size, device=self.nodes.device)
-        # The target is no later than the source, so it is real, too.
-        graph, target, source = (
-            ((position.unsqueeze(1) <= position) & ~self.padding.unsqueeze(1)).nonzero(as_tuple=True)
-        )
-        slots = [graph * size + target, graph * size + source]
+        number = sum(n * (n + 1) // 2 for n in self.sizes)
+        # Of a graph of n nodes the target t has the sources t to n - 1.
+        sources = ((~self.padding).sum(1, keepdim=True) - _arange(size, self.nodes)).clamp(min=0).flatten()
+        first = _arange(graphs * size, self.nodes).repeat_interleave(sources, output_size=number)
+        begin = (sources.cumsum(0) - sources).index_select(0, first)
+        slots = [first, first + _arange(number, self.nodes) - begin]
+        target, source = (slot % size for slot in slots)
         edge, mirrored = slots[0] * size + source, slots[1] * size + target
         # A row without any edge would be NaN.
         to_padding_alone = self.padding.unsqueeze(2) & ~self.padding.unsqueeze(1)
@@ -84,6 +90,7 @@ class DenseGraph(Graph):
     Args:
         ptr: where each graph's nodes begin and end, shape [graphs + 1].
         batch: the graph of each node, shape [nodes], if it is there already.
+        sizes: numbers of nodes of the graphs, if they are known without asking the device.
 
     Attributes:
         blocks: the dense blocks.
@@ -91,20 +98,24 @@ class DenseGraph(Graph):
         slot_of_node: its inverse.
     """
 
-    def __init__(self, ptr: Tensor, batch: Tensor | None = None) -> None:
+    def __init__(self, ptr: Tensor, batch: Tensor | None = None, sizes: Sequence[int] | None = None) -> None:
         if batch is None:
-            batch = torch.arange(ptr.numel() - 1, device=ptr.device).repeat_interleave(ptr.diff())
+            batch = _arange(ptr.numel() - 1, ptr).repeat_interleave(ptr.diff())
         self.num_nodes, self.num_graphs, self.batch = batch.numel(), ptr.numel() - 1, batch
         ordered, order = ptr.diff().sort(stable=True)
-        multiplicities = ordered.tolist()
+        sizes = ordered.tolist() if sizes is None else sorted(sizes)
+        most = MAX_SIZE_CLASSES if ptr.device.type == "cpu" else MAX_SIZE_CLASSES_ON_GPUS
         self.blocks = []
-        for begin, end in _size_classes(multiplicities):
-            position = torch.arange(multiplicities[end - 1] if begin < end else 0, device=ptr.device)
+        for begin, end in _size_classes(sizes, most):
+            position = _arange(sizes[end - 1] if begin < end else 0, ptr)
             node = ptr[:-1][order[begin:end]].unsqueeze(1) + position
-            self.blocks.append(DenseBlock(torch.where(position < ordered[begin:end].unsqueeze(1), node, -1)))
+            nodes = torch.where(position < ordered[begin:end].unsqueeze(1), node, -1)
+            self.blocks.append(DenseBlock(nodes, sizes[begin:end]))
         self.node_of_slot = torch.cat([block.nodes.flatten() for block in self.blocks])
-        real = (self.node_of_slot >= 0).nonzero().squeeze(1)
-        self.slot_of_node = torch.empty_like(real).scatter_(0, self.node_of_slot[real], real)
+        # Padding goes to a place that is then left out.
+        place = torch.where(self.node_of_slot < 0, self.num_nodes, self.node_of_slot)
+        slots = self.node_of_slot.new_empty(self.num_nodes + 1)
+        self.slot_of_node = slots.scatter_(0, place, _arange(place.numel(), ptr))[:-1]
 
     @cached_property
     def first(self) -> Tensor:  # type: ignore[override]
@@ -141,11 +152,9 @@ class DenseGraph(Graph):
             products.append(torch.baddbmm(start, queried, asked.mT).view(heads, graphs, size, size))
         return products
 
-    def attend(
-        self, scores: Scores, values: Tensor, weigh: Weigh, dropout: Weigh | None = None
-    ) -> tuple[Tensor, None]:
-        """See :meth:`Graph.attend`. Of scores of pairs the sums of the maps are weighed, not the maps: that is the same,
-        because ``weigh`` is linear, and spares the table of weights.
+    def attend(self, scores: Scores, values: Tensor, weigh: Weigh, dropout: Weigh | None = None) -> tuple[Tensor, None]:
+        """See :meth:`Graph.attend`. Of scores of pairs the sums of the maps are weighed, not the maps: ``weigh`` is
+        linear, so that this is the same and spares the table of weights.
         """
         if isinstance(scores, DenseScores) and dropout is None:
             maps = len(scores.of_pairs[0])
@@ -181,9 +190,9 @@ class DenseGraph(Graph):
         return self._by_node([softmax_sum(score, value, block.pairs) for score, value, block in pieces])
 
     def _quotients(self, of_pairs: Sequence[Tensor], values: Tensor, maps: int) -> Tensor | None:
-        """The same as sums weighed by exponentials over the sums of these weights, in two thirds of the time; None where
-        that would not be precise, or is not meant to be fast: in sixteen bits, or on a GPU, which would have to wait
-        for the check.
+        """The same as sums weighed by exponentials over the sums of these weights, in two thirds of the time; None
+        where that would not be precise, or is not meant to be fast: in sixteen bits, or on a GPU, which would have to
+        wait for the check.
         """
         dtype = of_pairs[0].dtype
         full = values.dtype == dtype and dtype in (torch.float32, torch.float64)
@@ -262,13 +271,17 @@ def distances(place: Tensor, padding: Tensor) -> Tensor:
     return distance.masked_fill_(padding.unsqueeze(1) | itself, torch.inf)
 
 
-def _size_classes(ordered: list[int]) -> list[tuple[int, int]]:
-    """Cuts ascending sizes into at most MAX_SIZE_CLASSES runs of equally many graphs, at least one, which may have
-    none; empty graphs are in none.
+def _arange(length: int, like: Tensor) -> Tensor:
+    return torch.arange(length, device=like.device)
+
+
+def _size_classes(ordered: Sequence[int], most: int) -> list[tuple[int, int]]:
+    """Cuts ascending sizes into at most so many runs of equally many graphs, at least one, which may have none; empty
+    graphs are in none.
     """
     begin = next((k for k, size in enumerate(ordered) if size > 0), len(ordered))
     graphs = len(ordered) - begin
-    classes = max(min(MAX_SIZE_CLASSES, graphs), 1)
+    classes = max(min(most, graphs), 1)
     return list(pairwise(begin + graphs * k // classes for k in range(classes + 1)))
 
 

@@ -131,9 +131,7 @@ class PaddedGraph(PrunableGraph):
         """See :meth:`PrunableGraph.keep`; values stay where they are, those of scores become as low as can be."""
         return self._with(self.edges & edges), *values
 
-    def keep_strongest_pairs(
-        self, strength: Tensor, number: Callable[[Any], Any]
-    ) -> tuple[PaddedGraph, Tensor]:
+    def keep_strongest_pairs(self, strength: Tensor, number: Callable[[Any], Any]) -> tuple[PaddedGraph, Tensor]:
         """See :meth:`PrunableGraph.keep_strongest_pairs`.
 
         If the graph is not compact, as many pairs of each graph are left as of a graph without padding, some of which

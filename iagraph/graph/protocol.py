@@ -15,7 +15,6 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
 from typing import Any, Literal
 
-import torch
 from torch import Tensor
 from torch_geometric.utils import scatter
 
@@ -175,4 +174,3 @@ class PrunableGraph(Graph):
     @abstractmethod
     def without_idle_pairs(self) -> tuple[Any, Tensor]:
         """The graph with the pairs that its edges need, and the place of each among those that there were."""
-

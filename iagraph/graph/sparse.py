@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from iagraph.graph.protocol import PrunableGraph, Scores
-from iagraph.segment import segment_softmax, segment_sum, weighted_sum
+from iagraph.segment import UNAVAILABLE, segment_softmax, segment_sum, weighted_sum
 
 
 def fully_connected(ptr: Tensor) -> Tensor:
@@ -29,18 +29,20 @@ def fully_connected(ptr: Tensor) -> Tensor:
     return torch.stack([source, target])
 
 
-def unordered_pairs(ptr: Tensor) -> tuple[Tensor, Tensor]:
+def unordered_pairs(ptr: Tensor, sizes: Sequence[int] | None = None) -> tuple[Tensor, Tensor]:
     """All unordered pairs of nodes within each graph of a batch, those of a node with itself included.
 
     Args:
         ptr: where each graph's nodes begin and end, shape [graphs + 1].
+        sizes: numbers of nodes of the graphs, if they are known without asking the device.
 
     Returns:
         The two nodes, ``first <= second``, each of shape [pairs], sorted by the first, then by the second.
     """
-    node = torch.arange(int(ptr[-1]), device=ptr.device)
-    end_of_node = ptr[1:].repeat_interleave(ptr.diff())
-    return _runs(node, end_of_node - node)
+    sizes = ptr.diff().tolist() if sizes is None else sizes
+    node = torch.arange(sum(sizes), device=ptr.device)
+    end_of_node = ptr[1:].repeat_interleave(ptr.diff(), output_size=node.numel())
+    return _runs(node, end_of_node - node, sum(n * (n + 1) // 2 for n in sizes))
 
 
 def fully_connected_ids(edge_index: Tensor, ptr: Tensor, batch: Tensor) -> Tensor:
@@ -58,9 +60,11 @@ def fully_connected_ids(edge_index: Tensor, ptr: Tensor, batch: Tensor) -> Tenso
     return edges_before + (target - begin) * size + source - begin
 
 
-def _runs(begin: Tensor, length: Tensor) -> tuple[Tensor, Tensor]:
-    """For each k the numbers ``begin[k], begin[k] + 1, ...``, so many: k and number, each of shape [sum of lengths]."""
-    index = torch.arange(begin.numel(), device=begin.device).repeat_interleave(length)
+def _runs(begin: Tensor, length: Tensor, total: int | None = None) -> tuple[Tensor, Tensor]:
+    """For each k the numbers ``begin[k], begin[k] + 1, ...``, so many: k and number, each of shape [sum of lengths],
+    the ``total`` if that is known.
+    """
+    index = torch.arange(begin.numel(), device=begin.device).repeat_interleave(length, output_size=total)
     shift = begin - (length.cumsum(0) - length)
     return index, torch.arange(index.numel(), device=begin.device) + shift.index_select(0, index)
 
@@ -68,9 +72,11 @@ def _runs(begin: Tensor, length: Tensor) -> tuple[Tensor, Tensor]:
 def sorted_ptr(index: Tensor, num_segments: int) -> Tensor | None:
     """Where each segment begins and ends, shape [num_segments + 1], if ``index`` is ascending; otherwise None.
 
-    Also None while ``torch.compile`` traces, which must not depend on what tensors hold.
+    Also None where nothing asks for it: on a GPU without torch-scatter, and while ``torch.compile`` traces, which must
+    not depend on what tensors hold.
     """
-    if torch.compiler.is_compiling() or bool((index[1:] < index[:-1]).any()):
+    wanted = index.device.type == "cpu" or not UNAVAILABLE
+    if torch.compiler.is_compiling() or not wanted or bool((index[1:] < index[:-1]).any()):
         return None
     return torch.nn.functional.pad(torch.bincount(index, minlength=num_segments).cumsum(0), (1, 0))
 
@@ -114,7 +120,7 @@ class SparseGraph(PrunableGraph):
             edge_index: shape [2, edges], rows (source, target).
             num_nodes: number of nodes at which edges arrive.
             batch: the graph of each of these nodes; None if there is but one graph.
-            num_sources: of a bipartite graph the number of nodes from which edges come; None if they are the same nodes.
+            num_sources: of a bipartite graph the number of nodes from which edges come; None if these are the same.
             num_graphs: number of graphs; 0 if only ``batch`` tells, for then no sums over graphs are asked for.
         """
         source, target = edge_index
@@ -276,6 +282,7 @@ class SparseGraph(PrunableGraph):
         """See :meth:`PrunableGraph.keep`."""
         kept = edges.nonzero().squeeze(1)
         edge_index, pair_of_edge, edge_ids = self._listed()
+        chosen: tuple[Tensor, Tensor | None, Tensor | None]
         if pair_of_edge is None:
             chosen = (edge_index.index_select(1, kept), kept, kept)
         else:
@@ -283,9 +290,7 @@ class SparseGraph(PrunableGraph):
             chosen = (edge_index.index_select(1, kept), pair_of_edge.index_select(0, kept), ids)
         return self._with(self.first, self.second, chosen), *(v.t().index_select(0, kept).t() for v in values)
 
-    def keep_strongest_pairs(
-        self, strength: Tensor, number: Callable[[Any], Any]
-    ) -> tuple[SparseGraph, Tensor]:
+    def keep_strongest_pairs(self, strength: Tensor, number: Callable[[Any], Any]) -> tuple[SparseGraph, Tensor]:
         """See :meth:`PrunableGraph.keep_strongest_pairs`."""
         itself, graph = self.first == self.second, self.batch.index_select(0, self.first)
         between = _between(graph, itself, self.num_graphs)
@@ -295,7 +300,7 @@ class SparseGraph(PrunableGraph):
         first, second = self.first.index_select(0, pairs), self.second.index_select(0, pairs)
         if self._edges is None:  # the edges that are dropped here are not even listed
             return self._with(first, second, None), pairs
-        kept, = self.keep(chosen.index_select(0, self._pair_of_edge()))
+        (kept,) = self.keep(chosen.index_select(0, self._pair_of_edge()))
         return kept._of_pairs(pairs), pairs
 
     def without_idle_pairs(self) -> tuple[SparseGraph, Tensor]:
@@ -324,20 +329,26 @@ class SparseGraph(PrunableGraph):
         return SparseGraph(self.num_nodes, self.batch, self.num_graphs, first, second, edges, sources)
 
 
+def _count(index: Tensor, length: int) -> Tensor:
+    """How often each number occurs, shape [length], or as many as occur if length is zero."""
+    if index.device.type == "cpu" or not length:
+        return torch.bincount(index, minlength=length)
+    return index.new_zeros(length).index_add_(0, index, torch.ones_like(index))  # a count makes the host wait
+
+
 def _between(graph: Tensor, itself: Tensor, num_graphs: int) -> Tensor:
     """The number of those of each graph that are not of a node with itself; ``num_graphs`` at least."""
-    all_of_them = torch.bincount(graph, minlength=num_graphs)
-    own = graph.index_select(0, itself.nonzero().squeeze(1))
-    return all_of_them - torch.bincount(own, minlength=all_of_them.numel())
+    all_of_them = _count(graph, num_graphs)
+    return all_of_them - torch.zeros_like(all_of_them).index_add_(0, graph, itself.to(all_of_them))
 
 
 def _strongest(values: Tensor, segment: Tensor, number: int | Tensor) -> Tensor:
     """True for the largest values of each segment, as many as ``number`` says, of each segment or of all alike; shape
     [rows, columns].
     """
-    sizes = torch.bincount(segment, minlength=0 if isinstance(number, int) else number.numel())
+    sizes = _count(segment, 0 if isinstance(number, int) else number.numel())
     begin = sizes.cumsum(0) - sizes
-    end = (begin + number).repeat_interleave(sizes)
+    end = (begin + number).repeat_interleave(sizes, output_size=segment.numel())
     best_first = torch.arange(end.numel(), device=end.device) < end
     order = by_segment(values, segment)
     chosen = best_first.unsqueeze(1).expand_as(order)
@@ -365,8 +376,7 @@ def sums_in_segment(values: Tensor, segment: Tensor, num_segments: int) -> tuple
 
 
 def by_segment(values: Tensor, segment: Tensor) -> Tensor:
-    """Rows in the order of segments, within one in that of falling values, of equal ones in their own; for each column.
-    """
+    """Rows in the order of segments, within one in that of falling values, then in their own; for each column."""
     columns = []
     for column in values.unbind(1):
         # A CPU sorts one column of whole numbers in a tenth of the time. The bits of positive floating-point numbers

@@ -69,9 +69,7 @@ def normed_maps(
     return _NormedMaps.apply(neighbors, norms, center, other, *affine, *weights)
 
 
-def _reference(
-    neighbors: Tensor, eps: Sequence[float], center: Tensor, other: Tensor, *tensors: Tensor
-) -> Tensor:
+def _reference(neighbors: Tensor, eps: Sequence[float], center: Tensor, other: Tensor, *tensors: Tensor) -> Tensor:
     """The same in plain PyTorch, but for the running statistics."""
     gammas, betas, weights = _cut(tensors, len(eps), len(eps))
     h = (center.unsqueeze(1) + embedding(neighbors, other)).flatten(0, 1)
@@ -198,8 +196,8 @@ def _moments(rows: Tensor) -> tuple[int, Tensor, Tensor]:
 def _combined(moments: Sequence[tuple[int, Tensor, Tensor]]) -> tuple[Tensor, Tensor]:
     """Mean and variance of all rows from the moments of parts of them."""
     if len(moments) == 1:  # as on a GPU, where a list of numbers would have to be copied
-        ((number, mean, squares),) = moments
-        return mean, squares / number
+        rows, mean, square = moments[0]
+        return mean, square / rows
     numbers, means, squares = zip(*moments, strict=True)
     total, mean_of_part = sum(numbers), torch.stack(means)
     weight = mean_of_part.new_tensor(numbers).unsqueeze(1)

@@ -66,7 +66,7 @@ class AttentionNetwork(nn.Module):
         ValueError: there is no block, or ``width`` is no multiple of ``heads``.
     """
 
-    pair_encoder: nn.Sequential | None
+    pair_encoder: Any
 
     def __init__(
         self,
@@ -108,11 +108,9 @@ class AttentionNetwork(nn.Module):
             x, graph = output.x, output.graph
             yield output
 
-    def pair_scores(
-        self, graph: Graph, pairs: Tensor | None, bias: Tensor | None
-    ) -> Sequence[Sequence[Tensor] | None]:
-        """For each block the scores of pairs, in pieces of shape [maps, pairs], or None: from one run of the encoder, in
-        whose output they are linear.
+    def pair_scores(self, graph: Graph, pairs: Tensor | None, bias: Tensor | None) -> Sequence[Sequence[Tensor] | None]:
+        """For each block the scores of pairs, in pieces of shape [maps, pairs], or None: from one run of the encoder,
+        in whose output they are linear.
         """
         if self.pair_encoder is None or pairs is None:
             return [None] * len(self.blocks)

@@ -80,7 +80,7 @@ class AttentionTagger(AttentionNetwork):
         for output in self.run_blocks(x, *self.look_at_pairs(x, graph, jets)):
             x = output.x
             if return_attention_weights:
-                weights.append((output.graph.edge_index, output.alpha.t(), output.graph.edge_ids))
+                weights.append(output.edge_weights())
         logits = self.read_out(x, graph)
         return (logits, weights) if return_attention_weights else logits
 

@@ -7,7 +7,6 @@ from typing import Any, cast
 
 from torch import Tensor, nn
 
-from iagraph.graph import Graph
 from iagraph.models.gated_iaformer import GatedIAFormer
 from iagraph.nn import PairEncoder
 from iagraph.nn.attention_conv import AttentionOutput
@@ -36,7 +35,7 @@ class CascadedIAFormer(GatedIAFormer):
         self.pair_encoders = nn.ModuleList(PairEncoder(self.pair_inputs.channels, hidden, width) for _ in self.blocks)
 
     def run_blocks(
-        self, x: Tensor, graph: Graph, pairs: Tensor | None = None, bias: Tensor | None = None
+        self, x: Tensor, graph: Any, pairs: Tensor | None = None, bias: Tensor | None = None
     ) -> Iterator[AttentionOutput]:
         """See :meth:`AttentionNetwork.run_blocks`; the pairs of a block are those of the edges that are left."""
         assert pairs is not None

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from torch import Tensor, nn
+from torch import Tensor
 from torch_geometric.typing import Adj
 
 from iagraph.graph import SparseGraph
@@ -19,7 +19,8 @@ class GraphTransformer(AttentionNetwork):
     r"""Node encoder, blocks of differential attention, and a linear map to each graph or node.
 
     .. math::
-        \alpha_{ij} = \operatorname{softmax}_j(W_1 \mathbf{e}_{ij}) - \beta \operatorname{softmax}_j(W_2 \mathbf{e}_{ij})
+        \alpha_{ij} = \operatorname{softmax}_j(W_1 \mathbf{e}_{ij})
+                      - \beta \operatorname{softmax}_j(W_2 \mathbf{e}_{ij})
 
     with :math:`\mathbf{e}_{ij}` what an encoder that all blocks share makes of the edge's features (arXiv 2505.03258).
     Without edge features attention comes from queries and keys
@@ -67,7 +68,7 @@ class GraphTransformer(AttentionNetwork):
     ) -> None:
         options: dict[str, Any] = {"edge_width": None if edge_dim is None else edge_width, "pruning": pruning}
         super().__init__(in_channels, out_channels, hidden_channels, num_layers, heads, node_hidden, **options)
-        self.edge_dim, self.per_node = edge_dim, per_node
+        self.in_channels, self.edge_dim, self.per_node = in_channels, edge_dim, per_node
         if edge_dim is not None:
             self.pair_encoder = PairEncoder(edge_dim, edge_hidden, edge_width)
 
@@ -104,29 +105,33 @@ class GraphTransformer(AttentionNetwork):
         """
         edges = edges_of(edge_index, x.size(0), None)
         edge_attr = edges.values if edge_attr is None and self.edge_dim is not None else edge_attr
-        _check("x", x, x.size(0), self.particle_encoder[0].in_features, "nodes")
+        _check("x", x, x.size(0), self.in_channels, "nodes")
         if self.edge_dim is not None:
             if edge_attr is None:
                 raise ValueError(f"edge_attr is missing: this network takes [edges, {self.edge_dim}]")
             _check("edge_attr", edge_attr, edges.edge_index.size(1), self.edge_dim, "edges")
-        if batch is not None and batch_size is None:
+        if batch is None:
+            batch_size = 1
+        elif batch_size is None:
             batch_size = int(batch.max()) + 1 if batch.numel() else 0
-        graph = SparseGraph.of_edges(edges.edge_index, x.size(0), batch, num_graphs=1 if batch is None else batch_size)
+        graph = SparseGraph.of_edges(edges.edge_index, x.size(0), batch, num_graphs=batch_size)
         x, weights = self.particle_encoder(x), []
         for output in self.run_blocks(x, graph, edge_attr if self.edge_dim is not None else None):
             x = output.x
             if return_attention_weights:
-                weights.append((output.graph.edge_index, output.alpha.t(), output.graph.edge_ids))
+                weights.append(output.edge_weights())
         out = self.head(x) if self.per_node else self.read_out(x, graph)
         return (out, weights) if return_attention_weights else out
 
     def reset_parameters(self) -> None:
         """Draws new weights."""
         for module in self.modules():
-            if module is not self and hasattr(module, "reset_parameters") and not isinstance(module, nn.Sequential):
-                module.reset_parameters()
+            reset: Any = None if module is self else getattr(module, "reset_parameters", None)
+            if reset is not None:
+                reset()
 
 
 def _check(name: str, values: Tensor, rows: int, columns: int, of_what: str) -> None:
     if values.shape != (rows, columns):
-        raise ValueError(f"{name} has shape {list(values.shape)}: this network takes [{of_what}, {columns}], {rows} rows")
+        found = list(values.shape)
+        raise ValueError(f"{name} has shape {found}: this network takes [{of_what}, {columns}], {rows} rows")

@@ -15,8 +15,8 @@ class IAFormer(PairAttentionTagger):
     .. math::
         \alpha_{ij} = \operatorname{softmax}_j(W_1 I_{ij}) - \beta \operatorname{softmax}_j(W_2 I_{ij})
 
-    (:class:`~iagraph.nn.DifferentialAttentionConv`). The pair encoder, which makes :math:`I_{ij}` of pair features, runs
-    once per unordered pair of real particles and is shared by all blocks
+    (:class:`~iagraph.nn.DifferentialAttentionConv`). The pair encoder, which makes :math:`I_{ij}` of pair features,
+    runs once per unordered pair of real particles and is shared by all blocks
     (:class:`~iagraph.models.attention_network.AttentionBlock`); the scores of all blocks are linear in its output and
     come from one matrix product. The read-out is the mean over a jet's particles.
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from itertools import pairwise
-from typing import cast
+from typing import Any, cast
 
 import torch
 from torch import Tensor, nn
@@ -89,8 +89,9 @@ class ParticleNet(nn.Module):
         """
         jets, _ = jets_and_edges(jets, None)
         features = jets.node_features(self.node_features)
-        graph = jets.graph()
-        points, x = torch.stack([features[:, column] for column in self.position], dim=1), self.particle_norm(self.scale_particles(features).to(self.dtype))
+        graph: Any = jets.graph()
+        x = self.particle_norm(self.scale_particles(features).to(self.dtype))
+        points = torch.stack([features[:, column] for column in self.position], dim=1)
         for conv in cast(Iterable[EdgeConv], self.convs):
             points = x = conv.convolve(x, graph.nearest(points, self.neighbors))
         # Sixteen bits would round the scores of many jets to the same number.

@@ -17,10 +17,7 @@ from iagraph.nn.adjacency import edges_of
 from iagraph.nn.lazy_linear import both_sizes, make_linear
 from iagraph.nn.pruning import PruningRule
 
-
-HOOKS = [
-    f"{step}_forward_{when}hooks" for step in ("propagate", "message", "aggregate") for when in ("pre_", "")
-]
+HOOKS = [f"{step}_forward_{when}hooks" for step in ("propagate", "message", "aggregate") for when in ("pre_", "")]
 """Where PyTorch Geometric keeps what watches the messages of a layer."""
 
 
@@ -36,6 +33,13 @@ class AttentionOutput(NamedTuple):
     x: Tensor
     graph: Any
     alpha: Tensor | None
+
+    def edge_weights(self) -> tuple[Tensor, Tensor, Tensor]:
+        """Of a list of edges: those kept, rows (source, target), shape [2, edges]; their weights, shape [edges, heads];
+        and which they are of the edges that the graph was made from, shape [edges].
+        """
+        assert self.alpha is not None
+        return self.graph.edge_index, self.alpha.t(), self.graph.edge_ids
 
 
 class AttentionConv(MessagePassing):
@@ -120,8 +124,8 @@ class AttentionConv(MessagePassing):
         return scores
 
     def weigh(self, maps: Tensor) -> Tensor:
-        """Weights of the heads from the softmax maps, ``[maps, ...]`` to ``[heads, ...]``; linear, so that weighing sums
-        over the maps is the same (:meth:`~iagraph.graph.Graph.attend`).
+        """Weights of the heads from the softmax maps, ``[maps, ...]`` to ``[heads, ...]``; linear, so that sums may be
+        weighed instead (:meth:`~iagraph.graph.Graph.attend`).
         """
         return maps
 
@@ -141,13 +145,13 @@ class AttentionConv(MessagePassing):
     # --- the layer ---------------------------------------------------------------------------------------------------
 
     def attend(
-        self, x: Tensor | tuple[Tensor, Tensor | None], graph: Graph, scores: Scores | None = None
+        self, x: Tensor | tuple[Tensor, Tensor | None], graph: Any, scores: Scores | None = None
     ) -> AttentionOutput:
         """Runs the layer on a graph of any form.
 
         Args:
             x: node vectors, shape [nodes, in_channels], or those of sources and targets.
-            graph: the graph; for a layer with a rule one that knows its edges.
+            graph: a :class:`~iagraph.graph.Graph`; for a layer with a rule a :class:`~iagraph.graph.PrunableGraph`.
             scores: scores of its edges from their features, as its :meth:`~iagraph.graph.Graph.scores` gives them.
         """
         source, target = (x, x) if isinstance(x, Tensor) else x
@@ -218,18 +222,17 @@ class AttentionConv(MessagePassing):
             edge_attr = edges.values
         self._check_sizes(source, edges.edge_index, edge_attr)
         if batch is not None and batch.shape != (edges.num_targets,):
-            raise ValueError(f"batch has shape {list(batch.shape)}: give the graph of each target, [{edges.num_targets}]")
+            found = list(batch.shape)
+            raise ValueError(f"batch has shape {found}: give the graph of each target, [{edges.num_targets}]")
         num_sources = None if isinstance(x, Tensor) else source.size(0)
         num_graphs = 1 if batch is None else 0
         graph = SparseGraph.of_edges(edges.edge_index, edges.num_targets, batch, num_sources, num_graphs)
         scores = self.score(edge_attr)
-        out, graph, alpha = self.attend(x, graph, None if scores is None else graph.scores([scores.t()]))
+        output = self.attend(x, graph, None if scores is None else graph.scores([scores.t()]))
         if not return_attention_weights:
-            return out
-        alpha = alpha.t()
-        if self.pruning is None:
-            return out, (edges.weighed(alpha), alpha)
-        return out, (graph.edge_index, alpha, graph.edge_ids)
+            return output.x
+        kept, alpha, edge_ids = output.edge_weights()
+        return output.x, (edges.weighed(alpha), alpha) if self.pruning is None else (kept, alpha, edge_ids)
 
     def _check_sizes(self, source: Tensor, edge_index: Tensor, edge_attr: Tensor | None) -> None:
         if torch.compiler.is_compiling():  # which would tie the code to these sizes

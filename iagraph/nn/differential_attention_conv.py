@@ -56,6 +56,4 @@ class DifferentialAttentionConv(SoftmaxDifference, PairAttentionConv):
         beta_per_head: bool = False,
         pruning: PruningRule | None = None,
     ) -> None:
-        super().__init__(
-            in_channels, out_channels, heads, edge_dim, pruning, beta=beta, beta_per_head=beta_per_head
-        )
+        super().__init__(in_channels, out_channels, heads, edge_dim, pruning, beta=beta, beta_per_head=beta_per_head)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import cast
+
 import torch
 from torch import Tensor, nn
 from torch.nn.functional import gelu, logsigmoid
@@ -54,7 +56,7 @@ class PairGate(nn.Module):
         """
         with torch.autocast(features.device.type, enabled=False):  # sixteen bits hardly tell pairs apart
             g = self.rate(features).squeeze(1)
-        budget = self.budget.relaxed(self.tightness) if self.training else self.budget
+        budget = cast(EdgeBudget, self.budget.relaxed(self.tightness)) if self.training else self.budget
         graph, survivors = graph.keep_strongest_pairs(g.detach(), budget.number)
         kept = features.t().index_select(1, survivors).t()  # features of pairs lie in memory one after the other
         return graph, kept, logsigmoid(g.index_select(0, survivors))

@@ -63,8 +63,8 @@ class PruningRule(ABC):
 
     @abstractmethod
     def choose(self, strength: Tensor, graph: PrunableGraph) -> Tensor:
-        r"""True where an edge is chosen, shape [columns, \*edges]; strengths are minus infinity for edges of a node with
-        itself.
+        r"""True where an edge is chosen, shape [columns, \*edges]; the strength of edges of a node with itself is minus
+        infinity.
         """
 
     @abstractmethod

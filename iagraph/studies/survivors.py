@@ -62,7 +62,7 @@ def _of_batch(tagger: AttentionTagger, jets: JetBatch) -> Survivors:
         row[edge_ids] = True
     between = source != target
     rows = [PAIR_FEATURES[FEATURES].index(name) for name in SHOWN]
-    features = jets.edge_features(FEATURES, graph.first, graph.second)[rows].index_select(1, graph.pair_of_edge)
+    features = graph.scores([jets.edge_features(FEATURES, graph.first, graph.second)[rows]])
     charged = None if jets.pid is None else (charge(jets.pid) != 0)[source][between].cpu()
     subjet = subjets(jets)
     joins = None

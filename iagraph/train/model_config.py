@@ -5,10 +5,19 @@ bounds and the meaning. An argument whose default is None or False may be left o
 """
 
 import inspect
-from collections.abc import Callable
-from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal, Union
+import re
+from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationInfo, create_model, field_validator, model_validator
+from pydantic import (
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    ValidationInfo,
+    create_model,
+    field_validator,
+    model_validator,
+)
 
 from iagraph.models.registry import MODELS, arguments
 from iagraph.nn.pruning import FORMER_NAMES, pruning_rule
@@ -90,15 +99,15 @@ class ModelSection(Section):
         return heads
 
 
-def _section(name: str, model: Callable[..., Any]) -> type[ModelSection]:
+def _section(name: str, model: type[Any]) -> type[ModelSection]:
     given = arguments(model)
-    fields: dict[str, Any] = {"name": (Literal[name], ...)}  # type: ignore[valid-type]
+    fields: dict[str, Any] = {"name": (Literal[name], ...)}
     for key in (key for key in given if key in KEYS):
         kind, meaning = KEYS[key]
         default = given[key].default
         fields[key] = (kind, Field(default=default if default in (None, False) else ..., description=meaning))
-    about = inspect.getdoc(model) or ""
-    section = create_model(f"{model.__name__}Config", __base__=ModelSection, __doc__=about.partition("\n\n")[0], **fields)
+    about = re.sub(r":\w+:`~?[\w.]*?(\w+)`", r"\1", (inspect.getdoc(model) or "").partition("\n\n")[0])
+    section = create_model(f"{model.__name__}Config", __base__=ModelSection, __doc__=about, **fields)
     section.takes_pairs = "pair_features" in given
     section.needs_pairs = section.takes_pairs and "None" not in str(given["pair_features"].annotation)
     return section
@@ -110,4 +119,4 @@ SECTIONS = {name: _section(name, model) for name, model in MODELS.items()}
 if TYPE_CHECKING:
     ModelConfig = Any
 else:
-    ModelConfig = Annotated[Union[tuple(SECTIONS.values())], Field(discriminator="name")]
+    ModelConfig = Annotated[tuple(SECTIONS.values()), Field(discriminator="name")]
