@@ -105,7 +105,7 @@ class _PairScores(torch.autograd.Function):
         values = [_room(inputs, parts, bias.numel()) for bias in biases]
         slopes = [_room(inputs, parts, bias.numel()) for bias in biases]
         before = _room(inputs, parts, biases[0].numel())
-        grad_inputs = torch.empty_like(inputs) if ctx.needs_input_grad[2] else None
+        grad_inputs = torch.empty_like(inputs) if ctx.needs_input_grad[3] else None
         # Sums over the parts: of sixteen bits they would lose most.
         precise = torch.promote_types(inputs.dtype, torch.float32)
         grad_weight = torch.zeros_like(weight, dtype=precise)
