@@ -2,22 +2,13 @@
 
 import pytest
 import torch
+from every_model import COUNTS, every_attention_model, every_model, model
 
+from iagraph import kernels
 from iagraph.graph import fully_connected
 from iagraph.jets import JetBatch
 from iagraph.kinematics import Impact, Momenta
-from iagraph.models import (
-    CascadedIAFormer,
-    GatedIAFormer,
-    IAFormer,
-    InteractionTransformer,
-    LearnedPairIAFormer,
-    PairTransformer,
-    ParticleNet,
-    ParticleTransformer,
-    PlainTransformer,
-)
-from iagraph.nn import TopK
+from iagraph.models import IAFormer, ParticleNet, ParticleTransformer, PlainTransformer
 from iagraph.testing import (
     assert_all_gradients,
     assert_batch_independent,
@@ -25,38 +16,6 @@ from iagraph.testing import (
     boosted,
     random_jets,
 )
-
-COUNTS = [7, 1, 13, 2, 11, 5]
-SIZES = {"width": 15, "blocks": 2, "heads": 3, "particle_hidden": (17, 13)}
-PAIRS = {"pair_hidden": (19, 11), "pair_width": 7}
-MODELS = {
-    IAFormer: SIZES | PAIRS,
-    GatedIAFormer: SIZES | PAIRS | {"gate_fraction": 0.6},
-    CascadedIAFormer: SIZES | {"pair_hidden": (11,), "pair_width": 7, "gate_fraction": 0.6, "pruning": TopK(k=3)},
-    PlainTransformer: SIZES,
-    InteractionTransformer: SIZES | PAIRS,
-    PairTransformer: SIZES | PAIRS,
-    LearnedPairIAFormer: SIZES | PAIRS,
-    ParticleTransformer: SIZES | {"pair_hidden": (19, 11), "class_blocks": 2},
-    ParticleNet: {"channels": ((5, 7), (11, 11)), "neighbors": 4, "head_hidden": 13},
-}
-ATTENTION = [model for model in MODELS if model is not ParticleNet]
-every_model = pytest.mark.parametrize("make", MODELS, ids=lambda model: model.__name__)
-every_attention_model = pytest.mark.parametrize("make", ATTENTION, ids=lambda model: model.__name__)
-
-
-def model(make, seed=0, **settings):
-    """A small model whose every weight is random, norms and statistics included: no symmetry can hide a mistake."""
-    torch.manual_seed(seed)
-    net = make(num_classes=3, **(MODELS[make] | settings))
-    with torch.no_grad():
-        for parameter in net.parameters():
-            parameter += 0.2 * torch.randn_like(parameter)
-        for module in net.modules():
-            if isinstance(module, torch.nn.BatchNorm1d):
-                module.running_mean.normal_(std=0.3)
-                module.running_var.uniform_(0.5, 2)
-    return net.eval()
 
 
 @pytest.mark.usefixtures("padding")
@@ -88,6 +47,21 @@ def test_complete_and_edge_list_forms_agree_gradients_included(make, backend, pa
         out = net(jets, edges)
         out.square().sum().backward()
         results.append([out, *(parameter.grad for parameter in net.parameters())])
+    for one, other in zip(*results, strict=True):
+        torch.testing.assert_close(one, other, rtol=1e-9, atol=1e-11)
+
+
+@every_model
+@pytest.mark.parametrize("training", [False, True], ids=["evaluation", "training"])
+def test_fast_kernels_and_their_references_agree_gradients_included(make, training):
+    settings = {"dropout": 0.0} if make in (ParticleTransformer, ParticleNet) else {}
+    jets, results = random_jets([0, *COUNTS], dtype=torch.float64), []
+    for kind in ("fast", "reference"):
+        net = model(make, **settings).double().train(training)
+        with kernels.use(kind):
+            out = net(jets)
+            out.square().sum().backward()
+        results.append([out, *(parameter.grad for parameter in net.parameters()), *net.buffers()])
     for one, other in zip(*results, strict=True):
         torch.testing.assert_close(one, other, rtol=1e-9, atol=1e-11)
 

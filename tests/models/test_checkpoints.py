@@ -7,7 +7,9 @@ import reference_weaver
 import torch
 
 from iagraph.models import (
+    CascadedIAFormer,
     CheckpointError,
+    GatedIAFormer,
     IAFormer,
     ParticleNet,
     ParticleTransformer,
@@ -98,6 +100,41 @@ def test_a_new_head_of_a_model_that_weaver_wrote(tmp_path):
     load_weights(model, tmp_path / "ParticleNet_kinpid.pt", new_head=True)
     assert torch.equal(model.convs[2].norms[1].bias, net.mod.edge_convs[2].bns[1].bias)
     assert model.head[3].out_features == 2
+
+
+class TestNamesOfEarlierVersions:
+    """The pair inputs of models with a gate were called `gated_pairs`."""
+
+    @pytest.fixture(params=[GatedIAFormer, CascadedIAFormer])
+    def net(self, request):
+        return request.param(**SMALL)
+
+    @staticmethod
+    def former(model, prefix=""):
+        state = {prefix + name.replace("pair_inputs.", "gated_pairs."): value for name, value in weights(model).items()}
+        assert f"{prefix}gated_pairs.gate.lin.weight" in state
+        return state
+
+    def test_load_from_files(self, net, tmp_path):
+        torch.save(self.former(net), tmp_path / "model.pt")
+        model = type(net)(**SMALL)
+        load_weights(model, tmp_path)
+        assert all(torch.equal(tensor, net.state_dict()[name]) for name, tensor in model.state_dict().items())
+
+    def test_load_into_a_module_that_holds_the_model(self, net):
+        """As Lightning's modules do, and those that average weights."""
+        state = self.former(net, "tagger.model.")
+        names = list(state)
+        holder = torch.nn.ModuleDict({"tagger": torch.nn.ModuleDict({"model": type(net)(**SMALL)})})
+        holder.load_state_dict(state)
+        found = holder["tagger"]["model"].state_dict()
+        assert all(torch.equal(tensor, net.state_dict()[name]) for name, tensor in found.items())
+        assert list(state) == names  # what was given stays as it was
+
+    def test_are_told_apart_from_names_that_are_none(self, net):
+        state = self.former(net) | {"gated_pairs.gate.extra": torch.ones(1)}
+        with pytest.raises(RuntimeError, match=r"Unexpected key\(s\) in state_dict: .pair_inputs\.gate\.extra"):
+            type(net)(**SMALL).load_state_dict(state)
 
 
 class TestDifferences:
