@@ -3,7 +3,8 @@ import os
 import pytest
 import torch
 
-from iagraph import segment, topology
+from iagraph import segment
+from iagraph.graph import dense
 
 # The tensors of tests are small: threads would cost more than they bring, above all on a busy machine.
 torch.set_num_threads(1)
@@ -20,8 +21,8 @@ def backend(request, monkeypatch):
     return request.param
 
 
-@pytest.fixture(params=[1, 2, topology.MAX_SIZE_CLASSES], ids=lambda classes: f"{classes} size classes")
+@pytest.fixture(params=[1, 2, dense.MAX_SIZE_CLASSES], ids=lambda classes: f"{classes} size classes")
 def padding(request, monkeypatch):
     """Runs a test with much, little and no padding in dense blocks: a few jets would otherwise get a block each."""
-    monkeypatch.setattr(topology, "MAX_SIZE_CLASSES", request.param)
+    monkeypatch.setattr(dense, "MAX_SIZE_CLASSES", request.param)
     return request.param

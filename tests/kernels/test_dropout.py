@@ -1,7 +1,7 @@
 import pytest
 import torch
 
-from iagraph.nn.dropout import STEPS, Dropout, dropout
+from iagraph.kernels.dropout import STEPS, Dropout, dropout
 
 
 def used(p):

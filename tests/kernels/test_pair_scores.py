@@ -2,9 +2,9 @@ import pytest
 import torch
 from torch.nn.utils import prune
 
+from iagraph.kernels import pair_scores as module
+from iagraph.kernels.pair_scores import pair_scores
 from iagraph.nn import PairEncoder
-from iagraph.nn import pair_scores as module
-from iagraph.nn.pair_scores import pair_scores
 
 COUNTS = [5, 0, 31, 1]
 
@@ -20,6 +20,12 @@ def module_by_module(inputs, encoder, weight):
     return [weight @ encoder(part).t() for part in inputs.split(COUNTS)]
 
 
+def by_kernel(inputs, encoder, weight):
+    """The same for two layers, whose scores are put together."""
+    first, second = pair_scores(inputs, encoder, [weight[:4], weight[4:]], COUNTS)
+    return [torch.cat(layers) for layers in zip(first, second, strict=True)]
+
+
 def gradients(pieces, tensors):
     total = sum((piece * torch.linspace(0.3, 1.7, piece.size(1))).sum() for piece in pieces)
     return torch.autograd.grad(total, tensors)
@@ -32,7 +38,7 @@ class TestBesideTheModules:
         monkeypatch.setattr(module, "PAIRS_IN_CACHE", at_once)
         encoder, weight, inputs = make(hidden)
         tensors = [inputs, weight, *encoder.parameters()]
-        got = pair_scores(inputs, encoder, weight, COUNTS)
+        got = by_kernel(inputs, encoder, weight)
         expected = module_by_module(inputs, encoder, weight)
         assert [piece.shape for piece in got] == [(11, count) for count in COUNTS]
         for ours, theirs in zip(got, expected, strict=True):
@@ -45,7 +51,7 @@ class TestBesideTheModules:
         encoder, weight, inputs = make(hidden)
         expected = module_by_module(inputs, encoder, weight)
         with torch.inference_mode():
-            got = pair_scores(inputs, encoder, weight, COUNTS)
+            got = by_kernel(inputs, encoder, weight)
         for ours, theirs in zip(got, expected, strict=True):
             torch.testing.assert_close(ours, theirs.detach(), rtol=0, atol=1e-13)
 
@@ -53,7 +59,7 @@ class TestBesideTheModules:
         monkeypatch.setattr(module, "PAIRS_IN_CACHE", at_once)
         encoder, weight, inputs = make(hidden)
         encoder.requires_grad_(False)
-        got = gradients(pair_scores(inputs.detach(), encoder, weight, COUNTS), [weight])
+        got = gradients(by_kernel(inputs.detach(), encoder, weight), [weight])
         expected = gradients(module_by_module(inputs.detach(), encoder, weight), [weight])
         torch.testing.assert_close(got, expected)
 
@@ -61,7 +67,7 @@ class TestBesideTheModules:
 def test_autocast_computes_in_the_low_precision_and_gives_gradients_in_the_high_one():
     encoder, weight, inputs = make((13,), torch.float32)
     with torch.autocast("cpu", torch.bfloat16):
-        got = pair_scores(inputs, encoder, weight, COUNTS)
+        got = by_kernel(inputs, encoder, weight)
         expected = module_by_module(inputs, encoder, weight)
     assert {piece.dtype for piece in got} == {torch.bfloat16}
     for ours, theirs in zip(got, expected, strict=True):
@@ -73,19 +79,23 @@ def test_autocast_computes_in_the_low_precision_and_gives_gradients_in_the_high_
         assert (ours - exact).norm() < 0.02 * exact.norm()
 
 
-def test_a_gradient_of_the_gradient_is_refused():
+def test_a_gradient_of_the_gradient_is_that_of_the_modules():
     encoder, weight, inputs = make((13,))
-    pieces = pair_scores(inputs, encoder, weight, COUNTS)
-    (first,) = torch.autograd.grad(sum(piece.square().sum() for piece in pieces), weight, create_graph=True)
-    with pytest.raises(RuntimeError, match="once_differentiable"):
-        first.sum().backward()
+    tensors, second = [inputs, weight, *encoder.parameters()], []
+    for run in by_kernel, module_by_module:
+        total = sum(piece.square().sum() for piece in run(inputs, encoder, weight))
+        first = torch.autograd.grad(total, tensors, create_graph=True)
+        second.append(torch.autograd.grad(sum(gradient.square().sum() for gradient in first), tensors))
+    for ours, theirs in zip(*second, strict=True):
+        assert theirs.abs().max() > 1e-3
+        torch.testing.assert_close(ours, theirs, rtol=1e-11, atol=1e-11)
 
 
 def test_little_is_kept_for_the_gradients():
     encoder, weight, inputs = make((200, 3), torch.float32)
     kept = []
     with torch.autograd.graph.saved_tensors_hooks(lambda tensor: kept.append(tensor) or tensor, lambda tensor: tensor):
-        pair_scores(inputs.detach(), encoder, weight, COUNTS)
+        by_kernel(inputs.detach(), encoder, weight)
     given = inputs.numel() + weight.numel() + sum(parameter.numel() for parameter in encoder.parameters())
     assert sum(tensor.numel() for tensor in kept) == given + sum(COUNTS) * (3 + 5)  # nothing of the 200 channels
 
@@ -96,7 +106,7 @@ def test_nothing_is_kept_where_no_gradients_are_wanted(monkeypatch):
     addmm = torch.addmm
     monkeypatch.setattr(torch, "addmm", lambda *args, **kwargs: made.append("out" in kwargs) or addmm(*args, **kwargs))
     with torch.no_grad():
-        pair_scores(inputs, encoder, weight, COUNTS)
+        by_kernel(inputs, encoder, weight)
     assert made
     assert all(made)  # into the buffers
 
@@ -104,7 +114,7 @@ def test_nothing_is_kept_where_no_gradients_are_wanted(monkeypatch):
 def test_float64_stays_what_it_is_under_autocast():
     encoder, weight, inputs = make((13,))
     with torch.autocast("cpu", torch.bfloat16):
-        got = pair_scores(inputs, encoder, weight, COUNTS)
+        got = by_kernel(inputs, encoder, weight)
     torch.testing.assert_close(list(got), module_by_module(inputs, encoder, weight), rtol=0, atol=1e-13)
 
 
@@ -115,7 +125,7 @@ def test_modules_with_hooks_run_themselves():
     seen = []
     encoder[-1].register_forward_hook(lambda module, given, result: seen.append(result.shape))
     for _ in range(2):
-        got = pair_scores(inputs, encoder, weight, COUNTS)
+        got = by_kernel(inputs, encoder, weight)
         torch.testing.assert_close(list(got), expected, rtol=0, atol=1e-13)
         sum(piece.sum() for piece in got).backward()
     assert seen == [(sum(COUNTS), 5)] * 2

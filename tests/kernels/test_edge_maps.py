@@ -5,7 +5,8 @@ from copy import deepcopy
 import pytest
 import torch
 
-from iagraph.nn import BatchNorm, EdgeConv, edge_maps
+from iagraph.kernels import edge_maps
+from iagraph.nn import BatchNorm, EdgeConv
 
 SIZES = (5, 11, 7)
 K = 3

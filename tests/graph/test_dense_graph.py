@@ -1,9 +1,8 @@
 import pytest
 import torch
 
-from iagraph import dense_blocks
-from iagraph.graph import EdgeListGraph, fully_connected
-from iagraph.topology import CompleteGraph
+from iagraph.graph import DenseGraph, SparseGraph, fully_connected
+from iagraph.kernels import blocks
 
 SIZES = [5, 0, 1, 7, 2, 5, 0, 3]
 PTR = torch.tensor([0, *SIZES]).cumsum(0)
@@ -19,19 +18,31 @@ def brute_force_edges():
 
 
 def lift(graph, pair_values):
-    return graph.lift(pair_values.split(graph.pair_counts, dim=1))
+    return graph.scores(pair_values.split(graph.pair_counts, dim=1))
+
+
+def each(maps):
+    """Every map is the weight of a head."""
+    return maps
+
+
+def attend(graph, scores, value, dropout=None):
+    """The sums of each map, shape [nodes, maps, channels]."""
+    sums, alpha = graph.attend(scores, value, each, dropout)
+    assert alpha is None
+    return sums
 
 
 def as_matrix(graph, pair_values):
     """Values of directed edges as [channels, target, source]; NaN where there is no edge."""
     matrix = torch.full((pair_values.size(0), graph.num_nodes, graph.num_nodes), torch.nan, dtype=pair_values.dtype)
-    if isinstance(graph, EdgeListGraph):
+    if isinstance(graph, SparseGraph):
         source, target = graph.edge_index
-        matrix[:, target, source] = lift(graph, pair_values).t()
+        matrix[:, target, source] = lift(graph, pair_values)
         return matrix
     offset = 0
-    for block, scores in zip(graph.blocks, lift(graph, pair_values), strict=True):
-        values, (graphs, size) = scores.dense, block.nodes.shape
+    for block, values in zip(graph.blocks, lift(graph, pair_values).tables, strict=True):
+        graphs, size = block.nodes.shape
         nodes = graph.node_of_slot[offset : offset + graphs * size].view(graphs, size)
         offset += graphs * size
         for g in range(graphs):
@@ -50,9 +61,7 @@ def test_fully_connected_edges():
 
 
 @pytest.mark.usefixtures("padding")
-@pytest.mark.parametrize(
-    "make", [CompleteGraph.from_ptr, lambda ptr: EdgeListGraph.from_edges(fully_connected(ptr), int(ptr[-1]))]
-)
+@pytest.mark.parametrize("make", [DenseGraph, lambda ptr: SparseGraph.from_edges(fully_connected(ptr), int(ptr[-1]))])
 class TestBothGraphs:
     def test_pairs_are_all_unordered_pairs_once(self, make):
         graph = make(PTR)
@@ -75,11 +84,11 @@ class TestBothGraphs:
 
         def real_edges(pair_values):
             lifted = lift(graph, pair_values)
-            if isinstance(graph, EdgeListGraph):
+            if isinstance(graph, SparseGraph):
                 return lifted
             real = [~block.padding for block in graph.blocks]
             masks = [r.unsqueeze(1) & r.unsqueeze(2) for r in real]
-            return torch.cat([s.dense[:, mask] for s, mask in zip(lifted, masks, strict=True)], dim=1)
+            return torch.cat([table[:, mask] for table, mask in zip(lifted.tables, masks, strict=True)], dim=1)
 
         assert torch.autograd.gradcheck(real_edges, values)
 
@@ -89,29 +98,29 @@ class TestBothGraphs:
 
 
 def test_padding_is_what_these_tests_run_with(padding):
-    blocks = CompleteGraph.from_ptr(PTR).blocks
+    blocks = DenseGraph(PTR).blocks
     assert len(blocks) == min(padding, 6)
     assert any(block.padding.any() for block in blocks) == (padding < 6)
 
 
 @pytest.mark.parametrize("edges_in_cache", [1, 60, 10**6])
 def test_weighted_sums_over_dense_blocks(padding, edges_in_cache, monkeypatch):
-    monkeypatch.setattr(dense_blocks, "EDGES_IN_CACHE", edges_in_cache)
+    monkeypatch.setattr(blocks, "EDGES_IN_CACHE", edges_in_cache)
     torch.manual_seed(2)
-    graph = CompleteGraph.from_ptr(PTR)
+    graph = DenseGraph(PTR)
     maps, channels = 5, 2
     pair_values = torch.randn(maps, graph.first.numel(), dtype=torch.float64, requires_grad=True)
-    value = torch.randn(graph.num_nodes, maps * channels, dtype=torch.float64, requires_grad=True)
+    value = torch.randn(graph.num_nodes, maps, channels, dtype=torch.float64, requires_grad=True)
 
-    def attend(pair_values, value):
-        return graph.attend(lift(graph, pair_values), value)
+    def by_pairs(pair_values, value):
+        return attend(graph, lift(graph, pair_values), value)
 
-    def aggregate(pair_values, value):
-        return graph.aggregate([scores.dense.softmax(-1) for scores in lift(graph, pair_values)], value)
+    def by_tables(pair_values, value):
+        return attend(graph, lift(graph, pair_values), value, dropout=each)
 
     matrix = as_matrix(graph, pair_values.detach()).nan_to_num(-torch.inf).softmax(-1)
-    expected = torch.einsum("mts,smc->tmc", matrix, value.detach().view(-1, maps, channels))
-    for sums in attend, aggregate:
+    expected = torch.einsum("mts,smc->tmc", matrix, value.detach())
+    for sums in by_pairs, by_tables:
         torch.testing.assert_close(sums(pair_values, value), expected)
         assert torch.autograd.gradcheck(sums, (pair_values, value))
 
@@ -119,15 +128,15 @@ def test_weighted_sums_over_dense_blocks(padding, edges_in_cache, monkeypatch):
 @pytest.mark.parametrize("offset", [0.0, -60.0, -200.0, torch.nan])
 def test_weighted_sums_of_graphs_whose_scores_are_far_from_those_of_others(padding, offset):
     torch.manual_seed(5)
-    graph = CompleteGraph.from_ptr(torch.tensor([0, 6, 11, 16]))
+    graph = DenseGraph(torch.tensor([0, 6, 11, 16]))
     pair_values = torch.randn(3, graph.first.numel())
     pair_values[:, graph.first < 6] += offset  # of the first graph; near the smallest weights of float32, or below
     pair_values[:, graph.first == 7] -= 80.0
-    value = torch.randn(16, 6)
+    value = torch.randn(16, 3, 2)
     results = []
     for dtype in torch.float32, torch.float64:
         inputs = pair_values.to(dtype).requires_grad_(), value.to(dtype).requires_grad_()
-        sums = graph.attend(lift(graph, inputs[0]), inputs[1])
+        sums = attend(graph, lift(graph, inputs[0]), inputs[1])
         results.append([sums, *torch.autograd.grad(sums.square().sum(), inputs)])
     for single, double in zip(*results, strict=True):
         torch.testing.assert_close(single, double.float(), rtol=1e-5, atol=1e-5, equal_nan=True)
@@ -136,37 +145,34 @@ def test_weighted_sums_of_graphs_whose_scores_are_far_from_those_of_others(paddi
 
 def test_many_graphs_share_few_blocks_with_little_padding():
     sizes = torch.randint(15, 90, (64,), generator=torch.Generator().manual_seed(3))
-    graph = CompleteGraph.from_ptr(torch.cat([torch.zeros(1, dtype=torch.long), sizes.cumsum(0)]))
+    graph = DenseGraph(torch.cat([torch.zeros(1, dtype=torch.long), sizes.cumsum(0)]))
     assert len(graph.blocks) == 16
     assert graph.node_of_slot.numel() < 1.15 * sizes.sum()
 
 
 def test_products_of_queries_and_keys(padding):
     torch.manual_seed(4)
-    graph, heads = CompleteGraph.from_ptr(PTR), 3
+    graph, heads = DenseGraph(PTR), 3
     query = torch.randn(graph.num_nodes, heads * 2, dtype=torch.float64, requires_grad=True)
     key = torch.randn(graph.num_nodes, heads * 2, dtype=torch.float64, requires_grad=True)
     bias = torch.randn(heads, sum(graph.pair_counts), dtype=torch.float64, requires_grad=True)
 
-    def lifted(bias):
-        return graph.lift(bias.split(graph.pair_counts, dim=1))
-
     every = torch.einsum("thc,shc->hts", query.view(-1, heads, 2), key.view(-1, heads, 2))
-    plain, biased = graph.products(query, key, heads), graph.products(query, key, heads, lifted(bias))
-    for block, product, other, scores in zip(graph.blocks, plain, biased, lifted(bias), strict=True):
+    plain, biased = graph.dot(query, key, heads), graph.dot(query, key, heads, lift(graph, bias))
+    for block, product, other, scores in zip(graph.blocks, plain, biased, lift(graph, bias).tables, strict=True):
         for g, nodes in enumerate(block.nodes):
             real = nodes >= 0
             expected = every[:, nodes[real]][:, :, nodes[real]]
             torch.testing.assert_close(product[:, g][:, real][:, :, real], expected)
-            expected = expected + scores.dense[:, g][:, real][:, :, real]
+            expected = expected + scores[:, g][:, real][:, :, real]
             torch.testing.assert_close(other[:, g][:, real][:, :, real], expected)
             assert product[:, g][:, :, ~real].isneginf().all()
             assert other[:, g][:, :, ~real].isneginf().all()
-    real_only = lambda q, k: torch.cat([p[p.isfinite()] for p in graph.products(q, k, heads)])  # noqa: E731
+    real_only = lambda q, k: torch.cat([p[p.isfinite()] for p in graph.dot(q, k, heads)])  # noqa: E731
     assert torch.autograd.gradcheck(real_only, (query, key))
 
     def weights(q, k, b):  # rows of padded targets are never looked at
-        maps = [product.softmax(-1) for product in graph.products(q, k, heads, lifted(b))]
+        maps = [product.softmax(-1) for product in graph.dot(q, k, heads, lift(graph, b))]
         return torch.cat([m[:, ~block.padding].flatten() for m, block in zip(maps, graph.blocks, strict=True)])
 
     assert torch.autograd.gradcheck(weights, (query, key, bias))
@@ -175,7 +181,7 @@ def test_products_of_queries_and_keys(padding):
 class TestNearest:
     def test_brute_force(self, padding):
         torch.manual_seed(5)
-        graph = CompleteGraph.from_ptr(PTR)
+        graph = DenseGraph(PTR)
         points = 100 + torch.randn(graph.num_nodes, 3, dtype=torch.float64)
         for k in (1, 4, 9):
             got = graph.nearest(points, k).tolist()
@@ -186,36 +192,36 @@ class TestNearest:
                     assert got[node] == (others + [-1] * k)[:k]
 
     def test_coincident_points_are_neighbours_and_a_node_is_not_its_own(self):
-        graph = CompleteGraph.from_ptr(torch.tensor([0, 4]))
+        graph = DenseGraph(torch.tensor([0, 4]))
         got = graph.nearest(torch.tensor([[0.0, 0.0], [0.0, 0.0], [3.0, 0.0], [3.0, 0.1]]), 1)
         assert got.tolist() == [[1], [0], [3], [2]]
 
     def test_single_precision_tells_close_points_apart_far_from_the_origin(self):
-        graph = CompleteGraph.from_ptr(torch.tensor([0, 3]))
+        graph = DenseGraph(torch.tensor([0, 3]))
         points = torch.tensor([[1000.0, 0.0], [1000.5, 0.0], [1000.9, 0.0]])
         assert graph.nearest(points, 2).tolist() == [[1, 2], [2, 0], [1, 0]]
         with torch.autocast("cpu", dtype=torch.bfloat16):
             assert graph.nearest(points, 2).tolist() == [[1, 2], [2, 0], [1, 0]]
 
     def test_no_nodes_at_all(self):
-        assert CompleteGraph.from_ptr(torch.tensor([0, 0])).nearest(torch.zeros(0, 2), 3).shape == (0, 3)
+        assert DenseGraph(torch.tensor([0, 0])).nearest(torch.zeros(0, 2), 3).shape == (0, 3)
 
 
 def test_pairs_are_made_only_where_they_are_asked_for():
-    graph = CompleteGraph.from_ptr(PTR)
+    graph = DenseGraph(PTR)
     graph.nearest(torch.randn(graph.num_nodes, 2), 2)
     assert not any("pairs" in vars(block) for block in graph.blocks)
 
 
 def test_sixteen_bits_have_the_gradients_of_thirty_two():
     torch.manual_seed(6)
-    graph, maps = CompleteGraph.from_ptr(PTR), 3
+    graph, maps = DenseGraph(PTR), 3
     # Scores and values that sixteen bits hold exactly.
     pair_values = torch.randn(maps, graph.first.numel()).bfloat16().float().requires_grad_()
-    value = torch.randn(graph.num_nodes, maps * 2).bfloat16().float().requires_grad_()
-    exact = graph.attend(lift(graph, pair_values), value)
+    value = torch.randn(graph.num_nodes, maps, 2).bfloat16().float().requires_grad_()
+    exact = attend(graph, lift(graph, pair_values), value)
     with torch.autocast("cpu", torch.bfloat16):
-        got = graph.attend(lift(graph, pair_values.bfloat16()), value.bfloat16())
+        got = attend(graph, lift(graph, pair_values.bfloat16()), value.bfloat16())
     torch.testing.assert_close(got.float(), exact, rtol=0.02, atol=0.02)
     grad = torch.randn_like(exact)
     expected = torch.autograd.grad(exact, (pair_values, value), grad)
