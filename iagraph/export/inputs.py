@@ -24,7 +24,13 @@ OUTPUTS = ("probabilities", "logits")
 
 
 def input_names(model: nn.Module) -> tuple[str, ...]:
-    """The inputs that a model needs for its node features."""
+    """The inputs that a model needs for its node features.
+
+    Raises:
+        TypeError: it is no model of jets.
+    """
+    if not hasattr(model, "node_features"):
+        raise TypeError(f"{type(model).__name__} cannot be exported; give a model of jets, one of iagraph.models")
     features: Any = NODE_FEATURES[str(model.node_features)]
     names = ["four_momenta", "num_particles"]
     names += ["pid"] if "charge" in features else []

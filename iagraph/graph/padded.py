@@ -36,10 +36,11 @@ class PaddedGraph(PrunableGraph):
         self.batch = graph.unsqueeze(1).expand_as(real).flatten()
         self.is_self = torch.eye(self.slots, dtype=torch.bool, device=real.device)
         self.pairs = pairs
-        graph, entry = pairs // self.slots**2, pairs % self.slots**2
-        target, source = entry // self.slots, entry % self.slots
-        self.first, self.second = graph * self.slots + target, graph * self.slots + source
-        mirrored = self.second * self.slots + target
+        # Without remainders, which ONNX has only of sizes that are known.
+        self.first = pairs // self.slots
+        begin = self.first // self.slots * self.slots
+        self.second = begin + pairs - self.first * self.slots
+        mirrored = self.second * self.slots + self.first - begin
         number = torch.arange(pairs.numel(), device=pairs.device)
         none = torch.full((self.num_nodes * self.slots,), pairs.numel(), device=pairs.device)
         self.pair_of_edge = none.scatter(0, pairs, number).scatter(0, mirrored, number)

@@ -101,7 +101,7 @@ class AttentionNetwork(nn.Module):
             x: node vectors before the first block, shape [nodes, width].
             graph: the graph.
             pairs: features of its pairs, shape [pairs, channels], where attention looks at pairs.
-            bias: what is added to all scores of a pair, shape [pairs].
+            bias: what a gate adds to all scores of a pair that it has let through, shape [pairs].
         """
         for block, scores in zip(self.blocks, self.pair_scores(graph, pairs, bias), strict=True):
             output = block(x, graph, None if scores is None else graph.scores(scores))
@@ -115,11 +115,11 @@ class AttentionNetwork(nn.Module):
         if self.pair_encoder is None or pairs is None:
             return [None] * len(self.blocks)
         weights = [cast(nn.Linear, conv.lin_score).weight for conv in self.convs()]
-        scores = pair_scores(pairs, self.pair_encoder, weights, graph.pair_counts)
         if bias is None:
-            return scores
-        biases = bias.split(list(graph.pair_counts))
-        return [[piece + own for piece, own in zip(pieces, biases, strict=True)] for pieces in scores]
+            return pair_scores(pairs, self.pair_encoder, weights, graph.pair_counts)
+        # Of few pairs the activations are small: computing them again for the gradients would take longer.
+        scores = self.pair_encoder(pairs) @ torch.stack(weights).mT + bias.unsqueeze(1)
+        return [of_block.t().split(list(graph.pair_counts), dim=1) for of_block in scores]
 
     def read_out(self, x: Tensor, graph: Graph) -> Tensor:
         """The result, shape [graphs, out_channels], from vectors of the nodes, shape [nodes, width]."""
