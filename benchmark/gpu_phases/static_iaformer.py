@@ -94,7 +94,8 @@ class StaticIAFormer(nn.Module):
         linears = [cast(nn.Linear, conv.lin_score) for conv in self.model.convs()]
         weight = torch.cat([linear.weight for linear in linears])
         scores = nn.functional.linear(encoded, weight).unflatten(0, (len(jet), -1)).transpose(1, 2)
-        return list(scores[:, :, self.pair].split([linear.out_features for linear in linears], dim=1))
+        of_edges = scores.index_select(2, self.pair.flatten()).unflatten(2, self.pair.shape)
+        return list(of_edges.split([linear.out_features for linear in linears], dim=1))
 
 
 def _run(block: AttentionBlock, x: Tensor, scores: Tensor) -> Tensor:
