@@ -61,12 +61,8 @@ def _trained(recipe: Path, changes: list[str], folder: Path) -> dict[str, Any]:
         "first epoch": epochs[0],
         "median epoch": sorted(epochs)[len(epochs) // 2],
         "all": seconds,
-    } | {key: value for key, value in _flat(metrics).items() if key.endswith(("auc", "accuracy", "jets_per_second"))}
-
-
-def _flat(values: dict[str, Any], prefix: str = "") -> dict[str, Any]:
-    """Nested mappings as one, keys joined by points."""
-    flat: dict[str, Any] = {}
-    for key, value in values.items():
-        flat |= _flat(value, f"{prefix}{key}.") if isinstance(value, dict) else {f"{prefix}{key}": value}
-    return flat
+        "AUC": metrics["tagger"]["auc"]["value"],
+        "its error": metrics["tagger"]["auc"]["error"],
+        "AUC of multiplicity": metrics["multiplicity"]["auc"]["value"],
+        "test jets/s": metrics["cost"]["jets_per_second"],
+    }

@@ -3,13 +3,11 @@ from dataclasses import replace
 import pytest
 import torch
 from torch_geometric.data import Batch, Data
-from torch_geometric.transforms import Compose
 
-from iagraph.graph import fully_connected
 from iagraph.jets import JetBatch
-from iagraph.transforms import FullyConnected, NodeFeatures, PairFeatures
 from iagraph.kinematics import Impact
 from iagraph.testing import random_jets
+from iagraph.transforms import NodeFeatures
 
 COUNTS = [5, 1, 0, 7]
 
@@ -49,11 +47,6 @@ def test_impact_parameters_go_with_the_jets():
         JetBatch.from_data(graphs[0])
 
 
-def test_jets_without_impact_parameters_have_no_full_features():
-    with pytest.raises(ValueError, match="'full' need impact parameters, but these jets have none"):
-        NodeFeatures("full")(replace(random_jets(COUNTS), impact=None).to_data_list()[0])
-
-
 def test_one_graph_is_a_batch_of_one():
     jets = random_jets([5])
     one = JetBatch.from_data(jets.to_data_list()[0])
@@ -73,39 +66,6 @@ def test_graphs_without_momenta_are_refused():
         JetBatch.from_data(Data(pt=torch.ones(3), phi=torch.ones(3)))
 
 
-def test_transforms_on_each_graph_equal_transforms_on_the_batch():
-    jets = random_jets(COUNTS)
-    transform = Compose([FullyConnected(), NodeFeatures("kinpid"), PairFeatures("invariant")])
-    graphs = jets.to_data_list()
-    each = Batch.from_data_list([transform(graph) for graph in graphs])
-    together = transform(Batch.from_data_list(graphs))
-    assert torch.equal(each.edge_index, together.edge_index)
-    torch.testing.assert_close(each.x, together.x)
-    torch.testing.assert_close(each.edge_attr, together.edge_attr)
-    assert graphs[0].edge_index is None  # the caller's graph stays as it was
-
-
-def test_transformed_graph():
-    jets = random_jets([5, 7])
-    data = Compose([FullyConnected(), NodeFeatures("kin"), PairFeatures("part")])(
-        Batch.from_data_list(jets.to_data_list())
-    )
-    assert data.validate()
-    assert data.x.shape == (12, 7)
-    assert data.edge_index.shape == (2, 25 + 49)
-    assert data.edge_attr.shape == (25 + 49, 5)
-    is_self = data.edge_index[0] == data.edge_index[1]
-    assert torch.equal(data.edge_attr[:, -1], is_self.float())
-    assert is_self.sum() == 12
-    expected = jets.edge_features("part", *fully_connected(jets.ptr)).t()
-    torch.testing.assert_close(data.edge_attr, expected)
-
-
-def test_pair_features_need_edges():
-    with pytest.raises(ValueError, match=r"need edges: apply FullyConnected\(\)"):
-        PairFeatures()(random_jets([3]).to_data_list()[0])
-
-
 def test_batch_moves_and_converts_as_a_whole():
     jets = tracked_jets(COUNTS)
     moved = jets.to("meta")
@@ -116,3 +76,25 @@ def test_batch_moves_and_converts_as_a_whole():
     assert replace(jets, impact=None).to("meta").impact is None
     assert len(jets) == 4
     assert jets.batch.tolist() == [0] * 5 + [1] + [3] * 7
+
+
+def test_jets_in_slots():
+    jets = tracked_jets(COUNTS)
+    padded = jets.padded(9)
+    assert len(padded) == 4
+    assert padded.real.sum(1).tolist() == COUNTS
+    assert padded.y.equal(jets.y)
+    for ragged, slots in zip((*jets.momenta, jets.pid, *jets.impact), (*padded.momenta, padded.pid, *padded.impact)):
+        assert torch.equal(slots[padded.real.flatten()], ragged)
+        assert not slots[~padded.real.flatten()].any()
+    for name in ("kin", "kinpid", "full", "iaformer"):
+        found = padded.node_features(name)[padded.real.flatten()]
+        torch.testing.assert_close(found, jets.node_features(name))
+    moved = padded.double().to("meta")
+    assert moved.momenta.pt.dtype == torch.float64
+    assert {t.device.type for t in (*moved.momenta, moved.ptr, moved.pid, moved.y, moved.real)} == {"meta"}
+    assert jets.padded().real.shape == (4, 7)
+    with pytest.raises(ValueError, match="a jet has 7 particles and there are 6 slots: give more, or drop particles"):
+        jets.padded(6)
+    with pytest.raises(TypeError, match="jets in slots are not taken apart: do that before JetBatch.padded"):
+        padded.part(0, 1)
