@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from functools import cached_property
 from typing import Any, Literal
 
 import torch
@@ -102,6 +101,7 @@ class SparseGraph(PrunableGraph):
         self.num_nodes, self.batch, self.num_graphs = num_nodes, batch, num_graphs
         self.first, self.second = first, second
         self._edges = edges  # edge_index, pair_of_edge, edge_ids; made of the pairs when they are asked for
+        self._ptr: tuple[Tensor | None] | None = None  # in Python 3.11 torch.compile cannot read a cached_property
         self.bipartite = num_sources is not None
         self.num_sources = num_nodes if num_sources is None else num_sources
 
@@ -214,10 +214,14 @@ class SparseGraph(PrunableGraph):
         """The number of pairs, in a list of one."""
         return [self.first.numel()]
 
-    @cached_property
+    @property
     def ptr(self) -> Tensor | None:
         """Where the edges of each target begin and end if they are sorted by target, otherwise None."""
-        return sorted_ptr(self.edge_index[1], self.num_nodes)
+        if torch.compiler.is_compiling():
+            return None
+        if self._ptr is None:
+            self._ptr = (sorted_ptr(self.edge_index[1], self.num_nodes),)
+        return self._ptr[0]
 
     @property
     def is_self(self) -> Tensor:  # type: ignore[override]
@@ -381,7 +385,7 @@ def by_segment(values: Tensor, segment: Tensor) -> Tensor:
     for column in values.unbind(1):
         # A CPU sorts one column of whole numbers in a tenth of the time. The bits of positive floating-point numbers
         # are in their order, those of negative ones in the opposite order: turned round by flipping all but the sign.
-        column = column if column.dtype == torch.float64 else column.float()
+        column = (column if column.dtype == torch.float64 else column.float()) + 0.0  # for -0.0 is below it
         bits = column.contiguous().view(torch.int64 if column.dtype == torch.float64 else torch.int32)
         integers = torch.iinfo(bits.dtype)
         falling = ~(bits ^ ((bits >> (integers.bits - 1)) & integers.max))
