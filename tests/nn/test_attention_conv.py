@@ -2,15 +2,15 @@
 
 import pytest
 import torch
+from graph_forms import InSlots
 
-from iagraph.graph import EdgeListGraph, fully_connected
+from iagraph.graph import DenseGraph, SparseGraph, fully_connected
 from iagraph.nn import (
     DifferentialAttentionConv,
     DifferentialTransformerConv,
     InteractionAttentionConv,
     PairAttentionConv,
 )
-from iagraph.topology import CompleteGraph
 
 PTR = torch.tensor([0, 5, 5, 6, 13])
 EDGES = fully_connected(PTR)
@@ -38,7 +38,7 @@ def case(request):
     """A layer in float64 and its edge features: one vector per unordered pair, numbered as an edge list has them."""
     torch.manual_seed(1)
     conv = LAYERS[request.param]().double()
-    pairs = EdgeListGraph.from_edges(EDGES, 13).first.numel()
+    pairs = SparseGraph.from_edges(EDGES, 13).first.numel()
     width = WIDTHS.get(request.param, 7)
     return conv, torch.randn(pairs, width).double() if width else None
 
@@ -51,34 +51,52 @@ def pair_numbers(edges, dense):
     return of_edge, [number[pair] for pair in zip(dense.first.tolist(), dense.second.tolist(), strict=True)]
 
 
-def test_complete_graph_edge_list_and_public_face_agree(case, backend, padding):
+def test_every_form_of_a_graph_and_the_public_face_agree(case, backend, padding):
     conv, pair_attr = case
     x = torch.randn(13, 5).double()
-    edges, dense = EdgeListGraph.from_edges(EDGES, 13), CompleteGraph.from_ptr(PTR)
+    edges, dense = SparseGraph.from_edges(EDGES, 13), DenseGraph(PTR)
     of_edge, of_dense = pair_numbers(edges, dense)
     expected = conv(x, EDGES, None if pair_attr is None else pair_attr[of_edge])
     scores = [None, None]
     if pair_attr is not None:
         pair_scores = conv.score(pair_attr).t()
         of_blocks = pair_scores[:, of_dense].split(dense.pair_counts, dim=1)
-        scores = [edges.lift([pair_scores]), dense.lift(of_blocks)]
+        scores = [edges.scores([pair_scores]), dense.scores(of_blocks)]
     torch.testing.assert_close(conv.attend(x, edges, scores[0]).x, expected, rtol=0, atol=1e-13)
     torch.testing.assert_close(conv.attend(x, dense, scores[1]).x, expected, rtol=0, atol=1e-13)
+    alpha = conv.attend(x, edges, scores[0]).alpha
+    for slots, compact in ((7, True), (9, False)):
+        padded = InSlots(PTR, slots, compact)
+        tables = None if pair_attr is None else padded.graph.scores([padded.pairs(pair_scores, edges)])
+        output = conv.attend(padded.nodes(x), padded.graph, tables)
+        torch.testing.assert_close(output.x[padded.slot_of_node], expected, rtol=0, atol=1e-13)
+        torch.testing.assert_close(padded.edges(output.alpha, EDGES), alpha, rtol=0, atol=1e-13)
+
+
+@pytest.mark.parametrize("shape", [(11,), (2, 5, 3)])
+def test_weights_of_heads_are_linear_in_the_maps(case, shape):
+    conv, _ = case
+    one, other = torch.randn(2, conv.maps, *shape).double()
+    expected = 0.7 * conv.weigh(one) - 1.3 * conv.weigh(other)
+    assert expected.shape == (3, *shape)
+    torch.testing.assert_close(conv.weigh(0.7 * one - 1.3 * other), expected, rtol=0, atol=1e-14)
+    assert not conv.weigh(torch.zeros_like(one)).any()
 
 
 def test_messages_are_seen_where_they_are_asked_for(case):
     conv, pair_attr = case
-    x, edges = torch.randn(13, 5).double(), EdgeListGraph.from_edges(EDGES, 13)
-    scores = None if pair_attr is None else edges.lift([conv.score(pair_attr).t()])
+    x, edges = torch.randn(13, 5).double(), SparseGraph.from_edges(EDGES, 13)
+    scores = None if pair_attr is None else edges.scores([conv.score(pair_attr).t()])
     seen = []
-    conv.register_message_forward_hook(lambda module, inputs, message: seen.append(inputs[0]["alpha"]))
     expected = conv.attend(x, edges, scores)
-    assert not seen
-    conv.by_messages = True
+    hook = conv.register_message_forward_hook(lambda module, inputs, message: seen.append(inputs[0]["alpha"]))
     found = conv.attend(x, edges, scores)
     torch.testing.assert_close(found.x, expected.x, rtol=0, atol=1e-13)
     (alpha,) = seen
-    torch.testing.assert_close(alpha, expected.alpha, rtol=0, atol=0)
+    torch.testing.assert_close(alpha, expected.alpha.t(), rtol=0, atol=0)
+    hook.remove()
+    assert torch.equal(conv.attend(x, edges, scores).x, expected.x)
+    assert len(seen) == 1
 
 
 def test_public_face_does_not_depend_on_the_order_of_edges(case):
@@ -119,7 +137,7 @@ def test_layers_of_pairs_say_that_they_need_edge_features(make):
     conv, x = make(5, 6, 3, 7), torch.randn(13, 5)
     with pytest.raises(ValueError, match="weighs edges by their features: give edge_attr"):
         conv(x, EDGES)
-    for graph in (CompleteGraph.from_ptr(PTR), EdgeListGraph.from_edges(EDGES, 13)):
+    for graph in (DenseGraph(PTR), SparseGraph.from_edges(EDGES, 13)):
         with pytest.raises(ValueError, match="weighs edges by their features: give"):
             conv.attend(x, graph)
 

@@ -7,7 +7,7 @@ import torch
 from layer_cases import CASES, every_layer
 from torch_geometric import EdgeIndex
 
-from iagraph.graph import EdgeListGraph
+from iagraph.graph import SparseGraph
 from iagraph.nn import (
     DifferentialAttentionConv,
     DifferentialTransformerConv,
@@ -22,7 +22,7 @@ RULES = [
     Threshold(minimum=0.3),
     TopK(k=2),
     TopK(k=1, per_head=True, renormalize=True),
-    TopP(share=0.7),
+    TopP(p=0.7),
     EdgeBudget(fraction=0.4),
 ]
 
@@ -165,10 +165,11 @@ def test_layers_of_models_compile_on_lists_of_edges(name):
     case = CASES[name]
     torch.manual_seed(1)
     layer = case.make().double()
-    x, edge_index, edge_attr = inputs(case, ordered=True)
-    graph = EdgeListGraph.from_edges(edge_index, 17)
+    x, edge_index, _ = inputs(case, ordered=True)
+    graph = SparseGraph.from_edges(edge_index, 17)
     assert graph.ptr is not None
-    scores = layer.score(edge_attr).detach()
+    pairs = torch.randn(graph.first.numel(), 11, generator=torch.Generator().manual_seed(3), dtype=torch.float64)
+    scores = graph.scores([layer.score(pairs).detach().t()])
     expected = layer.attend(x, graph, scores).x
     found = torch.compile(lambda x: layer.attend(x, graph, scores).x, fullgraph=True, backend="eager")(x)
     torch.testing.assert_close(found, expected)

@@ -4,9 +4,8 @@ import pytest
 import torch
 from torch.nn.functional import multi_head_attention_forward
 
-from iagraph.graph import fully_connected
+from iagraph.graph import DenseGraph, fully_connected
 from iagraph.nn import InteractionAttentionConv
-from iagraph.topology import CompleteGraph
 
 EDGES = torch.tensor([[0, 1, 2, 4, 3], [1, 1, 1, 0, 0]])  # no edge arrives at 2, 3, 4
 
@@ -44,7 +43,7 @@ def test_equals_the_attention_of_pytorch_on_a_complete_graph():
     )  # fmt: skip
     ptr = torch.tensor([0, 11])
     torch.testing.assert_close(conv(x, fully_connected(ptr)), expected)
-    torch.testing.assert_close(conv.attend(x, CompleteGraph.from_ptr(ptr)).x, expected)
+    torch.testing.assert_close(conv.attend(x, DenseGraph(ptr)).x, expected)
 
 
 def test_targets_of_their_own_ask_the_sources():
@@ -61,7 +60,7 @@ def test_targets_of_their_own_ask_the_sources():
 
 
 def test_edge_features_that_are_missing_or_no_biases_are_refused():
-    x, complete = torch.randn(5, 5), CompleteGraph.from_ptr(torch.tensor([0, 5]))
+    x, complete = torch.randn(5, 5), DenseGraph(torch.tensor([0, 5]))
     needs = InteractionAttentionConv(5, 6, 3, edge_dim=7)
     for run in (lambda: needs(x, EDGES), lambda: needs.attend(x, complete)):
         with pytest.raises(ValueError, match=r"has an edge_dim \(7\): give edge_attr"):

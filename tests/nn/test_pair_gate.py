@@ -1,12 +1,23 @@
 import pytest
 import torch
 
-from iagraph.graph import unordered_pairs
+from iagraph.graph import SparseGraph, unordered_pairs
 from iagraph.nn import EdgeBudget, PairGate
 
 PTR = torch.tensor([0, 5, 6, 13])
 BATCH = torch.tensor([0] * 5 + [1] + [2] * 7)
 FIRST, SECOND = unordered_pairs(PTR)
+GRAPH = SparseGraph.from_pairs(FIRST, SECOND, BATCH, 3)
+
+
+def survivors_of(module, features):
+    """Which pairs survive, and their biases; features and graph are those of the survivors."""
+    graph, kept, bias = module(features, GRAPH)
+    place = {pair: k for k, pair in enumerate(zip(FIRST.tolist(), SECOND.tolist(), strict=True))}
+    survivors = torch.tensor([place[pair] for pair in zip(graph.first.tolist(), graph.second.tolist(), strict=True)])
+    assert torch.equal(kept, features[survivors])
+    assert torch.equal(graph.pair_of_edge.unique(), torch.arange(survivors.numel()))
+    return survivors, bias
 
 
 def gate(fraction):
@@ -16,7 +27,7 @@ def gate(fraction):
 
 def test_the_best_pairs_of_each_jet_and_those_of_a_particle_with_itself():
     module, features = gate(0.3), torch.randn(FIRST.numel(), 3).double()
-    survivors, bias = module(features, FIRST, SECOND, BATCH)
+    survivors, bias = survivors_of(module, features)
     g = module.lin(torch.nn.functional.gelu(module.hidden(features))).squeeze(1)
     expected = set((FIRST == SECOND).nonzero().squeeze(1).tolist())
     for jet, number in ((0, 3), (2, 7)):  # 0.3 of 10 pairs, of 21: 6.3
@@ -27,7 +38,7 @@ def test_the_best_pairs_of_each_jet_and_those_of_a_particle_with_itself():
 
 
 def test_a_fraction_of_one_lets_all_through():
-    survivors, _ = gate(1.0)(torch.randn(FIRST.numel(), 3).double(), FIRST, SECOND, BATCH)
+    survivors, _ = survivors_of(gate(1.0), torch.randn(FIRST.numel(), 3).double())
     assert survivors.tolist() == list(range(FIRST.numel()))
 
 
@@ -35,8 +46,8 @@ def test_large_gates_are_told_apart():
     module = gate(0.1)
     torch.nn.init.constant_(module.lin.bias, 60.0)  # a sigmoid of it is 1
     features = torch.randn(FIRST.numel(), 3).double()
-    here, _ = module(features, FIRST, SECOND, BATCH)
-    there, _ = gate(0.1)(features, FIRST, SECOND, BATCH)
+    here, _ = survivors_of(module, features)
+    there, _ = survivors_of(gate(0.1), features)
     assert torch.equal(here, there)
 
 
@@ -44,13 +55,13 @@ def test_tightness_counts_in_training_alone():
     module, features = gate(0.2), torch.randn(FIRST.numel(), 3).double()
     module.tightness = 0.5
     # 0.6 or 0.2 of 10 and of 21 pairs, and 13 particles
-    assert module.train()(features, FIRST, SECOND, BATCH)[0].numel() == 6 + 13 + 13
-    assert module.eval()(features, FIRST, SECOND, BATCH)[0].numel() == 2 + 5 + 13
+    assert survivors_of(module.train(), features)[0].numel() == 6 + 13 + 13
+    assert survivors_of(module.eval(), features)[0].numel() == 2 + 5 + 13
 
 
 def test_it_learns_from_survivors():
     module, features = gate(0.3), torch.randn(FIRST.numel(), 3).double()
-    _, bias = module(features, FIRST, SECOND, BATCH)
+    _, bias = survivors_of(module, features)
     (bias * torch.linspace(1, 2, len(bias)).double()).sum().backward()
     assert all(parameter.grad.abs().max() > 1e-6 for parameter in module.parameters())
 
@@ -58,7 +69,7 @@ def test_it_learns_from_survivors():
 @pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
 def test_weights_of_sixteen_bits(dtype):
     module, features = gate(0.3).to(dtype), torch.randn(FIRST.numel(), 3).to(dtype)
-    survivors, bias = module(features, FIRST, SECOND, BATCH)
+    survivors, bias = survivors_of(module, features)
     assert survivors.numel() == 3 + 7 + 13
     assert bias.dtype == dtype
 

@@ -3,29 +3,30 @@ import math
 import pytest
 import torch
 
+from iagraph.graph import SparseGraph
 from iagraph.nn import DifferentialAttentionConv, EdgeBudget, InteractionAttentionConv, PairAttentionConv, TopK
-from iagraph.nn.pruning import (
-    RULES,
-    Candidates,
-    Threshold,
-    TopP,
-    pruning_rule,
-    rank_in_segment,
-    sums_in_segment,
-)
+from iagraph.nn.pruning import RULES, Threshold, TopP, pruning_rule
 
 # Two graphs: nodes 0 to 2 and 3 to 4. Edges are not sorted; edge 2 and edge 6 are of a node with itself.
 SOURCE = torch.tensor([1, 2, 0, 0, 2, 4, 3, 1])
 TARGET = torch.tensor([0, 0, 0, 1, 1, 3, 3, 2])
 GRAPH = torch.tensor([0, 0, 0, 0, 0, 1, 1, 0])
-EDGES = Candidates(SOURCE, TARGET, GRAPH, 5)
+
+
+def graph_of(source, target, graph, num_nodes, num_graphs):
+    """The edges as a graph, of which every edge knows its own graph by its target."""
+    batch = torch.zeros(num_nodes, dtype=torch.long).index_copy(0, target, graph)
+    return SparseGraph.of_edges(torch.stack([source, target]), num_nodes, batch, num_graphs=num_graphs)
+
+
+EDGES = graph_of(SOURCE, TARGET, GRAPH, 5, 2)
 #                        1>0   2>0  0>0   0>1   2>1    4>3   3>3   1>2
-ALPHA = torch.tensor([[0.5, -0.2, 0.3, -0.6, 0.4, 0.05, 0.95, 1.0], [0.1, 0.6, 0.3, 0.5, 0.5, 0.15, 0.85, 1.0]]).t()
+ALPHA = torch.tensor([[0.5, -0.2, 0.3, -0.6, 0.4, 0.05, 0.95, 1.0], [0.1, 0.6, 0.3, 0.5, 0.5, 0.15, 0.85, 1.0]])
 # Mean of |alpha|:       0.3   0.4        0.55  0.45   0.10         1.0
 
 
 def kept(rule):
-    return rule(ALPHA, EDGES).int().t().tolist()
+    return rule(ALPHA, EDGES).int().tolist()
 
 
 @pytest.mark.parametrize(
@@ -37,10 +38,10 @@ def kept(rule):
         (TopK(k=2), [1] * 8),
         (TopK(k=99), [1] * 8),
         # node 0: 0.4 of 0.7 is 0.571; node 1: 0.55 of 1.0
-        (TopP(share=0.55), [0, 1, 1, 1, 0, 1, 1, 1]),
-        (TopP(share=0.56), [0, 1, 1, 1, 1, 1, 1, 1]),
-        (TopP(share=0.58), [1] * 8),
-        (TopP(share=1), [1] * 8),
+        (TopP(p=0.55), [0, 1, 1, 1, 0, 1, 1, 1]),
+        (TopP(p=0.56), [0, 1, 1, 1, 1, 1, 1, 1]),
+        (TopP(p=0.58), [1] * 8),
+        (TopP(p=1), [1] * 8),
         # graph 0 has five edges between different nodes, graph 1 one
         (EdgeBudget(fraction=0.4), [0, 0, 1, 1, 0, 1, 1, 1]),
         (EdgeBudget(fraction=0.41), [0, 0, 1, 1, 1, 1, 1, 1]),
@@ -64,7 +65,7 @@ def test_rules_per_head_by_hand(rule, first, second):
     assert kept(rule) == [first, second]
 
 
-@pytest.mark.parametrize("rule", [Threshold(minimum=0.42), TopK(k=1), TopP(share=0.5), EdgeBudget(fraction=0.3)])
+@pytest.mark.parametrize("rule", [Threshold(minimum=0.42), TopK(k=1), TopP(p=0.5), EdgeBudget(fraction=0.3)])
 def test_a_relaxed_rule_drops_nothing_at_first_and_the_same_in_the_end(rule):
     assert kept(rule.relaxed(0.0)) == [[1] * 8]
     assert rule.relaxed(1.0) == rule
@@ -80,7 +81,7 @@ def test_a_relaxed_rule_on_the_way():
     assert TopK(3).relaxed(1e-300).k == TopK(3).relaxed(0.0).k == 2**62
     assert Threshold(minimum=0.4).relaxed(0.25).minimum == pytest.approx(0.1)
     assert TopK(k=3).relaxed(0.5).k == 6
-    assert TopP(share=0.8).relaxed(0.5).share == pytest.approx(0.9)
+    assert TopP(p=0.8).relaxed(0.5).p == pytest.approx(0.9)
     assert EdgeBudget(fraction=0.2).relaxed(0.25).fraction == pytest.approx(0.8)
 
 
@@ -88,14 +89,15 @@ def test_a_relaxed_rule_on_the_way():
 def test_no_edges(name):
     nothing = torch.zeros(0, dtype=torch.long)
     rule = pruning_rule(name, 1 if name == "top_k" else 0.5)
-    assert rule(torch.zeros(0, 2), Candidates(nothing, nothing, nothing, 0)).shape == (0, 1)
+    assert rule(torch.zeros(2, 0), graph_of(nothing, nothing, nothing, 0, 0)).shape == (1, 0)
 
 
 def test_rules_by_name():
     assert pruning_rule("top_k", 5.0) == TopK(k=5)
     how = {"per_head": True, "renormalize": True}
-    assert pruning_rule("top_mass", 0.9, **how) == TopP(0.9, **how)
-    with pytest.raises(ValueError, match="unknown pruning rule 'topk'; there are threshold, top_k, top_mass, edge_bud"):
+    assert pruning_rule("top_p", 0.9, **how) == TopP(0.9, **how)
+    assert pruning_rule("top_mass", 0.9, **how) == TopP(0.9, **how)  # its former name
+    with pytest.raises(ValueError, match="unknown pruning rule 'topk'; there are threshold, top_k, top_p, edge_bud"):
         pruning_rule("topk", 5)
 
 
@@ -108,8 +110,8 @@ def test_rules_by_name():
         ("top_k", 0, "k = 0: should be a whole number of at least 1"),
         ("top_k", 2.5, "k = 2.5"),
         ("top_k", 2**63, "at most 2\\^62"),
-        ("top_mass", 0.0, r"share 0.0: should be in \(0, 1\]"),
-        ("top_mass", 1.1, "share 1.1"),
+        ("top_p", 0.0, r"p 0.0: should be in \(0, 1\]"),
+        ("top_p", 1.1, "p 1.1"),
         ("edge_budget", 0.0, "fraction 0.0"),
         ("edge_budget", float("nan"), "fraction nan"),
     ],
@@ -122,36 +124,40 @@ def test_rules_that_would_drop_everything_are_refused(name, strength, message):
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
 def test_ranks_and_sums_by_brute_force(dtype):
     torch.manual_seed(3)
-    values, segment = torch.rand(53, 3, dtype=dtype), torch.randint(7, (53,)) * 2
-    values[::5] = values[0, 0]  # ties
-    values[1] = 0
-    ranks = rank_in_segment(values, segment)
-    larger, totals = sums_in_segment(values, segment, 15)
+    values, segment = torch.rand(3, 53, dtype=dtype), torch.randint(7, (53,)) * 2
+    values[:, ::5] = values[0, 0]  # ties
+    values[:, 1] = 0
+    graph = graph_of(torch.randint(15, (53,)), segment, torch.zeros_like(segment), 15, 1)
+    best = [graph.strongest(values, number, per="target") for number in range(54)]
+    larger, totals = graph.cumulative(values)
     for row in range(53):
         same = (segment == segment[row]).nonzero().squeeze(1).tolist()
         for column in range(3):
-            own = values[row, column]
-            ahead = [s for s in same if (values[s, column], -s) > (own, -row)]
-            assert ranks[row, column] == len(ahead)
-            torch.testing.assert_close(larger[row, column], values[ahead, column].sum())
-    assert totals[1].tolist() == [0, 0, 0]
+            own = values[column, row]
+            ahead = [s for s in same if (values[column, s], -s) > (own, -row)]
+            for number, chosen in enumerate(best):
+                assert chosen[column, row] == (len(ahead) < number)
+            torch.testing.assert_close(larger[column, row], values[column, ahead].sum())
+            torch.testing.assert_close(totals[column, row], values[column, same].sum())
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
 def test_a_budget_by_brute_force(dtype):
     torch.manual_seed(4)
-    strength, graph = torch.randn(90, 2, dtype=dtype), torch.randint(4, (90,)) * 3  # negative ones, too
-    strength[::4] = strength[0, 0]  # ties
+    strength, batch = torch.randn(2, 90, dtype=dtype), torch.randint(4, (9,)) * 3  # negative ones, too
+    strength[:, ::4] = strength[0, 0]  # ties
     source, target = torch.randint(9, (2, 90))
-    strength[source == target] = -torch.inf
-    chosen = EdgeBudget(fraction=0.37).choose(strength, Candidates(source, target, graph, 9))
+    graph = batch[target]
+    strength[:, source == target] = -torch.inf
+    edges = SparseGraph.of_edges(torch.stack([source, target]), 9, batch, num_graphs=10)
+    chosen = EdgeBudget(fraction=0.37).choose(strength, edges)
     for column in range(2):
         expected = set()
         for number in graph.unique():
             between = ((graph == number) & (source != target)).nonzero().squeeze(1).tolist()
-            best_first = sorted(between, key=lambda edge: (-strength[edge, column], edge))
+            best_first = sorted(between, key=lambda edge: (-strength[column, edge], edge))
             expected |= set(best_first[: math.ceil(0.37 * len(between))])
-        assert set(chosen[:, column].nonzero().squeeze(1).tolist()) == expected
+        assert set(chosen[column].nonzero().squeeze(1).tolist()) == expected
 
 
 # --- layers ---
@@ -183,8 +189,8 @@ def test_after_the_softmax_survivors_keep_their_weights(make, per_head, backend)
     assert torch.equal(left, edge_index[:, ids])
     assert 0 < len(ids) < edge_index.size(1)
     whole = torch.zeros_like(alpha).index_copy(0, ids, weights)
-    edges = Candidates(*edge_index, torch.zeros_like(edge_index[0]), 11)
-    torch.testing.assert_close(whole, alpha * TopK(2, per_head=per_head)(alpha, edges))
+    wanted = TopK(2, per_head=per_head)(alpha.t(), SparseGraph.of_edges(edge_index, 11)).t()
+    torch.testing.assert_close(whole, alpha * wanted)
     torch.testing.assert_close(out, by_hand(plain, x, edge_index, whole))
 
 
@@ -194,7 +200,7 @@ def test_before_the_softmax_the_rest_is_a_softmax_of_the_survivors(make, per_hea
     rule = TopK(2, per_head=per_head, renormalize=True)
     plain, pruned, x, edge_index, edge_attr = case(make, rule)
     _, (_, alpha) = plain(x, edge_index, edge_attr, return_attention_weights=True)
-    wanted = rule(alpha, Candidates(*edge_index, torch.zeros_like(edge_index[0]), 11))
+    wanted = rule(alpha.t(), SparseGraph.of_edges(edge_index, 11)).t()
     out, (_, weights, ids) = pruned(x, edge_index, edge_attr, return_attention_weights=True)
     whole = torch.zeros_like(alpha).index_copy(0, ids, weights)
     if not per_head:  # the layer without a rule, on the graph without the dropped edges
@@ -318,14 +324,16 @@ def test_a_batch_that_is_not_one_of_the_targets_is_refused():
 @pytest.mark.parametrize("name", RULES)
 def test_what_is_not_a_number_is_not_hidden(name):
     rule = pruning_rule(name, 1 if name == "top_k" else 0.5)
-    alpha = torch.tensor([[torch.nan], [0.4], [torch.nan], [0.1]])
+    alpha = torch.tensor([[torch.nan, 0.4, torch.nan, 0.1]])
     source, target, graph = torch.tensor([1, 2, 0, 2]), torch.tensor([0, 0, 1, 1]), torch.zeros(4, dtype=torch.long)
-    assert rule(alpha, Candidates(source, target, graph, 2))[[0, 2]].all()
+    assert rule(alpha, graph_of(source, target, graph, 3, 1))[:, [0, 2]].all()
     # Nodes that have nothing to do with it keep what they keep without it.
-    every, known = torch.cat([alpha, torch.tensor([[0.9], [0.2]])]), torch.tensor([[0.9], [0.2]])
+    known = torch.tensor([[0.9, 0.2]])
+    every = torch.cat([alpha, known], dim=1)
     others = [torch.tensor(nodes) for nodes in ([3, 4], [2, 2], [1, 1])]
     edges = map(torch.cat, zip((source, target, graph), others, strict=True))
-    assert torch.equal(rule(every, Candidates(*edges, 3))[4:], rule(known, Candidates(*others, 3)))
+    found = rule(every, graph_of(*edges, 5, 2))[:, 4:]
+    assert torch.equal(found, rule(known, graph_of(*others, 5, 2)))
 
 
 def test_the_graph_of_the_caller_stays_as_it_is():
