@@ -84,7 +84,8 @@ def test_jets_in_slots():
     assert len(padded) == 4
     assert padded.real.sum(1).tolist() == COUNTS
     assert padded.y.equal(jets.y)
-    for ragged, slots in zip((*jets.momenta, jets.pid, *jets.impact), (*padded.momenta, padded.pid, *padded.impact)):
+    columns = ((*each.momenta, each.pid, *each.impact) for each in (jets, padded))
+    for ragged, slots in zip(*columns, strict=True):
         assert torch.equal(slots[padded.real.flatten()], ragged)
         assert not slots[~padded.real.flatten()].any()
     for name in ("kin", "kinpid", "full", "iaformer"):
@@ -96,5 +97,5 @@ def test_jets_in_slots():
     assert jets.padded().real.shape == (4, 7)
     with pytest.raises(ValueError, match="a jet has 7 particles and there are 6 slots: give more, or drop particles"):
         jets.padded(6)
-    with pytest.raises(TypeError, match="jets in slots are not taken apart: do that before JetBatch.padded"):
+    with pytest.raises(TypeError, match="jets in slots are not taken apart: do that before"):
         padded.part(0, 1)

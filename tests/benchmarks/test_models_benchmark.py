@@ -173,7 +173,7 @@ def test_the_lite_contender_is_that_of_its_recipe(monkeypatch):
     config = load_config(SCRIPT.parents[1] / "configs" / "qg_lite.yaml")
     recipe, contender = build_model(config, ("gluon", "quark")), contenders.lite()
     assert repr(contender) == repr(recipe)
-    assert contender.gated_pairs.gate.budget == recipe.gated_pairs.gate.budget
+    assert contender.pair_inputs.gate.budget == recipe.pair_inputs.gate.budget
     for name in ("node_features", "pair_features"):
         assert getattr(contender, name) == getattr(recipe, name)
 

@@ -95,7 +95,7 @@ def test_all_that_is_made_of_valid_jets_is_finite(counts, data):
     batch = JetDataset(jets)[:]
     for name in NODE_FEATURES:
         assert batch.node_features(name).isfinite().all(), name
-    first, second = batch.edge_list().edge_index
+    first, second = batch.prunable_graph().edge_index
     for name in PAIR_FEATURES:
         assert batch.edge_features(name, first, second).isfinite().all(), name
     for name, model in MODELS.items():

@@ -7,22 +7,22 @@ from torch import nn
 
 from iagraph.export.comparison import difference
 from iagraph.export.inputs import input_names, slots_of
-from iagraph.export.networks import PaddedTagger, padded_logits
-from iagraph.export.padded import PaddedGraph, PaddedJets
-from iagraph.export.pruned import gated_pairs
+from iagraph.export.networks import PaddedTagger
+from iagraph.export.tracing import traced
+from iagraph.graph import DenseGraph, PaddedGraph
+from iagraph.jets import PaddedJets
 from iagraph.models import CascadedIAFormer, IAFormer, ParticleNet
 from iagraph.nn import EdgeBudget, Threshold, TopK, TopP
 from iagraph.testing import random_jets
-from iagraph.topology import CompleteGraph
 
 JETS = random_jets([5, 1, 0, 17, 41, 2], seed=3).double()
 RULES = [
     Threshold(minimum=0.1),
     TopK(k=3),
     TopK(k=2, per_head=True, renormalize=True),
-    TopP(share=0.6),
-    TopP(share=1.0),
-    TopP(share=0.7, per_head=True),
+    TopP(p=0.6),
+    TopP(p=1.0),
+    TopP(p=0.7, per_head=True),
     EdgeBudget(fraction=0.2),
     EdgeBudget(fraction=0.3, renormalize=True),
 ]
@@ -79,7 +79,7 @@ def test_rules_drop_the_same_edges(kind, rule):
         _, logits = PaddedTagger(model)(**inputs(model, JETS, 43))
         without_rule = make(None)(JETS)
     assert difference(logits, expected).max() < 1e-10
-    assert (difference(without_rule, expected).max() > 1e-3) == (rule != TopP(share=1.0))  # the rule does something
+    assert (difference(without_rule, expected).max() > 1e-3) == (rule != TopP(p=1.0))  # the rule does something
 
 
 def test_gates_let_through_as_many_as_they_should():
@@ -88,7 +88,7 @@ def test_gates_let_through_as_many_as_they_should():
     jets = random_jets([6, 1, 11])
     table = inputs(model, jets, 13)
     with torch.inference_mode():
-        graph = gated_pairs(model.gated_pairs, PaddedJets(**table)).graph
+        graph, _, _ = model.look_at_pairs(torch.zeros(39, 6), PaddedJets(**table).graph(), PaddedJets(**table))
     # 0.4 of 15 and of 55 pairs, and each particle with itself.
     assert graph.edges.triu().sum((1, 2)).tolist() == [6 + 6, 1, 22 + 11]
     assert torch.equal(graph.edges, graph.edges.mT)
@@ -105,11 +105,11 @@ class TestNeighbours:
     def test_are_those_of_complete_graphs(self):
         jets, slots, k = random_jets([5, 1, 17, 2]), 19, 4
         points = torch.stack([jets.momenta.rapidity, jets.momenta.phi], dim=1)
-        ragged = CompleteGraph.from_ptr(jets.ptr).nearest(points, k)
+        ragged = DenseGraph(jets.ptr).nearest(points, k)
         real = torch.arange(slots) < jets.ptr.diff().unsqueeze(1)
         table = torch.full((4, slots, 2), 1e6)
         table[real] = points
-        found = PaddedGraph(real).nearest(table.flatten(0, 1), k)[real.flatten()]
+        found = PaddedGraph.complete(real).nearest(table.flatten(0, 1), k)[real.flatten()]
         node_of_slot = torch.full((4 * slots,), -1)
         node_of_slot[real.flatten()] = torch.arange(25)
         assert torch.equal(torch.where(found < 0, -1, node_of_slot[found]), ragged)
@@ -146,4 +146,4 @@ class TestInputs:
 
 def test_models_of_others_are_refused():
     with pytest.raises(TypeError, match="Linear cannot be exported"):
-        padded_logits(nn.Linear(1, 1), PaddedJets(torch.ones(1, 1, 4), torch.ones(1)))
+        traced(nn.Linear(1, 1))

@@ -52,7 +52,9 @@ def test_graphs_that_are_no_jets_are_refused(make):
     net = model(make)
     graph = Data(x=torch.ones(3, 4), edge_index=torch.zeros(2, 0, dtype=torch.long), num_nodes=3)
     for graphs in (graph, [graph, graph], Batch.from_data_list([graph])):
-        with pytest.raises(ValueError, match="lack pt, rapidity, phi, mass; a particle needs pt, rapidity, phi and mass"):
+        with pytest.raises(
+            ValueError, match="lack pt, rapidity, phi, mass; a particle needs pt, rapidity, phi and mass"
+        ):
             net(graphs)
 
 

@@ -37,12 +37,12 @@ def test_rules_of_the_command_line():
 @pytest.mark.parametrize(
     ("texts", "problems"),
     [
-        (["top=3"], ["'top=3': unknown pruning rule 'top'; there are threshold, top_k, top_mass, edge_budget"]),
+        (["top=3"], ["'top=3': unknown pruning rule 'top'; there are threshold, top_k, top_p, edge_budget"]),
         (["top_k"], ["'top_k' should be a rule and its numbers, as in top_k=8,4"]),
         (["top_k=8,"], ["'top_k=8,' should be a rule and its numbers"]),
         (["top_k=2.5"], ["'top_k=2.5': k = 2.5: should be a whole number"]),
         (["top_k=nan"], ["'top_k=nan': k = nan: should be a whole number"]),
-        (["edge_budget=0", "top_mass=2"], ["'edge_budget=0': fraction 0.0: should", "'top_mass=2': share 2.0: should"]),
+        (["edge_budget=0", "top_mass=2"], ["'edge_budget=0': fraction 0.0: should", "'top_mass=2': p 2.0: should"]),
     ],
 )
 def test_wrong_rules(texts, problems):

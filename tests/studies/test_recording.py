@@ -24,15 +24,15 @@ def test_weights_are_those_that_the_model_uses(model):
     assert "attend" not in vars(model.convs()[0])  # nothing stays behind
     if not isinstance(model, ParticleTransformer):
         _, weights = model(jets, return_attention_weights=True)
-        for mine, theirs in zip(recording.layers, weights, strict=True):
-            assert mine.edge_index.equal(theirs.edge_index)
-            torch.testing.assert_close(mine.alpha, theirs.alpha)
+        for mine, (edge_index, alpha, _) in zip(recording.layers, weights, strict=True):
+            assert mine.edge_index.equal(edge_index)
+            torch.testing.assert_close(mine.alpha, alpha)
 
 
 def test_scores_make_the_maps_and_maps_the_weights(model):
     jets = random_jets(COUNTS, 2).double()
     for conv, layer in zip(model.convs(), record_attention(model, jets).layers, strict=True):
-        torch.testing.assert_close(conv.mix(layer.maps, dim=1), layer.alpha)
+        torch.testing.assert_close(conv.weigh(layer.maps.t()).t(), layer.alpha)
         parts = [part for part in (layer.content, layer.pair) if part is not None]
         total = torch.stack(parts).sum(0)
         source, target = layer.edge_index
@@ -67,5 +67,5 @@ def test_vectors_are_what_the_read_out_reads(model):
     jets = random_jets(COUNTS, 5).double()
     vectors = node_vectors(model, jets)
     assert [tensor.shape for tensor in vectors] == [(sum(COUNTS), 6)] * 3
-    torch.testing.assert_close(model.read_out(vectors[-1], jets), model(jets))
+    torch.testing.assert_close(model.read_out(vectors[-1], jets.graph()), model(jets))
     assert not model.blocks[0]._forward_hooks

@@ -29,7 +29,7 @@ def test_edges_against_loops(monkeypatch):
     expected = []
     for jets in batches:
         _, weights = tagger(jets, return_attention_weights=True)
-        first, last = (set(map(tuple, weights[layer].edge_index.t().tolist())) for layer in (0, 1))
+        first, last = (set(map(tuple, weights[layer][0].t().tolist())) for layer in (0, 1))
         for jet in range(len(jets)):
             particles = range(int(jets.ptr[jet]), int(jets.ptr[jet + 1]))
             for target in particles:

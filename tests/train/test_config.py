@@ -314,10 +314,10 @@ def test_a_pruning_rule(recipe, name, tmp_path):
     [
         (
             "{rule: topk, strength: 8}",
-            "'model.pruning.rule' should be 'threshold', 'top_k', 'top_mass' or",
+            "'model.pruning.rule' should be 'threshold', 'top_k', 'top_p' or",
         ),
         ("{rule: top_k, strength: 2.5}", "'model.pruning' k = 2.5: should be a whole number of at least 1"),
-        ("{rule: top_mass, strength: 1.5}", "'model.pruning' share 1.5: should be in (0, 1]"),
+        ("{rule: top_mass, strength: 1.5}", "'model.pruning' p 1.5: should be in (0, 1]"),
         ("{rule: threshold, strength: 1.0}", "'model.pruning' threshold 1.0: should be in [0, 1)"),
         ("{rule: edge_budget, strength: 0}", "'model.pruning.strength' should be greater than 0, found 0"),
         ("{rule: edge_budget}", "missing key 'model.pruning.strength'"),

@@ -56,7 +56,7 @@ def test_configurations_name_the_models_that_there_are():
 def test_a_pruning_rule_reaches_the_attention_layers(store, name):
     rule = "model.pruning={rule: top_mass, strength: 0.9}"
     model = build_model(toy(name, store, "runs", rule), ("a", "b"))
-    assert [conv.pruning for conv in model.convs()] == [TopP(share=0.9)]
+    assert [conv.pruning for conv in model.convs()] == [TopP(p=0.9)]
 
 
 @pytest.mark.parametrize("name", TOYS)

@@ -39,7 +39,7 @@ def test_gates_and_rules_tighten_over_a_fraction_of_the_training():
     found = []
     for _ in range(5):
         tagger.training_step(random_jets([7, 5, 2, 9]), 0)
-        found.append((model.gated_pairs.gate.tightness, model.convs()[0].tightness))
+        found.append((model.pair_inputs.gate.tightness, model.convs()[0].tightness))
     assert found == [(share, share) for share in (0.0, 0.4, 0.8, 1.0, 1.0)]  # 4 jets of the 10 over which they tighten
 
 

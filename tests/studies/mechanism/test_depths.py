@@ -19,7 +19,7 @@ def test_the_lens_behind_the_last_block_is_the_logits(model, batches):
     assert list(found) == ["inputs", "0", "1", "2", *classes]
     assert found["inputs"].lens is None
     stream = node_vectors(model, everything)
-    assert_close(torch.from_numpy(found["1"].lens), model.read_out(stream[1], everything).detach())
+    assert_close(torch.from_numpy(found["1"].lens), model.read_out(stream[1], everything.graph()).detach())
     assert_close(torch.from_numpy(found["1"].vectors), jet_means(stream[1], everything).detach())
 
 

@@ -73,7 +73,7 @@ def test_features_that_are_not_read_have_no_effect(make, batches, name):
 def test_gate_and_encoder_apart(make, batches):
     model = make("gated")
     with torch.no_grad():
-        model.gated_pairs.gate.hidden.weight[:, 0] = 0
+        model.pair_inputs.gate.hidden.weight[:, 0] = 0
     clean = model(JetBatch.concatenate(batches)).detach().numpy()
     logits = ablate_pair_features(model, batches)
     assert np.allclose(logits["gate", "log_delta_r", "typical"], clean, rtol=1e-9, atol=1e-12)

@@ -64,7 +64,7 @@ def test_even_attention(name, jets):
 
 
 def all_edges(jets):
-    return jets.edge_list().edge_index
+    return jets.prunable_graph().edge_index
 
 
 @pytest.mark.parametrize("name", ["part", "interaction"])
