@@ -20,7 +20,7 @@ PHASES = {
     "equal": 60.0,
     "waits": 25.0,
     "speed": 90.0,
-    "static": 60.0,
+    "static": 150.0,
     "kernels": 20.0,
     "training": 60.0,
 }

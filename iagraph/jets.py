@@ -61,6 +61,11 @@ class JetBatch:
         """Number of particles of each jet, on the host; jets that come from there know it without asking the device."""
         return self.ptr.diff().tolist()
 
+    @property
+    def counted(self) -> Tensor | None:
+        """True for particles, shape [particles]; None if there is no padding among them."""
+        return None
+
     def to(self, device: torch.device | str, non_blocking: bool = False) -> JetBatch:
         """The same jets on another device."""
         jets = self._map(lambda tensor: tensor.to(device, non_blocking=non_blocking))
@@ -272,6 +277,11 @@ class PaddedJets(JetBatch):
             impact=None if impact is None else Impact(*self._columns(impact)),
         )
         self.batch = jet.unsqueeze(1).expand(jets, slots).flatten()
+
+    @property
+    def counted(self) -> Tensor | None:
+        """See :class:`JetBatch`."""
+        return self.real.flatten()
 
     def _columns(self, values: Tensor) -> tuple[Tensor, ...]:
         """Components along the last axis, each of shape [slots of all jets], zero in padding."""

@@ -26,9 +26,9 @@ VARIANTS = (
     ("ragged", "bf16"),
     ("eager", "bf16"),
     ("recorded", "bf16"),
-    ("recorded", "float32"),
-    ("compiled", "bf16"),
     ("compiled, reduce-overhead", "bf16"),
+    ("compiled", "bf16"),
+    ("recorded", "float32"),
 )
 """How to run, and with what arithmetic, the quickest to make ready first."""
 

@@ -68,6 +68,11 @@ class PaddedGraph(PrunableGraph):
         """The number of pairs, in a list of one."""
         return [self.pairs.size(0)]
 
+    @property
+    def counted_pairs(self) -> Tensor | None:
+        """See :class:`Graph`."""
+        return None if self.compact else self.edges.flatten().index_select(0, self.pairs)
+
     # --- attention ---------------------------------------------------------------------------------------------------
 
     def scores(self, pair_values: Sequence[Tensor]) -> Tensor:
@@ -129,7 +134,7 @@ class PaddedGraph(PrunableGraph):
         return (self.edges & ~self.is_self).sum((1, 2))
 
     def keep(self, edges: Tensor, *values: Tensor) -> tuple[Any, ...]:
-        """See :meth:`PrunableGraph.keep`; values stay where they are, those of scores become as low as can be."""
+        """See :meth:`PrunableGraph.keep`; values, those of dropped edges too, stay where they are in the table."""
         return self._with(self.edges & edges), *values
 
     def keep_strongest_pairs(self, strength: Tensor, number: Callable[[Any], Any]) -> tuple[PaddedGraph, Tensor]:

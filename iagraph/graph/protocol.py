@@ -45,6 +45,11 @@ class Graph(ABC):
     second: Tensor
     pair_counts: Sequence[int]
 
+    @property
+    def counted_pairs(self) -> Tensor | None:
+        """True for the pairs that are part of the graph, shape [pairs]; None if all are."""
+        return None
+
     @abstractmethod
     def scores(self, pair_values: Sequence[Tensor]) -> Scores:
         """Scores of directed edges from values of unordered pairs, in pieces of shape [maps, pairs]."""

@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from iagraph.jets import Jets, jets_and_edges
 from iagraph.kinematics import NODE_FEATURES, WEAVER_SCALING, feature_names
 from iagraph.nn import BatchNorm, EdgeConv, Standardize
+from iagraph.nn.encoders import through
 
 
 class ParticleNet(nn.Module):
@@ -90,10 +91,10 @@ class ParticleNet(nn.Module):
         jets, _ = jets_and_edges(jets, None)
         features = jets.node_features(self.node_features)
         graph: Any = jets.graph()
-        x = self.particle_norm(self.scale_particles(features).to(self.dtype))
+        x = through([self.particle_norm], self.scale_particles(features).to(self.dtype), jets.counted)
         points = torch.stack([features[:, column] for column in self.position], dim=1)
         for conv in cast(Iterable[EdgeConv], self.convs):
-            points = x = conv.convolve(x, graph.nearest(points, self.neighbors))
+            points = x = conv.convolve(x, graph.nearest(points, self.neighbors), jets.counted)
         # Sixteen bits would round the scores of many jets to the same number.
         with torch.autocast(x.device.type, enabled=False):
             return self.head(graph.mean(x.to(self.dtype)))

@@ -17,6 +17,7 @@ from iagraph.kernels.dropout import Dropout
 from iagraph.kinematics import NODE_FEATURES, PAIR_FEATURES, WEAVER_SCALING, feature_names
 from iagraph.memory import cut_for_cache
 from iagraph.nn import BatchNorm, InteractionAttentionConv, Standardize
+from iagraph.nn.encoders import through
 from iagraph.nn.pair_biases import PairBiases
 
 NODES_AT_ONCE = 512
@@ -185,7 +186,7 @@ class ParticleTransformer(nn.Module):
         graph = jets.graph(edge_index)
         # The weights' precision counts, whatever that of the jets.
         features = self.scale_particles(jets.node_features(self.node_features)).to(self.norm.weight.dtype)
-        x = _in_parts(self.particle_encoder, self.particle_norm(features))
+        x = _in_parts(self.particle_encoder, through([self.particle_norm], features, jets.counted))
         bias = self.pair_bias(jets, graph, x.dtype)
         for block in self.blocks:
             x = block(x, graph, bias)
@@ -207,7 +208,7 @@ class ParticleTransformer(nn.Module):
             return None
         assert self.pair_features is not None
         *pairs, _ = jets.edge_features(self.pair_features, graph.first, graph.second)  # without the mark of self-pairs
-        biases = self.pair_encoder(torch.stack(pairs, dim=1).to(dtype))
+        biases = self.pair_encoder(torch.stack(pairs, dim=1).to(dtype), graph.counted_pairs)
         return graph.scores(biases.split(list(graph.pair_counts), dim=1))
 
     def convs(self) -> list[InteractionAttentionConv]:

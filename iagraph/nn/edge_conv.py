@@ -16,7 +16,7 @@ from torch_geometric.typing import Adj
 from iagraph.kernels.edge_maps import folded_maps, normed_maps
 from iagraph.kernels.switch import fast
 from iagraph.nn.adjacency import edges_of
-from iagraph.nn.encoders import BatchNorm
+from iagraph.nn.encoders import BatchNorm, through
 from iagraph.nn.lazy_linear import make_linear
 
 
@@ -90,13 +90,15 @@ class EdgeConv(MessagePassing):
         """What an edge carries, shape [edges, channels]."""
         return self._other_maps(center_i + other_j)
 
-    def convolve(self, x: Tensor, neighbors: Tensor) -> Tensor:
+    def convolve(self, x: Tensor, neighbors: Tensor, real: Tensor | None = None) -> Tensor:
         """Runs the layer on nodes with k neighbours each.
 
         Args:
             x: node vectors, shape [nodes, in_channels].
             neighbors: the neighbours of each node, shape [nodes, k]. One that is missing (-1) counts as a node of
                 zeros: the published networks were trained with padding that acts like this.
+            real: True for nodes that are no padding, shape [nodes], which alone make the statistics of batch norms;
+                None if all are.
 
         Returns:
             Node vectors, shape [nodes, channels].
@@ -109,11 +111,12 @@ class EdgeConv(MessagePassing):
         # Sixteen bits would round the gradients of folded weights, of which small differences are those of the norms.
         rounded = torch.is_autocast_enabled(x.device.type) and torch.is_grad_enabled()
         plain = len(of_batch) == 1 and all(type(norm) is BatchNorm for norm in norms)
-        if not (plain and fast()) or (rounded and of_batch == {False}):
+        if not (plain and fast()) or (rounded and of_batch == {False}) or (real is not None and of_batch == {True}):
             # Some norms are frozen, or were exchanged for others, such as those that share statistics among devices.
             center, other = self._first_map(x, x)
             edges = (center.unsqueeze(1) + embedding(sources, _with_zeros(other))).flatten(0, 1)
-            mean = self._other_maps(edges).view(*neighbors.shape, self.channels[-1]).mean(dim=1)
+            real_edges = None if real is None else real.repeat_interleave(neighbors.size(1))
+            mean = self._other_maps(edges, real_edges).view(*neighbors.shape, self.channels[-1]).mean(dim=1)
         elif of_batch == {True}:
             center, other = self._first_map(x, x)
             mean = normed_maps(center, _with_zeros(other), sources, weights[1:], norms)
@@ -122,7 +125,8 @@ class EdgeConv(MessagePassing):
             weights = [scale.unsqueeze(1) * weight for scale, weight in zip(scales, weights, strict=True)]
             center, other = _of_both_ends(x, x, weights[0], biases[0])
             mean = folded_maps(center, _with_zeros(other), sources, weights[1:], biases[1:])
-        return (self.shortcut(x) + mean).relu()
+        shortcut = through(self.shortcut, x, real) if isinstance(self.shortcut, nn.Sequential) else x
+        return (shortcut + mean).relu()
 
     def _first_map(self, source: Tensor, target: Tensor) -> tuple[Tensor, Tensor]:
         """What the first linear map makes of targets and of sources, to be added."""
@@ -134,10 +138,11 @@ class EdgeConv(MessagePassing):
         if is_uninitialized_parameter(self.linears[0].weight):
             self.linears[0](x.new_empty(0, 2 * x.size(1)))
 
-    def _other_maps(self, edges: Tensor) -> Tensor:
-        edges = self.norms[0](edges).relu()
+    def _other_maps(self, edges: Tensor, real: Tensor | None = None) -> Tensor:
+        counted = () if real is None else (real,)
+        edges = self.norms[0](edges, *counted).relu()
         for linear, norm in zip(self.linears[1:], self.norms[1:], strict=True):
-            edges = norm(linear(edges)).relu()
+            edges = norm(linear(edges), *counted).relu()
         return edges
 
     def __repr__(self) -> str:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from itertools import pairwise
 
 import torch
@@ -82,12 +82,37 @@ class BatchNorm(nn.BatchNorm1d):
     normalised in training, too, by the running statistics, which it leaves alone.
     """
 
-    def forward(self, input: Tensor) -> Tensor:
-        """Normalises vectors of shape [rows, features]."""
+    def forward(self, input: Tensor, real: Tensor | None = None) -> Tensor:
+        """Normalises vectors.
+
+        Args:
+            input: shape [rows, features].
+            real: True for rows that count in the statistics, shape [rows], as those of padding should not; None if all
+                do.
+        """
+        if self.training and real is not None:
+            return self._normalised(input, real)
         if self.training and input.size(0) < 2:
             fixed = (self.running_mean, self.running_var, self.weight, self.bias)
             return torch.nn.functional.batch_norm(input, *fixed, training=False, eps=self.eps)
         return super().forward(input)
+
+    def _normalised(self, input: Tensor, real: Tensor) -> Tensor:
+        """By the statistics of some rows, which are taken into the running ones; without a wait for their number."""
+        assert self.running_mean is not None
+        assert self.running_var is not None
+        assert self.num_batches_tracked is not None
+        assert self.momentum is not None
+        rows = real.sum()
+        counts = real.unsqueeze(1)
+        mean = input.where(counts, 0.0).sum(0) / rows.clamp(min=1)
+        centred = input - mean
+        variance = centred.where(counts, 0.0).square().sum(0) / rows.clamp(min=1)
+        with torch.no_grad():
+            self.num_batches_tracked += 1
+            self.running_mean.lerp_(mean.to(self.running_mean), self.momentum)
+            self.running_var.lerp_((variance * rows / (rows - 1).clamp(min=1)).to(self.running_var), self.momentum)
+        return centred * (variance + self.eps).rsqrt() * self.weight + self.bias
 
     def as_affine(self) -> tuple[Tensor, Tensor]:
         """Scale and shift that the norm is where it uses its running statistics, each of shape [features]."""
@@ -95,6 +120,13 @@ class BatchNorm(nn.BatchNorm1d):
         assert self.running_var is not None
         scale = self.weight / (self.running_var + self.eps).sqrt()
         return scale, self.bias - self.running_mean * scale
+
+
+def through(modules: Iterable[nn.Module], x: Tensor, real: Tensor | None) -> Tensor:
+    """Vectors through modules one after the other; of batch norms the rows that are real make the statistics."""
+    for module in modules:
+        x = module(x, real) if isinstance(module, BatchNorm) and real is not None else module(x)
+    return x
 
 
 class ThinLinear(nn.Linear):

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from iagraph.memory import cut_for_cache
-from iagraph.nn.encoders import BatchNorm, ThinLinear
+from iagraph.nn.encoders import BatchNorm, ThinLinear, through
 
 PAIRS_AT_ONCE = 8192
 """Pairs that a CPU encodes at once in evaluation mode: their activations, 2 MB in layers of 64, stay in cache."""
@@ -38,10 +38,10 @@ class PairBiases(nn.Sequential):
             layers += [linear(width_in, width_out), BatchNorm(width_out), nn.GELU()]
         super().__init__(*layers)
 
-    def forward(self, input: Tensor) -> Tensor:
-        """Biases of pairs."""
+    def forward(self, input: Tensor, real: Tensor | None = None) -> Tensor:
+        """Biases of pairs; ``real`` as in :class:`BatchNorm`."""
         if self.training:  # The norms need the statistics of all pairs.
-            return super().forward(input).t()
+            return through(self, input, real).t()
         layers = self.folded()
         parts = input.split(PAIRS_AT_ONCE) if cut_for_cache(input) else (input,)
         return torch.cat([_encode(part, layers).t() for part in parts], dim=1)

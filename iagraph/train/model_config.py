@@ -6,6 +6,8 @@ bounds and the meaning. An argument whose default is None or False may be left o
 
 import inspect
 import re
+from functools import reduce
+from operator import or_
 from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal
 
 from pydantic import (
@@ -119,4 +121,4 @@ SECTIONS = {name: _section(name, model) for name, model in MODELS.items()}
 if TYPE_CHECKING:
     ModelConfig = Any
 else:
-    ModelConfig = Annotated[tuple(SECTIONS.values()), Field(discriminator="name")]
+    ModelConfig = Annotated[reduce(or_, SECTIONS.values()), Field(discriminator="name")]

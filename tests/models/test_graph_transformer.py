@@ -41,7 +41,9 @@ def test_it_is_the_network_of_the_tagger():
     net = GraphTransformer(
         names, 6, 2, 2, heads=3, edge_dim=6, node_hidden=[7], edge_hidden=[5], edge_width=11
     ).double()
-    weights = {name: value for name, value in tagger.state_dict().items() if ".scale." not in name and "scale_" not in name}
+    weights = {
+        name: value for name, value in tagger.state_dict().items() if ".scale." not in name and "scale_" not in name
+    }
     net.load_state_dict(weights)
     jets = random_jets([5, 1, 17, 8], 3, torch.float64)
     features = Compose([FullyConnected(), NodeFeatures("kinpid"), PairFeatures("invariant")])
@@ -117,5 +119,7 @@ def test_reset_draws_new_weights():
     net = made(edge_dim=3)
     before = {name: value.clone() for name, value in net.named_parameters() if "weight" in name and "norm" not in name}
     net.reset_parameters()
-    changed = [name for name, value in net.named_parameters() if name in before and not torch.equal(value, before[name])]
+    changed = [
+        name for name, value in net.named_parameters() if name in before and not torch.equal(value, before[name])
+    ]
     assert len(changed) > 8

@@ -30,9 +30,6 @@ def learned(net, jets):
 @pytest.mark.parametrize("training", [False, True], ids=["evaluation", "training"])
 @pytest.mark.parametrize(("dtype", "tolerance"), [(torch.float64, 1e-10), (torch.float32, 1e-5)], ids=str)
 def test_logits_and_all_gradients_are_those_of_ragged_jets(make, training, dtype, tolerance, request):
-    if training and make in (ParticleTransformer, ParticleNet):
-        reason = "batch norms count padded slots"
-        request.applymarker(pytest.mark.xfail(reason=reason, strict=True, raises=AssertionError))
     net = without_dropout(make, node_features="kinpid").to(dtype).train(training)
     jets = random_jets(JETS, dtype=dtype)
     expected = learned(net, jets)

@@ -140,7 +140,9 @@ class TestRefusedBeforeAnythingIsWritten:
 
     def test_models_that_are_not_trained_with_rules(self, store, tmp_path):
         train_into(tmp_path / "run", settings(store, tmp_path, "model.name=pair_transformer", "train.epochs=1"))
-        message = "a pair_transformer is not trained with rules; there are some that are: iaformer, gated_iaformer, cascaded"
+        message = (
+            "a pair_transformer is not trained with rules; there are some that are: iaformer, gated_iaformer, cascaded"
+        )
         self.refused(tmp_path / "run", tmp_path, message, epochs=1)
 
     def test_a_damaged_run(self, toy_run, tmp_path):
