@@ -1,7 +1,8 @@
-"""Names of files as users give them, and atomic writes: a file is complete or absent."""
+"""Names of files as users give them, what the system says of them, and atomic writes: complete or absent."""
 
 from __future__ import annotations
 
+import errno
 import glob
 import os
 import re
@@ -41,6 +42,61 @@ def user_files(patterns: Iterable[str | Path]) -> list[str]:
             raise FileNotFoundError(f"{pattern}: no file matches this pattern; check the folder and the name")
         files += sorted(matches, key=_natural)
     return files
+
+
+_ANSWER = (None, "the disk or the network does not answer: try again, and check it if that fails, too")
+_LOCKED = (
+    "another process has it open for writing",
+    "close it there (a notebook, say); if nothing is being written, set HDF5_USE_FILE_LOCKING=FALSE",
+)
+_NO_LOCKS = ("the file system has no locks", "set the environment variable HDF5_USE_FILE_LOCKING=FALSE")
+_ROOM = (None, "make free space, or write elsewhere")
+_ERRORS: dict[int, tuple[str | None, str]] = {
+    errno.EAGAIN: _LOCKED,
+    errno.EWOULDBLOCK: _LOCKED,
+    errno.ENOLCK: _NO_LOCKS,
+    errno.EMFILE: (None, "raise the limit of open files of a process (ulimit -n 4096), or name fewer files at once"),
+    errno.ENFILE: (None, "all processes of this machine together have too many files open: close some"),
+    errno.EACCES: (None, "check permissions"),
+    errno.EPERM: (None, "check permissions"),
+    errno.EROFS: (None, "check how the file system is mounted, or write elsewhere"),
+    errno.ENOSPC: _ROOM,
+    errno.EDQUOT: _ROOM,
+    errno.ENOMEM: (None, "free some memory, or use another machine"),
+    errno.ENOENT: (None, "check folder and name"),
+    errno.ENOTDIR: (None, "check folder and name"),
+    errno.EISDIR: (None, "check folder and name"),
+    errno.ENAMETOOLONG: (None, "choose a shorter name"),
+}
+_ERRORS |= dict.fromkeys(
+    (errno.EIO, errno.ESTALE, errno.ETIMEDOUT, errno.ENOTCONN, errno.ECONNRESET, errno.EHOSTDOWN, errno.EHOSTUNREACH),
+    _ANSWER,
+)
+
+
+def reason_and_cure(error: BaseException) -> str | None:
+    """What keeps the operating system from reading or writing a file, and what to do: ``(reason); cure``.
+
+    HDF5 keeps the number of the system's error in its message only; its locks fail with numbers of their own.
+
+    Returns:
+        The text; None if the system has no part in the error, so that the content of the file may be wrong.
+    """
+    if isinstance(error, MemoryError):
+        return f"(not enough memory: {error}); if the file should need little, it is damaged: copy it anew"
+    if not isinstance(error, OSError):
+        return None
+    if "h5clear" in str(error):
+        return "(a process that wrote it did not close it); wait for it, or if it died: h5clear -s FILE"
+    stated = re.search(r"errno = (\d+)", str(error))
+    number = int(stated[1]) if stated else error.errno
+    if "unable to lock file" in str(error):
+        reason, cure = _LOCKED if number in (errno.EAGAIN, errno.EWOULDBLOCK, errno.EACCES) else _NO_LOCKS
+    elif number in _ERRORS:
+        reason, cure = _ERRORS[number]
+    else:
+        return None
+    return f"({reason or os.strerror(number)}); {cure}"
 
 
 def _natural(name: str) -> list[tuple[str, int]]:

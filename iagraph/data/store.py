@@ -11,19 +11,23 @@ the library may search it for ever: so they are never read. (Version 1 of stores
 import hashlib
 import json
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
+from weakref import WeakKeyDictionary
 
 import h5py
 import numpy as np
 
 from iagraph.data.jets import REQUIRED_COLUMNS, Jets, StoreError
+from iagraph.files import reason_and_cure
 
 FORMAT = "iagraph jets"
 VERSION = 2
 PART = 10_000  # jets in memory at once where files are read or written in parts: some 10 MB
+OPEN = 128
+"""Stores that a process keeps open at most; those read last. Systems allow 1,024 files or fewer."""
 
 
 @dataclass(frozen=True)
@@ -64,7 +68,8 @@ class Fingerprint:
 class JetStore:
     """A store, or one recorded part of it, whose jets are read as they are needed.
 
-    The file is opened at the first read, and by a process that an instance is sent to anew.
+    The file is opened when it is read, and by a process that an instance is sent to anew. It stays open until `close`,
+    or until 128 other stores have been read since, so that any number of them can be used together.
 
     Args:
         path: The file.
@@ -98,11 +103,22 @@ class JetStore:
     def __getstate__(self) -> dict[str, Any]:
         return self.__dict__ | {"_opened": None}
 
+    def close(self) -> None:
+        """Close the file; the next read opens it again."""
+        _recent.pop(self, None)
+        if self._opened is not None:
+            self._opened["jets/label"].file.close()
+            self._opened = None
+
     def _arrays(self) -> dict[str, h5py.Dataset]:
         if self._opened is None:
             file = h5py.File(self.path, "r")
             names = [f"particles/{name}" for name in self.columns]
             self._opened = {name: file[name] for name in (*names, "jets/offsets", "jets/label")}
+        _recent.pop(self, None)
+        _recent[self] = None
+        if len(_recent) > OPEN:
+            next(iter(_recent)).close()
         return self._opened
 
     def read(self, begin: int, end: int) -> Jets:
@@ -138,6 +154,10 @@ class JetStore:
             return np.diff(self._arrays()["jets/offsets"][self.begin : self.end + 1])
 
 
+_recent: "WeakKeyDictionary[JetStore, None]" = WeakKeyDictionary()
+"""The open stores of this process, in the order of their last reads."""
+
+
 @contextmanager
 def _reported(path: Path) -> Iterator[None]:
     """Whatever goes wrong while reading becomes a StoreError that names the file."""
@@ -146,6 +166,8 @@ def _reported(path: Path) -> Iterator[None]:
     except StoreError:
         raise
     except Exception as error:  # a damaged file makes h5py raise almost anything
+        if told := reason_and_cure(error):
+            raise StoreError(f"{path}: cannot be read {told}") from error
         raise StoreError(
             f"{path}: not HDF5, incomplete or damaged ({error}); copy or write the store anew, or convert another "
             "format with scripts/convert.py"
@@ -177,10 +199,11 @@ def stated_format(file: h5py.File) -> str | None:
 def store_info(path: str | Path) -> StoreInfo:
     """What a store says about itself, without reading the particles; StoreError as for `read_store`."""
     path = Path(path)
-    if not path.is_file():
-        raise StoreError(
-            f"{path}: no such file; check the path, or make it with scripts/generate.py, download.py or convert.py"
-        )
+    with _reported(path):
+        if not path.is_file():
+            raise StoreError(
+                f"{path}: no such file; check the path, or make it with scripts/generate.py, download.py or convert.py"
+            )
     with _reported(path), h5py.File(path, "r") as file:
         found = stated_format(file)
         if found != FORMAT:
@@ -216,8 +239,8 @@ def read_store(path: str | Path, split: str | None = None) -> Jets:
     Raises:
         StoreError: If the file is missing, damaged or not a jet store of this version, or has no such part.
     """
-    store = JetStore(path, split)
-    jets = store.read(0, len(store))
+    with closing(JetStore(path, split)) as store:
+        jets = store.read(0, len(store))
     if split is None:
         found = Fingerprint(jets.classes)
         for name, array in [*jets.particles.items(), ("offsets", jets.offsets), ("label", jets.label)]:

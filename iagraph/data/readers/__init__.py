@@ -31,14 +31,12 @@ def open_jets(path: str | Path) -> Reader:
         ImportError: If the format needs a package that is not installed.
     """
     path = Path(path)
-    if not path.is_file():
-        found = "is a folder; name a file in it" if path.is_dir() else "no such file; check the path"
-        raise StoreError(f"{path}: {found}")
-    try:
+    with reading(path):
+        if not path.is_file():
+            found = "is a folder; name a file in it" if path.is_dir() else "no such file; check the path"
+            raise StoreError(f"{path}: {found}")
         with path.open("rb") as file:
             head = file.read(512)
-    except OSError as error:
-        raise StoreError(f"{path}: cannot be read ({error.strerror}); check permissions") from error
     if head.startswith(b"\x89HDF\r\n\x1a\n") or h5py.is_hdf5(path):  # the signature may come later
         return _open_hdf5(path)
     if head.startswith(b"PK"):
