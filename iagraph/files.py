@@ -25,11 +25,11 @@ def user_files(patterns: Iterable[str | Path]) -> list[str]:
     """The files that a user means by names and patterns such as ``~/jets/part_*.h5``.
 
     ``*``, ``?`` and ``[...]`` match as in a shell, ``**`` any number of folders. The files of one pattern come in
-    natural order, ``part_2`` before ``part_10``. What is no pattern, or a name that exists, is taken as it is, whether
-    there is such a file or not; so are samples of the package (``sample:qg``).
+    natural order, ``part_2`` before ``part_10``. A name that exists is no pattern. What is none is taken as it is,
+    whether there is such a file or not; so are samples of the package (``sample:qg``).
 
     Raises:
-        FileNotFoundError: a pattern matches no file.
+        FileNotFoundError: a pattern with ``*`` or ``?`` matches no file.
     """
     files: list[str] = []
     for pattern in patterns:
@@ -38,6 +38,8 @@ def user_files(patterns: Iterable[str | Path]) -> list[str]:
             files.append(path)
             continue
         matches = [match for match in glob.glob(path, recursive=True) if Path(match).is_file()]  # noqa: PTH207
+        if not matches and not set("*?") & set(path):  # a name with brackets, perhaps of another machine
+            matches = [path]
         if not matches:
             raise FileNotFoundError(f"{pattern}: no file matches this pattern; check the folder and the name")
         files += sorted(matches, key=_natural)

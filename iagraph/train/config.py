@@ -11,6 +11,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import AfterValidator, BeforeValidator, Field, ValidationInfo, field_validator, model_validator
 
+from iagraph.files import user_files
 from iagraph.metrics import DEFAULT_EFFICIENCY
 from iagraph.train.model_config import ModelConfig, PositiveInt, Section
 from iagraph.yaml_config import describe, dump_yaml, flat, load_model
@@ -23,7 +24,16 @@ def _listed(value: Any) -> Any:
     return [value] if isinstance(value, str) else value
 
 
-Files = Annotated[list[Annotated[str, Field(min_length=1)]], BeforeValidator(_listed), Field(min_length=1)]
+def _matched(names: list[str]) -> list[str]:
+    try:
+        return user_files(names)
+    except FileNotFoundError as error:
+        raise ValueError(f"names no files: {error}") from error
+
+
+Files = Annotated[
+    list[Annotated[str, Field(min_length=1)]], BeforeValidator(_listed), Field(min_length=1), AfterValidator(_matched)
+]
 
 
 def _not_the_head(name: str) -> str:
@@ -38,7 +48,10 @@ ModuleName = Annotated[str, Field(min_length=1), AfterValidator(_not_the_head)]
 class DataConfig(Section):
     """Which jets, and what the network sees of them."""
 
-    train: Files = Field(description="Store files to learn from; `sample:qg` is the sample shipped with the package.")
+    train: Files = Field(
+        description="Store files to learn from, or patterns such as `~/jets/*.h5`; `sample:qg` is the sample shipped "
+        "with the package."
+    )
     val: Files = Field(description="Store files for early stopping and the choice of the checkpoint.")
     test: Files = Field(description="Store files for the final metrics, used once.")
     node_features: Literal["kin", "kinpid", "full", "iaformer"] = Field(

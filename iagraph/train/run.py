@@ -26,7 +26,7 @@ from lightning.pytorch.loggers import CSVLogger, TensorBoardLogger
 from lightning.pytorch.utilities.exceptions import MisconfigurationException
 
 from iagraph.data import JetDataset, Jets, JetSource, StoredJets, StoreError, resolve
-from iagraph.files import remove_unfinished, write_text
+from iagraph.files import remove_unfinished, user_files, write_text
 from iagraph.models import CheckpointError
 from iagraph.plotting import save_figure
 from iagraph.train.config import Config, differences, dump_config, load_config
@@ -260,7 +260,7 @@ def evaluate(run: Path, file: str | None = None, device: str | None = None) -> P
 
     Args:
         run: a run folder.
-        file: a jet store; if it records splits, its part ``test`` is used.
+        file: a jet store, or a pattern such as ``jets/*.h5``; of stores that record splits, the part ``test`` is used.
         device: kind of device, cpu for example; None takes that of the run.
 
     Returns:
@@ -271,7 +271,7 @@ def evaluate(run: Path, file: str | None = None, device: str | None = None) -> P
         StoreError: the jets are missing, damaged or do not fit the model.
     """
     config, classes, model, baseline, trained_on = load_run(run)
-    files = config.data.test if file is None else [file]
+    files = config.data.test if file is None else user_files([file])
     stores = open_role(files, "test", config.data)
     source: JetSource
     if config.data.in_memory:
