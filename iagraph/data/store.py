@@ -12,7 +12,7 @@ import hashlib
 import json
 from collections.abc import Iterator, Sequence
 from contextlib import closing, contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 from weakref import WeakKeyDictionary
@@ -20,6 +20,7 @@ from weakref import WeakKeyDictionary
 import h5py
 import numpy as np
 
+from iagraph.data.classes import ChosenClasses, Classes
 from iagraph.data.jets import REQUIRED_COLUMNS, Jets, StoreError
 from iagraph.files import reason_and_cure
 
@@ -75,13 +76,21 @@ class JetStore:
         path: The file.
         split: The name of a part, for example "train"; None takes all jets.
         columns: Names of the columns to read; None reads all.
+        classes: New classes, each with the classes of the store that it is made of; jets of others are left out. None
+            takes all classes as they are.
 
     Raises:
-        StoreError: If the file is missing, damaged or not a jet store of this version, has no such part or no such
-            column.
+        StoreError: If the file is missing, damaged or not a jet store of this version, has no such part, no such
+            column or no such class.
     """
 
-    def __init__(self, path: str | Path, split: str | None = None, columns: Sequence[str] | None = None) -> None:
+    def __init__(
+        self,
+        path: str | Path,
+        split: str | None = None,
+        columns: Sequence[str] | None = None,
+        classes: Classes | None = None,
+    ) -> None:
         self.path = Path(path)
         self.info = info = store_info(path)
         if split is not None and split not in info.splits:
@@ -96,9 +105,21 @@ class JetStore:
         if lacking := [name for name in REQUIRED_COLUMNS if name not in self.columns]:
             raise StoreError(f"{path}: columns {', '.join(self.columns)} lack {', '.join(lacking)}; ask for these, too")
         self._opened: dict[str, h5py.Dataset] | None = None
+        self._stored_classes = info.classes
+        self._chosen = ChosenClasses(
+            {name: [name] for name in info.classes} if classes is None else classes, info.classes, path
+        )
+        self._kept: np.ndarray | None = None
+        """Places in the store of the jets of chosen classes; None where these are all jets."""
+        if classes is not None:
+            self.info = replace(info, classes=self._chosen.names)
+            with closing(self):
+                label = self.label()
+            if (label < 0).any():
+                self._kept = self.begin + np.flatnonzero(label >= 0)
 
     def __len__(self) -> int:
-        return self.end - self.begin
+        return self.end - self.begin if self._kept is None else len(self._kept)
 
     def __getstate__(self) -> dict[str, Any]:
         return self.__dict__ | {"_opened": None}
@@ -129,14 +150,24 @@ class JetStore:
         """
         if not 0 <= begin <= end <= len(self):
             raise StoreError(f"{self.path}: no jets {begin}:{end} among the {len(self)} of this part")
-        first, last = self.begin + begin, self.begin + end
+        if self._kept is None:
+            return self._read(self.begin + begin, self.begin + end)
+        places, parts = self._kept[begin:end], []
+        while len(places):  # a part at a time, as any number of jets of other classes may lie between them
+            near = places[: np.searchsorted(places, places[0] + PART)]
+            parts.append(self._read(int(near[0]), int(near[-1]) + 1))
+            places = places[len(near) :]
+        return Jets.concatenate(parts or [self._read(self.begin, self.begin)])
+
+    def _read(self, first: int, last: int) -> Jets:
+        """Those of the jets first:last of the whole store that are of the chosen classes."""
         with _reported(self.path):
             arrays = self._arrays()
             offsets = arrays["jets/offsets"][first : last + 1]
             particles = {name: arrays[f"particles/{name}"][offsets[0] : offsets[-1]] for name in self.columns}
-            jets = Jets(particles, offsets - offsets[0], arrays["jets/label"][first:last], self.info.classes)
+            jets = Jets(particles, offsets - offsets[0], arrays["jets/label"][first:last], self._stored_classes)
         jets.validate(str(self.path), first)
-        return jets
+        return self._chosen(jets)
 
     def parts(self, jets_per_part: int = PART) -> Iterator[Jets]:
         """All jets in order, so many at a time."""
@@ -146,12 +177,14 @@ class JetStore:
     def label(self) -> np.ndarray:
         """The labels of all jets, int64 [jets]."""
         with _reported(self.path):
-            return self._arrays()["jets/label"][self.begin : self.end]
+            label = self._chosen.label(self._arrays()["jets/label"][self.begin : self.end])
+        return label if self._kept is None else label[self._kept - self.begin]
 
     def counts(self) -> np.ndarray:
         """The number of particles of each jet, int64 [jets]."""
         with _reported(self.path):
-            return np.diff(self._arrays()["jets/offsets"][self.begin : self.end + 1])
+            counts = np.diff(self._arrays()["jets/offsets"][self.begin : self.end + 1])
+        return counts if self._kept is None else counts[self._kept - self.begin]
 
 
 _recent: "WeakKeyDictionary[JetStore, None]" = WeakKeyDictionary()

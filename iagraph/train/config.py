@@ -45,6 +45,21 @@ def _not_the_head(name: str) -> str:
 ModuleName = Annotated[str, Field(min_length=1), AfterValidator(_not_the_head)]
 
 
+def _each(value: Any) -> Any:
+    return (
+        {name: [name] for name in value}
+        if isinstance(value, list) and all(isinstance(n, str) for n in value)
+        else value
+    )
+
+
+Classes = Annotated[
+    dict[Annotated[str, Field(min_length=1)], Annotated[list[str], Field(min_length=1)]],
+    BeforeValidator(_each),
+    Field(min_length=1),
+]
+
+
 class DataConfig(Section):
     """Which jets, and what the network sees of them."""
 
@@ -62,6 +77,12 @@ class DataConfig(Section):
         default=None,
         description="Features of a pair: boost-invariant ones, the paper's six, or ParT's four; null for networks that "
         "take none (plain_transformer, learned_pair_iaformer, particlenet); a particle_transformer can do without.",
+    )
+    classes: Classes | None = Field(
+        default=None,
+        description="Classes to tell apart, where they are not all of the files: a list of names, or a mapping of new "
+        "names to lists of what each is made of, as in `{background: [QCD, Zqq], top: [Tbqq, Tbl]}`; jets of others "
+        "are left out. null: all.",
     )
     signal: Annotated[str, Field(min_length=1)] | None = Field(
         default=None,

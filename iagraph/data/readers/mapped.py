@@ -1,19 +1,22 @@
-"""Reader of trees and tables of any names, by a small map of their branches, and of the files of weaver's converters."""
+"""Reader of trees and tables of any names, by a small map of their branches."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Annotated, Any, ClassVar
 
 import numpy as np
 
-from iagraph.data.jets import Jets, offsets_of
+from iagraph.data.jets import Jets, StoreError, offsets_of
 from iagraph.data.readers.base import Reader, reading, refuse
 from iagraph.data.readers.cartesian import SPACELIKE, momentum_columns
 from iagraph.data.readers.columns import Part, Table, check_columns, label_of_flags, same_counts
 
 try:
     from pydantic import BaseModel, ConfigDict, Field, model_validator
+
+    from iagraph.yaml_config import ConfigError, load_model
 except ImportError as error:
     raise ImportError(f"maps of branches need {error.name}: pip install 'iagraph[data]'") from error
 
@@ -98,6 +101,18 @@ class BranchMap(Section):
         if (self.label is None) == (self.one_hot is None):
             raise ValueError("should have one of 'label' and 'one_hot', by which the class of a jet is known")
         return self
+
+
+def load_map(path: str | Path) -> BranchMap:
+    """The map in a YAML file.
+
+    Raises:
+        StoreError: With every problem found, one per line.
+    """
+    try:
+        return load_model(BranchMap, path)
+    except ConfigError as error:
+        raise StoreError(str(error)) from error
 
 
 class MappedReader(Reader):

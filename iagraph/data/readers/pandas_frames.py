@@ -1,9 +1,9 @@
 """Tables of numbers as pandas writes them to HDF5 (`DataFrame.to_hdf`), read by h5py, a range of rows at a time.
 
-With `format="table"` a group holds one data set `table` of compound rows: blocks `values_block_0`, ... of columns of one
-type, whose names are in the attributes `values_block_0_kind`, ..., and a field for each of `data_columns`. With
-`format="fixed"` it holds a data set `block0_values`, ... for each type and the names in `block0_items`, .... h5py reads
-whole compound rows, which takes no longer than one field of them, and nothing is unpickled.
+With `format="table"` a group holds one data set `table` of compound rows: blocks `values_block_0`, ... of columns of
+one type, whose names are in the attributes `values_block_0_kind`, ..., and a field for each of `data_columns`. With
+`format="fixed"` it holds a data set `block0_values`, ... for each type and the names in `block0_items`, ....
+h5py reads whole compound rows, which takes no longer than one field of them, and nothing is unpickled.
 """
 
 import math
@@ -77,10 +77,8 @@ class Frame:
         """StoreError unless these columns hold numbers or truth values."""
         for block, name in {self._places[name][0]: name for name in names}.items():
             found = self._blocks[block].dtype if self._table is None else self._table.dtype[block].base
-            meta = f"{block}_meta"
-            if self._table is not None and meta in self._table.attrs:
-                if b"category" in np.asarray(self._table.attrs.get(meta)).tobytes():
-                    raise StoreError(f"column {name} is a pandas category, expected numbers; write it as such")
+            if self._table is not None and b"category" in _bytes(self._table, f"{block}_meta"):
+                raise StoreError(f"column {name} is a pandas category, expected numbers; write it as such")
             if found.kind not in "biuf":
                 text = "objects or texts" if found.kind in "OSU" else str(found)
                 raise StoreError(f"column {name} holds {text}, expected numbers; write it as such")
@@ -145,18 +143,25 @@ def _names_of_field(table: h5py.Dataset, field: str) -> list[str]:
         return [field] if not shape else []
     if len(shape) > 1:
         raise StoreError(f"{field} of {table.name} is {table.dtype[field]}, expected rows of numbers")
-    kind = f"{field}_kind"
-    record = table.attrs[kind] if kind in table.attrs and table.attrs.get_id(kind).dtype.kind == "S" else None
-    if not isinstance(record, bytes):  # texts of variable length are not read: see `iagraph.data.store`
+    record = _bytes(table, f"{field}_kind")
+    if not record:
         raise StoreError(
-            f"{table.name} has no attribute {kind}, in which pandas records the names of the columns; copy the file "
-            f"with its attributes"
+            f"{table.name} has no attribute {field}_kind, in which pandas records the names of the columns; copy the "
+            "file with its attributes"
         )
     steps = pickletools.genops(record)
     names = [str(text) for code, text, _ in steps if code.name.endswith(("STRING", "UNICODE", "UNICODE8"))]
     if len(names) != math.prod(shape):
         raise StoreError(f"{field} has {math.prod(shape)} columns, but {len(names)} names; write it anew")
     return names
+
+
+def _bytes(table: h5py.Dataset, attribute: str) -> bytes:
+    """An attribute of fixed length; texts of variable length are not read: see `iagraph.data.store`."""
+    if attribute in table.attrs and table.attrs.get_id(attribute).dtype.kind == "S":
+        found = table.attrs[attribute]
+        return found if isinstance(found, bytes) else b""
+    return b""
 
 
 def _names_of_items(items: h5py.Dataset) -> list[str]:
