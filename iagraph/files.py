@@ -92,13 +92,12 @@ def reason_and_cure(error: BaseException) -> str | None:
         return "(a process that wrote it did not close it); wait for it, or if it died: h5clear -s FILE"
     stated = re.search(r"errno = (\d+)", str(error))
     number = int(stated[1]) if stated else error.errno
-    if "unable to lock file" in str(error):
-        reason, cure = _LOCKED if number in (errno.EAGAIN, errno.EWOULDBLOCK, errno.EACCES) else _NO_LOCKS
-    elif number in _ERRORS:
-        reason, cure = _ERRORS[number]
-    else:
+    if number is None:
         return None
-    return f"({reason or os.strerror(number)}); {cure}"
+    told = _ERRORS.get(number)
+    if "unable to lock file" in str(error):
+        told = _LOCKED if number in (errno.EAGAIN, errno.EWOULDBLOCK, errno.EACCES) else _NO_LOCKS
+    return None if told is None else f"({told[0] or os.strerror(number)}); {told[1]}"
 
 
 def _natural(name: str) -> list[tuple[str, int]]:

@@ -19,10 +19,10 @@ from iagraph.data.readers.flat import CLASSES, LABEL, flat_jets, momentum_names
 from iagraph.data.readers.mapped import BranchMap, Label, MappedReader, Particles
 from iagraph.data.readers.parquet import ParquetTable
 
-MOMENTUM = {"px": "part_px", "py": "part_py", "pz": "part_pz", "energy": "part_energy"}
-TOP = BranchMap(particles=Particles(**MOMENTUM), label=Label(branch="label", classes=dict(enumerate(CLASSES))))
+MOMENTUM = Particles(px="part_px", py="part_py", pz="part_pz", energy="part_energy")
+TOP = BranchMap(particles=MOMENTUM, label=Label(branch="label", classes=dict(enumerate(CLASSES))))
 QUARK_GLUON = BranchMap(
-    particles=Particles(**MOMENTUM, pid="part_pid", massless=True),
+    particles=MOMENTUM.model_copy(update={"pid": "part_pid", "massless": True}),
     label=Label(branch="label", classes={0: "gluon", 1: "quark"}),
 )
 
@@ -59,7 +59,7 @@ def open_parquet(path: Path) -> Reader:
     """
     table = ParquetTable(path)
     names = set(table.names)
-    if {"label", *MOMENTUM.values()} <= names:
+    if {"label", *MOMENTUM.columns.values()} <= names:
         branches, data = (QUARK_GLUON, "quark/gluon jets") if "part_pid" in names else (TOP, "top tagging")
         return MappedReader(table, branches, f"{data} of weaver's converters (parquet)")
     if LABEL in names or "E_0" in names:

@@ -2,6 +2,7 @@
 tagging reference has them, whatever file they are in.
 """
 
+import re
 from collections.abc import Collection
 
 import numpy as np
@@ -21,7 +22,7 @@ def momentum_names(names: Collection[str]) -> list[str]:
     Raises:
         StoreError: If one of them, or the label, is not among the names.
     """
-    slots = max(1, sum(name.startswith("E_") for name in names))
+    slots = max(1, len({found[1] for name in names if (found := re.fullmatch(r"(?:E|PX|PY|PZ)_(\d+)", name))}))
     expected = [f"{component}_{slot}" for slot in range(slots) for component in COMPONENTS]
     if missing := [name for name in (*expected, LABEL) if name not in names]:
         listed = ", ".join([*list(names)[:5], *(["..."] if len(names) > 5 else [])]) or "none"

@@ -187,7 +187,7 @@ class MappedReader(Reader):
                     ~(np.abs(energy - momentum) <= SPACELIKE * energy),
                     lambda i: (
                         f"{name(i)}: E = {energy[i]:.9g} GeV is not |p| = {momentum[i]:.9g} GeV, expected massless "
-                        "particles; read their masses with --map"
+                        "particles; a map of branches (--map) without 'massless' reads masses"
                     ),
                 )
                 energy = momentum
