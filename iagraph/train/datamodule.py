@@ -211,7 +211,8 @@ def check_jets(jets: JetSource, config: DataConfig, classes: Sequence[str], wher
     elif config.signal is not None:
         raise StoreError(
             f"{where}: {len(classes)} classes ({names}) have no single signal, found data.signal={config.signal}; set "
-            f"data.signal=null: {classes[0]}, the first, is the background, every other one a signal"
+            f"data.signal=null: {classes[0]}, the first, is the background, every other one a signal; or choose two "
+            "with data.classes"
         )
     signals = classes[1:]
     if unknown := [name for name in config.signal_efficiency if name not in signals]:
