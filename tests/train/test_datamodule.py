@@ -94,7 +94,9 @@ def test_a_role_that_the_file_does_not_record(tmp_path):
 
 
 def test_no_jets(tmp_path, split_file):
-    with pytest.raises(StoreError, match=r"empty\.h5 \(val\): none of the 0 jets is of the classes gluon, quark; add some$"):
+    with pytest.raises(
+        StoreError, match=r"empty\.h5 \(val\): none of the 0 jets is of the classes gluon, quark; add some$"
+    ):
         JetDataModule(config(split_file, whole_file(tmp_path, "empty.h5", 0), split_file), seed=1)
 
 

@@ -1,4 +1,7 @@
-"""Parquet files, one row per jet, read batch by batch: a row group of weaver's converters is a whole file."""
+"""Parquet files, one row per jet, read batch by batch, since a row group of weaver's converters is a whole file.
+
+Of each column that is read, a page is in memory, usually at most 1 MB: that is most for 800 flat columns.
+"""
 
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager

@@ -1,3 +1,6 @@
+import re
+from pathlib import Path
+
 import numpy as np
 import pytest
 
@@ -129,6 +132,14 @@ def test_a_map_of_the_branches_of_jetclass_agrees_with_its_reader(tmp_path, mapp
     for name, values in jets.particles.items():
         np.testing.assert_array_equal(values, whole.particles[name])
     assert jets.label.tolist() == whole.label.tolist()
+
+
+def test_the_example_of_the_documentation_is_a_map(tmp_path):
+    page = (Path(__file__).parents[3] / "docs" / "data.md").read_text(encoding="utf-8")
+    (example,) = [text for text in re.findall(r"```yaml\n(.*?)```", page, flags=re.DOTALL) if "particles:" in text]
+    (tmp_path / "map.yaml").write_text(example)
+    found = load_map(tmp_path / "map.yaml")
+    assert (found.tree, found.label.classes) == ("Events", {0: "QCD", 21: "QCD", 5: "bottom"})
 
 
 @pytest.mark.parametrize(
