@@ -15,6 +15,7 @@ import sys
 import warnings
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from hashlib import sha256
 from pathlib import Path
 from typing import Any
 
@@ -264,7 +265,8 @@ def evaluate(run: Path, file: str | None = None, device: str | None = None) -> P
         device: kind of device, cpu for example; None takes that of the run.
 
     Returns:
-        The folder inside the run that holds the record; its name tells the file and the start of its fingerprint.
+        The folder inside the run that holds the record; its name tells the file and the start of its fingerprint,
+        or the first of several files and the start of a digest of their fingerprints.
 
     Raises:
         RunError: the folder holds no finished run, the device is not there, or the jets are those of the training.
@@ -292,7 +294,9 @@ def evaluate(run: Path, file: str | None = None, device: str | None = None) -> P
     loader = make_loader(source, config.data)
     evaluation = evaluate_tagger(tagger, judge, loader, source, baseline, config.data)
     prints = fingerprints(files, stores)
-    name = f"evaluation-{resolve(files[0]).stem}-{prints[files[0]][:8]}"
+    print_of_all = sha256("".join(prints.values()).encode()).hexdigest() if len(files) > 1 else prints[files[0]]
+    more = f"-and-{len(files) - 1}-more" if len(files) > 1 else ""
+    name = f"evaluation-{resolve(files[0]).stem}{more}-{print_of_all[:8]}"
     folder = make_folder(run / name, exist_ok=True)
     evaluation.write(folder, config.model.name, prints)
     return folder
