@@ -33,7 +33,7 @@ def user_files(patterns: Iterable[str | Path]) -> list[str]:
     """
     files: list[str] = []
     for pattern in patterns:
-        path = str(user_path(pattern))
+        path = str(user_path(pattern)) if str(pattern).startswith("~") else str(pattern)
         if not glob.has_magic(path) or Path(path).exists():
             files.append(path)
             continue

@@ -34,7 +34,7 @@ def test_patterns_become_files_in_natural_order(home):
 
 def test_names_that_are_no_patterns_are_left(home):
     (home / "jets[1].h5").touch()
-    for name in ("sample:qg", "missing.h5", "missing[1].h5"):
+    for name in ("sample:qg", "missing.h5", "./missing.h5", "missing[1].h5"):
         assert user_files([name]) == [name]
     assert user_files(["~/jets[1].h5"]) == [f"{home}/jets[1].h5"]
 
