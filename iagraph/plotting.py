@@ -17,10 +17,24 @@ def style(index: int) -> dict[str, Any]:
     return {"color": COLOURS[index % len(COLOURS)], "linestyle": LINES[(index + 3 * rounds) % len(LINES)]}
 
 
+def figure_files(path: str | Path) -> tuple[Path, Path]:
+    """The files (PNG and PDF) of a figure of this name, or beside the jet store of this name.
+
+    A last `.png`, `.pdf` or `.h5` is replaced. All other dots belong to the name: `qg_v1.2` is `qg_v1.2.png`.
+    """
+    name = str(path)
+    for suffix in (".png", ".pdf", ".h5"):
+        if name.endswith(suffix):
+            name = name.removesuffix(suffix)
+            break
+    return Path(f"{name}.png"), Path(f"{name}.pdf")
+
+
 def save_figure(figure: Figure, path: str | Path) -> None:
-    """Write `path`.png (150 dpi) and `path`.pdf, and the folder if need be; `path` has no suffix."""
-    Path(path).parent.mkdir(parents=True, exist_ok=True)
-    figure.savefig(f"{path}.png", dpi=150)
+    """Write the files that `figure_files` names, PNG (150 dpi) and PDF, and the folder if need be."""
+    png, pdf = figure_files(path)
+    png.parent.mkdir(parents=True, exist_ok=True)
+    figure.savefig(png, dpi=150)
     # Type 42 is what journals accept; without the date equal figures are equal files.
     with matplotlib.rc_context({"pdf.fonttype": 42}):
-        figure.savefig(f"{path}.pdf", metadata={"CreationDate": None})
+        figure.savefig(pdf, metadata={"CreationDate": None})

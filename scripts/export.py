@@ -7,9 +7,12 @@ import argparse
 import sys
 from pathlib import Path
 
+from iagraph.command_line import escape_unprintable
+
 
 def main() -> None:
     """Parses the command line and exports."""
+    escape_unprintable()
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("run", type=Path, help="folder of a finished run, for example runs/qg-001")
     parser.add_argument("--onnx", type=Path, metavar="FILE", help="write ONNX, for onnxruntime in C++ or Python")

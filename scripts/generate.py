@@ -4,6 +4,8 @@ import argparse
 import sys
 from pathlib import Path
 
+from iagraph.command_line import escape_unprintable
+
 
 def _positive(text: str) -> int:
     if (number := int(text)) < 1:
@@ -20,6 +22,7 @@ def _shard(text: str) -> tuple[int, int]:
 
 def main() -> None:
     """Parses the command line and generates."""
+    escape_unprintable()
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("config", type=Path, help="the recipe, for example configs/generate_qg.yaml")
     parser.add_argument("overrides", nargs="*", metavar="key=value", help="changes of the recipe, seed=7")

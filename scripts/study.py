@@ -7,7 +7,7 @@ from collections.abc import Callable
 from importlib import import_module
 from pathlib import Path
 
-from iagraph.command_line import positive
+from iagraph.command_line import escape_unprintable, positive
 
 Study = Callable[[], Path]
 """Runs a study whose packages are imported and gives its folder."""
@@ -30,6 +30,7 @@ STUDIES_OF_RUNS = {
 
 def main() -> None:
     """Parses the command line and runs the study."""
+    escape_unprintable()
     try:
         _main()
     except KeyboardInterrupt:  # also while packages are imported, which takes seconds

@@ -7,9 +7,12 @@ import argparse
 import sys
 from pathlib import Path
 
+from iagraph.command_line import escape_unprintable
+
 
 def main() -> None:
     """Parses the command line and trains."""
+    escape_unprintable()
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("config", type=Path, nargs="?", help="YAML file, for example configs/qg.yaml")
     parser.add_argument("overrides", nargs="*", metavar="key=value", help="changes of single keys, train.epochs=3")

@@ -11,19 +11,24 @@ the library may search it for ever: so they are never read. (Version 1 of stores
 import hashlib
 import json
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
-from dataclasses import dataclass
+from contextlib import closing, contextmanager
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
+from weakref import WeakKeyDictionary
 
 import h5py
 import numpy as np
 
+from iagraph.data.classes import ChosenClasses, Classes
 from iagraph.data.jets import REQUIRED_COLUMNS, Jets, StoreError
+from iagraph.files import reason_and_cure
 
 FORMAT = "iagraph jets"
 VERSION = 2
 PART = 10_000  # jets in memory at once where files are read or written in parts: some 10 MB
+OPEN = 128
+"""Stores that a process keeps open at most; those read last. Systems allow 1,024 files or fewer."""
 
 
 @dataclass(frozen=True)
@@ -64,19 +69,28 @@ class Fingerprint:
 class JetStore:
     """A store, or one recorded part of it, whose jets are read as they are needed.
 
-    The file is opened at the first read, and by a process that an instance is sent to anew.
+    The file is opened when it is read, and by a process that an instance is sent to anew. It stays open until `close`,
+    or until 128 other stores have been read since, so that any number of them can be used together.
 
     Args:
         path: The file.
         split: The name of a part, for example "train"; None takes all jets.
         columns: Names of the columns to read; None reads all.
+        classes: New classes, each with the classes of the store that it is made of; jets of others are left out. None
+            takes all classes as they are.
 
     Raises:
-        StoreError: If the file is missing, damaged or not a jet store of this version, has no such part or no such
-            column.
+        StoreError: If the file is missing, damaged or not a jet store of this version, has no such part, no such
+            column or no such class.
     """
 
-    def __init__(self, path: str | Path, split: str | None = None, columns: Sequence[str] | None = None) -> None:
+    def __init__(
+        self,
+        path: str | Path,
+        split: str | None = None,
+        columns: Sequence[str] | None = None,
+        classes: Classes | None = None,
+    ) -> None:
         self.path = Path(path)
         self.info = info = store_info(path)
         if split is not None and split not in info.splits:
@@ -91,18 +105,41 @@ class JetStore:
         if lacking := [name for name in REQUIRED_COLUMNS if name not in self.columns]:
             raise StoreError(f"{path}: columns {', '.join(self.columns)} lack {', '.join(lacking)}; ask for these, too")
         self._opened: dict[str, h5py.Dataset] | None = None
+        self._stored_classes = info.classes
+        self._chosen = ChosenClasses(
+            {name: [name] for name in info.classes} if classes is None else classes, info.classes, path
+        )
+        self._kept: np.ndarray | None = None
+        """Places in the store of the jets of chosen classes; None where these are all jets."""
+        if classes is not None:
+            self.info = replace(info, classes=self._chosen.names)
+            with closing(self):
+                label = self.label()
+            if (label < 0).any():
+                self._kept = self.begin + np.flatnonzero(label >= 0)
 
     def __len__(self) -> int:
-        return self.end - self.begin
+        return self.end - self.begin if self._kept is None else len(self._kept)
 
     def __getstate__(self) -> dict[str, Any]:
         return self.__dict__ | {"_opened": None}
+
+    def close(self) -> None:
+        """Close the file; the next read opens it again."""
+        _recent.pop(self, None)
+        if self._opened is not None:
+            self._opened["jets/label"].file.close()
+            self._opened = None
 
     def _arrays(self) -> dict[str, h5py.Dataset]:
         if self._opened is None:
             file = h5py.File(self.path, "r")
             names = [f"particles/{name}" for name in self.columns]
             self._opened = {name: file[name] for name in (*names, "jets/offsets", "jets/label")}
+        _recent.pop(self, None)
+        _recent[self] = None
+        if len(_recent) > OPEN:
+            next(iter(_recent)).close()
         return self._opened
 
     def read(self, begin: int, end: int) -> Jets:
@@ -113,14 +150,24 @@ class JetStore:
         """
         if not 0 <= begin <= end <= len(self):
             raise StoreError(f"{self.path}: no jets {begin}:{end} among the {len(self)} of this part")
-        first, last = self.begin + begin, self.begin + end
+        if self._kept is None:
+            return self._read(self.begin + begin, self.begin + end)
+        places, parts = self._kept[begin:end], []
+        while len(places):  # a part at a time, as any number of jets of other classes may lie between them
+            near = places[: np.searchsorted(places, places[0] + PART)]
+            parts.append(self._read(int(near[0]), int(near[-1]) + 1))
+            places = places[len(near) :]
+        return Jets.concatenate(parts or [self._read(self.begin, self.begin)])
+
+    def _read(self, first: int, last: int) -> Jets:
+        """Those of the jets first:last of the whole store that are of the chosen classes."""
         with _reported(self.path):
             arrays = self._arrays()
             offsets = arrays["jets/offsets"][first : last + 1]
             particles = {name: arrays[f"particles/{name}"][offsets[0] : offsets[-1]] for name in self.columns}
-            jets = Jets(particles, offsets - offsets[0], arrays["jets/label"][first:last], self.info.classes)
+            jets = Jets(particles, offsets - offsets[0], arrays["jets/label"][first:last], self._stored_classes)
         jets.validate(str(self.path), first)
-        return jets
+        return self._chosen(jets)
 
     def parts(self, jets_per_part: int = PART) -> Iterator[Jets]:
         """All jets in order, so many at a time."""
@@ -130,12 +177,18 @@ class JetStore:
     def label(self) -> np.ndarray:
         """The labels of all jets, int64 [jets]."""
         with _reported(self.path):
-            return self._arrays()["jets/label"][self.begin : self.end]
+            label = self._chosen.label(self._arrays()["jets/label"][self.begin : self.end])
+        return label if self._kept is None else label[self._kept - self.begin]
 
     def counts(self) -> np.ndarray:
         """The number of particles of each jet, int64 [jets]."""
         with _reported(self.path):
-            return np.diff(self._arrays()["jets/offsets"][self.begin : self.end + 1])
+            counts = np.diff(self._arrays()["jets/offsets"][self.begin : self.end + 1])
+        return counts if self._kept is None else counts[self._kept - self.begin]
+
+
+_recent: "WeakKeyDictionary[JetStore, None]" = WeakKeyDictionary()
+"""The open stores of this process, in the order of their last reads."""
 
 
 @contextmanager
@@ -146,6 +199,8 @@ def _reported(path: Path) -> Iterator[None]:
     except StoreError:
         raise
     except Exception as error:  # a damaged file makes h5py raise almost anything
+        if told := reason_and_cure(error):
+            raise StoreError(f"{path}: cannot be read {told}") from error
         raise StoreError(
             f"{path}: not HDF5, incomplete or damaged ({error}); copy or write the store anew, or convert another "
             "format with scripts/convert.py"
@@ -177,10 +232,11 @@ def stated_format(file: h5py.File) -> str | None:
 def store_info(path: str | Path) -> StoreInfo:
     """What a store says about itself, without reading the particles; StoreError as for `read_store`."""
     path = Path(path)
-    if not path.is_file():
-        raise StoreError(
-            f"{path}: no such file; check the path, or make it with scripts/generate.py, download.py or convert.py"
-        )
+    with _reported(path):
+        if not path.is_file():
+            raise StoreError(
+                f"{path}: no such file; check the path, or make it with scripts/generate.py, download.py or convert.py"
+            )
     with _reported(path), h5py.File(path, "r") as file:
         found = stated_format(file)
         if found != FORMAT:
@@ -216,8 +272,8 @@ def read_store(path: str | Path, split: str | None = None) -> Jets:
     Raises:
         StoreError: If the file is missing, damaged or not a jet store of this version, or has no such part.
     """
-    store = JetStore(path, split)
-    jets = store.read(0, len(store))
+    with closing(JetStore(path, split)) as store:
+        jets = store.read(0, len(store))
     if split is None:
         found = Fingerprint(jets.classes)
         for name, array in [*jets.particles.items(), ("offsets", jets.offsets), ("label", jets.label)]:

@@ -15,6 +15,7 @@ import numpy as np
 
 from iagraph.data.jets import Jets, StoreError
 from iagraph.data.store import FORMAT, VERSION, Fingerprint
+from iagraph.files import reason_and_cure
 
 UNITS = {"pt": "GeV", "rapidity": "1", "phi": "rad", "mass": "GeV", "pid": "PDG id"}
 UNITS |= dict.fromkeys(("d0", "d0_error", "dz", "dz_error"), "mm")
@@ -148,7 +149,8 @@ class StoreWriter:
             raise self._unwritable(self._sink.error)
 
     def _unwritable(self, error: Exception) -> StoreError:
-        return StoreError(f"{self.path}: cannot write ({error}); check folder, permissions and free space")
+        told = reason_and_cure(error) or f"({error}); check folder, permissions and free space"
+        return StoreError(f"{self.path}: cannot write {told}")
 
 
 class _Sink(io.FileIO):

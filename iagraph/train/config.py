@@ -11,6 +11,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import AfterValidator, BeforeValidator, Field, ValidationInfo, field_validator, model_validator
 
+from iagraph.files import user_files
 from iagraph.metrics import DEFAULT_EFFICIENCY
 from iagraph.train.model_config import ModelConfig, PositiveInt, Section
 from iagraph.yaml_config import describe, dump_yaml, flat, load_model
@@ -23,7 +24,16 @@ def _listed(value: Any) -> Any:
     return [value] if isinstance(value, str) else value
 
 
-Files = Annotated[list[Annotated[str, Field(min_length=1)]], BeforeValidator(_listed), Field(min_length=1)]
+def _matched(names: list[str]) -> list[str]:
+    try:
+        return user_files(names)
+    except FileNotFoundError as error:
+        raise ValueError(f"names no files: {error}") from error
+
+
+Files = Annotated[
+    list[Annotated[str, Field(min_length=1)]], BeforeValidator(_listed), Field(min_length=1), AfterValidator(_matched)
+]
 
 
 def _not_the_head(name: str) -> str:
@@ -35,10 +45,28 @@ def _not_the_head(name: str) -> str:
 ModuleName = Annotated[str, Field(min_length=1), AfterValidator(_not_the_head)]
 
 
+def _each(value: Any) -> Any:
+    return (
+        {name: [name] for name in value}
+        if isinstance(value, list) and all(isinstance(n, str) for n in value)
+        else value
+    )
+
+
+Classes = Annotated[
+    dict[Annotated[str, Field(min_length=1)], Annotated[list[str], Field(min_length=1)]],
+    BeforeValidator(_each),
+    Field(min_length=1),
+]
+
+
 class DataConfig(Section):
     """Which jets, and what the network sees of them."""
 
-    train: Files = Field(description="Store files to learn from; `sample:qg` is the sample shipped with the package.")
+    train: Files = Field(
+        description="Store files to learn from, or patterns such as `~/jets/*.h5`; `sample:qg` is the sample shipped "
+        "with the package."
+    )
     val: Files = Field(description="Store files for early stopping and the choice of the checkpoint.")
     test: Files = Field(description="Store files for the final metrics, used once.")
     node_features: Literal["kin", "kinpid", "full", "iaformer"] = Field(
@@ -49,6 +77,12 @@ class DataConfig(Section):
         default=None,
         description="Features of a pair: boost-invariant ones, the paper's six, or ParT's four; null for networks that "
         "take none (plain_transformer, learned_pair_iaformer, particlenet); a particle_transformer can do without.",
+    )
+    classes: Classes | None = Field(
+        default=None,
+        description="Classes to tell apart, where they are not all of the files: a list of names, or a mapping of new "
+        "names to lists of what each is made of, as in `{background: [QCD, Zqq], top: [Tbqq, Tbl]}`; jets of others "
+        "are left out. null: all.",
     )
     signal: Annotated[str, Field(min_length=1)] | None = Field(
         default=None,

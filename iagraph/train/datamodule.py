@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from contextlib import closing
 from itertools import combinations, combinations_with_replacement, product
 from typing import NamedTuple
 
 import numpy as np
+import torch
 from lightning import LightningDataModule
 from numpy.typing import NDArray
 
@@ -144,32 +146,36 @@ def make_loader(
 
 
 def open_role(files: Sequence[str], role: str, config: DataConfig) -> list[JetStore]:
-    """What files hold for a role, with the columns that the node features need.
+    """What files hold for a role: the classes of the configuration, with the columns that the node features need.
 
     A file that records splits gives the one named as the role; a file that records none is used whole.
 
     Args:
         files: stores, or names of samples.
         role: train, val or test.
-        config: the node features.
+        config: the node features and classes.
 
     Raises:
         StoreError: a file is missing or damaged, has splits but none for this role, lacks particle species or impact
-            parameters where the node features need them, or has other classes than the first.
+            parameters where the node features need them, lacks a class, or has other classes than the first.
     """
     stores = []
     for name in files:
         path = resolve(name)
         info = store_info(path)
         columns = _columns(config.node_features, info, name)
-        stores.append(JetStore(path, role if info.splits else None, columns))
+        stores.append(JetStore(path, role if info.splits else None, columns, config.classes))
     check_alike(stores)
     return stores
 
 
 def read_all(stores: Sequence[JetStore]) -> Jets:
     """All jets of stores in memory."""
-    return Jets.concatenate([store.read(0, len(store)) for store in stores])
+    jets = []
+    for store in stores:
+        with closing(store):
+            jets.append(store.read(0, len(store)))
+    return Jets.concatenate(jets)
 
 
 def _columns(features: str, info: StoreInfo, where: str) -> list[str]:
@@ -199,21 +205,29 @@ def check_jets(jets: JetSource, config: DataConfig, classes: Sequence[str], wher
     names = ", ".join(classes)
     if len(classes) < 2:
         raise StoreError(f"{where}: one class only ({names}); a tagger separates two or more: add jets of others")
+    _check_no_class_is_empty(jets, where)
     if len(classes) == 2:
         _check_two_classes(config, classes, where)
     elif config.signal is not None:
         raise StoreError(
             f"{where}: {len(classes)} classes ({names}) have no single signal, found data.signal={config.signal}; set "
-            f"data.signal=null: {classes[0]}, the first, is the background, every other one a signal"
+            f"data.signal=null: {classes[0]}, the first, is the background, every other one a signal; or choose two "
+            "with data.classes"
         )
     signals = classes[1:]
     if unknown := [name for name in config.signal_efficiency if name not in signals]:
         raise StoreError(
             f"{where}: no signal class {', '.join(unknown)} (data.signal_efficiency); there are {', '.join(signals)}"
         )
-    for label, name in enumerate(classes):
-        if not (jets.label == label).any():
-            raise StoreError(f"{where}: none of the {len(jets)} jets is of the class '{name}'; add some")
+
+
+def _check_no_class_is_empty(jets: JetSource, where: str) -> None:
+    numbers = dict(zip(jets.classes, torch.bincount(jets.label, minlength=len(jets.classes)).tolist(), strict=True))
+    empty, present = ([name for name, n in numbers.items() if (n == 0) == wanted] for wanted in (True, False))
+    if empty:
+        found = f"class '{empty[0]}'" if len(empty) == 1 else f"classes {', '.join(empty)}"
+        some = f", or tell only the others apart: data.classes=[{','.join(present)}]" if len(present) > 1 else ""
+        raise StoreError(f"{where}: none of the {len(jets)} jets is of the {found}; add some{some}")
 
 
 def _check_two_classes(config: DataConfig, classes: Sequence[str], where: str) -> None:

@@ -15,6 +15,7 @@ import sys
 import warnings
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from hashlib import sha256
 from pathlib import Path
 from typing import Any
 
@@ -26,7 +27,7 @@ from lightning.pytorch.loggers import CSVLogger, TensorBoardLogger
 from lightning.pytorch.utilities.exceptions import MisconfigurationException
 
 from iagraph.data import JetDataset, Jets, JetSource, StoredJets, StoreError, resolve
-from iagraph.files import remove_unfinished, write_text
+from iagraph.files import remove_unfinished, user_files, write_text
 from iagraph.models import CheckpointError
 from iagraph.plotting import save_figure
 from iagraph.train.config import Config, differences, dump_config, load_config
@@ -260,18 +261,19 @@ def evaluate(run: Path, file: str | None = None, device: str | None = None) -> P
 
     Args:
         run: a run folder.
-        file: a jet store; if it records splits, its part ``test`` is used.
+        file: a jet store, or a pattern such as ``jets/*.h5``; of stores that record splits, the part ``test`` is used.
         device: kind of device, cpu for example; None takes that of the run.
 
     Returns:
-        The folder inside the run that holds the record; its name tells the file and the start of its fingerprint.
+        The folder inside the run that holds the record; its name tells the file and the start of its fingerprint,
+        or the first of several files and the start of a digest of their fingerprints.
 
     Raises:
         RunError: the folder holds no finished run, the device is not there, or the jets are those of the training.
         StoreError: the jets are missing, damaged or do not fit the model.
     """
     config, classes, model, baseline, trained_on = load_run(run)
-    files = config.data.test if file is None else [file]
+    files = config.data.test if file is None else user_files([file])
     stores = open_role(files, "test", config.data)
     source: JetSource
     if config.data.in_memory:
@@ -292,7 +294,9 @@ def evaluate(run: Path, file: str | None = None, device: str | None = None) -> P
     loader = make_loader(source, config.data)
     evaluation = evaluate_tagger(tagger, judge, loader, source, baseline, config.data)
     prints = fingerprints(files, stores)
-    name = f"evaluation-{resolve(files[0]).stem}-{prints[files[0]][:8]}"
+    print_of_all = sha256("".join(prints.values()).encode()).hexdigest() if len(files) > 1 else prints[files[0]]
+    more = f"-and-{len(files) - 1}-more" if len(files) > 1 else ""
+    name = f"evaluation-{resolve(files[0]).stem}{more}-{print_of_all[:8]}"
     folder = make_folder(run / name, exist_ok=True)
     evaluation.write(folder, config.model.name, prints)
     return folder

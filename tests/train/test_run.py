@@ -82,6 +82,13 @@ class TestEvaluate:
         assert metrics["jets"] == 70
         assert list(metrics["data"]) == [str(tmp_path / "other.h5")]
 
+    def test_on_all_files_of_a_pattern(self, finished, tmp_path):
+        for number in (2, 10):
+            write_store(tmp_path / f"part_{number}.h5", toy_jets(30 + number, number))
+        folder = evaluate(finished, str(tmp_path / "part_*.h5"))
+        assert folder.name.startswith("evaluation-part_2-and-1-more-")
+        assert json.loads((folder / "metrics.json").read_text())["jets"] == 72
+
     def test_other_classes_are_refused(self, finished, tmp_path):
         jets = toy_jets(20, 2)
         write_store(tmp_path / "top.h5", Jets(jets.particles, jets.offsets, jets.label, ("QCD", "top")))
