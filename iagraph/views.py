@@ -1,7 +1,7 @@
 """What a model sees of a jet: how many of its particles, and whether with their masses.
 
-A view is part of a trained model, as its features are: it is written down with the weights and applied wherever the
-model is, so that a model gives the same results for the same jets, by whatever way they come to it.
+A view is part of a trained model, as its features are. It is stored with the weights and applied wherever the model is,
+so that the same jets give the same results in training, evaluation, a loaded model and an exported file.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from iagraph.kinematics import Impact
 Masses = Literal["stored", "zero"]
 
 FEWEST_PARTICLES = 100
-"""Particles from which on a missing mass is no accident: in a jet of photons none has one."""
+"""Jets with fewer particles in all are not checked for masses: a few photons have none."""
 
 
 class Hardest(NamedTuple):
@@ -36,7 +36,7 @@ class Hardest(NamedTuple):
 def hardest(pt: Tensor, ptr: Tensor, max_particles: int) -> Hardest:
     """The particles of highest pT of each jet; of equal ones those that come first.
 
-    How many they are is known only to the device: on a GPU, the host waits for it once.
+    On a GPU the host waits once, for the number of particles that are kept.
 
     Args:
         pt: transverse momenta, shape [particles], jets one after another.
@@ -54,7 +54,7 @@ def hardest(pt: Tensor, ptr: Tensor, max_particles: int) -> Hardest:
 
 @dataclass(frozen=True)
 class JetView:
-    """What a model sees of jets, as a function of jets; of its own results it changes nothing.
+    """What a model sees of jets: a function from jets to jets, idempotent.
 
     Args:
         max_particles: how many particles of a jet are kept, at most: those of highest pT, in descending order of pT
