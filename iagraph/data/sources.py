@@ -12,10 +12,11 @@ from numpy.typing import NDArray
 from torch import Tensor
 from torch.utils.data import Dataset
 
-from iagraph.data.jets import Jets, StoreError, offsets_of
+from iagraph.data.jets import Jets, StoreError
 from iagraph.data.store import JetStore
 from iagraph.graphs import JetBatch
 from iagraph.kinematics import Impact, Momenta
+from iagraph.views import JetView, Masses, hardest
 
 BLOCK = 256
 """Jets of a store that are read at once. Fewer would be slow to read, more would mix less: a pool has 128 blocks."""
@@ -73,6 +74,7 @@ class JetDataset(Dataset[JetBatch]):
     Args:
         jets: the jets, as :func:`iagraph.data.read_store` gives them.
         max_particles: keep so many of the hardest particles of each jet; None keeps all.
+        masses: ``zero`` takes particles as massless; both as in :class:`iagraph.views.JetView`.
 
     Attributes:
         label: class of each jet, shape [jets].
@@ -81,8 +83,8 @@ class JetDataset(Dataset[JetBatch]):
         sizes: ones, since each jet is a block of its own.
     """
 
-    def __init__(self, jets: Jets, max_particles: int | None = None) -> None:
-        self.jets = jets if max_particles is None else keep_hardest(jets, max_particles)
+    def __init__(self, jets: Jets, max_particles: int | None = None, masses: Masses = "stored") -> None:
+        self.jets = seen(jets, JetView(max_particles, masses))
         self.multiplicity = torch.tensor(jets.counts)
         self.label = torch.tensor(jets.label)
         self.classes = jets.classes
@@ -107,6 +109,7 @@ class StoredJets(Dataset[JetBatch]):
     Args:
         stores: the stores, of the same classes and columns.
         max_particles: keep so many of the hardest particles of each jet; None keeps all.
+        masses: ``zero`` takes particles as massless; both as in :class:`iagraph.views.JetView`.
 
     Attributes:
         label: class of each jet, shape [jets]; read when first asked for.
@@ -118,9 +121,9 @@ class StoredJets(Dataset[JetBatch]):
         StoreError: there is no store, or they differ in classes or columns.
     """
 
-    def __init__(self, stores: Sequence[JetStore], max_particles: int | None = None) -> None:
+    def __init__(self, stores: Sequence[JetStore], max_particles: int | None = None, masses: Masses = "stored") -> None:
         check_alike(stores)
-        self.stores, self.max_particles = tuple(stores), max_particles
+        self.stores, self.view = tuple(stores), JetView(max_particles, masses)
         self.classes = stores[0].info.classes
         self._first = np.cumsum([0, *map(len, stores)])
         begins = [np.arange(first, first + len(s), BLOCK) for first, s in zip(self._first, stores, strict=False)]
@@ -165,9 +168,7 @@ class StoredJets(Dataset[JetBatch]):
             low, high = max(begin - first, 0), min(end - first, len(store))
             if low < high or (not run.size and not parts):
                 parts.append(store.read(low, max(low, high)))
-        if self.max_particles is not None:
-            parts = [keep_hardest(part, self.max_particles) for part in parts]
-        return parts
+        return [seen(part, self.view) for part in parts]
 
 
 def check_alike(stores: Sequence[JetStore]) -> None:
@@ -189,14 +190,21 @@ def keep_hardest(jets: Jets, max_particles: int) -> Jets:
     Raises:
         ValueError: ``max_particles`` is below 1.
     """
-    if max_particles < 1:
-        raise ValueError(f"max_particles should be at least 1, found {max_particles}")
-    jet = np.repeat(np.arange(len(jets)), jets.counts)
-    order = np.lexsort((-jets.particles["pt"], jet))
-    rank = np.arange(order.size) - np.repeat(jets.offsets[:-1], jets.counts)
-    kept = order[rank < max_particles]
-    offsets = offsets_of(np.minimum(jets.counts, max_particles))
-    return Jets({name: column[kept] for name, column in jets.particles.items()}, offsets, jets.label, jets.classes)
+    return seen(jets, JetView(max_particles))
+
+
+def seen(jets: Jets, view: JetView) -> Jets:
+    """What is seen of jets: the same as of their batch, with all columns of the particles that are kept."""
+    particles, offsets = jets.particles, jets.offsets
+    if view.max_particles is not None:
+        kept = hardest(torch.from_numpy(particles["pt"]), torch.from_numpy(offsets), view.max_particles)
+        particles, offsets = (
+            {name: column[kept.particles.numpy()] for name, column in particles.items()},
+            kept.ptr.numpy(),
+        )
+    if view.masses == "zero":
+        particles = particles | {"mass": np.zeros_like(particles["mass"])}
+    return Jets(particles, offsets, jets.label, jets.classes)
 
 
 def as_batch(jets: Jets) -> JetBatch:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import json
 from collections.abc import Sequence
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -44,7 +45,7 @@ def export_onnx(trained: TrainedModel, path: Path, batches: Sequence[JetBatch] =
     except ImportError as error:
         raise ExportError(f"writing ONNX needs {error.name}: pip install 'iagraph[export]'") from error
     names = input_names(trained.model)
-    network = in_onnx(traced(trained.model), names)
+    network = in_onnx(traced(trained.model, trained.view), names)
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = torch.get_num_threads()
     session = onnxruntime.InferenceSession(network.SerializeToString(), options, ["CPUExecutionProvider"])
@@ -53,7 +54,7 @@ def export_onnx(trained: TrainedModel, path: Path, batches: Sequence[JetBatch] =
         arrays = session.run(OUTPUTS, {name: values.numpy() for name, values in inputs.items()})
         return torch.from_numpy(arrays[0]), torch.from_numpy(arrays[1])
 
-    comparison = compare(run, trained.model, batches)
+    comparison = compare(run, trained.model, batches, trained.view)
     about = description(trained, names, comparison)
     onnx.helper.set_model_props(network, {key: _text(value) for key, value in about.items()})
     network.producer_name, network.producer_version = "iagraph", iagraph.__version__
@@ -79,9 +80,9 @@ def export_program(trained: TrainedModel, path: Path, batches: Sequence[JetBatch
         ValueError: the jets lack an input.
     """
     names = input_names(trained.model)
-    program = traced(trained.model)
+    program = traced(trained.model, trained.view)
     module = _copy(program, {}).module()
-    comparison = compare(lambda inputs: module(*inputs.values()), trained.model, batches)
+    comparison = compare(lambda inputs: module(*inputs.values()), trained.model, batches, trained.view)
     about = json.dumps(description(trained, names, comparison), indent=2)
     with replaced(path) as file:
         file.write(_saved(program, {DESCRIPTION: about}))
@@ -101,6 +102,7 @@ def description(trained: TrainedModel, names: Sequence[str], comparison: Compari
         "inputs": {name: MEANINGS[name] for name in names},
         "outputs": {name: MEANINGS[name] for name in OUTPUTS},
         **of_run,
+        "view": asdict(trained.view),
         "comparison": comparison._asdict() | {"tolerance": TOLERANCE},
     }
 

@@ -10,10 +10,12 @@ from torch import Tensor, nn
 
 from iagraph.export.padded import PaddedJets
 from iagraph.export.pruned import drops_edges, run_pruned_blocks
+from iagraph.export.slots import view_of_slots
 from iagraph.models.attention_tagger import AttentionTagger
 from iagraph.models.particle_net import ParticleNet
 from iagraph.models.particle_transformer import ClassAttentionBlock, ParticleTransformer
 from iagraph.nn import EdgeConv
+from iagraph.views import WHOLE, JetView
 
 
 class PaddedTagger(nn.Module):
@@ -21,17 +23,19 @@ class PaddedTagger(nn.Module):
 
     Args:
         model: one of :mod:`iagraph.models`; its weights are shared, not copied.
+        view: what it sees of jets.
     """
 
-    def __init__(self, model: nn.Module) -> None:
+    def __init__(self, model: nn.Module, view: JetView = WHOLE) -> None:
         super().__init__()
-        self.model = model
+        self.model, self.view = model, view
 
     def forward(
         self, four_momenta: Tensor, num_particles: Tensor, pid: Tensor | None = None, impact: Tensor | None = None
     ) -> tuple[Tensor, Tensor]:
         """Probabilities and logits, each of shape [jets, classes]; inputs as in :class:`PaddedJets`."""
-        logits = padded_logits(self.model, PaddedJets(four_momenta, num_particles, pid, impact))
+        seen = view_of_slots(self.view, four_momenta, num_particles, pid, impact)
+        logits = padded_logits(self.model, PaddedJets(*seen))
         return logits.softmax(1), logits
 
 

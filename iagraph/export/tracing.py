@@ -15,18 +15,22 @@ from torch.export import Dim, ExportedProgram
 from iagraph.export.inputs import OUTPUTS, examples, input_names, open_axes
 from iagraph.export.networks import PaddedTagger
 from iagraph.export.operators import in_other_words
+from iagraph.views import WHOLE, JetView
 
 OPSET, IR = 20, 9
 """Versions of ONNX's operators, the first one with GELU, and of its format."""
 
 
-def traced(model: nn.Module) -> ExportedProgram:
-    """What a model computes of the inputs of :func:`input_names`, with any numbers of jets and slots from one on."""
+def traced(model: nn.Module, view: JetView = WHOLE) -> ExportedProgram:
+    """What a model that sees jets so computes of the inputs of :func:`input_names`, with any numbers of jets and slots
+    from one on.
+    """
     names = input_names(model)
     dims = {name: Dim(name, min=1) for name in ("jets", "particles")}
     open_sizes = tuple({axis: dims[what] for axis, what in axes.items()} for axes in open_axes(names))
+    tagger = PaddedTagger(model, view).eval()
     with torch.no_grad(), _quiet():
-        return torch.export.export(PaddedTagger(model).eval(), examples(names), dynamic_shapes=open_sizes, strict=False)
+        return torch.export.export(tagger, examples(names), dynamic_shapes=open_sizes, strict=False)
 
 
 def in_onnx(program: ExportedProgram, names: tuple[str, ...]) -> Any:

@@ -14,6 +14,7 @@ from pydantic import AfterValidator, BeforeValidator, Field, ValidationInfo, fie
 from iagraph.files import user_files
 from iagraph.metrics import DEFAULT_EFFICIENCY
 from iagraph.train.model_config import ModelConfig, PositiveInt, Section
+from iagraph.views import JetView, Masses
 from iagraph.yaml_config import describe, dump_yaml, flat, load_model
 
 PositiveFloat = Annotated[float, Field(gt=0)]
@@ -99,6 +100,11 @@ class DataConfig(Section):
     max_particles: PositiveInt | None = Field(
         default=None, description="Keep that many particles of highest pT per jet; null keeps all."
     )
+    masses: Masses = Field(
+        default="stored",
+        description="`zero` takes particles as massless, with their pT, rapidity and azimuth, as published results on "
+        "quark-gluon and top jets do; `stored` takes them as they are in the file, where true masses tell species.",
+    )
     max_pairs: PositiveInt | None = Field(
         default=None,
         description="Pairs per batch, at most, with n (n + 1) / 2 in a jet of n particles: fewer jets then, but "
@@ -110,6 +116,11 @@ class DataConfig(Section):
         description="Read all jets before training; false reads them from their files as they are needed. Jets that "
         "two roles have in common are then found only where these name the same part of a file.",
     )
+
+    @property
+    def view(self) -> JetView:
+        """What the network sees of a jet: part of the trained model."""
+        return JetView(self.max_particles, self.masses)
 
     @model_validator(mode="after")
     def _choice_in_memory(self) -> "DataConfig":

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Sequence
 from contextlib import closing
 from itertools import combinations, combinations_with_replacement, product
@@ -25,13 +26,18 @@ from iagraph.data import (
     store_info,
 )
 from iagraph.data.sources import check_alike
+from iagraph.graphs import JetBatch
 from iagraph.kinematics import Impact, Momenta
 from iagraph.metrics import WORKING_POINTS
 from iagraph.train.config import DataConfig
+from iagraph.views import mass_mismatch, massive_fraction
 
 ROLES = ("train", "val", "test")
 CHOICE = 1
 """Seed of the choice of ``max_jets`` jets."""
+
+LOOKED_AT = 64
+"""Jets by which the masses of particles are told."""
 
 TOLERATED = 0.01
 """Share of jets that may come twice: public data sets hold a few."""
@@ -52,6 +58,7 @@ class JetDataModule(LightningDataModule):
         trained_on: digests of the training jets, see :meth:`iagraph.data.Jets.digests`; none of jets that stay in their
             stores.
         parts: where the training jets are, see :func:`part_of`.
+        massive_particles: the fraction of massive particles among those that the network sees of the training jets.
 
     Raises:
         StoreError: files are wrong or do not fit, see :func:`open_role` and :func:`check_jets`; classes differ between
@@ -74,13 +81,16 @@ class JetDataModule(LightningDataModule):
                 jets["train"] = jets["train"].take(chosen)
                 roles["train"] = f"train, data.max_jets={config.max_jets}"
             digests = {role: jets[role].digests() for role in ROLES}
-            self.datasets = {role: JetDataset(jets[role], config.max_particles) for role in ROLES}
+            self.datasets = {role: JetDataset(jets[role], config.max_particles, config.masses) for role in ROLES}
         else:
             _check_distinct_parts(stores)
-            self.datasets = {role: StoredJets(stores[role], config.max_particles) for role in ROLES}
+            self.datasets = {role: StoredJets(stores[role], config.max_particles, config.masses) for role in ROLES}
         self.classes = self.datasets["train"].classes
         for role, name in roles.items():
             check_jets(self.datasets[role], config, self.classes, f"{', '.join(self._files(role))} ({name})")
+        self.massive_particles = massive_fraction(some_of(self.datasets["train"]))
+        for role in ROLES[1:]:
+            compare_masses(self.massive_particles, self.datasets[role], f"{', '.join(self._files(role))} ({role})")
         _check_distinct(digests)
         self._digests = digests
         self._parts = {role: [part_of(store) for store in stores[role]] for role in ROLES}
@@ -241,6 +251,17 @@ def _check_two_classes(config: DataConfig, classes: Sequence[str], where: str) -
             f"{' and '.join(map(str, WORKING_POINTS))}; "
             "remove data.signal_efficiency, which is for more"
         )
+
+
+def compare_masses(trained: float | None, jets: JetSource, where: str) -> None:
+    """Warns if a model learned from massive particles and these are massless, or the other way round."""
+    if mismatch := mass_mismatch(trained, some_of(jets)):
+        warnings.warn(f"{where}: {mismatch}", stacklevel=2)
+
+
+def some_of(jets: JetSource) -> JetBatch:
+    """A few of the jets, evenly spaced, since a file may be sorted by class."""
+    return jets[np.unique(np.linspace(0, len(jets) - 1, LOOKED_AT).astype(int)).tolist()]
 
 
 def fingerprints(files: Sequence[str], stores: Sequence[JetStore]) -> dict[str, str]:

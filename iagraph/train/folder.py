@@ -128,6 +128,8 @@ def save_model(
         "model": arguments,
         "node_features": feature_names(arguments["node_features"], NODE_FEATURES),
         "pair_features": _pair_features(arguments),
+        "view": asdict(config.data.view),
+        "massive_particles": data.massive_particles,
         "classes": data.classes,
         "multiplicity": asdict(baseline),
         "data": data.fingerprints,
@@ -152,6 +154,7 @@ class Run(NamedTuple):
         model: the trained model.
         baseline: the multiplicity tagger fitted to the training jets.
         trained_on: where the training jets are.
+        massive: the fraction of massive particles in training; None if it was not recorded.
     """
 
     config: Config
@@ -159,6 +162,7 @@ class Run(NamedTuple):
     model: nn.Module
     baseline: MultiplicityTagger
     trained_on: list[Part]
+    massive: float | None = None
 
 
 def load_run(run: Path) -> Run:
@@ -179,12 +183,13 @@ def load_run(run: Path) -> Run:
         classes = tuple(description["classes"])
         baseline = MultiplicityTagger(**description["multiplicity"])
         trained_on = [Part(*part) for part in description["trained_on"]]
+        massive = description.get("massive_particles")
         model = build_model(config, classes)
         model.load_state_dict(torch.load(run / "model.pt", weights_only=True, map_location="cpu"))
     except (ValueError, KeyError, TypeError, AttributeError, RuntimeError, EOFError, pickle.UnpicklingError) as error:
         reason = " ".join(str(error).split())[:300]
         raise RunError(f"{run}: model.pt or model.json is damaged or does not fit config.yaml ({reason})") from error
-    return Run(config, classes, model, baseline, trained_on)
+    return Run(config, classes, model, baseline, trained_on, massive)
 
 
 def read_history(folder: Path) -> list[dict[str, float]]:

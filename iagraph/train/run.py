@@ -35,6 +35,7 @@ from iagraph.train.datamodule import (
     TOLERATED,
     JetDataModule,
     check_jets,
+    compare_masses,
     fingerprints,
     make_loader,
     open_role,
@@ -272,20 +273,21 @@ def evaluate(run: Path, file: str | None = None, device: str | None = None) -> P
         RunError: the folder holds no finished run, the device is not there, or the jets are those of the training.
         StoreError: the jets are missing, damaged or do not fit the model.
     """
-    config, classes, model, baseline, trained_on = load_run(run)
+    config, classes, model, baseline, trained_on, massive = load_run(run)
     files = config.data.test if file is None else user_files([file])
     stores = open_role(files, "test", config.data)
     source: JetSource
     if config.data.in_memory:
         jets = read_all(stores)
         _check_not_trained_on(run, jets, ", ".join(files))
-        source = JetDataset(jets, config.data.max_particles)
+        source = JetDataset(jets, config.data.max_particles, config.data.masses)
     else:
         for store in stores:
             if any(overlap(part_of(store), part) for part in trained_on):
                 raise RunError(f"{store.path}: the model was trained on jets of this file; judge it on others")
-        source = StoredJets(stores, config.data.max_particles)
+        source = StoredJets(stores, config.data.max_particles, config.data.masses)
     check_jets(source, config.data, classes, ", ".join(files))
+    compare_masses(massive, source, ", ".join(files))
     signal = None if config.data.signal is None else classes.index(config.data.signal)
     tagger = Tagger(model, config.train, len(classes), signal)
     judge = make_trainer(

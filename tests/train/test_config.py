@@ -76,6 +76,7 @@ def test_a_recipe_with_its_defaults(recipe):
     config = load_config(recipe)
     assert config.data.val == ["sample:qg"]
     assert (config.seed, config.output, config.data.workers, config.data.max_particles) == (1, "runs", 0, None)
+    assert config.data.masses == "stored"  # as before there was a choice
     assert (config.data.max_jets, config.model.beta_per_head, config.train.accumulate) == (None, False, 1)
     assert (config.train.precision, config.train.device) == ("32-true", "auto")
     with pytest.raises(ValidationError, match="frozen"):
@@ -183,6 +184,7 @@ def test_texts_that_look_like_numbers_stay_texts(recipe, tmp_path):
         ("data.signal_efficiency={4: 0.5}", "'data.signal_efficiency.4' should be a valid string, found 4"),
         ("data.batch_size=0", "'data.batch_size' should be greater than or equal to 1, found 0"),
         ("data.batch_size=64.0", "'data.batch_size' should be a valid integer, found 64.0"),
+        ("data.masses=none", "'data.masses' should be 'stored' or 'zero', found \"none\""),
         ("data.max_particles=0", "'data.max_particles' should be greater than or equal to 1, found 0"),
         (
             "model.name=part",
