@@ -114,7 +114,7 @@ def _refusal(pythia: Any, settings: Sequence[str]) -> str:
 
 @contextmanager
 def _standard_output() -> Iterator[Callable[[], str]]:
-    """What is written to the standard output, past `sys.stdout`, too; the function gives it in a line, without tables."""
+    """What is written to the standard output, past `sys.stdout`, too; the function gives it in a line, tables apart."""
     sys.stdout.flush()
     with tempfile.TemporaryFile() as file:
         before = os.dup(1)
