@@ -163,7 +163,8 @@ class JetBatch:
         """Jets from ``Data``, ``Batch`` or a list of ``Data`` with the attributes of :meth:`to_data_list`.
 
         Raises:
-            ValueError: a component of the momenta is missing, or some but not all impact parameters are.
+            ValueError: a component of the momenta is missing, or some but not all impact parameters are; on the CPU
+                also if a component is not finite, a pT is not above 0, or a mass is negative.
         """
         if not isinstance(data, Data):
             data = Batch.from_data_list(list(data))
@@ -176,6 +177,14 @@ class JetBatch:
         momenta = Momenta(*(data[name] for name in Momenta._fields))
         impact = None if missing else Impact(*(data[name] for name in Impact._fields))
         ptr = data.ptr if "ptr" in data else torch.tensor([0, momenta.pt.numel()], device=momenta.pt.device)
+        if momenta.pt.device.type == "cpu":  # a GPU would have to be waited for
+            finite = torch.stack([component.isfinite() for component in momenta]).all(0)
+            for particle in (~(finite & (momenta.pt > 0) & (momenta.mass >= 0))).nonzero()[:1, 0].tolist():
+                values = ", ".join(f"{name} = {data[name][particle].item():g}" for name in Momenta._fields)
+                raise ValueError(
+                    f"particle {particle}, in jet {int((ptr <= particle).sum()) - 1}, has {values}, expected finite "
+                    "numbers, pt above 0, mass not below; of each jet, graph.subgraph(graph.pt > 0) drops padding"
+                )
         return cls(momenta, ptr, data.get("pid"), data.get("y"), impact)
 
 

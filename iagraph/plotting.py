@@ -1,10 +1,12 @@
-"""What all figures share: colours, line styles and how they are saved. Nothing here touches pyplot's global state."""
+"""What all figures share: colours, line styles, texts and how they are saved. Nothing touches pyplot's global state."""
 
 from pathlib import Path
 from typing import Any
 
 import matplotlib
 from matplotlib.figure import Figure
+from matplotlib.mathtext import MathTextParser
+from matplotlib.text import Text
 
 # Okabe and Ito, Color Universal Design (2008): distinct for all common kinds of colour vision. Yellow is too pale.
 COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000")
@@ -15,6 +17,35 @@ def style(index: int) -> dict[str, Any]:
     """Colour and line of the curve of an index; each time the colours are used up they come with other lines."""
     rounds = index // len(COLOURS)
     return {"color": COLOURS[index % len(COLOURS)], "linestyle": LINES[(index + 3 * rounds) % len(LINES)]}
+
+
+def drawable(text: str) -> str:
+    """A name that somebody chose, of a class or a run for example, as a text or part of one that matplotlib can draw.
+
+    Formulas between dollars are drawn as such if matplotlib knows all of their commands, else as they are written.
+    """
+    shown = _printable(text)
+    if _dollars(shown) % 2 or not _known(shown):
+        shown = shown.replace("$", r"\$")
+    return f"\N{ZERO WIDTH SPACE}{shown}" if shown.startswith("_") else shown  # or legends would leave it out
+
+
+def _printable(text: str) -> str:
+    """The text with escapes for what no font has."""
+    return "".join(sign if sign.isprintable() or sign == "\n" else repr(sign)[1:-1] for sign in text)
+
+
+def _dollars(text: str) -> int:
+    return text.count("$") - text.count(r"\$")
+
+
+def _known(text: str) -> bool:
+    """Whether matplotlib knows the commands in formulas."""
+    try:
+        MathTextParser("path").parse(text)
+    except ValueError:
+        return False
+    return True
 
 
 def figure_files(path: str | Path) -> tuple[Path, Path]:
@@ -31,7 +62,15 @@ def figure_files(path: str | Path) -> tuple[Path, Path]:
 
 
 def save_figure(figure: Figure, path: str | Path) -> None:
-    """Write the files that `figure_files` names, PNG (150 dpi) and PDF, and the folder if need be."""
+    """Write the files that `figure_files` names, PNG (150 dpi) and PDF, and the folder if need be.
+
+    Texts that matplotlib would refuse to draw are drawn as they are written.
+    """
+    for text in figure.findobj(Text):
+        assert isinstance(text, Text)
+        text.set_text(shown := _printable(text.get_text()))
+        if _dollars(shown) and not _dollars(shown) % 2 and text.get_parse_math():
+            text.set_parse_math(_known(shown))
     png, pdf = figure_files(path)
     png.parent.mkdir(parents=True, exist_ok=True)
     figure.savefig(png, dpi=150)

@@ -22,10 +22,11 @@ from typing import Any
 from urllib.parse import urlsplit
 
 from iagraph.data.records import ZenodoFile
+from iagraph.files import locked
 
 try:
+    import filelock  # noqa: F401, iagraph.files needs it
     import requests
-    from filelock import FileLock, Timeout
     from tqdm import tqdm
 except ImportError as error:
     raise ImportError(f"downloading needs {error.name}: pip install 'iagraph[data]'") from error
@@ -129,23 +130,18 @@ def _is_there(path: Path, size: int | None) -> bool:
 
 @contextmanager
 def _alone(path: Path) -> Iterator[None]:
-    """Keep other processes from the same file; the system ends the lock of a process that was killed.
+    """Keep other processes from the same file, see `iagraph.files.locked`.
 
     Without a lock two of them could write into one `part`. The checksum would notice, but only after gigabytes.
     """
     name = path.with_name(f".{path.name}.lock")
-    lock = FileLock(name)
-    try:
-        lock.acquire(timeout=0)
-    except Timeout:
-        tqdm.write(f"{path}: another process downloads it; waiting", file=sys.stderr)
-        lock.acquire()
-    try:
-        yield
-    finally:
-        with suppress(OSError):
-            name.unlink()
-        lock.release()
+    told = f"{path}: another process downloads it; waiting"
+    with locked(name, lambda holder: tqdm.write(f"{told} ({holder})", file=sys.stderr)):
+        try:
+            yield
+        finally:
+            with suppress(OSError):
+                name.unlink()
 
 
 def _finish(url: str, part: Path, path: Path, checksum: str) -> None:

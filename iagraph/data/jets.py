@@ -1,6 +1,6 @@
 """Ragged jets in memory."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -26,8 +26,8 @@ class Jets:
     """Ragged jets in memory: particles are flat, jet b owns the particles offsets[b]:offsets[b+1].
 
     Args:
-        particles: One array of length P per column. Always `pt` (GeV), `rapidity`, `phi` (rad) and `mass` (GeV), each
-            float32; `pid` (signed PDG id, int32) if known; further numeric columns are allowed.
+        particles: One array of length P per column. Always `pt` (GeV, above 0), `rapidity`, `phi` (rad) and `mass`
+            (GeV), each float32; `pid` (signed PDG id, int32) if known; further numeric columns are allowed.
         offsets: int64 [J + 1], from 0 to P, never decreasing: a jet may be empty.
         label: int64 [J], the index of the jet's class in `classes`.
         classes: The names of the classes, for example ("gluon", "quark").
@@ -90,6 +90,23 @@ class Jets:
         counts = np.concatenate([part.counts for part in parts])
         return Jets(particles, offsets_of(counts), np.concatenate([part.label for part in parts]), first[0])
 
+    @staticmethod
+    def from_padded(
+        particles: Mapping[str, ArrayLike], label: ArrayLike, classes: Sequence[str], real: ArrayLike | None = None
+    ) -> "Jets":
+        """Jets of tables in which those of fewer particles are padded, with zeros for example.
+
+        Args:
+            particles: One table [jets, slots] per column of `Jets`; numbers get the column's type.
+            label: The class of each jet, [jets].
+            classes: The names of the classes.
+            real: Which slots hold a particle, bool [jets, slots]; None takes those whose pt is not zero.
+        """
+        tables = {name: np.asarray(table) for name, table in particles.items()}
+        held = tables["pt"] != 0 if real is None else np.asarray(real, bool)
+        columns = {name: table[held].astype(DTYPES.get(name, table.dtype)) for name, table in tables.items()}
+        return Jets(columns, offsets_of(held.sum(1)), np.asarray(label).astype(DTYPES["label"]), tuple(classes))
+
     def validate(self, where: str, first: int = 0) -> None:
         """Check structure and every value; StoreError names `where` (the file, say) and the first bad jet.
 
@@ -124,7 +141,9 @@ class Jets:
         found = []
         for name, column in self.particles.items():
             rule, bad = "finite", ~np.isfinite(column)
-            if name in ("pt", "mass"):
+            if name == "pt":
+                rule, bad = "finite and above 0", bad | (column <= 0)
+            if name == "mass":
                 rule, bad = "finite and not negative", bad | (column < 0)
             if name in LIMITS:
                 rule, bad = f"{rule}, at most {LIMITS[name]:g}", bad | (np.abs(column) > LIMITS[name])
@@ -132,7 +151,9 @@ class Jets:
         for particle, name, rule in sorted(found)[:1]:
             jet = int(np.searchsorted(self.offsets, particle, side="right")) - 1
             value = self.particles[name][particle]
-            return f"jet {first + jet}, particle {particle - self.offsets[jet]}: {name} = {value}, expected {rule}"
+            advice = "; Jets.from_padded drops the padding of tables" if name == "pt" and value == 0 else ""
+            where = f"jet {first + jet}, particle {particle - self.offsets[jet]}"
+            return f"{where}: {name} = {value}, expected {rule}{advice}"
         return None
 
 

@@ -81,9 +81,13 @@ class JetDataset(Dataset[JetBatch]):
         multiplicity: number of particles of each jet before any were dropped, shape [jets].
         classes: names of the classes.
         sizes: ones, since each jet is a block of its own.
+
+    Raises:
+        StoreError: the jets are not as they must be, see :meth:`iagraph.data.Jets.validate`.
     """
 
     def __init__(self, jets: Jets, max_particles: int | None = None, masses: Masses = "stored") -> None:
+        jets.validate("jets")
         self.jets = seen(jets, JetView(max_particles, masses))
         self.multiplicity = torch.tensor(jets.counts)
         self.label = torch.tensor(jets.label)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -17,13 +18,16 @@ JETS = 512
 """Test jets that an exported model is compared with."""
 
 
-def export_run(run: Path, onnx: Path | None = None, program: Path | None = None) -> Iterator[str]:
+def export_run(
+    run: Path, onnx: Path | None = None, program: Path | None = None, **options_of_onnx: Any
+) -> Iterator[str]:
     """Exports the trained model of a run; tells what was written, file by file.
 
     Args:
         run: the folder of a run.
         onnx: file in ONNX.
         program: file of ``torch.export``.
+        **options_of_onnx: see :func:`~iagraph.export.files.export_onnx`.
 
     Raises:
         CheckpointError: the folder holds no trained model.
@@ -35,9 +39,11 @@ def export_run(run: Path, onnx: Path | None = None, program: Path | None = None)
             raise ExportError(f"{path.parent}: no such folder; make it first")
     trained = load(run)
     batches, jets = jets_of_test(trained)
-    for path, write in ((onnx, export_onnx), (program, export_program)):
+    writers: tuple[tuple[Path | None, Any, dict[str, Any]], ...]
+    writers = (onnx, export_onnx, options_of_onnx), (program, export_program, {})
+    for path, write, options in writers:
         if path is not None:
-            compared = write(trained, path, batches)
+            compared = write(trained, path, batches, **options)
             left_out = f", {compared.undecided} left out, of which rounding decides a choice" * bool(compared.undecided)
             yield (
                 f"{path}: {path.stat().st_size / 1e6:.1f} MB, compared with PyTorch over {compared.jets} jets ({jets} "

@@ -17,7 +17,7 @@ from iagraph.metrics import (
     discriminant,
     roc_auc,
 )
-from iagraph.plotting import COLOURS, style
+from iagraph.plotting import COLOURS, drawable, style
 
 
 def loss_curves(history: Sequence[Mapping[str, float]]) -> Figure:
@@ -66,7 +66,7 @@ def roc_curves(curves: Mapping[str, tuple[ArrayLike, ArrayLike]], signal: int = 
         is_signal, score = discriminant(labels, scores, signal)
         points = [background_rejection(labels, scores, at, signal) for at in WORKING_POINTS]
         text = ", ".join(f"{_plus_minus(point)} at {at}" for at, point in zip(WORKING_POINTS, points, strict=True))
-        label = f"{name}: AUC = {_plus_minus(roc_auc(labels, scores, signal))}\n$1/\\varepsilon_B$ = {text}"
+        label = f"{drawable(name)}: AUC = {_plus_minus(roc_auc(labels, scores, signal))}\n$1/\\varepsilon_B$ = {text}"
         colour = _roc_curve(axes, index, is_signal, score, label)
         cuts = np.unique(score)
         if len(cuts) < len(score) / 4:
@@ -97,12 +97,12 @@ def class_roc_curves(
     for index, name in enumerate(classes[1:], start=1):
         at = signal_efficiency.get(name, DEFAULT_EFFICIENCY)
         point = background_rejection(labels, scores, at, index, background=0)
-        label = f"{name}: {_plus_minus(point)} at {at}"
+        label = f"{drawable(name)}: {_plus_minus(point)} at {at}"
         colour = _roc_curve(axes, index - 1, *discriminant(labels, scores, index, background=0), label, 0.12)
         if np.isfinite(point.value):
             axes.plot([at], [point.value], color=colour, marker="o", markerfacecolor="white", zorder=3)
     _random_guess(axes)
-    axes.set_ylabel(rf"rejection of {classes[0]} $1/\varepsilon_B$")
+    axes.set_ylabel(rf"rejection of {drawable(classes[0])} $1/\varepsilon_B$")
     title = r"$1/\varepsilon_B$ at $\varepsilon_S$"
     figure.legend(loc="outside upper center", fontsize=9, frameon=False, ncols=2, title=title)
     return figure
@@ -160,9 +160,9 @@ def confusion(labels: ArrayLike, scores: ArrayLike, classes: Sequence[str]) -> F
     # White on a cell of 72 % has as much contrast as black on one of 71 %.
     for (row, column), value in np.ndenumerate(share):
         axes.text(column, row, f"{value:.0f}", ha="center", va="center", color="white" if value > 71 else "black")
-    places = range(len(classes))
-    axes.set_xticks(places, classes, rotation=45, ha="right", rotation_mode="anchor")
-    axes.set_yticks(places, classes)
+    places, names = range(len(classes)), list(map(drawable, classes))
+    axes.set_xticks(places, names, rotation=45, ha="right", rotation_mode="anchor")
+    axes.set_yticks(places, names)
     axes.set(xlabel="predicted class", ylabel="true class", title="jets of each true class [%]")
     return figure
 
@@ -180,7 +180,7 @@ def score_histograms(labels: ArrayLike, scores: ArrayLike, classes: Sequence[str
     text, limits = "score", (float(values.min()), float(values.max()))
     if values.ndim == 2:
         values = np.exp(values[:, signal] - np.logaddexp.reduce(values, axis=1))
-        text, limits = f"probability of {classes[signal]}", (0.0, 1.0)
+        text, limits = f"probability of {drawable(classes[signal])}", (0.0, 1.0)
     # Enough jets per bin to read a shape, and no finer than the eye needs.
     smallest = min(np.count_nonzero(index == k) for k in range(len(classes)))
     edges = np.histogram_bin_edges(values, bins=int(np.clip(smallest / 20, 10, 40)), range=limits)
@@ -192,7 +192,9 @@ def score_histograms(labels: ArrayLike, scores: ArrayLike, classes: Sequence[str
         counts = np.histogram(values[index == k], edges)[0]
         scale = 1 / max(1, counts.sum()) / width
         (colour, line), full = style(k).values(), counts > 0
-        axes.stairs(counts * scale, edges, color=colour, linestyle=line, label=f"{name} ({counts.sum()} jets)")
+        axes.stairs(
+            counts * scale, edges, color=colour, linestyle=line, label=f"{drawable(name)} ({counts.sum()} jets)"
+        )
         axes.errorbar(
             centres[full], counts[full] * scale, np.sqrt(counts[full]) * scale, color=colour, linestyle="", linewidth=1
         )

@@ -15,10 +15,9 @@ from typing import Any, NamedTuple
 
 import numpy as np
 import torch
-from filelock import FileLock, Timeout
 from torch import nn
 
-from iagraph.files import replaced, write_text
+from iagraph.files import LockedError, locked, replaced, write_text
 from iagraph.kinematics import NODE_FEATURES, PAIR_FEATURES, feature_names
 from iagraph.models.registry import make_model
 from iagraph.models.state_dicts import write_state_dict
@@ -94,20 +93,16 @@ def make_folder(path: Path, exist_ok: bool = False) -> Path:
 
 @contextmanager
 def alone(folder: Path) -> Iterator[None]:
-    """Keeps a second process out of a folder; the system ends the lock of a killed one.
+    """Keeps a second process out of a folder, see :func:`iagraph.files.locked`.
 
     Raises:
         RunError: another process works there.
     """
-    lock = FileLock(folder / ".lock")
     try:
-        lock.acquire(timeout=0)
-    except Timeout:
-        raise RunError(f"{folder}: another process works here; wait for it, or end it") from None
-    try:
-        yield
-    finally:
-        lock.release()
+        with locked(folder / ".lock"):
+            yield
+    except LockedError as error:
+        raise RunError(f"{folder}: another process works here: {error}") from None
 
 
 def save_model(
