@@ -28,7 +28,7 @@ class ConfigError(ValueError):
 
 
 class _Loader(yaml.SafeLoader):
-    """SafeLoader that reads 1e-3 as a number (YAML 1.1 demands 1.0e-3) and refuses a key given twice.
+    """SafeLoader that reads numbers as people write them (YAML 1.1 demands 1.0e-3) and refuses a key given twice.
 
     It also refuses aliases of what has aliases in it: a few lines of them may fill any memory, or contain themselves.
     """
@@ -57,16 +57,38 @@ class _Loader(yaml.SafeLoader):
             seen.add((key.tag, str(key.value)))
         return node
 
+    def construct_yaml_int(self, node: Any) -> int:
+        text = self.construct_scalar(node).replace("_", "")
+        return int(text, 0) if re.match("^[-+]?0[bx]", text) else int(text)
 
-_Loader.add_implicit_resolver(
-    "tag:yaml.org,2002:float", re.compile(r"^[-+]?(\d[\d_]*\.?\d*|\.\d+)[eE][-+]?\d+$"), list("-+.0123456789")
-)
+
+# What YAML 1.1 would read as something that nobody means stays a text: 2025-11-27 is no date and 1:30 is not 90. 010 is
+# ten, not eight, and Python's None is null.
+_NUMBERS = {
+    "int": r"^[-+]?(0b[01_]+|0x[0-9a-fA-F_]+|\d[\d_]*)$",
+    "float": r"^[-+]?(\d[\d_]*\.[\d_]*|\.\d[\d_]*|(\d[\d_]*\.?[\d_]*|\.\d+)[eE][-+]?\d+|\.(inf|Inf|INF))$|^\.(nan|NaN|NAN)$",
+}
+_REPLACED = [f"tag:yaml.org,2002:{kind}" for kind in ("timestamp", *_NUMBERS)]
+_Loader.yaml_implicit_resolvers = {
+    first: [(tag, pattern) for tag, pattern in resolvers if tag not in _REPLACED]
+    for first, resolvers in yaml.SafeLoader.yaml_implicit_resolvers.items()
+}
+for _kind, _pattern in _NUMBERS.items():
+    _Loader.add_implicit_resolver(f"tag:yaml.org,2002:{_kind}", re.compile(_pattern), list("-+.0123456789"))
+_Loader.add_implicit_resolver("tag:yaml.org,2002:null", re.compile("^None$"), ["N"])
+_Loader.add_constructor("tag:yaml.org,2002:int", _Loader.construct_yaml_int)
 
 
 class _Dumper(yaml.SafeDumper):
-    """Quotes every text that the loader would take for something else, a file called 1e3 for example."""
+    """Quotes every text that the loader, or another reader of YAML, would take for something else: 1e3, 2025-11-27."""
 
-    yaml_implicit_resolvers = _Loader.yaml_implicit_resolvers
+    yaml_implicit_resolvers = {
+        first: [
+            *_Loader.yaml_implicit_resolvers.get(first, []),
+            *yaml.SafeDumper.yaml_implicit_resolvers.get(first, []),
+        ]
+        for first in {**_Loader.yaml_implicit_resolvers, **yaml.SafeDumper.yaml_implicit_resolvers}
+    }
 
     def ignore_aliases(self, data: Any) -> bool:
         return True
@@ -84,7 +106,7 @@ def _parse(text: str, source: str) -> Any:
     except yaml.MarkedYAMLError as error:
         line = f", line {error.problem_mark.line + 1}" if error.problem_mark else ""
         raise ConfigError(f"{source}{line}: {error.problem}") from error
-    except (yaml.YAMLError, ValueError, RecursionError) as error:  # bad characters, 2024-13-45, endless nesting
+    except (yaml.YAMLError, ValueError, RecursionError) as error:  # bad characters, 0b_, endless nesting
         raise ConfigError(f"{source}: not valid YAML: {' '.join(str(error).split())}") from error
 
 
@@ -282,7 +304,16 @@ def _explain(model_class: type[BaseModel], key: str, problem: dict[str, Any], va
         message = "should be a section with keys of its own"
     if problem["type"] == "value_error" and isinstance(problem["input"], dict):
         return f"'{key}' {message}" if key else message  # how the values of a section fit: it says which
-    return f"'{key}' {message}, found {_show(problem['input'])}"
+    return f"'{key}' {message}, found {_show(problem['input'])}{_advice(problem)}"
+
+
+def _advice(problem: dict[str, Any]) -> str:
+    """What to do about a value that YAML does not read as its author does."""
+    if problem["type"] != "string_type":
+        return ""
+    if isinstance(problem["input"], bool):
+        return "; yes, no, on and off mean true and false in YAML: put a name like these in quotes"
+    return "; put it in quotes" if isinstance(problem["input"], int | float) else ""
 
 
 def _show(value: Any) -> str:
