@@ -9,7 +9,7 @@ import textwrap
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from pathlib import Path
 from types import UnionType
-from typing import Any, Literal, TypeVar, Union, get_args, get_origin
+from typing import Any, ClassVar, Literal, TypeVar, Union, get_args, get_origin
 
 import yaml
 from pydantic import BaseModel, ValidationError
@@ -66,7 +66,8 @@ class _Loader(yaml.SafeLoader):
 # ten, not eight, and Python's None is null.
 _NUMBERS = {
     "int": r"^[-+]?(0b[01_]+|0x[0-9a-fA-F_]+|\d[\d_]*)$",
-    "float": r"^[-+]?(\d[\d_]*\.[\d_]*|\.\d[\d_]*|(\d[\d_]*\.?[\d_]*|\.\d+)[eE][-+]?\d+|\.(inf|Inf|INF))$|^\.(nan|NaN|NAN)$",
+    "float": r"^[-+]?(\d[\d_]*\.[\d_]*|\.\d[\d_]*|(\d[\d_]*\.?[\d_]*|\.\d+)[eE][-+]?\d+|\.(inf|Inf|INF))$"
+    r"|^\.(nan|NaN|NAN)$",
 }
 _REPLACED = [f"tag:yaml.org,2002:{kind}" for kind in ("timestamp", *_NUMBERS)]
 _Loader.yaml_implicit_resolvers = {
@@ -82,7 +83,7 @@ _Loader.add_constructor("tag:yaml.org,2002:int", _Loader.construct_yaml_int)
 class _Dumper(yaml.SafeDumper):
     """Quotes every text that the loader, or another reader of YAML, would take for something else: 1e3, 2025-11-27."""
 
-    yaml_implicit_resolvers = {
+    yaml_implicit_resolvers: ClassVar[dict[Any, Any]] = {
         first: [
             *_Loader.yaml_implicit_resolvers.get(first, []),
             *yaml.SafeDumper.yaml_implicit_resolvers.get(first, []),

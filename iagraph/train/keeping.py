@@ -180,11 +180,11 @@ def read_state(path: Path, jets: dict[str, dict[str, str]]) -> State | None:
 
 
 def restore_log(log: CSVLogger, text: str) -> None:
-    """Makes a text the contents of a log so far."""
+    """Makes a text, whose lines end in a line feed, the contents of a log so far."""
     experiment = log.experiment  # which removes an older file when it is made
     if text:
-        write_text(Path(experiment.metrics_file_path), text)
-        experiment.metrics_keys = text.partition("\n")[0].rstrip("\r").split(",")
+        write_text(Path(experiment.metrics_file_path), text.replace("\n", "\r\n"))  # as Lightning ends its lines
+        experiment.metrics_keys = text.partition("\n")[0].split(",")
 
 
 def _of_all_processes(mine: Any) -> list[Any]:

@@ -210,8 +210,8 @@ def test_every_kind_of_scalar_is_taken_or_refused_line_by_line(recipe, scalar):
             load_config(recipe, [f"{key}={scalar}"])
         except ConfigError as error:
             for line in error.args:
-                assert line.startswith(("command line: ", f"{recipe}: ")), line  # noqa: PT017
-                assert "\n" not in line  # noqa: PT017
+                assert line.startswith(("command line: ", f"{recipe}: ")), line
+                assert "\n" not in line
 
 
 @pytest.mark.parametrize(
