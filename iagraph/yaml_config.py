@@ -9,7 +9,7 @@ import textwrap
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from pathlib import Path
 from types import UnionType
-from typing import Any, ClassVar, Literal, TypeVar, Union, get_args, get_origin
+from typing import Any, Literal, TypeVar, Union, get_args, get_origin
 
 import yaml
 from pydantic import BaseModel, ValidationError
@@ -83,16 +83,14 @@ _Loader.add_constructor("tag:yaml.org,2002:int", _Loader.construct_yaml_int)
 class _Dumper(yaml.SafeDumper):
     """Quotes every text that the loader, or another reader of YAML, would take for something else: 1e3, 2025-11-27."""
 
-    yaml_implicit_resolvers: ClassVar[dict[Any, Any]] = {
-        first: [
-            *_Loader.yaml_implicit_resolvers.get(first, []),
-            *yaml.SafeDumper.yaml_implicit_resolvers.get(first, []),
-        ]
-        for first in {**_Loader.yaml_implicit_resolvers, **yaml.SafeDumper.yaml_implicit_resolvers}
-    }
-
     def ignore_aliases(self, data: Any) -> bool:
         return True
+
+
+_Dumper.yaml_implicit_resolvers = {
+    first: [*_Loader.yaml_implicit_resolvers.get(first, []), *yaml.SafeDumper.yaml_implicit_resolvers.get(first, [])]
+    for first in {**_Loader.yaml_implicit_resolvers, **yaml.SafeDumper.yaml_implicit_resolvers}
+}
 
 
 def dump_yaml(values: dict[str, Any]) -> str:

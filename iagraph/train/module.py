@@ -18,7 +18,7 @@ from torchmetrics.classification import BinaryAUROC, MulticlassAUROC
 from iagraph.graphs import JetBatch
 from iagraph.nn import AttentionConv, PairGate, SoftmaxDifference
 from iagraph.train.config import FineTuneConfig, TrainConfig
-from iagraph.train.not_finite import report
+from iagraph.train.not_finite import first_not_finite, report
 
 
 class Tagger(LightningModule):
@@ -33,7 +33,7 @@ class Tagger(LightningModule):
         fine_tune: what of a model with given weights stays frozen, and how fast its head learns.
 
     Raises:
-        FloatingPointError: a training loss is not finite.
+        FloatingPointError: a loss of training or validation is not finite, or a logit of either or of the test.
     """
 
     val_auc: BinaryAUROC | MulticlassAUROC
@@ -81,16 +81,19 @@ class Tagger(LightningModule):
         # The gradients of several processes are averaged: this makes them those of the mean over the jets of all.
         loss = losses.sum() * (self.trainer.world_size / number)
         if not torch.isfinite(loss):
-            folder = Path(self.trainer.default_root_dir) if self.trainer.is_global_zero else None
-            raise FloatingPointError(
-                f"the loss is {loss.item()} in batch {batch_index} of epoch {self.current_epoch + 1} "
-                f"({report(self.model, jets, losses, folder)}): lower train.learning_rate, or set "
-                "train.precision=32-true"
-            )
+            raise self._not_finite(f"batch {batch_index} of epoch {self.current_epoch + 1}", jets, losses)
         if len(jets):
             self.train_loss.update(losses.detach())
         self.log("train_loss", loss, prog_bar=True, logger=False, batch_size=len(jets))
         return loss
+
+    def _not_finite(self, where: str, jets: JetBatch, losses: Tensor) -> FloatingPointError:
+        """What to raise for a batch whose losses or logits are not finite."""
+        folder = Path(self.trainer.default_root_dir) if self.trainer.is_global_zero else None
+        return FloatingPointError(
+            f"the loss is {losses.mean().item()} in {where} ({report(self.model, jets, losses, folder)}): lower "
+            "train.learning_rate, or set train.precision=32-true"
+        )
 
     def _over_processes(self, number: int) -> int:
         """The sum over the processes that train together."""
@@ -119,12 +122,17 @@ class Tagger(LightningModule):
 
     def validation_step(self, jets: JetBatch, batch_index: int) -> None:
         """Loss and AUC, exact over all validation jets; of more than two classes the macro average of each against all
-        others.
+        others. Both must be finite: a NaN would be ranked, and give an AUC that means nothing.
         """
         if not len(jets):  # the last batch of one of several processes
             return
         logits, labels = self.model(jets), labels_of(jets)
-        self.val_loss.update(cross_entropy(logits, labels, reduction="none"))
+        losses = cross_entropy(logits, labels, reduction="none")
+        if not (logits.isfinite().all() and losses.isfinite().all()):
+            when = "before" if self.trainer.sanity_checking else "after"
+            where = f"batch {batch_index} of the validation {when} epoch {self.current_epoch + 1}"
+            raise self._not_finite(where, jets, losses + 0 * logits.sum(1))  # not finite if a logit is not
+        self.val_loss.update(losses)
         self.log("val_loss", self.val_loss, prog_bar=True, batch_size=len(jets))
         if self.trainer.sanity_checking:
             return  # the first few jets may be of one class, which has no AUC
@@ -136,10 +144,18 @@ class Tagger(LightningModule):
         self.log("val_auc", self.val_auc, prog_bar=True, batch_size=len(jets))
 
     def predict_step(self, jets: JetBatch, batch_index: int) -> Tensor:
-        """Logits of a batch in float32; takes the time of it."""
+        """Logits of a batch in float32, which must be finite; takes the time of it."""
         start = _now(self.device)
         logits = self.model(jets).float()
         self._timings.append((len(jets), _now(self.device) - start))
+        if not logits.isfinite().all():
+            bad = (~logits.isfinite().all(1)).nonzero().squeeze(1).tolist()
+            first = first_not_finite(self.model, jets)
+            raise FloatingPointError(
+                f"the logits of {len(bad)} of the {len(jets)} jets of batch {batch_index} (the first: jet {bad[0]}) "
+                f"are not finite{f', first in the output of {first}' if first else ''}: look at these jets, or train anew "
+                "with a lower train.learning_rate or train.precision=32-true"
+            )
         return logits
 
     def on_predict_batch_end(self, *_: Any) -> None:

@@ -195,6 +195,8 @@ def _train(
                 raise RunError(f"interrupted: {folder} holds no finished run") from interrupted
             _finish(interrupted, folder)
             over = False
+        except FloatingPointError as error:
+            raise FloatingPointError(f"{error}; {_what_is_kept(kept)}") from error
         best = torch.load(kept / BEST, weights_only=True, map_location="cpu")
         tagger.load_state_dict(best["state_dict"])
         save_model(folder, config, model, data, baseline, started_from)
@@ -327,6 +329,17 @@ def _check_not_trained_on(run: Path, jets: Jets, where: str) -> None:
     known = share_known(jets.digests(), trained_on)
     if known > TOLERATED:
         raise RunError(f"{where}: the model was trained on {known:.0%} of these jets; judge it on others")
+
+
+def _what_is_kept(kept: Path) -> str:
+    """What a training leaves that cannot go on."""
+    if not (kept / LAST).exists():
+        return "no epoch was over, so nothing is kept"
+    epochs = torch.load(kept / LAST, weights_only=True, map_location="cpu")["epoch"] + 1
+    return (
+        f"the best weights of the {epochs} epoch{'s' if epochs > 1 else ''} before are kept in {kept / BEST}; resumed, "
+        "the run comes to the same, so train anew"
+    )
 
 
 def _finish(interrupted: SystemExit, folder: Path) -> None:

@@ -43,7 +43,7 @@ def undisturbed(store, tmp_path_factory):
 
 
 def assert_same(one, other):
-    """The same weights, log, and predictions, to the last bit, and text files of the same bytes where no time is told."""
+    """The same weights, log and predictions to the last bit, and the same bytes in texts that tell no times."""
     mine, theirs = weights(one), weights(other)
     assert mine.keys() == theirs.keys()
     assert all(mine[name].equal(theirs[name]) for name in mine)
