@@ -150,11 +150,12 @@ class Tagger(LightningModule):
         self._timings.append((len(jets), _now(self.device) - start))
         if not logits.isfinite().all():
             bad = (~logits.isfinite().all(1)).nonzero().squeeze(1).tolist()
-            first = first_not_finite(self.model, jets)
+            layer = first_not_finite(self.model, jets)
+            first = f", first in the output of {layer}" if layer else ""
             raise FloatingPointError(
                 f"the logits of {len(bad)} of the {len(jets)} jets of batch {batch_index} (the first: jet {bad[0]}) "
-                f"are not finite{f', first in the output of {first}' if first else ''}: look at these jets, or train anew "
-                "with a lower train.learning_rate or train.precision=32-true"
+                f"are not finite{first}: look at these jets, or train anew with a lower train.learning_rate or "
+                "train.precision=32-true"
             )
         return logits
 
