@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from functools import cached_property
 from typing import Any, NamedTuple, Protocol
 
@@ -58,6 +59,10 @@ class JetSource(Protocol):
     def multiplicity(self) -> Tensor:
         """Number of particles of each jet before any were dropped, int64, shape [jets]."""
 
+    @property
+    def weight(self) -> Tensor | None:
+        """How much each jet counts, shape [jets]; None if all count alike."""
+
     def __len__(self) -> int: ...
 
     def __getitem__(self, index: Index) -> JetBatch:
@@ -77,6 +82,7 @@ class JetDataset(Dataset[JetBatch]):
     Attributes:
         label: class of each jet, shape [jets].
         multiplicity: number of particles of each jet before any were dropped, shape [jets].
+        weight: how much each jet counts, shape [jets], if they have weights.
         classes: names of the classes.
         sizes: ones, since each jet is a block of its own.
     """
@@ -85,6 +91,7 @@ class JetDataset(Dataset[JetBatch]):
         self.jets = jets if max_particles is None else keep_hardest(jets, max_particles)
         self.multiplicity = torch.tensor(jets.counts)
         self.label = torch.tensor(jets.label)
+        self.weight = None if jets.weight is None else torch.tensor(jets.weight)
         self.classes = jets.classes
         self.sizes = np.ones(len(jets), np.int64)
 
@@ -111,6 +118,7 @@ class StoredJets(Dataset[JetBatch]):
     Attributes:
         label: class of each jet, shape [jets]; read when first asked for.
         multiplicity: number of particles of each jet before any were dropped, shape [jets]; likewise.
+        weight: how much each jet counts, shape [jets], if weights are read; likewise.
         classes: names of the classes.
         sizes: number of jets of each block.
 
@@ -130,7 +138,7 @@ class StoredJets(Dataset[JetBatch]):
 
     def __getstate__(self) -> dict[str, Any]:
         # What has been read of a hundred million jets is not sent to worker processes, which do not need it.
-        return {name: value for name, value in self.__dict__.items() if name not in ("label", "multiplicity")}
+        return {name: value for name, value in self.__dict__.items() if name not in ("label", "multiplicity", "weight")}
 
     @cached_property
     def label(self) -> Tensor:
@@ -141,6 +149,12 @@ class StoredJets(Dataset[JetBatch]):
     def multiplicity(self) -> Tensor:
         """Number of particles of each jet before any were dropped, int64, shape [jets]."""
         return torch.from_numpy(np.concatenate([store.counts() for store in self.stores]))
+
+    @cached_property
+    def weight(self) -> Tensor | None:
+        """How much each jet counts, float32, shape [jets]; None if all count alike."""
+        weights = [weight for store in self.stores if (weight := store.weight()) is not None]
+        return torch.from_numpy(np.concatenate(weights)) if weights else None
 
     def __len__(self) -> int:
         return int(self._first[-1])
@@ -171,7 +185,7 @@ class StoredJets(Dataset[JetBatch]):
 
 
 def check_alike(stores: Sequence[JetStore]) -> None:
-    """StoreError if there is no store, or if they differ in classes or columns."""
+    """StoreError if there is no store, or if they differ in classes, columns or whether jets have weights."""
     if not stores:
         raise StoreError("no stores; give at least one")
     first = stores[0]
@@ -180,6 +194,11 @@ def check_alike(stores: Sequence[JetStore]) -> None:
             raise StoreError(
                 f"{store.path}: classes {store.info.classes} and columns {store.columns} differ from those of "
                 f"{first.path}, {first.info.classes} and {first.columns}; convert them alike"
+            )
+        if store.weights != first.weights:
+            one, other = (store, first) if store.weights else (first, store)
+            raise StoreError(
+                f"{one.path}: its jets have weights, those of {other.path} have none; give all weights, or none"
             )
 
 
@@ -196,7 +215,7 @@ def keep_hardest(jets: Jets, max_particles: int) -> Jets:
     rank = np.arange(order.size) - np.repeat(jets.offsets[:-1], jets.counts)
     kept = order[rank < max_particles]
     offsets = offsets_of(np.minimum(jets.counts, max_particles))
-    return Jets({name: column[kept] for name, column in jets.particles.items()}, offsets, jets.label, jets.classes)
+    return replace(jets, particles={name: column[kept] for name, column in jets.particles.items()}, offsets=offsets)
 
 
 def as_batch(jets: Jets) -> JetBatch:
@@ -205,7 +224,8 @@ def as_batch(jets: Jets) -> JetBatch:
     momenta = Momenta(*(columns[name] for name in Momenta._fields))
     pid = columns["pid"].long() if "pid" in columns else None
     impact = Impact(*(columns[name] for name in Impact._fields)) if columns.keys() >= set(Impact._fields) else None
-    return JetBatch(momenta, torch.from_numpy(jets.offsets), pid, torch.from_numpy(jets.label), impact)
+    weight = None if jets.weight is None else torch.from_numpy(jets.weight)
+    return JetBatch(momenta, torch.from_numpy(jets.offsets), pid, torch.from_numpy(jets.label), impact, weight)
 
 
 def _numbers(jets: int, index: Index) -> NDArray[np.int64]:

@@ -14,7 +14,7 @@ import h5py
 import numpy as np
 
 from iagraph.data.jets import Jets, StoreError
-from iagraph.data.store import FORMAT, VERSION, Fingerprint
+from iagraph.data.store import FORMAT, VERSION, WEIGHT, Fingerprint
 from iagraph.files import reason_and_cure
 
 UNITS = {"pt": "GeV", "rapidity": "1", "phi": "rad", "mass": "GeV", "pid": "PDG id"}
@@ -79,7 +79,8 @@ class StoreWriter:
         if not self._arrays:
             offsets = np.concatenate([jets.offsets[:1], offsets])
         arrays = {f"particles/{name}": column for name, column in jets.particles.items()}
-        self._write(arrays | {"jets/offsets": offsets, "jets/label": jets.label})
+        weights = {} if jets.weight is None else {WEIGHT: jets.weight}
+        self._write(arrays | {"jets/offsets": offsets, "jets/label": jets.label} | weights)
         self.jets, self.particles = self.jets + len(jets), self.particles + int(jets.offsets[-1])
         if split is not None:
             self.splits[split] = self.splits.get(split, 0) + len(jets)
@@ -109,7 +110,7 @@ class StoreWriter:
                 written = len(self._arrays[name])
                 self._arrays[name].resize((written + len(array),))
                 self._arrays[name][written:] = array
-                self._fingerprint.update(name.partition("/")[2], array)
+                self._fingerprint.update(name if name == WEIGHT else name.partition("/")[2], array)
 
     def _create(self, name: str, array: np.ndarray) -> h5py.Dataset:
         group, _, column = name.partition("/")
