@@ -16,7 +16,7 @@ from iagraph.train.config import Config, load_config
 from iagraph.yaml_config import COMMAND_LINE, ConfigError, describe, load_model
 
 FILES = ("train", "val", "test")
-SAME_JETS = (*FILES, "classes", "signal", "signal_efficiency", "max_jets", "max_particles")
+SAME_JETS = (*FILES, "classes", "weights", "signal", "signal_efficiency", "max_jets", "max_particles")
 """Keys of `data` that must be equal in all recipes; features, batches and memory may differ."""
 
 Text = Annotated[str, Field(min_length=1)]

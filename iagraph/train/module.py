@@ -10,12 +10,15 @@ from typing import Any
 
 import torch
 from lightning import LightningModule
+from numpy.typing import ArrayLike
 from torch import Tensor, nn
 from torch.nn.functional import cross_entropy
-from torchmetrics import MeanMetric
+from torchmetrics import MeanMetric, Metric
 from torchmetrics.classification import BinaryAUROC, MulticlassAUROC
+from torchmetrics.utilities import dim_zero_cat
 
 from iagraph.graphs import JetBatch
+from iagraph.metrics import macro_auc, roc_auc
 from iagraph.nn import AttentionConv, PairGate, SoftmaxDifference
 from iagraph.train.config import FineTuneConfig, TrainConfig
 from iagraph.train.not_finite import first_not_finite, report
@@ -31,6 +34,7 @@ class Tagger(LightningModule):
         signal: index of the signal class, for two classes.
         jets_per_epoch: number of training jets; needed to train.
         fine_tune: what of a model with given weights stays frozen, and how fast its head learns.
+        loss_weights: by what the loss of a jet of each class is multiplied, besides its own weight; None: by one.
 
     Raises:
         FloatingPointError: a loss of training or validation is not finite, or a logit of either or of the test.
@@ -46,6 +50,7 @@ class Tagger(LightningModule):
         signal: int | None = None,
         jets_per_epoch: int = 0,
         fine_tune: FineTuneConfig | None = None,
+        loss_weights: ArrayLike | None = None,
     ) -> None:
         super().__init__()
         self.model = model
@@ -57,6 +62,8 @@ class Tagger(LightningModule):
         self.signal = signal
         self.train_loss, self.val_loss = MeanMetric(), MeanMetric()
         self.val_auc = BinaryAUROC() if num_classes == 2 else MulticlassAUROC(num_classes, average="macro")
+        self.weighted_auc = WeightedAUC(signal)
+        self.loss_weights = None if loss_weights is None else torch.tensor(loss_weights, dtype=torch.float32)
         self._timings: list[tuple[int, float]] = []
         for name, parameter in model.named_parameters():
             if any(f"{name}.".startswith(f"{frozen}.") for frozen in self.frozen):
@@ -78,14 +85,31 @@ class Tagger(LightningModule):
         number = self._over_processes(len(jets))
         self.jets_seen += number
         losses = cross_entropy(self.model(jets), labels_of(jets), reduction="none")
+        weights = self._weights(jets)
+        weighted = losses if weights is None else weights * losses
         # The gradients of several processes are averaged: this makes them those of the mean over the jets of all.
-        loss = losses.sum() * (self.trainer.world_size / number)
+        loss = weighted.sum() * (self.trainer.world_size / number)
         if not torch.isfinite(loss):
             raise self._not_finite(f"batch {batch_index} of epoch {self.current_epoch + 1}", jets, losses)
         if len(jets):
-            self.train_loss.update(losses.detach())
+            self._update(self.train_loss, losses.detach(), weights)
         self.log("train_loss", loss, prog_bar=True, logger=False, batch_size=len(jets))
         return loss
+
+    def _weights(self, jets: JetBatch) -> Tensor | None:
+        """By what the loss of each jet is multiplied; None: by one."""
+        if self.loss_weights is None:
+            return None
+        of_class = self.loss_weights.to(self.device)[labels_of(jets)]
+        return of_class if jets.weight is None else of_class * jets.weight
+
+    @staticmethod
+    def _update(mean: MeanMetric, losses: Tensor, weights: Tensor | None) -> None:
+        """The mean of losses is weighted as they are."""
+        if weights is None:
+            mean.update(losses)
+        else:
+            mean.update(losses, weights)
 
     def _not_finite(self, where: str, jets: JetBatch, losses: Tensor) -> FloatingPointError:
         """What to raise for a batch whose losses or logits are not finite."""
@@ -132,10 +156,14 @@ class Tagger(LightningModule):
             when = "before" if self.trainer.sanity_checking else "after"
             where = f"batch {batch_index} of the validation {when} epoch {self.current_epoch + 1}"
             raise self._not_finite(where, jets, losses + 0 * logits.sum(1))  # not finite if a logit is not
-        self.val_loss.update(losses)
+        self._update(self.val_loss, losses, self._weights(jets))
         self.log("val_loss", self.val_loss, prog_bar=True, batch_size=len(jets))
         if self.trainer.sanity_checking:
             return  # the first few jets may be of one class, which has no AUC
+        if jets.weight is not None:
+            self.weighted_auc.update(logits.float(), labels, jets.weight)
+            self.log("val_auc", self.weighted_auc, prog_bar=True, batch_size=len(jets))
+            return
         probabilities = logits.float().softmax(1)
         if self.signal is None:
             self.val_auc.update(probabilities, labels)
@@ -205,6 +233,41 @@ class Tagger(LightningModule):
             optimizer, lambda _: warmup_cosine(self.jets_seen / self.jets_in_all, config.warmup, lowest)
         )
         return {"optimizer": optimizer, "lr_scheduler": {"scheduler": schedule, "interval": "step"}}
+
+
+class WeightedAUC(Metric):
+    """AUC of weighted jets, exact over all batches and processes; the macro average of more than two classes.
+
+    Args:
+        signal: index of the signal class, for two classes.
+    """
+
+    logits: list[Tensor]
+    labels: list[Tensor]
+    weights: list[Tensor]
+
+    def __init__(self, signal: int | None) -> None:
+        super().__init__()
+        self.signal = signal
+        for name in ("logits", "labels", "weights"):
+            self.add_state(name, default=[], dist_reduce_fx="cat")
+
+    def update(self, logits: Tensor, labels: Tensor, weights: Tensor) -> None:
+        """Adds jets."""
+        self.logits.append(logits)
+        self.labels.append(labels)
+        self.weights.append(weights)
+
+    def compute(self) -> Tensor:
+        """The AUC of all jets."""
+        labels, logits, weights = (
+            dim_zero_cat(each).cpu().numpy() for each in (self.labels, self.logits, self.weights)
+        )
+        if self.signal is None:
+            value, _ = macro_auc(labels, logits, weights)
+        else:
+            value, _ = roc_auc(labels, logits, self.signal, weights)
+        return torch.tensor(value, device=self.device)
 
 
 def _now(device: torch.device) -> float:

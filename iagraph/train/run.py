@@ -168,7 +168,8 @@ def _train(
     data.add_seen(*seen_before(config))
     baseline = MultiplicityTagger.fit(data.datasets["train"])
     model, started_from = new_model(config, data.classes), origin(config)
-    tagger = Tagger(model, config.train, len(data.classes), data.signal, len(data.datasets["train"]), config.fine_tune)
+    jets, loss_weights = len(data.datasets["train"]), data.loss_weights(config.train.class_weights)
+    tagger = Tagger(model, config.train, len(data.classes), data.signal, jets, config.fine_tune, loss_weights)
     judge = make_trainer(
         config, enable_progress_bar=_shows_bar(silent)
     )  # before anything is written: is the device there?
