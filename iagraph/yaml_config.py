@@ -15,6 +15,8 @@ import yaml
 from pydantic import BaseModel, ValidationError
 from pydantic.fields import FieldInfo
 
+from iagraph.files import user_path
+
 Model = TypeVar("Model", bound=BaseModel)
 COMMAND_LINE = "command line"
 NO_MEMBER = ("union_tag_invalid", "union_tag_not_found")
@@ -112,7 +114,7 @@ def _parse(text: str, source: str) -> Any:
 def read_yaml(path: str | Path) -> dict[str, Any]:
     """Mapping held by a YAML file; ConfigError if it cannot be read or holds something else."""
     try:
-        text = Path(path).read_text(encoding="utf-8")
+        text = user_path(path).read_text(encoding="utf-8")
     except UnicodeDecodeError as error:
         raise ConfigError(f"{path}: not a text file in UTF-8 (byte {error.start})") from error
     except OSError as error:

@@ -23,7 +23,7 @@ import numpy as np
 
 from iagraph.data.classes import ChosenClasses, Classes
 from iagraph.data.jets import REQUIRED_COLUMNS, Jets, StoreError
-from iagraph.files import reason_and_cure
+from iagraph.files import reason_and_cure, user_path
 
 FORMAT = "iagraph jets"
 VERSION = 2
@@ -98,7 +98,7 @@ class JetStore:
         classes: Classes | None = None,
         weights: bool | None = None,
     ) -> None:
-        self.path = Path(path)
+        self.path = path = user_path(path)
         self.info = info = store_info(path)
         if split is not None and split not in info.splits:
             raise StoreError(f"{path}: no split {split!r}; there are: {', '.join(info.splits) or 'none'}")
@@ -251,7 +251,7 @@ def stated_format(file: h5py.File) -> str | None:
 
 def store_info(path: str | Path) -> StoreInfo:
     """What a store says about itself, without reading the particles; StoreError as for `read_store`."""
-    path = Path(path)
+    path = user_path(path)
     with _reported(path):
         if not path.is_file():
             raise StoreError(

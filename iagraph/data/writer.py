@@ -15,7 +15,7 @@ import numpy as np
 
 from iagraph.data.jets import Jets, StoreError
 from iagraph.data.store import FORMAT, VERSION, WEIGHT, Fingerprint
-from iagraph.files import reason_and_cure
+from iagraph.files import reason_and_cure, user_path
 
 UNITS = {"pt": "GeV", "rapidity": "1", "phi": "rad", "mass": "GeV", "pid": "PDG id"}
 UNITS |= dict.fromkeys(("d0", "d0_error", "dz", "dz_error"), "mm")
@@ -40,7 +40,7 @@ class StoreWriter:
     """
 
     def __init__(self, path: str | Path, classes: tuple[str, ...], provenance: dict[str, Any] | None = None) -> None:
-        self.path, self.classes, self.provenance = Path(path), tuple(classes), provenance or {}
+        self.path, self.classes, self.provenance = user_path(path), tuple(classes), provenance or {}
         self.jets = self.particles = 0
         self.splits: dict[str, int] = {}
         self._temporary = self.path.with_name(f".{self.path.name}.{secrets.token_hex(4)}.tmp")

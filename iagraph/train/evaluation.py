@@ -147,13 +147,16 @@ class Evaluation:
             lines += f"\n\nJets are weighted. Effective numbers, (sum w)^2 / sum w^2: {numbers}"
         return lines
 
-    def write(self, folder: Path, name: str, fingerprints: dict[str, str]) -> None:
+    def write(
+        self, folder: Path, name: str, fingerprints: dict[str, str], about: Mapping[str, Any] | None = None
+    ) -> None:
         """Writes ``metrics.json``, ``report.md``, ``predictions.npz`` and figures.
 
         Args:
             folder: where to.
             name: what to call the tagger.
             fingerprints: of the files that hold the jets.
+            about: what else ``metrics.json`` is to say.
         """
         (folder / "report.md").write_text(self.table(name) + "\n", encoding="utf-8")
         arrays = {"label": self.labels, "logits": self.logits, "multiplicity": self.multiplicity}
@@ -161,7 +164,7 @@ class Evaluation:
         np.savez_compressed(folder / "predictions.npz", **arrays)  # type: ignore[arg-type]
         for file, figure in self.figures(name).items():
             save_figure(figure, folder / "figures" / file)
-        metrics = json.dumps({"data": fingerprints, **self.metrics()}, indent=2, allow_nan=False)
+        metrics = json.dumps({"data": fingerprints, **(about or {}), **self.metrics()}, indent=2, allow_nan=False)
         write_text(folder / "metrics.json", metrics + "\n")  # last: where it is, all of it is there
 
     def figures(self, name: str) -> dict[str, Figure]:

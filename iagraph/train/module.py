@@ -56,6 +56,7 @@ class Tagger(LightningModule):
         self.model = model
         self.jets_in_all = jets_per_epoch * config.epochs
         self.jets_seen = 0
+        self._extended = False
         self.config = config
         self.head_learning_rate = (fine_tune and fine_tune.head_learning_rate) or config.learning_rate
         self.frozen = tuple(fine_tune.frozen) if fine_tune else ()
@@ -138,11 +139,19 @@ class Tagger(LightningModule):
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Keeps how far the schedule is."""
-        checkpoint["jets_seen"] = self.jets_seen
+        checkpoint |= {"jets_seen": self.jets_seen, "jets_in_all": self.jets_in_all}
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Takes it up again."""
         self.jets_seen = checkpoint["jets_seen"]
+        self._extended = checkpoint.get("jets_in_all", self.jets_in_all) != self.jets_in_all
+
+    def on_train_start(self) -> None:
+        """Of a training that has become longer, the first step has the rate of the new schedule, not of the old one."""
+        if self._extended:
+            schedule: Any = self.lr_schedulers()
+            for group, highest in zip(schedule.optimizer.param_groups, schedule.base_lrs, strict=True):
+                group["lr"] = highest * self._rate()
 
     def validation_step(self, jets: JetBatch, batch_index: int) -> None:
         """Loss and AUC, exact over all validation jets; of more than two classes the macro average of each against all
@@ -228,11 +237,13 @@ class Tagger(LightningModule):
             groups.append({"params": matrices, "lr": rate, "weight_decay": config.weight_decay})
             groups.append({"params": others, "lr": rate, "weight_decay": 0.0})
         optimizer = torch.optim.AdamW(groups, lr=config.learning_rate)
-        lowest = config.min_learning_rate / config.learning_rate
-        schedule = torch.optim.lr_scheduler.LambdaLR(
-            optimizer, lambda _: warmup_cosine(self.jets_seen / self.jets_in_all, config.warmup, lowest)
-        )
+        schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, lambda _: self._rate())
         return {"optimizer": optimizer, "lr_scheduler": {"scheduler": schedule, "interval": "step"}}
+
+    def _rate(self) -> float:
+        """Learning rate after the jets seen, as a fraction of the highest."""
+        lowest = self.config.min_learning_rate / self.config.learning_rate
+        return warmup_cosine(self.jets_seen / self.jets_in_all, self.config.warmup, lowest)
 
 
 class WeightedAUC(Metric):

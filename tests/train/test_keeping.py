@@ -131,7 +131,7 @@ def test_it_may_be_moved_and_interrupted_again(store, tmp_path, monkeypatch, und
     shutil.move(tmp_path / "here", tmp_path / "there")
     with stopped_at(monkeypatch, (Tagger, "training_step"), 13), pytest.raises(StopError):
         resume(tmp_path / "there")
-    assert read_state(tmp_path / "there" / "checkpoints" / LAST, {}).steps == 2 * 9
+    assert read_state(tmp_path / "there" / "checkpoints", {}, toy(store, tmp_path).train).steps == 2 * 9
     resume(tmp_path / "there")
     assert_same(tmp_path / "there", undisturbed)
 
