@@ -35,6 +35,7 @@ class JetBatch:
         pid: PDG identifiers, shape [particles], if they are known.
         y: class of each jet, int64, shape [jets], if it is known.
         impact: impact parameters in mm, each of shape [particles], if they are known.
+        weight: how much each jet counts in a loss, shape [jets]; None if all count alike.
     """
 
     momenta: Momenta
@@ -42,6 +43,7 @@ class JetBatch:
     pid: Tensor | None = None
     y: Tensor | None = None
     impact: Impact | None = None
+    weight: Tensor | None = None
 
     def __len__(self) -> int:
         return self.ptr.numel() - 1
@@ -128,6 +130,7 @@ class JetBatch:
         jets = self._map(lambda tensor: tensor[first:last])
         jets.ptr = self.ptr[begin : end + 1] - first
         jets.y = None if self.y is None else self.y[begin:end]
+        jets.weight = None if self.weight is None else self.weight[begin:end]
         return jets
 
     @classmethod
@@ -144,8 +147,8 @@ class JetBatch:
         return cls(ptr=torch.cat([sizes.new_zeros(1), sizes.cumsum(0)]), **values)
 
     def to_data_list(self) -> list[Data]:
-        """One ``Data`` per jet, with ``pt``, ``rapidity``, ``phi``, ``mass`` and, where known, ``pid``, ``y``, ``d0``,
-        ``d0_error``, ``dz`` and ``dz_error``.
+        """One ``Data`` per jet, with ``pt``, ``rapidity``, ``phi``, ``mass`` and, where known, ``pid``, ``y``,
+        ``weight``, ``d0``, ``d0_error``, ``dz`` and ``dz_error``.
         """
         columns = self.momenta._asdict() | ({} if self.impact is None else self.impact._asdict())
         jets = []
@@ -155,6 +158,8 @@ class JetBatch:
                 values["pid"] = self.pid[begin:end]
             if self.y is not None:
                 values["y"] = self.y[jet : jet + 1]
+            if self.weight is not None:
+                values["weight"] = self.weight[jet : jet + 1]
             jets.append(Data(num_nodes=end - begin, **values))
         return jets
 
@@ -185,7 +190,7 @@ class JetBatch:
                     f"particle {particle}, in jet {int((ptr <= particle).sum()) - 1}, has {values}, expected finite "
                     "numbers, pt above 0, mass not below; of each jet, graph.subgraph(graph.pt > 0) drops padding"
                 )
-        return cls(momenta, ptr, data.get("pid"), data.get("y"), impact)
+        return cls(momenta, ptr, data.get("pid"), data.get("y"), impact, data.get("weight"))
 
 
 @functional_transform("jet_fully_connected")

@@ -6,9 +6,9 @@ What is finished is kept in OUT.parts until the store is written: whatever ends 
 import argparse
 import signal
 import sys
-from pathlib import Path
 
 from iagraph.command_line import escape_unprintable
+from iagraph.files import user_path
 
 
 def _positive(text: str) -> int:
@@ -28,10 +28,10 @@ def main() -> None:
     """Parses the command line and generates."""
     escape_unprintable()
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("config", type=Path, help="the recipe, for example configs/generate_qg.yaml")
+    parser.add_argument("config", type=user_path, help="the recipe, for example configs/generate_qg.yaml")
     parser.add_argument("overrides", nargs="*", metavar="key=value", help="changes of the recipe, seed=7")
     parser.add_argument("--jets", type=_positive, required=True, help="number of jets, all classes and shards together")
-    parser.add_argument("--out", type=Path, required=True, help="the jet store to write")
+    parser.add_argument("--out", type=user_path, required=True, help="the jet store to write")
     parser.add_argument("--workers", type=_positive, default=1, help="processes; the file does not depend on it")
     parser.add_argument("--shard", type=_shard, default=(1, 1), metavar="K/M", help="make the K-th of M shares only")
     parser.add_argument("--force", action="store_true", help="replace an existing file, and what is left of other jets")

@@ -1,6 +1,7 @@
 """Choosing and merging the classes of jets: some of ten, or several as one background."""
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 
 import numpy as np
 
@@ -65,4 +66,4 @@ class ChosenClasses:
         """The jets of the new classes, with their new labels."""
         label = self.label(jets.label)
         kept = jets if (label >= 0).all() else jets.take(label >= 0)
-        return Jets(kept.particles, kept.offsets, label[label >= 0], self.names)
+        return replace(kept, label=label[label >= 0], classes=self.names)

@@ -22,7 +22,7 @@ from typing import Any
 from urllib.parse import urlsplit
 
 from iagraph.data.records import ZenodoFile
-from iagraph.files import locked
+from iagraph.files import locked, user_path
 
 try:
     import filelock  # noqa: F401, iagraph.files needs it
@@ -58,7 +58,7 @@ class _BrokenError(Exception):
 
 def fetch(file: ZenodoFile, folder: str | Path) -> Path:
     """A published file in this folder, downloaded if it is not there yet; see `download`."""
-    return download(file.url, Path(folder) / file.name, checksum=file.checksum, size=file.size)
+    return download(file.url, user_path(folder) / file.name, checksum=file.checksum, size=file.size)
 
 
 def download(url: str, path: str | Path, *, checksum: str, size: int | None = None) -> Path:
@@ -76,7 +76,7 @@ def download(url: str, path: str | Path, *, checksum: str, size: int | None = No
     Raises:
         DownloadError: If it cannot be had, or is not what was expected. Bytes that can be used are kept.
     """
-    path = Path(path)
+    path = user_path(path)
     part = path.with_name(f"{path.name}.part")
     try:
         if _is_there(path, size):
@@ -101,7 +101,7 @@ def verify(path: str | Path, checksum: str) -> None:
     Raises:
         DownloadError: If they differ.
     """
-    path = Path(path)
+    path = user_path(path)
     algorithm = checksum.partition(":")[0]
     digest = hashlib.new(algorithm, usedforsecurity=False)
     with (

@@ -26,7 +26,7 @@ from iagraph.data.jets import Jets, StoreError
 from iagraph.data.parts import Counts, Parts, Result, Task
 from iagraph.data.store import PART, StoreInfo, store_info
 from iagraph.data.writer import StoreWriter
-from iagraph.files import LockedError
+from iagraph.files import LockedError, user_path
 
 try:
     import pythia8mc
@@ -210,7 +210,7 @@ def generate(
         LockedError: If another process makes the same file.
         StoreError: If the file exists or cannot be written, or finished tasks of another generation are in the way.
     """
-    out = Path(out)
+    out = user_path(out)
     _check_output(out, force)
     config = load_model(GenerateConfig, config_path, overrides)
     tasks = plan(len(config.processes), jets, config.seed, shard)

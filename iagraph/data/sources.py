@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from functools import cached_property
 from typing import Any, NamedTuple, Protocol
 
@@ -59,6 +60,10 @@ class JetSource(Protocol):
     def multiplicity(self) -> Tensor:
         """Number of particles of each jet before any were dropped, int64, shape [jets]."""
 
+    @property
+    def weight(self) -> Tensor | None:
+        """How much each jet counts, shape [jets]; None if all count alike."""
+
     def __len__(self) -> int: ...
 
     def __getitem__(self, index: Index) -> JetBatch:
@@ -79,6 +84,7 @@ class JetDataset(Dataset[JetBatch]):
     Attributes:
         label: class of each jet, shape [jets].
         multiplicity: number of particles of each jet before any were dropped, shape [jets].
+        weight: how much each jet counts, shape [jets], if they have weights.
         classes: names of the classes.
         sizes: ones, since each jet is a block of its own.
 
@@ -91,6 +97,7 @@ class JetDataset(Dataset[JetBatch]):
         self.jets = seen(jets, JetView(max_particles, masses))
         self.multiplicity = torch.tensor(jets.counts)
         self.label = torch.tensor(jets.label)
+        self.weight = None if jets.weight is None else torch.tensor(jets.weight)
         self.classes = jets.classes
         self.sizes = np.ones(len(jets), np.int64)
 
@@ -118,6 +125,7 @@ class StoredJets(Dataset[JetBatch]):
     Attributes:
         label: class of each jet, shape [jets]; read when first asked for.
         multiplicity: number of particles of each jet before any were dropped, shape [jets]; likewise.
+        weight: how much each jet counts, shape [jets], if weights are read; likewise.
         classes: names of the classes.
         sizes: number of jets of each block.
 
@@ -137,7 +145,7 @@ class StoredJets(Dataset[JetBatch]):
 
     def __getstate__(self) -> dict[str, Any]:
         # What has been read of a hundred million jets is not sent to worker processes, which do not need it.
-        return {name: value for name, value in self.__dict__.items() if name not in ("label", "multiplicity")}
+        return {name: value for name, value in self.__dict__.items() if name not in ("label", "multiplicity", "weight")}
 
     @cached_property
     def label(self) -> Tensor:
@@ -148,6 +156,12 @@ class StoredJets(Dataset[JetBatch]):
     def multiplicity(self) -> Tensor:
         """Number of particles of each jet before any were dropped, int64, shape [jets]."""
         return torch.from_numpy(np.concatenate([store.counts() for store in self.stores]))
+
+    @cached_property
+    def weight(self) -> Tensor | None:
+        """How much each jet counts, float32, shape [jets]; None if all count alike."""
+        weights = [weight for store in self.stores if (weight := store.weight()) is not None]
+        return torch.from_numpy(np.concatenate(weights)) if weights else None
 
     def __len__(self) -> int:
         return int(self._first[-1])
@@ -176,7 +190,7 @@ class StoredJets(Dataset[JetBatch]):
 
 
 def check_alike(stores: Sequence[JetStore]) -> None:
-    """StoreError if there is no store, or if they differ in classes or columns."""
+    """StoreError if there is no store, or if they differ in classes, columns or whether jets have weights."""
     if not stores:
         raise StoreError("no stores; give at least one")
     first = stores[0]
@@ -185,6 +199,11 @@ def check_alike(stores: Sequence[JetStore]) -> None:
             raise StoreError(
                 f"{store.path}: classes {store.info.classes} and columns {store.columns} differ from those of "
                 f"{first.path}, {first.info.classes} and {first.columns}; convert them alike"
+            )
+        if store.weights != first.weights:
+            one, other = (store, first) if store.weights else (first, store)
+            raise StoreError(
+                f"{one.path}: its jets have weights, those of {other.path} have none; give all weights, or none"
             )
 
 
@@ -208,7 +227,7 @@ def seen(jets: Jets, view: JetView) -> Jets:
         )
     if view.masses == "zero":
         particles = particles | {"mass": np.zeros_like(particles["mass"])}
-    return Jets(particles, offsets, jets.label, jets.classes)
+    return replace(jets, particles=particles, offsets=offsets)
 
 
 def as_batch(jets: Jets) -> JetBatch:
@@ -217,7 +236,8 @@ def as_batch(jets: Jets) -> JetBatch:
     momenta = Momenta(*(columns[name] for name in Momenta._fields))
     pid = columns["pid"].long() if "pid" in columns else None
     impact = Impact(*(columns[name] for name in Impact._fields)) if columns.keys() >= set(Impact._fields) else None
-    return JetBatch(momenta, torch.from_numpy(jets.offsets), pid, torch.from_numpy(jets.label), impact)
+    weight = None if jets.weight is None else torch.from_numpy(jets.weight)
+    return JetBatch(momenta, torch.from_numpy(jets.offsets), pid, torch.from_numpy(jets.label), impact, weight)
 
 
 def _numbers(jets: int, index: Index) -> NDArray[np.int64]:

@@ -1,8 +1,9 @@
 """The jet store: ragged jets (`Jets`) in one HDF5 file, read whole, in parts, or jet by jet.
 
-A file holds group `particles` (one flat dataset per column, attribute `unit`), group `jets` (`offsets`, `label`) and
-the root attributes `format`, `version`, `classes`, `splits`, `provenance` and `fingerprint`. The datasets are chunked,
-compressed and checksummed: a part is read without the rest, and damage is noticed. `iagraph.data.writer` writes it.
+A file holds group `particles` (one flat dataset per column, attribute `unit`), group `jets` (`offsets`, `label` and, of
+jets that do not all count alike, `weight`) and the root attributes `format`, `version`, `classes`, `splits`,
+`provenance` and `fingerprint`. The datasets are chunked, compressed and checksummed: a part is read without the rest,
+and damage is noticed. `iagraph.data.writer` writes it.
 
 Texts have a fixed length. HDF5 keeps those of variable length in a heap without checksums, and where that is damaged
 the library may search it for ever: so they are never read. (Version 1 of stores had them.)
@@ -22,10 +23,11 @@ import numpy as np
 
 from iagraph.data.classes import ChosenClasses, Classes
 from iagraph.data.jets import REQUIRED_COLUMNS, Jets, StoreError
-from iagraph.files import reason_and_cure
+from iagraph.files import reason_and_cure, user_path
 
 FORMAT = "iagraph jets"
 VERSION = 2
+WEIGHT = "jets/weight"
 PART = 10_000  # jets in memory at once where files are read or written in parts: some 10 MB
 OPEN = 128
 """Stores that a process keeps open at most; those read last. Systems allow 1,024 files or fewer."""
@@ -33,7 +35,9 @@ OPEN = 128
 
 @dataclass(frozen=True)
 class StoreInfo:
-    """What a store says about itself: `fingerprint` is a SHA-256 over the jets, `bytes` the size of the file."""
+    """What a store says about itself: `fingerprint` is a SHA-256 over the jets, `bytes` the size of the file, `weights`
+    whether its jets have weights.
+    """
 
     jets: int
     particles: int
@@ -43,6 +47,7 @@ class StoreInfo:
     provenance: dict[str, Any]
     fingerprint: str
     bytes: int
+    weights: bool = False
 
 
 class Fingerprint:
@@ -58,9 +63,9 @@ class Fingerprint:
         self._digests.setdefault(f"{name} {little_endian.dtype.str}", hashlib.sha256()).update(little_endian.data)
 
     def hexdigest(self) -> str:
-        """The fingerprint of what was fed, columns in alphabetical order before offsets and labels."""
+        """The fingerprint of what was fed, columns in alphabetical order before offsets, labels and weights."""
         total = hashlib.sha256(self._classes.encode())
-        last = {"offsets": 1, "label": 2}
+        last = {"offsets": 1, "label": 2, WEIGHT: 3}
         for name in sorted(self._digests, key=lambda name: (last.get(name.split()[0], 0), name)):
             total.update(f"{name} {self._digests[name].hexdigest()}\n".encode())
         return total.hexdigest()
@@ -78,10 +83,11 @@ class JetStore:
         columns: Names of the columns to read; None reads all.
         classes: New classes, each with the classes of the store that it is made of; jets of others are left out. None
             takes all classes as they are.
+        weights: Whether to read weights of jets, which must then be there; None reads them if they are.
 
     Raises:
-        StoreError: If the file is missing, damaged or not a jet store of this version, has no such part, no such
-            column or no such class.
+        StoreError: If the file is missing, damaged or not a jet store of this version, or has no such part, no such
+            column, no such class or no weights.
     """
 
     def __init__(
@@ -90,8 +96,9 @@ class JetStore:
         split: str | None = None,
         columns: Sequence[str] | None = None,
         classes: Classes | None = None,
+        weights: bool | None = None,
     ) -> None:
-        self.path = Path(path)
+        self.path = path = user_path(path)
         self.info = info = store_info(path)
         if split is not None and split not in info.splits:
             raise StoreError(f"{path}: no split {split!r}; there are: {', '.join(info.splits) or 'none'}")
@@ -104,6 +111,9 @@ class JetStore:
             self.begin = self.end - info.splits[split]
         if lacking := [name for name in REQUIRED_COLUMNS if name not in self.columns]:
             raise StoreError(f"{path}: columns {', '.join(self.columns)} lack {', '.join(lacking)}; ask for these, too")
+        if weights and not info.weights:
+            raise StoreError(f"{path}: its jets have no weights; write them as the weight of Jets, or do without")
+        self.weights = info.weights if weights is None else weights
         self._opened: dict[str, h5py.Dataset] | None = None
         self._stored_classes = info.classes
         self._chosen = ChosenClasses(
@@ -135,7 +145,8 @@ class JetStore:
         if self._opened is None:
             file = h5py.File(self.path, "r")
             names = [f"particles/{name}" for name in self.columns]
-            self._opened = {name: file[name] for name in (*names, "jets/offsets", "jets/label")}
+            names += ["jets/offsets", "jets/label", *([WEIGHT] if self.weights else [])]
+            self._opened = {name: file[name] for name in names}
         _recent.pop(self, None)
         _recent[self] = None
         if len(_recent) > OPEN:
@@ -165,7 +176,8 @@ class JetStore:
             arrays = self._arrays()
             offsets = arrays["jets/offsets"][first : last + 1]
             particles = {name: arrays[f"particles/{name}"][offsets[0] : offsets[-1]] for name in self.columns}
-            jets = Jets(particles, offsets - offsets[0], arrays["jets/label"][first:last], self._stored_classes)
+            weight = arrays[WEIGHT][first:last] if self.weights else None
+            jets = Jets(particles, offsets - offsets[0], arrays["jets/label"][first:last], self._stored_classes, weight)
         jets.validate(str(self.path), first)
         return self._chosen(jets)
 
@@ -179,6 +191,14 @@ class JetStore:
         with _reported(self.path):
             label = self._chosen.label(self._arrays()["jets/label"][self.begin : self.end])
         return label if self._kept is None else label[self._kept - self.begin]
+
+    def weight(self) -> np.ndarray | None:
+        """The weights of all jets, float32 [jets], if they are read."""
+        if not self.weights:
+            return None
+        with _reported(self.path):
+            weight = self._arrays()[WEIGHT][self.begin : self.end]
+        return weight if self._kept is None else weight[self._kept - self.begin]
 
     def counts(self) -> np.ndarray:
         """The number of particles of each jet, int64 [jets]."""
@@ -231,7 +251,7 @@ def stated_format(file: h5py.File) -> str | None:
 
 def store_info(path: str | Path) -> StoreInfo:
     """What a store says about itself, without reading the particles; StoreError as for `read_store`."""
-    path = Path(path)
+    path = user_path(path)
     with _reported(path):
         if not path.is_file():
             raise StoreError(
@@ -252,8 +272,10 @@ def store_info(path: str | Path) -> StoreInfo:
             provenance=json.loads(attribute(file, "provenance")),
             fingerprint=attribute(file, "fingerprint"),
             bytes=path.stat().st_size,
+            weights=WEIGHT in file,
         )
-        lengths = {"jets/offsets": info.jets + 1} | {f"particles/{name}": info.particles for name in info.columns}
+        lengths = {"jets/offsets": info.jets + 1} | ({WEIGHT: info.jets} if info.weights else {})
+        lengths |= {f"particles/{name}": info.particles for name in info.columns}
         for name, expected in lengths.items():
             if file[name].shape[0] != expected:
                 raise StoreError(f"{path}: {name} has {file[name].shape[0]} values, expected {expected}; write it anew")
@@ -278,6 +300,8 @@ def read_store(path: str | Path, split: str | None = None) -> Jets:
         found = Fingerprint(jets.classes)
         for name, array in [*jets.particles.items(), ("offsets", jets.offsets), ("label", jets.label)]:
             found.update(name, array)
+        if jets.weight is not None:
+            found.update(WEIGHT, jets.weight)
         if found.hexdigest() != store.info.fingerprint:
             raise StoreError(f"{path}: the jets do not match the recorded fingerprint; copy or write the store anew")
     return jets

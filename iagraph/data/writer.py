@@ -15,8 +15,8 @@ import h5py
 import numpy as np
 
 from iagraph.data.jets import Jets, StoreError
-from iagraph.data.store import FORMAT, VERSION, Fingerprint
-from iagraph.files import reason_and_cure
+from iagraph.data.store import FORMAT, VERSION, WEIGHT, Fingerprint
+from iagraph.files import reason_and_cure, user_path
 
 TAKEN = ("label", "offsets")  # names that columns cannot have
 UNITS = {"pt": "GeV", "rapidity": "1", "phi": "rad", "mass": "GeV", "pid": "PDG id"}
@@ -43,7 +43,7 @@ class StoreWriter:
     """
 
     def __init__(self, path: str | Path, classes: tuple[str, ...], provenance: dict[str, Any] | None = None) -> None:
-        self.path, self.classes, self.provenance = Path(path), tuple(classes), provenance or {}
+        self.path, self.classes, self.provenance = user_path(path), tuple(classes), provenance or {}
         self._plain_provenance()
         if wrong := [name for name in self.classes if not isinstance(name, str)]:
             raise StoreError(f"{path}: class {wrong[0]!r} is no text; give the names of the classes as texts")
@@ -91,7 +91,8 @@ class StoreWriter:
         if not self._arrays:
             offsets = np.concatenate([jets.offsets[:1], offsets])
         arrays = {f"particles/{name}": column for name, column in jets.particles.items()}
-        self._write(arrays | {"jets/offsets": offsets, "jets/label": jets.label})
+        weights = {} if jets.weight is None else {WEIGHT: jets.weight}
+        self._write(arrays | {"jets/offsets": offsets, "jets/label": jets.label} | weights)
         self.jets, self.particles = self.jets + len(jets), self.particles + int(jets.offsets[-1])
         if split is not None:
             self.splits[split] = self.splits.get(split, 0) + len(jets)
@@ -121,7 +122,7 @@ class StoreWriter:
                 written = len(self._arrays[name])
                 self._arrays[name].resize((written + len(array),))
                 self._arrays[name][written:] = array
-                self._fingerprint.update(name.partition("/")[2], array)
+                self._fingerprint.update(name if name == WEIGHT else name.partition("/")[2], array)
 
     def _plain_provenance(self) -> Any:
         try:

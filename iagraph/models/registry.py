@@ -13,6 +13,7 @@ import torch
 import yaml
 from torch import Tensor, nn
 
+from iagraph.files import user_path
 from iagraph.graphs import JetBatch
 from iagraph.models.ablations import InteractionTransformer, LearnedPairIAFormer, PairTransformer, PlainTransformer
 from iagraph.models.cascaded_iaformer import CascadedIAFormer
@@ -121,7 +122,7 @@ def load(path: str | Path) -> TrainedModel:
     Raises:
         CheckpointError: a file is missing or damaged, or they do not fit.
     """
-    folder = Path(path)
+    folder = user_path(path)
     about = folder / "model.json"
     try:
         description = json.loads(about.read_text(encoding="utf-8"))

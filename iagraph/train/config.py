@@ -111,6 +111,10 @@ class DataConfig(Section):
         "bounded memory; a jet of more pairs is a batch of its own; null sets no limit.",
     )
     max_jets: PositiveInt | None = Field(default=None, description="Use only that many training jets; null uses all.")
+    weights: bool = Field(
+        default=False,
+        description="Weigh each jet by the weight that its store has for it: in losses, metrics and their errors.",
+    )
     in_memory: bool = Field(
         default=True,
         description="Read all jets before training; false reads them from their files as they are needed. Jets that "
@@ -174,6 +178,11 @@ class TrainConfig(Section):
         lt=1,
         description="Validate, keep and test an exponential moving average of the weights, with this decay per step "
         "(lower in the first steps); null: the weights themselves.",
+    )
+    class_weights: dict[str, PositiveFloat] = Field(
+        default={},
+        description="Factors of the loss of the jets of a class, by its name, for example `{top: 5.0}`; 1 for a class "
+        "that is not named. Metrics do not know of them.",
     )
     precision: Literal["32-true", "bf16-mixed", "16-mixed"] = Field(
         default="32-true", description="Arithmetic: single precision, or mixed with a 16-bit format."

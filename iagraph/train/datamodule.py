@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import closing
 from itertools import combinations, combinations_with_replacement, product
 from typing import NamedTuple
@@ -116,6 +116,31 @@ class JetDataModule(LightningDataModule):
         """Index of the signal class, if there are two classes."""
         return None if self.config.signal is None else self.classes.index(self.config.signal)
 
+    def loss_weights(self, of_classes: Mapping[str, float]) -> NDArray[np.float64] | None:
+        r"""By what the loss of a jet of each class is multiplied, besides its own weight; None where all count alike.
+
+        .. math:: \frac{c_k}{\frac1N \sum_i w_i c_{k_i}}
+
+        for the factor :math:`c_k` of class :math:`k`: the mean over the training jets is one, so that learning rate and
+        the norm at which gradients are clipped keep their meaning.
+
+        Args:
+            of_classes: factors by the name of the class, one for a class that is not named.
+
+        Raises:
+            StoreError: there is no class of a name.
+        """
+        if unknown := [name for name in of_classes if name not in self.classes]:
+            names = ", ".join(self.classes)
+            raise StoreError(f"train.class_weights: no class {', '.join(unknown)}; there are {names}")
+        jets = self.datasets["train"]
+        if not of_classes and jets.weight is None:
+            return None
+        factors = np.array([of_classes.get(name, 1.0) for name in self.classes])
+        weights = None if jets.weight is None else jets.weight.double().numpy()
+        sums = np.bincount(jets.label.numpy(), weights, len(self.classes))
+        return factors * len(jets) / float(sums @ factors)
+
     def train_dataloader(self) -> JetLoader:
         """Training jets, in a new order each epoch; of several processes each has its share."""
         loader = self._shared("train", shuffle=True)
@@ -163,18 +188,18 @@ def open_role(files: Sequence[str], role: str, config: DataConfig) -> list[JetSt
     Args:
         files: stores, or names of samples.
         role: train, val or test.
-        config: the node features and classes.
+        config: the node features, the classes, and whether jets have weights.
 
     Raises:
         StoreError: a file is missing or damaged, has splits but none for this role, lacks particle species or impact
-            parameters where the node features need them, lacks a class, or has other classes than the first.
+            parameters where the node features need them, lacks a class or weights, or has other classes than the first.
     """
     stores = []
     for name in files:
         path = resolve(name)
         info = store_info(path)
         columns = _columns(config.node_features, info, name)
-        stores.append(JetStore(path, role if info.splits else None, columns, config.classes))
+        stores.append(JetStore(path, role if info.splits else None, columns, config.classes, config.weights))
     check_alike(stores)
     return stores
 
@@ -232,7 +257,8 @@ def check_jets(jets: JetSource, config: DataConfig, classes: Sequence[str], wher
 
 
 def _check_no_class_is_empty(jets: JetSource, where: str) -> None:
-    numbers = dict(zip(jets.classes, torch.bincount(jets.label, minlength=len(jets.classes)).tolist(), strict=True))
+    counts = torch.bincount(jets.label, jets.weight, len(jets.classes))  # jets of weight zero count as none
+    numbers = dict(zip(jets.classes, counts.tolist(), strict=True))
     empty, present = ([name for name, n in numbers.items() if (n == 0) == wanted] for wanted in (True, False))
     if empty:
         found = f"class '{empty[0]}'" if len(empty) == 1 else f"classes {', '.join(empty)}"

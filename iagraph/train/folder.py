@@ -17,7 +17,7 @@ import numpy as np
 import torch
 from torch import nn
 
-from iagraph.files import LockedError, locked, replaced, write_text
+from iagraph.files import LockedError, locked, replaced, user_path, write_text
 from iagraph.kinematics import NODE_FEATURES, PAIR_FEATURES, feature_names
 from iagraph.models.registry import make_model
 from iagraph.models.state_dicts import write_state_dict
@@ -160,13 +160,14 @@ class Run(NamedTuple):
     massive: float | None = None
 
 
-def load_run(run: Path) -> Run:
+def load_run(run: str | Path) -> Run:
     """Configuration, model and what belongs to it.
 
     Raises:
         RunError: the folder holds no finished run, or its weights are damaged.
         ConfigError: its configuration has been changed into something invalid.
     """
+    run = user_path(run)
     missing = [
         name for name in ("config.yaml", "model.pt", "model.json", "trained_on.npy") if not (run / name).is_file()
     ]

@@ -161,9 +161,68 @@ def test_texts_that_look_like_numbers_stay_texts(recipe, tmp_path):
     assert config.data.signal_efficiency == {"1e0": 0.3}
 
 
+def test_dates_and_none_are_what_people_mean_by_them(recipe, tmp_path):
+    config = load_config(recipe, ["name=2025-11-27", "output=2025-11-27", "data.signal=1:30", "train.clip=None"])
+    assert (config.name, config.output, config.data.signal) == ("2025-11-27", "2025-11-27", "1:30")
+    assert config.train.clip is None
+    assert load_config(recipe, ["seed=010"]).seed == 10
+    (tmp_path / "again.yaml").write_text(dump_config(config), encoding="utf-8")
+    assert load_config(tmp_path / "again.yaml") == config
+
+
+SCALARS = [
+    "2025-11-27",
+    "2025-11-27T10:30:00Z",
+    "010",
+    "0x1F",
+    "1:30",
+    "yes",
+    "no",
+    "None",
+    "null",
+    "1e-3",
+    "1e400",
+    ".inf",
+]
+SCALARS += [
+    "-3",
+    "0.5",
+    "'7'",
+    "~/runs",
+    "=",
+    "<<",
+    "!!int x",
+    "&a",
+    "*a",
+    "[",
+    "{",
+    "?",
+    "@x",
+    "",
+    "a: b",
+    "#",
+    "!!python/none",
+]
+
+
+@pytest.mark.parametrize("scalar", SCALARS)
+def test_every_kind_of_scalar_is_taken_or_refused_line_by_line(recipe, scalar):
+    keys = [key for key, *_ in fields(Config, VALUES)] + ["fine_tune.weights"]
+    for key in dict.fromkeys(keys):
+        try:
+            load_config(recipe, [f"{key}={scalar}"])
+        except ConfigError as error:
+            for line in error.args:
+                assert line.startswith(("command line: ", f"{recipe}: ")), line
+                assert "\n" not in line
+
+
 @pytest.mark.parametrize(
     ("override", "problem"),
     [
+        ("name=2025", "'name' should be a valid string, found 2025; put it in quotes"),
+        ("data.signal=no", "'data.signal' should be a valid string, found false; yes, no, on and off mean true and"),
+        ("train.epochs=1:30", "'train.epochs' should be a valid integer, found \"1:30\""),
         ("name=a/b", "'name' should match pattern '^[A-Za-z0-9][A-Za-z0-9_.-]*$', found \"a/b\""),
         ("name=..", "'name' should match pattern '^[A-Za-z0-9][A-Za-z0-9_.-]*$', found \"..\""),
         ("seed=-1", "'seed' should be greater than or equal to 0, found -1"),

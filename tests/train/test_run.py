@@ -26,7 +26,7 @@ def test_folder_holds_everything(finished):
     assert finished.name == "qg-001"
     assert {path.name for path in finished.iterdir()} == FILES | {"figures", "log", "checkpoints"}
     assert {path.name for path in (finished / "figures").iterdir()} == FIGURES
-    assert {path.name for path in (finished / "checkpoints").iterdir()} == {"best.ckpt", ".lock"}
+    assert {path.name for path in (finished / "checkpoints").iterdir()} == {"best.ckpt", "end.ckpt", ".lock"}
     assert (finished / "log" / "metrics.csv").is_file()
     assert list((finished / "log").glob("events.out.tfevents.*"))
 

@@ -18,6 +18,7 @@ from iagraph.data.readers.jet_store import JetStoreReader
 from iagraph.data.readers.pandas_frames import find_frame
 from iagraph.data.readers.top_tagging import TopTaggingReader
 from iagraph.data.store import FORMAT, stated_format
+from iagraph.files import user_path
 
 if TYPE_CHECKING:
     from iagraph.data.readers.mapped import BranchMap
@@ -41,7 +42,7 @@ def open_jets(path: str | Path, branches: BranchMap | None = None) -> Reader:
         StoreError: If there is no such file, or it is none of the formats known here, or damaged.
         ImportError: If the format needs a package that is not installed.
     """
-    path = Path(path)
+    path = user_path(path)
     with reading(path):
         if not path.is_file():
             found = "is a folder; name a file in it" if path.is_dir() else "no such file; check the path"
