@@ -127,7 +127,8 @@ class Jets:
         held = tables["pt"] != 0 if real is None else np.asarray(real, bool)
         columns = {name: table[held].astype(DTYPES.get(name, table.dtype)) for name, table in tables.items()}
         weights = None if weight is None else np.asarray(weight, np.float32)
-        return Jets(columns, offsets_of(held.sum(1)), np.asarray(label).astype(DTYPES["label"]), classes, weights)
+        labels = np.asarray(label).astype(DTYPES["label"])
+        return Jets(columns, offsets_of(held.sum(1)), labels, classes, weights)  # type: ignore[arg-type]  # as a tuple
 
     def validate(self, where: str, first: int = 0) -> None:
         """Check structure and every value; StoreError names `where` (the file, say) and the first bad jet.
