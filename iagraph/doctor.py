@@ -8,7 +8,7 @@ import platform
 import re
 import tempfile
 from collections.abc import Callable, Iterator
-from importlib.metadata import PackageNotFoundError, requires, version
+from importlib.metadata import PackageNotFoundError, packages_distributions, requires, version
 from pathlib import Path
 from typing import NamedTuple
 
@@ -23,8 +23,6 @@ from iagraph.testing import assert_all_gradients, assert_permutation_invariant, 
 
 CORE = ("torch", "torch-geometric", "numpy", "h5py", "pyyaml")
 EXTRAS = ("train", "generate", "data", "export", "test")
-MODULES = {"scikit-learn": "sklearn", "weaver-core": "weaver"}
-"""How packages are imported whose modules have other names."""
 
 
 class Finding(NamedTuple):
@@ -96,11 +94,28 @@ def extra(name: str) -> Finding:
         if f'extra == "{name}"' not in condition.replace("'", '"') or package == "iagraph":
             continue
         try:
-            importlib.import_module(MODULES.get(package, package.replace("-", "_")))
+            importlib.import_module(module_of(package))
         except Exception as error:  # a broken package raises anything
             problems.append(f"{package} ({' '.join(str(error).split())[:120]})")
     advice = f"pip install 'iagraph[{name}]'"
     return Finding(f"iagraph[{name}]", f"incomplete: {', '.join(problems)}; {advice}" if problems else "complete")
+
+
+def module_of(package: str) -> str:
+    """How an installed package is imported, pytest-xdist as xdist for example.
+
+    Raises:
+        ImportError: it is not installed.
+    """
+
+    def same(name: str) -> str:
+        return re.sub(r"[-_.]+", "_", name).lower()
+
+    modules = [name for name, packages in packages_distributions().items() if same(package) in map(same, packages)]
+    public = [name for name in modules if name.isidentifier() and not name.startswith("_")]
+    if not public:
+        raise ImportError("not installed")
+    return same(package) if same(package) in public else min(public)
 
 
 def _sample() -> str:

@@ -38,6 +38,7 @@ class JetBatch:
         pid: PDG identifiers, shape [particles], if they are known.
         y: class of each jet, int64, shape [jets], if it is known.
         impact: impact parameters in mm, each of shape [particles], if they are known.
+        weight: how much each jet counts in a loss, shape [jets]; None if all count alike.
     """
 
     momenta: Momenta
@@ -45,6 +46,7 @@ class JetBatch:
     pid: Tensor | None = None
     y: Tensor | None = None
     impact: Impact | None = None
+    weight: Tensor | None = None
 
     def __len__(self) -> int:
         return self.ptr.numel() - 1
@@ -165,7 +167,7 @@ class JetBatch:
         pid = None if self.pid is None else table([self.pid]).squeeze(2)
         impact = None if self.impact is None else table(self.impact)
         jets = PaddedJets(table(self.momenta), sizes, pid, impact)
-        jets.y = self.y
+        jets.y, jets.weight = self.y, self.weight
         return jets
 
     def part(self, begin: int, end: int) -> JetBatch:
@@ -174,6 +176,7 @@ class JetBatch:
         jets = self._map(lambda tensor: tensor[first:last])
         jets.ptr = self.ptr[begin : end + 1] - first
         jets.y = None if self.y is None else self.y[begin:end]
+        jets.weight = None if self.weight is None else self.weight[begin:end]
         return jets
 
     @classmethod
@@ -190,8 +193,8 @@ class JetBatch:
         return cls(ptr=torch.cat([sizes.new_zeros(1), sizes.cumsum(0)]), **values)
 
     def to_data_list(self) -> list[Data]:
-        """One ``Data`` per jet, with ``pt``, ``rapidity``, ``phi``, ``mass`` and, where known, ``pid``, ``y``, ``d0``,
-        ``d0_error``, ``dz`` and ``dz_error``.
+        """One ``Data`` per jet, with ``pt``, ``rapidity``, ``phi``, ``mass`` and, where known, ``pid``, ``y``,
+        ``weight``, ``d0``, ``d0_error``, ``dz`` and ``dz_error``.
         """
         columns = self.momenta._asdict() | ({} if self.impact is None else self.impact._asdict())
         jets = []
@@ -201,6 +204,8 @@ class JetBatch:
                 values["pid"] = self.pid[begin:end]
             if self.y is not None:
                 values["y"] = self.y[jet : jet + 1]
+            if self.weight is not None:
+                values["weight"] = self.weight[jet : jet + 1]
             jets.append(Data(num_nodes=end - begin, **values))
         return jets
 
@@ -209,7 +214,8 @@ class JetBatch:
         """Jets from ``Data``, ``Batch`` or a list of ``Data`` with the attributes of :meth:`to_data_list`.
 
         Raises:
-            ValueError: a component of the momenta is missing, or some but not all impact parameters are.
+            ValueError: a component of the momenta is missing, or some but not all impact parameters are; on the CPU
+                also if a component is not finite, a pT is not above 0, or a mass is negative.
         """
         if not isinstance(data, Data):
             data = Batch.from_data_list(list(data))
@@ -222,7 +228,15 @@ class JetBatch:
         momenta = Momenta(*(data[name] for name in Momenta._fields))
         impact = None if missing else Impact(*(data[name] for name in Impact._fields))
         ptr = data.ptr if "ptr" in data else torch.tensor([0, momenta.pt.numel()], device=momenta.pt.device)
-        return cls(momenta, ptr, data.get("pid"), data.get("y"), impact)
+        if momenta.pt.device.type == "cpu":  # a GPU would have to be waited for
+            finite = torch.stack([component.isfinite() for component in momenta]).all(0)
+            for particle in (~(finite & (momenta.pt > 0) & (momenta.mass >= 0))).nonzero()[:1, 0].tolist():
+                values = ", ".join(f"{name} = {data[name][particle].item():g}" for name in Momenta._fields)
+                raise ValueError(
+                    f"particle {particle}, in jet {int((ptr <= particle).sum()) - 1}, has {values}, expected finite "
+                    "numbers, pt above 0, mass not below; of each jet, graph.subgraph(graph.pt > 0) drops padding"
+                )
+        return cls(momenta, ptr, data.get("pid"), data.get("y"), impact, data.get("weight"))
 
 
 Jets: TypeAlias = JetBatch | Data | Batch | Sequence[Data]
@@ -294,7 +308,7 @@ class PaddedJets(JetBatch):
         pid = None if self.pid is None else function(self.pid.view_as(self.real))
         impact = None if self.impact is None else table(self.impact)
         jets = PaddedJets(table(self.momenta), function(self.real.sum(1)), pid, impact, self.compact)
-        jets.y = None if self.y is None else function(self.y)
+        jets.y, jets.weight = (None if values is None else function(values) for values in (self.y, self.weight))
         return jets
 
     def sums(self) -> Momenta:

@@ -1,9 +1,13 @@
-"""How well a tagger separates classes, each number with its statistical error.
+r"""How well a tagger separates classes, each number with its statistical error.
 
-Scores have the shape `[jets, classes]` or `[jets]`. Two-dimensional ones are logits, or anything that differs from
-them by a constant per jet (log-probabilities); two classes may also be given as probabilities. One-dimensional ones
-belong to two classes and grow with the likeness to the signal class. The errors are those of a finite test sample;
-the spread between trainings, which most papers quote, is another quantity.
+Scores have the shape `[jets, classes]` or `[jets]`. Two-dimensional ones are logits (or what differs from them by a
+constant per jet, as log-probabilities do) or probabilities. `as_logits` recognises these, so that both give the same
+numbers. One-dimensional ones belong to two classes and grow with the likeness to the signal class, on any scale. The
+errors are those of a finite test sample; the spread between trainings, which most papers quote, is another quantity.
+
+With `weights` `[jets]`, sums over jets become sums of weights. Errors then follow from the pull of each jet on the
+result, in which weights count squared: where weights and scores are independent, n jets count as
+:math:`n_\mathrm{eff} = (\sum w)^2 / \sum w^2`. Weights are not negative: efficiencies would not be monotonic.
 """
 
 import math
@@ -19,6 +23,9 @@ Bools = NDArray[np.bool_]
 
 WORKING_POINTS = (0.5, 0.3)
 """Signal efficiencies at which the rejections of two classes are compared."""
+
+ROUNDING = 0.01
+"""By how much the probabilities of a jet may miss one in sum."""
 
 DEFAULT_EFFICIENCY = 0.5
 """Signal efficiency at which the rejections of more than two classes are compared, unless a class has its own."""
@@ -37,7 +44,25 @@ class Estimate(NamedTuple):
         return f"{self.value:.{digits}f} +- {self.error:.{digits}f}"
 
 
-def roc_auc(labels: ArrayLike, scores: ArrayLike, signal: int = 1) -> Estimate:
+def as_logits(scores: ArrayLike) -> Floats:
+    r"""Logits of two-dimensional scores, which may be logits already: of probabilities their logarithms.
+
+    Probabilities are recognised by rows without negative numbers that sum to one within 0.01, the rounding of 16-bit
+    formats and of files with few digits. Those of zero count as the smallest number there is.
+    """
+    values = np.asarray(scores, dtype=np.float64)
+    if values.ndim == 2 and (values >= 0).all() and (np.abs(values.sum(1) - 1) <= ROUNDING).all():
+        return np.log(np.maximum(values, np.finfo(np.float64).tiny))
+    return values
+
+
+def effective_number(weights: ArrayLike) -> float:
+    r"""How many jets of equal weight have the same relative error: :math:`(\sum w)^2 / \sum w^2`."""
+    values = np.asarray(weights, dtype=np.float64)
+    return float(values.sum() ** 2 / np.sum(values**2))
+
+
+def roc_auc(labels: ArrayLike, scores: ArrayLike, signal: int = 1, weights: ArrayLike | None = None) -> Estimate:
     r"""Area under the ROC curve: the probability that a signal jet scores above a background jet, ties counting half.
 
     With the components :math:`V_i` of the :math:`m` signal jets (the share of background jets below jet i) and
@@ -48,35 +73,45 @@ def roc_auc(labels: ArrayLike, scores: ArrayLike, signal: int = 1) -> Estimate:
 
     (DeLong, DeLong and Clarke-Pearson, Biometrics 44 (1988) 837), from midranks in O(N log N) (Sun and Xu, IEEE Signal
     Processing Letters 21 (2014) 1389). The error is zero for perfect separation and NaN for a class with one jet.
+
+    With weights, shares and means are weighted, and :math:`1 / m(m-1)` becomes
+    :math:`w_i^2 / (\sum w)^2 \cdot n_\mathrm{eff} / (n_\mathrm{eff} - 1)`, which equal weights leave as it is.
     """
-    value, influence = _auc_influence(*discriminant(labels, scores, signal))
+    value, influence = _auc_influence(*_discriminant(labels, scores, signal, None, weights))
     return Estimate(value, _norm(influence))
 
 
-def auc_difference(labels: ArrayLike, scores_a: ArrayLike, scores_b: ArrayLike, signal: int = 1) -> Estimate:
+def auc_difference(
+    labels: ArrayLike, scores_a: ArrayLike, scores_b: ArrayLike, signal: int = 1, weights: ArrayLike | None = None
+) -> Estimate:
     """AUC of `scores_a` minus that of `scores_b` on the same jets, with DeLong's error of the correlated difference."""
-    value_a, influence_a = _auc_influence(*discriminant(labels, scores_a, signal))
-    value_b, influence_b = _auc_influence(*discriminant(labels, scores_b, signal))
+    value_a, influence_a = _auc_influence(*_discriminant(labels, scores_a, signal, None, weights))
+    value_b, influence_b = _auc_influence(*_discriminant(labels, scores_b, signal, None, weights))
     return Estimate(value_a - value_b, _norm(influence_a - influence_b))
 
 
-def macro_auc(labels: ArrayLike, scores: ArrayLike) -> Estimate:
+def macro_auc(labels: ArrayLike, scores: ArrayLike, weights: ArrayLike | None = None) -> Estimate:
     """Mean over the classes of the AUC of `p_class` for that class against all others; error as in `roc_auc`."""
-    value, influence = _macro_auc_influence(labels, scores)
+    value, influence = _macro_auc_influence(labels, scores, weights)
     return Estimate(value, _norm(influence))
 
 
-def macro_auc_difference(labels: ArrayLike, scores_a: ArrayLike, scores_b: ArrayLike) -> Estimate:
+def macro_auc_difference(
+    labels: ArrayLike, scores_a: ArrayLike, scores_b: ArrayLike, weights: ArrayLike | None = None
+) -> Estimate:
     """`macro_auc` of `scores_a` minus that of `scores_b` on the same jets; error as in `auc_difference`."""
-    value_a, influence_a = _macro_auc_influence(labels, scores_a)
-    value_b, influence_b = _macro_auc_influence(labels, scores_b)
+    value_a, influence_a = _macro_auc_influence(labels, scores_a, weights)
+    value_b, influence_b = _macro_auc_influence(labels, scores_b, weights)
     return Estimate(value_a - value_b, _norm(influence_a - influence_b))
 
 
-def accuracy(labels: ArrayLike, scores: ArrayLike, threshold: float | None = None) -> Estimate:
-    """Share of jets whose class has the highest score, with the binomial error sqrt(a (1 - a) / jets).
+def accuracy(
+    labels: ArrayLike, scores: ArrayLike, threshold: float | None = None, weights: ArrayLike | None = None
+) -> Estimate:
+    r"""Share of jets whose class has the highest score, with the binomial error sqrt(a (1 - a) / jets).
 
-    One-dimensional scores need a `threshold`, from which on a jet is called class 1.
+    One-dimensional scores need a `threshold`, from which on a jet is called class 1. With weights, and :math:`r_i` one
+    for a jet that is right, else zero, the error is :math:`\sqrt{\sum w_i^2 (r_i - a)^2} / \sum w_i`.
     """
     index, values = _checked(labels, scores)
     if np.ndim(scores) == 2:
@@ -85,12 +120,22 @@ def accuracy(labels: ArrayLike, scores: ArrayLike, threshold: float | None = Non
         raise ValueError("the accuracy of one-dimensional scores needs a threshold")
     else:
         predicted = values[:, 1] >= threshold
-    share = float(np.mean(predicted == index))
+    right = predicted == index
+    if weights is not None:
+        w = _checked_weights(weights, len(index))
+        share = float(np.average(right, weights=w))
+        return Estimate(share, _norm(w * (right - share)) / float(w.sum()))
+    share = float(np.mean(right))
     return Estimate(share, math.sqrt(share * (1 - share) / len(index)))
 
 
 def background_rejection(
-    labels: ArrayLike, scores: ArrayLike, signal_efficiency: float, signal: int = 1, background: int | None = None
+    labels: ArrayLike,
+    scores: ArrayLike,
+    signal_efficiency: float,
+    signal: int = 1,
+    background: int | None = None,
+    weights: ArrayLike | None = None,
 ) -> Estimate:
     r"""Background rejection :math:`1/\varepsilon_B` at a fixed signal efficiency :math:`\varepsilon_S`.
 
@@ -108,6 +153,10 @@ def background_rejection(
     jets of both classes. The error is symmetric and of first order: with fewer than about ten background jets
     above the cut the true distribution is skewed. If none passes, the value and its error are infinite.
 
+    With weights, :math:`\varepsilon (1 - \varepsilon) / n` of either class becomes
+    :math:`[q (1 - \varepsilon)^2 + (1 - q)\, \varepsilon^2] / n_\mathrm{eff}`, where :math:`q` is the share of
+    :math:`\sum w^2` above the cut: the variance of a ratio of sums of weights.
+
     Args:
         labels: Class indices `[jets]`.
         scores: As described at the top of the module.
@@ -115,11 +164,12 @@ def background_rejection(
         signal: Class index of the signal.
         background: Class index of the background; needed for more than two classes, and jets of further classes are
             left out. The score is then equivalent to `p_signal / (p_signal + p_background)`.
+        weights: Weights of the jets `[jets]`; None weighs all alike.
     """
     if not 0 < signal_efficiency <= 1:
         raise ValueError(f"the signal efficiency should be in (0, 1], found {signal_efficiency}")
-    is_signal, score = discriminant(labels, scores, signal, background)
-    (eps,), (error,) = background_efficiency(is_signal, score, [signal_efficiency])
+    is_signal, score, kept = _discriminant(labels, scores, signal, background, weights)
+    (eps,), (error,) = background_efficiency(is_signal, score, [signal_efficiency], kept)
     return Estimate(float(1 / eps), float(error / eps**2)) if eps > 0 else Estimate(math.inf, math.inf)
 
 
@@ -129,6 +179,7 @@ def classification_report(
     classes: Sequence[str],
     signal: str | None = None,
     signal_efficiency: Mapping[str, float] | None = None,
+    weights: ArrayLike | None = None,
 ) -> dict[str, Estimate]:
     """Accuracy, AUC and background rejection.
 
@@ -137,28 +188,43 @@ def classification_report(
     at its `signal_efficiency`, 0.5 if it is not named there, as papers on JetClass have it (arXiv 2202.03772).
     One-dimensional scores have no accuracy, as they have no threshold.
     """
-    report = {} if np.ndim(scores) == 1 else {"accuracy": accuracy(labels, scores)}
+    report = {} if np.ndim(scores) == 1 else {"accuracy": accuracy(labels, scores, weights=weights)}
     if len(classes) > 2:
-        report["auc"] = macro_auc(labels, scores)
+        report["auc"] = macro_auc(labels, scores, weights)
         for index, name in enumerate(classes[1:], start=1):
             at = (signal_efficiency or {}).get(name, DEFAULT_EFFICIENCY)
-            report[f"rejection_at_{at}/{name}"] = background_rejection(labels, scores, at, index, background=0)
+            report[f"rejection_at_{at}/{name}"] = background_rejection(labels, scores, at, index, 0, weights)
         return report
     if signal not in classes:
         raise ValueError(f"the signal '{signal}' should be one of the classes {', '.join(classes)}")
     index = classes.index(signal)
-    report["auc"] = roc_auc(labels, scores, index)
-    return report | {f"rejection_at_{at}": background_rejection(labels, scores, at, index) for at in WORKING_POINTS}
+    report["auc"] = roc_auc(labels, scores, index, weights)
+    for at in WORKING_POINTS:
+        report[f"rejection_at_{at}"] = background_rejection(labels, scores, at, index, weights=weights)
+    return report
 
 
 def discriminant(
     labels: ArrayLike, scores: ArrayLike, signal: int = 1, background: int | None = None
 ) -> tuple[Bools, Floats]:
-    """Who is signal, and one score per jet that grows with the likeness to it: logit_signal - logit_background.
+    """Who is signal, and one score per jet that grows with the likeness to it: ln p_signal - ln p_background, which is
+    logit_signal - logit_background.
 
     Jets of other classes than these two are left out.
     """
+    return _discriminant(labels, scores, signal, background)[:2]
+
+
+def _discriminant(
+    labels: ArrayLike,
+    scores: ArrayLike,
+    signal: int,
+    background: int | None = None,
+    weights: ArrayLike | None = None,
+) -> tuple[Bools, Floats, Floats | None]:
+    # The discriminant, with the weights of the jets that it is of.
     index, values = _checked(labels, scores)
+    kept_weights = None if weights is None else _checked_weights(weights, len(index))
     if background is None:
         if values.shape[1] != 2:
             raise ValueError(f"scores of {values.shape[1]} classes need the background class to be named")
@@ -168,20 +234,39 @@ def discriminant(
     if is_signal.all() or not is_signal.any():
         missing = signal if not is_signal.any() else background
         raise ValueError(f"no jet has the label {missing}: efficiencies need jets of both classes")
+    if kept_weights is not None:
+        kept_weights = kept_weights[kept]
+        for label in (signal, background):
+            if not kept_weights[is_signal == (label == signal)].any():
+                raise ValueError(f"all jets of the label {label} have the weight 0: efficiencies need some of both")
     if np.ndim(scores) == 1:
-        return is_signal, values[kept, 1]
-    return is_signal, values[kept, signal] - values[kept, background]
+        return is_signal, values[kept, 1], kept_weights
+    return is_signal, values[kept, signal] - values[kept, background], kept_weights
 
 
-def background_efficiency(is_signal: Bools, score: Floats, signal_efficiency: ArrayLike) -> tuple[Floats, Floats]:
+def background_efficiency(
+    is_signal: Bools, score: Floats, signal_efficiency: ArrayLike, weights: Floats | None = None
+) -> tuple[Floats, Floats]:
     """Background efficiency and its error at each of the signal efficiencies; see `background_rejection`."""
-    fpr, tpr, _ = roc_curve(is_signal, score, drop_intermediate=False)
+    fpr, tpr, _ = roc_curve(is_signal, score, sample_weight=weights, drop_intermediate=False)
     eps_s = np.asarray(signal_efficiency, dtype=np.float64)
-    spread = np.sqrt(eps_s * (1 - eps_s) / np.count_nonzero(is_signal))
     eps = _first_reaching(tpr, fpr, eps_s)
+    if weights is None:
+        spread = np.sqrt(eps_s * (1 - eps_s) / np.count_nonzero(is_signal))
+        own = np.sqrt(eps * (1 - eps) / np.count_nonzero(~is_signal))
+    else:
+        # The shares of the squared weights above the same cuts.
+        fpr_squares, tpr_squares, _ = roc_curve(is_signal, score, sample_weight=weights**2, drop_intermediate=False)
+        spread = _efficiency_error(eps_s, _first_reaching(tpr, tpr_squares, eps_s), weights[is_signal])
+        own = _efficiency_error(eps, _first_reaching(tpr, fpr_squares, eps_s), weights[~is_signal])
     high, low = (_first_reaching(tpr, fpr, np.clip(eps_s + shift, 0, 1)) for shift in (spread, -spread))
     # The chord's slope times the spread is half the chord's height.
-    return eps, np.hypot(np.sqrt(eps * (1 - eps) / np.count_nonzero(~is_signal)), (high - low) / 2)
+    return eps, np.hypot(own, (high - low) / 2)
+
+
+def _efficiency_error(efficiency: Floats, squares: Floats, weights: Floats) -> Floats:
+    variance = squares * (1 - efficiency) ** 2 + (1 - squares) * efficiency**2
+    return np.sqrt(variance / effective_number(weights))
 
 
 def _first_reaching(tpr: Floats, fpr: Floats, wanted: Floats) -> Floats:
@@ -194,11 +279,21 @@ def _first_reaching(tpr: Floats, fpr: Floats, wanted: Floats) -> Floats:
     return fpr[left] + (fpr[right] - fpr[left]) * (wanted - tpr[left]) / step
 
 
-def _auc_influence(is_signal: Bools, score: Floats) -> tuple[float, Floats]:
+def _auc_influence(is_signal: Bools, score: Floats, weights: Floats | None = None) -> tuple[float, Floats]:
     # Each jet's pull on the AUC, scaled so that the squares add up to DeLong's variance.
+    share = np.empty(len(score))
+    if weights is not None:
+        share[is_signal] = _share_below(score[is_signal], score[~is_signal], weights[~is_signal])
+        share[~is_signal] = 1 - _share_below(score[~is_signal], score[is_signal], weights[is_signal])
+        value = float(np.average(share[is_signal], weights=weights[is_signal]))
+        pull = share - value
+        for mine in (is_signal, ~is_signal):
+            number = effective_number(weights[mine])
+            with np.errstate(invalid="ignore", divide="ignore"):
+                pull[mine] *= weights[mine] / weights[mine].sum() * np.sqrt(number / (number - 1))
+        return value, pull
     m, n = np.count_nonzero(is_signal), np.count_nonzero(~is_signal)
     rank = _midranks(score)
-    share = np.empty(len(score))
     share[is_signal] = (rank[is_signal] - _midranks(score[is_signal])) / n
     share[~is_signal] = 1 - (rank[~is_signal] - _midranks(score[~is_signal])) / m
     value = float(share[is_signal].mean())
@@ -207,17 +302,30 @@ def _auc_influence(is_signal: Bools, score: Floats) -> tuple[float, Floats]:
     return value, influence
 
 
-def _macro_auc_influence(labels: ArrayLike, scores: ArrayLike) -> tuple[float, Floats]:
+def _share_below(score: Floats, others: Floats, weights: Floats) -> Floats:
+    # Of the weight of other jets, how much lies below each score, ties counting half.
+    order = np.argsort(others, kind="stable")
+    others, sums = others[order], np.concatenate([[0.0], np.cumsum(weights[order])])
+    below, not_above = (sums[np.searchsorted(others, score, side)] for side in ("left", "right"))
+    return (below + not_above) / (2 * sums[-1])
+
+
+def _macro_auc_influence(labels: ArrayLike, scores: ArrayLike, weights: ArrayLike | None) -> tuple[float, Floats]:
     # Each class is the signal once; a jet's pulls on the AUCs add up before they are squared.
     index, logits = _checked(labels, scores)
+    w = None if weights is None else _checked_weights(weights, len(index))
     classes = logits.shape[1]
+    counts = np.bincount(index, w, classes)
+    if not counts.all():
+        missing = f"no jet has the label {counts.argmin()}" + (
+            "" if w is None else ", or all of them have the weight 0"
+        )
+        raise ValueError(f"{missing}: a macro AUC needs jets of every class")
     total, influence = 0.0, np.zeros(len(index))
     for k in range(classes):
-        if not (index == k).any():
-            raise ValueError(f"no jet has the label {k}: a macro AUC needs jets of every class")
         # The log-odds of class k order jets as its probability does, without saturating at 1.
         odds = logits[:, k] - np.logaddexp.reduce(np.delete(logits, k, axis=1), axis=1)
-        value, pull = _auc_influence(index == k, odds)
+        value, pull = _auc_influence(index == k, odds, w)
         total += value / classes
         influence += pull / classes
     return total, influence
@@ -242,8 +350,23 @@ def _checked(labels: ArrayLike, scores: ArrayLike) -> tuple[NDArray[Any], Floats
     if not np.isfinite(values).all():
         jet = int(np.flatnonzero(~np.isfinite(values.reshape(len(values), -1)).all(axis=1))[0])
         raise ValueError(f"the score of jet {jet} is {values[jet]}: scores should be finite")
-    if values.ndim == 1:
-        values = np.stack([-values, values], axis=1)
+    if values.ndim == 2 and values.shape[1] == 1:
+        raise ValueError(f"scores of shape {values.shape} have one class only: give scores[:, 0], which belong to two")
+    values = np.stack([-values, values], axis=1) if values.ndim == 1 else as_logits(values)
     if index.min() < 0 or index.max() >= values.shape[1]:
         raise ValueError(f"labels should be in 0..{values.shape[1] - 1}, found {index.min()}..{index.max()}")
     return index.astype(np.int64), values
+
+
+def _checked_weights(weights: ArrayLike, jets: int) -> Floats:
+    values = np.asarray(weights, dtype=np.float64)
+    if values.shape != (jets,):
+        raise ValueError(f"weights should have the shape [{jets}], not {values.shape}")
+    if bad := np.flatnonzero(~(np.isfinite(values) & (values >= 0)))[:1].tolist():
+        raise ValueError(
+            f"the weight of jet {bad[0]} is {values[bad[0]]}: weights should be finite and not negative, for with "
+            "negative ones efficiencies are not monotonic"
+        )
+    if not values.any():
+        raise ValueError("all weights are 0: some should not be")
+    return values

@@ -1,10 +1,12 @@
-"""What all figures share: colours, line styles and how they are saved. Nothing here touches pyplot's global state."""
+"""What all figures share: colours, line styles, texts and how they are saved. Nothing touches pyplot's global state."""
 
 from pathlib import Path
 from typing import Any
 
 import matplotlib
 from matplotlib.figure import Figure
+from matplotlib.mathtext import MathTextParser
+from matplotlib.text import Text
 
 # Okabe and Ito, Color Universal Design (2008): distinct for all common kinds of colour vision. Yellow is too pale.
 COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000")
@@ -17,10 +19,61 @@ def style(index: int) -> dict[str, Any]:
     return {"color": COLOURS[index % len(COLOURS)], "linestyle": LINES[(index + 3 * rounds) % len(LINES)]}
 
 
+def drawable(text: str) -> str:
+    """A name that somebody chose, of a class or a run for example, as a text or part of one that matplotlib can draw.
+
+    Formulas between dollars are drawn as such if matplotlib knows all of their commands, else as they are written.
+    """
+    shown = _printable(text)
+    if _dollars(shown) % 2 or not _known(shown):
+        shown = shown.replace("$", r"\$")
+    return f"\N{ZERO WIDTH SPACE}{shown}" if shown.startswith("_") else shown  # or legends would leave it out
+
+
+def _printable(text: str) -> str:
+    """The text with escapes for what no font has."""
+    return "".join(sign if sign.isprintable() or sign == "\n" else repr(sign)[1:-1] for sign in text)
+
+
+def _dollars(text: str) -> int:
+    return text.count("$") - text.count(r"\$")
+
+
+def _known(text: str) -> bool:
+    """Whether matplotlib knows the commands in formulas."""
+    try:
+        MathTextParser("path").parse(text)
+    except ValueError:
+        return False
+    return True
+
+
+def figure_files(path: str | Path) -> tuple[Path, Path]:
+    """The files (PNG and PDF) of a figure of this name, or beside the jet store of this name.
+
+    A last `.png`, `.pdf` or `.h5` is replaced. All other dots belong to the name: `qg_v1.2` is `qg_v1.2.png`.
+    """
+    name = str(path)
+    for suffix in (".png", ".pdf", ".h5"):
+        if name.endswith(suffix):
+            name = name.removesuffix(suffix)
+            break
+    return Path(f"{name}.png"), Path(f"{name}.pdf")
+
+
 def save_figure(figure: Figure, path: str | Path) -> None:
-    """Write `path`.png (150 dpi) and `path`.pdf, and the folder if need be; `path` has no suffix."""
-    Path(path).parent.mkdir(parents=True, exist_ok=True)
-    figure.savefig(f"{path}.png", dpi=150)
+    """Write the files that `figure_files` names, PNG (150 dpi) and PDF, and the folder if need be.
+
+    Texts that matplotlib would refuse to draw are drawn as they are written.
+    """
+    for text in figure.findobj(Text):
+        assert isinstance(text, Text)
+        text.set_text(shown := _printable(text.get_text()))
+        if _dollars(shown) and not _dollars(shown) % 2 and text.get_parse_math():
+            text.set_parse_math(_known(shown))
+    png, pdf = figure_files(path)
+    png.parent.mkdir(parents=True, exist_ok=True)
+    figure.savefig(png, dpi=150)
     # Type 42 is what journals accept; without the date equal figures are equal files.
     with matplotlib.rc_context({"pdf.fonttype": 42}):
-        figure.savefig(f"{path}.pdf", metadata={"CreationDate": None})
+        figure.savefig(pdf, metadata={"CreationDate": None})

@@ -15,6 +15,8 @@ import yaml
 from pydantic import BaseModel, ValidationError
 from pydantic.fields import FieldInfo
 
+from iagraph.files import user_path
+
 Model = TypeVar("Model", bound=BaseModel)
 COMMAND_LINE = "command line"
 NO_MEMBER = ("union_tag_invalid", "union_tag_not_found")
@@ -28,7 +30,7 @@ class ConfigError(ValueError):
 
 
 class _Loader(yaml.SafeLoader):
-    """SafeLoader that reads 1e-3 as a number (YAML 1.1 demands 1.0e-3) and refuses a key given twice.
+    """SafeLoader that reads numbers as people write them (YAML 1.1 demands 1.0e-3) and refuses a key given twice.
 
     It also refuses aliases of what has aliases in it: a few lines of them may fill any memory, or contain themselves.
     """
@@ -57,19 +59,40 @@ class _Loader(yaml.SafeLoader):
             seen.add((key.tag, str(key.value)))
         return node
 
+    def construct_yaml_int(self, node: Any) -> int:
+        text = self.construct_scalar(node).replace("_", "")
+        return int(text, 0) if re.match("^[-+]?0[bx]", text) else int(text)
 
-_Loader.add_implicit_resolver(
-    "tag:yaml.org,2002:float", re.compile(r"^[-+]?(\d[\d_]*\.?\d*|\.\d+)[eE][-+]?\d+$"), list("-+.0123456789")
-)
+
+# What YAML 1.1 would read as something that nobody means stays a text: 2025-11-27 is no date and 1:30 is not 90. 010 is
+# ten, not eight, and Python's None is null.
+_NUMBERS = {
+    "int": r"^[-+]?(0b[01_]+|0x[0-9a-fA-F_]+|\d[\d_]*)$",
+    "float": r"^[-+]?(\d[\d_]*\.[\d_]*|\.\d[\d_]*|(\d[\d_]*\.?[\d_]*|\.\d+)[eE][-+]?\d+|\.(inf|Inf|INF))$"
+    r"|^\.(nan|NaN|NAN)$",
+}
+_REPLACED = [f"tag:yaml.org,2002:{kind}" for kind in ("timestamp", *_NUMBERS)]
+_Loader.yaml_implicit_resolvers = {
+    first: [(tag, pattern) for tag, pattern in resolvers if tag not in _REPLACED]
+    for first, resolvers in yaml.SafeLoader.yaml_implicit_resolvers.items()
+}
+for _kind, _pattern in _NUMBERS.items():
+    _Loader.add_implicit_resolver(f"tag:yaml.org,2002:{_kind}", re.compile(_pattern), list("-+.0123456789"))
+_Loader.add_implicit_resolver("tag:yaml.org,2002:null", re.compile("^None$"), ["N"])
+_Loader.add_constructor("tag:yaml.org,2002:int", _Loader.construct_yaml_int)
 
 
 class _Dumper(yaml.SafeDumper):
-    """Quotes every text that the loader would take for something else, a file called 1e3 for example."""
-
-    yaml_implicit_resolvers = _Loader.yaml_implicit_resolvers
+    """Quotes every text that the loader, or another reader of YAML, would take for something else: 1e3, 2025-11-27."""
 
     def ignore_aliases(self, data: Any) -> bool:
         return True
+
+
+_Dumper.yaml_implicit_resolvers = {
+    first: [*_Loader.yaml_implicit_resolvers.get(first, []), *yaml.SafeDumper.yaml_implicit_resolvers.get(first, [])]
+    for first in {**_Loader.yaml_implicit_resolvers, **yaml.SafeDumper.yaml_implicit_resolvers}
+}
 
 
 def dump_yaml(values: dict[str, Any]) -> str:
@@ -84,14 +107,14 @@ def _parse(text: str, source: str) -> Any:
     except yaml.MarkedYAMLError as error:
         line = f", line {error.problem_mark.line + 1}" if error.problem_mark else ""
         raise ConfigError(f"{source}{line}: {error.problem}") from error
-    except (yaml.YAMLError, ValueError, RecursionError) as error:  # bad characters, 2024-13-45, endless nesting
+    except (yaml.YAMLError, ValueError, RecursionError) as error:  # bad characters, 0b_, endless nesting
         raise ConfigError(f"{source}: not valid YAML: {' '.join(str(error).split())}") from error
 
 
 def read_yaml(path: str | Path) -> dict[str, Any]:
     """Mapping held by a YAML file; ConfigError if it cannot be read or holds something else."""
     try:
-        text = Path(path).read_text(encoding="utf-8")
+        text = user_path(path).read_text(encoding="utf-8")
     except UnicodeDecodeError as error:
         raise ConfigError(f"{path}: not a text file in UTF-8 (byte {error.start})") from error
     except OSError as error:
@@ -282,7 +305,16 @@ def _explain(model_class: type[BaseModel], key: str, problem: dict[str, Any], va
         message = "should be a section with keys of its own"
     if problem["type"] == "value_error" and isinstance(problem["input"], dict):
         return f"'{key}' {message}" if key else message  # how the values of a section fit: it says which
-    return f"'{key}' {message}, found {_show(problem['input'])}"
+    return f"'{key}' {message}, found {_show(problem['input'])}{_advice(problem)}"
+
+
+def _advice(problem: dict[str, Any]) -> str:
+    """What to do about a value that YAML does not read as its author does."""
+    if problem["type"] != "string_type":
+        return ""
+    if isinstance(problem["input"], bool):
+        return "; yes, no, on and off mean true and false in YAML: put a name like these in quotes"
+    return "; put it in quotes" if isinstance(problem["input"], int | float) else ""
 
 
 def _show(value: Any) -> str:

@@ -2,16 +2,17 @@
 
 import argparse
 import sys
-from pathlib import Path
 
 from iagraph.benchmarks.loader import benchmark_loader
-from iagraph.command_line import positive
+from iagraph.command_line import escape_unprintable, positive
+from iagraph.files import user_path
 
 
 def main() -> None:
     """Parse the arguments, measure, and print."""
+    escape_unprintable()
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--json", type=Path, metavar="FILE", help="write the numbers to this file, too")
+    parser.add_argument("--json", type=user_path, metavar="FILE", help="write the numbers to this file, too")
     commands = parser.add_subparsers(dest="command", required=True)
     loader = commands.add_parser("loader", help="jets per second of loaders, beside PyTorch Geometric's")
     loader.add_argument("--jets", type=positive, default=500_000, help="jets in the store (default: %(default)s)")
@@ -23,11 +24,11 @@ def main() -> None:
     )
     cost = commands.add_parser("cost", help="time and memory against the number of particles per jet")
     cost.add_argument("--repeats", type=positive, default=3, help="runs timed at each point (default: %(default)s)")
-    cost.add_argument("--figure", type=Path, metavar="FIGURE", help="draw the numbers to FIGURE.png and .pdf")
+    cost.add_argument("--figure", type=user_path, metavar="FIGURE", help="draw the numbers to FIGURE.png and .pdf")
     pruning = commands.add_parser("pruning", help="what is saved by dropping edges")
     pruning.add_argument("--repeats", type=positive, default=9, help="runs timed of each (default: %(default)s)")
     epoch = commands.add_parser("epoch", help="where the time of a training epoch goes")
-    epoch.add_argument("config", type=Path, help="YAML file, for example configs/qg.yaml")
+    epoch.add_argument("config", type=user_path, help="YAML file, for example configs/qg.yaml")
     epoch.add_argument("overrides", nargs="*", metavar="key=value", help="changes of single keys, data.workers=1")
     models = commands.add_parser("models", help="speed and memory of our models, beside weaver-core and other ways")
     models.add_argument(
@@ -60,8 +61,7 @@ def main() -> None:
 
         report = benchmark_cost(arguments.repeats)
         if arguments.figure is not None:
-            path = arguments.figure
-            save_figure(figure_of(report.rows), path.with_suffix("") if path.suffix in (".png", ".pdf") else path)
+            save_figure(figure_of(report.rows), arguments.figure)
     elif arguments.command == "pruning":
         try:
             from iagraph.benchmarks.pruning import benchmark_pruning

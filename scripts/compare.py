@@ -2,12 +2,13 @@
 
 import argparse
 import sys
-from pathlib import Path
 
 try:
+    from iagraph.command_line import escape_unprintable
     from iagraph.data.comparison import Comparison
     from iagraph.data.jets import StoreError
     from iagraph.data.overview import overview_of
+    from iagraph.files import user_path
     from iagraph.plotting import save_figure
 except ImportError as error:
     sys.exit(f"error: {error}: pip install 'iagraph[data]'")
@@ -15,9 +16,10 @@ except ImportError as error:
 
 def main() -> None:
     """Parse the arguments, compare, and print."""
+    escape_unprintable()
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("files", nargs=2, type=Path, metavar="FILE", help="jet stores, or public files of jets")
-    parser.add_argument("--out", type=Path, metavar="FIGURE", help="draw the distributions to FIGURE.png and .pdf")
+    parser.add_argument("files", nargs=2, type=user_path, metavar="FILE", help="jet stores, or public files of jets")
+    parser.add_argument("--out", type=user_path, metavar="FIGURE", help="draw the distributions to FIGURE.png and .pdf")
     arguments = parser.parse_args()
     names = [path.stem for path in arguments.files]
     if names[0] == names[1]:
@@ -28,7 +30,7 @@ def main() -> None:
         overviews = [overview_of(path) for path in arguments.files]
         comparison = Comparison(dict(zip(names, overviews, strict=True)))
         if arguments.out is not None:
-            save_figure(comparison.figure(), arguments.out.with_suffix(""))
+            save_figure(comparison.figure(), arguments.out)
     except (StoreError, ImportError, OSError) as error:
         sys.exit(f"error: {error}")
     print(comparison.table())

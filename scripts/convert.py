@@ -1,20 +1,26 @@
-"""Convert public jet files (Top tagging reference, EnergyFlow quark/gluon, JetClass) to one jet store; joins stores."""
+"""Convert public jet files (Top tagging reference, EnergyFlow quark/gluon, JetClass) to one jet store; joins stores.
+
+Trees and tables of other names are read by a map of their branches: see docs/data.md.
+"""
 
 import argparse
 import sys
 from pathlib import Path
 
 try:
+    from iagraph.command_line import escape_unprintable
+    from iagraph.data.classes import parse_classes
     from iagraph.data.convert import convert
     from iagraph.data.jets import StoreError
     from iagraph.data.store import store_info
-    from iagraph.plotting import save_figure
+    from iagraph.files import user_path
+    from iagraph.plotting import figure_files, save_figure
 except ImportError as error:
     sys.exit(f"error: {error}: pip install 'iagraph[data]'")
 
 
 def _store(text: str) -> Path:
-    path = Path(text)
+    path = user_path(text)
     if path.suffix != ".h5" or path.is_dir():
         raise argparse.ArgumentTypeError(f"should be the name of a file that ends in .h5, found {text}")
     return path
@@ -22,17 +28,35 @@ def _store(text: str) -> Path:
 
 def main() -> None:
     """Parse the arguments, convert, draw, and say what came out."""
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("files", nargs="+", metavar="FILE", help="recognised by their content; all in one format")
+    escape_unprintable()
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument(
+        "files", nargs="+", metavar="FILE", help="names or patterns; recognised by their content; all in one format"
+    )
     parser.add_argument("--out", required=True, type=_store, metavar="NAME.h5", help="writes NAME.h5, .png and .pdf")
+    parser.add_argument(
+        "--classes",
+        action="append",
+        metavar="CLASSES",
+        help="keep jets of these only: QCD,Tbqq, or merged ones, background=QCD,Zqq (give it once for each)",
+    )
+    parser.add_argument(
+        "--map", type=user_path, metavar="FILE.yaml", help="the branches to read from a tree or table of any names"
+    )
     parser.add_argument("--force", action="store_true", help="replace existing files")
     arguments = parser.parse_args()
-    store, figure = arguments.out, arguments.out.with_suffix("")
+    store = arguments.out
     try:
-        for suffix in (".png", ".pdf"):
-            if figure.with_suffix(suffix).exists() and not arguments.force:
-                raise StoreError(f"{figure}{suffix}: exists already; choose another name, or --force to replace it")
-        overview = convert(arguments.files, store, force=arguments.force)
+        for figure in figure_files(store):
+            if figure.exists() and not arguments.force:
+                raise StoreError(f"{figure}: exists already; choose another name, or --force to replace it")
+        classes = None if arguments.classes is None else parse_classes(arguments.classes)
+        branches = None
+        if arguments.map is not None:
+            from iagraph.data.readers.mapped import load_map
+
+            branches = load_map(arguments.map)
+        overview = convert(arguments.files, store, force=arguments.force, classes=classes, branches=branches)
     except (StoreError, ImportError, OSError) as error:
         sys.exit(f"error: {error}")
     except KeyboardInterrupt:
@@ -42,10 +66,10 @@ def main() -> None:
     print(f"{store}: {info.jets:,} jets, {info.particles:,} particles, {size}\n\n{overview.table()}")
     print(f"\nfingerprint {info.fingerprint}")
     try:
-        save_figure(overview.figure(), figure)
+        save_figure(overview.figure(), store)
     except OSError as error:
         sys.exit(f"error: the store is complete, but the figure cannot be written ({error})")
-    print(f"Look at {figure}.png: is this what you expected?")
+    print(f"Look at {figure_files(store)[0]}: is this what you expected?")
 
 
 if __name__ == "__main__":

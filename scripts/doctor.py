@@ -13,9 +13,11 @@ def main() -> None:
     argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter).parse_args()
     start = time.monotonic()
     try:
+        from iagraph.command_line import escape_unprintable
         from iagraph.doctor import examine
     except ImportError as error:
         sys.exit(f"error: {error}; install the library and what it needs: pip install iagraph")
+    escape_unprintable()
     wrong = 0
     for finding in examine():
         print(finding, flush=True)

@@ -2,14 +2,17 @@
 
 import argparse
 import sys
-from pathlib import Path
+
+from iagraph.command_line import escape_unprintable
+from iagraph.files import user_path
 
 
 def main() -> None:
     """Parses the command line and evaluates."""
+    escape_unprintable()
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("run", type=Path, help="folder of a finished run, for example runs/qg-001")
-    parser.add_argument("--data", metavar="FILE", help="a jet store: its part 'test' if it records splits, else all")
+    parser.add_argument("run", type=user_path, help="folder of a finished run, for example runs/qg-001")
+    parser.add_argument("--data", metavar="FILE", help="jet store or quoted pattern: part 'test', or all")
     parser.add_argument("--device", choices=["cpu", "cuda", "mps"], help="instead of the device of the run")
     arguments = parser.parse_args()
 

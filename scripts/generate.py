@@ -1,8 +1,14 @@
-"""Generate jets with Pythia8: python scripts/generate.py configs/generate_qg.yaml --jets 18000 --out qg.h5."""
+"""Generate jets with Pythia8: python scripts/generate.py configs/generate_qg.yaml --jets 18000 --out qg.h5.
+
+What is finished is kept in OUT.parts until the store is written: whatever ends it, the same command goes on.
+"""
 
 import argparse
+import signal
 import sys
-from pathlib import Path
+
+from iagraph.command_line import escape_unprintable
+from iagraph.files import user_path
 
 
 def _positive(text: str) -> int:
@@ -20,20 +26,22 @@ def _shard(text: str) -> tuple[int, int]:
 
 def main() -> None:
     """Parses the command line and generates."""
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("config", type=Path, help="the recipe, for example configs/generate_qg.yaml")
+    escape_unprintable()
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("config", type=user_path, help="the recipe, for example configs/generate_qg.yaml")
     parser.add_argument("overrides", nargs="*", metavar="key=value", help="changes of the recipe, seed=7")
     parser.add_argument("--jets", type=_positive, required=True, help="number of jets, all classes and shards together")
-    parser.add_argument("--out", type=Path, required=True, help="the jet store to write")
+    parser.add_argument("--out", type=user_path, required=True, help="the jet store to write")
     parser.add_argument("--workers", type=_positive, default=1, help="processes; the file does not depend on it")
     parser.add_argument("--shard", type=_shard, default=(1, 1), metavar="K/M", help="make the K-th of M shares only")
-    parser.add_argument("--force", action="store_true", help="replace an existing file")
+    parser.add_argument("--force", action="store_true", help="replace an existing file, and what is left of other jets")
     arguments = parser.parse_intermixed_args()  # changes may stand anywhere
 
     try:
         from iagraph.data.generator import ERRORS, generate
     except ImportError as error:
         sys.exit(f"error: {error}")
+    signal.signal(signal.SIGTERM, signal.default_int_handler)  # a time limit is an interruption, too
     try:
         made = generate(
             arguments.config,
@@ -46,8 +54,8 @@ def main() -> None:
         )
     except ERRORS as error:
         sys.exit(f"error: {error}")
-    except KeyboardInterrupt:
-        sys.exit(f"interrupted: nothing was written to {arguments.out}")
+    except KeyboardInterrupt as error:
+        sys.exit(f"interrupted: {str(error) or f'{arguments.out} is not written'}")
     splits = ", ".join(f"{count:,} {name}" for name, count in made.splits.items())
     size = f"{made.particles:,} particles, {made.bytes / 1e6:.1f} MB"
     print(f"{arguments.out}: {made.jets:,} jets of {' and '.join(made.classes)} ({splits}), {size}")

@@ -7,7 +7,8 @@ from collections.abc import Callable
 from importlib import import_module
 from pathlib import Path
 
-from iagraph.command_line import positive
+from iagraph.command_line import escape_unprintable, positive
+from iagraph.files import user_path
 
 Study = Callable[[], Path]
 """Runs a study whose packages are imported and gives its folder."""
@@ -30,6 +31,7 @@ STUDIES_OF_RUNS = {
 
 def main() -> None:
     """Parses the command line and runs the study."""
+    escape_unprintable()
     try:
         _main()
     except KeyboardInterrupt:  # also while packages are imported, which takes seconds
@@ -71,7 +73,7 @@ def _main() -> None:
 
 def _add_compare(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -> argparse.ArgumentParser:
     parser = _add_study(commands, "compare", COMPARE, _compare)
-    parser.add_argument("config", type=Path, help="YAML file, for example configs/compare_qg.yaml")
+    parser.add_argument("config", type=user_path, help="YAML file, for example configs/compare_qg.yaml")
     parser.add_argument("overrides", nargs="*", metavar="key=value", help="changes of single keys, seeds=[1,2]")
     parser.add_argument(
         "--jobs", type=positive, default=1, metavar="N", help="runs at a time, which share the threads (default: 1)"
@@ -81,7 +83,7 @@ def _add_compare(commands: "argparse._SubParsersAction[argparse.ArgumentParser]"
 
 def _add_prune(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -> argparse.ArgumentParser:
     parser = _add_study(commands, "prune", PRUNE, _prune)
-    parser.add_argument("run", type=Path, metavar="RUN", help="folder of a finished run of a model with attention")
+    parser.add_argument("run", type=user_path, metavar="RUN", help="folder of a finished run of a model with attention")
     parser.add_argument(
         "--rules", nargs="+", metavar="RULE=N,...", help="rules to try, for example top_k=8,4 edge_budget=0.3"
     )
@@ -105,7 +107,7 @@ def _add_prune(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") 
         help="also train on with each of --rules, and with none, from the weights of RUN at a tenth of its learning "
         "rate; finished trainings are kept (iaformer and cascaded_iaformer)",
     )
-    parser.add_argument("--out", type=Path, metavar="FOLDER", help="where to (default: studies/prune-RUN)")
+    parser.add_argument("--out", type=user_path, metavar="FOLDER", help="where to (default: studies/prune-RUN)")
     return parser
 
 
@@ -123,13 +125,15 @@ def _add_study(
 
 def _add_study_of_runs(commands: "argparse._SubParsersAction[argparse.ArgumentParser]", name: str, text: str) -> None:
     parser = _add_study(commands, name, text, _study_of_runs)
-    parser.add_argument("runs", type=Path, nargs="+", metavar="RUN", help="folder of a finished run with attention")
+    parser.add_argument(
+        "runs", type=user_path, nargs="+", metavar="RUN", help="folder of a finished run with attention"
+    )
     parser.add_argument(
         "--jets", type=positive, default=1000, metavar="N", help="test jets, evenly spaced (default: %(default)s)"
     )
     parser.add_argument(
         "--out",
-        type=Path,
+        type=user_path,
         metavar="FOLDER",
         help=f"where to (default: studies/RUN/{name}, RUN being the name of the first run; the report of all studies "
         "of a run is studies/RUN/report.html)",

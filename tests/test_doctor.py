@@ -42,10 +42,22 @@ def test_missing_packages(monkeypatch):
 
 
 def test_incomplete_extras(monkeypatch):
-    monkeypatch.setitem(doctor.MODULES, "scikit-learn", "no_such_module")
+    installed = {"no_such_module": ["Scikit_Learn"], "lightning": ["lightning"]}
+    monkeypatch.setattr(doctor, "packages_distributions", lambda: installed)
     state = doctor.extra("train").state
-    assert state.startswith("incomplete: scikit-learn (No module named 'no_such_module'")
+    assert state.startswith("incomplete: filelock (not installed), ")
+    assert ", scikit-learn (No module named 'no_such_module'), " in state
+    assert "lightning (" not in state
     assert state.endswith("pip install 'iagraph[train]'")
+
+
+def test_packages_are_imported_by_the_names_of_their_modules():
+    """Of those that the tests need, and so are here."""
+    names = {"pytest-xdist": "xdist", "PyYAML": "yaml", "torch-geometric": "torch_geometric", "torch": "torch"}
+    assert {package: doctor.module_of(package) for package in names} == names
+    with pytest.raises(ImportError, match="not installed"):
+        doctor.module_of("no-such-package")
+    assert doctor.extra("test").state == "complete"
 
 
 def test_the_reason_for_native_sums(monkeypatch):

@@ -99,3 +99,32 @@ def test_jets_in_slots():
         jets.padded(6)
     with pytest.raises(TypeError, match="jets in slots are not taken apart: do that before"):
         padded.part(0, 1)
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [("pt", 0.0), ("pt", -1.0), ("mass", -0.5), *((name, float("nan")) for name in ("pt", "rapidity"))],
+)
+def test_particles_that_there_cannot_be_are_named(name, value):
+    graphs = random_jets(COUNTS).to_data_list()
+    graphs[3][name][2] = value
+    for source in (graphs, Batch.from_data_list(graphs)):
+        with pytest.raises(ValueError, match=rf"^particle 8, in jet 3, has .*{name} = {value:g}.*, expected finite"):
+            JetBatch.from_data(source)
+    graphs[3].mass[2] = torch.inf
+    with pytest.raises(ValueError, match=r"^particle 2, in jet 0, has .*mass = inf, expected finite"):
+        JetBatch.from_data(graphs[3])
+
+
+def test_padding_of_graphs_is_dropped_as_the_message_says():
+    jets = random_jets(COUNTS)
+    padded = []
+    for graph in jets.to_data_list():
+        columns = {key: torch.cat([value, value.new_zeros(9)]) for key, value in graph if key not in ("y", "num_nodes")}
+        padded.append(Data(num_nodes=graph.num_nodes + 9, y=graph.y, **columns))
+    with pytest.raises(ValueError, match=r"pt = 0, .*; of each jet, graph\.subgraph\(graph\.pt > 0\) drops padding"):
+        JetBatch.from_data(padded)
+    back = JetBatch.from_data([graph.subgraph(graph.pt > 0) for graph in padded])
+    assert all(torch.equal(a, b) for a, b in zip(back.momenta, jets.momenta, strict=True))
+    assert torch.equal(back.ptr, jets.ptr)
+    assert torch.equal(back.y, jets.y)

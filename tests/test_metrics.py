@@ -11,10 +11,12 @@ from sklearn.metrics import accuracy_score, roc_auc_score
 from iagraph.metrics import (
     Estimate,
     accuracy,
+    as_logits,
     auc_difference,
     background_rejection,
     classification_report,
     discriminant,
+    effective_number,
     macro_auc,
     macro_auc_difference,
     roc_auc,
@@ -282,6 +284,7 @@ def test_macro_auc_difference_knows_the_correlation():
         ([0, 2], [0.1, 0.2], r"labels should be in 0..1, found 0..2"),
         ([0, 1], [0.1, 0.2, 0.3], r"scores should have the shape \[2\] or \[2, classes\], not \(3,\)"),
         ([], [], "labels should be integers|scores should have the shape"),
+        ([0, 1], [[0.3], [0.7]], r"scores of shape \(2, 1\) have one class only: give scores\[:, 0\]"),
     ],
 )
 def test_bad_input_is_named(labels, scores, message):
@@ -294,3 +297,113 @@ def test_bad_input_is_named(labels, scores, message):
 def test_signal_efficiency_has_a_range(efficiency):
     with pytest.raises(ValueError, match="signal efficiency should be in"):
         background_rejection([0, 1], [0, 1], efficiency)
+
+
+ALL_METRICS = {
+    "accuracy": accuracy,
+    "macro_auc": macro_auc,
+    "macro_auc_difference": lambda labels, scores, **more: macro_auc_difference(
+        labels, scores, np.asarray(scores) ** 2, **more
+    ),
+    "background_rejection": lambda labels, scores, **more: background_rejection(labels, scores, 0.5, 1, 0, **more),
+    "classification_report": lambda labels, scores, **more: classification_report(
+        labels, scores, "abcd"[: scores.shape[1]], "b", **more
+    )["auc"],
+}
+OF_TWO = {
+    "roc_auc": roc_auc,
+    "auc_difference": lambda labels, scores, **more: auc_difference(labels, scores, scores[:, ::-1], **more),
+}
+
+
+def class_jets(seed, jets, classes, separation=2.0):
+    rng = np.random.default_rng(seed)
+    labels = rng.integers(0, classes, jets)
+    return labels, rng.normal(0, 1, (jets, classes)) + separation * np.eye(classes)[labels]
+
+
+def softmax(logits):
+    odds = np.exp(logits - logits.max(1, keepdims=True))
+    return odds / odds.sum(1, keepdims=True)
+
+
+@pytest.mark.parametrize("kind", [np.float64, np.float32])
+@pytest.mark.parametrize("classes", [2, 4])
+def test_probabilities_give_what_logits_give(classes, kind):
+    labels, logits = class_jets(11, 700, classes)
+    logits[:20] *= 30  # of which one probability is 1, or rounds to it, and others to 0
+    probabilities = softmax(logits).astype(kind)
+    for name, metric in {**ALL_METRICS, **(OF_TWO if classes == 2 else {})}.items():
+        if "difference" not in name:  # of functions of the scores
+            assert metric(labels, probabilities) == pytest.approx(metric(labels, logits), rel=1e-5), name
+    is_signal, score = discriminant(labels[20:], probabilities[20:], 1, 0)
+    expected = discriminant(labels[20:], logits[20:], 1, 0)
+    np.testing.assert_array_equal(is_signal, expected[0])
+    np.testing.assert_allclose(score, expected[1], rtol=1e-4, atol=1e-5)
+
+
+def test_what_is_no_probability_is_left_as_it_is():
+    logits = np.array([[0.2, 0.8], [0.3, 0.8]])
+    np.testing.assert_array_equal(as_logits(logits), logits)  # the second row sums to 1.1
+    np.testing.assert_array_equal(as_logits(np.log([[0.2, 0.8]])), np.log([[0.2, 0.8]]))
+    np.testing.assert_array_equal(as_logits([0.2, 0.8]), [0.2, 0.8])
+    np.testing.assert_allclose(as_logits([[0.333, 0.333, 0.333]]), np.log(0.333))  # rounded in a file
+
+
+class TestWeights:
+    def test_equal_ones_change_nothing(self):
+        labels, logits = class_jets(12, 300, 2)
+        for metric in (*ALL_METRICS.values(), *OF_TWO.values()):
+            expected = metric(labels, logits)
+            assert metric(labels, logits, weights=np.full(300, 0.7)) == pytest.approx(expected)
+        assert effective_number(np.full(300, 0.7)) == pytest.approx(300)
+
+    def test_whole_ones_are_repeated_jets(self):
+        labels, logits = class_jets(13, 200, 3)
+        logits = np.round(logits, 1)  # with ties
+        weights = np.random.default_rng(13).integers(0, 4, 200)
+        repeated = np.repeat(np.arange(200), weights)
+        for name, metric in ALL_METRICS.items():
+            value = metric(labels, logits, weights=weights).value
+            assert value == pytest.approx(metric(labels[repeated], logits[repeated]).value), name
+
+    @pytest.mark.parametrize("name", sorted({**ALL_METRICS, **OF_TWO}.keys() - {"classification_report"}))
+    def test_errors_agree_with_the_bootstrap(self, name):
+        # Weights that fall with the score of the signal: the effective number alone would not be right.
+        rng = np.random.default_rng(14)
+        labels, logits = class_jets(14, 1500, 2, 0.8)
+        weights = rng.exponential(1, 1500) * np.exp(-0.5 * (logits[:, 1] - logits[:, 0]) * (labels == 1))
+        metric = {**ALL_METRICS, **OF_TWO}[name]
+        picks = (rng.integers(0, 1500, 1500) for _ in range(200))
+        resampled = [metric(labels[pick], logits[pick], weights=weights[pick]).value for pick in picks]
+        found = metric(labels, logits, weights=weights)
+        assert found.error == pytest.approx(np.std(resampled), rel=0.2)
+        assert abs(np.mean(resampled) - found.value) < found.error / 2
+
+    def test_by_hand(self):
+        # Signal 3 (weight 2) and 1 (weight 1), background 2 (weight 3) and 0 (weight 1).
+        labels, scores, weights = [1, 1, 0, 0], [3, 1, 2, 0], [2, 1, 3, 1]
+        value, error = roc_auc(labels, scores, weights=weights)
+        assert value == pytest.approx((2 * 4 + 1 * 1) / 12)
+        signal, background = np.array([1, 0.25]), np.array([2 / 3, 1])  # shares below, and above
+        pulls = [(2 / 3, 1 / 3) * (signal - 0.75), (3 / 4, 1 / 4) * (background - 0.75)]
+        numbers = [9 / 5, 16 / 10]
+        assert error**2 == pytest.approx(sum(np.sum(p**2) * n / (n - 1) for p, n in zip(pulls, numbers, strict=True)))
+        assert effective_number([3, 1]) == pytest.approx(1.6)
+
+    @pytest.mark.parametrize(
+        ("weights", "message"),
+        [
+            ([1, 1, -0.5, 1], r"weight of jet 2 is -0.5: weights should be finite and not negative, for with negative"),
+            ([1, math.nan, 1, 1], "weight of jet 1 is nan"),
+            ([1, 1], r"weights should have the shape \[4\], not \(2,\)"),
+            ([0, 0, 0, 0], "all weights are 0"),
+            ([0, 0, 1, 1], "all jets of the label 1 have the weight 0|no jet has the label 1"),
+        ],
+    )
+    def test_bad_ones_are_named(self, weights, message):
+        logits = np.array([[0.0, 1.0], [0.5, 0.0], [1.0, 0.0], [0.0, 0.3]])
+        metrics = {**ALL_METRICS, **OF_TWO}
+        for name in set(metrics) - ({"accuracy"} if weights[:2] == [0, 0] and any(weights) else set()):
+            with pytest.raises(ValueError, match=message):
+                metrics[name](np.array([1, 1, 0, 0]), logits, weights=weights)

@@ -71,6 +71,10 @@ def problems(call, *arguments):
         ("1e-3", 1e-3), ("1.5e3", 1500.0), ("-2E+4", -2e4), (".5e2", 50.0), ("1.e1", 10.0), ("1_000e1", 1e4),
         ("12", 12), ("0.5", 0.5), (".inf", float("inf")), ("on", True), ("null", None),
         ("'1e-3'", "1e-3"), ("e3", "e3"), ("1e", "1e"), ("1e3x", "1e3x"), ("3-1e3", "3-1e3"),
+        ("010", 10), ("-07", -7), ("0o17", "0o17"), ("0x1F", 31), ("0b101", 5), ("1_000", 1000),
+        ("007.5", 7.5), ("5.", 5.0),
+        ("2025-11-27", "2025-11-27"), ("2025-11-27 10:30:00", "2025-11-27 10:30:00"), ("2024-13-45", "2024-13-45"),
+        ("1:30", "1:30"), ("1:30.5", "1:30.5"), ("None", None), ("~", None), ("none", "none"), ("no", False),
     ],
 )  # fmt: skip
 def test_scalars(write, text, value):
@@ -92,7 +96,7 @@ def test_scalars(write, text, value):
         ("a: &x\n  b: *x\n", ", line 2: alias '*x' in what has an anchor itself: write it out"),
         ("a: 1\n---\nb: 2\n", ", line 2: but found another document"),
         ("a: !!python/name:os.system x\n", ", line 1: could not determine a constructor for the tag"),
-        ("a: 2024-13-45\n", ": not valid YAML: month must be in 1..12"),
+        ("a: 0b_\n", ": not valid YAML: invalid literal for int()"),
         ("a: \x00\n", ": not valid YAML: unacceptable character #x0000"),
         ("[" * 5000, ": not valid YAML: maximum recursion depth"),
         (b"a: caf\xe9\n", ": not a text file in UTF-8 (byte 6)"),

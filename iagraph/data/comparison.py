@@ -11,7 +11,7 @@ from scipy.stats import ks_2samp
 
 from iagraph.data.jets import StoreError
 from iagraph.data.overview import QUANTITIES, Overview, edges_of
-from iagraph.plotting import style
+from iagraph.plotting import drawable, style
 
 COMPARED = ("multiplicity", "pt", "mass")
 
@@ -66,8 +66,8 @@ class Comparison:
                 edges = edges_of(np.concatenate(pair), [len(x) for x in pair], whole=quantity == "multiplicity")
                 for index, (label, values) in enumerate(zip(self.names, pair, strict=True)):
                     heights = np.histogram(values, edges)[0] / len(values)
-                    axes.stairs(heights, edges, label=label, **style(index))
-                axes.set_xlabel(f"{name}: {QUANTITIES[quantity]}")
+                    axes.stairs(heights, edges, label=drawable(label), **style(index))
+                axes.set_xlabel(f"{drawable(name)}: {QUANTITIES[quantity]}")
                 axes.set_ylabel("share of the jets")
                 axes.grid(alpha=0.25)
         figure.legend(*panels[0, 0].get_legend_handles_labels(), loc="outside upper center", ncols=2)

@@ -6,30 +6,45 @@ from collections.abc import Iterable, Sequence
 from importlib.metadata import version
 from itertools import chain
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from tqdm import tqdm
 
+from iagraph.data.classes import ChosenClasses, Classes
 from iagraph.data.jets import StoreError
 from iagraph.data.overview import Overview
 from iagraph.data.readers import Reader, open_jets
 from iagraph.data.readers.jet_store import JetStoreReader
 from iagraph.data.writer import StoreWriter
+from iagraph.files import user_files, user_path
+
+if TYPE_CHECKING:
+    from iagraph.data.readers.mapped import BranchMap
 
 Sources = Iterable[tuple[str | None, Reader]]
 """Readers in the order of their jets, each with the split that its jets belong to, if any."""
 
 
-def convert(files: Sequence[str | Path], out: str | Path, *, force: bool = False) -> Overview:
+def convert(
+    files: Sequence[str | Path],
+    out: str | Path,
+    *,
+    force: bool = False,
+    classes: Classes | None = None,
+    branches: BranchMap | None = None,
+) -> Overview:
     """Write the jets of files, one file after another, to one store.
 
     Stores that record parts (train, val, test) are joined part by part. Shards of one generated sample are joined only
     if all of them are there, each once.
 
     Args:
-        files: Of the same classes, columns and parts; see `iagraph.data.readers` for the formats.
+        files: Names, or patterns such as `jets/*.root`, of files of the same classes, columns and parts; see
+            `iagraph.data.readers` for the formats.
         out: The store to write.
         force: Replace an existing file.
+        classes: New classes, each with those of the files that it is made of; jets of others are left out.
+        branches: Of ROOT trees or parquet files of any names: which of their branches to read.
 
     Returns:
         What the jets look like.
@@ -37,17 +52,17 @@ def convert(files: Sequence[str | Path], out: str | Path, *, force: bool = False
     Raises:
         StoreError: If a file is wrong, the files do not fit together, or the store exists or cannot be written.
     """
-    out = Path(out)
+    out = user_path(out)
     if out.exists() and not force:
         raise StoreError(f"{out}: exists already; choose another file, or --force to replace it")
-    paths = [Path(file) for file in files]
+    paths = [Path(file) for file in user_files(files)]
     for number, path in enumerate(paths):
         if path.resolve() in [other.resolve() for other in paths[:number]]:
             raise StoreError(f"{path}: is named twice; its jets would be in the store twice")
-    readers = [open_jets(path) for path in paths]
+    readers = [open_jets(path, branches) for path in paths]
     first = readers[0]
     for reader in readers[1:]:
-        if (reader.classes, reader.splits) != (first.classes, first.splits):
+        if reader.splits != first.splits or (classes is None and reader.classes != first.classes):
             raise StoreError(
                 f"{reader.path}: {_about(reader)}, but {first.path}: {_about(first)}; convert them one by one"
             )
@@ -58,7 +73,7 @@ def convert(files: Sequence[str | Path], out: str | Path, *, force: bool = False
     sources: Sources = ((None, reader) for reader in readers)
     if first.splits:  # stores that record parts: part by part, so that each stays what it is
         sources = ((split, JetStoreReader(path, split)) for split in first.splits for path in paths)
-    return write_all(sources, out, jets)
+    return write_all(sources, out, jets, classes)
 
 
 def _check_shards(readers: Sequence[Reader]) -> None:
@@ -89,13 +104,14 @@ def _about(reader: Reader) -> str:
     return f"{reader.format} of the classes {', '.join(reader.classes)}{parts}"
 
 
-def write_all(sources: Sources, out: Path, jets: int | None = None) -> Overview:
+def write_all(sources: Sources, out: Path, jets: int | None = None, classes: Classes | None = None) -> Overview:
     """Write all jets of readers to one store, with a progress bar.
 
     Args:
         sources: At least one reader; each is used before the next is asked for.
         out: The store to write.
-        jets: Their number in all, if it is known.
+        jets: The number of jets to read, if it is known.
+        classes: New classes, each with those of the readers that it is made of; jets of others are left out.
 
     Returns:
         What the jets look like.
@@ -107,17 +123,23 @@ def write_all(sources: Sources, out: Path, jets: int | None = None) -> Overview:
     first = next(readers, None)
     if first is None:
         raise StoreError(f"{out}: no files of jets to write; check where they should come from")
-    classes = first[1].classes
+    names = first[1].classes if classes is None else tuple(classes)
     files: list[dict[str, Any]] = []  # of which provenance tells what has been read when it is written, at last
-    provenance = {"files": files, "versions": {"iagraph": version("iagraph")}}
-    overview = Overview(classes)
-    with StoreWriter(out, classes, provenance) as writer, tqdm(total=jets, unit="jet", unit_scale=True) as progress:
+    provenance: dict[str, Any] = {"files": files, "versions": {"iagraph": version("iagraph")}}
+    if classes is not None:
+        provenance["classes"] = {name: list(parts) for name, parts in classes.items()}
+    overview = Overview(names)
+    with StoreWriter(out, names, provenance) as writer, tqdm(total=jets, unit="jet", unit_scale=True) as progress:
         for split, reader in chain([first], readers):
             about = {"name": reader.path.name, "format": reader.format, "jets": reader.jets}
             about |= {"split": split} if split else {}
             files.append(about | ({"provenance": dict(reader.provenance)} if reader.provenance else {}))
+            choose = None if classes is None else ChosenClasses(classes, reader.classes, reader.path)
             for part in reader.parts():
-                writer.append(part, split)
-                overview.add(part)
                 progress.update(len(part))
+                chosen = part if choose is None else choose(part)
+                writer.append(chosen, split)
+                overview.add(chosen)
+        if classes is not None and not overview.jets:
+            raise StoreError(f"{out}: the files have no jets of the classes {', '.join(names)}; name others")
     return overview

@@ -22,10 +22,11 @@ from typing import Any
 from urllib.parse import urlsplit
 
 from iagraph.data.records import ZenodoFile
+from iagraph.files import locked, user_path
 
 try:
+    import filelock  # noqa: F401, iagraph.files needs it
     import requests
-    from filelock import FileLock, Timeout
     from tqdm import tqdm
 except ImportError as error:
     raise ImportError(f"downloading needs {error.name}: pip install 'iagraph[data]'") from error
@@ -57,7 +58,7 @@ class _BrokenError(Exception):
 
 def fetch(file: ZenodoFile, folder: str | Path) -> Path:
     """A published file in this folder, downloaded if it is not there yet; see `download`."""
-    return download(file.url, Path(folder) / file.name, checksum=file.checksum, size=file.size)
+    return download(file.url, user_path(folder) / file.name, checksum=file.checksum, size=file.size)
 
 
 def download(url: str, path: str | Path, *, checksum: str, size: int | None = None) -> Path:
@@ -75,7 +76,7 @@ def download(url: str, path: str | Path, *, checksum: str, size: int | None = No
     Raises:
         DownloadError: If it cannot be had, or is not what was expected. Bytes that can be used are kept.
     """
-    path = Path(path)
+    path = user_path(path)
     part = path.with_name(f"{path.name}.part")
     try:
         if _is_there(path, size):
@@ -100,7 +101,7 @@ def verify(path: str | Path, checksum: str) -> None:
     Raises:
         DownloadError: If they differ.
     """
-    path = Path(path)
+    path = user_path(path)
     algorithm = checksum.partition(":")[0]
     digest = hashlib.new(algorithm, usedforsecurity=False)
     with (
@@ -129,23 +130,18 @@ def _is_there(path: Path, size: int | None) -> bool:
 
 @contextmanager
 def _alone(path: Path) -> Iterator[None]:
-    """Keep other processes from the same file; the system ends the lock of a process that was killed.
+    """Keep other processes from the same file, see `iagraph.files.locked`.
 
     Without a lock two of them could write into one `part`. The checksum would notice, but only after gigabytes.
     """
     name = path.with_name(f".{path.name}.lock")
-    lock = FileLock(name)
-    try:
-        lock.acquire(timeout=0)
-    except Timeout:
-        tqdm.write(f"{path}: another process downloads it; waiting", file=sys.stderr)
-        lock.acquire()
-    try:
-        yield
-    finally:
-        with suppress(OSError):
-            name.unlink()
-        lock.release()
+    told = f"{path}: another process downloads it; waiting"
+    with locked(name, lambda holder: tqdm.write(f"{told} ({holder})", file=sys.stderr)):
+        try:
+            yield
+        finally:
+            with suppress(OSError):
+                name.unlink()
 
 
 def _finish(url: str, part: Path, path: Path, checksum: str) -> None:

@@ -2,25 +2,31 @@
 
 The recipe (processes, settings, jet definition) is a YAML file, see `GenerateConfig`. The work is cut into tasks of a
 fixed number of jets of one class, each with a random seed of its own. So the result depends neither on the number of
-workers nor, shard by shard, on the number of machines.
+workers nor, shard by shard, on the number of machines. Finished tasks are kept (`iagraph.data.parts`): whatever ends a
+generation, the same command goes on.
 """
 
 import multiprocessing
 import os
 import signal
+import sys
 import tempfile
-from collections.abc import Sequence
+import threading
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from concurrent.futures.process import BrokenProcessPool
+from contextlib import contextmanager
 from importlib.metadata import version
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any
 
 import numpy as np
 
 from iagraph.data.jets import Jets, StoreError
-from iagraph.data.store import StoreInfo, store_info
-from iagraph.data.writer import write_store
+from iagraph.data.parts import Counts, Parts, Result, Task
+from iagraph.data.store import PART, StoreInfo, store_info
+from iagraph.data.writer import StoreWriter
+from iagraph.files import LockedError, user_path
 
 try:
     import pythia8mc
@@ -44,27 +50,8 @@ class GenerateError(RuntimeError):
     """Pythia refused a setting, or no event passes the selection."""
 
 
-ERRORS = (BrokenProcessPool, ConfigError, GenerateError, StoreError)
+ERRORS = (ConfigError, GenerateError, LockedError, StoreError)
 """What a user can put right: the message is enough, a traceback would not help."""
-
-
-class Task(NamedTuple):
-    """`jets` jets of class `label`; `seed` is Pythia's."""
-
-    label: int
-    number: int
-    jets: int
-    seed: int
-
-
-class Result(NamedTuple):
-    """The jets of a task, how many events were made, how many passed, and Pythia's cross section in mb."""
-
-    task: Task
-    jets: Jets
-    events: int
-    selected: int
-    cross_section: float
 
 
 def plan(classes: int, jets: int, seed: int, shard: tuple[int, int] = (1, 1)) -> list[Task]:
@@ -91,13 +78,12 @@ def run_task(task: Task, config: GenerateConfig) -> Result:
         GenerateError: If Pythia refuses a setting or cannot start, or no event passes the selection.
     """
     process = config.processes[task.label]
-    pythia = pythia8mc.Pythia("", False)  # without the banner
     settings = [*config.pythia, *process.pythia, "Random:setSeed = on", f"Random:seed = {task.seed}"]
-    for setting in ("Print:quiet = on", *settings):
-        if not pythia.readString(setting):
-            raise GenerateError(f"process {process.name}: Pythia does not know '{setting}'; correct the configuration")
-    if not pythia.init():
-        raise GenerateError(f"process {process.name}: Pythia cannot start with {settings}; correct the configuration")
+    with _standard_output() as said:
+        pythia = pythia8mc.Pythia("", False)  # without the banner
+        refused = _refusal(pythia, settings)
+    if refused:
+        raise GenerateError(f"process {process.name}: {refused}. It says: {said() or 'nothing'}")
     parts: list[Jets] = []
     events = selected = 0
     while selected < task.jets:
@@ -107,32 +93,78 @@ def run_task(task: Task, config: GenerateConfig) -> Result:
         if selected == 0 and len(parts) * BATCH_EVENTS >= PATIENCE:
             raise GenerateError(f"process {process.name}: no jet in {events} events; correct the process or the window")
     jets = Jets.concatenate(parts).take(np.arange(task.jets))
-    return Result(task, jets, events, selected, pythia.infoPython().sigmaGen())
+    return Result(task, jets, Counts(events, selected, pythia.infoPython().sigmaGen()))
+
+
+def _refusal(pythia: Any, settings: Sequence[str]) -> str:
+    """Start Pythia with these settings, and say why it does not start, if so."""
+    if not pythia.readString("Print:quiet = on"):  # without data, or with those of another release, it knows no setting
+        return "Pythia cannot start"
+    for setting in settings:
+        if not pythia.readString(setting):
+            return f"Pythia does not know '{setting}'; correct the configuration"
+    if pythia.init():
+        return ""
+    talking = pythia8mc.Pythia("", False)  # a quiet one does not say what is wrong
+    for setting in settings:
+        talking.readString(setting)
+    talking.init()
+    return f"Pythia cannot start with {list(settings)}; correct the configuration"
+
+
+@contextmanager
+def _standard_output() -> Iterator[Callable[[], str]]:
+    """What is written to the standard output, past `sys.stdout`, too; the function gives it in a line, tables apart."""
+    sys.stdout.flush()
+    with tempfile.TemporaryFile() as file:
+        before = os.dup(1)
+        os.dup2(file.fileno(), 1)
+        try:
+            yield lambda: " ".join(line for line in lines if line and line[0] not in "|*")[:600]
+        finally:
+            os.dup2(before, 1)
+            os.close(before)
+            file.seek(0)
+            lines = [line.strip() for line in file.read().decode(errors="replace").splitlines()]
 
 
 def _start_worker() -> None:
     signal.signal(signal.SIGINT, signal.SIG_DFL)  # Ctrl-C ends a worker without a traceback of its own
     os.dup2(os.open(os.devnull, os.O_WRONLY), 1)  # FastJet and Pythia write their banners past sys.stdout
+    threading.Thread(target=_end_with_parent, daemon=True).start()
 
 
-def _run_tasks(tasks: list[Task], config: GenerateConfig, workers: int) -> list[Result]:
+def _end_with_parent() -> None:
+    if parent := multiprocessing.parent_process():
+        parent.join()
+        os._exit(1)  # it was killed, or it would have ended this worker
+
+
+def _run_task(task: Task, config: GenerateConfig, parts: Parts) -> Task:
+    parts.keep(run_task(task, config))
+    return task
+
+
+def _run_tasks(tasks: Sequence[Task], config: GenerateConfig, parts: Parts, workers: int) -> None:
+    """Run what is not finished yet."""
+    missing = [task for task in tasks if not parts.holds(task)]
+    if not missing:
+        return
     others = set(multiprocessing.active_children())
     context = multiprocessing.get_context("spawn")
-    results = []
+    jets, kept = (sum(task.jets for task in some) for some in (tasks, set(tasks) - set(missing)))
     with (
-        tqdm(total=sum(task.jets for task in tasks), unit="jet") as progress,
-        ProcessPoolExecutor(workers, mp_context=context, initializer=_start_worker) as pool,
+        tqdm(total=jets, initial=kept, unit="jet") as progress,
+        ProcessPoolExecutor(min(workers, len(missing)), mp_context=context, initializer=_start_worker) as pool,
     ):
         try:
-            for future in as_completed([pool.submit(run_task, task, config) for task in tasks]):
-                results.append(future.result())
-                progress.update(results[-1].task.jets)
+            for future in as_completed([pool.submit(_run_task, task, config, parts) for task in missing]):
+                progress.update(future.result().jets)
         except BaseException:
             pool.shutdown(wait=False, cancel_futures=True)
             for worker in set(multiprocessing.active_children()) - others:
                 worker.terminate()  # or a task that nobody wants any more would run to its end
             raise
-    return sorted(results, key=lambda result: (result.task.label, result.task.number))
 
 
 def _check_output(out: Path, force: bool) -> None:
@@ -157,6 +189,8 @@ def generate(
 ) -> StoreInfo:
     """Generate jets after a recipe and write them, classes mixed, to one store.
 
+    Finished tasks are kept in `OUT.parts` until the store is written, from which the same call goes on.
+
     Args:
         config_path: The recipe, see `GenerateConfig`.
         out: The file to write.
@@ -164,43 +198,66 @@ def generate(
         workers: Number of processes; the result does not depend on it.
         overrides: Changes of the recipe, `key=value`, for example `seed=7`.
         shard: (K, M) makes the K-th of M shares, K from 1; together they are the jets of the run without shards.
-        force: Replace an existing file.
+        force: Replace an existing file, and remove finished tasks of another generation.
 
     Returns:
         What the new store says about itself.
 
     Raises:
         ConfigError: If the recipe is wrong.
-        GenerateError: If there is nothing to do, or Pythia cannot do it.
-        StoreError: If the file exists or cannot be written.
+        GenerateError: If there is nothing to do, Pythia cannot do it, or a worker was killed.
+        KeyboardInterrupt: With what is kept for its message.
+        LockedError: If another process makes the same file.
+        StoreError: If the file exists or cannot be written, or finished tasks of another generation are in the way.
     """
-    out = Path(out)
+    out = user_path(out)
     _check_output(out, force)
     config = load_model(GenerateConfig, config_path, overrides)
     tasks = plan(len(config.processes), jets, config.seed, shard)
     if not tasks:
         raise GenerateError(f"shard {shard[0]}/{shard[1]} of {jets} jets is empty; ask for more jets or fewer shards")
-    results = _run_tasks(tasks, config, workers)
-    made = Jets.concatenate([result.jets for result in results])
-    made = made.take(np.random.default_rng([config.seed, *shard]).permutation(len(made)))
-    shares = np.cumsum([0, *config.splits.model_dump().values()])
-    counts = np.diff(np.round(shares / shares[-1] * len(made)).astype(int)).tolist()
-    provenance = {
+    generation = {
         "config": config.model_dump(exclude_none=True),
         "jets": jets,
         "shard": list(shard),
         "versions": {package: version(package) for package in PACKAGES},
-        "processes": {
-            process.name: _statistics(mine)
-            for label, process in enumerate(config.processes)
-            if (mine := [result for result in results if result.task.label == label])
-        },
     }
-    write_store(out, made, splits=dict(zip(Splits.model_fields, counts, strict=True)), provenance=provenance)
+    parts = Parts(out, generation | {"task_jets": TASK_JETS})
+    with parts.opened(force):
+        try:
+            _run_tasks(tasks, config, parts, workers)
+            _write(out, tasks, config, parts, generation)
+        except (BrokenProcessPool, KeyboardInterrupt) as error:
+            kept = sum(map(parts.holds, tasks))
+            state = f"{kept} of {len(tasks)} tasks are kept in {parts.folder}, and the same command goes on"
+            state = state if kept else "no task was finished"
+            if isinstance(error, KeyboardInterrupt):
+                raise KeyboardInterrupt(f"{out} is not written; {state}") from None
+            raise GenerateError(
+                f"a worker was killed; {state}. If memory was short, give fewer --workers than {workers}"
+            ) from error
+        parts.remove()
     return store_info(out)
 
 
-def _statistics(results: list[Result]) -> dict[str, float]:
-    events, selected = sum(result.events for result in results), sum(result.selected for result in results)
-    cross_section = sum(result.events * result.cross_section for result in results) / events
+def _write(out: Path, tasks: Sequence[Task], config: GenerateConfig, parts: Parts, generation: dict[str, Any]) -> None:
+    """Write the jets of all tasks in random order."""
+    jets, counts = parts.joined(tasks)
+    order = np.random.default_rng([config.seed, *generation["shard"]]).permutation(len(jets))
+    shares = np.cumsum([0, *config.splits.model_dump().values()])
+    bounds = np.round(shares / shares[-1] * len(jets)).astype(int).tolist()
+    statistics = {
+        process.name: _statistics(mine)
+        for label, process in enumerate(config.processes)
+        if (mine := [count for task, count in zip(tasks, counts, strict=True) if task.label == label])
+    }
+    with StoreWriter(out, jets.classes, generation | {"processes": statistics}) as writer:
+        for split, begin, end in zip(Splits.model_fields, bounds, bounds[1:], strict=False):
+            for first in range(begin, max(end, begin + 1), PART):  # once for a part without jets
+                writer.append(jets.take(order[first : min(first + PART, end)]), split)
+
+
+def _statistics(counts: Sequence[Counts]) -> dict[str, float]:
+    events, selected = (sum(each) for each in list(zip(*counts, strict=True))[:2])
+    cross_section = sum(count.events * count.cross_section for count in counts) / events
     return {"events": events, "selected": selected, "efficiency": selected / events, "cross_section_mb": cross_section}

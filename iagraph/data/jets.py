@@ -1,6 +1,6 @@
 """Ragged jets in memory."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -10,6 +10,7 @@ REQUIRED_COLUMNS = ("pt", "rapidity", "phi", "mass")
 LIMITS = {"pt": 1e8, "mass": 1e8, "rapidity": 20.0}
 """Largest values, either way, in GeV or 1: far beyond what colliders make, and features of them fit into float32."""
 DTYPES = dict.fromkeys(REQUIRED_COLUMNS, "float32") | {"pid": "int32", "offsets": "int64", "label": "int64"}
+DTYPES |= {"weight of jets": "float32"}
 
 
 class StoreError(ValueError):
@@ -26,17 +27,25 @@ class Jets:
     """Ragged jets in memory: particles are flat, jet b owns the particles offsets[b]:offsets[b+1].
 
     Args:
-        particles: One array of length P per column. Always `pt` (GeV), `rapidity`, `phi` (rad) and `mass` (GeV), each
-            float32; `pid` (signed PDG id, int32) if known; further numeric columns are allowed.
+        particles: One array of length P per column. Always `pt` (GeV, above 0), `rapidity`, `phi` (rad) and `mass`
+            (GeV), each float32; `pid` (signed PDG id, int32) if known; further numeric columns are allowed.
         offsets: int64 [J + 1], from 0 to P, never decreasing: a jet may be empty.
         label: int64 [J], the index of the jet's class in `classes`.
         classes: The names of the classes, for example ("gluon", "quark").
+        weight: float32 [J], how much each jet counts in losses and metrics, if not all count alike. Weights are not
+            negative: a loss with negative ones has no lower bound, and efficiencies are not monotonic.
     """
 
     particles: dict[str, np.ndarray]
     offsets: np.ndarray
     label: np.ndarray
     classes: tuple[str, ...]
+    weight: np.ndarray | None = None
+
+    def __post_init__(self) -> None:
+        if isinstance(self.classes, str):
+            raise StoreError(f'classes should be names, for example ("gluon", "quark"), found {self.classes!r}')
+        object.__setattr__(self, "classes", tuple(self.classes))
 
     def __len__(self) -> int:
         return len(self.label)
@@ -67,13 +76,15 @@ class Jets:
         offsets = offsets_of(counts)
         flat = np.arange(offsets[-1]) + np.repeat(starts - offsets[:-1], counts)
         particles = {name: column[flat] for name, column in self.particles.items()}
-        return Jets(particles, offsets, self.label[index], self.classes)
+        weight = None if self.weight is None else self.weight[index]
+        return Jets(particles, offsets, self.label[index], self.classes, weight)
 
     def part(self, begin: int, end: int) -> "Jets":
         """The jets begin:end, without copying their particles."""
         offsets = self.offsets[begin : end + 1]
         particles = {name: column[offsets[0] : offsets[-1]] for name, column in self.particles.items()}
-        return Jets(particles, offsets - offsets[0], self.label[begin:end], self.classes)
+        weight = None if self.weight is None else self.weight[begin:end]
+        return Jets(particles, offsets - offsets[0], self.label[begin:end], self.classes, weight)
 
     @staticmethod
     def concatenate(parts: Sequence["Jets"]) -> "Jets":
@@ -82,13 +93,42 @@ class Jets:
             raise StoreError("Jets.concatenate: no parts; give at least one")
         if len(parts) == 1:
             return parts[0]
-        first, *others = [(part.classes, {k: v.dtype.name for k, v in part.particles.items()}) for part in parts]
+        first, *others = [
+            (part.classes, {k: v.dtype.name for k, v in part.particles.items()}, part.weight is not None)
+            for part in parts
+        ]
         for number, other in enumerate(others, start=1):
             if other != first:
                 raise StoreError(f"Jets.concatenate: part 0 has {first}, part {number} {other}; make them equal")
         particles = {name: np.concatenate([part.particles[name] for part in parts]) for name in first[1]}
         counts = np.concatenate([part.counts for part in parts])
-        return Jets(particles, offsets_of(counts), np.concatenate([part.label for part in parts]), first[0])
+        label = np.concatenate([part.label for part in parts])
+        weights = [part.weight for part in parts if part.weight is not None]
+        return Jets(particles, offsets_of(counts), label, first[0], np.concatenate(weights) if weights else None)
+
+    @staticmethod
+    def from_padded(
+        particles: Mapping[str, ArrayLike],
+        label: ArrayLike,
+        classes: Sequence[str],
+        real: ArrayLike | None = None,
+        weight: ArrayLike | None = None,
+    ) -> "Jets":
+        """Jets of tables in which those of fewer particles are padded, with zeros for example.
+
+        Args:
+            particles: One table [jets, slots] per column of `Jets`; numbers get the column's type.
+            label: The class of each jet, [jets].
+            classes: The names of the classes.
+            real: Which slots hold a particle, bool [jets, slots]; None takes those whose pt is not zero.
+            weight: How much each jet counts, [jets]; None if all count alike.
+        """
+        tables = {name: np.asarray(table) for name, table in particles.items()}
+        held = tables["pt"] != 0 if real is None else np.asarray(real, bool)
+        columns = {name: table[held].astype(DTYPES.get(name, table.dtype)) for name, table in tables.items()}
+        weights = None if weight is None else np.asarray(weight, np.float32)
+        labels = np.asarray(label).astype(DTYPES["label"])
+        return Jets(columns, offsets_of(held.sum(1)), labels, classes, weights)  # type: ignore[arg-type]  # as a tuple
 
     def validate(self, where: str, first: int = 0) -> None:
         """Check structure and every value; StoreError names `where` (the file, say) and the first bad jet.
@@ -103,7 +143,9 @@ class Jets:
     def _structure_problem(self, first: int) -> str | None:
         if missing := [name for name in REQUIRED_COLUMNS if name not in self.particles]:
             return f"lacks {', '.join(missing)}, expected {', '.join(REQUIRED_COLUMNS)}"
-        for name, column in {**self.particles, "offsets": self.offsets, "label": self.label}.items():
+        columns = {**self.particles, "offsets": self.offsets, "label": self.label}
+        columns |= {} if self.weight is None else {"weight of jets": self.weight}
+        for name, column in columns.items():
             wanted = DTYPES.get(name)
             if column.ndim != 1 or column.dtype.kind not in "iuf" or (wanted and column.dtype != wanted):
                 return f"{name} is {column.dtype} of shape {column.shape}, expected 1-D {wanted or 'numbers'}"
@@ -111,6 +153,8 @@ class Jets:
             return f"classes {self.classes} name one class twice"
         if len(self.offsets) != len(self.label) + 1 or self.offsets[0] != 0:
             return f"found {len(self.offsets)} offsets, expected {len(self.label) + 1} (labels + 1) beginning with 0"
+        if self.weight is not None and len(self.weight) != len(self.label):
+            return f"found {len(self.weight)} weights, expected {len(self.label)}, one for each jet"
         for jet in np.flatnonzero(self.counts < 0)[:1]:
             return f"jet {first + jet} has offsets {self.offsets[jet : jet + 2].tolist()}, expected no decrease"
         for name, column in self.particles.items():
@@ -121,10 +165,18 @@ class Jets:
     def _value_problem(self, first: int) -> str | None:
         for jet in np.flatnonzero((self.label < 0) | (self.label >= len(self.classes)))[:1]:
             return f"jet {first + jet} has label {self.label[jet]}, expected an index into {self.classes}"
+        if self.weight is not None:
+            for jet in np.flatnonzero(~(np.isfinite(self.weight) & (self.weight >= 0)))[:1]:
+                return (
+                    f"jet {first + jet} has the weight {self.weight[jet]}, expected finite and not negative: with "
+                    "negative ones losses have no lower bound and efficiencies are not monotonic"
+                )
         found = []
         for name, column in self.particles.items():
             rule, bad = "finite", ~np.isfinite(column)
-            if name in ("pt", "mass"):
+            if name == "pt":
+                rule, bad = "finite and above 0", bad | (column <= 0)
+            if name == "mass":
                 rule, bad = "finite and not negative", bad | (column < 0)
             if name in LIMITS:
                 rule, bad = f"{rule}, at most {LIMITS[name]:g}", bad | (np.abs(column) > LIMITS[name])
@@ -132,7 +184,9 @@ class Jets:
         for particle, name, rule in sorted(found)[:1]:
             jet = int(np.searchsorted(self.offsets, particle, side="right")) - 1
             value = self.particles[name][particle]
-            return f"jet {first + jet}, particle {particle - self.offsets[jet]}: {name} = {value}, expected {rule}"
+            advice = "; Jets.from_padded drops the padding of tables" if name == "pt" and value == 0 else ""
+            where = f"jet {first + jet}, particle {particle - self.offsets[jet]}"
+            return f"{where}: {name} = {value}, expected {rule}{advice}"
         return None
 
 

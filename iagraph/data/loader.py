@@ -98,6 +98,7 @@ class JetLoader:
 
     Raises:
         ValueError: a size is below 1, or the rank is not one of the processes.
+        TypeError: ``jets`` are neither in memory nor in stores as the loader takes them.
         StoreError: jets turn out to be damaged when they are read.
     """
 
@@ -114,6 +115,11 @@ class JetLoader:
     ) -> None:
         if batch_size < 1 or (max_pairs is not None and max_pairs < 1):
             raise ValueError(f"batch_size {batch_size} and max_pairs {max_pairs} should be at least 1")
+        if not (hasattr(jets, "sizes") and hasattr(jets, "gather")):
+            raise TypeError(
+                f"JetLoader takes a JetDataset or StoredJets, found {type(jets).__name__}; choose jets before, as in "
+                "JetDataset(jets.take(numbers)) for the Jets of a store"
+            )
         self.batch_size, self.max_pairs = batch_size, max_pairs
         self._sampler = PoolSampler(jets.sizes, shuffle, seed, shard)
         self._pools = DataLoader(

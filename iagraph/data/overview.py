@@ -16,7 +16,7 @@ from iagraph.data.jets import Jets
 from iagraph.data.readers import open_jets
 from iagraph.data.sources import as_batch
 from iagraph.kinematics import jet_momenta
-from iagraph.plotting import style
+from iagraph.plotting import drawable, style
 
 SAMPLE = 100_000
 """At most so many jets are drawn; the numbers are those of all."""
@@ -134,7 +134,9 @@ class Overview:
         for index, (name, height) in enumerate(zip(self.classes, heights, strict=True)):
             if height.sum() == 0:
                 continue
-            axes.stairs(height / height.sum(), edges, label=f"{name} ({self._number[index]:,})", **style(index))
+            axes.stairs(
+                height / height.sum(), edges, label=f"{drawable(name)} ({self._number[index]:,})", **style(index)
+            )
         axes.set_xlabel(title)
         axes.set_ylabel("share of the class")
         axes.grid(alpha=0.25)

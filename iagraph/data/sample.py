@@ -9,6 +9,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from iagraph.data.jets import StoreError
+from iagraph.files import user_path
 
 _FOLDER = Path(__file__).parent / "samples"
 SAMPLES = {"sample:qg": _FOLDER / "qg.h5"}
@@ -16,13 +17,13 @@ SAMPLES = {"sample:qg": _FOLDER / "qg.h5"}
 
 
 def resolve(name: str) -> Path:
-    """The file that a name in a configuration means: a sample of the package, or a path.
+    """The file that a name in a configuration means: a sample of the package, or a path, in which ``~`` is a home.
 
     Raises:
         StoreError: there is no sample of that name.
     """
     if not name.startswith("sample:"):
-        return Path(name)
+        return user_path(name)
     if name not in SAMPLES:
         raise StoreError(f"{name}: there is no such sample; the package has {', '.join(SAMPLES)}")
     return SAMPLES[name]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from functools import cached_property
 from typing import Any, NamedTuple, Protocol
 
@@ -12,10 +13,11 @@ from numpy.typing import NDArray
 from torch import Tensor
 from torch.utils.data import Dataset
 
-from iagraph.data.jets import Jets, StoreError, offsets_of
+from iagraph.data.jets import Jets, StoreError
 from iagraph.data.store import JetStore
 from iagraph.jets import JetBatch
 from iagraph.kinematics import Impact, Momenta
+from iagraph.views import JetView, Masses, hardest
 
 BLOCK = 256
 """Jets of a store that are read at once. Fewer would be slow to read, more would mix less: a pool has 128 blocks."""
@@ -58,6 +60,10 @@ class JetSource(Protocol):
     def multiplicity(self) -> Tensor:
         """Number of particles of each jet before any were dropped, int64, shape [jets]."""
 
+    @property
+    def weight(self) -> Tensor | None:
+        """How much each jet counts, shape [jets]; None if all count alike."""
+
     def __len__(self) -> int: ...
 
     def __getitem__(self, index: Index) -> JetBatch:
@@ -73,18 +79,25 @@ class JetDataset(Dataset[JetBatch]):
     Args:
         jets: the jets, as :func:`iagraph.data.read_store` gives them.
         max_particles: keep so many of the hardest particles of each jet; None keeps all.
+        masses: ``zero`` takes particles as massless; both as in :class:`iagraph.views.JetView`.
 
     Attributes:
         label: class of each jet, shape [jets].
         multiplicity: number of particles of each jet before any were dropped, shape [jets].
+        weight: how much each jet counts, shape [jets], if they have weights.
         classes: names of the classes.
         sizes: ones, since each jet is a block of its own.
+
+    Raises:
+        StoreError: the jets are not as they must be, see :meth:`iagraph.data.Jets.validate`.
     """
 
-    def __init__(self, jets: Jets, max_particles: int | None = None) -> None:
-        self.jets = jets if max_particles is None else keep_hardest(jets, max_particles)
+    def __init__(self, jets: Jets, max_particles: int | None = None, masses: Masses = "stored") -> None:
+        jets.validate("jets")
+        self.jets = seen(jets, JetView(max_particles, masses))
         self.multiplicity = torch.tensor(jets.counts)
         self.label = torch.tensor(jets.label)
+        self.weight = None if jets.weight is None else torch.tensor(jets.weight)
         self.classes = jets.classes
         self.sizes = np.ones(len(jets), np.int64)
 
@@ -107,10 +120,12 @@ class StoredJets(Dataset[JetBatch]):
     Args:
         stores: the stores, of the same classes and columns.
         max_particles: keep so many of the hardest particles of each jet; None keeps all.
+        masses: ``zero`` takes particles as massless; both as in :class:`iagraph.views.JetView`.
 
     Attributes:
         label: class of each jet, shape [jets]; read when first asked for.
         multiplicity: number of particles of each jet before any were dropped, shape [jets]; likewise.
+        weight: how much each jet counts, shape [jets], if weights are read; likewise.
         classes: names of the classes.
         sizes: number of jets of each block.
 
@@ -118,9 +133,9 @@ class StoredJets(Dataset[JetBatch]):
         StoreError: there is no store, or they differ in classes or columns.
     """
 
-    def __init__(self, stores: Sequence[JetStore], max_particles: int | None = None) -> None:
+    def __init__(self, stores: Sequence[JetStore], max_particles: int | None = None, masses: Masses = "stored") -> None:
         check_alike(stores)
-        self.stores, self.max_particles = tuple(stores), max_particles
+        self.stores, self.view = tuple(stores), JetView(max_particles, masses)
         self.classes = stores[0].info.classes
         self._first = np.cumsum([0, *map(len, stores)])
         begins = [np.arange(first, first + len(s), BLOCK) for first, s in zip(self._first, stores, strict=False)]
@@ -130,7 +145,7 @@ class StoredJets(Dataset[JetBatch]):
 
     def __getstate__(self) -> dict[str, Any]:
         # What has been read of a hundred million jets is not sent to worker processes, which do not need it.
-        return {name: value for name, value in self.__dict__.items() if name not in ("label", "multiplicity")}
+        return {name: value for name, value in self.__dict__.items() if name not in ("label", "multiplicity", "weight")}
 
     @cached_property
     def label(self) -> Tensor:
@@ -141,6 +156,12 @@ class StoredJets(Dataset[JetBatch]):
     def multiplicity(self) -> Tensor:
         """Number of particles of each jet before any were dropped, int64, shape [jets]."""
         return torch.from_numpy(np.concatenate([store.counts() for store in self.stores]))
+
+    @cached_property
+    def weight(self) -> Tensor | None:
+        """How much each jet counts, float32, shape [jets]; None if all count alike."""
+        weights = [weight for store in self.stores if (weight := store.weight()) is not None]
+        return torch.from_numpy(np.concatenate(weights)) if weights else None
 
     def __len__(self) -> int:
         return int(self._first[-1])
@@ -165,13 +186,11 @@ class StoredJets(Dataset[JetBatch]):
             low, high = max(begin - first, 0), min(end - first, len(store))
             if low < high or (not run.size and not parts):
                 parts.append(store.read(low, max(low, high)))
-        if self.max_particles is not None:
-            parts = [keep_hardest(part, self.max_particles) for part in parts]
-        return parts
+        return [seen(part, self.view) for part in parts]
 
 
 def check_alike(stores: Sequence[JetStore]) -> None:
-    """StoreError if there is no store, or if they differ in classes or columns."""
+    """StoreError if there is no store, or if they differ in classes, columns or whether jets have weights."""
     if not stores:
         raise StoreError("no stores; give at least one")
     first = stores[0]
@@ -181,6 +200,11 @@ def check_alike(stores: Sequence[JetStore]) -> None:
                 f"{store.path}: classes {store.info.classes} and columns {store.columns} differ from those of "
                 f"{first.path}, {first.info.classes} and {first.columns}; convert them alike"
             )
+        if store.weights != first.weights:
+            one, other = (store, first) if store.weights else (first, store)
+            raise StoreError(
+                f"{one.path}: its jets have weights, those of {other.path} have none; give all weights, or none"
+            )
 
 
 def keep_hardest(jets: Jets, max_particles: int) -> Jets:
@@ -189,14 +213,21 @@ def keep_hardest(jets: Jets, max_particles: int) -> Jets:
     Raises:
         ValueError: ``max_particles`` is below 1.
     """
-    if max_particles < 1:
-        raise ValueError(f"max_particles should be at least 1, found {max_particles}")
-    jet = np.repeat(np.arange(len(jets)), jets.counts)
-    order = np.lexsort((-jets.particles["pt"], jet))
-    rank = np.arange(order.size) - np.repeat(jets.offsets[:-1], jets.counts)
-    kept = order[rank < max_particles]
-    offsets = offsets_of(np.minimum(jets.counts, max_particles))
-    return Jets({name: column[kept] for name, column in jets.particles.items()}, offsets, jets.label, jets.classes)
+    return seen(jets, JetView(max_particles))
+
+
+def seen(jets: Jets, view: JetView) -> Jets:
+    """What is seen of jets: the same as of their batch, with all columns of the particles that are kept."""
+    particles, offsets = jets.particles, jets.offsets
+    if view.max_particles is not None:
+        kept = hardest(torch.from_numpy(particles["pt"]), torch.from_numpy(offsets), view.max_particles)
+        particles, offsets = (
+            {name: column[kept.particles.numpy()] for name, column in particles.items()},
+            kept.ptr.numpy(),
+        )
+    if view.masses == "zero":
+        particles = particles | {"mass": np.zeros_like(particles["mass"])}
+    return replace(jets, particles=particles, offsets=offsets)
 
 
 def as_batch(jets: Jets) -> JetBatch:
@@ -205,7 +236,8 @@ def as_batch(jets: Jets) -> JetBatch:
     momenta = Momenta(*(columns[name] for name in Momenta._fields))
     pid = columns["pid"].long() if "pid" in columns else None
     impact = Impact(*(columns[name] for name in Impact._fields)) if columns.keys() >= set(Impact._fields) else None
-    return JetBatch(momenta, torch.from_numpy(jets.offsets), pid, torch.from_numpy(jets.label), impact)
+    weight = None if jets.weight is None else torch.from_numpy(jets.weight)
+    return JetBatch(momenta, torch.from_numpy(jets.offsets), pid, torch.from_numpy(jets.label), impact, weight)
 
 
 def _numbers(jets: int, index: Index) -> NDArray[np.int64]:

@@ -1,8 +1,9 @@
 """The jet store: ragged jets (`Jets`) in one HDF5 file, read whole, in parts, or jet by jet.
 
-A file holds group `particles` (one flat dataset per column, attribute `unit`), group `jets` (`offsets`, `label`) and
-the root attributes `format`, `version`, `classes`, `splits`, `provenance` and `fingerprint`. The datasets are chunked,
-compressed and checksummed: a part is read without the rest, and damage is noticed. `iagraph.data.writer` writes it.
+A file holds group `particles` (one flat dataset per column, attribute `unit`), group `jets` (`offsets`, `label` and, of
+jets that do not all count alike, `weight`) and the root attributes `format`, `version`, `classes`, `splits`,
+`provenance` and `fingerprint`. The datasets are chunked, compressed and checksummed: a part is read without the rest,
+and damage is noticed. `iagraph.data.writer` writes it.
 
 Texts have a fixed length. HDF5 keeps those of variable length in a heap without checksums, and where that is damaged
 the library may search it for ever: so they are never read. (Version 1 of stores had them.)
@@ -11,24 +12,32 @@ the library may search it for ever: so they are never read. (Version 1 of stores
 import hashlib
 import json
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
-from dataclasses import dataclass
+from contextlib import closing, contextmanager
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
+from weakref import WeakKeyDictionary
 
 import h5py
 import numpy as np
 
+from iagraph.data.classes import ChosenClasses, Classes
 from iagraph.data.jets import REQUIRED_COLUMNS, Jets, StoreError
+from iagraph.files import reason_and_cure, user_path
 
 FORMAT = "iagraph jets"
 VERSION = 2
+WEIGHT = "jets/weight"
 PART = 10_000  # jets in memory at once where files are read or written in parts: some 10 MB
+OPEN = 128
+"""Stores that a process keeps open at most; those read last. Systems allow 1,024 files or fewer."""
 
 
 @dataclass(frozen=True)
 class StoreInfo:
-    """What a store says about itself: `fingerprint` is a SHA-256 over the jets, `bytes` the size of the file."""
+    """What a store says about itself: `fingerprint` is a SHA-256 over the jets, `bytes` the size of the file, `weights`
+    whether its jets have weights.
+    """
 
     jets: int
     particles: int
@@ -38,6 +47,7 @@ class StoreInfo:
     provenance: dict[str, Any]
     fingerprint: str
     bytes: int
+    weights: bool = False
 
 
 class Fingerprint:
@@ -53,9 +63,9 @@ class Fingerprint:
         self._digests.setdefault(f"{name} {little_endian.dtype.str}", hashlib.sha256()).update(little_endian.data)
 
     def hexdigest(self) -> str:
-        """The fingerprint of what was fed, columns in alphabetical order before offsets and labels."""
+        """The fingerprint of what was fed, columns in alphabetical order before offsets, labels and weights."""
         total = hashlib.sha256(self._classes.encode())
-        last = {"offsets": 1, "label": 2}
+        last = {"offsets": 1, "label": 2, WEIGHT: 3}
         for name in sorted(self._digests, key=lambda name: (last.get(name.split()[0], 0), name)):
             total.update(f"{name} {self._digests[name].hexdigest()}\n".encode())
         return total.hexdigest()
@@ -64,20 +74,31 @@ class Fingerprint:
 class JetStore:
     """A store, or one recorded part of it, whose jets are read as they are needed.
 
-    The file is opened at the first read, and by a process that an instance is sent to anew.
+    The file is opened when it is read, and by a process that an instance is sent to anew. It stays open until `close`,
+    or until 128 other stores have been read since, so that any number of them can be used together.
 
     Args:
         path: The file.
         split: The name of a part, for example "train"; None takes all jets.
         columns: Names of the columns to read; None reads all.
+        classes: New classes, each with the classes of the store that it is made of; jets of others are left out. None
+            takes all classes as they are.
+        weights: Whether to read weights of jets, which must then be there; None reads them if they are.
 
     Raises:
-        StoreError: If the file is missing, damaged or not a jet store of this version, has no such part or no such
-            column.
+        StoreError: If the file is missing, damaged or not a jet store of this version, or has no such part, no such
+            column, no such class or no weights.
     """
 
-    def __init__(self, path: str | Path, split: str | None = None, columns: Sequence[str] | None = None) -> None:
-        self.path = Path(path)
+    def __init__(
+        self,
+        path: str | Path,
+        split: str | None = None,
+        columns: Sequence[str] | None = None,
+        classes: Classes | None = None,
+        weights: bool | None = None,
+    ) -> None:
+        self.path = path = user_path(path)
         self.info = info = store_info(path)
         if split is not None and split not in info.splits:
             raise StoreError(f"{path}: no split {split!r}; there are: {', '.join(info.splits) or 'none'}")
@@ -90,19 +111,46 @@ class JetStore:
             self.begin = self.end - info.splits[split]
         if lacking := [name for name in REQUIRED_COLUMNS if name not in self.columns]:
             raise StoreError(f"{path}: columns {', '.join(self.columns)} lack {', '.join(lacking)}; ask for these, too")
+        if weights and not info.weights:
+            raise StoreError(f"{path}: its jets have no weights; write them as the weight of Jets, or do without")
+        self.weights = info.weights if weights is None else weights
         self._opened: dict[str, h5py.Dataset] | None = None
+        self._stored_classes = info.classes
+        self._chosen = ChosenClasses(
+            {name: [name] for name in info.classes} if classes is None else classes, info.classes, path
+        )
+        self._kept: np.ndarray | None = None
+        """Places in the store of the jets of chosen classes; None where these are all jets."""
+        if classes is not None:
+            self.info = replace(info, classes=self._chosen.names)
+            with closing(self):
+                label = self.label()
+            if (label < 0).any():
+                self._kept = self.begin + np.flatnonzero(label >= 0)
 
     def __len__(self) -> int:
-        return self.end - self.begin
+        return self.end - self.begin if self._kept is None else len(self._kept)
 
     def __getstate__(self) -> dict[str, Any]:
         return self.__dict__ | {"_opened": None}
+
+    def close(self) -> None:
+        """Close the file; the next read opens it again."""
+        _recent.pop(self, None)
+        if self._opened is not None:
+            self._opened["jets/label"].file.close()
+            self._opened = None
 
     def _arrays(self) -> dict[str, h5py.Dataset]:
         if self._opened is None:
             file = h5py.File(self.path, "r")
             names = [f"particles/{name}" for name in self.columns]
-            self._opened = {name: file[name] for name in (*names, "jets/offsets", "jets/label")}
+            names += ["jets/offsets", "jets/label", *([WEIGHT] if self.weights else [])]
+            self._opened = {name: file[name] for name in names}
+        _recent.pop(self, None)
+        _recent[self] = None
+        if len(_recent) > OPEN:
+            next(iter(_recent)).close()
         return self._opened
 
     def read(self, begin: int, end: int) -> Jets:
@@ -113,14 +161,25 @@ class JetStore:
         """
         if not 0 <= begin <= end <= len(self):
             raise StoreError(f"{self.path}: no jets {begin}:{end} among the {len(self)} of this part")
-        first, last = self.begin + begin, self.begin + end
+        if self._kept is None:
+            return self._read(self.begin + begin, self.begin + end)
+        places, parts = self._kept[begin:end], []
+        while len(places):  # a part at a time, as any number of jets of other classes may lie between them
+            near = places[: np.searchsorted(places, places[0] + PART)]
+            parts.append(self._read(int(near[0]), int(near[-1]) + 1))
+            places = places[len(near) :]
+        return Jets.concatenate(parts or [self._read(self.begin, self.begin)])
+
+    def _read(self, first: int, last: int) -> Jets:
+        """Those of the jets first:last of the whole store that are of the chosen classes."""
         with _reported(self.path):
             arrays = self._arrays()
             offsets = arrays["jets/offsets"][first : last + 1]
             particles = {name: arrays[f"particles/{name}"][offsets[0] : offsets[-1]] for name in self.columns}
-            jets = Jets(particles, offsets - offsets[0], arrays["jets/label"][first:last], self.info.classes)
+            weight = arrays[WEIGHT][first:last] if self.weights else None
+            jets = Jets(particles, offsets - offsets[0], arrays["jets/label"][first:last], self._stored_classes, weight)
         jets.validate(str(self.path), first)
-        return jets
+        return self._chosen(jets)
 
     def parts(self, jets_per_part: int = PART) -> Iterator[Jets]:
         """All jets in order, so many at a time."""
@@ -130,12 +189,26 @@ class JetStore:
     def label(self) -> np.ndarray:
         """The labels of all jets, int64 [jets]."""
         with _reported(self.path):
-            return self._arrays()["jets/label"][self.begin : self.end]
+            label = self._chosen.label(self._arrays()["jets/label"][self.begin : self.end])
+        return label if self._kept is None else label[self._kept - self.begin]
+
+    def weight(self) -> np.ndarray | None:
+        """The weights of all jets, float32 [jets], if they are read."""
+        if not self.weights:
+            return None
+        with _reported(self.path):
+            weight = self._arrays()[WEIGHT][self.begin : self.end]
+        return weight if self._kept is None else weight[self._kept - self.begin]
 
     def counts(self) -> np.ndarray:
         """The number of particles of each jet, int64 [jets]."""
         with _reported(self.path):
-            return np.diff(self._arrays()["jets/offsets"][self.begin : self.end + 1])
+            counts = np.diff(self._arrays()["jets/offsets"][self.begin : self.end + 1])
+        return counts if self._kept is None else counts[self._kept - self.begin]
+
+
+_recent: "WeakKeyDictionary[JetStore, None]" = WeakKeyDictionary()
+"""The open stores of this process, in the order of their last reads."""
 
 
 @contextmanager
@@ -146,6 +219,8 @@ def _reported(path: Path) -> Iterator[None]:
     except StoreError:
         raise
     except Exception as error:  # a damaged file makes h5py raise almost anything
+        if told := reason_and_cure(error):
+            raise StoreError(f"{path}: cannot be read {told}") from error
         raise StoreError(
             f"{path}: not HDF5, incomplete or damaged ({error}); copy or write the store anew, or convert another "
             "format with scripts/convert.py"
@@ -176,11 +251,12 @@ def stated_format(file: h5py.File) -> str | None:
 
 def store_info(path: str | Path) -> StoreInfo:
     """What a store says about itself, without reading the particles; StoreError as for `read_store`."""
-    path = Path(path)
-    if not path.is_file():
-        raise StoreError(
-            f"{path}: no such file; check the path, or make it with scripts/generate.py, download.py or convert.py"
-        )
+    path = user_path(path)
+    with _reported(path):
+        if not path.is_file():
+            raise StoreError(
+                f"{path}: no such file; check the path, or make it with scripts/generate.py, download.py or convert.py"
+            )
     with _reported(path), h5py.File(path, "r") as file:
         found = stated_format(file)
         if found != FORMAT:
@@ -196,8 +272,10 @@ def store_info(path: str | Path) -> StoreInfo:
             provenance=json.loads(attribute(file, "provenance")),
             fingerprint=attribute(file, "fingerprint"),
             bytes=path.stat().st_size,
+            weights=WEIGHT in file,
         )
-        lengths = {"jets/offsets": info.jets + 1} | {f"particles/{name}": info.particles for name in info.columns}
+        lengths = {"jets/offsets": info.jets + 1} | ({WEIGHT: info.jets} if info.weights else {})
+        lengths |= {f"particles/{name}": info.particles for name in info.columns}
         for name, expected in lengths.items():
             if file[name].shape[0] != expected:
                 raise StoreError(f"{path}: {name} has {file[name].shape[0]} values, expected {expected}; write it anew")
@@ -216,12 +294,14 @@ def read_store(path: str | Path, split: str | None = None) -> Jets:
     Raises:
         StoreError: If the file is missing, damaged or not a jet store of this version, or has no such part.
     """
-    store = JetStore(path, split)
-    jets = store.read(0, len(store))
+    with closing(JetStore(path, split)) as store:
+        jets = store.read(0, len(store))
     if split is None:
         found = Fingerprint(jets.classes)
         for name, array in [*jets.particles.items(), ("offsets", jets.offsets), ("label", jets.label)]:
             found.update(name, array)
+        if jets.weight is not None:
+            found.update(WEIGHT, jets.weight)
         if found.hexdigest() != store.info.fingerprint:
             raise StoreError(f"{path}: the jets do not match the recorded fingerprint; copy or write the store anew")
     return jets

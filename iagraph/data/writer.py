@@ -4,8 +4,9 @@ import io
 import json
 import os
 import secrets
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
+from datetime import date
 from pathlib import Path
 from types import TracebackType
 from typing import Any
@@ -14,8 +15,10 @@ import h5py
 import numpy as np
 
 from iagraph.data.jets import Jets, StoreError
-from iagraph.data.store import FORMAT, VERSION, Fingerprint
+from iagraph.data.store import FORMAT, VERSION, WEIGHT, Fingerprint
+from iagraph.files import reason_and_cure, user_path
 
+TAKEN = ("label", "offsets")  # names that columns cannot have
 UNITS = {"pt": "GeV", "rapidity": "1", "phi": "rad", "mass": "GeV", "pid": "PDG id"}
 UNITS |= dict.fromkeys(("d0", "d0_error", "dz", "dz_error"), "mm")
 # Values per chunk. Small: blocks of some hundred jets are read with little of their neighbours. Large: it compresses.
@@ -32,14 +35,18 @@ class StoreWriter:
     Args:
         path: The file; its folder must exist.
         classes: The names of the classes.
-        provenance: Where the jets come from, as JSON can hold it.
+        provenance: Where the jets come from, as JSON can hold it; NumPy's numbers and arrays, paths and dates become
+            what it can. It is written last: what is added to it until then is written, too.
 
     Raises:
-        StoreError: If jets or splits are wrong, nothing was appended, or the file cannot be written.
+        StoreError: If provenance, jets or splits are wrong, nothing was appended, or the file cannot be written.
     """
 
     def __init__(self, path: str | Path, classes: tuple[str, ...], provenance: dict[str, Any] | None = None) -> None:
-        self.path, self.classes, self.provenance = Path(path), tuple(classes), provenance or {}
+        self.path, self.classes, self.provenance = user_path(path), tuple(classes), provenance or {}
+        self._plain_provenance()
+        if wrong := [name for name in self.classes if not isinstance(name, str)]:
+            raise StoreError(f"{path}: class {wrong[0]!r} is no text; give the names of the classes as texts")
         self.jets = self.particles = 0
         self.splits: dict[str, int] = {}
         self._temporary = self.path.with_name(f".{self.path.name}.{secrets.token_hex(4)}.tmp")
@@ -67,6 +74,12 @@ class StoreWriter:
             jets: Of the same classes and columns as those before; validated first.
             split: The part they belong to; jets of one part come one after another, and all have one or none has.
         """
+        for name in jets.particles:
+            if not _can_be_read(name):
+                raise StoreError(
+                    f"{self.path}: a column cannot be called {name!r}; rename it, to printable text without '/' other "
+                    f"than {', '.join(TAKEN)} and '.'"
+                )
         jets.validate(f"jets for {self.path}", self.jets)
         if jets.classes != self.classes:
             raise StoreError(f"{self.path}: classes {jets.classes} differ from those of the store, {self.classes}")
@@ -78,7 +91,8 @@ class StoreWriter:
         if not self._arrays:
             offsets = np.concatenate([jets.offsets[:1], offsets])
         arrays = {f"particles/{name}": column for name, column in jets.particles.items()}
-        self._write(arrays | {"jets/offsets": offsets, "jets/label": jets.label})
+        weights = {} if jets.weight is None else {WEIGHT: jets.weight}
+        self._write(arrays | {"jets/offsets": offsets, "jets/label": jets.label} | weights)
         self.jets, self.particles = self.jets + len(jets), self.particles + int(jets.offsets[-1])
         if split is not None:
             self.splits[split] = self.splits.get(split, 0) + len(jets)
@@ -108,7 +122,15 @@ class StoreWriter:
                 written = len(self._arrays[name])
                 self._arrays[name].resize((written + len(array),))
                 self._arrays[name][written:] = array
-                self._fingerprint.update(name.partition("/")[2], array)
+                self._fingerprint.update(name if name == WEIGHT else name.partition("/")[2], array)
+
+    def _plain_provenance(self) -> Any:
+        try:
+            return _plain(self.provenance, "provenance")
+        except TypeError as error:
+            raise StoreError(
+                f"{self.path}: {error}, which JSON cannot hold; give numbers, texts, lists or mappings of these by text"
+            ) from None
 
     def _create(self, name: str, array: np.ndarray) -> h5py.Dataset:
         group, _, column = name.partition("/")
@@ -128,7 +150,7 @@ class StoreWriter:
             self._file.attrs["version"] = VERSION
             texts = {"classes": json.dumps(self.classes), "splits": json.dumps(self.splits)}
             texts |= {"format": FORMAT, "fingerprint": self._fingerprint.hexdigest()}
-            texts |= {"provenance": json.dumps(self.provenance, sort_keys=True)}
+            texts |= {"provenance": json.dumps(self._plain_provenance(), sort_keys=True)}
             self._file.attrs.update({name: np.bytes_(text) for name, text in texts.items()})
             self._file.close()
             self._sink.sync()
@@ -148,7 +170,32 @@ class StoreWriter:
             raise self._unwritable(self._sink.error)
 
     def _unwritable(self, error: Exception) -> StoreError:
-        return StoreError(f"{self.path}: cannot write ({error}); check folder, permissions and free space")
+        told = reason_and_cure(error) or f"({error}); check folder, permissions and free space"
+        return StoreError(f"{self.path}: cannot write {told}")
+
+
+def _can_be_read(name: Any) -> bool:
+    """Whether a column of this name is found again: '/' would make groups of it, and some names have a meaning."""
+    return isinstance(name, str) and name.isprintable() and "/" not in name and name not in (*TAKEN, "", ".")
+
+
+def _plain(value: Any, key: str) -> Any:
+    """A value as JSON can hold it; TypeError names the key of what it cannot."""
+    if value is None or isinstance(value, str | bool | int | float):
+        return value
+    if isinstance(value, np.generic | np.ndarray) and value.dtype.kind in "biufUM":
+        return _plain(value.tolist(), key)
+    if isinstance(value, os.PathLike):
+        return os.fspath(value)
+    if isinstance(value, date):
+        return value.isoformat()
+    if isinstance(value, Mapping):
+        if wrong := [each for each in value if not isinstance(each, str)]:
+            raise TypeError(f"{key} has the key {wrong[0]!r} of type {type(wrong[0]).__name__}")
+        return {name: _plain(each, f"{key}[{name!r}]") for name, each in value.items()}
+    if isinstance(value, list | tuple):
+        return [_plain(each, f"{key}[{number}]") for number, each in enumerate(value)]
+    raise TypeError(f"{key} is of type {type(value).__name__}")
 
 
 class _Sink(io.FileIO):
@@ -195,10 +242,10 @@ def write_store(
         path: The file; its folder must exist.
         jets: What to write; validated first.
         splits: Name and number of jets of each part, in the order of the jets; they add up to all jets.
-        provenance: Where the jets come from, as JSON can hold it.
+        provenance: Where the jets come from, as in `StoreWriter`.
 
     Raises:
-        StoreError: If the jets or splits are wrong, or the file cannot be written.
+        StoreError: If the jets, splits or provenance are wrong, or the file cannot be written.
     """
     jets.validate(f"jets for {path}")
     counts = {name: int(count) for name, count in (splits or {}).items()}

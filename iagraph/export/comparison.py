@@ -15,6 +15,7 @@ from iagraph.kinematics import Momenta
 from iagraph.models.attention_tagger import AttentionTagger
 from iagraph.models.particle_net import ParticleNet
 from iagraph.testing import random_jets
+from iagraph.views import WHOLE, JetView
 
 TOLERANCE = 1e-5
 """Largest difference of logits, relative to the largest logit of a jet where that is above one."""
@@ -51,7 +52,7 @@ class Comparison(NamedTuple):
     undecided: int
 
 
-def compare(exported: Exported, model: nn.Module, batches: Sequence[JetBatch]) -> Comparison:
+def compare(exported: Exported, model: nn.Module, batches: Sequence[JetBatch], view: JetView = WHOLE) -> Comparison:
     """Compares an exported model with the model itself, which gets the jets as they are, ragged.
 
     A model that chooses neighbours or edges jumps where two are equally good. A jet for which both differ is left out
@@ -61,6 +62,7 @@ def compare(exported: Exported, model: nn.Module, batches: Sequence[JetBatch]) -
         exported: the exported model.
         model: the model, in evaluation mode.
         batches: the jets. Those of :func:`odd_jets` are tried, too.
+        view: what the model sees of them.
 
     Raises:
         ExportError: the results differ, or are no numbers.
@@ -73,9 +75,9 @@ def compare(exported: Exported, model: nn.Module, batches: Sequence[JetBatch]) -
             sizes = batch.ptr.diff()
             slots = max(int(sizes.max()), 1) + number % 3  # for padding must not matter
             probabilities, logits = exported(slots_of(batch, names, slots))
-            differs = difference(logits, model(batch))
+            differs = difference(logits, model(view(batch)))
             for jet in (differs > TOLERANCE).nonzero().flatten().tolist() if chooses else []:
-                if _within_rounding(model, batch.part(jet, jet + 1), logits[jet : jet + 1]):
+                if _within_rounding(model, view(batch.part(jet, jet + 1)), logits[jet : jet + 1]):
                     differs[jet] = 0.0
                     undecided += 1
             differs = torch.maximum(differs, difference(probabilities, logits.softmax(1)))

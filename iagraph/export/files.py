@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import json
 from collections.abc import Sequence
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -14,8 +15,8 @@ from torch.export import ExportedProgram
 
 import iagraph
 from iagraph.export.comparison import TOLERANCE, Comparison, ExportError, compare
-from iagraph.export.inputs import MEANINGS, OUTPUTS, input_names
-from iagraph.export.tracing import in_onnx, traced
+from iagraph.export.inputs import OUTPUTS, input_names, meaning
+from iagraph.export.tracing import OPSETS, in_onnx, traced
 from iagraph.files import replaced
 from iagraph.jets import JetBatch
 from iagraph.models.registry import TrainedModel
@@ -24,13 +25,22 @@ DESCRIPTION = "iagraph.json"
 """Where a file of ``torch.export`` keeps what an ONNX file keeps in its metadata."""
 
 
-def export_onnx(trained: TrainedModel, path: Path, batches: Sequence[JetBatch] = ()) -> Comparison:
+def export_onnx(
+    trained: TrainedModel,
+    path: Path,
+    batches: Sequence[JetBatch] = (),
+    *,
+    opset: int = max(OPSETS),
+    float_inputs: bool = False,
+) -> Comparison:
     """Writes a trained model in ONNX, one file, once onnxruntime gives the model's results with it.
 
     Args:
         trained: the model, as :func:`iagraph.load` gives it.
         path: the file; its folder must exist. An older one is as it was if anything goes wrong.
         batches: jets to compare with, beside some random ones.
+        opset: version of ONNX's operators, a key of :data:`iagraph.export.tracing.OPSETS`.
+        float_inputs: take numbers of particles and species as float32, too.
 
     Raises:
         ExportError: packages are missing, or the results differ.
@@ -44,21 +54,24 @@ def export_onnx(trained: TrainedModel, path: Path, batches: Sequence[JetBatch] =
     except ImportError as error:
         raise ExportError(f"writing ONNX needs {error.name}: pip install 'iagraph[export]'") from error
     names = input_names(trained.model)
-    network = in_onnx(traced(trained.model), names)
+    if opset not in OPSETS:
+        raise ExportError(f"opset {opset}: expected one of {', '.join(map(str, OPSETS))}")
+    network = in_onnx(traced(trained.model, trained.view, float_inputs), names, opset)
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = torch.get_num_threads()
     session = onnxruntime.InferenceSession(network.SerializeToString(), options, ["CPUExecutionProvider"])
 
     def run(inputs: dict[str, Tensor]) -> tuple[Tensor, Tensor]:
-        arrays = session.run(OUTPUTS, {name: values.numpy() for name, values in inputs.items()})
+        values = {name: each.float() if float_inputs else each for name, each in inputs.items()}
+        arrays = session.run(OUTPUTS, {name: each.numpy() for name, each in values.items()})
         return torch.from_numpy(arrays[0]), torch.from_numpy(arrays[1])
 
-    comparison = compare(run, trained.model, batches)
-    about = description(trained, names, comparison)
+    comparison = compare(run, trained.model, batches, trained.view)
+    about = description(trained, names, comparison, float_inputs)
     onnx.helper.set_model_props(network, {key: _text(value) for key, value in about.items()})
     network.producer_name, network.producer_version = "iagraph", iagraph.__version__
     for value in (*network.graph.input, *network.graph.output):
-        value.doc_string = MEANINGS[value.name]
+        value.doc_string = meaning(value.name, float_inputs)
     onnx.checker.check_model(network)
     with replaced(path) as file:
         file.write(network.SerializeToString())
@@ -79,16 +92,18 @@ def export_program(trained: TrainedModel, path: Path, batches: Sequence[JetBatch
         ValueError: the jets lack an input.
     """
     names = input_names(trained.model)
-    program = traced(trained.model)
+    program = traced(trained.model, trained.view)
     module = _copy(program, {}).module()
-    comparison = compare(lambda inputs: module(*inputs.values()), trained.model, batches)
+    comparison = compare(lambda inputs: module(*inputs.values()), trained.model, batches, trained.view)
     about = json.dumps(description(trained, names, comparison), indent=2)
     with replaced(path) as file:
         file.write(_saved(program, {DESCRIPTION: about}))
     return comparison
 
 
-def description(trained: TrainedModel, names: Sequence[str], comparison: Comparison) -> dict[str, Any]:
+def description(
+    trained: TrainedModel, names: Sequence[str], comparison: Comparison, float_inputs: bool = False
+) -> dict[str, Any]:
     """What is written beside the network."""
     of_run: dict[str, Any] = {
         key: trained.description[key]
@@ -98,9 +113,10 @@ def description(trained: TrainedModel, names: Sequence[str], comparison: Compari
     return {
         "iagraph": iagraph.__version__,
         "classes": trained.classes,
-        "inputs": {name: MEANINGS[name] for name in names},
-        "outputs": {name: MEANINGS[name] for name in OUTPUTS},
+        "inputs": {name: meaning(name, float_inputs) for name in names},
+        "outputs": {name: meaning(name) for name in OUTPUTS},
         **of_run,
+        "view": asdict(trained.view),
         "comparison": comparison._asdict() | {"tolerance": TOLERANCE},
     }
 

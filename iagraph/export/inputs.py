@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from typing import Any
 
 import torch
@@ -21,6 +22,11 @@ MEANINGS = {
 """Inputs and outputs by name."""
 
 OUTPUTS = ("probabilities", "logits")
+
+
+def meaning(name: str, float_inputs: bool = False) -> str:
+    """What an input or output is; with ``float_inputs`` numbers of particles and species are float32, too."""
+    return re.sub(r"\bint\d+", "float32", MEANINGS[name]) if float_inputs else MEANINGS[name]
 
 
 def input_names(model: nn.Module) -> tuple[str, ...]:
@@ -72,11 +78,12 @@ def slots_of(jets: JetBatch, names: tuple[str, ...], slots: int | None = None) -
     return {name: inputs[name] for name in names}
 
 
-def examples(names: tuple[str, ...]) -> tuple[Tensor, ...]:
+def examples(names: tuple[str, ...], float_inputs: bool = False) -> tuple[Tensor, ...]:
     """Inputs to trace a model with: what they are does not matter, only that no size is that of another."""
     jets, slots = 3, 5
     makes = {"num_particles": torch.arange(jets), "pid": torch.zeros(jets, slots, dtype=torch.int32)}
-    return tuple(makes.get(name, torch.ones(jets, slots, len(Impact._fields))) for name in names)
+    values = tuple(makes.get(name, torch.ones(jets, slots, len(Impact._fields))) for name in names)
+    return tuple(map(Tensor.float, values)) if float_inputs else values
 
 
 def open_axes(names: tuple[str, ...]) -> list[dict[int, str]]:

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 from torch import Tensor, nn
 
+from iagraph.export.slots import view_of_slots
 from iagraph.jets import PaddedJets
+from iagraph.views import WHOLE, JetView
 
 
 class PaddedTagger(nn.Module):
@@ -12,15 +14,17 @@ class PaddedTagger(nn.Module):
 
     Args:
         model: one of :mod:`iagraph.models`; its weights are shared, not copied.
+        view: what it sees of jets.
     """
 
-    def __init__(self, model: nn.Module) -> None:
+    def __init__(self, model: nn.Module, view: JetView = WHOLE) -> None:
         super().__init__()
-        self.model = model
+        self.model, self.view = model, view
 
     def forward(
         self, four_momenta: Tensor, num_particles: Tensor, pid: Tensor | None = None, impact: Tensor | None = None
     ) -> tuple[Tensor, Tensor]:
         """Probabilities and logits, each of shape [jets, classes]; inputs as in :class:`~iagraph.jets.PaddedJets`."""
-        logits = self.model(PaddedJets(four_momenta, num_particles, pid, impact, compact=True))
+        seen = view_of_slots(self.view, four_momenta, num_particles, pid, impact)
+        logits = self.model(PaddedJets(*seen, compact=True))
         return logits.softmax(1), logits

@@ -9,32 +9,62 @@ from contextlib import contextmanager
 from typing import Any
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 from torch.export import Dim, ExportedProgram
 
 from iagraph.export.inputs import OUTPUTS, examples, input_names, open_axes
 from iagraph.export.networks import PaddedTagger
 from iagraph.export.operators import in_other_words
+from iagraph.views import WHOLE, JetView
 
-OPSET, IR = 20, 9
-"""Versions of ONNX's operators, the first one with GELU, and of its format."""
+OPSETS = {18: 8, 19: 9, 20: 9}
+"""Versions of ONNX's operators that models can be written in, and the oldest version of its format that has them. From
+20 on there is GELU, below it is made of other operators; below 18 ``Split`` and ``ReduceMax`` are others."""
 
 
-def traced(model: nn.Module) -> ExportedProgram:
-    """What a model computes of the inputs of :func:`input_names`, with any numbers of jets and slots from one on."""
+class FloatInputs(nn.Module):
+    """A network of which all inputs are float32, for software that feeds nothing else.
+
+    Numbers up to 2^24 are exact, species beyond it (nuclei) are none of those that node features tell apart.
+    """
+
+    def __init__(self, tagger: PaddedTagger) -> None:
+        super().__init__()
+        self.tagger = tagger
+
+    def forward(
+        self, four_momenta: Tensor, num_particles: Tensor, pid: Tensor | None = None, impact: Tensor | None = None
+    ) -> tuple[Tensor, Tensor]:
+        """As :meth:`PaddedTagger.forward`."""
+        pid = None if pid is None else pid.round().int()
+        return self.tagger(four_momenta, num_particles.round().long(), pid, impact)
+
+
+def traced(model: nn.Module, view: JetView = WHOLE, float_inputs: bool = False) -> ExportedProgram:
+    """What a model computes of the inputs of :func:`input_names`, with any numbers of jets and slots from one on.
+
+    Args:
+        model: the model.
+        view: what it sees of jets.
+        float_inputs: whether all inputs are float32.
+    """
     names = input_names(model)
     dims = {name: Dim(name, min=1) for name in ("jets", "particles")}
     open_sizes = tuple({axis: dims[what] for axis, what in axes.items()} for axes in open_axes(names))
+    tagger = PaddedTagger(model, view)
     with torch.no_grad(), _quiet():
-        return torch.export.export(PaddedTagger(model).eval(), examples(names), dynamic_shapes=open_sizes, strict=False)
+        network = FloatInputs(tagger) if float_inputs else tagger
+        inputs = examples(names, float_inputs)
+        return torch.export.export(network.eval(), inputs, dynamic_shapes=open_sizes, strict=False)
 
 
-def in_onnx(program: ExportedProgram, names: tuple[str, ...]) -> Any:
+def in_onnx(program: ExportedProgram, names: tuple[str, ...], opset: int = max(OPSETS)) -> Any:
     """A program of :func:`traced` in ONNX, an ``onnx.ModelProto``.
 
     Args:
         program: the program.
         names: those of its inputs.
+        opset: a key of :data:`OPSETS`.
     """
     with _quiet():
         written = torch.onnx.export(
@@ -43,13 +73,13 @@ def in_onnx(program: ExportedProgram, names: tuple[str, ...]) -> Any:
             input_names=names,
             output_names=OUTPUTS,
             dynamic_shapes=tuple(open_axes(names)),
-            opset_version=OPSET,
+            opset_version=opset,
             custom_translation_table=in_other_words(),
             verbose=False,
         )
     assert written is not None
     model = written.model_proto
-    model.ir_version = IR
+    model.ir_version = OPSETS[opset]
     return model
 
 

@@ -4,12 +4,17 @@ from __future__ import annotations
 
 import inspect
 import json
+import warnings
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
+import torch
+import yaml
 from torch import Tensor, nn
 
-from iagraph.jets import JetBatch
+from iagraph.files import user_path
+from iagraph.jets import JetBatch, Jets, jets_and_edges
 from iagraph.models.ablations import InteractionTransformer, LearnedPairIAFormer, PairTransformer, PlainTransformer
 from iagraph.models.cascaded_iaformer import CascadedIAFormer
 from iagraph.models.gated_iaformer import GatedIAFormer
@@ -18,6 +23,7 @@ from iagraph.models.particle_net import ParticleNet
 from iagraph.models.particle_transformer import ParticleTransformer
 from iagraph.models.state_dicts import CheckpointError, read_state_dict, refuse_differences
 from iagraph.nn.pruning import pruning_rule
+from iagraph.views import JetView, mass_mismatch
 
 MODELS: dict[str, type[nn.Module]] = {
     "iaformer": IAFormer,
@@ -70,27 +76,48 @@ def make_model(name: str, pruning: dict[str, Any] | None = None, **arguments: An
 class TrainedModel(nn.Module):
     """A trained model that knows what it was trained for.
 
+    It takes whole jets, and sees of them what it saw in training (:attr:`view`). It warns once, if it learned from
+    massive particles and gets massless ones, or the other way round (:func:`iagraph.views.mass_mismatch`).
+
     Attributes:
         model: the model itself.
+        view: what it sees of jets.
         classes: names of the classes, in the order of the logits.
-        description: all that ``model.json`` tells: arguments of the model, features, fingerprints of the jets it was
-            trained on, versions.
+        description: all that ``model.json`` tells: arguments of the model, features, view, fingerprints of the jets it
+            was trained on, versions.
     """
 
     def __init__(self, model: nn.Module, description: dict[str, Any]) -> None:
         super().__init__()
         self.model, self.description = model, description
+        self.view = JetView(**description.get("view", {}))
         self.classes = tuple(description["classes"])
+        self._masses_compared = False
 
-    def forward(self, jets: JetBatch) -> Tensor:
+    def forward(self, jets: Jets) -> Tensor:
         """Logits, shape [jets, classes].
+
+        Args:
+            jets: the jets, as a batch or as graphs of PyTorch Geometric; edges that these have count for nothing here.
 
         Raises:
             ValueError: the jets lack what its features are made of.
         """
+        jets, _ = jets_and_edges(jets, None)
+        jets = self.view(jets)
+        self._compare_masses(jets)
         return self.model(jets)
 
-    def probabilities(self, jets: JetBatch) -> Tensor:
+    def _compare_masses(self, jets: JetBatch) -> None:
+        """Warns if they are not as in training. On a GPU only the first jets are looked at: the host waits for that."""
+        if self._masses_compared or torch.compiler.is_compiling():
+            return
+        mismatch = mass_mismatch(self.description.get("massive_particles"), jets)
+        self._masses_compared = mismatch is not None or jets.ptr.device.type != "cpu"
+        if mismatch:
+            warnings.warn(mismatch, stacklevel=5)  # where the model is called
+
+    def probabilities(self, jets: Jets) -> Tensor:
         """The probability of each class, shape [jets, classes]; it presumes equally many jets of each as in training.
 
         Raises:
@@ -102,7 +129,8 @@ class TrainedModel(nn.Module):
 def load(path: str | Path) -> TrainedModel:
     """The trained model of a run, on the CPU and in evaluation mode.
 
-    Two files are read, ``model.pt`` and ``model.json``, and no code in them is run.
+    Two files are read, ``model.pt`` and ``model.json``, and no code in them is run. Where an older version wrote what
+    the model sees of jets into ``config.yaml`` alone, it is taken from there, if that file is there, too.
 
     Args:
         path: the folder of a run, or another one that holds both files.
@@ -110,10 +138,12 @@ def load(path: str | Path) -> TrainedModel:
     Raises:
         CheckpointError: a file is missing or damaged, or they do not fit.
     """
-    folder = Path(path)
+    folder = user_path(path)
     about = folder / "model.json"
     try:
         description = json.loads(about.read_text(encoding="utf-8"))
+        if "view" not in description:
+            description["view"] = asdict(_configured_view(folder / "config.yaml"))
         model = make_model(**description["model"])
         trained = TrainedModel(model, description)
     except FileNotFoundError as error:
@@ -127,3 +157,19 @@ def load(path: str | Path) -> TrainedModel:
     )
     model.load_state_dict(state)
     return trained.eval()
+
+
+def _configured_view(path: Path) -> JetView:
+    """The view that a configuration asks for; the default without one.
+
+    Raises:
+        CheckpointError: the file cannot be read.
+    """
+    try:
+        data = yaml.safe_load(path.read_text(encoding="utf-8"))["data"]
+        return JetView(data.get("max_particles"), data.get("masses", "stored"))
+    except FileNotFoundError:
+        return JetView()
+    except (OSError, ValueError, LookupError, TypeError, AttributeError, yaml.YAMLError) as error:
+        reason = f"no key {error}" if isinstance(error, KeyError) else " ".join(str(error).split())
+        raise CheckpointError(f"{path}: is damaged ({reason}); copy the run anew") from error

@@ -16,6 +16,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from iagraph.files import user_path
 from iagraph.models.particle_net import ParticleNet
 from iagraph.models.particle_transformer import ParticleTransformer
 from iagraph.models.state_dicts import CheckpointError, read_state_dict, refuse_differences, write_state_dict
@@ -77,7 +78,7 @@ def load_weaver(path: str | Path) -> ParticleTransformer | ParticleNet:
     Raises:
         CheckpointError: the file cannot be read, or holds another architecture; with all differences.
     """
-    path = Path(path)
+    path = user_path(path)
     state = read_state_dict(path)
     kind = architecture(state)
     if kind is None:
@@ -112,7 +113,7 @@ def save_weaver(model: ParticleTransformer | ParticleNet, path: str | Path) -> N
     Raises:
         CheckpointError: weaver has no such model, or the file cannot be written.
     """
-    path = Path(path)
+    path = user_path(path)
     if not isinstance(model, ParticleTransformer | ParticleNet):
         raise CheckpointError(
             f"{path}: weaver has no {type(model).__name__}; give a ParticleTransformer or a ParticleNet"

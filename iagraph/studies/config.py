@@ -12,11 +12,12 @@ from typing import Annotated, Any, NamedTuple
 
 from pydantic import BaseModel, ConfigDict, Field, field_validator
 
+from iagraph.files import user_path
 from iagraph.train.config import Config, load_config
 from iagraph.yaml_config import COMMAND_LINE, ConfigError, describe, load_model
 
 FILES = ("train", "val", "test")
-SAME_JETS = (*FILES, "signal", "signal_efficiency", "max_jets", "max_particles")
+SAME_JETS = (*FILES, "classes", "weights", "signal", "signal_efficiency", "max_jets", "max_particles", "masses")
 """Keys of `data` that must be equal in all recipes; features, batches and memory may differ."""
 
 Text = Annotated[str, Field(min_length=1)]
@@ -119,11 +120,11 @@ def load_comparison(path: str | Path, overrides: Sequence[str] = ()) -> Comparis
     Raises:
         ConfigError: with every problem of the file and of the recipes, one per line.
     """
-    path = Path(path)
+    path = user_path(path)
     config = load_model(CompareConfig, path, overrides)
     recipes, problems = {}, []
     for name, file in config.recipes.items():
-        recipe = path.parent / file
+        recipe = path.parent / user_path(file)
         try:
             recipes[name] = load_config(recipe, config.overrides)
         except ConfigError as error:
@@ -133,7 +134,7 @@ def load_comparison(path: str | Path, overrides: Sequence[str] = ()) -> Comparis
     problems += [f"{path}: {text}" for text in _different_jets(recipes)]
     if problems:
         raise ConfigError(*problems)
-    return Comparison(Path(config.output) / config.name, tuple(config.seeds), recipes)
+    return Comparison(user_path(config.output) / config.name, tuple(config.seeds), recipes)
 
 
 def describe_comparison() -> str:

@@ -31,8 +31,8 @@ def open_test_jets(config: Config) -> JetSource:
     """
     stores = open_role(config.data.test, "test", config.data)
     if config.data.in_memory:
-        return JetDataset(read_all(stores), config.data.max_particles)
-    return StoredJets(stores, config.data.max_particles)
+        return JetDataset(read_all(stores), config.data.max_particles, config.data.masses)
+    return StoredJets(stores, config.data.max_particles, config.data.masses)
 
 
 def open_studied_jets(path: Path, run: Run, number: int) -> JetSource:

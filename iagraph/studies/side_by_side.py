@@ -40,8 +40,8 @@ def check_same_jets(runs: Sequence[OpenRun]) -> None:
         same = run.run.classes == runs[0].run.classes and len(run.batches) == len(runs[0].batches)
         if not same or not all(map(_equal, run.batches, runs[0].batches)):
             raise RunError(
-                f"{run.path}: its test jets ('data.test', 'data.max_particles', classes) are not those of "
-                f"{runs[0].path}, and only what models make of the same jets can be compared; give runs of the same "
+                f"{run.path}: its test jets ('data.test', 'data.max_particles', 'data.masses', classes) are not those "
+                f"of {runs[0].path}, and only what models make of the same jets can be compared; give runs of the same "
                 "test jets, or study these one by one"
             )
 

@@ -11,8 +11,10 @@ from typing import Annotated, Any, Literal
 
 from pydantic import AfterValidator, BeforeValidator, Field, ValidationInfo, field_validator, model_validator
 
+from iagraph.files import user_files
 from iagraph.metrics import DEFAULT_EFFICIENCY
 from iagraph.train.model_config import ModelConfig, PositiveInt, Section
+from iagraph.views import JetView, Masses
 from iagraph.yaml_config import describe, dump_yaml, flat, load_model
 
 PositiveFloat = Annotated[float, Field(gt=0)]
@@ -23,7 +25,16 @@ def _listed(value: Any) -> Any:
     return [value] if isinstance(value, str) else value
 
 
-Files = Annotated[list[Annotated[str, Field(min_length=1)]], BeforeValidator(_listed), Field(min_length=1)]
+def _matched(names: list[str]) -> list[str]:
+    try:
+        return user_files(names)
+    except FileNotFoundError as error:
+        raise ValueError(f"names no files: {error}") from error
+
+
+Files = Annotated[
+    list[Annotated[str, Field(min_length=1)]], BeforeValidator(_listed), Field(min_length=1), AfterValidator(_matched)
+]
 
 
 def _not_the_head(name: str) -> str:
@@ -35,10 +46,28 @@ def _not_the_head(name: str) -> str:
 ModuleName = Annotated[str, Field(min_length=1), AfterValidator(_not_the_head)]
 
 
+def _each(value: Any) -> Any:
+    return (
+        {name: [name] for name in value}
+        if isinstance(value, list) and all(isinstance(n, str) for n in value)
+        else value
+    )
+
+
+Classes = Annotated[
+    dict[Annotated[str, Field(min_length=1)], Annotated[list[str], Field(min_length=1)]],
+    BeforeValidator(_each),
+    Field(min_length=1),
+]
+
+
 class DataConfig(Section):
     """Which jets, and what the network sees of them."""
 
-    train: Files = Field(description="Store files to learn from; `sample:qg` is the sample shipped with the package.")
+    train: Files = Field(
+        description="Store files to learn from, or patterns such as `~/jets/*.h5`; `sample:qg` is the sample shipped "
+        "with the package."
+    )
     val: Files = Field(description="Store files for early stopping and the choice of the checkpoint.")
     test: Files = Field(description="Store files for the final metrics, used once.")
     node_features: Literal["kin", "kinpid", "full", "iaformer"] = Field(
@@ -49,6 +78,12 @@ class DataConfig(Section):
         default=None,
         description="Features of a pair: boost-invariant ones, the paper's six, or ParT's four; null for networks that "
         "take none (plain_transformer, learned_pair_iaformer, particlenet); a particle_transformer can do without.",
+    )
+    classes: Classes | None = Field(
+        default=None,
+        description="Classes to tell apart, where they are not all of the files: a list of names, or a mapping of new "
+        "names to lists of what each is made of, as in `{background: [QCD, Zqq], top: [Tbqq, Tbl]}`; jets of others "
+        "are left out. null: all.",
     )
     signal: Annotated[str, Field(min_length=1)] | None = Field(
         default=None,
@@ -65,17 +100,31 @@ class DataConfig(Section):
     max_particles: PositiveInt | None = Field(
         default=None, description="Keep that many particles of highest pT per jet; null keeps all."
     )
+    masses: Masses = Field(
+        default="stored",
+        description="`zero` takes particles as massless, with their pT, rapidity and azimuth, as published results on "
+        "quark-gluon and top jets do; `stored` takes them as they are in the file, where true masses tell species.",
+    )
     max_pairs: PositiveInt | None = Field(
         default=None,
         description="Pairs per batch, at most, with n (n + 1) / 2 in a jet of n particles: fewer jets then, but "
         "bounded memory; a jet of more pairs is a batch of its own; null sets no limit.",
     )
     max_jets: PositiveInt | None = Field(default=None, description="Use only that many training jets; null uses all.")
+    weights: bool = Field(
+        default=False,
+        description="Weigh each jet by the weight that its store has for it: in losses, metrics and their errors.",
+    )
     in_memory: bool = Field(
         default=True,
         description="Read all jets before training; false reads them from their files as they are needed. Jets that "
         "two roles have in common are then found only where these name the same part of a file.",
     )
+
+    @property
+    def view(self) -> JetView:
+        """What the network sees of a jet: part of the trained model."""
+        return JetView(self.max_particles, self.masses)
 
     @model_validator(mode="after")
     def _choice_in_memory(self) -> "DataConfig":
@@ -129,6 +178,11 @@ class TrainConfig(Section):
         lt=1,
         description="Validate, keep and test an exponential moving average of the weights, with this decay per step "
         "(lower in the first steps); null: the weights themselves.",
+    )
+    class_weights: dict[str, PositiveFloat] = Field(
+        default={},
+        description="Factors of the loss of the jets of a class, by its name, for example `{top: 5.0}`; 1 for a class "
+        "that is not named. Metrics do not know of them.",
     )
     precision: Literal["32-true", "bf16-mixed", "16-mixed"] = Field(
         default="32-true", description="Arithmetic: single precision, or mixed with a 16-bit format."

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import warnings
+from collections.abc import Mapping, Sequence
+from contextlib import closing
 from itertools import combinations, combinations_with_replacement, product
 from typing import NamedTuple
 
 import numpy as np
+import torch
 from lightning import LightningDataModule
 from numpy.typing import NDArray
 
@@ -23,13 +26,18 @@ from iagraph.data import (
     store_info,
 )
 from iagraph.data.sources import check_alike
+from iagraph.jets import JetBatch
 from iagraph.kinematics import Impact, Momenta
 from iagraph.metrics import WORKING_POINTS
 from iagraph.train.config import DataConfig
+from iagraph.views import mass_mismatch, massive_fraction
 
 ROLES = ("train", "val", "test")
 CHOICE = 1
 """Seed of the choice of ``max_jets`` jets."""
+
+LOOKED_AT = 64
+"""Jets by which the masses of particles are told."""
 
 TOLERATED = 0.01
 """Share of jets that may come twice: public data sets hold a few."""
@@ -50,6 +58,7 @@ class JetDataModule(LightningDataModule):
         trained_on: digests of the training jets, see :meth:`iagraph.data.Jets.digests`; none of jets that stay in their
             stores.
         parts: where the training jets are, see :func:`part_of`.
+        massive_particles: the fraction of massive particles among those that the network sees of the training jets.
 
     Raises:
         StoreError: files are wrong or do not fit, see :func:`open_role` and :func:`check_jets`; classes differ between
@@ -72,13 +81,16 @@ class JetDataModule(LightningDataModule):
                 jets["train"] = jets["train"].take(chosen)
                 roles["train"] = f"train, data.max_jets={config.max_jets}"
             digests = {role: jets[role].digests() for role in ROLES}
-            self.datasets = {role: JetDataset(jets[role], config.max_particles) for role in ROLES}
+            self.datasets = {role: JetDataset(jets[role], config.max_particles, config.masses) for role in ROLES}
         else:
             _check_distinct_parts(stores)
-            self.datasets = {role: StoredJets(stores[role], config.max_particles) for role in ROLES}
+            self.datasets = {role: StoredJets(stores[role], config.max_particles, config.masses) for role in ROLES}
         self.classes = self.datasets["train"].classes
         for role, name in roles.items():
             check_jets(self.datasets[role], config, self.classes, f"{', '.join(self._files(role))} ({name})")
+        self.massive_particles = massive_fraction(some_of(self.datasets["train"]))
+        for role in ROLES[1:]:
+            compare_masses(self.massive_particles, self.datasets[role], f"{', '.join(self._files(role))} ({role})")
         _check_distinct(digests)
         self._digests = digests
         self._parts = {role: [part_of(store) for store in stores[role]] for role in ROLES}
@@ -103,6 +115,31 @@ class JetDataModule(LightningDataModule):
     def signal(self) -> int | None:
         """Index of the signal class, if there are two classes."""
         return None if self.config.signal is None else self.classes.index(self.config.signal)
+
+    def loss_weights(self, of_classes: Mapping[str, float]) -> NDArray[np.float64] | None:
+        r"""By what the loss of a jet of each class is multiplied, besides its own weight; None where all count alike.
+
+        .. math:: \frac{c_k}{\frac1N \sum_i w_i c_{k_i}}
+
+        for the factor :math:`c_k` of class :math:`k`: the mean over the training jets is one, so that learning rate and
+        the norm at which gradients are clipped keep their meaning.
+
+        Args:
+            of_classes: factors by the name of the class, one for a class that is not named.
+
+        Raises:
+            StoreError: there is no class of a name.
+        """
+        if unknown := [name for name in of_classes if name not in self.classes]:
+            names = ", ".join(self.classes)
+            raise StoreError(f"train.class_weights: no class {', '.join(unknown)}; there are {names}")
+        jets = self.datasets["train"]
+        if not of_classes and jets.weight is None:
+            return None
+        factors = np.array([of_classes.get(name, 1.0) for name in self.classes])
+        weights = None if jets.weight is None else jets.weight.double().numpy()
+        sums = np.bincount(jets.label.numpy(), weights, len(self.classes))
+        return factors * len(jets) / float(sums @ factors)
 
     def train_dataloader(self) -> JetLoader:
         """Training jets, in a new order each epoch; of several processes each has its share."""
@@ -144,32 +181,36 @@ def make_loader(
 
 
 def open_role(files: Sequence[str], role: str, config: DataConfig) -> list[JetStore]:
-    """What files hold for a role, with the columns that the node features need.
+    """What files hold for a role: the classes of the configuration, with the columns that the node features need.
 
     A file that records splits gives the one named as the role; a file that records none is used whole.
 
     Args:
         files: stores, or names of samples.
         role: train, val or test.
-        config: the node features.
+        config: the node features, the classes, and whether jets have weights.
 
     Raises:
         StoreError: a file is missing or damaged, has splits but none for this role, lacks particle species or impact
-            parameters where the node features need them, or has other classes than the first.
+            parameters where the node features need them, lacks a class or weights, or has other classes than the first.
     """
     stores = []
     for name in files:
         path = resolve(name)
         info = store_info(path)
         columns = _columns(config.node_features, info, name)
-        stores.append(JetStore(path, role if info.splits else None, columns))
+        stores.append(JetStore(path, role if info.splits else None, columns, config.classes, config.weights))
     check_alike(stores)
     return stores
 
 
 def read_all(stores: Sequence[JetStore]) -> Jets:
     """All jets of stores in memory."""
-    return Jets.concatenate([store.read(0, len(store)) for store in stores])
+    jets = []
+    for store in stores:
+        with closing(store):
+            jets.append(store.read(0, len(store)))
+    return Jets.concatenate(jets)
 
 
 def _columns(features: str, info: StoreInfo, where: str) -> list[str]:
@@ -199,21 +240,30 @@ def check_jets(jets: JetSource, config: DataConfig, classes: Sequence[str], wher
     names = ", ".join(classes)
     if len(classes) < 2:
         raise StoreError(f"{where}: one class only ({names}); a tagger separates two or more: add jets of others")
+    _check_no_class_is_empty(jets, where)
     if len(classes) == 2:
         _check_two_classes(config, classes, where)
     elif config.signal is not None:
         raise StoreError(
             f"{where}: {len(classes)} classes ({names}) have no single signal, found data.signal={config.signal}; set "
-            f"data.signal=null: {classes[0]}, the first, is the background, every other one a signal"
+            f"data.signal=null: {classes[0]}, the first, is the background, every other one a signal; or choose two "
+            "with data.classes"
         )
     signals = classes[1:]
     if unknown := [name for name in config.signal_efficiency if name not in signals]:
         raise StoreError(
             f"{where}: no signal class {', '.join(unknown)} (data.signal_efficiency); there are {', '.join(signals)}"
         )
-    for label, name in enumerate(classes):
-        if not (jets.label == label).any():
-            raise StoreError(f"{where}: none of the {len(jets)} jets is of the class '{name}'; add some")
+
+
+def _check_no_class_is_empty(jets: JetSource, where: str) -> None:
+    counts = torch.bincount(jets.label, jets.weight, len(jets.classes))  # jets of weight zero count as none
+    numbers = dict(zip(jets.classes, counts.tolist(), strict=True))
+    empty, present = ([name for name, n in numbers.items() if (n == 0) == wanted] for wanted in (True, False))
+    if empty:
+        found = f"class '{empty[0]}'" if len(empty) == 1 else f"classes {', '.join(empty)}"
+        some = f", or tell only the others apart: data.classes=[{','.join(present)}]" if len(present) > 1 else ""
+        raise StoreError(f"{where}: none of the {len(jets)} jets is of the {found}; add some{some}")
 
 
 def _check_two_classes(config: DataConfig, classes: Sequence[str], where: str) -> None:
@@ -227,6 +277,17 @@ def _check_two_classes(config: DataConfig, classes: Sequence[str], where: str) -
             f"{' and '.join(map(str, WORKING_POINTS))}; "
             "remove data.signal_efficiency, which is for more"
         )
+
+
+def compare_masses(trained: float | None, jets: JetSource, where: str) -> None:
+    """Warns if a model learned from massive particles and these are massless, or the other way round."""
+    if mismatch := mass_mismatch(trained, some_of(jets)):
+        warnings.warn(f"{where}: {mismatch}", stacklevel=2)
+
+
+def some_of(jets: JetSource) -> JetBatch:
+    """A few of the jets, evenly spaced, since a file may be sorted by class."""
+    return jets[np.unique(np.linspace(0, len(jets) - 1, LOOKED_AT).astype(int)).tolist()]
 
 
 def fingerprints(files: Sequence[str], stores: Sequence[JetStore]) -> dict[str, str]:

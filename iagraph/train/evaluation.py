@@ -21,7 +21,7 @@ from torch import nn
 from iagraph.data import JetLoader, JetSource
 from iagraph.files import write_text
 from iagraph.jets import JetBatch
-from iagraph.metrics import Estimate, auc_difference, classification_report, macro_auc_difference
+from iagraph.metrics import Estimate, auc_difference, classification_report, effective_number, macro_auc_difference
 from iagraph.models.accounts import multiply_adds
 from iagraph.plotting import save_figure
 from iagraph.train.config import DataConfig
@@ -45,10 +45,11 @@ class MultiplicityTagger:
 
     @classmethod
     def fit(cls, jets: JetSource) -> MultiplicityTagger:
-        """Fits it to jets, some of each class."""
+        """Fits it to jets, some of each class, weighted if they have weights."""
         # Of a hundred million jets, some thousand pairs of multiplicity and class are distinct.
         classes = len(jets.classes)
-        counts = torch.bincount(jets.multiplicity * classes + jets.label)
+        weights = None if jets.weight is None else jets.weight.double()
+        counts = torch.bincount(jets.multiplicity * classes + jets.label, weights)
         pairs = counts.nonzero().squeeze(1)
         multiplicity, label = pairs // classes, pairs % classes
         regression = LogisticRegression(solver="newton-cg", tol=1e-10, max_iter=1000)
@@ -79,6 +80,7 @@ class Evaluation:
         signal_efficiency: at which signal efficiency to quote the rejection of a class, for more classes.
         cost: parameters, FLOPs per jet, jets per second, and on what the last was measured.
         beta: the learned beta of each attention layer.
+        weights: of the jets, if they do not count alike.
     """
 
     labels: NDArray[np.int64]
@@ -90,20 +92,30 @@ class Evaluation:
     signal_efficiency: Mapping[str, float]
     cost: dict[str, Any]
     beta: dict[str, list[float]]
+    weights: NDArray[np.float32] | None = None
 
     @cached_property
     def reports(self) -> dict[str, dict[str, Estimate]]:
         """Accuracy, AUC and rejections with errors, of the tagger and of multiplicity."""
         scores: dict[str, ArrayLike] = {"tagger": self.logits, "multiplicity": self.baseline}
         about = (self.classes, self.signal, self.signal_efficiency)
-        return {name: classification_report(self.labels, values, *about) for name, values in scores.items()}
+        return {
+            name: classification_report(self.labels, values, *about, self.weights) for name, values in scores.items()
+        }
 
     @cached_property
     def gain(self) -> Estimate:
         """AUC of the tagger minus that of multiplicity on the same jets; of more than two classes the macro AUC."""
         if self.signal is None:
-            return macro_auc_difference(self.labels, self.logits, self.baseline)
-        return auc_difference(self.labels, self.logits, self.baseline, self.classes.index(self.signal))
+            return macro_auc_difference(self.labels, self.logits, self.baseline, self.weights)
+        return auc_difference(self.labels, self.logits, self.baseline, self.classes.index(self.signal), self.weights)
+
+    @cached_property
+    def effective_jets(self) -> dict[str, float] | None:
+        """By class, how many jets of equal weight have the same statistical error; None without weights."""
+        if self.weights is None:
+            return None
+        return {name: effective_number(self.weights[self.labels == k]) for k, name in enumerate(self.classes)}
 
     def metrics(self) -> dict[str, Any]:
         """All numbers, as JSON can hold them: an infinite or undefined number is null."""
@@ -111,6 +123,7 @@ class Evaluation:
         gain = {"auc_gain_over_multiplicity": _json(self.gain)}
         role = {"background": self.classes[0]} if self.signal is None else {"signal": self.signal}
         about = {"jets": len(self.labels), **role}
+        about |= {} if self.effective_jets is None else {"effective_jets": self.effective_jets}
         return {**about, **reports, **gain, "cost": self.cost, "beta": self.beta}
 
     def table(self, name: str) -> str:
@@ -128,23 +141,30 @@ class Evaluation:
         table = "\n".join(f"| {' | '.join(row)} |" for row in rows)
         role = f"background: {self.classes[0]}" if self.signal is None else f"signal: {self.signal}"
         what = "AUC" if self.signal else "Macro AUC"
-        return f"{table}\n\n{what} above multiplicity: {self.gain} ({len(self.labels):,} jets, {role})"
+        lines = f"{table}\n\n{what} above multiplicity: {self.gain} ({len(self.labels):,} jets, {role})"
+        if self.effective_jets is not None:
+            numbers = ", ".join(f"{number:,.0f} {name}" for name, number in self.effective_jets.items())
+            lines += f"\n\nJets are weighted. Effective numbers, (sum w)^2 / sum w^2: {numbers}"
+        return lines
 
-    def write(self, folder: Path, name: str, fingerprints: dict[str, str]) -> None:
+    def write(
+        self, folder: Path, name: str, fingerprints: dict[str, str], about: Mapping[str, Any] | None = None
+    ) -> None:
         """Writes ``metrics.json``, ``report.md``, ``predictions.npz`` and figures.
 
         Args:
             folder: where to.
             name: what to call the tagger.
             fingerprints: of the files that hold the jets.
+            about: what else ``metrics.json`` is to say.
         """
         (folder / "report.md").write_text(self.table(name) + "\n", encoding="utf-8")
-        np.savez_compressed(
-            folder / "predictions.npz", label=self.labels, logits=self.logits, multiplicity=self.multiplicity
-        )
+        arrays = {"label": self.labels, "logits": self.logits, "multiplicity": self.multiplicity}
+        arrays |= {} if self.weights is None else {"weight": self.weights}
+        np.savez_compressed(folder / "predictions.npz", **arrays)  # type: ignore[arg-type]
         for file, figure in self.figures(name).items():
             save_figure(figure, folder / "figures" / file)
-        metrics = json.dumps({"data": fingerprints, **self.metrics()}, indent=2, allow_nan=False)
+        metrics = json.dumps({"data": fingerprints, **(about or {}), **self.metrics()}, indent=2, allow_nan=False)
         write_text(folder / "metrics.json", metrics + "\n")  # last: where it is, all of it is there
 
     def figures(self, name: str) -> dict[str, Figure]:
@@ -155,15 +175,15 @@ class Evaluation:
         """
         if self.signal is None:
             return {
-                "roc": class_roc_curves(self.labels, self.logits, self.classes, self.signal_efficiency),
-                "confusion": confusion(self.labels, self.logits, self.classes),
+                "roc": class_roc_curves(self.labels, self.logits, self.classes, self.signal_efficiency, self.weights),
+                "confusion": confusion(self.labels, self.logits, self.classes, self.weights),
             }
         signal = self.classes.index(self.signal)
         curves: dict[str, tuple[ArrayLike, ArrayLike]]
         curves = {name: (self.labels, self.logits), "multiplicity alone": (self.labels, self.baseline)}
         return {
-            "roc": roc_curves(curves, signal),
-            "scores": score_histograms(self.labels, self.logits, self.classes, signal),
+            "roc": roc_curves(curves, signal, self.weights),
+            "scores": score_histograms(self.labels, self.logits, self.classes, signal, self.weights),
         }
 
 
@@ -191,7 +211,8 @@ def evaluate_tagger(
     multiplicity = jets.multiplicity.numpy()
     scores = (jets.label.numpy(), multiplicity, logits, baseline(multiplicity))
     about = (jets.classes, config.signal, config.signal_efficiency)
-    return Evaluation(*scores, *about, cost, betas(tagger.model))
+    weights = None if jets.weight is None else jets.weight.numpy()
+    return Evaluation(*scores, *about, cost, betas(tagger.model), weights)
 
 
 def flops_per_jet(model: nn.Module, jets: JetBatch) -> float:

@@ -12,12 +12,13 @@ from iagraph.metrics import (
     DEFAULT_EFFICIENCY,
     WORKING_POINTS,
     Estimate,
+    as_logits,
     background_efficiency,
     background_rejection,
     discriminant,
     roc_auc,
 )
-from iagraph.plotting import COLOURS, style
+from iagraph.plotting import COLOURS, drawable, style
 
 
 def loss_curves(history: Sequence[Mapping[str, float]]) -> Figure:
@@ -50,7 +51,9 @@ def loss_curves(history: Sequence[Mapping[str, float]]) -> Figure:
     return figure
 
 
-def roc_curves(curves: Mapping[str, tuple[ArrayLike, ArrayLike]], signal: int = 1) -> Figure:
+def roc_curves(
+    curves: Mapping[str, tuple[ArrayLike, ArrayLike]], signal: int = 1, weights: ArrayLike | None = None
+) -> Figure:
     """Background rejection 1/eps_B against signal efficiency, with bands of one standard error.
 
     A score with few distinct values, such as the multiplicity, gets a dot at every cut it really offers; between them
@@ -59,18 +62,22 @@ def roc_curves(curves: Mapping[str, tuple[ArrayLike, ArrayLike]], signal: int = 
     Args:
         curves: Labels and scores, as `iagraph.metrics` describes them, by the name for the legend.
         signal: Class index of the signal.
+        weights: Weights of the jets, of all curves alike; None weighs all alike.
     """
     # The legend stands above the frame, where it cannot hide a curve.
     figure, axes = _roc_frame(5, 4 + 0.4 * len(curves))
     for index, (name, (labels, scores)) in enumerate(curves.items()):
         is_signal, score = discriminant(labels, scores, signal)
-        points = [background_rejection(labels, scores, at, signal) for at in WORKING_POINTS]
+        w = None if weights is None else np.asarray(weights, np.float64)
+        points = [background_rejection(labels, scores, at, signal, weights=w) for at in WORKING_POINTS]
         text = ", ".join(f"{_plus_minus(point)} at {at}" for at, point in zip(WORKING_POINTS, points, strict=True))
-        label = f"{name}: AUC = {_plus_minus(roc_auc(labels, scores, signal))}\n$1/\\varepsilon_B$ = {text}"
-        colour = _roc_curve(axes, index, is_signal, score, label)
+        auc = _plus_minus(roc_auc(labels, scores, signal, w))
+        label = f"{drawable(name)}: AUC = {auc}\n$1/\\varepsilon_B$ = {text}"
+        colour = _roc_curve(axes, index, is_signal, score, label, weights=w)
         cuts = np.unique(score)
         if len(cuts) < len(score) / 4:
-            at_cut = np.array([[np.mean(score[group] >= cut) for cut in cuts] for group in (is_signal, ~is_signal)])
+            groups = [(score[group], None if w is None else w[group]) for group in (is_signal, ~is_signal)]
+            at_cut = np.array([[np.average(mine >= cut, weights=v) for cut in cuts] for mine, v in groups])
             passing = at_cut[1] > 0
             axes.plot(at_cut[0, passing], 1 / at_cut[1, passing], color=colour, marker=".", markersize=5, linestyle="")
     _random_guess(axes)
@@ -81,7 +88,11 @@ def roc_curves(curves: Mapping[str, tuple[ArrayLike, ArrayLike]], signal: int = 
 
 
 def class_roc_curves(
-    labels: ArrayLike, scores: ArrayLike, classes: Sequence[str], signal_efficiency: Mapping[str, float]
+    labels: ArrayLike,
+    scores: ArrayLike,
+    classes: Sequence[str],
+    signal_efficiency: Mapping[str, float],
+    weights: ArrayLike | None = None,
 ) -> Figure:
     """Rejection of the first class, the background, against the efficiency of every other class, as in `roc_curves`.
 
@@ -89,20 +100,23 @@ def class_roc_curves(
 
     Args:
         labels: Class indices `[jets]`.
-        scores: Logits `[jets, classes]`.
+        scores: Logits or probabilities `[jets, classes]`.
         classes: Names of the classes, more than two.
         signal_efficiency: Signal efficiencies to quote by the name of the class, 0.5 if it is not named.
+        weights: Weights of the jets; None weighs all alike.
     """
     figure, axes = _roc_frame(6, 4.6 + 0.12 * len(classes))
     for index, name in enumerate(classes[1:], start=1):
         at = signal_efficiency.get(name, DEFAULT_EFFICIENCY)
-        point = background_rejection(labels, scores, at, index, background=0)
-        label = f"{name}: {_plus_minus(point)} at {at}"
-        colour = _roc_curve(axes, index - 1, *discriminant(labels, scores, index, background=0), label, 0.12)
+        point = background_rejection(labels, scores, at, index, 0, weights)
+        label = f"{drawable(name)}: {_plus_minus(point)} at {at}"
+        two = discriminant(labels, scores, index, background=0)
+        w = None if weights is None else np.asarray(weights, np.float64)[np.isin(labels, (0, index))]
+        colour = _roc_curve(axes, index - 1, *two, label, 0.12, w)
         if np.isfinite(point.value):
             axes.plot([at], [point.value], color=colour, marker="o", markerfacecolor="white", zorder=3)
     _random_guess(axes)
-    axes.set_ylabel(rf"rejection of {classes[0]} $1/\varepsilon_B$")
+    axes.set_ylabel(rf"rejection of {drawable(classes[0])} $1/\varepsilon_B$")
     title = r"$1/\varepsilon_B$ at $\varepsilon_S$"
     figure.legend(loc="outside upper center", fontsize=9, frameon=False, ncols=2, title=title)
     return figure
@@ -124,12 +138,18 @@ def _random_guess(axes: Axes) -> None:
 
 
 def _roc_curve(
-    axes: Axes, index: int, is_signal: NDArray[np.bool_], score: NDArray[np.float64], label: str, alpha: float = 0.2
+    axes: Axes,
+    index: int,
+    is_signal: NDArray[np.bool_],
+    score: NDArray[np.float64],
+    label: str,
+    alpha: float = 0.2,
+    weights: NDArray[np.float64] | None = None,
 ) -> str:
     """Draw curve and band number `index`, with room for it in the frame; return its colour."""
     colour, line = style(index).values()
     eps_s = np.linspace(0, 1, 1001)
-    eps_b, error = background_efficiency(is_signal, score, eps_s)
+    eps_b, error = background_efficiency(is_signal, score, eps_s, weights)
     # At eps_S = 1 the curve is vertical, down to the corner where everything passes.
     eps_s, eps_b, error = (np.append(each, last) for each, last in ((eps_s, 1), (eps_b, 1), (error, 0)))
     seen = eps_b > 0
@@ -142,16 +162,19 @@ def _roc_curve(
     return colour
 
 
-def confusion(labels: ArrayLike, scores: ArrayLike, classes: Sequence[str]) -> Figure:
+def confusion(labels: ArrayLike, scores: ArrayLike, classes: Sequence[str], weights: ArrayLike | None = None) -> Figure:
     """How jets of each class (rows) are shared out among the classes of highest score (columns), in percent.
 
     Args:
         labels: Class indices `[jets]`.
-        scores: Logits `[jets, classes]`.
+        scores: Logits or probabilities `[jets, classes]`.
         classes: Names of the classes.
+        weights: Weights of the jets; None weighs all alike.
     """
     predicted = np.asarray(scores).argmax(axis=1)
-    share = 100 * confusion_matrix(labels, predicted, labels=range(len(classes)), normalize="true")
+    share = 100 * confusion_matrix(
+        labels, predicted, labels=range(len(classes)), sample_weight=weights, normalize="true"
+    )
     side = 2 + 0.42 * len(classes)
     figure = Figure(figsize=(side, side), layout="constrained")
     axes = figure.subplots()
@@ -160,27 +183,36 @@ def confusion(labels: ArrayLike, scores: ArrayLike, classes: Sequence[str]) -> F
     # White on a cell of 72 % has as much contrast as black on one of 71 %.
     for (row, column), value in np.ndenumerate(share):
         axes.text(column, row, f"{value:.0f}", ha="center", va="center", color="white" if value > 71 else "black")
-    places = range(len(classes))
-    axes.set_xticks(places, classes, rotation=45, ha="right", rotation_mode="anchor")
-    axes.set_yticks(places, classes)
+    places, names = range(len(classes)), list(map(drawable, classes))
+    axes.set_xticks(places, names, rotation=45, ha="right", rotation_mode="anchor")
+    axes.set_yticks(places, names)
     axes.set(xlabel="predicted class", ylabel="true class", title="jets of each true class [%]")
     return figure
 
 
-def score_histograms(labels: ArrayLike, scores: ArrayLike, classes: Sequence[str], signal: int = 1) -> Figure:
+def score_histograms(
+    labels: ArrayLike,
+    scores: ArrayLike,
+    classes: Sequence[str],
+    signal: int = 1,
+    weights: ArrayLike | None = None,
+) -> Figure:
     """Distribution of the network's output for each class, normalised to one, with Poisson errors.
 
     Args:
         labels: Class indices `[jets]`.
-        scores: Logits `[jets, classes]`, shown as the probability of the signal class; or `[jets]`, shown as they are.
+        scores: Logits or probabilities `[jets, classes]`, shown as the probability of the signal class; or `[jets]`,
+            shown as they are.
         classes: Names of the classes.
         signal: Index of the signal class.
+        weights: Weights of the jets, of which the errors are sqrt(sum w^2) per bin; None weighs all alike.
     """
-    index, values = np.asarray(labels), np.asarray(scores, dtype=np.float64)
+    index, values = np.asarray(labels), as_logits(scores)
+    w = np.ones(len(index)) if weights is None else np.asarray(weights, np.float64)
     text, limits = "score", (float(values.min()), float(values.max()))
     if values.ndim == 2:
         values = np.exp(values[:, signal] - np.logaddexp.reduce(values, axis=1))
-        text, limits = f"probability of {classes[signal]}", (0.0, 1.0)
+        text, limits = f"probability of {drawable(classes[signal])}", (0.0, 1.0)
     # Enough jets per bin to read a shape, and no finer than the eye needs.
     smallest = min(np.count_nonzero(index == k) for k in range(len(classes)))
     edges = np.histogram_bin_edges(values, bins=int(np.clip(smallest / 20, 10, 40)), range=limits)
@@ -189,12 +221,13 @@ def score_histograms(labels: ArrayLike, scores: ArrayLike, classes: Sequence[str
     axes = figure.subplots()
     heights: list[NDArray[np.float64]] = []
     for k, name in enumerate(classes):
-        counts = np.histogram(values[index == k], edges)[0]
-        scale = 1 / max(1, counts.sum()) / width
+        mine = index == k
+        counts, squares = (np.histogram(values[mine], edges, weights=each[mine])[0] for each in (w, w**2))
+        scale = 1 / (counts.sum() or 1) / width
         (colour, line), full = style(k).values(), counts > 0
-        axes.stairs(counts * scale, edges, color=colour, linestyle=line, label=f"{name} ({counts.sum()} jets)")
+        axes.stairs(counts * scale, edges, color=colour, linestyle=line, label=f"{drawable(name)} ({mine.sum()} jets)")
         axes.errorbar(
-            centres[full], counts[full] * scale, np.sqrt(counts[full]) * scale, color=colour, linestyle="", linewidth=1
+            centres[full], counts[full] * scale, np.sqrt(squares[full]) * scale, color=colour, linestyle="", linewidth=1
         )
         heights.append(counts[full] * scale)
     every = np.concatenate(heights)

@@ -15,10 +15,9 @@ from typing import Any, NamedTuple
 
 import numpy as np
 import torch
-from filelock import FileLock, Timeout
 from torch import nn
 
-from iagraph.files import replaced, write_text
+from iagraph.files import LockedError, locked, replaced, user_path, write_text
 from iagraph.kinematics import NODE_FEATURES, PAIR_FEATURES, feature_names
 from iagraph.models.registry import make_model
 from iagraph.models.state_dicts import write_state_dict
@@ -94,20 +93,16 @@ def make_folder(path: Path, exist_ok: bool = False) -> Path:
 
 @contextmanager
 def alone(folder: Path) -> Iterator[None]:
-    """Keeps a second process out of a folder; the system ends the lock of a killed one.
+    """Keeps a second process out of a folder, see :func:`iagraph.files.locked`.
 
     Raises:
         RunError: another process works there.
     """
-    lock = FileLock(folder / ".lock")
     try:
-        lock.acquire(timeout=0)
-    except Timeout:
-        raise RunError(f"{folder}: another process works here; wait for it, or end it") from None
-    try:
-        yield
-    finally:
-        lock.release()
+        with locked(folder / ".lock"):
+            yield
+    except LockedError as error:
+        raise RunError(f"{folder}: another process works here: {error}") from None
 
 
 def save_model(
@@ -128,6 +123,8 @@ def save_model(
         "model": arguments,
         "node_features": feature_names(arguments["node_features"], NODE_FEATURES),
         "pair_features": _pair_features(arguments),
+        "view": asdict(config.data.view),
+        "massive_particles": data.massive_particles,
         "classes": data.classes,
         "multiplicity": asdict(baseline),
         "data": data.fingerprints,
@@ -152,6 +149,7 @@ class Run(NamedTuple):
         model: the trained model.
         baseline: the multiplicity tagger fitted to the training jets.
         trained_on: where the training jets are.
+        massive: the fraction of massive particles in training; None if it was not recorded.
     """
 
     config: Config
@@ -159,15 +157,17 @@ class Run(NamedTuple):
     model: nn.Module
     baseline: MultiplicityTagger
     trained_on: list[Part]
+    massive: float | None = None
 
 
-def load_run(run: Path) -> Run:
+def load_run(run: str | Path) -> Run:
     """Configuration, model and what belongs to it.
 
     Raises:
         RunError: the folder holds no finished run, or its weights are damaged.
         ConfigError: its configuration has been changed into something invalid.
     """
+    run = user_path(run)
     missing = [
         name for name in ("config.yaml", "model.pt", "model.json", "trained_on.npy") if not (run / name).is_file()
     ]
@@ -179,12 +179,13 @@ def load_run(run: Path) -> Run:
         classes = tuple(description["classes"])
         baseline = MultiplicityTagger(**description["multiplicity"])
         trained_on = [Part(*part) for part in description["trained_on"]]
+        massive = description.get("massive_particles")
         model = build_model(config, classes)
         model.load_state_dict(torch.load(run / "model.pt", weights_only=True, map_location="cpu"))
     except (ValueError, KeyError, TypeError, AttributeError, RuntimeError, EOFError, pickle.UnpicklingError) as error:
         reason = " ".join(str(error).split())[:300]
         raise RunError(f"{run}: model.pt or model.json is damaged or does not fit config.yaml ({reason})") from error
-    return Run(config, classes, model, baseline, trained_on)
+    return Run(config, classes, model, baseline, trained_on, massive)
 
 
 def read_history(folder: Path) -> list[dict[str, float]]:

@@ -16,16 +16,19 @@ from typing import Any, NamedTuple
 import numpy as np
 import torch
 from lightning import LightningModule, Trainer
-from lightning.pytorch.callbacks import Checkpoint, ModelCheckpoint, WeightAveraging
+from lightning.pytorch.callbacks import Checkpoint, EarlyStopping, ModelCheckpoint, WeightAveraging
 from lightning.pytorch.loggers import CSVLogger
 from lightning.pytorch.plugins.io import TorchCheckpointIO
 from torch import Tensor
 
 from iagraph.files import replaced, write_text
 from iagraph.models import CheckpointError
+from iagraph.train.config import TrainConfig
 from iagraph.train.folder import RunError
 
-LAST, BEST = "last.ckpt", "best.ckpt"
+LAST, BEST, END = "last.ckpt", "best.ckpt", "end.ckpt"
+"""The state of a training that is not over, the best weights, and the state of one that is over and may be extended."""
+
 KEY = "iagraph"
 """Where the state of a training holds what Lightning does not keep."""
 
@@ -101,10 +104,16 @@ class Keeper(Checkpoint):
         folder: where to.
         csv: the log that is part of it.
         jets: fingerprints of the files of jets, by role; a training goes on with the same ones only.
+        plan: how long to train.
+        state: what the training goes on from; if that had other epochs, its patience begins anew.
     """
 
-    def __init__(self, folder: Path, csv: CSVLogger, jets: dict[str, dict[str, str]]) -> None:
-        self.path, self.csv, self.jets = folder / LAST, csv, jets
+    def __init__(
+        self, folder: Path, csv: CSVLogger, jets: dict[str, dict[str, str]], plan: TrainConfig, state: State | None
+    ) -> None:
+        self.path, self.csv, self.jets, self.patience = folder / LAST, csv, jets, plan.patience
+        self.extended = state is not None and state.epochs != plan.epochs
+        self.extended_after = [] if state is None else [*state.extended_after, *([state.done] if self.extended else [])]
         self._random: dict[str, Any] | None = None
 
     def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
@@ -123,11 +132,17 @@ class Keeper(Checkpoint):
             "log": file.read_text(encoding="utf-8") if file.exists() else "",
             "jets": self.jets,
             "random": states,
+            "epochs": trainer.max_epochs,
+            "patience": self.patience,
+            "extended_after": self.extended_after,
         }
 
     def on_load_checkpoint(self, trainer: Trainer, pl_module: LightningModule, checkpoint: dict[str, Any]) -> None:
-        """Takes the random states up, for when the next epoch begins."""
+        """Takes the random states up, for when the next epoch begins, and corrects the patience that is taken up."""
         self._random = checkpoint[KEY]["random"][trainer.global_rank]
+        for name, state in checkpoint["callbacks"].items():
+            if name.startswith(EarlyStopping.__qualname__):
+                state |= {"patience": self.patience} | ({"wait_count": 0} if self.extended else {})
 
     def on_train_epoch_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Sets the random states to those of the end of the last epoch, if this one is the first after a break."""
@@ -143,30 +158,42 @@ class State(NamedTuple):
         over: whether nothing is left to be trained.
         log: the log so far.
         steps: the first step that is to be logged.
+        done: number of epochs that are over.
+        epochs: how many there were to be at most.
+        extended_after: after which epochs there were to be more than before.
     """
 
     over: bool
     log: str
     steps: int
+    done: int
+    epochs: int
+    extended_after: list[int]
 
 
-def read_state(path: Path, jets: dict[str, dict[str, str]]) -> State | None:
+def read_state(folder: Path, jets: dict[str, dict[str, str]], plan: TrainConfig) -> State | None:
     """The state of a training; None if no epoch was over.
 
     Args:
-        path: the file that holds it.
+        folder: where :data:`LAST` or, of a run that has finished, :data:`END` is.
         jets: fingerprints of the files of jets there are, by role.
+        plan: how long to train now.
 
     Raises:
         CheckpointError: it is damaged.
         RunError: the training had other jets.
     """
+    path = state_file(folder)
     if not path.exists():
         return None
     try:
-        state = torch.load(path, weights_only=True, map_location="cpu")[KEY]
+        whole = torch.load(path, weights_only=True, map_location="cpu")
+        state, done = whole[KEY], int(whole["epoch"]) + 1
         steps = [int(row["step"]) for row in csv.DictReader(io.StringIO(state["log"]))]
         found, over, log = state["jets"], bool(state["over"]), str(state["log"])
+        epochs, patience = (state.get(key, getattr(plan, key)) for key in ("epochs", "patience"))
+        if (epochs, patience) != (plan.epochs, plan.patience):
+            over = done >= plan.epochs
     except Exception as error:  # damaged files raise anything
         reason = " ".join(str(error).split())[:200]
         raise CheckpointError(f"{path}: is damaged ({reason}); delete it, and the run begins anew") from error
@@ -176,15 +203,26 @@ def read_state(path: Path, jets: dict[str, dict[str, str]]) -> State | None:
                 f"{path.parent.parent}: the jets of data.{role} ({', '.join(files)}) are others than those that the "
                 "run began with; bring these back, or train anew"
             )
-    return State(over, log, 1 + max(steps, default=-1))
+    return State(over, log, 1 + max(steps, default=-1), done, epochs, state.get("extended_after", []))
+
+
+def state_file(folder: Path) -> Path:
+    """The file of the state that a training goes on from; it may be absent."""
+    return folder / LAST if (folder / LAST).exists() or not (folder / END).exists() else folder / END
+
+
+def can_be_extended(folder: Path) -> bool:
+    """Whether there is a state that knows how long the training was to be; earlier versions kept none."""
+    path = state_file(folder)
+    return path.exists() and "epochs" in torch.load(path, weights_only=True, map_location="cpu").get(KEY, {})
 
 
 def restore_log(log: CSVLogger, text: str) -> None:
-    """Makes a text the contents of a log so far."""
+    """Makes a text, whose lines end in a line feed, the contents of a log so far."""
     experiment = log.experiment  # which removes an older file when it is made
     if text:
-        write_text(Path(experiment.metrics_file_path), text)
-        experiment.metrics_keys = text.partition("\n")[0].rstrip("\r").split(",")
+        write_text(Path(experiment.metrics_file_path), text.replace("\n", "\r\n"))  # as Lightning ends its lines
+        experiment.metrics_keys = text.partition("\n")[0].split(",")
 
 
 def _of_all_processes(mine: Any) -> list[Any]:

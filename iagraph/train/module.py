@@ -10,15 +10,18 @@ from typing import Any
 
 import torch
 from lightning import LightningModule
+from numpy.typing import ArrayLike
 from torch import Tensor, nn
 from torch.nn.functional import cross_entropy
-from torchmetrics import MeanMetric
+from torchmetrics import MeanMetric, Metric
 from torchmetrics.classification import BinaryAUROC, MulticlassAUROC
+from torchmetrics.utilities import dim_zero_cat
 
 from iagraph.jets import JetBatch
+from iagraph.metrics import macro_auc, roc_auc
 from iagraph.nn import AttentionConv, PairGate, SoftmaxDifference
 from iagraph.train.config import FineTuneConfig, TrainConfig
-from iagraph.train.not_finite import report
+from iagraph.train.not_finite import first_not_finite, report
 
 
 class Tagger(LightningModule):
@@ -31,9 +34,10 @@ class Tagger(LightningModule):
         signal: index of the signal class, for two classes.
         jets_per_epoch: number of training jets; needed to train.
         fine_tune: what of a model with given weights stays frozen, and how fast its head learns.
+        loss_weights: by what the loss of a jet of each class is multiplied, besides its own weight; None: by one.
 
     Raises:
-        FloatingPointError: a training loss is not finite.
+        FloatingPointError: a loss of training or validation is not finite, or a logit of either or of the test.
     """
 
     val_auc: BinaryAUROC | MulticlassAUROC
@@ -46,17 +50,21 @@ class Tagger(LightningModule):
         signal: int | None = None,
         jets_per_epoch: int = 0,
         fine_tune: FineTuneConfig | None = None,
+        loss_weights: ArrayLike | None = None,
     ) -> None:
         super().__init__()
         self.model = model
         self.jets_in_all = jets_per_epoch * config.epochs
         self.jets_seen = 0
+        self._extended = False
         self.config = config
         self.head_learning_rate = (fine_tune and fine_tune.head_learning_rate) or config.learning_rate
         self.frozen = tuple(fine_tune.frozen) if fine_tune else ()
         self.signal = signal
         self.train_loss, self.val_loss = MeanMetric(), MeanMetric()
         self.val_auc = BinaryAUROC() if num_classes == 2 else MulticlassAUROC(num_classes, average="macro")
+        self.weighted_auc = WeightedAUC(signal)
+        self.loss_weights = None if loss_weights is None else torch.tensor(loss_weights, dtype=torch.float32)
         self._timings: list[tuple[int, float]] = []
         for name, parameter in model.named_parameters():
             if any(f"{name}.".startswith(f"{frozen}.") for frozen in self.frozen):
@@ -78,19 +86,39 @@ class Tagger(LightningModule):
         number = self._over_processes(len(jets))
         self.jets_seen += number
         losses = cross_entropy(self.model(jets), labels_of(jets), reduction="none")
+        weights = self._weights(jets)
+        weighted = losses if weights is None else weights * losses
         # The gradients of several processes are averaged: this makes them those of the mean over the jets of all.
-        loss = losses.sum() * (self.trainer.world_size / number)
+        loss = weighted.sum() * (self.trainer.world_size / number)
         if not torch.isfinite(loss):
-            folder = Path(self.trainer.default_root_dir) if self.trainer.is_global_zero else None
-            raise FloatingPointError(
-                f"the loss is {loss.item()} in batch {batch_index} of epoch {self.current_epoch + 1} "
-                f"({report(self.model, jets, losses, folder)}): lower train.learning_rate, or set "
-                "train.precision=32-true"
-            )
+            raise self._not_finite(f"batch {batch_index} of epoch {self.current_epoch + 1}", jets, losses)
         if len(jets):
-            self.train_loss.update(losses.detach())
+            self._update(self.train_loss, losses.detach(), weights)
         self.log("train_loss", loss, prog_bar=True, logger=False, batch_size=len(jets))
         return loss
+
+    def _weights(self, jets: JetBatch) -> Tensor | None:
+        """By what the loss of each jet is multiplied; None: by one."""
+        if self.loss_weights is None:
+            return None
+        of_class = self.loss_weights.to(self.device)[labels_of(jets)]
+        return of_class if jets.weight is None else of_class * jets.weight
+
+    @staticmethod
+    def _update(mean: MeanMetric, losses: Tensor, weights: Tensor | None) -> None:
+        """The mean of losses is weighted as they are."""
+        if weights is None:
+            mean.update(losses)
+        else:
+            mean.update(losses, weights)
+
+    def _not_finite(self, where: str, jets: JetBatch, losses: Tensor) -> FloatingPointError:
+        """What to raise for a batch whose losses or logits are not finite."""
+        folder = Path(self.trainer.default_root_dir) if self.trainer.is_global_zero else None
+        return FloatingPointError(
+            f"the loss is {losses.mean().item()} in {where} ({report(self.model, jets, losses, folder)}): lower "
+            "train.learning_rate, or set train.precision=32-true"
+        )
 
     def _over_processes(self, number: int) -> int:
         """The sum over the processes that train together."""
@@ -111,23 +139,40 @@ class Tagger(LightningModule):
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Keeps how far the schedule is."""
-        checkpoint["jets_seen"] = self.jets_seen
+        checkpoint |= {"jets_seen": self.jets_seen, "jets_in_all": self.jets_in_all}
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Takes it up again."""
         self.jets_seen = checkpoint["jets_seen"]
+        self._extended = checkpoint.get("jets_in_all", self.jets_in_all) != self.jets_in_all
+
+    def on_train_start(self) -> None:
+        """Of a training that has become longer, the first step has the rate of the new schedule, not of the old one."""
+        if self._extended:
+            schedule: Any = self.lr_schedulers()
+            for group, highest in zip(schedule.optimizer.param_groups, schedule.base_lrs, strict=True):
+                group["lr"] = highest * self._rate()
 
     def validation_step(self, jets: JetBatch, batch_index: int) -> None:
         """Loss and AUC, exact over all validation jets; of more than two classes the macro average of each against all
-        others.
+        others. Both must be finite: a NaN would be ranked, and give an AUC that means nothing.
         """
         if not len(jets):  # the last batch of one of several processes
             return
         logits, labels = self.model(jets), labels_of(jets)
-        self.val_loss.update(cross_entropy(logits, labels, reduction="none"))
+        losses = cross_entropy(logits, labels, reduction="none")
+        if not (logits.isfinite().all() and losses.isfinite().all()):
+            when = "before" if self.trainer.sanity_checking else "after"
+            where = f"batch {batch_index} of the validation {when} epoch {self.current_epoch + 1}"
+            raise self._not_finite(where, jets, losses + 0 * logits.sum(1))  # not finite if a logit is not
+        self._update(self.val_loss, losses, self._weights(jets))
         self.log("val_loss", self.val_loss, prog_bar=True, batch_size=len(jets))
         if self.trainer.sanity_checking:
             return  # the first few jets may be of one class, which has no AUC
+        if jets.weight is not None:
+            self.weighted_auc.update(logits.float(), labels, jets.weight)
+            self.log("val_auc", self.weighted_auc, prog_bar=True, batch_size=len(jets))
+            return
         probabilities = logits.float().softmax(1)
         if self.signal is None:
             self.val_auc.update(probabilities, labels)
@@ -136,10 +181,19 @@ class Tagger(LightningModule):
         self.log("val_auc", self.val_auc, prog_bar=True, batch_size=len(jets))
 
     def predict_step(self, jets: JetBatch, batch_index: int) -> Tensor:
-        """Logits of a batch in float32; takes the time of it."""
+        """Logits of a batch in float32, which must be finite; takes the time of it."""
         start = _now(self.device)
         logits = self.model(jets).float()
         self._timings.append((len(jets), _now(self.device) - start))
+        if not logits.isfinite().all():
+            bad = (~logits.isfinite().all(1)).nonzero().squeeze(1).tolist()
+            layer = first_not_finite(self.model, jets)
+            first = f", first in the output of {layer}" if layer else ""
+            raise FloatingPointError(
+                f"the logits of {len(bad)} of the {len(jets)} jets of batch {batch_index} (the first: jet {bad[0]}) "
+                f"are not finite{first}: look at these jets, or train anew with a lower train.learning_rate or "
+                "train.precision=32-true"
+            )
         return logits
 
     def on_predict_batch_end(self, *_: Any) -> None:
@@ -183,11 +237,48 @@ class Tagger(LightningModule):
             groups.append({"params": matrices, "lr": rate, "weight_decay": config.weight_decay})
             groups.append({"params": others, "lr": rate, "weight_decay": 0.0})
         optimizer = torch.optim.AdamW(groups, lr=config.learning_rate)
-        lowest = config.min_learning_rate / config.learning_rate
-        schedule = torch.optim.lr_scheduler.LambdaLR(
-            optimizer, lambda _: warmup_cosine(self.jets_seen / self.jets_in_all, config.warmup, lowest)
-        )
+        schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, lambda _: self._rate())
         return {"optimizer": optimizer, "lr_scheduler": {"scheduler": schedule, "interval": "step"}}
+
+    def _rate(self) -> float:
+        """Learning rate after the jets seen, as a fraction of the highest."""
+        lowest = self.config.min_learning_rate / self.config.learning_rate
+        return warmup_cosine(self.jets_seen / self.jets_in_all, self.config.warmup, lowest)
+
+
+class WeightedAUC(Metric):
+    """AUC of weighted jets, exact over all batches and processes; the macro average of more than two classes.
+
+    Args:
+        signal: index of the signal class, for two classes.
+    """
+
+    logits: list[Tensor]
+    labels: list[Tensor]
+    weights: list[Tensor]
+
+    def __init__(self, signal: int | None) -> None:
+        super().__init__()
+        self.signal = signal
+        for name in ("logits", "labels", "weights"):
+            self.add_state(name, default=[], dist_reduce_fx="cat")
+
+    def update(self, logits: Tensor, labels: Tensor, weights: Tensor) -> None:
+        """Adds jets."""
+        self.logits.append(logits)
+        self.labels.append(labels)
+        self.weights.append(weights)
+
+    def compute(self) -> Tensor:
+        """The AUC of all jets."""
+        labels, logits, weights = (
+            dim_zero_cat(each).cpu().numpy() for each in (self.labels, self.logits, self.weights)
+        )
+        if self.signal is None:
+            value, _ = macro_auc(labels, logits, weights)
+        else:
+            value, _ = roc_auc(labels, logits, self.signal, weights)
+        return torch.tensor(value, device=self.device)
 
 
 def _now(device: torch.device) -> float:

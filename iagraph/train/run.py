@@ -3,7 +3,7 @@
 A run folder holds ``config.yaml`` (every key), ``model.pt`` (weights), ``model.json`` (what it takes to use them) and
 ``trained_on.npy`` (by which training jets are recognised), ``metrics.json``, ``report.md``, ``predictions.npz``,
 ``figures/``, ``log/`` (CSV and TensorBoard) and ``checkpoints/``. While it is trained, the last also holds the state
-from which an interrupted run goes on (:mod:`iagraph.train.keeping`).
+from which an interrupted run goes on, afterwards that from which it can be extended (:mod:`iagraph.train.keeping`).
 """
 
 from __future__ import annotations
@@ -15,6 +15,7 @@ import sys
 import warnings
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from hashlib import sha256
 from pathlib import Path
 from typing import Any
 
@@ -26,7 +27,7 @@ from lightning.pytorch.loggers import CSVLogger, TensorBoardLogger
 from lightning.pytorch.utilities.exceptions import MisconfigurationException
 
 from iagraph.data import JetDataset, Jets, JetSource, StoredJets, StoreError, resolve
-from iagraph.files import remove_unfinished, write_text
+from iagraph.files import remove_unfinished, replaced, user_files, user_path, write_text
 from iagraph.models import CheckpointError
 from iagraph.plotting import save_figure
 from iagraph.train.config import Config, differences, dump_config, load_config
@@ -34,6 +35,7 @@ from iagraph.train.datamodule import (
     TOLERATED,
     JetDataModule,
     check_jets,
+    compare_masses,
     fingerprints,
     make_loader,
     open_role,
@@ -43,6 +45,7 @@ from iagraph.train.datamodule import (
     share_known,
 )
 from iagraph.train.evaluation import MultiplicityTagger, evaluate_tagger
+from iagraph.train.extending import EXTENDING, check_extension, extensions
 from iagraph.train.figures import loss_curves
 from iagraph.train.fine_tuning import origin, seen_before
 from iagraph.train.folder import (
@@ -55,7 +58,18 @@ from iagraph.train.folder import (
     read_history,
     save_model,
 )
-from iagraph.train.keeping import BEST, LAST, BestWeights, Keeper, SafeFiles, moving_average, read_state, restore_log
+from iagraph.train.keeping import (
+    BEST,
+    END,
+    LAST,
+    BestWeights,
+    Keeper,
+    SafeFiles,
+    moving_average,
+    read_state,
+    restore_log,
+    state_file,
+)
 from iagraph.train.module import Tagger
 from iagraph.train.processes import check_started_alone, rank, share_folder, shared_folder
 from iagraph.train.progress import EpochLines
@@ -82,7 +96,7 @@ def quiet() -> Iterator[None]:
 
 
 @quiet()
-def train(config: Config, callbacks: Sequence[Callback] = (), into: Path | None = None) -> Path:
+def train(config: Config, callbacks: Sequence[Callback] = (), into: str | Path | None = None) -> Path:
     """Trains, evaluates and records a model.
 
     Args:
@@ -101,6 +115,7 @@ def train(config: Config, callbacks: Sequence[Callback] = (), into: Path | None 
             be made, or the first epoch was interrupted.
         FloatingPointError: the loss is not finite.
     """
+    into = None if into is None else user_path(into)
     if into is None or not into.exists():
         return _train(config, into, callbacks)
     if not (into / "config.yaml").is_file():
@@ -109,32 +124,50 @@ def train(config: Config, callbacks: Sequence[Callback] = (), into: Path | None 
         return _train(config, into, callbacks, resuming=True)  # it was killed before it had written anything
     theirs = load_config(into / "config.yaml")
     if theirs != config:
-        keys = list(differences(config, theirs))[:5]
-        raise RunError(f"{into}: holds a run that differs in {', '.join(keys)}; give another folder")
+        keys = list(differences(config, theirs))
+        advice = f", or extend it: python scripts/train.py --resume {into} {' '.join(f'{key}=...' for key in keys)}"
+        advice = advice if set(keys) <= set(EXTENDING) else ""
+        raise RunError(f"{into}: holds a run that differs in {', '.join(keys[:5])}; give another folder{advice}")
     return into if _is_finished(into) else _train(config, into, callbacks, resuming=True)
 
 
 @quiet()
-def resume(folder: Path) -> Path:
-    """Goes on with a run that was interrupted, whatever ended it, after the last epoch that was over.
+def resume(folder: str | Path, changes: Sequence[str] = ()) -> Path:
+    """Goes on after the last epoch that was over with a run that was interrupted, whatever ended it; with changes, also
+    with one that has finished.
 
     On one CPU process it ends as one that was never interrupted: with the same weights, log and predictions.
 
+    With more epochs, learning rate and tightening follow, from the next step on, the schedule of as many epochs, at the
+    place of the epochs that are over: after 10 of 10 epochs, those of 20 begin at half of the cosine. Best weights,
+    moments of the optimiser and log go on, and patience begins anew. With more patience alone, the run goes on as if it
+    had had it from its beginning.
+
     Args:
         folder: the run folder, which may have been moved meanwhile.
+        changes: ``train.epochs=20``, ``train.patience=5`` or both.
 
     Returns:
         The folder.
 
     Raises:
-        RunError: it holds no run, a finished one, one of other jets, or one that another process trains.
+        RunError: it holds no run, a finished one (without changes), one of other jets, or one that another process
+            trains; or it cannot go on with these changes.
         CheckpointError, ConfigError, StoreError, FloatingPointError: as :func:`train`.
     """
+    folder = user_path(folder)
     if not (folder / "config.yaml").is_file():
         raise RunError(f"{folder}: holds no config.yaml; give the folder of a run that was interrupted")
-    if _is_finished(folder):
-        raise RunError(f"{folder}: has finished, there is nothing to go on with; its results are in report.md")
-    return _train(load_config(folder / "config.yaml"), folder, (), resuming=True)
+    before = load_config(folder / "config.yaml")
+    config = load_config(folder / "config.yaml", changes)
+    if config != before:
+        check_extension(folder, before, config)
+    elif _is_finished(folder):
+        raise RunError(
+            f"{folder}: has finished, there is nothing to go on with; its results are in report.md; to train it "
+            f"further: python scripts/train.py --resume {folder} train.epochs={2 * config.train.epochs}"
+        )
+    return _train(config, folder, (), resuming=True)
 
 
 def _is_finished(folder: Path) -> bool:
@@ -168,7 +201,8 @@ def _train(
     data.add_seen(*seen_before(config))
     baseline = MultiplicityTagger.fit(data.datasets["train"])
     model, started_from = new_model(config, data.classes), origin(config)
-    tagger = Tagger(model, config.train, len(data.classes), data.signal, len(data.datasets["train"]), config.fine_tune)
+    jets, loss_weights = len(data.datasets["train"]), data.loss_weights(config.train.class_weights)
+    tagger = Tagger(model, config.train, len(data.classes), data.signal, jets, config.fine_tune, loss_weights)
     judge = make_trainer(
         config, enable_progress_bar=_shows_bar(silent)
     )  # before anything is written: is the device there?
@@ -178,14 +212,17 @@ def _train(
         return folder
     if folder is None:
         check_started_alone()
-        folder = new_run_folder(Path(config.output), config.name)
+        folder = new_run_folder(user_path(config.output), config.name)
     elif not resuming:
         make_folder(folder)
     share_folder(folder)
     kept = make_folder(folder / "checkpoints", exist_ok=True)
     with alone(kept):
         remove_unfinished(folder)
-        if not (folder / "config.yaml").exists():
+        if resuming and not (kept / LAST).exists() and (kept / END).exists():  # first: then it has not finished
+            with replaced(kept / LAST) as file:
+                file.write((kept / END).read_bytes())
+        if not (folder / "config.yaml").exists() or load_config(folder / "config.yaml") != config:
             write_text(folder / "config.yaml", dump_config(config))
         over = True
         try:
@@ -195,15 +232,17 @@ def _train(
                 raise RunError(f"interrupted: {folder} holds no finished run") from interrupted
             _finish(interrupted, folder)
             over = False
+        except FloatingPointError as error:
+            raise FloatingPointError(f"{error}; {_what_is_kept(kept)}") from error
         best = torch.load(kept / BEST, weights_only=True, map_location="cpu")
         tagger.load_state_dict(best["state_dict"])
         save_model(folder, config, model, data, baseline, started_from)
         save_figure(loss_curves(read_history(folder)), folder / "figures" / "loss")
         loader = data.test_dataloader()
         evaluation = evaluate_tagger(tagger, judge, loader, data.datasets["test"], baseline, config.data)
-        evaluation.write(folder, config.model.name, data.fingerprints["test"])
+        evaluation.write(folder, config.model.name, data.fingerprints["test"], extensions(kept))
         if over:
-            (kept / LAST).unlink()
+            (kept / LAST).replace(kept / END)
     return folder
 
 
@@ -212,13 +251,13 @@ def _fit(
 ) -> None:
     """Trains, from the state that is kept if there is one."""
     kept = folder / "checkpoints"
-    state = read_state(kept / LAST, data.fingerprints)
+    state = read_state(kept, data.fingerprints, config.train)
     csv = CSVLogger(folder, "log", "")
     if not rank():
         if state is None and (folder / "log").exists():
             shutil.rmtree(folder / "log")  # of an epoch that was not over
         restore_log(csv, "" if state is None else state.log)
-    keeper = Keeper(kept, csv, data.fingerprints)
+    keeper = Keeper(kept, csv, data.fingerprints, config.train, state)
     if state is not None and state.over:
         return
     processes = config.train.devices * config.train.machines
@@ -247,43 +286,47 @@ def _fit(
         enable_progress_bar=_shows_bar(silent),
         log_every_n_steps=max(1, min(10, steps)),
     )
-    trainer.fit(tagger, datamodule=data, ckpt_path=None if state is None else kept / LAST)
+    trainer.fit(tagger, datamodule=data, ckpt_path=None if state is None else state_file(kept))
 
 
 def _shows_bar(silent: bool) -> bool:
-    return not silent and sys.stdout.isatty()  # in a file it would be thousands of lines
+    isatty = getattr(sys.stdout, "isatty", None)  # a stand-in may lack it, and without a console there is no stdout
+    return not silent and isatty is not None and isatty()  # in a file it would be thousands of lines
 
 
 @quiet()
-def evaluate(run: Path, file: str | None = None, device: str | None = None) -> Path:
+def evaluate(run: str | Path, file: str | None = None, device: str | None = None) -> Path:
     """Judges the model of a run again: on its own test jets, or on those of another store.
 
     Args:
         run: a run folder.
-        file: a jet store; if it records splits, its part ``test`` is used.
+        file: a jet store, or a pattern such as ``jets/*.h5``; of stores that record splits, the part ``test`` is used.
         device: kind of device, cpu for example; None takes that of the run.
 
     Returns:
-        The folder inside the run that holds the record; its name tells the file and the start of its fingerprint.
+        The folder inside the run that holds the record; its name tells the file and the start of its fingerprint,
+        or the first of several files and the start of a digest of their fingerprints.
 
     Raises:
         RunError: the folder holds no finished run, the device is not there, or the jets are those of the training.
         StoreError: the jets are missing, damaged or do not fit the model.
     """
-    config, classes, model, baseline, trained_on = load_run(run)
-    files = config.data.test if file is None else [file]
+    run = user_path(run)
+    config, classes, model, baseline, trained_on, massive = load_run(run)
+    files = config.data.test if file is None else user_files([file])
     stores = open_role(files, "test", config.data)
     source: JetSource
     if config.data.in_memory:
         jets = read_all(stores)
         _check_not_trained_on(run, jets, ", ".join(files))
-        source = JetDataset(jets, config.data.max_particles)
+        source = JetDataset(jets, config.data.max_particles, config.data.masses)
     else:
         for store in stores:
             if any(overlap(part_of(store), part) for part in trained_on):
                 raise RunError(f"{store.path}: the model was trained on jets of this file; judge it on others")
-        source = StoredJets(stores, config.data.max_particles)
+        source = StoredJets(stores, config.data.max_particles, config.data.masses)
     check_jets(source, config.data, classes, ", ".join(files))
+    compare_masses(massive, source, ", ".join(files))
     signal = None if config.data.signal is None else classes.index(config.data.signal)
     tagger = Tagger(model, config.train, len(classes), signal)
     judge = make_trainer(
@@ -292,7 +335,9 @@ def evaluate(run: Path, file: str | None = None, device: str | None = None) -> P
     loader = make_loader(source, config.data)
     evaluation = evaluate_tagger(tagger, judge, loader, source, baseline, config.data)
     prints = fingerprints(files, stores)
-    name = f"evaluation-{resolve(files[0]).stem}-{prints[files[0]][:8]}"
+    print_of_all = sha256("".join(prints.values()).encode()).hexdigest() if len(files) > 1 else prints[files[0]]
+    more = f"-and-{len(files) - 1}-more" if len(files) > 1 else ""
+    name = f"evaluation-{resolve(files[0]).stem}{more}-{print_of_all[:8]}"
     folder = make_folder(run / name, exist_ok=True)
     evaluation.write(folder, config.model.name, prints)
     return folder
@@ -327,6 +372,17 @@ def _check_not_trained_on(run: Path, jets: Jets, where: str) -> None:
     known = share_known(jets.digests(), trained_on)
     if known > TOLERATED:
         raise RunError(f"{where}: the model was trained on {known:.0%} of these jets; judge it on others")
+
+
+def _what_is_kept(kept: Path) -> str:
+    """What a training leaves that cannot go on."""
+    if not (kept / LAST).exists():
+        return "no epoch was over, so nothing is kept"
+    epochs = torch.load(kept / LAST, weights_only=True, map_location="cpu")["epoch"] + 1
+    return (
+        f"the best weights of the {epochs} epoch{'s' if epochs > 1 else ''} before are kept in {kept / BEST}; resumed, "
+        "the run comes to the same, so train anew"
+    )
 
 
 def _finish(interrupted: SystemExit, folder: Path) -> None:

@@ -5,11 +5,13 @@ from iagraph.data import Jets
 
 
 def numbered_jets(counts, pid=True, impact=False, first=0):
-    """Jets whose values tell where they come from: pt 203 is particle 3 of jet 2, if that is less than 100."""
+    """Jets whose values tell where they come from: pt 203.5 is particle 3 of jet 2, if that is less than 100."""
     random = np.random.default_rng(1)
     total = int(np.sum(counts))
     columns = {name: random.normal(size=total).astype(np.float32) for name in ("rapidity", "phi")}
-    number = np.concatenate([[], *(100 * jet + np.arange(count) for jet, count in enumerate(counts, start=first))])
+    number = np.concatenate(
+        [[], *(100 * jet + np.arange(count) + 0.5 for jet, count in enumerate(counts, start=first))]
+    )
     columns |= {"pt": number.astype(np.float32), "mass": number.astype(np.float32) / 7}
     if pid:
         columns["pid"] = -number.astype(np.int32)
@@ -29,7 +31,7 @@ def contents(batch):
 def expected(counts, first=0):
     """What `contents` finds in `numbered_jets`."""
     jets = enumerate(counts, start=first)
-    return [(k % 2, tuple(float(100 * k + i) for i in range(count))) for k, count in jets]
+    return [(k % 2, tuple(100 * k + i + 0.5 for i in range(count))) for k, count in jets]
 
 
 def assert_same(one, other):

@@ -1,4 +1,9 @@
 import math
+import multiprocessing
+import os
+import threading
+import time
+import tracemalloc
 from collections import Counter
 from importlib.metadata import version
 from pathlib import Path
@@ -13,13 +18,16 @@ pytest.importorskip("fastjet", reason="generating jets needs pip install 'iagrap
 
 import awkward as ak
 import pythia8mc
+from data.conftest import numbered_jets
 
 from iagraph.data import generator
-from iagraph.data.generator import GenerateError, Task, generate, plan, run_task
+from iagraph.data.generator import GenerateError, generate, plan, run_task
+from iagraph.data.parts import Counts, Parts, Result, Task
 from iagraph.data.recipe import GenerateConfig
 from iagraph.data.sample import SAMPLES
 from iagraph.data.selection import holds_hadronic_top, round_mantissa, select_jets
 from iagraph.data.store import StoreError, read_store, store_info
+from iagraph.files import LockedError, locked
 from iagraph.yaml_config import ConfigError, load_model
 
 RECIPE = Path(__file__).parents[2] / "configs" / "generate_qg.yaml"
@@ -37,6 +45,18 @@ def top_config():
     return load_model(GenerateConfig, TOP_RECIPE)
 
 
+def in_this_process(most=math.inf):
+    """For `_run_tasks`: so many tasks, then Ctrl-C."""
+
+    def run_tasks(tasks, config, parts, workers):
+        for done, task in enumerate(task for task in tasks if not parts.holds(task)):
+            if done == most:
+                raise KeyboardInterrupt
+            generator._run_task(task, config, parts)
+
+    return run_tasks
+
+
 @pytest.fixture(scope="module")
 def stores(tmp_path_factory):
     """The same 25 jets made by two workers, by one, and as two shards."""
@@ -46,9 +66,7 @@ def stores(tmp_path_factory):
         patch.setattr(generator, "TASK_JETS", 7)
         for name, options in runs.items():
             if "shard" in options:  # without processes of their own, which take seconds to start
-                patch.setattr(
-                    generator, "_run_tasks", lambda tasks, config, _: [run_task(task, config) for task in tasks]
-                )
+                patch.setattr(generator, "_run_tasks", in_this_process())
             generate(RECIPE, folder / f"{name}.h5", jets=25, **options)
     return {name: folder / f"{name}.h5" for name in runs}
 
@@ -277,6 +295,89 @@ def test_shards_partition_the_tasks_and_no_two_share_a_seed(classes, jets, shard
     assert sorted(parts) == sorted(whole)
 
 
+def test_a_killed_worker_is_told_of_and_the_same_call_goes_on(stores, tmp_path, monkeypatch):
+    monkeypatch.setattr(generator, "TASK_JETS", 7)
+    out, others = tmp_path / "jets.h5", set(multiprocessing.active_children())
+
+    def kill_worker():
+        while not list(tmp_path.glob("jets.h5.parts/*.h5")):
+            time.sleep(0.01)
+        for worker in set(multiprocessing.active_children()) - others:
+            worker.kill()
+
+    killer = threading.Thread(target=kill_worker)
+    killer.start()
+    told = r"^a worker was killed; [123] of 4 tasks are kept in .*jets\.h5\.parts, and the same command .* --workers"
+    with pytest.raises(GenerateError, match=told):
+        generate(RECIPE, out, jets=25, workers=1)
+    killer.join()
+    assert not out.exists()
+    monkeypatch.setattr(generator, "_run_tasks", in_this_process(most=3))
+    generate(RECIPE, out, jets=25)
+    assert out.read_bytes() == stores["one"].read_bytes()
+    assert list(tmp_path.iterdir()) == [out]
+
+
+def test_interruptions_keep_what_is_finished_for_the_same_jets_alone(stores, tmp_path, monkeypatch):
+    monkeypatch.setattr(generator, "TASK_JETS", 7)
+    out, parts = tmp_path / "jets.h5", tmp_path / "jets.h5.parts"
+
+    def interrupted(most, message, **options):
+        monkeypatch.setattr(generator, "_run_tasks", in_this_process(most))
+        with pytest.raises(KeyboardInterrupt, match=rf"jets\.h5 is not written; {message}"):
+            generate(RECIPE, out, jets=25, **options)
+
+    interrupted(0, "no task was finished")
+    assert list(tmp_path.iterdir()) == []
+    interrupted(2, r"2 of 4 tasks are kept in .*jets\.h5\.parts, and the same command goes on")
+    for difference, options in {
+        "config.seed": {"overrides": ["seed=7"], "jets": 25},
+        "jets": {"jets": 24},
+        "config.jet.pt_max, shard": {"overrides": ["jet.pt_max=551.0"], "jets": 25, "shard": (1, 2)},
+    }.items():
+        found = (
+            rf"jets\.h5\.parts: holds 2 finished tasks of another generation \(differs in {difference}\); .* --force"
+        )
+        with pytest.raises(StoreError, match=found):
+            generate(RECIPE, out, **options)
+    damaged = min(parts.glob("*.h5"))
+    damaged.write_bytes(damaged.read_bytes()[:-100])
+    (parts / ".killed.h5.12ab.tmp").touch()
+    monkeypatch.setattr(generator, "_run_tasks", in_this_process())
+    with pytest.raises(StoreError, match=rf"{damaged.name}: damaged, and removed; the same command makes it anew"):
+        generate(RECIPE, out, jets=25)
+    with locked(parts / ".lock"), pytest.raises(LockedError, match=rf"^process {os.getpid()} on .*jets\.h5\.parts"):
+        generate(RECIPE, out, jets=25)
+    generate(RECIPE, out, jets=25)
+    assert out.read_bytes() == stores["one"].read_bytes()
+    assert list(tmp_path.iterdir()) == [out]
+    interrupted(1, "1 of 4 tasks are kept", force=True)
+    interrupted(0, "no task was finished", force=True, overrides=["seed=7"])
+    assert list(tmp_path.iterdir()) == [out]
+
+
+def test_memory_does_not_grow_with_the_tasks(tmp_path, config, monkeypatch):
+    monkeypatch.setattr(generator, "PART", 1000)
+    jets = numbered_jets(np.full(1000, 30))
+
+    def peak(number):
+        tasks = [Task(number % 2, number, 1000, seed=1) for number in range(number)]
+        parts = Parts(tmp_path / "jets.h5", {})
+        with parts.opened(force=True):
+            for task in tasks:
+                parts.keep(Result(task, jets, Counts(2000, 1000, 1e-9)))
+            tracemalloc.start()
+            generator._write(tmp_path / "jets.h5", tasks, config, parts, {"shard": [1, 1]})
+            _, most = tracemalloc.get_traced_memory()
+            tracemalloc.stop()
+            parts.remove()
+        assert store_info(tmp_path / "jets.h5").jets == number * 1000
+        return most
+
+    peak(2)  # what is imported at first use
+    assert peak(24) < 1.3 * peak(3)
+
+
 def as_set(*samples):
     def key(jets, b):
         rows = slice(jets.offsets[b], jets.offsets[b + 1])
@@ -343,10 +444,20 @@ def test_provenance_repeats_the_run_but_neither_time_nor_place(stores, config):
 
 def test_settings_that_pythia_refuses_are_named(config):
     task = Task(label=0, number=0, jets=1, seed=7)
-    with pytest.raises(GenerateError, match=r"gluon: Pythia does not know 'PhaseSpace:pTHat = 4\.'"):
+    said = "It says: PYTHIA Error: input string not found"
+    with pytest.raises(GenerateError, match=rf"gluon: Pythia does not know 'PhaseSpace:pTHat = 4\.'; .* {said}"):
         run_task(task, config.model_copy(update={"pythia": ["PhaseSpace:pTHat = 4."]}))
-    with pytest.raises(GenerateError, match=r"gluon: Pythia cannot start with .*Beams:idA"):
+    with pytest.raises(GenerateError, match=r"gluon: Pythia cannot start with .*Beams:idA.* says: PYTHIA Error .*beam"):
         run_task(task, config.model_copy(update={"pythia": ["Beams:idA = 9999"]}))
+
+
+def test_data_of_another_pythia_are_told_in_its_own_words(config, tmp_path, monkeypatch):
+    monkeypatch.setenv("PYTHIA8DATA", str(tmp_path))
+    with pytest.raises(GenerateError) as caught:
+        run_task(Task(label=0, number=0, jets=1, seed=7), config)
+    found = f"PYTHIA Error in Settings::init: settings file {tmp_path}/Index.xml not found"
+    assert str(caught.value).startswith(f"process gluon: Pythia cannot start. It says: {found}")
+    assert "configuration" not in str(caught.value)
 
 
 def test_hopeless_selection_ends(config, monkeypatch):

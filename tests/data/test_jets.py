@@ -51,3 +51,21 @@ def test_counts_of_splits_may_be_numpy_numbers(tmp_path):
     write_store(tmp_path / "a.h5", jets(), splits={"train": np.int64(2), "test": np.int32(3)})
     assert store_info(tmp_path / "a.h5").splits == {"train": 2, "test": 3}
     assert len(read_store(tmp_path / "a.h5", "test")) == 3
+
+
+@pytest.mark.parametrize("real", [None, [[True, False, True], [False, False, False], [True, True, True]]])
+def test_padding_of_tables_is_dropped(real):
+    pt = np.array([[5, 0, 3], [0, 0, 0], [1, 2, 4]])
+    tables = {"pt": pt, "rapidity": pt / 10, "phi": -pt / 10, "mass": 0 * pt, "pid": 11 * pt, "charge": pt.astype("i2")}
+    made = Jets.from_padded(tables, [0, 1.0, True], ["a", "b"], real)
+    made.validate("made")
+    assert made.counts.tolist() == [2, 0, 3]
+    assert made.particles["pt"].tolist() == [5, 3, 1, 2, 4]
+    assert made.particles["rapidity"].tolist() == pytest.approx([0.5, 0.3, 0.1, 0.2, 0.4])
+    assert made.particles["pid"].tolist() == [55, 33, 11, 22, 44]
+    assert {name: column.dtype.name for name, column in made.particles.items()} == {
+        **dict.fromkeys(("pt", "rapidity", "phi", "mass"), "float32"),
+        "pid": "int32",
+        "charge": "int16",
+    }
+    assert (made.label.tolist(), made.classes) == ([0, 1, 1], ("a", "b"))

@@ -127,8 +127,16 @@ def test_hardest_particles_are_kept():
     jets = numbered_jets(COUNTS[:7])
     kept = keep_hardest(jets, 3)
     assert kept.counts.tolist() == np.minimum(COUNTS[:7], 3).tolist()
-    assert kept.particles["pt"][:8].tolist() == [2, 1, 0, 206, 205, 204, 300, 404]
+    assert kept.particles["pt"][:8].tolist() == [2.5, 1.5, 0.5, 206.5, 205.5, 204.5, 300.5, 404.5]
     assert np.array_equal(kept.particles["pid"], -kept.particles["pt"].astype(np.int32))
     assert np.array_equal(kept.label, jets.label)
     with pytest.raises(ValueError, match="at least 1, found 0"):
         keep_hardest(jets, 0)
+
+
+@pytest.mark.parametrize("value", [0.0, -1.0, np.nan, np.inf])
+def test_jets_in_memory_are_looked_at(value):
+    jets = numbered_jets([2, 3])
+    jets.particles["pt"][3] = value
+    with pytest.raises(StoreError, match=r"^jets: jet 1, particle 1: pt = .*, expected finite and above 0"):
+        JetDataset(jets)

@@ -34,7 +34,7 @@ def ragged_jets(draw):
     finite = st.floats(-1e6, 1e6, width=32)
     positive = st.floats(0, 1e6, width=32)
     elements = {
-        "pt": positive,
+        "pt": st.floats(0, 1e6, width=32, exclude_min=True),
         "rapidity": st.floats(-20, 20, width=32),
         "phi": finite,
         "mass": positive,
@@ -180,7 +180,13 @@ def test_flipped_bits_never_change_jets_unnoticed(tmp_path):
         ("phi", np.inf, [2, 0, 3, 4], r"jet 2, particle 1: phi = inf, expected finite"),
         ("rapidity", -20.1, [2, 0, 3, 4], r"jet 2, particle 1: rapidity = -20.1\d*, expected finite, at most 20;"),
         ("mass", 1.1e8, [2, 0, 3, 4], r"jet 2, particle 1: mass = 110000000.0, expected finite .* at most 1e\+08;"),
-        ("pt", -1.0, [2, 0, 3, 4], r"jet 2, particle 1: pt = -1.0, expected finite and not negative"),
+        ("pt", -1.0, [2, 0, 3, 4], r"jet 2, particle 1: pt = -1.0, expected finite and above 0"),
+        (
+            "pt",
+            0.0,
+            [2, 0, 3, 4],
+            r"jet 2, particle 1: pt = 0.0, expected finite and above 0.*; Jets.from_padded drops",
+        ),
         ("mass", -0.5, [3, 2], r"jet 1, particle 0: mass = -0.5"),
     ],
 )

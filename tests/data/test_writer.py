@@ -1,5 +1,7 @@
+import datetime
 import resource
 import tracemalloc
+from pathlib import Path
 
 import h5py
 import numpy as np
@@ -114,3 +116,55 @@ def test_particles_are_stored_in_small_chunks(tmp_path):
     write_store(tmp_path / "jets.h5", numbered_jets(np.full(2000, 40)))
     with h5py.File(tmp_path / "jets.h5") as file:
         assert all(column.chunks == (8192,) for column in file["particles"].values())
+
+
+@pytest.mark.parametrize("name", ["E/p", "/x", "./x", "label", "offsets", "", ".", "a\0b", "\udcff", 3])
+def test_columns_that_could_not_be_read_back_are_refused_before_anything_is_written(tmp_path, name):
+    jets = numbered_jets([2, 3])
+    jets.particles[name] = jets.offsets.repeat(2)[:5]
+    with StoreWriter(tmp_path / "jets.h5", jets.classes) as writer:
+        with pytest.raises(StoreError, match=r"jets\.h5: a column cannot be called .*; rename it, .*label, offsets"):
+            writer.append(jets)
+        del jets.particles[name]
+        jets.particles["E over p_2 (ü)"] = jets.particles["pt"]
+        writer.append(jets)
+    assert "E over p_2 (ü)" in read_store(tmp_path / "jets.h5").particles
+
+
+def test_provenance_becomes_what_json_can_hold(tmp_path):
+    provenance = {
+        "seed": np.int64(7),
+        "energy": [np.float32(0.5), np.float64(13.6), np.bool_(True), np.array([[1, 2]])],
+        "file": Path("a/b.root"),
+        "made": (datetime.date(2025, 11, 27), datetime.datetime(2025, 11, 27, 12), np.datetime64("2025-11-27")),
+        "nothing": {"at all": None},
+    }
+    write_store(tmp_path / "jets.h5", numbered_jets([2]), provenance=provenance)
+    assert store_info(tmp_path / "jets.h5").provenance == {
+        "seed": 7,
+        "energy": [0.5, 13.6, True, [[1, 2]]],
+        "file": "a/b.root",
+        "made": ["2025-11-27", "2025-11-27T12:00:00", "2025-11-27"],
+        "nothing": {"at all": None},
+    }
+
+
+@pytest.mark.parametrize(
+    ("value", "found"),
+    [
+        ({1, 2}, r"provenance\['a'\]\[0\] is of type set"),
+        (1j, r"provenance\['a'\]\[0\] is of type complex"),
+        (np.complex64(1), r"provenance\['a'\]\[0\] is of type complex64"),
+        (b"x", r"provenance\['a'\]\[0\] is of type bytes"),
+        ({"b": object()}, r"provenance\['a'\]\[0\]\['b'\] is of type object"),
+        ({"b": {3: 4}}, r"provenance\['a'\]\[0\]\['b'\] has the key 3 of type int"),
+    ],
+)
+def test_provenance_that_json_cannot_hold_is_refused_before_the_first_jet(tmp_path, value, found):
+    with pytest.raises(StoreError, match=rf"jets\.h5: {found}, which JSON cannot hold; give numbers"):
+        StoreWriter(tmp_path / "jets.h5", ("a",), {"a": [value]})
+
+
+def test_classes_are_texts(tmp_path):
+    with pytest.raises(StoreError, match=r"jets\.h5: class 1 is no text; give"):
+        StoreWriter(tmp_path / "jets.h5", ("a", 1))

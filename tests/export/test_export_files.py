@@ -116,6 +116,34 @@ def test_a_file_that_differs_is_not_left(tmp_path, monkeypatch):
     assert list(tmp_path.iterdir()) == [path]
 
 
+def test_older_operators_and_float_inputs(tmp_path):
+    """Together, for each export takes seconds; the comparison with the model is part of it."""
+    trained = iagraph.load(TRAINED / "plain_transformer-0.1.0")
+    path = tmp_path / "tagger.onnx"
+    assert export_onnx(trained, path, opset=18, float_inputs=True).largest < 1e-5
+    model = onnx.load(path)
+    assert (model.opset_import[0].version, model.ir_version) == (18, 8)
+    assert {each.type.tensor_type.elem_type for each in model.graph.input} == {onnx.TensorProto.FLOAT}
+    assert all("int" not in each.doc_string.split(":")[0] for each in model.graph.input)
+    jets = random_jets([5, 0, 7])
+    arrays = {name: values.float().numpy() for name, values in slots_of(jets, NAMES, 9).items()}
+    padding = np.arange(9) >= arrays["num_particles"][:, None]
+    arrays["four_momenta"][padding], arrays["pid"][padding] = np.nan, np.nan
+    (logits,) = onnxruntime.InferenceSession(path).run(["logits"], arrays)
+    with torch.inference_mode():
+        assert difference(torch.from_numpy(logits), trained(jets)).max() < 1e-5
+    with pytest.raises(ExportError, match="opset 17: expected one of 18, 19, 20"):
+        export_onnx(trained, tmp_path / "other.onnx", opset=17)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", sorted(MODELS))
+def test_every_model_with_older_operators_and_float_inputs(name, tmp_path):
+    trained = iagraph.load(TRAINED / f"{name}-0.1.0")
+    jets = [random_jets([9, 41], seed=5)]
+    assert export_onnx(trained, tmp_path / name, jets, opset=18, float_inputs=True).largest < 1e-5
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("name", sorted(set(MODELS) - set(KINDS)))
 def test_every_other_model(name, tmp_path):

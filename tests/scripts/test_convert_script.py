@@ -1,3 +1,4 @@
+import io
 import runpy
 import signal
 import subprocess
@@ -10,7 +11,7 @@ import pytest
 from data.conftest import numbered_jets
 from interrupts import heed_interrupts
 
-from iagraph.data import read_store, write_store
+from iagraph.data import Jets, read_store, write_store
 
 SCRIPT = Path(__file__).parents[2] / "scripts" / "convert.py"
 
@@ -40,6 +41,82 @@ def test_a_file_becomes_a_store_a_summary_and_a_figure(tmp_path, run, capsys):
             run(tmp_path / "a.h5", "--out", tmp_path / "out.h5")
         (tmp_path / name).unlink()
         (tmp_path / "out.pdf").unlink(missing_ok=True)
+
+
+def test_dots_in_a_name_belong_to_it_and_other_files_are_left(tmp_path, run):
+    write_store(tmp_path / "a.h5", numbered_jets([2, 3]))
+    (tmp_path / "qg_v1.png").write_text("another figure")
+    run(tmp_path / "a.h5", "--out", tmp_path / "qg_v1.2.h5")
+    assert {path.name for path in tmp_path.iterdir()} == {
+        "a.h5",
+        "qg_v1.png",
+        "qg_v1.2.h5",
+        "qg_v1.2.png",
+        "qg_v1.2.pdf",
+    }
+    assert (tmp_path / "qg_v1.png").read_text() == "another figure"
+    (tmp_path / "qg_v1.2.h5").unlink()
+    for name in ("qg_v1.2.png", "qg_v1.2.pdf"):
+        (tmp_path / name).write_text("kept")
+        with pytest.raises(SystemExit, match=rf"error: .*{name}: exists already"):
+            run(tmp_path / "a.h5", "--out", tmp_path / "qg_v1.2.h5")
+        assert (tmp_path / name).read_text() == "kept"
+        (tmp_path / name).unlink()
+
+
+@pytest.mark.parametrize("encoding", ["latin-1", "cp1252", "ascii", "utf-8"])
+def test_any_encoding_of_the_output(tmp_path, run, monkeypatch, encoding):
+    jets = numbered_jets([2, 3])
+    jets.particles["pid"][:] = 22
+    write_store(tmp_path / "a.h5", jets)
+    printed = io.BytesIO()
+    monkeypatch.setattr(sys, "stdout", io.TextIOWrapper(printed, encoding=encoding))
+    run(tmp_path / "a.h5", "--out", tmp_path / "out.h5")
+    sys.stdout.flush()
+    assert ("γ 100.0%" if encoding == "utf-8" else r"\u03b3 100.0%") in printed.getvalue().decode(encoding)
+    assert (tmp_path / "out.png").is_file()
+
+
+def test_patterns_and_home_folders(tmp_path, run, monkeypatch):
+    monkeypatch.setenv("HOME", str(tmp_path))
+    for number in (2, 10, 1):
+        write_store(tmp_path / f"part_{number}.h5", numbered_jets([number]))
+    run("~/part_*.h5", "--out=~/out.h5")
+    assert read_store(tmp_path / "out.h5").counts.tolist() == [1, 2, 10]
+    with pytest.raises(SystemExit, match=r"^error: ~/no_\*\.h5: no file matches this pattern"):
+        run("~/no_*.h5", "--out=~/none.h5")
+
+
+def test_classes_are_chosen_and_merged(tmp_path, run):
+    jets = numbered_jets([1, 2, 3, 4, 5, 6])
+    jets = Jets(jets.particles, jets.offsets, np.arange(6) % 3, ("QCD", "W", "top"))
+    write_store(tmp_path / "a.h5", jets)
+    run(tmp_path / "a.h5", "--out", tmp_path / "two.h5", "--classes", "QCD,top")
+    two = read_store(tmp_path / "two.h5")
+    assert (two.classes, two.counts.tolist()) == (("QCD", "top"), [1, 3, 4, 6])
+    run(tmp_path / "a.h5", "--out", tmp_path / "m.h5", "--classes", "top", "--classes", "background=QCD,W")
+    merged = read_store(tmp_path / "m.h5")
+    assert (merged.classes, merged.label.tolist()) == (("top", "background"), [1, 1, 0, 1, 1, 0])
+    with pytest.raises(SystemExit, match=r"^error: .*a\.h5: no class Tbqq; there are QCD, W, top$"):
+        run(tmp_path / "a.h5", "--out", tmp_path / "x.h5", "--classes", "QCD,Tbqq")
+
+
+def test_a_map_of_branches(tmp_path, run):
+    pyarrow = pytest.importorskip("pyarrow")
+    from pyarrow import parquet
+
+    columns = {"PT": [[5.0, 2.0], [7.0]], "Eta": [[0.1, 0.2], [-0.3]], "Phi": [[0.0, 3.0], [1.0]], "is_top": [1, 0]}
+    parquet.write_table(pyarrow.table(columns), tmp_path / "a.parquet")
+    (tmp_path / "map.yaml").write_text(
+        "particles: {pt: PT, eta: Eta, phi: Phi}\nlabel: {branch: is_top, classes: {0: QCD, 1: top}}\n"
+    )
+    run(tmp_path / "a.parquet", "--out", tmp_path / "out.h5", "--map", tmp_path / "map.yaml")
+    jets = read_store(tmp_path / "out.h5")
+    assert (jets.classes, jets.label.tolist(), jets.counts.tolist()) == (("QCD", "top"), [1, 0], [2, 1])
+    (tmp_path / "map.yaml").write_text("particles: {pt: PT}\none_hot: {top: is_top}\n")
+    with pytest.raises(SystemExit, match=r"^error: .*map\.yaml: 'particles' should have px, py, pz and energy; or"):
+        run(tmp_path / "a.parquet", "--out", tmp_path / "x.h5", "--map", tmp_path / "map.yaml")
+    assert not (tmp_path / "x.h5").exists()
 
 
 def test_the_store_has_a_name_of_its_own(tmp_path, run, capsys):

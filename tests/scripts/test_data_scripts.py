@@ -25,9 +25,9 @@ class TestCompare:
     def test_table_and_figure(self, tmp_path, run, capsys):
         for name, count in (("a", 3), ("b", 5)):
             write_store(tmp_path / f"{name}.h5", numbered_jets([count] * 20))
-        run("compare.py", tmp_path / "a.h5", tmp_path / "b.h5", "--out", tmp_path / "figures" / "ab")
+        run("compare.py", tmp_path / "a.h5", tmp_path / "b.h5", "--out", tmp_path / "figures" / "ab_v1.2")
         assert "| gluon | multiplicity | 3.00 +- 0.00 | 5.00 +- 0.00 | 1.000 |" in capsys.readouterr().out
-        assert (tmp_path / "figures" / "ab.png").is_file()
+        assert {path.name for path in (tmp_path / "figures").iterdir()} == {"ab_v1.2.png", "ab_v1.2.pdf"}
 
     def test_errors_are_one_line(self, tmp_path, run, capsys):
         write_store(tmp_path / "a.h5", numbered_jets([3]))

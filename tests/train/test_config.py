@@ -76,6 +76,7 @@ def test_a_recipe_with_its_defaults(recipe):
     config = load_config(recipe)
     assert config.data.val == ["sample:qg"]
     assert (config.seed, config.output, config.data.workers, config.data.max_particles) == (1, "runs", 0, None)
+    assert config.data.masses == "stored"  # as before there was a choice
     assert (config.data.max_jets, config.model.beta_per_head, config.train.accumulate) == (None, False, 1)
     assert (config.train.precision, config.train.device) == ("32-true", "auto")
     with pytest.raises(ValidationError, match="frozen"):
@@ -90,6 +91,8 @@ def test_overrides(recipe):
 
 positive = st.integers(1, 10**6)
 texts = st.text(min_size=1)
+# A pattern becomes the files that it matches: of names a run records there are none.
+files = texts.filter(lambda name: not set("*?") & set(name))
 
 
 @st.composite
@@ -98,7 +101,7 @@ def configs(draw):
     heads = draw(st.integers(1, 8))
     rate = draw(st.floats(1e-12, 1e3))
     values |= {"seed": draw(st.integers(0, 2**32 - 1)), "output": draw(texts)}
-    values["data"] |= {"train": draw(st.lists(texts, min_size=1)), "signal": draw(texts), "batch_size": draw(positive)}
+    values["data"] |= {"train": draw(st.lists(files, min_size=1)), "signal": draw(texts), "batch_size": draw(positive)}
     names = st.text("abcXYZ", min_size=1)
     efficiencies = st.dictionaries(names, st.floats(0, 1, exclude_min=True))
     values["data"] |= {"max_jets": draw(st.none() | positive), "signal_efficiency": draw(efficiencies)}
@@ -158,9 +161,68 @@ def test_texts_that_look_like_numbers_stay_texts(recipe, tmp_path):
     assert config.data.signal_efficiency == {"1e0": 0.3}
 
 
+def test_dates_and_none_are_what_people_mean_by_them(recipe, tmp_path):
+    config = load_config(recipe, ["name=2025-11-27", "output=2025-11-27", "data.signal=1:30", "train.clip=None"])
+    assert (config.name, config.output, config.data.signal) == ("2025-11-27", "2025-11-27", "1:30")
+    assert config.train.clip is None
+    assert load_config(recipe, ["seed=010"]).seed == 10
+    (tmp_path / "again.yaml").write_text(dump_config(config), encoding="utf-8")
+    assert load_config(tmp_path / "again.yaml") == config
+
+
+SCALARS = [
+    "2025-11-27",
+    "2025-11-27T10:30:00Z",
+    "010",
+    "0x1F",
+    "1:30",
+    "yes",
+    "no",
+    "None",
+    "null",
+    "1e-3",
+    "1e400",
+    ".inf",
+]
+SCALARS += [
+    "-3",
+    "0.5",
+    "'7'",
+    "~/runs",
+    "=",
+    "<<",
+    "!!int x",
+    "&a",
+    "*a",
+    "[",
+    "{",
+    "?",
+    "@x",
+    "",
+    "a: b",
+    "#",
+    "!!python/none",
+]
+
+
+@pytest.mark.parametrize("scalar", SCALARS)
+def test_every_kind_of_scalar_is_taken_or_refused_line_by_line(recipe, scalar):
+    keys = [key for key, *_ in fields(Config, VALUES)] + ["fine_tune.weights"]
+    for key in dict.fromkeys(keys):
+        try:
+            load_config(recipe, [f"{key}={scalar}"])
+        except ConfigError as error:
+            for line in error.args:
+                assert line.startswith(("command line: ", f"{recipe}: ")), line
+                assert "\n" not in line
+
+
 @pytest.mark.parametrize(
     ("override", "problem"),
     [
+        ("name=2025", "'name' should be a valid string, found 2025; put it in quotes"),
+        ("data.signal=no", "'data.signal' should be a valid string, found false; yes, no, on and off mean true and"),
+        ("train.epochs=1:30", "'train.epochs' should be a valid integer, found \"1:30\""),
         ("name=a/b", "'name' should match pattern '^[A-Za-z0-9][A-Za-z0-9_.-]*$', found \"a/b\""),
         ("name=..", "'name' should match pattern '^[A-Za-z0-9][A-Za-z0-9_.-]*$', found \"..\""),
         ("seed=-1", "'seed' should be greater than or equal to 0, found -1"),
@@ -181,6 +243,7 @@ def test_texts_that_look_like_numbers_stay_texts(recipe, tmp_path):
         ("data.signal_efficiency={4: 0.5}", "'data.signal_efficiency.4' should be a valid string, found 4"),
         ("data.batch_size=0", "'data.batch_size' should be greater than or equal to 1, found 0"),
         ("data.batch_size=64.0", "'data.batch_size' should be a valid integer, found 64.0"),
+        ("data.masses=none", "'data.masses' should be 'stored' or 'zero', found \"none\""),
         ("data.max_particles=0", "'data.max_particles' should be greater than or equal to 1, found 0"),
         (
             "model.name=part",

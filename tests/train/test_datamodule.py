@@ -2,9 +2,9 @@ import numpy as np
 import pytest
 import torch
 
-from iagraph.data import Jets, StoreError, keep_hardest, write_store
+from iagraph.data import Jets, StoreError, keep_hardest, read_store, write_store
 from iagraph.train.config import DataConfig
-from iagraph.train.datamodule import JetDataModule
+from iagraph.train.datamodule import ROLES, JetDataModule
 
 
 def jets(number, seed=0, classes=("gluon", "quark"), pid=True, impact=()):
@@ -57,6 +57,17 @@ def test_files_without_splits_are_used_whole_and_added_up(tmp_path):
     }
 
 
+def test_patterns_and_home_folders(tmp_path, monkeypatch):
+    monkeypatch.setenv("HOME", str(tmp_path))
+    one, two, three, four = (whole_file(tmp_path, f"part_{n}.h5", n, seed=n) for n in (5, 7, 10, 11))
+    settings = config("~/part_?.h5", "~/part_10.h5", str(tmp_path / "*_11.h5"))
+    assert (settings.train, settings.val, settings.test) == ([one, two], [three], [four])
+    data = JetDataModule(settings, seed=1)
+    assert [len(data.datasets[role]) for role in ROLES] == [12, 10, 11]
+    with pytest.raises(ValueError, match=r"names no files: ~/none_\*\.h5: no file matches this pattern"):
+        config("~/none_*.h5", one, two)
+
+
 def test_jets_that_two_roles_have_in_common(tmp_path):
     one, two = whole_file(tmp_path, "1.h5", 40), whole_file(tmp_path, "2.h5", 7, seed=2)
     with pytest.raises(StoreError, match=r"data\.train and data\.test have 100% of their jets in common"):
@@ -83,7 +94,9 @@ def test_a_role_that_the_file_does_not_record(tmp_path):
 
 
 def test_no_jets(tmp_path, split_file):
-    with pytest.raises(StoreError, match=r"empty\.h5 \(val\): none of the 0 jets is of the class 'gluon'"):
+    with pytest.raises(
+        StoreError, match=r"empty\.h5 \(val\): none of the 0 jets is of the classes gluon, quark; add some$"
+    ):
         JetDataModule(config(split_file, whole_file(tmp_path, "empty.h5", 0), split_file), seed=1)
 
 
@@ -114,6 +127,32 @@ class TestThreeClasses:
         message = r"5\.h5 \(train\): 3 classes \(QCD, Z, top\) have no single signal, found data\.signal=top; set "
         with pytest.raises(StoreError, match=f"{message}data.signal=null: QCD, the first, is the background"):
             JetDataModule(config(*files, signal="top"), seed=1)
+
+    def test_two_of_them_are_chosen(self, files):
+        chosen = {"QCD": ["QCD"], "top": ["top"]}
+        data = JetDataModule(config(*files, classes=["QCD", "top"], signal="top"), seed=1)
+        assert (data.classes, data.signal) == (("QCD", "top"), 1)
+        assert data.config.classes == chosen
+        for role, file in zip(ROLES, files, strict=True):
+            expected = [label // 2 for label in read_store(file).label if label != 1]
+            assert data.datasets[role].label.tolist() == expected
+            stored = JetDataModule(config(*files, classes=chosen, signal="top", in_memory=False), seed=1)
+            assert stored.datasets[role].label.tolist() == expected
+
+    def test_two_of_them_are_merged(self, files):
+        chosen = {"background": ["QCD", "Z"], "top": ["top"]}
+        data = JetDataModule(config(*files, classes=chosen, signal="top"), seed=1)
+        assert data.datasets["test"].label.tolist() == [label // 2 for label in read_store(files[2]).label]
+
+    def test_files_of_few_of_many_classes_tell_how_to_choose_them(self, files, tmp_path):
+        for number, file in enumerate(files):
+            few = read_store(file)
+            write_store(tmp_path / f"few{number}.h5", few.take(few.label != 1))
+        few = [str(tmp_path / f"few{number}.h5") for number in range(3)]
+        for signal in (None, "top"):
+            with pytest.raises(StoreError, match=r"is of the class 'Z'; add some, or .*: data\.classes=\[QCD,top\]$"):
+                JetDataModule(config(*few, signal=signal), seed=1)
+        assert JetDataModule(config(*few, classes=["QCD", "top"], signal="top"), seed=1).signal == 1
 
     @pytest.mark.parametrize("name", ["bottom", "QCD"])
     def test_working_points_are_those_of_signals(self, files, name):

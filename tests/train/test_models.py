@@ -99,7 +99,7 @@ def test_every_model_trains(store, tmp_path, monkeypatch, name):
     # In the batches of the judgement, so that even the rounding is that of the run.
     loader = JetLoader(JetDataset(read_store(store, "test")), run.config.data.batch_size)
     with torch.no_grad():
-        logits = torch.cat([run.model.eval()(jets) for jets in loader])
+        logits = torch.cat([run.model.eval()(run.config.data.view(jets)) for jets in loader])
     np.testing.assert_array_equal(logits, np.load(folder / "predictions.npz")["logits"])
     metrics = json.loads((folder / "metrics.json").read_text())
     assert bool(metrics["beta"]) == (MODELS[name] in (IAFormer, GatedIAFormer, CascadedIAFormer, LearnedPairIAFormer))

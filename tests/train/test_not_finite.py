@@ -1,12 +1,14 @@
 import numpy as np
 import pytest
 import torch
-from toy_runs import settings
+from toy_runs import settings, toy_jets
 
+from iagraph.data import write_store
 from iagraph.models import IAFormer
 from iagraph.testing import random_jets
+from iagraph.train.module import Tagger
 from iagraph.train.not_finite import FILES, first_not_finite, report
-from iagraph.train.run import train
+from iagraph.train.run import evaluate, resume, train
 
 SMALL = {"width": 6, "blocks": 2, "heads": 3, "particle_hidden": [7], "pair_hidden": [5], "pair_width": 11}
 
@@ -67,3 +69,38 @@ def test_a_training_stops_and_leaves_what_is_needed(store, tmp_path):
     with pytest.raises(FloatingPointError, match=r"the loss is \S+ in batch \d+ of epoch \d+ \(its jets? .* are in .*"):
         train(wild)
     assert {path.name for path in (tmp_path / "qg-001").glob("not_finite*")} == set(FILES)
+
+
+@pytest.mark.parametrize("epoch", [1, 2])
+def test_weights_that_explode_in_the_last_step_of_an_epoch(store, tmp_path, monkeypatch, capsys, epoch):
+    def explode(self, outputs, jets, batch_index):
+        if self.current_epoch + 1 == epoch and batch_index + 1 == self.trainer.num_training_batches:
+            self.model.head.bias.data[0] = torch.nan
+
+    monkeypatch.setattr(Tagger, "on_train_batch_end", explode)
+    found = (
+        rf"the loss is nan in batch 0 of the validation after epoch {epoch} \(.*not finite before: head.bias; .*\): "
+    )
+    kept = "no epoch was over" if epoch == 1 else r"the best weights of the 1 epoch before are kept in .*best\.ckpt"
+    with pytest.raises(FloatingPointError, match=f"{found}lower train.learning_rate, .*; {kept}"):
+        train(settings(store, tmp_path))
+    assert capsys.readouterr().out.count("val_auc") == epoch - 1
+    with pytest.raises(FloatingPointError, match=found):
+        resume(tmp_path / "qg-001")
+    if epoch == 2:
+        best = torch.load(tmp_path / "qg-001" / "checkpoints" / "best.ckpt", weights_only=True)
+        assert best["epoch"] == 0
+        assert all(tensor.isfinite().all() for tensor in best["state_dict"].values())
+
+
+def test_logits_of_the_test_that_are_not_finite(store, tmp_path):
+    run = train(settings(store, tmp_path, "train.epochs=1"))
+    weights = torch.load(run / "model.pt", weights_only=True)
+    weights["head.bias"][0] = torch.inf
+    torch.save(weights, run / "model.pt")
+    write_store(tmp_path / "other.h5", toy_jets(20, 2))
+    with pytest.raises(
+        FloatingPointError, match=r"logits of 20 of the 20 jets of batch 0 .* in the output of head: look"
+    ):
+        evaluate(run, str(tmp_path / "other.h5"))
+    assert not list(run.glob("evaluation-*"))

@@ -26,7 +26,7 @@ def test_folder_holds_everything(finished):
     assert finished.name == "qg-001"
     assert {path.name for path in finished.iterdir()} == FILES | {"figures", "log", "checkpoints"}
     assert {path.name for path in (finished / "figures").iterdir()} == FIGURES
-    assert {path.name for path in (finished / "checkpoints").iterdir()} == {"best.ckpt", ".lock"}
+    assert {path.name for path in (finished / "checkpoints").iterdir()} == {"best.ckpt", "end.ckpt", ".lock"}
     assert (finished / "log" / "metrics.csv").is_file()
     assert list((finished / "log").glob("events.out.tfevents.*"))
 
@@ -81,6 +81,13 @@ class TestEvaluate:
         metrics = json.loads((folder / "metrics.json").read_text())
         assert metrics["jets"] == 70
         assert list(metrics["data"]) == [str(tmp_path / "other.h5")]
+
+    def test_on_all_files_of_a_pattern(self, finished, tmp_path):
+        for number in (2, 10):
+            write_store(tmp_path / f"part_{number}.h5", toy_jets(30 + number, number))
+        folder = evaluate(finished, str(tmp_path / "part_*.h5"))
+        assert folder.name.startswith("evaluation-part_2-and-1-more-")
+        assert json.loads((folder / "metrics.json").read_text())["jets"] == 72
 
     def test_other_classes_are_refused(self, finished, tmp_path):
         jets = toy_jets(20, 2)

@@ -4,7 +4,10 @@ HDF5 and ROOT files need not have checksums of their own (npz files and jet stor
 published file may go unnoticed unless it is compared with the published checksum, as a download does.
 """
 
+from __future__ import annotations
+
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import h5py
 
@@ -12,33 +15,42 @@ from iagraph.data.jets import StoreError
 from iagraph.data.readers.base import Reader, reading
 from iagraph.data.readers.energyflow import EnergyFlowReader
 from iagraph.data.readers.jet_store import JetStoreReader
-from iagraph.data.readers.top_tagging import TABLE, TopTaggingReader
+from iagraph.data.readers.pandas_frames import find_frame
+from iagraph.data.readers.top_tagging import TopTaggingReader
 from iagraph.data.store import FORMAT, stated_format
+from iagraph.files import user_path
+
+if TYPE_CHECKING:
+    from iagraph.data.readers.mapped import BranchMap
 
 __all__ = ["Reader", "open_jets"]
 
 EXPECTED = (
-    "expected jets of the top quark tagging reference (HDF5 with /table/table), EnergyFlow (npz with X and y), "
-    "JetClass (ROOT with a tree 'tree') or an iagraph jet store"
+    "expected jets of the top quark tagging reference (HDF5 as pandas writes it), EnergyFlow (npz with X and y), "
+    "JetClass (ROOT with a tree 'tree'), weaver's converters (parquet) or an iagraph jet store"
 )
 
 
-def open_jets(path: str | Path) -> Reader:
+def open_jets(path: str | Path, branches: BranchMap | None = None) -> Reader:
     """The reader of a file of jets, recognised by its content; its name does not matter.
+
+    Args:
+        path: The file.
+        branches: Of a ROOT tree or a parquet file of any names: which of its branches to read.
 
     Raises:
         StoreError: If there is no such file, or it is none of the formats known here, or damaged.
         ImportError: If the format needs a package that is not installed.
     """
-    path = Path(path)
-    if not path.is_file():
-        found = "is a folder; name a file in it" if path.is_dir() else "no such file; check the path"
-        raise StoreError(f"{path}: {found}")
-    try:
+    path = user_path(path)
+    with reading(path):
+        if not path.is_file():
+            found = "is a folder; name a file in it" if path.is_dir() else "no such file; check the path"
+            raise StoreError(f"{path}: {found}")
         with path.open("rb") as file:
             head = file.read(512)
-    except OSError as error:
-        raise StoreError(f"{path}: cannot be read ({error.strerror}); check permissions") from error
+    if branches is not None:
+        return _open_mapped(path, head, branches)
     if head.startswith(b"\x89HDF\r\n\x1a\n") or h5py.is_hdf5(path):  # the signature may come later
         return _open_hdf5(path)
     if head.startswith(b"PK"):
@@ -47,15 +59,35 @@ def open_jets(path: str | Path) -> Reader:
         from iagraph.data.readers.jetclass import JetClassReader  # needs uproot; the others do not
 
         return JetClassReader(path)
+    if head.startswith(b"PAR1"):
+        from iagraph.data.readers.converted import open_parquet  # needs pyarrow and pydantic
+
+        return open_parquet(path)
     raise StoreError(f"{path}: {_describe(head)}; {EXPECTED}")
 
 
 def _open_hdf5(path: Path) -> Reader:
     with reading(path), h5py.File(path, "r") as file:
         is_store = stated_format(file) == FORMAT
-        if not is_store and TABLE not in file:
+        if not is_store and find_frame(file) is None:
             raise StoreError(f"HDF5 with {', '.join(file) or 'nothing in it'}; {EXPECTED}")
     return JetStoreReader(path) if is_store else TopTaggingReader(path)
+
+
+def _open_mapped(path: Path, head: bytes, branches: BranchMap) -> Reader:
+    from iagraph.data.readers.mapped import MappedReader
+
+    if head.startswith(b"PAR1"):
+        from iagraph.data.readers.parquet import ParquetTable
+
+        return MappedReader(ParquetTable(path), branches)
+    if not head.startswith(b"root"):
+        raise StoreError(f"{path}: is neither a ROOT nor a parquet file; a map of branches (--map) is for these")
+    if branches.tree is None:
+        raise StoreError(f"{path}: is a ROOT file, but the map of branches names no tree; add 'tree: NAME' to it")
+    from iagraph.data.readers.root import RootTable
+
+    return MappedReader(RootTable(path, branches.tree), branches)
 
 
 def _describe(head: bytes) -> str:

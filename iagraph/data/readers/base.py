@@ -11,6 +11,7 @@ import numpy as np
 
 from iagraph.data.jets import Jets, StoreError
 from iagraph.data.store import PART
+from iagraph.files import reason_and_cure
 
 
 class Reader(ABC):
@@ -56,7 +57,10 @@ class Reader(ABC):
 
 @contextmanager
 def reading(path: Path) -> Iterator[None]:
-    """Whatever goes wrong inside becomes a StoreError that names the file; only a missing package remains one."""
+    """Whatever goes wrong inside becomes a StoreError that names the file; only a missing package remains one.
+
+    What the operating system refuses is told as that, see `iagraph.files.reason_and_cure`; all else is damage.
+    """
     try:
         yield
     except ImportError:
@@ -64,7 +68,9 @@ def reading(path: Path) -> Iterator[None]:
     except StoreError as error:  # it may name the file already
         message = str(error)
         raise StoreError(message if message.startswith(f"{path}: ") else f"{path}: {message}") from error.__cause__
-    except Exception as error:  # a damaged file makes h5py, zipfile and uproot raise almost anything
+    except Exception as error:  # a damaged file makes h5py, zipfile, uproot and pyarrow raise almost anything
+        if told := reason_and_cure(error):
+            raise StoreError(f"{path}: cannot be read {told}") from error
         reason = (str(error).strip().splitlines() or [""])[0]
         raise StoreError(
             f"{path}: incomplete or damaged ({type(error).__name__}: {reason}); download or copy it anew"

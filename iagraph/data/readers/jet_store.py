@@ -1,6 +1,7 @@
 """Reader of our own jet stores, so that they can be converted and merged as other files are."""
 
 from collections.abc import Iterator
+from contextlib import closing
 from pathlib import Path
 
 from iagraph.data.jets import Jets
@@ -27,4 +28,5 @@ class JetStoreReader(Reader):
         self.splits, self.provenance = tuple(self._store.info.splits), self._store.info.provenance
 
     def _parts(self, jets_per_part: int) -> Iterator[Jets]:
-        return self._store.parts(jets_per_part)
+        with closing(self._store):
+            yield from self._store.parts(jets_per_part)

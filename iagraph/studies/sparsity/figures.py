@@ -14,7 +14,7 @@ from matplotlib.ticker import MaxNLocator
 from torch import Tensor
 
 from iagraph.metrics import Estimate
-from iagraph.plotting import style
+from iagraph.plotting import drawable, style
 from iagraph.studies.pruning_figures import FEATURE_LABELS
 from iagraph.studies.sparsity.between import PAIR_EDGES, SHARE_BINS
 from iagraph.studies.sparsity.binary import SHARE_EDGES, WEIGHT_EDGES
@@ -72,9 +72,9 @@ def comparison(runs: Sequence[RunAttention]) -> Figure:
     figure, panels = _panels(3, (13, 4.2))
     for number, run in enumerate(runs):
         look = style(number)
-        _steps(panels[0], run.found.histograms["largest"].sum(0), SHARE_EDGES, label=run.name, **look)
+        _steps(panels[0], run.found.histograms["largest"].sum(0), SHARE_EDGES, label=drawable(run.name), **look)
         for axes, name in zip(panels[1:], ("non_binary", "relative"), strict=True):
-            _by_layer(axes, run.found, name, marker=MARKERS[number % len(MARKERS)], label=run.name, **look)
+            _by_layer(axes, run.found, name, marker=MARKERS[number % len(MARKERS)], label=drawable(run.name), **look)
     _largest(panels[0])
     panels[1].set(ylabel="share of non-binary rows", ylim=SHARES)
     panels[2].set(ylabel=r"$e^H$ / edges of the row", ylim=(0, None))
@@ -166,7 +166,7 @@ def subjets(run: RunAttention) -> Figure:
         for prefix, line in (("", "o-"), ("random ", "--"), ("shuffled ", ":")):
             found = [run.found.ratio(f"{prefix}between", f"{prefix}split", layer, mine) for layer in range(run.layers)]
             values = np.array([each.value for each in found])
-            by_layer.plot(layers, values, line, color=look, markersize=5, label=None if prefix else name)
+            by_layer.plot(layers, values, line, color=look, markersize=5, label=None if prefix else drawable(name))
             if not prefix:
                 errors = np.array([each.error for each in found])
                 by_layer.fill_between(layers, values - errors, values + errors, color=look, alpha=0.2, linewidth=0)

@@ -14,7 +14,7 @@ from matplotlib.layout_engine import ConstrainedLayoutEngine
 from matplotlib.ticker import MaxNLocator
 
 from iagraph.metrics import Estimate
-from iagraph.plotting import style
+from iagraph.plotting import drawable, style
 from iagraph.studies.stability.outputs import Floats, Spread
 from iagraph.studies.stability.response import KINDS, Kind, Response
 from iagraph.studies.tables import OverSeeds
@@ -88,7 +88,9 @@ def _response_line(
     looks, beside = style(number), 0.02 * kind.sizes[-1]
     bars: dict[str, Any] = {"yerr": [each.estimate.error for each in found], "elinewidth": 1, "capsize": 2}
     marker: dict[str, Any] = {"marker": MARKERS[number % len(MARKERS)], "markersize": 5, "linewidth": 1.3}
-    axes.errorbar(sizes + shift, [each.estimate.value for each in found], label=name, **bars, **marker, **looks)
+    axes.errorbar(
+        sizes + shift, [each.estimate.value for each in found], label=drawable(name), **bars, **marker, **looks
+    )
     if len(runs) > 1:
         for size, each in zip(sizes, found, strict=True):
             axes.plot(
@@ -105,7 +107,7 @@ def spread_figure(spreads: Mapping[str, Spread], profiles: Mapping[str, tuple[Fl
             standard deviation.
     """
     layout = ConstrainedLayoutEngine(w_pad=0.06, h_pad=0.06)
-    names = ["\n".join(textwrap.wrap(name, 24)) for name in spreads]
+    names = ["\n".join(textwrap.wrap(drawable(name), 24)) for name in spreads]
     lines = max(name.count("\n") + 1 for name in names)
     figure = Figure(figsize=(11, 4.6 + 0.25 * (1 + lines) * len(names)), layout=layout)
     (upper,), (lower,) = figure.subfigures(
@@ -163,7 +165,7 @@ def _profile(axes: Axes, centre: Floats, deviation: Floats, number: int, name: s
     if points:
         x, y, error = zip(*points, strict=True)
         marker = MARKERS[number % len(MARKERS)]
-        axes.errorbar(x, y, yerr=error, marker=marker, markersize=5, capsize=2, label=name, **style(number))
+        axes.errorbar(x, y, yerr=error, marker=marker, markersize=5, capsize=2, label=drawable(name), **style(number))
 
 
 def _colour(number: int) -> dict[str, Any]:

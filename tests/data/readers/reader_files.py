@@ -100,6 +100,13 @@ def write_jetclass(path, momenta, label, *, kind=None, charge=None, impact=None,
         types[name] = str(column.type).split(" * ", 1)[1] if isinstance(column, ak.Array) else column.dtype
     for name in drop:
         del branches[name], types[name]
+    if options.get("rntuple"):
+        with uproot.recreate(path) as file:
+            if not hasattr(file, "mkrntuple"):
+                pytest.skip(f"uproot {uproot.__version__} does not write RNTuple")
+            # Fields of an RNTuple need lists without another type inside.
+            file.mkrntuple(options.get("tree", "tree"), branches)
+        return path
     with uproot.recreate(path, compression=uproot.LZ4(1)) as file:
         file.mktree(options.get("tree", "tree"), types)
         for begin in range(0, len(label), options.get("basket", 97)):

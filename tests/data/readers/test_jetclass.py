@@ -22,6 +22,7 @@ from reader_files import (
 
 from iagraph.data import StoreError
 from iagraph.data.readers import jetclass, open_jets
+from iagraph.data.readers.root import RootTable
 
 COUNTS = [3, 0, 5, 1, 7, 2, 4]
 LABEL = [9, 1, 0, 3, 8, 5, 0]
@@ -96,11 +97,11 @@ class TestJetClass2Jets:
 
     def test_lists_that_root_itself_wrote(self, monkeypatch, tree):
         # uproot cannot write std::vector branches, as the published files have them, so only the labels are made up.
-        entries = tree.arrays([*jetclass.PARTICLE_BRANCHES])
-        for k, name in enumerate(jetclass.LABELS):
-            entries = ak.with_field(entries, (np.arange(100) % 10 == k).astype(np.float32), name)
+        table = RootTable(real_file("JetClassII_example.root"), "tree")
+        (part,) = table.parts([], jetclass.PARTICLE_BRANCHES, 100)
+        labels = {name: (np.arange(100) % 10 == k).astype(np.float32) for k, name in enumerate(jetclass.LABELS)}
         reader = object.__new__(jetclass.JetClassReader)
-        jets = reader._jets(entries, 0)
+        jets = reader._jets(part._replace(numbers=labels), 0)
         jets.validate("jets")
         assert jets.counts.tolist() == tree["jet_nparticles"].array().tolist()
         assert jets.label.tolist() == (np.arange(100) % 10).tolist()
@@ -206,7 +207,7 @@ def test_missing_branches_are_named(tmp_path, momenta):
     with pytest.raises(StoreError, match=r"a: tree 'tree' lacks the branches part_d0val, label_Wqq; take the files"):
         open_jets(path)
     path = write_jetclass(tmp_path / "a", momenta, LABEL, drop=[f"label_{name}" for name in TEN])
-    with pytest.raises(StoreError, match=r"a: has no branches label_\*, by which JetClass names the class of a jet$"):
+    with pytest.raises(StoreError, match=r"a: has no branches label_\*, by which JetClass names the class of a jet;"):
         open_jets(path)
 
 
@@ -220,16 +221,33 @@ def test_branches_of_another_shape_are_named(tmp_path, momenta):
 
 
 def test_other_trees_are_refused(tmp_path, momenta):
-    with pytest.raises(StoreError, match=r"a: holds Events, expected a tree 'tree' \(TTree\)"):
+    with pytest.raises(StoreError, match=r"a: holds Events \(TTree\), expected a tree 'tree' .*--map"):
         open_jets(write_jetclass(tmp_path / "a", momenta, LABEL, tree="Events"))
     with uproot.recreate(tmp_path / "b") as file:
         file["tree"] = np.histogram([1, 2])
-    with pytest.raises(StoreError, match=r"b: holds tree, expected a tree 'tree' \(TTree\)"):
+    with pytest.raises(StoreError, match=r"b: holds tree \(TH1\w\), expected a tree 'tree' \(TTree or RNTuple\)"):
         open_jets(tmp_path / "b")
     with uproot.recreate(tmp_path / "c"):
         pass
     with pytest.raises(StoreError, match=r"c: holds nothing"):
         open_jets(tmp_path / "c")
+
+
+@pytest.mark.parametrize("jets_per_part", [1, 3, 100])
+def test_trees_that_uproot_writes_as_rntuple(tmp_path, momenta, jets_per_part):
+    reader = open_jets(write_jetclass(tmp_path / "a", momenta, LABEL, rntuple=True))
+    with uproot.open(tmp_path / "a") as file:
+        assert file.classnames(cycle=False) == {"tree": "ROOT::RNTuple"}
+    assert_same(read(reader, jets_per_part), read(open_jets(write_jetclass(tmp_path / "b", momenta, LABEL))))
+
+
+def test_an_rntuple_of_another_layout_is_named(tmp_path, momenta):
+    path = write_jetclass(tmp_path / "a", momenta, LABEL, drop=["part_d0val"], rntuple=True)
+    with pytest.raises(StoreError, match=r"a: tree 'tree' lacks the branches part_d0val; take the files"):
+        open_jets(path)
+    path = write_jetclass(tmp_path / "a", momenta, LABEL, extra={"part_pz": np.zeros(7, np.float32)}, rntuple=True)
+    with pytest.raises(StoreError, match=r"a: branch part_pz is float, expected a list per jet"):
+        open_jets(path)
 
 
 def test_no_jets(tmp_path):

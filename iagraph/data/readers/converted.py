@@ -1,0 +1,72 @@
+"""Parquet files that others made of the public sets, recognised by their columns.
+
+Those of weaver's converters (`convert_top_datasets.py` and `convert_qg_datasets.py` of the Particle Transformer) hold
+lists `part_px`, `part_py`, `part_pz`, `part_energy` and `label`, 1 for top or quark; quark-gluon files also `part_pid`.
+They lack the last jet of each published file, and the particles of quark-gluon jets are massless: their pseudorapidity
+is the published rapidity, which is what is read. Copies of the top quark tagging reference on public hubs hold its flat
+columns.
+"""
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+
+from iagraph.data.jets import Jets, StoreError
+from iagraph.data.readers.base import Reader, reading
+from iagraph.data.readers.columns import check_columns
+from iagraph.data.readers.flat import CLASSES, LABEL, flat_jets, momentum_names
+from iagraph.data.readers.mapped import BranchMap, Label, MappedReader, Particles
+from iagraph.data.readers.parquet import ParquetTable
+
+MOMENTUM = Particles(px="part_px", py="part_py", pz="part_pz", energy="part_energy")
+TOP = BranchMap(particles=MOMENTUM, label=Label(branch="label", classes=dict(enumerate(CLASSES))))
+QUARK_GLUON = BranchMap(
+    particles=MOMENTUM.model_copy(update={"pid": "part_pid", "massless": True}),
+    label=Label(branch="label", classes={0: "gluon", 1: "quark"}),
+)
+
+
+class FlatParquetReader(Reader):
+    """The top quark tagging reference as a parquet table of its columns; the jets are as `TopTaggingReader` has them.
+
+    Raises:
+        StoreError: If a column is missing or holds no numbers.
+    """
+
+    format = "top quark tagging reference data (parquet)"
+    classes = CLASSES
+
+    def __init__(self, table: ParquetTable) -> None:
+        self.path, self.jets, self._table = table.path, table.rows, table
+        with reading(table.path):
+            self._momenta = momentum_names(table.names)
+            check_columns(table, [*self._momenta, LABEL], [], "write numbers")
+
+    def _parts(self, jets_per_part: int) -> Iterator[Jets]:
+        begin = 0
+        for part in self._table.parts([*self._momenta, LABEL], [], jets_per_part):
+            values = np.stack([part.numbers[name] for name in self._momenta], axis=1)
+            yield flat_jets(values, part.numbers[LABEL], begin)
+            begin += len(values)
+
+
+def open_parquet(path: Path) -> Reader:
+    """The reader of a parquet file.
+
+    Raises:
+        StoreError: If it is damaged, or its columns are of no layout that is known here.
+    """
+    table = ParquetTable(path)
+    names = set(table.names)
+    if {"label", *MOMENTUM.columns.values()} <= names:
+        branches, data = (QUARK_GLUON, "quark/gluon jets") if "part_pid" in names else (TOP, "top tagging")
+        return MappedReader(table, branches, f"{data} of weaver's converters (parquet)")
+    if LABEL in names or "E_0" in names:
+        return FlatParquetReader(table)
+    listed = ", ".join(table.names[:8]) + (", ..." if len(table.names) > 8 else "")
+    raise StoreError(
+        f"{path}: parquet with the columns {listed or 'none'}; expected those of weaver's converters (label, part_px, "
+        "part_py, part_pz, part_energy) or of the top quark tagging reference (E_0, PX_0, ...); of others say with "
+        "--map which columns to read"
+    )

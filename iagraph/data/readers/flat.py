@@ -1,0 +1,53 @@
+"""Jets as one row of numbers: E_0, PX_0, PY_0, PZ_0, E_1, ... of each particle and `is_signal_new`, as the top quark
+tagging reference has them, whatever file they are in.
+"""
+
+import re
+from collections.abc import Collection
+
+import numpy as np
+
+from iagraph.data.jets import Jets, StoreError, offsets_of
+from iagraph.data.readers.base import refuse
+from iagraph.data.readers.cartesian import momentum_columns
+
+LABEL = "is_signal_new"
+CLASSES = ("QCD", "top")
+COMPONENTS = ("E", "PX", "PY", "PZ")
+
+
+def momentum_names(names: Collection[str]) -> list[str]:
+    """The names of the columns of all particles, in the order E_0, PX_0, PY_0, PZ_0, E_1, ...
+
+    Raises:
+        StoreError: If one of them, or the label, is not among the names.
+    """
+    slots = max(1, len({found[1] for name in names if (found := re.fullmatch(r"(?:E|PX|PY|PZ)_(\d+)", name))}))
+    expected = [f"{component}_{slot}" for slot in range(slots) for component in COMPONENTS]
+    if missing := [name for name in (*expected, LABEL) if name not in names]:
+        listed = ", ".join([*list(names)[:5], *(["..."] if len(names) > 5 else [])]) or "none"
+        raise StoreError(
+            f"has the columns {listed}, but no {missing[0]}; expected E_0, PX_0, PY_0, PZ_0, E_1, ..., {LABEL}"
+        )
+    return expected
+
+
+def flat_jets(values: np.ndarray, label: np.ndarray, begin: int) -> Jets:
+    """Jets of rows; a particle is a slot in which some number is not zero, wherever it stands.
+
+    Args:
+        values: The columns of `momentum_names`, shape [jets, 4 slots].
+        label: Of each jet 0 or 1, of any type.
+        begin: The number of the first jet.
+
+    Raises:
+        StoreError: If a label is another, or a particle cannot be.
+    """
+    vectors = values.reshape(len(values), -1, 4)
+    is_particle = (vectors[..., 0] != 0) | (vectors[..., 1] != 0) | (vectors[..., 2] != 0) | (vectors[..., 3] != 0)
+    jet, slot = np.nonzero(is_particle)
+    energy, px, py, pz = vectors[jet, slot].T
+    particles = momentum_columns(px, py, pz, energy, lambda i: f"jet {begin + jet[i]}, particle {slot[i]}")
+    refuse((label != 0) & (label != 1), lambda i: f"jet {begin + i}: {LABEL} = {label[i]}, expected 0 or 1; correct it")
+    offsets = offsets_of(np.bincount(jet, minlength=len(vectors)))
+    return Jets(particles, offsets, label.astype(np.int64), CLASSES)

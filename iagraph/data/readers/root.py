@@ -1,0 +1,74 @@
+"""Trees of ROOT files, one entry per jet: classic ones (TTree) and those of ROOT 7 (RNTuple)."""
+
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from iagraph.data.jets import StoreError
+from iagraph.data.readers.base import reading
+from iagraph.data.readers.columns import Part, Ragged
+
+try:
+    import awkward as ak
+    import uproot
+except ImportError as error:
+    raise ImportError(f"reading ROOT files needs {error.name}: pip install 'iagraph[data]'") from error
+
+TREES = ("TTree", "ROOT::RNTuple")
+
+
+class RootTable:
+    """A tree of a file, by its name; a `Table`.
+
+    Raises:
+        StoreError: If the file has no such tree, or an empty one.
+    """
+
+    column = ("branch", "branches")
+
+    def __init__(self, path: Path, tree: str) -> None:
+        self.path, self.tree, self.what = path, tree, f"tree '{tree}'"
+        with reading(path), self._open() as opened:
+            self.names, self.rows = opened.keys(recursive=True, full_paths=False), opened.num_entries
+            if not self.rows:  # files are written with an empty tree first, which damage may bring back
+                raise StoreError(f"{self.what} has no entries; download or copy it anew")
+
+    @contextmanager
+    def _open(self) -> Iterator[Any]:
+        # A path would be searched for colons, asterisks and protocols. No cache, as each part is read once.
+        with self.path.open("rb") as binary, uproot.open(binary, array_cache=None) as file:
+            found = file.classnames(recursive=True, cycle=False)
+            if found.get(self.tree) not in TREES:
+                held = ", ".join(f"{name} ({kind})" for name, kind in found.items()) or "nothing"
+                raise StoreError(
+                    f"holds {held}, expected a tree '{self.tree}' (TTree or RNTuple); of a tree of another name say "
+                    "with --map which branches to read"
+                )
+            yield file[self.tree]
+
+    def types(self, names: Sequence[str]) -> dict[str, tuple[str, str]]:
+        """Of each branch "number", "list" or "other", and what ROOT calls its type."""
+        with self._open() as tree:
+            return {name: (_kind(tree.arrays([name], entry_stop=0)[name]), tree[name].typename) for name in names}
+
+    def parts(self, numbers: Sequence[str], lists: Sequence[str], jets_per_part: int) -> Iterator[Part]:
+        """These branches of all jets in order, so many jets at a time."""
+        with self._open() as tree:
+            for entries in tree.iterate([*numbers, *lists], step_size=jets_per_part):
+                yield Part(
+                    {name: ak.to_numpy(entries[name]) for name in numbers},
+                    {
+                        name: Ragged(ak.to_numpy(ak.num(entries[name])), ak.to_numpy(ak.flatten(entries[name])))
+                        for name in lists
+                    },
+                )
+
+
+def _kind(array: Any) -> str:
+    """Of an array without entries."""
+    form = array.layout.form
+    if form.is_numpy and not form.inner_shape:
+        return "number"
+    is_list = form.is_list and not form.is_regular and form.content.is_numpy and not form.content.inner_shape
+    return "list" if is_list else "other"

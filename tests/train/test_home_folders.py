@@ -1,0 +1,71 @@
+"""``~`` is the home folder, wherever a run is named."""
+
+import io
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from torch.utils.data import Subset
+from toy_runs import settings, toy_jets
+
+import iagraph
+from iagraph.data import JetDataset, JetLoader, JetStore, write_store
+from iagraph.models import load_weights
+from iagraph.studies.config import load_comparison
+from iagraph.train.folder import load_run
+from iagraph.train.run import evaluate, resume, train
+
+
+def test_everything_of_a_run_is_in_one_place(store, tmp_path, monkeypatch):
+    home, here = tmp_path / "home", tmp_path / "here"
+    home.mkdir()
+    here.mkdir()
+    monkeypatch.setenv("HOME", str(home))
+    monkeypatch.chdir(here)
+    run = train(settings(store, "~/runs", "train.epochs=1"))
+    assert run == home / "runs" / "qg-001"
+    with monkeypatch.context() as patch:
+        import iagraph.train.run as module
+
+        patch.setattr(module, "save_model", lambda *_: 1 / 0)
+        with pytest.raises(ZeroDivisionError):
+            train(settings(store, "~/runs", "train.epochs=1"), into="~/other")
+    assert resume("~/other") == home / "other"
+    assert train(settings(store, "~/runs", "train.epochs=1"), into=Path("~/other")) == home / "other"
+    write_store(Path("~/jets.h5"), toy_jets(40, 3))
+    assert len(JetStore("~/jets.h5")) == 40
+    assert evaluate("~/other", "~/jets.h5").parent == home / "other"
+    assert load_run("~/other").classes == iagraph.load("~/other").classes
+    load_weights(iagraph.load("~/other").model, "~/other")
+    fine_tune = ["fine_tune.weights=~/other", "fine_tune.new_head=true", f"data.train={home}/jets.h5", "train.epochs=1"]
+    assert train(settings(store, "~/runs", *fine_tune)) == home / "runs" / "qg-002"
+    (home / "compare.yaml").write_text("name: a\nseeds: [1]\nrecipes: {A: ~/other/config.yaml}\noutput: ~/studies\n")
+    assert load_comparison("~/compare.yaml").folder == home / "studies" / "a"
+    assert not list(here.iterdir())
+
+
+class Bare:
+    """A standard output that can only be written to."""
+
+    def __init__(self):
+        self.text = io.StringIO()
+        self.write, self.flush = self.text.write, self.text.flush
+
+
+@pytest.mark.parametrize("stdout", [Bare(), None])
+def test_a_standard_output_that_is_no_terminal(store, tmp_path, monkeypatch, stdout):
+    monkeypatch.setattr(sys, "stdout", stdout)
+    assert train(settings(store, tmp_path, "train.epochs=1")).is_dir()
+    if stdout:
+        assert "epoch 1 of 1: train_loss" in stdout.text.getvalue()
+
+
+def test_what_is_no_source_of_jets_is_refused_in_a_line():
+    jets = JetDataset(toy_jets(20, 1))
+    for wrong in (Subset(jets, [1, 2]), jets[:], [1, 2], torch.zeros(3), np.zeros(3)):
+        with pytest.raises(
+            TypeError, match=f"JetLoader takes a JetDataset or StoredJets, found {type(wrong).__name__}; choo"
+        ):
+            JetLoader(wrong, 4)
