@@ -17,6 +17,7 @@ def test_every_example_is_tested():
         "node_classification.py",
         "graph_regression.py",
         "bipartite.py",
+        "jets_by_pyg.py",
     }
 
 
@@ -36,6 +37,13 @@ def test_graph_regression():
     seeing = [found["attention from lengths"], found["differential from lengths"], found["differential from both"]]
     assert max(seeing) < found["attention, lengths unused"] - 0.05
     assert found["attention, lengths unused"] < found["no bonds"] - 0.05 < 0.95
+    assert found["whole network of IAFormer"] < found["attention, lengths unused"] - 0.05
+
+
+def test_jets_by_the_loader_of_pytorch_geometric():
+    found = run("jets_by_pyg.py", jets=600, epochs=2)
+    assert found["few particles"] > 0.75  # quark jets have fewer
+    assert found["IAFormer"] > 0.7
 
 
 def test_bipartite():
