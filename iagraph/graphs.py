@@ -165,7 +165,8 @@ class JetBatch:
 
     @classmethod
     def from_data(cls, data: Data | Batch | Sequence[Data]) -> JetBatch:
-        """Jets from ``Data``, ``Batch`` or a list of ``Data`` with the attributes of :meth:`to_data_list`.
+        """Jets from ``Data``, ``Batch`` or a list of ``Data`` with the attributes of :meth:`to_data_list`. In a single
+        ``Data``, ``y`` and ``weight`` may be plain numbers.
 
         Raises:
             ValueError: a component of the momenta is missing, or some but not all impact parameters are.
@@ -181,7 +182,11 @@ class JetBatch:
         momenta = Momenta(*(data[name] for name in Momenta._fields))
         impact = None if missing else Impact(*(data[name] for name in Impact._fields))
         ptr = data.ptr if "ptr" in data else torch.tensor([0, momenta.pt.numel()], device=momenta.pt.device)
-        return cls(momenta, ptr, data.get("pid"), data.get("y"), impact, data.get("weight"))
+        y, weight = (
+            None if data.get(name) is None else torch.as_tensor(data[name], device=ptr.device).view(-1)
+            for name in ("y", "weight")
+        )
+        return cls(momenta, ptr, data.get("pid"), y, impact, weight)
 
 
 @functional_transform("jet_fully_connected")

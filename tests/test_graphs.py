@@ -115,3 +115,12 @@ def test_batch_moves_and_converts_as_a_whole():
     assert replace(jets, impact=None).to("meta").impact is None
     assert len(jets) == 4
     assert jets.batch.tolist() == [0] * 5 + [1] + [3] * 7
+
+
+def test_the_label_of_a_single_graph_may_be_a_plain_number():
+    data = random_jets([5]).to_data_list()[0]
+    data.y, data.weight = 1, 0.5
+    jets = JetBatch.from_data(data).double()
+    assert (jets.y.tolist(), jets.weight.tolist()) == ([1], [0.5])
+    assert jets.part(0, 1).y.tolist() == [1]
+    assert JetBatch.from_data([data, data]).y.tolist() == [1, 1]
