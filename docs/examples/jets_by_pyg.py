@@ -27,10 +27,10 @@ def main(jets=2000, epochs=3, seed=1):
             optimizer.step()
     with torch.inference_mode():
         logits = torch.cat([model.eval()(batch) for batch in DataLoader(test, batch_size=64)])
-    quark = torch.cat([graph.y for graph in test]) == 1
+    label = torch.cat([graph.y for graph in test]).numpy()
     few = torch.tensor([-float(graph.num_nodes) for graph in test])
     found = {"IAFormer": (logits[:, 1] - logits[:, 0]), "few particles": few}
-    areas = {name: [float(roc_auc(score.numpy(), quark.numpy()).value)] for name, score in found.items()}
+    areas = {name: [roc_auc(label, score.numpy(), signal=1).value] for name, score in found.items()}
     print(", ".join(f"{name}: AUC {value:.3f}" for name, (value,) in areas.items()))
     return areas
 
