@@ -1,4 +1,4 @@
-"""A training loop of one's own on jets, with nothing but PyTorch Geometric around the model: ``Data``, its ``DataLoader``."""
+"""A training loop of one's own on jets, with PyTorch Geometric alone around the model: ``Data`` and ``DataLoader``."""
 
 import torch
 from torch.nn.functional import cross_entropy
