@@ -131,7 +131,7 @@ def test_other_arrays_do_not_matter_and_arrays_may_be_of_a_later_version(tmp_pat
 @pytest.mark.parametrize(
     ("column", "value", "message"),
     [
-        (0, -1.0, r"jet 4, particle 6: pt = -1.0, expected finite and not negative"),
+        (0, -1.0, r"jet 4, particle 6: pt = -1.0, expected finite and above 0"),
         (0, np.nan, r"jet 4, particle 6: pt = nan"),
         (0, 1e39, r"jet 4, particle 6: pt = inf, expected finite"),
         (1, np.inf, r"jet 4, particle 6: rapidity = inf"),
