@@ -144,3 +144,12 @@ def test_padding_of_graphs_is_dropped_as_the_message_says():
     assert all(torch.equal(a, b) for a, b in zip(back.momenta, jets.momenta, strict=True))
     assert torch.equal(back.ptr, jets.ptr)
     assert torch.equal(back.y, jets.y)
+
+
+def test_the_label_of_a_single_graph_may_be_a_plain_number():
+    data = random_jets([5]).to_data_list()[0]
+    data.y, data.weight = 1, 0.5
+    jets = JetBatch.from_data(data).double()
+    assert (jets.y.tolist(), jets.weight.tolist()) == ([1], [0.5])
+    assert jets.part(0, 1).y.tolist() == [1]
+    assert JetBatch.from_data([data, data]).y.tolist() == [1, 1]

@@ -1,137 +1,128 @@
 """A run that has finished is trained further, exactly and reproducibly."""
 
 import json
+import shutil
 
-import numpy as np
 import pytest
 import torch
-from lightning import Callback
 from test_keeping import StopError, assert_same, stopped_at, toy
-from toy_runs import settings, weights
+from toy_runs import settings
 
 from iagraph.train.config import load_config
-from iagraph.train.extending import EXTENDING
 from iagraph.train.folder import RunError, read_history
 from iagraph.train.keeping import END, KEY, LAST
 from iagraph.train.module import Tagger, warmup_cosine
-from iagraph.train.run import evaluate, resume, train, train_into
+from iagraph.train.run import resume, train, train_into
 
 SHORT = ["train.epochs=2", "train.patience=2"]
+STILL = ["train.learning_rate=1e-30", "train.min_learning_rate=1e-30", "train.epochs=5"]  # no epoch beats the first
+
+
+@pytest.fixture(scope="module")
+def finished(store, tmp_path_factory):
+    folder = tmp_path_factory.mktemp("finished") / "run"
+    train_into(folder, toy(store, folder.parent, *SHORT))
+    return folder
+
+
+@pytest.fixture(scope="module")
+def extended(finished, tmp_path_factory):
+    """It, trained for four epochs in place of two."""
+    return resume(shutil.copytree(finished, tmp_path_factory.mktemp("extended") / "run"), ["train.epochs=4"])
 
 
 @pytest.fixture
-def extended(store, tmp_path, capsys):
-    train_into(tmp_path / "extended", toy(store, tmp_path, *SHORT))
-    capsys.readouterr()
-    return resume(tmp_path / "extended", ["train.epochs=4"])
+def run(finished, tmp_path):
+    return shutil.copytree(finished, tmp_path / "run")
 
 
-def test_history_is_appended_and_the_record_says_so(extended, capsys):
-    line = capsys.readouterr().out.splitlines()[0]
-    assert line.startswith(
-        "extended: from epoch 3 on, the schedule is that of 4 epochs, in place of 2; the learning rate"
-    )
+def record(run):
+    return json.loads((run / "metrics.json").read_text())
+
+
+def test_history_is_appended_and_the_record_says_so(finished, extended, tmp_path, capsys):
     assert [row["epoch"] for row in read_history(extended)] == [1, 2, 3, 4]
+    log = (finished / "log" / "metrics.csv").read_bytes()
+    assert (extended / "log" / "metrics.csv").read_bytes().startswith(log)
     assert load_config(extended / "config.yaml").train.epochs == 4
-    metrics = json.loads((extended / "metrics.json").read_text())
-    assert metrics["training"] == {"epochs": 4, "extended_after": [2]}
-    names = {path.name for path in (extended / "checkpoints").iterdir()}
-    assert names == {"best.ckpt", END, ".lock"}
-    evaluate(extended)
-    with pytest.raises(RunError, match=r"has finished, .* --resume \S+/extended train.epochs=8"):
+    assert record(extended)["training"] == {"epochs": 4, "extended_after": [2]}
+    assert "training" not in record(finished)
+    assert {path.name for path in (extended / "checkpoints").iterdir()} == {"best.ckpt", END, ".lock"}
+    with pytest.raises(RunError, match=r"has finished, .* --resume \S+ train\.epochs=8"):
         resume(extended)
-    resume(extended, ["train.epochs=5"])
-    metrics = json.loads((extended / "metrics.json").read_text())
-    assert metrics["training"] == {"epochs": 5, "extended_after": [2, 4]}
+    again = resume(shutil.copytree(extended, tmp_path / "again"), ["train.epochs=5"])
+    assert record(again)["training"] == {"epochs": 5, "extended_after": [2, 4]}
+    line = capsys.readouterr().out.splitlines()[0]
+    assert line.startswith("extended: from epoch 5 on, the schedule is that of 5 epochs, in place of 4; the learning ")
 
 
 @pytest.mark.parametrize("step", [1, 9 + 4])
-def test_an_interrupted_extension_ends_as_one_that_never_was(store, tmp_path, monkeypatch, extended, step):
-    run = tmp_path / "run"
-    train_into(run, toy(store, tmp_path, *SHORT))
+def test_an_interrupted_extension_ends_as_one_that_never_was(run, monkeypatch, extended, step):
     with stopped_at(monkeypatch, (Tagger, "training_step"), step), pytest.raises(StopError):
         resume(run, ["train.epochs=4"])
     resume(run)  # it knows how far it was to go
     assert_same(run, extended)
 
 
-class Rates(Callback):
-    def __init__(self):
-        self.rates = []
+def test_the_rate_is_that_of_the_longer_schedule_from_the_first_step_on(run, monkeypatch):
+    def note(self, *_):
+        rates.append(self.trainer.optimizers[0].param_groups[0]["lr"])
 
-    def on_train_batch_start(self, trainer, pl_module, *_):
-        self.rates.append(trainer.optimizers[0].param_groups[0]["lr"])
-
-
-def test_the_rate_is_that_of_the_longer_schedule_from_the_first_step_on(store, tmp_path, monkeypatch):
-    run, seen = tmp_path / "run", Rates()
-    config = toy(store, tmp_path, *SHORT)
-    train_into(run, config)
-    monkeypatch.setattr(Tagger, "on_train_batch_start", lambda self, *_: seen.on_train_batch_start(self.trainer, self))
+    rates, config = [], load_config(run / "config.yaml").train
+    monkeypatch.setattr(Tagger, "on_train_batch_start", note)
     resume(run, ["train.epochs=4"])
-    highest, lowest = config.train.learning_rate, config.train.min_learning_rate
-    done = [2 / 4 + min(37 * step, 300) / 300 / 4 + epoch / 4 for epoch in (0, 1) for step in range(9)]
-    expected = [highest * warmup_cosine(each, config.train.warmup, lowest / highest) for each in done]
-    assert seen.rates == pytest.approx(expected)
+    done = [(epoch + 37 * step / 300) / 4 for epoch in (2, 3) for step in range(9)]
+    lowest = config.min_learning_rate / config.learning_rate
+    expected = [config.learning_rate * warmup_cosine(each, config.warmup, lowest) for each in done]
+    assert rates == pytest.approx(expected)
 
 
 def test_more_patience_is_as_if_it_had_been_so_from_the_beginning(store, tmp_path):
-    still = ["train.learning_rate=1e-30", "train.min_learning_rate=1e-30", "train.epochs=5"]
-    train_into(tmp_path / "run", settings(store, tmp_path, *still, "train.patience=1"))
+    train_into(tmp_path / "run", settings(store, tmp_path, *STILL, "train.patience=1"))
     assert len(read_history(tmp_path / "run")) == 2
     resume(tmp_path / "run", ["train.patience=3"])
-    train_into(tmp_path / "whole", settings(store, tmp_path, *still, "train.patience=3"))
+    train_into(tmp_path / "whole", settings(store, tmp_path, *STILL, "train.patience=3"))
     assert len(read_history(tmp_path / "whole")) == 4
     assert_same(tmp_path / "run", tmp_path / "whole")
-
-
-def test_patience_begins_anew_with_more_epochs(store, tmp_path):
-    still = ["train.learning_rate=1e-30", "train.min_learning_rate=1e-30", "train.epochs=5", "train.patience=2"]
-    train_into(tmp_path / "run", settings(store, tmp_path, *still))
     resume(tmp_path / "run", ["train.epochs=9"])
-    assert len(read_history(tmp_path / "run")) == 3 + 2
+    assert len(read_history(tmp_path / "run")) == 4 + 3  # with more epochs, patience begins anew
 
 
-def test_an_interrupted_run_may_become_longer(store, tmp_path, monkeypatch):
+def test_an_interrupted_run_may_become_shorter_or_longer(store, tmp_path, monkeypatch):
     with stopped_at(monkeypatch, (Tagger, "training_step"), 9 + 4), pytest.raises(StopError):
         train_into(tmp_path / "run", toy(store, tmp_path))
-    resume(tmp_path / "run", ["train.epochs=2"])  # or shorter
+    resume(tmp_path / "run", ["train.epochs=2"])
     assert len(read_history(tmp_path / "run")) == 2
-    assert json.loads((tmp_path / "run" / "metrics.json").read_text())["training"]["extended_after"] == [1]
+    assert record(tmp_path / "run")["training"]["extended_after"] == [1]
 
 
 class TestRefusals:
     @pytest.mark.parametrize(
         ("changes", "message"),
         [
-            (
-                ["train.epochs=4", "train.clip=7"],
-                r"goes on as it began, but for train\.epochs and train\.patience, found ",
-            ),
+            (["train.epochs=4", "train.clip=7"], r"goes on as it began, but for train\.epochs and train\.patience, f"),
             (["train.epochs=1"], r"2 epochs are over; give train\.epochs more than 2"),
             (["train.patience=9"], r"2 epochs are over; give train\.epochs more than 2"),
         ],
     )
-    def test_of_changes(self, store, tmp_path_factory, changes, message):
-        folder = tmp_path_factory.mktemp("refused")
-        train_into(folder / "run", settings(store, folder, "train.epochs=2"))
-        before = {path: path.read_bytes() for path in folder.rglob("*") if path.is_file()}
+    def test_of_changes(self, run, changes, message):
+        before = {path: path.read_bytes() for path in run.rglob("*") if path.is_file()}
         with pytest.raises(RunError, match=message):
-            resume(folder / "run", changes)
-        assert before == {path: path.read_bytes() for path in folder.rglob("*") if path.is_file()}
+            resume(run, changes)
+        assert before == {path: path.read_bytes() for path in run.rglob("*") if path.is_file()}
 
-    def test_a_run_of_an_earlier_version(self, store, tmp_path):
-        train_into(tmp_path / "run", settings(store, tmp_path, "train.epochs=1"))
-        (tmp_path / "run" / "checkpoints" / END).unlink()
+    def test_a_run_of_an_earlier_version(self, run):
+        (run / "checkpoints" / END).unlink()
         with pytest.raises(RunError, match=r"keeps no state .* from its weights: fine_tune\.weights=.*run"):
-            resume(tmp_path / "run", ["train.epochs=2"])
-        with pytest.raises(
-            RunError, match=r"differs in train\.epochs; give another folder, or extend it: python .*epochs="
-        ):
-            train(settings(store, tmp_path, "train.epochs=2"), into=tmp_path / "run")
+            resume(run, ["train.epochs=4"])
+
+    def test_another_plan_for_a_folder(self, run):
+        message = r"differs in train\.epochs; give another folder, or extend it: python .* train\.epochs=\.\.\."
+        with pytest.raises(RunError, match=message):
+            train(load_config(run / "config.yaml", ["train.epochs=4"]), into=run)
 
 
-def test_a_state_of_an_earlier_version_goes_on(store, tmp_path, monkeypatch):
+def test_a_state_of_an_earlier_version_goes_on(store, tmp_path, monkeypatch, finished):
     with stopped_at(monkeypatch, (Tagger, "training_step"), 9 + 4), pytest.raises(StopError):
         train_into(tmp_path / "run", toy(store, tmp_path, *SHORT))
     last = tmp_path / "run" / "checkpoints" / LAST
@@ -143,7 +134,4 @@ def test_a_state_of_an_earlier_version_goes_on(store, tmp_path, monkeypatch):
     with pytest.raises(RunError, match="keeps no state"):
         resume(tmp_path / "run", ["train.epochs=4"])
     resume(tmp_path / "run")
-    train_into(tmp_path / "whole", toy(store, tmp_path, *SHORT))
-    assert_same(tmp_path / "run", tmp_path / "whole")
-    assert all(np.isfinite(tensor).all() for tensor in weights(tmp_path / "run").values())
-    assert EXTENDING == ("train.epochs", "train.patience")
+    assert_same(tmp_path / "run", finished)
