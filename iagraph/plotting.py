@@ -42,7 +42,8 @@ def _dollars(text: str) -> int:
 def _known(text: str) -> bool:
     """Whether matplotlib knows the commands in formulas."""
     try:
-        MathTextParser("path").parse(text)
+        for line in text.split("\n"):  # as matplotlib draws it
+            MathTextParser("path").parse(line)
     except ValueError:
         return False
     return True

@@ -46,6 +46,14 @@ def test_formulas_that_are_known_are_drawn_and_others_as_they_are_written():
     assert drawable("_b") == "\u200b_b"
 
 
+def test_lines_are_looked_at_one_by_one(tmp_path, caplog):
+    figure = Figure()
+    figure.text(0.5, 0.5, "AUC = 0.9\n$1/\\varepsilon_B$ = 10")
+    save_figure(figure, tmp_path / "figure")
+    assert drawable("a\n$p_T$") == "a\n$p_T$"
+    assert not caplog.records
+
+
 def legend(figure):
     return [text.get_text() for each in (*figure.legends, figure.axes[0].get_legend()) if each for text in each.texts]
 
