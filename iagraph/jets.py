@@ -181,7 +181,9 @@ class JetBatch:
 
     @classmethod
     def concatenate(cls, parts: Sequence[JetBatch]) -> JetBatch:
-        """All jets of ``parts``, at least one, in order; what is known of one is known of all."""
+        """All jets of ``parts``, at least one, in order. Optional fields are present in all parts or in none."""
+        if any(isinstance(part, PaddedJets) for part in parts):
+            raise TypeError("jets in slots are not joined: do that before JetBatch.padded")
         values: dict[str, Any] = {}
         for item in fields(cls):
             each = [getattr(part, item.name) for part in parts]
@@ -302,6 +304,11 @@ class PaddedJets(JetBatch):
         """See :class:`JetBatch`."""
         return self.real.flatten()
 
+    @cached_property
+    def sizes(self) -> list[int]:
+        """See :class:`JetBatch`."""
+        return self.real.sum(1).tolist()
+
     def _columns(self, values: Tensor) -> tuple[Tensor, ...]:
         """Components along the last axis, each of shape [slots of all jets], zero in padding."""
         return values.where(self.real.unsqueeze(2), 0.0).flatten(0, 1).unbind(1)
@@ -344,5 +351,13 @@ class PaddedJets(JetBatch):
         return PaddedGraph.complete(self.real, self.compact)
 
     def part(self, begin: int, end: int) -> JetBatch:
-        """Not of jets in slots."""
+        """Not supported."""
         raise TypeError("jets in slots are not taken apart: do that before JetBatch.padded")
+
+    def to_data_list(self) -> list[Data]:
+        """Not supported."""
+        raise TypeError("jets in slots do not become graphs: make these of the JetBatch")
+
+    def padded(self, slots: int | None = None) -> PaddedJets:
+        """Not supported."""
+        raise TypeError("these jets are in slots already")

@@ -15,7 +15,7 @@ MASS = 3
 def view_of_slots(
     view: JetView, four_momenta: Tensor, num_particles: Tensor, pid: Tensor | None, impact: Tensor | None
 ) -> tuple[Tensor, Tensor, Tensor | None, Tensor | None]:
-    """What is seen, in the order of the arguments of :class:`~iagraph.export.padded.PaddedJets`.
+    """What is seen, in the order of the arguments of :class:`~iagraph.jets.PaddedJets`.
 
     With ``max_particles`` there are that many slots afterwards, which hold the particles of highest pT in descending
     order of pT, of equal ones those that come first.

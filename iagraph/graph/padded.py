@@ -83,7 +83,7 @@ class PaddedGraph(PrunableGraph):
     def dot(self, queries: Tensor, keys: Tensor, heads: int, scores: Scores | None = None) -> Tensor:
         """See :meth:`Graph.dot`; a table as of :meth:`scores`."""
         products = self._per_head(self._targets(queries), heads) @ self._per_head(self._sources(keys), heads).mT
-        return self._masked(products) if scores is None else products + scores
+        return self._masked(products if scores is None else products + scores)
 
     def softmax(self, scores: Tensor) -> Tensor:
         """See :meth:`PrunableGraph.softmax`; in float32 if not in float64."""

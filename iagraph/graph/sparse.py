@@ -77,7 +77,10 @@ def sorted_ptr(index: Tensor, num_segments: int) -> Tensor | None:
     wanted = index.device.type == "cpu" or not UNAVAILABLE
     if torch.compiler.is_compiling() or not wanted or bool((index[1:] < index[:-1]).any()):
         return None
-    return torch.nn.functional.pad(torch.bincount(index, minlength=num_segments).cumsum(0), (1, 0))
+    sizes = torch.bincount(index, minlength=num_segments)
+    if sizes.numel() > num_segments:
+        raise ValueError(f"edge_index leads to node {sizes.numel() - 1}, but there are {num_segments} targets")
+    return torch.nn.functional.pad(sizes.cumsum(0), (1, 0))
 
 
 class SparseGraph(PrunableGraph):
@@ -121,7 +124,7 @@ class SparseGraph(PrunableGraph):
             num_nodes: number of nodes at which edges arrive.
             batch: the graph of each of these nodes; None if there is but one graph.
             num_sources: of a bipartite graph the number of nodes from which edges come; None if these are the same.
-            num_graphs: number of graphs; 0 if only ``batch`` tells, for then no sums over graphs are asked for.
+            num_graphs: number of graphs; 0 if only ``batch`` tells, where no means over graphs are needed.
         """
         source, target = edge_index
         batch = edge_index.new_zeros(num_nodes) if batch is None else batch
@@ -252,13 +255,15 @@ class SparseGraph(PrunableGraph):
         return products if scores is None else products + scores
 
     def softmax(self, scores: Tensor) -> Tensor:
-        """See :meth:`PrunableGraph.softmax`."""
-        return segment_softmax(scores.t(), self.edge_index[1], self.num_nodes, self.ptr).t()
+        """See :meth:`PrunableGraph.softmax`; in float32 if not in float64."""
+        rows = scores.t().to(torch.promote_types(scores.dtype, torch.float32))
+        return segment_softmax(rows, self.edge_index[1], self.num_nodes, self.ptr).t()
 
     def aggregate(self, weights: Tensor, values: Tensor) -> Tensor:
         """See :meth:`PrunableGraph.aggregate`."""
         source, target = self.edge_index
-        sums = weighted_sum(weights.t(), values.flatten(1), source, target, self.num_nodes, self.ptr)
+        rows = weights.t().to(values.dtype)
+        sums = weighted_sum(rows, values.flatten(1), source, target, self.num_nodes, self.ptr)
         return sums.view(-1, *values.shape[1:])
 
     def with_tokens(self) -> SparseGraph:

@@ -30,8 +30,8 @@ class BlockPairs(NamedTuple):
 
     Attributes:
         first, second: the two nodes, shape [pairs].
-        pair_of_edge: the pair of each entry of the flattened [G, N, N] table. Edges from padding, and those that are
-            not part of the graph, have the number of pairs instead, those from nodes to padding that number plus 1.
+        pair_of_edge: the pair of each entry of the flattened [G, N, N] table. Edges from padding have the
+            number of pairs instead, those from nodes to padding that number plus 1.
         edge_of_pair: where the two directed edges of each pair stand in the flattened table, shape [2, pairs].
         weight: 1/2 for the pair of a node with itself, whose two edges are one; 1 otherwise; shape [pairs].
         shape: G and N.

@@ -63,10 +63,10 @@ class _WeightedSum(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, weights: Tensor, values: Tensor, source: Tensor, target: Tensor, ptr: Tensor) -> Tensor:
         ctx.save_for_backward(weights, values, source, target)
-        by_head = values.unflatten(1, (weights.size(1), -1)).transpose(0, 1).contiguous()
+        of_heads = values.unflatten(1, (weights.size(1), -1)).transpose(0, 1).contiguous()
         sums = [
             embedding_bag(source, value, ptr, mode="sum", per_sample_weights=weight, include_last_offset=True)
-            for weight, value in zip(weights.t().contiguous(), by_head, strict=True)
+            for weight, value in zip(weights.t().contiguous(), of_heads, strict=True)
         ]
         return torch.cat(sums, dim=1)
 

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from torch.nn.functional import embedding
 
 from iagraph.graph import Graph
-from iagraph.jets import JetBatch, Jets, jets_and_edges
+from iagraph.jets import JetBatch, Jets, PaddedJets, jets_and_edges
 from iagraph.kinematics import NODE_FEATURES, PAIR_FEATURES, SCALING, feature_names
 from iagraph.models.attention_network import AttentionNetwork
 from iagraph.nn import PairEncoder, Standardize
@@ -68,13 +68,15 @@ class AttentionTagger(AttentionNetwork):
             Shape [jets, num_classes].
 
         Raises:
-            ValueError: an edge joins two jets, or the graphs are no jets.
+            ValueError: an edge joins two jets, the graphs are no jets, or weights are asked for of jets in slots.
         """
         jets, edge_index = jets_and_edges(jets, edge_index)
         # The weights' precision counts, whatever that of the jets.
         features = self.scale_particles(jets.node_features(self.node_features)).to(self.head.weight.dtype)
         x = self.particle_encoder(features)
-        knows_edges = self.drops_edges or return_attention_weights
+        if return_attention_weights and isinstance(jets, PaddedJets):
+            raise ValueError("jets in slots give no list of edges: ask for attention weights with a JetBatch")
+        knows_edges = self.drops_edges or return_attention_weights or any(conv.watched() for conv in self.convs())
         graph = jets.prunable_graph(edge_index) if knows_edges else jets.graph(edge_index)
         weights = []
         for output in self.run_blocks(x, *self.look_at_pairs(x, graph, jets)):

@@ -19,8 +19,8 @@ class CascadedIAFormer(GatedIAFormer):
     are left. With a rule, the edges that survive a block are the candidates of the next.
 
     Args:
-        sizes: the arguments of :class:`~iagraph.models.GatedIAFormer`, like ``options``; the pair encoders are linear
-            by default.
+        sizes: the arguments of :class:`~iagraph.models.GatedIAFormer`, like ``options``.
+        pair_hidden: hidden widths of the pair encoder of each block, by its name alone; linear by default.
         options: see ``sizes``.
 
     Raises:

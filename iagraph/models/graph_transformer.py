@@ -24,8 +24,8 @@ class GraphTransformer(AttentionNetwork):
 
     with :math:`\mathbf{e}_{ij}` what an encoder that all blocks share makes of the edge's features (arXiv 2505.03258).
     Without edge features attention comes from queries and keys
-    (:class:`~iagraph.nn.InteractionAttentionConv`). It is the network of :class:`~iagraph.models.IAFormer`, whose
-    weights it takes: fed with the scaled features of jets it gives their logits.
+    (:class:`~iagraph.nn.InteractionAttentionConv`). It is the network of :class:`~iagraph.models.IAFormer` and takes
+    its weights, but for the constants that scale features: fed with the scaled features of jets it gives their logits.
 
     No edge is added: include self-loops in ``edge_index`` if a node shall see itself.
 
@@ -105,6 +105,10 @@ class GraphTransformer(AttentionNetwork):
         """
         edges = edges_of(edge_index, x.size(0), None)
         edge_attr = edges.values if edge_attr is None and self.edge_dim is not None else edge_attr
+        if self.edge_dim is None and edge_attr is not None:
+            raise ValueError("edge_attr is given, but this network was made without edge_dim")
+        if edge_attr is not None and edge_attr.ndim == 1:
+            edge_attr = edge_attr.unsqueeze(1)
         _check("x", x, x.size(0), self.in_channels, "nodes")
         if self.edge_dim is not None:
             if edge_attr is None:

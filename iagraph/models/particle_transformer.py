@@ -183,7 +183,8 @@ class ParticleTransformer(nn.Module):
             ValueError: an edge joins two jets, or the graphs are no jets.
         """
         jets, edge_index = jets_and_edges(jets, edge_index)
-        graph = jets.graph(edge_index)
+        watched = any(conv.watched() for conv in self.convs())
+        graph = jets.prunable_graph(edge_index) if watched else jets.graph(edge_index)
         # The weights' precision counts, whatever that of the jets.
         features = self.scale_particles(jets.node_features(self.node_features)).to(self.norm.weight.dtype)
         x = _in_parts(self.particle_encoder, through([self.particle_norm], features, jets.counted))

@@ -50,7 +50,7 @@ class AttentionConv(MessagePassing):
 
     A subclass says which scores an edge has (:meth:`scores`) and how weights are made of their softmax maps over the
     edges of a target (:meth:`weigh`); by default there is one map per head, and it is the weight. A node without
-    incoming edges gets zero (through :math:`\mathbf{W}_o`).
+    incoming edges gets what :math:`\mathbf{W}_o` makes of zero.
 
     With a rule (:mod:`iagraph.nn.pruning`) some edges are dropped, after their weights are known: nothing is sent along
     them. The graph that the caller has stays as it is; the layer says which edges are left.
@@ -158,12 +158,12 @@ class AttentionConv(MessagePassing):
         scores = self.scores(source, target, graph, scores)
         values = self.lin_value(source).unflatten(1, (self.heads, -1))
         drop = self.drop if self.training and self.dropout else None
-        if self.pruning is None and not self._watched():
+        if self.pruning is None and not self.watched():
             sums, alpha = graph.attend(scores, values, self.weigh, drop)
             return AttentionOutput(self.project(sums.flatten(1)), graph, alpha)
         graph, maps = self.prune(graph, scores)
         alpha = self.weigh(maps if drop is None else drop(maps))
-        sums = self._sent(graph, alpha, values) if self._watched() else graph.aggregate(alpha, values)
+        sums = self._sent(graph, alpha, values) if self.watched() else graph.aggregate(alpha, values)
         return AttentionOutput(self.project(sums.flatten(1)), graph, alpha)
 
     def prune(self, graph: PrunableGraph, scores: Scores) -> tuple[PrunableGraph, Tensor]:
@@ -248,7 +248,7 @@ class AttentionConv(MessagePassing):
         if self.edge_dim not in (None, given):
             raise ValueError(f"edge_attr has shape {list(edge_attr.shape)}: this layer takes [edges, {self.edge_dim}]")
 
-    def _watched(self) -> bool:
+    def watched(self) -> bool:
         """Whether somebody wants to see messages: an explainer of PyTorch Geometric, or a hook on them. They are then
         sent one by one, which gives the same result more slowly.
         """

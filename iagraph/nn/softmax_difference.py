@@ -49,7 +49,9 @@ class SoftmaxDifference(AttentionConv):
         return self.theta.sigmoid()
 
     def weigh(self, maps: Tensor) -> Tensor:
-        r"""The first map of each head minus :math:`\beta` times the second."""
+        r"""The first map of each head minus :math:`\beta` times the second; of dense graphs the sums that the two maps
+        weigh (:meth:`~iagraph.graph.DenseGraph.attend`), which is the same.
+        """
         first, second = maps.chunk(2)
         beta = self.beta.view(-1, *[1] * (maps.ndim - 1))
         return torch.addcmul(first, beta, second, value=-1)  # first - beta * second, rounded once

@@ -107,9 +107,13 @@ def _section(name: str, model: type[Any]) -> type[ModelSection]:
     for key in (key for key in given if key in KEYS):
         kind, meaning = KEYS[key]
         default = given[key].default
-        fields[key] = (kind, Field(default=default if default in (None, False) else ..., description=meaning))
+        fields[key] = (
+            kind,
+            Field(default=default if default is None or default is False else ..., description=meaning),
+        )
     about = re.sub(r":\w+:`~?[\w.]*?(\w+)`", r"\1", (inspect.getdoc(model) or "").partition("\n\n")[0])
-    section = create_model(f"{model.__name__}Config", __base__=ModelSection, __doc__=about, **fields)
+    title = f"{model.__name__}Config"
+    section = create_model(title, __base__=ModelSection, __doc__=about, __module__=__name__, **fields)
     section.takes_pairs = "pair_features" in given
     section.needs_pairs = section.takes_pairs and "None" not in str(given["pair_features"].annotation)
     return section
@@ -117,6 +121,8 @@ def _section(name: str, model: type[Any]) -> type[ModelSection]:
 
 SECTIONS = {name: _section(name, model) for name, model in MODELS.items()}
 """The class of the section of each network."""
+
+globals().update({section.__name__: section for section in SECTIONS.values()})  # where pickle looks for them
 
 if TYPE_CHECKING:
     ModelConfig = Any
