@@ -146,8 +146,7 @@ class TopP(PruningRule):
             return torch.ones_like(strength, dtype=torch.bool)
         strength = strength.clamp(min=0).to(_precise(strength))  # sums of many small weights
         before, total = graph.cumulative(strength)
-        # A tensor, for ONNX rounds numbers of Python to float32.
-        return before < total * torch.full((), self.p, dtype=total.dtype, device=total.device)
+        return before < total * _constant(self.p, total.dtype, total.device)
 
     def relaxed(self, tightness: float) -> PruningRule:
         """The fraction falls from one."""
@@ -179,7 +178,7 @@ class EdgeBudget(PruningRule):
         # A little less, so that 0.07 of 100 edges, 7.000000000000001, are not 8.
         if isinstance(edges, int):
             return max(math.ceil(edges * self.fraction - 1e-6), 1)
-        fraction = torch.full((), self.fraction, dtype=_precise(edges), device=edges.device)  # see TopP
+        fraction = _constant(self.fraction, _precise(edges), edges.device)
         return (edges * fraction - 1e-6).ceil().clamp(min=1).long()
 
     def relaxed(self, tightness: float) -> PruningRule:
@@ -218,6 +217,13 @@ def pruning_rule(name: str, strength: float, per_head: bool = False, renormalize
     if rule is TopK and float(strength).is_integer():
         strength = int(strength)
     return rule(strength, per_head=per_head, renormalize=renormalize)
+
+
+def _constant(value: float, dtype: torch.dtype, device: torch.device) -> Tensor:
+    """A number as a tensor, for ONNX rounds numbers of Python to float32; made on a GPU, which is not waited for."""
+    if device.type == "cpu":
+        return torch.tensor(value, dtype=dtype)
+    return torch.full((), value, dtype=dtype, device=device)
 
 
 def _precise(like: Tensor) -> torch.dtype:

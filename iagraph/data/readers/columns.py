@@ -17,7 +17,7 @@ class Ragged(NamedTuple):
     values: np.ndarray
 
 
-class Part(NamedTuple):
+class ColumnPart(NamedTuple):
     """Some jets of a table: the columns of one number per jet, and those of a list per jet, by their names."""
 
     numbers: dict[str, np.ndarray]
@@ -44,7 +44,7 @@ class Table(Protocol):
     def types(self, names: Sequence[str]) -> dict[str, tuple[str, str]]:
         """Of each column "number", "list" or "other", and what its file calls the type."""
 
-    def parts(self, numbers: Sequence[str], lists: Sequence[str], jets_per_part: int) -> Iterator[Part]:
+    def parts(self, numbers: Sequence[str], lists: Sequence[str], jets_per_part: int) -> Iterator[ColumnPart]:
         """These columns of all jets in order, so many jets at a time."""
 
 

@@ -8,7 +8,7 @@ import numpy as np
 from iagraph.data.jets import Jets, StoreError, offsets_of
 from iagraph.data.readers.base import Reader, reading, refuse
 from iagraph.data.readers.cartesian import momentum_columns
-from iagraph.data.readers.columns import Part, check_columns, label_of_flags, same_counts
+from iagraph.data.readers.columns import ColumnPart, check_columns, label_of_flags, same_counts
 from iagraph.data.readers.root import RootTable
 
 TREE = "tree"
@@ -54,7 +54,7 @@ class JetClassReader(Reader):
             begin += len(part.numbers[LABELS[0]])
 
     @np.errstate(over="ignore")  # what float32 cannot hold becomes infinite, which is noticed
-    def _jets(self, part: Part, begin: int) -> Jets:
+    def _jets(self, part: ColumnPart, begin: int) -> Jets:
         offsets = offsets_of(same_counts(part.lists, begin))
 
         def name(i: int) -> str:

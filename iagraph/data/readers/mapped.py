@@ -11,7 +11,7 @@ import numpy as np
 from iagraph.data.jets import Jets, StoreError, offsets_of
 from iagraph.data.readers.base import Reader, reading, refuse
 from iagraph.data.readers.cartesian import SPACELIKE, momentum_columns
-from iagraph.data.readers.columns import Part, Table, check_columns, label_of_flags, same_counts
+from iagraph.data.readers.columns import ColumnPart, Table, check_columns, label_of_flags, same_counts
 
 try:
     from pydantic import BaseModel, ConfigDict, Field, model_validator
@@ -152,7 +152,7 @@ class MappedReader(Reader):
             begin += len(part.numbers[self._numbers[0]])
 
     @np.errstate(over="ignore", invalid="ignore")  # what float32 cannot hold becomes infinite, which is noticed
-    def _jets(self, part: Part, begin: int) -> Jets:
+    def _jets(self, part: ColumnPart, begin: int) -> Jets:
         offsets = offsets_of(same_counts(part.lists, begin))
         columns = {key: part.lists[branch].values for key, branch in self._map.particles.columns.items()}
 
@@ -199,7 +199,7 @@ class MappedReader(Reader):
         values = {"pt": pt, "rapidity": rapidity, "phi": given["phi"], "mass": mass}
         return {key: column.astype(np.float32) for key, column in values.items()}
 
-    def _label(self, part: Part, begin: int) -> np.ndarray:
+    def _label(self, part: ColumnPart, begin: int) -> np.ndarray:
         label, one_hot = self._map.label, self._map.one_hot
         if one_hot:
             flags = [part.numbers[branch] for branch in one_hot.values()]

@@ -12,7 +12,7 @@ import numpy as np
 
 from iagraph.data.jets import StoreError
 from iagraph.data.readers.base import reading, refuse
-from iagraph.data.readers.columns import Part, Ragged
+from iagraph.data.readers.columns import ColumnPart, Ragged
 
 try:
     import pyarrow as pa
@@ -48,12 +48,12 @@ class ParquetTable:
         fields = {name: self._schema.field(name).type for name in names}
         return {name: (_kind(found), str(found)) for name, found in fields.items()}
 
-    def parts(self, numbers: Sequence[str], lists: Sequence[str], jets_per_part: int) -> Iterator[Part]:
+    def parts(self, numbers: Sequence[str], lists: Sequence[str], jets_per_part: int) -> Iterator[ColumnPart]:
         """These columns of all jets in order, so many jets at a time."""
         begin = 0
         with self._open() as file:
             for batch in file.iter_batches(jets_per_part, columns=[*numbers, *lists], use_threads=False):
-                yield Part(
+                yield ColumnPart(
                     {name: _numbers(batch.column(name), name, begin) for name in numbers},
                     {name: _lists(batch.column(name), name, begin) for name in lists},
                 )

@@ -7,7 +7,7 @@ from typing import Any
 
 from iagraph.data.jets import StoreError
 from iagraph.data.readers.base import reading
-from iagraph.data.readers.columns import Part, Ragged
+from iagraph.data.readers.columns import ColumnPart, Ragged
 
 try:
     import awkward as ak
@@ -52,11 +52,11 @@ class RootTable:
         with self._open() as tree:
             return {name: (_kind(tree.arrays([name], entry_stop=0)[name]), tree[name].typename) for name in names}
 
-    def parts(self, numbers: Sequence[str], lists: Sequence[str], jets_per_part: int) -> Iterator[Part]:
+    def parts(self, numbers: Sequence[str], lists: Sequence[str], jets_per_part: int) -> Iterator[ColumnPart]:
         """These branches of all jets in order, so many jets at a time."""
         with self._open() as tree:
             for entries in tree.iterate([*numbers, *lists], step_size=jets_per_part):
-                yield Part(
+                yield ColumnPart(
                     {name: ak.to_numpy(entries[name]) for name in numbers},
                     {
                         name: Ragged(ak.to_numpy(ak.num(entries[name])), ak.to_numpy(ak.flatten(entries[name])))
