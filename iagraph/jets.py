@@ -246,11 +246,11 @@ class JetBatch:
         return cls(momenta, ptr, data.get("pid"), y, impact, weight)
 
 
-Jets: TypeAlias = JetBatch | Data | Batch | Sequence[Data]
+JetInput: TypeAlias = JetBatch | Data | Batch | Sequence[Data]
 """What models take: jets as a :class:`JetBatch`, or as PyTorch Geometric has graphs."""
 
 
-def jets_and_edges(jets: Jets, edge_index: Tensor | None) -> tuple[JetBatch, Tensor | None]:
+def jets_and_edges(jets: JetInput, edge_index: Tensor | None) -> tuple[JetBatch, Tensor | None]:
     """Jets of any kind as a batch, and the edges among their particles if not all: those given, otherwise those that
     the graphs of PyTorch Geometric have.
 

@@ -55,26 +55,16 @@ def slots_of(jets: JetBatch, names: tuple[str, ...], slots: int | None = None) -
     Raises:
         ValueError: a jet has more particles than there are slots, or the jets lack an input.
     """
-    sizes = jets.ptr.diff()
-    largest = int(sizes.max()) if len(jets) else 0
-    slots = largest if slots is None else slots
-    if largest > slots:
-        raise ValueError(f"a jet has {largest} particles and there are {slots} slots: give more, or drop particles")
-    columns: dict[str, Tensor] = {"four_momenta": torch.stack(tuple(jets.momenta), dim=1).float()}
-    if jets.pid is not None:
-        columns["pid"] = jets.pid.int()
-    if jets.impact is not None:
-        columns["impact"] = torch.stack(tuple(jets.impact), dim=1).float()
-    place = torch.arange(jets.batch.numel()) - jets.ptr[jets.batch]
-    inputs = {"num_particles": sizes}
+    padded = jets.padded(slots)
+    inputs = {"num_particles": jets.ptr.diff()}
+    for name, columns in (("four_momenta", padded.momenta), ("impact", padded.impact)):
+        if columns is not None:
+            inputs[name] = torch.stack(tuple(columns), dim=1).float().unflatten(0, padded.real.shape)
+    if padded.pid is not None:
+        inputs["pid"] = padded.pid.int().view_as(padded.real)
     for name in names:
-        if name == "num_particles":
-            continue
-        if name not in columns:
+        if name not in inputs:
             raise ValueError(f"the model needs {name}, which these jets do not have")
-        table = columns[name].new_zeros(len(jets), slots, *columns[name].shape[1:])
-        table[jets.batch, place] = columns[name]
-        inputs[name] = table
     return {name: inputs[name] for name in names}
 
 

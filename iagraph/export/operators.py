@@ -40,11 +40,6 @@ def in_other_words() -> dict[Callable[..., Any], Callable[..., Any]]:
         turned = op.Where(op.Less(y, constant(0.0)), op.Sub(angle, turn), op.Add(angle, turn))
         return op.Where(op.Less(x, constant(0.0)), turned, angle)
 
-    def isin(elements: Any, values: Any) -> Any:
-        equal = op.Equal(op.Unsqueeze(elements, op.Constant(value_ints=[-1])), values)
-        found = op.ReduceMax(op.Cast(equal, to=ir.DataType.INT32), op.Constant(value_ints=[-1]), keepdims=0)
-        return op.Cast(found, to=ir.DataType.BOOL)
-
     def sort(x: Any, stable: bool = True, dim: int = -1, descending: bool = False) -> Any:
         """Of equal values the first one comes first, which ONNX promises."""
         length = op.Shape(x, start=dim, end=None if dim == -1 else dim + 1)
@@ -57,6 +52,5 @@ def in_other_words() -> dict[Callable[..., Any], Callable[..., Any]]:
         aten.cos.default: in_float64("Cos", lambda x: op.Sin(op.Add(x, constant(math.pi / 2)))),
         aten.asinh.default: in_float64("Asinh", asinh),
         aten.atan2.default: atan2,
-        aten.isin.Tensor_Tensor: isin,
         aten.sort.stable: sort,
     }

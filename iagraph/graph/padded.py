@@ -7,6 +7,7 @@ The slots of all graphs, laid end to end, are the nodes; a slot without a node i
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from copy import copy
 from typing import Any, Literal
 
 import torch
@@ -78,7 +79,7 @@ class PaddedGraph(PrunableGraph):
     def scores(self, pair_values: Sequence[Tensor]) -> Tensor:
         """See :meth:`Graph.scores`; shape [maps, graphs, targets, sources]."""
         (values,) = pair_values
-        return self._masked(self._table(values, 0.0))
+        return self._masked(self._table(values))
 
     def dot(self, queries: Tensor, keys: Tensor, heads: int, scores: Scores | None = None) -> Tensor:
         """See :meth:`Graph.dot`; a table as of :meth:`scores`."""
@@ -135,7 +136,9 @@ class PaddedGraph(PrunableGraph):
 
     def keep(self, edges: Tensor, *values: Tensor) -> tuple[Any, ...]:
         """See :meth:`PrunableGraph.keep`; values, those of dropped edges too, stay where they are in the table."""
-        return self._with(self.edges & edges), *values
+        kept = copy(self)  # its pairs, and where they stand, are the same
+        kept.edges = self.edges & edges
+        return kept, *values
 
     def keep_strongest_pairs(self, strength: Tensor, number: Callable[[Any], Any]) -> tuple[PaddedGraph, Tensor]:
         """See :meth:`PrunableGraph.keep_strongest_pairs`.
@@ -176,10 +179,10 @@ class PaddedGraph(PrunableGraph):
 
     # --- tables ------------------------------------------------------------------------------------------------------
 
-    def _table(self, values: Tensor, missing: float) -> Tensor:
-        """Values of pairs, shape [maps, pairs], as a table [maps, graphs, targets, sources]."""
+    def _table(self, values: Tensor) -> Tensor:
+        """Values of pairs, shape [maps, pairs], as a table [maps, graphs, targets, sources]; zero without a pair."""
         maps = values.size(0)
-        rows = torch.cat([values.t(), values.new_full((1, maps), missing)]).index_select(0, self.pair_of_edge)
+        rows = torch.cat([values.t(), values.new_zeros(1, maps)]).index_select(0, self.pair_of_edge)
         if self.compact:
             # onnxruntime copies rows in one go, and numbers one by one. For the same reason a product with the unit
             # matrix, which changes nothing, turns rows into columns in a fraction of the time.
@@ -202,9 +205,6 @@ class PaddedGraph(PrunableGraph):
     def _per_head(values: Tensor, heads: int) -> Tensor:
         """Tables [graphs, nodes, heads * channels] as [heads, graphs, nodes, channels]."""
         return values.unflatten(2, (heads, -1)).permute(2, 0, 1, 3)
-
-    def _with(self, edges: Tensor) -> PaddedGraph:
-        return PaddedGraph(self.real, edges, self.pairs, self.compact)
 
 
 class TokenTable(PaddedGraph):

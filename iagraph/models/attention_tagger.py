@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from torch.nn.functional import embedding
 
 from iagraph.graph import Graph
-from iagraph.jets import JetBatch, Jets, PaddedJets, jets_and_edges
+from iagraph.jets import JetBatch, JetInput, PaddedJets, jets_and_edges
 from iagraph.kinematics import NODE_FEATURES, PAIR_FEATURES, SCALING, feature_names
 from iagraph.models.attention_network import AttentionNetwork
 from iagraph.nn import PairEncoder, Standardize
@@ -51,7 +51,7 @@ class AttentionTagger(AttentionNetwork):
         self.scale_particles = Standardize([SCALING[name] for name in names])
 
     def forward(
-        self, jets: Jets, edge_index: Tensor | None = None, return_attention_weights: bool = False
+        self, jets: JetInput, edge_index: Tensor | None = None, return_attention_weights: bool = False
     ) -> Tensor | tuple[Tensor, list[tuple[Tensor, Tensor, Tensor]]]:
         """Logits of jets.
 

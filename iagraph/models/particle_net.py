@@ -9,7 +9,7 @@ from typing import Any, cast
 import torch
 from torch import Tensor, nn
 
-from iagraph.jets import Jets, jets_and_edges
+from iagraph.jets import JetInput, jets_and_edges
 from iagraph.kinematics import NODE_FEATURES, WEAVER_SCALING, feature_names
 from iagraph.nn import BatchNorm, EdgeConv, Standardize
 from iagraph.nn.encoders import through
@@ -79,7 +79,7 @@ class ParticleNet(nn.Module):
         """Precision of the weights, in which all is computed, whatever that of the jets."""
         return self.particle_norm.weight.dtype
 
-    def forward(self, jets: Jets) -> Tensor:
+    def forward(self, jets: JetInput) -> Tensor:
         """Logits of jets, shape [jets, num_classes]. One without particles gets what the head makes of zeros.
 
         Args:

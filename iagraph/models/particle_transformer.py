@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from iagraph.graph import Graph
 from iagraph.graph.protocol import Scores
-from iagraph.jets import JetBatch, Jets, jets_and_edges
+from iagraph.jets import JetBatch, JetInput, jets_and_edges
 from iagraph.kernels.dropout import Dropout
 from iagraph.kinematics import NODE_FEATURES, PAIR_FEATURES, WEAVER_SCALING, feature_names
 from iagraph.memory import cut_for_cache
@@ -167,7 +167,7 @@ class ParticleTransformer(nn.Module):
         self.head = nn.Linear(width, num_classes)
         self._initialise()
 
-    def forward(self, jets: Jets, edge_index: Tensor | None = None) -> Tensor:
+    def forward(self, jets: JetInput, edge_index: Tensor | None = None) -> Tensor:
         """Logits of jets.
 
         Args:

@@ -14,7 +14,7 @@ import yaml
 from torch import Tensor, nn
 
 from iagraph.files import user_path
-from iagraph.jets import JetBatch, Jets, jets_and_edges
+from iagraph.jets import JetBatch, JetInput, jets_and_edges
 from iagraph.models.ablations import InteractionTransformer, LearnedPairIAFormer, PairTransformer, PlainTransformer
 from iagraph.models.cascaded_iaformer import CascadedIAFormer
 from iagraph.models.gated_iaformer import GatedIAFormer
@@ -94,7 +94,7 @@ class TrainedModel(nn.Module):
         self.classes = tuple(description["classes"])
         self._masses_compared = False
 
-    def forward(self, jets: Jets) -> Tensor:
+    def forward(self, jets: JetInput) -> Tensor:
         """Logits, shape [jets, classes].
 
         Args:
@@ -117,7 +117,7 @@ class TrainedModel(nn.Module):
         if mismatch:
             warnings.warn(mismatch, stacklevel=5)  # where the model is called
 
-    def probabilities(self, jets: Jets) -> Tensor:
+    def probabilities(self, jets: JetInput) -> Tensor:
         """The probability of each class, shape [jets, classes]; it presumes equally many jets of each as in training.
 
         Raises:
