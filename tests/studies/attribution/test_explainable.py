@@ -103,7 +103,7 @@ def test_logits_are_those_of_the_model(name):
     torch.testing.assert_close(explainable(explainable.x, explainable.edge_index[:, order]), model(jets))
     # The model itself stays as it was.
     assert all(module.explain is None for module in model.modules() if isinstance(module, MessagePassing))
-    assert not any(conv._watched() for conv in model.convs())
+    assert not any(conv._forward_hooks or conv._message_forward_hooks for conv in model.convs())
     assert all(parameter.requires_grad for parameter in model.parameters())
 
 
