@@ -14,7 +14,6 @@ from iagraph.models.state_dicts import with_current_names
 from iagraph.nn.pair_gate import PairGate
 from iagraph.nn.pruning import EdgeBudget
 
-
 LIST_BELOW = 0.5
 """Fraction of pairs below which a list of edges is faster, on a CPU, than dense blocks with all pairs. Of lists with
 all pairs a training step takes 1.5 times as long as of blocks, and three times the memory.

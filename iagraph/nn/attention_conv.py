@@ -124,7 +124,7 @@ class AttentionConv(MessagePassing):
         return scores
 
     def weigh(self, *maps: Tensor) -> Tensor:
-        r"""Weights of edges from the :attr:`maps_per_head` softmax maps, each of shape [heads, \*edges] like the result;
+        r"""Weights of edges from the :attr:`maps_per_head` softmax maps, all of shape [heads, \*edges];
         linear, so that sums may be weighed instead (:meth:`~iagraph.graph.Graph.attend`).
         """
         (alpha,) = maps
