@@ -26,7 +26,7 @@ STUDIES_OF_RUNS = {
     "stability": "how much the outputs of trained models move with seeds, training jets and the measurement",
     "mechanism": "what single heads and pair features do, and what the layers of a trained model know",
 }
-"""Each has a package of its name in :mod:`iagraph.studies` with a function ``study``."""
+"""Each has a package of its name in :mod:`iagraph.studies` whose module ``study`` has a function of that name."""
 
 
 def main() -> None:
@@ -46,8 +46,8 @@ def _main() -> None:
         _add_study_of_runs(commands, name, text)
     try:
         if {"-h", "--help"} & set(sys.argv[1:]):
-            from iagraph.studies.config import describe_comparison
-            from iagraph.studies.pruning_plan import describe_rules
+            from iagraph.studies.compare.config import describe_comparison
+            from iagraph.studies.pruning.rules import describe_rules
 
             compare_parser.epilog = f"keys of a comparison:\n\n{describe_comparison()}"
             prune_parser.epilog = f"rules, and the numbers tried unless --rules names others:\n\n{describe_rules()}"
@@ -141,16 +141,16 @@ def _add_study_of_runs(commands: "argparse._SubParsersAction[argparse.ArgumentPa
 
 
 def _study_of_runs(arguments: argparse.Namespace, command: str) -> Study:
-    study = import_module(f"iagraph.studies.{arguments.command}").study
-    from iagraph.studies.of_run import Plan
+    study = import_module(f"iagraph.studies.{arguments.command}.study").study
+    from iagraph.studies.runs import Plan
 
     folder = arguments.out or Path("studies") / arguments.runs[0].resolve().name / arguments.command
     return lambda: study(Plan(arguments.runs, folder, arguments.jets, command))
 
 
 def _compare(arguments: argparse.Namespace, command: str) -> Study:
-    from iagraph.studies.compare import compare
-    from iagraph.studies.config import load_comparison
+    from iagraph.studies.compare.config import load_comparison
+    from iagraph.studies.compare.study import compare
 
     return lambda: compare(load_comparison(arguments.config, arguments.overrides), arguments.jobs, command)
 
@@ -158,8 +158,8 @@ def _compare(arguments: argparse.Namespace, command: str) -> Study:
 def _prune(arguments: argparse.Namespace, command: str) -> Study:
     if arguments.retrain is not None and not arguments.rules:
         arguments.error("--retrain trains with each of the rules: name them with --rules")
-    from iagraph.studies.pruning_curves import PruningStudy, prune
-    from iagraph.studies.pruning_plan import default_rules, parse_rule, parse_rules
+    from iagraph.studies.pruning.rules import default_rules, parse_rule, parse_rules
+    from iagraph.studies.pruning.study import PruningStudy, prune
 
     how = (arguments.per_head, arguments.renormalize)
     folder = arguments.out or Path("studies") / f"prune-{arguments.run.resolve().name}"

@@ -14,8 +14,8 @@ from studies.conftest import snapshot, write_comparison
 from toy_runs import settings, toy_jets
 
 from iagraph.data import write_store
-from iagraph.studies.compare import compare
-from iagraph.studies.config import load_comparison
+from iagraph.studies.compare.config import load_comparison
+from iagraph.studies.compare.study import compare
 from iagraph.train.run import evaluate, train_into
 
 ROOT = Path(__file__).parents[2]
@@ -84,7 +84,7 @@ def test_impossible_arguments_are_refused(monkeypatch, capsys, study, arguments,
 
 def test_interrupted_while_packages_are_imported(monkeypatch, study):
     def interrupt(name, *more):
-        if name == "iagraph.studies.compare":
+        if name == "iagraph.studies.compare.study":
             raise KeyboardInterrupt
         return original(name, *more)
 

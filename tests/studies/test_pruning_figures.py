@@ -4,14 +4,14 @@ import matplotlib.pyplot
 import pytest
 import torch
 
+from iagraph.interpret.controls import CONTROLS
+from iagraph.interpret.kept_edges import Survivors
 from iagraph.metrics import Estimate
 from iagraph.nn.pruning import RULES
 from iagraph.plotting import save_figure
-from iagraph.studies.pruning_controls import CONTROLS
-from iagraph.studies.pruning_figures import performance_against_cost, survivor_distributions
-from iagraph.studies.pruning_plan import retrained
-from iagraph.studies.pruning_tables import Row
-from iagraph.studies.survivors import Survivors
+from iagraph.studies.pruning.figures import performance_against_cost, survivor_distributions
+from iagraph.studies.pruning.measure import Row
+from iagraph.studies.pruning.rules import retrained
 
 
 def row(family, strength, auc=0.8, kept=0.3, rejection=20.0, rejection_key="rejection_at_0.5"):

@@ -8,11 +8,10 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
+from iagraph.estimates import Array
 from iagraph.metrics import Estimate
 from iagraph.plotting import COLOURS, style
-from iagraph.studies.mechanism.effects import Array
-
-MARKERS = "osD^vPX*<>dph"
+from iagraph.studies.figures import MARKERS, decorate
 
 
 def head_maps(panels: Mapping[str, Array], names: Sequence[str], label: str) -> Figure:
@@ -65,7 +64,7 @@ def heads_kept(curves: Mapping[str, Sequence[tuple[int, Estimate]]], full: Estim
     axes.set_xticks(shown, [str(number) for number in shown])
     axes.minorticks_off()
     axes.legend(frameon=False, fontsize=9)
-    _decorate(axes)
+    decorate(axes)
     return figure
 
 
@@ -91,7 +90,7 @@ def feature_bars(changes: Mapping[str, Mapping[str, Mapping[str, Estimate]]]) ->
         axes.axvline(0, color="black", linewidth=0.8)
         axes.set_xlabel(label)
         axes.set_yticks(range(len(features)), features)
-        _decorate(axes)
+        decorate(axes)
         if number == 0:
             axes.invert_yaxis()
             axes.legend(frameon=False, fontsize=9)
@@ -161,7 +160,7 @@ def _depth_lines(
         look = style(index) | {"marker": MARKERS[index % len(MARKERS)], "markersize": 4.5, "linewidth": 1.3}
         axes.errorbar(places, values, errors, label=name, capsize=2, elinewidth=0.8, **look)
     axes.set_xticks(range(len(names)), names, rotation=45 if len(names) > 7 else 0, fontsize=9)
-    _decorate(axes)
+    decorate(axes)
 
 
 def _small_cells(axes: Axes, rows: int, columns: int) -> None:
@@ -170,9 +169,3 @@ def _small_cells(axes: Axes, rows: int, columns: int) -> None:
     axes.grid(which="minor", color="white", linewidth=0.8)
     axes.tick_params(which="both", length=0)
     axes.spines[:].set_visible(False)
-
-
-def _decorate(axes: Axes) -> None:
-    axes.grid(color="0.9", linewidth=0.6)
-    axes.set_axisbelow(True)
-    axes.spines[["top", "right"]].set_visible(False)

@@ -13,19 +13,18 @@ from matplotlib.layout_engine import ConstrainedLayoutEngine
 from matplotlib.ticker import MaxNLocator
 from torch import Tensor
 
+from iagraph.interpret.binarity import SHARE_EDGES, WEIGHT_EDGES
+from iagraph.interpret.geometry import PAIR_EDGES, SHARE_BINS
+from iagraph.interpret.rows import BINARY
+from iagraph.interpret.sums import JetSums
 from iagraph.metrics import Estimate
 from iagraph.plotting import drawable, style
-from iagraph.studies.pruning_figures import FEATURE_LABELS
-from iagraph.studies.sparsity.between import PAIR_EDGES, SHARE_BINS
-from iagraph.studies.sparsity.binary import SHARE_EDGES, WEIGHT_EDGES
-from iagraph.studies.sparsity.measured import Measured
-from iagraph.studies.sparsity.rows import BINARY
-from iagraph.studies.sparsity.run import RunAttention
+from iagraph.studies.figures import FEATURE_LABELS, MARKERS, decorate
+from iagraph.studies.report import Figures
+from iagraph.studies.sparsity.measure import RunAttention
 
-MARKERS = "osD^vPX*"
 SHARES = (0, 1.04)
 """Limits of an axis of shares, with room for a marker at one."""
-Figures = dict[str, tuple[Figure, str]]
 
 
 def figures(runs: Sequence[RunAttention]) -> Figures:
@@ -189,9 +188,7 @@ def _panels(number: int, size: tuple[float, float]) -> tuple[Figure, list[Axes]]
     figure = Figure(figsize=size, layout=ConstrainedLayoutEngine(w_pad=0.08, h_pad=0.06))
     panels = list(np.atleast_1d(figure.subplots(1, number)))
     for axes in panels:
-        axes.grid(color="0.9", linewidth=0.6)
-        axes.set_axisbelow(True)
-        axes.spines[["top", "right"]].set_visible(False)
+        decorate(axes)
     return figure, panels
 
 
@@ -223,7 +220,7 @@ def _largest(axes: Axes) -> None:
     )
 
 
-def _by_layer(axes: Axes, found: Measured, name: str, below: str = "row", **look: Any) -> None:
+def _by_layer(axes: Axes, found: JetSums, name: str, below: str = "row", **look: Any) -> None:
     layers = found.layers[name].size(1)
     numbers: list[Estimate] = [found.ratio(name, below, layer) for layer in range(layers)]
     places, values = np.arange(layers) + 1, [number.value for number in numbers]
@@ -237,7 +234,7 @@ def _layer_axis(axes: Axes, layers: int) -> None:
     axes.xaxis.set_major_locator(MaxNLocator(integer=True))
 
 
-def _flags(axes: Axes, found: Measured, names: dict[str, str]) -> None:
+def _flags(axes: Axes, found: JetSums, names: dict[str, str]) -> None:
     for number, (name, label) in enumerate(names.items()):
         _by_layer(axes, found, name, marker=MARKERS[number], label=label, **style(number))
     axes.set(ylabel="share of rows", ylim=SHARES)

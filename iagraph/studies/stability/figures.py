@@ -13,11 +13,11 @@ from matplotlib.figure import Figure
 from matplotlib.layout_engine import ConstrainedLayoutEngine
 from matplotlib.ticker import MaxNLocator
 
+from iagraph.estimates import Array, OverSeeds
 from iagraph.metrics import Estimate
 from iagraph.plotting import drawable, style
-from iagraph.studies.stability.outputs import Floats, Spread
-from iagraph.studies.stability.response import KINDS, Kind, Response
-from iagraph.studies.tables import OverSeeds
+from iagraph.studies.figures import MARKERS, decorate
+from iagraph.studies.stability.measure import KINDS, Kind, Response, Spread
 
 NUMBERS = {
     "auc_change": "change of AUC",
@@ -25,7 +25,6 @@ NUMBERS = {
     "flip_rate": "share of decisions that flip",
 }
 BINS = 10
-MARKERS = "osD^vPX*"
 
 
 class OverRuns(NamedTuple):
@@ -64,7 +63,8 @@ def response_figure(groups: Mapping[str, Sequence[Sequence[Response]]], kinds: S
             for number, (name, runs) in enumerate(groups.items()):
                 _response_line(axes, runs, kind, key, number, name)
             axes.axhline(0, color="0.4", linewidth=0.8, zorder=0)
-            _decorate(axes)
+            decorate(axes)
+            axes.xaxis.set_major_locator(MaxNLocator(3))
         line[0].set_ylabel(label)
     for axes, kind in zip(panels[0], kinds, strict=True):
         axes.set_title(kind.name, fontsize=10)
@@ -98,7 +98,7 @@ def _response_line(
             )
 
 
-def spread_figure(spreads: Mapping[str, Spread], profiles: Mapping[str, tuple[Floats, Floats]]) -> Figure:
+def spread_figure(spreads: Mapping[str, Spread], profiles: Mapping[str, tuple[Array, Array]]) -> Figure:
     """How much the runs of each group differ: AUC of each, numbers of pairs of runs, and the spread against the score.
 
     Args:
@@ -138,7 +138,8 @@ def spread_figure(spreads: Mapping[str, Spread], profiles: Mapping[str, tuple[Fl
     profile.set_ylim(bottom=0)
     profile.legend(frameon=False, fontsize=9)
     for axes in (*panels, profile):
-        _decorate(axes)
+        decorate(axes)
+        axes.xaxis.set_major_locator(MaxNLocator(3))
     return figure
 
 
@@ -151,7 +152,7 @@ def _auc_panel(axes: Axes, spreads: Mapping[str, Spread]) -> None:
     axes.set_xlabel("AUC: mean and spread,\ndots: single runs")
 
 
-def _profile(axes: Axes, centre: Floats, deviation: Floats, number: int, name: str) -> None:
+def _profile(axes: Axes, centre: Array, deviation: Array, number: int, name: str) -> None:
     edges = np.linspace(0, 1, BINS + 1)
     bins = np.clip(np.digitize(centre, edges) - 1, 0, BINS - 1)
     shift = 0.006 * (number % 5 - 1)
@@ -170,10 +171,3 @@ def _profile(axes: Axes, centre: Floats, deviation: Floats, number: int, name: s
 
 def _colour(number: int) -> dict[str, Any]:
     return {"color": style(number)["color"]}
-
-
-def _decorate(axes: Axes) -> None:
-    axes.grid(color="0.9", linewidth=0.6)
-    axes.set_axisbelow(True)
-    axes.spines[["top", "right"]].set_visible(False)
-    axes.xaxis.set_major_locator(MaxNLocator(3))
