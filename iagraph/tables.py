@@ -43,8 +43,7 @@ class Table:
 
     def markdown(self) -> str:
         """Lines of Markdown, without the caption."""
-        head, *body = [[cell.replace("|", r"\|") for cell in line] for line in self.cells()]
-        return "\n".join(f"| {' | '.join(line)} |" for line in (head, ["---"] * len(head), *body))
+        return markdown(self.cells())
 
     def csv(self) -> str:
         """In full precision; a number with an error takes two columns, and what there is not is empty."""
@@ -69,6 +68,12 @@ class Table:
         lines = [rf"\begin{{tabular}}{{l{'r' * (len(head) - 1)}}}", r"\toprule", rf"{' & '.join(head)} \\", r"\midrule"]
         lines += [*(rf"{' & '.join(line)} \\" for line in body), r"\bottomrule", r"\end{tabular}"]
         return "\n".join([*(f"% {note}" for note in notes), *lines, ""])
+
+
+def markdown(cells: Sequence[Sequence[str]]) -> str:
+    """A table in Markdown, the first line of whose cells are the headings."""
+    head, *body = [[cell.replace("|", r"\|") for cell in line] for line in cells]
+    return "\n".join(f"| {' | '.join(line)} |" for line in (head, ["---"] * len(head), *body))
 
 
 def _text(cell: Cell) -> str:

@@ -4,15 +4,12 @@ Models are in evaluation mode, jets on their device, unless it says otherwise. N
 """
 
 from iagraph.interpret.attention_maps import MeanMaps, jet_maps
-from iagraph.interpret.binarity import binarity
 from iagraph.interpret.cka import LayerSimilarity, linear_cka
 from iagraph.interpret.deletion import deletion_logits, faithfulness, relative_area
-from iagraph.interpret.depths import Depth, depths
 from iagraph.interpret.display import draw_jets, shown_jet
 from iagraph.interpret.explainers import MODEL_CONFIG, AbsoluteAttentionExplainer, Explainable
-from iagraph.interpret.geometry import geometry
 from iagraph.interpret.heads import ablate_heads, keep_heads, mean_sums, patch
-from iagraph.interpret.interventions import Head, heads, run_changed, sites, trace
+from iagraph.interpret.interventions import Head, run_changed, sites, trace
 from iagraph.interpret.kept_edges import find_survivors
 from iagraph.interpret.live import live_jet
 from iagraph.interpret.pair_features import ablate_pair_features
@@ -32,7 +29,6 @@ from iagraph.interpret.zeroing import zero_beta, zero_content, zero_pairs, zeroi
 
 __all__ = [
     "AbsoluteAttentionExplainer",
-    "Depth",
     "Explainable",
     "Head",
     "LayerSimilarity",
@@ -40,20 +36,16 @@ __all__ = [
     "MeanMaps",
     "ablate_heads",
     "ablate_pair_features",
-    "binarity",
     "class_probe",
     "deletion_logits",
-    "depths",
     "draw_jets",
     "drop_particles",
     "drop_soft",
     "evidence",
     "faithfulness",
     "find_survivors",
-    "geometry",
     "grad_cam",
     "gradient_times_input",
-    "heads",
     "integrated_gradients",
     "jet_maps",
     "keep",

@@ -40,10 +40,6 @@ def row_flags(layer: LayerAttention, rows: Rows) -> dict[str, Tensor]:
       differential attention is largest at another source than the first, and ``subtraction``: their difference is;
     - ``flip_and_non_binary``, ``maps_differ_and_non_binary``;
     - ``pair_spreads_more``: U has a larger spread within the row than A.
-
-    Args:
-        layer: what the layer does.
-        rows: its edges.
     """
     alpha = rows.place(layer.alpha)
     shape = alpha.shape[:2]
@@ -76,10 +72,6 @@ def row_numbers(layer: LayerAttention, rows: Rows) -> dict[str, Tensor]:
     - ``entropy``: H in nats, ``neighbours``: :math:`e^H`, ``relative``: :math:`e^H` over the edges of the row;
     - ``self``: the share of the particle itself;
     - ``content_spread``, ``pair_spread``: standard deviations of A and of U within the row, where there are any.
-
-    Args:
-        layer: what the layer does.
-        rows: its edges.
     """
     share = shares(rows.place(layer.alpha))
     number = rows.real.sum(1, keepdim=True)
@@ -114,10 +106,6 @@ def score_ratios(content: Tensor, pair: Tensor) -> Tensor:
 
 def layer_binarity(layer: LayerAttention, jets: JetBatch) -> tuple[JetSums, dict[str, Tensor]]:
     """All of this file for one layer.
-
-    Args:
-        layer: what it does with the jets.
-        jets: the jets.
 
     Returns:
         Sums of the flags and numbers of rows, those of flags also as particles with at least one such row (named

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from typing import Any, NamedTuple
+from contextlib import ExitStack
+from typing import NamedTuple
 
 import numpy as np
 import torch
@@ -41,10 +42,6 @@ def depths(model: AttentionModel, batches: Iterable[JetBatch]) -> list[Depth]:
     Behind block l the lens is ``model.read_out(x, graph)`` with the vectors after it; behind the last one it is the
     logits. The read-out of ParT is its class attention; behind a block of that, the lens is the last norm and linear
     map on the class token. A jet without particles has the vector zero.
-
-    Args:
-        model: the model, in evaluation mode.
-        batches: the jets, on its device.
     """
     names: list[str] = []
     lenses: list[list[Array]] = []
@@ -77,14 +74,10 @@ def jet_means(values: Tensor, jets: JetBatch) -> Tensor:
 
 def _tokens(model: ParticleTransformer, x: Tensor, graph: Graph) -> list[Tensor]:
     tokens: list[Tensor] = []
-    hooks: list[Any] = [
-        block.register_forward_hook(lambda _, given, output: tokens.append(output)) for block in model.class_blocks
-    ]
-    try:
+    with ExitStack() as hooks:
+        for block in model.class_blocks:
+            hooks.enter_context(block.register_forward_hook(lambda _, given, output: tokens.append(output)))
         model.read_out(x, graph)
-    finally:
-        for hook in hooks:
-            hook.remove()
     return tokens
 
 

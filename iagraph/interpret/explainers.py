@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+from contextlib import ExitStack
 from typing import Any, Literal
 
 import torch
@@ -108,14 +109,11 @@ class AbsoluteAttentionExplainer(ExplainerAlgorithm):
         def note(module: MessagePassing, inputs: tuple[dict[str, Any]], message: Tensor) -> None:
             weights.append(inputs[0]["alpha"].abs())
 
-        layers = [layer for layer in model.modules() if isinstance(layer, AttentionConv) and layer.explain is not False]
-        hooks = [layer.register_message_forward_hook(note) for layer in layers]
-        try:
-            with torch.no_grad():
-                model(x, edge_index, **kwargs)
-        finally:
-            for hook in hooks:
-                hook.remove()
+        with torch.no_grad(), ExitStack() as hooks:
+            for layer in model.modules():
+                if isinstance(layer, AttentionConv) and layer.explain is not False:
+                    hooks.enter_context(layer.register_message_forward_hook(note))
+            model(x, edge_index, **kwargs)
         if not weights:
             raise ValueError("no attention weights came by: give a model with attention layers, taggers as Explainable")
         heads = torch.cat(weights, dim=1)

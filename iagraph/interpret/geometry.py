@@ -54,10 +54,6 @@ def jet_shares(weights: Tensor, jet: Tensor, jets: int) -> Tensor:
 def distance_sums(layer: LayerAttention, jets: JetBatch) -> JetSums:
     """Attention against Delta R, kT and m^2 of the pairs of different particles, beside all pairs of the layer.
 
-    Args:
-        layer: what it does with the jets.
-        jets: the jets.
-
     Returns:
         For each jet ``delta_r``, the mean distance weighed by attention [rad], ``within 0.1`` and so on, the share of
         attention within a distance, the same of pairs as ``pairs delta_r`` and so on, and ``weighed``: 1 if the jet

@@ -90,24 +90,17 @@ class Trace:
 
 
 def trace(model: AttentionModel, jets: JetBatch) -> Trace:
-    """Runs a model and notes what it does.
-
-    Args:
-        model: the model, in evaluation mode.
-        jets: the jets, on its device.
-    """
+    """Runs a model and notes what it does."""
     inputs: list[tuple[Any, ...]] = []
     sums: list[Tensor] = []
     after: list[Tensor] = []
-    with ExitStack() as stack:
+    with ExitStack() as hooks:
         for block in model.blocks:
-            hook: Any = block.register_forward_pre_hook(lambda _, given: inputs.append(given))
-            stack.callback(hook.remove)
-        hook = model.blocks[-1].register_forward_hook(lambda _, given, output: after.append(_vectors(output)))
-        stack.callback(hook.remove)
+            hooks.enter_context(block.register_forward_pre_hook(lambda _, given: inputs.append(given)))
+        last = model.blocks[-1]
+        hooks.enter_context(last.register_forward_hook(lambda _, given, output: after.append(_vectors(output))))
         for site in sites(model):
-            hook = site.conv.lin_out.register_forward_pre_hook(lambda _, given: sums.append(given[0]))
-            stack.callback(hook.remove)
+            hooks.enter_context(site.conv.lin_out.register_forward_pre_hook(lambda _, given: sums.append(given[0])))
         logits = model(jets)
     return Trace(jets, inputs, [*(given[0] for given in inputs), *after], sums, logits)
 
@@ -146,12 +139,11 @@ def run_changed(model: AttentionModel, recorded: Trace, changes: Changes) -> Ten
 @contextmanager
 def changed(model: AttentionModel, changes: Changes) -> Iterator[None]:
     """Within it, heads of the model say something else."""
-    with ExitStack() as stack:
+    with ExitStack() as hooks:
         for place, site in enumerate(sites(model)):
             mine = {head.head: value for head, value in changes.items() if head.site == place}
             if mine:
-                hook = site.conv.lin_out.register_forward_pre_hook(_replace(site.conv, mine))
-                stack.callback(hook.remove)
+                hooks.enter_context(site.conv.lin_out.register_forward_pre_hook(_replace(site.conv, mine)))
         yield
 
 

@@ -119,11 +119,8 @@ def ablated(source: PairInput, name: str, variant: str, jets: JetBatch, seed: in
             features[:, column] = features[shuffle(first, second, jets, seed), column]
         return features
 
-    hook = source.hook(jets, edit)
-    try:
+    with source.hook(jets, edit):
         yield
-    finally:
-        hook.remove()
 
 
 def shuffle(first: Tensor, second: Tensor, jets: JetBatch, seed: int) -> Tensor:
@@ -147,10 +144,6 @@ def shuffle(first: Tensor, second: Tensor, jets: JetBatch, seed: int) -> Tensor:
 @torch.inference_mode()
 def ablate_pair_features(model: AttentionModel, batches: Sequence[JetBatch]) -> dict[tuple[str, str, str], Array]:
     """Logits of a model without each of its pair features.
-
-    Args:
-        model: the model, in evaluation mode.
-        batches: the jets, on its device.
 
     Returns:
         Logits, shape [jets, classes], by part of the model, feature and variant; nothing of a model without them.

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from typing import NamedTuple, TypeAlias
 
 import torch
@@ -19,6 +19,10 @@ from iagraph.nn.attention_conv import AttentionOutput
 
 AttentionModel: TypeAlias = AttentionTagger | ParticleTransformer
 """Models whose particles attend to one another: they have ``convs()`` and ``read_out(x, graph)``."""
+
+
+Attend: TypeAlias = Callable[..., AttentionOutput]
+"""As :meth:`iagraph.nn.AttentionConv.attend`."""
 
 
 class LayerAttention(NamedTuple):
@@ -55,12 +59,7 @@ class Recording(NamedTuple):
 
 
 def record_attention(model: AttentionModel, jets: JetBatch) -> Recording:
-    """Runs a model on all edges of jets and notes what its attention does.
-
-    Args:
-        model: the model; in training mode, dropout is part of what is noted.
-        jets: the jets, on its device.
-    """
+    """Runs a model on all edges of jets and notes what its attention does."""
     with recorded(model) as layers:
         logits = model(jets, fully_connected(jets.ptr))
     return Recording(logits, layers)
@@ -71,7 +70,7 @@ def recorded(model: AttentionModel) -> Iterator[list[LayerAttention]]:
     """Within it, each attention layer that runs on a list of edges adds what it does to the list."""
     layers: list[LayerAttention] = []
 
-    def watched(conv: AttentionConv, attend: Callable[..., AttentionOutput]) -> Callable[..., AttentionOutput]:
+    def watched(conv: AttentionConv, attend: Attend) -> Attend:
         def watch(x: Tensor, graph: SparseGraph, scores: Scores | None = None) -> AttentionOutput:
             output = attend(x, graph, scores)
             layers.append(_layer(conv, x, graph, scores, output))
@@ -79,14 +78,27 @@ def recorded(model: AttentionModel) -> Iterator[list[LayerAttention]]:
 
         return watch
 
-    convs = model.convs()
-    for conv in convs:  # PyTorch's own hooks see forward alone, to which graphs with scores do not go
-        setattr(conv, "attend", watched(conv, conv.attend))  # noqa: B010, a method for mypy
-    try:
+    with attending(model, watched):
         yield layers
+
+
+@contextmanager
+def attending(model: AttentionModel, changed: Callable[[AttentionConv, Attend], Attend]) -> Iterator[None]:
+    """Within it, each attention layer has another ``attend``, made of the layer and the one that it has.
+
+    PyTorch's own hooks see ``forward`` alone, to which graphs with scores do not go.
+    """
+    convs = model.convs()
+    before = [vars(conv).get("attend") for conv in convs]
+    for conv in convs:
+        setattr(conv, "attend", changed(conv, conv.attend))  # noqa: B010, a method for mypy
+    try:
+        yield
     finally:
-        for conv in convs:
+        for conv, attend in zip(convs, before, strict=True):
             delattr(conv, "attend")
+            if attend is not None:  # one within another
+                setattr(conv, "attend", attend)  # noqa: B010
 
 
 def _layer(
@@ -112,10 +124,6 @@ def _layer(
 def node_vectors(model: AttentionModel, jets: JetBatch) -> list[Tensor]:
     """The vectors of particles before the first block and after each one: the residual stream.
 
-    Args:
-        model: the model.
-        jets: the jets, on its device.
-
     Returns:
         Tensors of shape [particles, width], one more than there are blocks.
     """
@@ -126,10 +134,8 @@ def node_vectors(model: AttentionModel, jets: JetBatch) -> list[Tensor]:
             vectors.append(inputs[0])
         vectors.append(output.x if isinstance(output, AttentionOutput) else output)
 
-    hooks = [block.register_forward_hook(note) for block in model.blocks]
-    try:
+    with ExitStack() as hooks:
+        for block in model.blocks:
+            hooks.enter_context(block.register_forward_hook(note))
         model(jets)
-    finally:
-        for hook in hooks:
-            hook.remove()
     return vectors

@@ -67,11 +67,8 @@ def fed(model: AttentionModel, features: Tensor) -> Iterator[None]:
         model: the model.
         features: shape [particles, features].
     """
-    hook = model.scale_particles.register_forward_hook(lambda *_: features)
-    try:
+    with model.scale_particles.register_forward_hook(lambda *_: features):
         yield
-    finally:
-        hook.remove()
 
 
 @contextmanager
@@ -112,12 +109,8 @@ def grad_cam(model: AttentionModel, jets: JetBatch, classes: Tensor, block: int 
         vectors.append(x.detach().requires_grad_())
         return output._replace(x=vectors[0]) if isinstance(output, AttentionOutput) else vectors[0]
 
-    hook = model.blocks[block].register_forward_hook(restart)
-    try:
-        with torch.enable_grad(), frozen(model):
-            value = evidence(model(jets), classes).sum()
-    finally:
-        hook.remove()
+    with torch.enable_grad(), frozen(model), model.blocks[block].register_forward_hook(restart):
+        value = evidence(model(jets), classes).sum()
     (gradient,) = torch.autograd.grad(value, vectors)
     sizes = jets.ptr.diff().clamp(min=1).unsqueeze(1)
     weights = segment_sum(gradient, jets.batch, len(jets), jets.ptr) / sizes

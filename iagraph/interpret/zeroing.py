@@ -4,22 +4,21 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterator
-from contextlib import AbstractContextManager, ExitStack, contextmanager
+from contextlib import AbstractContextManager, contextmanager
 
 import torch
 from torch import Tensor
 
 from iagraph.graph import Graph
 from iagraph.graph.protocol import Scores
-from iagraph.interpret.recording import AttentionModel
+from iagraph.interpret.recording import Attend, AttentionModel, attending
 from iagraph.nn import AttentionConv, InteractionAttentionConv, SoftmaxDifference
 from iagraph.nn.attention_conv import AttentionOutput
 
 Zeroing = Callable[[AttentionModel], AbstractContextManager[None]]
 
 
-@contextmanager
-def zero_pairs(model: AttentionModel) -> Iterator[None]:
+def zero_pairs(model: AttentionModel) -> AbstractContextManager[None]:
     r"""Within it, all scores from pairs are zero: :math:`U_{ij} = 0` in every layer.
 
     Without queries and keys attention is then even. A gate still chooses the edges. In ParT this is what setting all
@@ -27,24 +26,14 @@ def zero_pairs(model: AttentionModel) -> Iterator[None]:
     ``with recorded(model) as layers, zero_pairs(model):``.
     """
 
-    def without(conv: AttentionConv, attend: Callable[..., AttentionOutput]) -> Callable[..., AttentionOutput]:
+    def without(conv: AttentionConv, attend: Attend) -> Attend:
         def run(x: Tensor, graph: Graph, scores: Scores | None = None) -> AttentionOutput:
             zeros = [x.new_zeros(conv.maps, pairs) for pairs in graph.pair_counts]
             return attend(x, graph, None if scores is None else graph.scores(zeros))
 
         return run
 
-    convs = model.convs()
-    before = [vars(conv).get("attend") for conv in convs]
-    for conv in convs:
-        setattr(conv, "attend", without(conv, conv.attend))  # noqa: B010, a method for mypy
-    try:
-        yield
-    finally:
-        for conv, attend in zip(convs, before, strict=True):
-            delattr(conv, "attend")
-            if attend is not None:  # a recording goes on
-                setattr(conv, "attend", attend)  # noqa: B010
+    return attending(model, without)
 
 
 def zero_content(model: AttentionModel) -> AbstractContextManager[None]:
@@ -62,9 +51,7 @@ def zero_beta(model: AttentionModel) -> AbstractContextManager[None]:
 @contextmanager
 def zero_both(model: AttentionModel) -> Iterator[None]:
     """Within it, all scores are zero, and attention is even over all edges."""
-    with ExitStack() as stack:
-        stack.enter_context(zero_pairs(model))
-        stack.enter_context(zero_content(model))
+    with zero_pairs(model), zero_content(model):
         yield
 
 

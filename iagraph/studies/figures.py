@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 from matplotlib.axes import Axes
+
+from iagraph.plotting import style
 
 MARKERS = "osD^vPX*<>dph"
 GREY = "0.45"
@@ -13,6 +17,11 @@ FEATURE_LABELS = {
     "log_delta_r": r"$\ln \Delta R$",
     "log_m2": r"$\ln(m^2 / \mathrm{GeV}^2)$",
 }
+
+
+def marked(index: int) -> dict[str, Any]:
+    """Colour, line and marker of the curve of an index."""
+    return style(index) | {"marker": MARKERS[index % len(MARKERS)]}
 
 
 def decorate(axes: Axes) -> None:

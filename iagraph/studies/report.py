@@ -24,7 +24,7 @@ from matplotlib.figure import Figure
 from iagraph.machine import machine
 from iagraph.metrics import Estimate
 from iagraph.plotting import save_figure
-from iagraph.studies.runs import OpenRun, labels
+from iagraph.studies.runs import OpenRun
 from iagraph.tables import Table
 from iagraph.train.folder import make_folder
 
@@ -67,10 +67,9 @@ def write_study(folder: Path, section: Section, runs: Sequence[OpenRun], command
         RunError: the folder cannot be made.
     """
     make_folder(folder.parent, exist_ok=True)
-    names = labels([run.path for run in runs])
     about = {
-        "runs": {name: {"path": str(run.path), "jets": run.jets} for name, run in zip(names, runs, strict=True)},
-        "configs": {name: run.run.config.model_dump() for name, run in zip(names, runs, strict=True)},
+        "runs": {run.name: {"path": str(run.path), "jets": run.jets} for run in runs},
+        "configs": {run.name: run.run.config.model_dump() for run in runs},
     }
     with tempfile.TemporaryDirectory(prefix=f".{folder.name}-", dir=folder.parent) as place:
         new = Path(place) / folder.name

@@ -53,6 +53,7 @@ class OpenRun:
 
     Attributes:
         path: its folder.
+        name: what to call it: the name of its folder, with as many of those above as tell it from other runs.
         run: its configuration, classes and model.
         model: the model, in evaluation mode on :attr:`device`; it has attention unless the run was opened without
             asking for it.
@@ -61,15 +62,11 @@ class OpenRun:
     """
 
     path: Path
+    name: str
     run: Run
     model: AttentionModel
     batches: list[JetBatch]
     device: torch.device
-
-    @property
-    def name(self) -> str:
-        """The name of its folder."""
-        return self.path.resolve().name
 
     @property
     def jets(self) -> int:
@@ -89,13 +86,14 @@ class OpenRun:
         return cast(AttentionModel, model.to(self.device).eval())
 
 
-def open_run(path: Path, jets: int, needs_attention: bool = True) -> OpenRun:
+def open_run(path: Path, jets: int, needs_attention: bool = True, name: str = "") -> OpenRun:
     """A finished run of a model with attention, with so many of its test jets, evenly spaced.
 
     Args:
         path: folder of the run.
         jets: number of jets.
         needs_attention: False opens runs of any model, for studies that look at logits alone.
+        name: what to call it, as its folder unless it is given.
 
     Raises:
         RunError: the folder holds no finished run, the model has no attention among particles, or none of the jets is
@@ -111,7 +109,19 @@ def open_run(path: Path, jets: int, needs_attention: bool = True) -> OpenRun:
     source = open_studied_jets(path, run, jets)
     device = where_measured([path])
     model = cast(AttentionModel, run.model)  # or a model without attention, if one was asked for
-    return OpenRun(path, run, model.to(device).eval(), some_batches(source, jets), device)
+    return OpenRun(path, name or path.resolve().name, run, model.to(device).eval(), some_batches(source, jets), device)
+
+
+def open_runs(plan: Plan, needs_attention: bool = True) -> list[OpenRun]:
+    """The runs of a study, each with a name of its own.
+
+    Raises:
+        RunError: one is given twice; or as :func:`open_run`.
+    """
+    return [
+        open_run(path, plan.jets, needs_attention, name)
+        for path, name in zip(plan.runs, labels(plan.runs), strict=True)
+    ]
 
 
 def open_one(plan: Plan, name: str) -> OpenRun:

@@ -29,7 +29,7 @@ def part_run(store, tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def found(part_run):
-    return of_run(open_run(part_run, 70), "part")
+    return of_run(open_run(part_run, 70))
 
 
 def test_a_report_of_two_models(part_run, toy_run, tmp_path):

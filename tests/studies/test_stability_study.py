@@ -67,8 +67,8 @@ def test_random_changes_have_seeds_and_others_none():
 
 
 def test_groups_differ_by_seed_name_and_output_alone(toy_run, again_run, net_run):
-    runs = [open_run(path, 50, needs_attention=False) for path in (toy_run, net_run, again_run)]
-    found = grouped(runs, ["a", "b", "c"])
+    named = (("a", toy_run), ("b", net_run), ("c", again_run))
+    found = grouped([open_run(path, 50, needs_attention=False, name=name) for name, path in named])
     assert [group.runs for group in found] == [[0, 2], [1]]
     assert [group.name for group in found] == ["qg (a)", "qg (b)"]
     assert [group.training_jets for group in found] == [300, 300]

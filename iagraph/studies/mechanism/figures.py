@@ -10,8 +10,8 @@ from matplotlib.figure import Figure
 
 from iagraph.estimates import Array
 from iagraph.metrics import Estimate
-from iagraph.plotting import COLOURS, style
-from iagraph.studies.figures import MARKERS, decorate
+from iagraph.plotting import COLOURS
+from iagraph.studies.figures import decorate, marked
 
 
 def head_maps(panels: Mapping[str, Array], names: Sequence[str], label: str) -> Figure:
@@ -53,8 +53,7 @@ def heads_kept(curves: Mapping[str, Sequence[tuple[int, Estimate]]], full: Estim
     for place, (name, points) in enumerate(curves.items()):
         kept, estimates = zip(*points, strict=True)
         values, errors = zip(*estimates, strict=True)
-        look = style(place)
-        axes.errorbar(kept, values, errors, label=name, marker=MARKERS[place], markersize=5, capsize=2, **look)
+        axes.errorbar(kept, values, errors, label=name, markersize=5, capsize=2, **marked(place))
     axes.axhline(full.value, color="black", linewidth=1, label="full model")
     axes.axhline(0.5 + 0.973 * (full.value - 0.5), color="0.5", linewidth=1, linestyle=":", label="97.3 % of AUC - 0.5")
     axes.set(xscale="symlog", xlabel="heads kept", ylabel="AUC")
@@ -157,7 +156,7 @@ def _depth_lines(
         places = [number for number, depth in enumerate(names) if depth in points]
         values = [points[names[number]].value for number in places]
         errors = [points[names[number]].error for number in places]
-        look = style(index) | {"marker": MARKERS[index % len(MARKERS)], "markersize": 4.5, "linewidth": 1.3}
+        look = marked(index) | {"markersize": 4.5, "linewidth": 1.3}
         axes.errorbar(places, values, errors, label=name, capsize=2, elinewidth=0.8, **look)
     axes.set_xticks(range(len(names)), names, rotation=45 if len(names) > 7 else 0, fontsize=9)
     decorate(axes)

@@ -15,7 +15,7 @@ from iagraph.interpret.cka import LayerSimilarity
 from iagraph.metrics import Estimate
 from iagraph.nn import SoftmaxDifference
 from iagraph.studies.report import Figures, Section, write_study
-from iagraph.studies.runs import OpenRun, Plan, check_same_jets, labels, open_run
+from iagraph.studies.runs import OpenRun, Plan, check_same_jets, open_runs
 from iagraph.studies.similarity.figures import beta_figure, map_panels, similarity_panels
 from iagraph.studies.similarity.measure import (
     BetaHistory,
@@ -39,14 +39,13 @@ def study(plan: Plan) -> Path:
     Raises:
         RunError: a run is given twice, cannot be opened or has no attention, or runs have different jets.
     """
-    names = labels(plan.runs)
-    runs = [open_run(path, plan.jets) for path in plan.runs]
+    runs = open_runs(plan)
     check_same_jets(runs)
-    attention, figures = [], Figures()
-    for run, name in zip(runs, names, strict=True):
+    names, attention, figures = [run.name for run in runs], [], Figures()
+    for run in runs:
         maps = mean_maps(run)
-        attention += attention_rows(name, maps, run)
-        figures |= map_figures(name, maps, example(run), is_signed(run))
+        attention += attention_rows(run, maps)
+        figures |= map_figures(run, maps, example(run))
     similarity = layer_similarity(runs)
     figures |= similarity_figures(names, similarity)
     tables = {
@@ -63,13 +62,13 @@ def study(plan: Plan) -> Path:
             "Linear CKA of the same layer in two runs, and of the layer of the second run that is most alike.",
             between_rows(names, similarity),
         )
-    named = dict(zip(names, runs, strict=True))
-    histories = {name: beta_history(run.path) for name, run in named.items() if betas(run.model)}
-    figures |= beta_figures(named, histories)
+    differential = [run for run in runs if betas(run.model)]
+    histories = {run.name: beta_history(run.path) for run in differential}
+    figures |= beta_figures(differential, histories)
     notes = [*_notes(runs, similarity), *beta_notes(names, histories)]
     beta = {
-        name: {"trained": betas(named[name].model), "epochs": history.epochs, "after epoch": history.layers}
-        for name, history in histories.items()
+        run.name: {"trained": betas(run.model), "epochs": history.epochs, "after epoch": history.layers}
+        for run, history in zip(differential, histories.values(), strict=True)
     }
     numbers = {"similarity": similarity_numbers(names, similarity), "beta": beta}
     section = Section("Attention maps, similarity of layers, and beta", tables, figures, notes, numbers)
@@ -81,12 +80,12 @@ def is_signed(run: OpenRun) -> bool:
     return any(isinstance(conv, SoftmaxDifference) for conv in run.model.convs())
 
 
-def attention_rows(name: str, maps: Sequence[MeanMaps], run: OpenRun) -> list[dict[str, Cell]]:
+def attention_rows(run: OpenRun, maps: Sequence[MeanMaps]) -> list[dict[str, Cell]]:
     """Where the attention of each layer goes."""
     rows: list[dict[str, Cell]] = []
     for number, (layer, conv) in enumerate(zip(maps, run.model.convs(), strict=True), start=1):
         beta = float(conv.beta.detach().mean()) if isinstance(conv, SoftmaxDifference) else None
-        row: dict[str, Cell] = {"run": name, "layer": number, "beta": beta}
+        row: dict[str, Cell] = {"run": run.name, "layer": number, "beta": beta}
         row |= {"positive part": layer.part("positive"), "negative part": layer.part("negative")}
         heads = [layer.negative_share(head).value for head in range(conv.heads)]
         row |= {"negative share": layer.negative_share(), "of head, least": min(heads), "of head, most": max(heads)}
@@ -95,8 +94,9 @@ def attention_rows(name: str, maps: Sequence[MeanMaps], run: OpenRun) -> list[di
     return rows
 
 
-def map_figures(name: str, maps: Sequence[MeanMaps], shown: Example, signed: bool) -> Figures:
+def map_figures(run: OpenRun, maps: Sequence[MeanMaps], shown: Example) -> Figures:
     """Maps of the last layer per head, averaged and of one jet, and of all layers averaged over heads."""
+    name, signed = run.name, is_signed(run)
     heads = [f"head {head + 1}" for head in range(len(shown.maps))]
     layers = [f"layer {layer + 1}" for layer in range(len(maps))]
     jets, place = int(maps[0].jets[0, 0]), _file(name)
@@ -179,13 +179,13 @@ def similarity_numbers(names: Sequence[str], similarity: Similarity) -> dict[str
     return numbers
 
 
-def beta_figures(runs: Mapping[str, OpenRun], histories: Mapping[str, BetaHistory]) -> Figures:
+def beta_figures(runs: Sequence[OpenRun], histories: Mapping[str, BetaHistory]) -> Figures:
     """Beta through the training of the runs that logged it."""
     logged = {name: history for name, history in histories.items() if history.epochs}
     if not logged:
         return {}
-    starts = {name: _starts(runs[name]) for name in logged}
-    kept = {name: kept_epoch(runs[name].model, history) for name, history in logged.items()}
+    starts = {run.name: _starts(run) for run in runs}
+    kept = {run.name: kept_epoch(run.model, histories[run.name]) for run in runs}
     caption = "Beta of each layer through training, from where it starts. Rings: the epoch whose weights are kept."
     return {"beta": (beta_figure(logged, starts, kept), caption)}
 

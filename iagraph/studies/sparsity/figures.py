@@ -19,7 +19,7 @@ from iagraph.interpret.rows import BINARY
 from iagraph.interpret.sums import JetSums
 from iagraph.metrics import Estimate
 from iagraph.plotting import drawable, style
-from iagraph.studies.figures import FEATURE_LABELS, MARKERS, decorate
+from iagraph.studies.figures import FEATURE_LABELS, decorate, marked
 from iagraph.studies.report import Figures
 from iagraph.studies.sparsity.measure import RunAttention
 
@@ -70,10 +70,10 @@ def comparison(runs: Sequence[RunAttention]) -> Figure:
     """Largest weights, non-binary rows and effective neighbours of all runs."""
     figure, panels = _panels(3, (13, 4.2))
     for number, run in enumerate(runs):
-        look = style(number)
-        _steps(panels[0], run.found.histograms["largest"].sum(0), SHARE_EDGES, label=drawable(run.name), **look)
+        counts = run.found.histograms["largest"].sum(0)
+        _steps(panels[0], counts, SHARE_EDGES, label=drawable(run.name), **style(number))
         for axes, name in zip(panels[1:], ("non_binary", "relative"), strict=True):
-            _by_layer(axes, run.found, name, marker=MARKERS[number % len(MARKERS)], label=drawable(run.name), **look)
+            _by_layer(axes, run.found, name, label=drawable(run.name), **marked(number))
     _largest(panels[0])
     panels[1].set(ylabel="share of non-binary rows", ylim=SHARES)
     panels[2].set(ylabel=r"$e^H$ / edges of the row", ylim=(0, None))
@@ -122,7 +122,7 @@ def scores(run: RunAttention) -> Figure:
     ratio.set(xlabel="|A| / |U|", ylabel="share of edges", ylim=(0, None))
     ratio.legend(frameon=False, fontsize=8)
     for number, (name, label) in enumerate((("content_spread", r"$A = QK^T / \sqrt{d}$"), ("pair_spread", "U, pairs"))):
-        _by_layer(spreads, run.found, name, marker=MARKERS[number], label=label, **style(number))
+        _by_layer(spreads, run.found, name, label=label, **marked(number))
     spreads.set(ylabel="standard deviation within a row", ylim=(0, None))
     spreads.legend(frameon=False, fontsize=9)
     _flags(flips, run.found, {"flip": "largest source changed by U", "non_binary": "non-binary"})
@@ -236,6 +236,6 @@ def _layer_axis(axes: Axes, layers: int) -> None:
 
 def _flags(axes: Axes, found: JetSums, names: dict[str, str]) -> None:
     for number, (name, label) in enumerate(names.items()):
-        _by_layer(axes, found, name, marker=MARKERS[number], label=label, **style(number))
+        _by_layer(axes, found, name, label=label, **marked(number))
     axes.set(ylabel="share of rows", ylim=SHARES)
     axes.legend(frameon=False, fontsize=9)

@@ -48,9 +48,13 @@ class Variant:
 class RunAttention:
     """What the attention of a run does: of the model as trained, and with scores set to zero."""
 
-    name: str
     run: OpenRun
     variants: dict[str, Variant]
+
+    @property
+    def name(self) -> str:
+        """What to call the run."""
+        return self.run.name
 
     @property
     def labels(self) -> Tensor:
@@ -112,8 +116,8 @@ def of_model(
     return Variant(torch.cat(logits), added(parts))
 
 
-def of_run(run: OpenRun, name: str) -> RunAttention:
-    """All of it, of a run that is called so."""
+def of_run(run: OpenRun) -> RunAttention:
+    """All of it."""
     numbers = [number_of_subjets(label) for label in run.run.classes]
     batches = list[Subjets]()
     for jets in run.batches:
@@ -124,7 +128,7 @@ def of_run(run: OpenRun, name: str) -> RunAttention:
     variants = {AS_TRAINED: Variant(trained.logits, trained.found.merged(random.found))}
     for key, zeroing in zeroings(run.model).items():
         variants[key] = of_model(run.model, batches, _binarity, zeroing)
-    return RunAttention(name, run, variants)
+    return RunAttention(run, variants)
 
 
 def _all(layers: Sequence[LayerAttention], jets: JetBatch, subjet: Tensor | None) -> JetSums:

@@ -14,7 +14,7 @@ from iagraph.interpret.sums import JetSums
 from iagraph.interpret.zeroing import has_content, has_pairs
 from iagraph.metrics import Estimate
 from iagraph.studies.report import Section, write_study
-from iagraph.studies.runs import Plan, labels, open_run
+from iagraph.studies.runs import Plan, open_runs
 from iagraph.studies.sparsity.figures import figures
 from iagraph.studies.sparsity.measure import AS_TRAINED, RunAttention, of_run
 from iagraph.tables import Cell, Table
@@ -39,8 +39,8 @@ def study(plan: Plan) -> Path:
         RunError: a run is not finished or has no attention among particles, or the folder cannot be made.
         ConfigError, StoreError: the configuration of a run or its test jets are wrong.
     """
-    runs = [open_run(path, plan.jets) for path in plan.runs]
-    found = [of_run(run, name) for run, name in zip(runs, labels(plan.runs), strict=True)]
+    runs = open_runs(plan)
+    found = [of_run(run) for run in runs]
     section = Section("Sparsity of attention", tables(found), figures(found), notes(found))
     return write_study(plan.folder, section, runs, plan.command)
 

@@ -16,7 +16,7 @@ from matplotlib.ticker import MaxNLocator
 from iagraph.estimates import Array, OverSeeds
 from iagraph.metrics import Estimate
 from iagraph.plotting import drawable, style
-from iagraph.studies.figures import MARKERS, decorate
+from iagraph.studies.figures import MARKERS, decorate, marked
 from iagraph.studies.stability.measure import KINDS, Kind, Response, Spread
 
 NUMBERS = {
@@ -85,12 +85,10 @@ def _response_line(
     # Groups stand a little beside one another, so that their bars can be told apart.
     shift = 0.008 * kind.sizes[-1] * (number % 5 - 1)
     found = [over_runs([getattr(run[place], key) for run in at]) for place in range(len(sizes))]
-    looks, beside = style(number), 0.02 * kind.sizes[-1]
+    looks, beside = marked(number), 0.02 * kind.sizes[-1]
     bars: dict[str, Any] = {"yerr": [each.estimate.error for each in found], "elinewidth": 1, "capsize": 2}
-    marker: dict[str, Any] = {"marker": MARKERS[number % len(MARKERS)], "markersize": 5, "linewidth": 1.3}
-    axes.errorbar(
-        sizes + shift, [each.estimate.value for each in found], label=drawable(name), **bars, **marker, **looks
-    )
+    bars |= {"markersize": 5, "linewidth": 1.3}
+    axes.errorbar(sizes + shift, [each.estimate.value for each in found], label=drawable(name), **bars, **looks)
     if len(runs) > 1:
         for size, each in zip(sizes, found, strict=True):
             axes.plot(
@@ -165,8 +163,7 @@ def _profile(axes: Axes, centre: Array, deviation: Array, number: int, name: str
             )
     if points:
         x, y, error = zip(*points, strict=True)
-        marker = MARKERS[number % len(MARKERS)]
-        axes.errorbar(x, y, yerr=error, marker=marker, markersize=5, capsize=2, label=drawable(name), **style(number))
+        axes.errorbar(x, y, yerr=error, markersize=5, capsize=2, label=drawable(name), **marked(number))
 
 
 def _colour(number: int) -> dict[str, Any]:

@@ -44,22 +44,18 @@ class Group(NamedTuple):
     training_jets: int
 
 
-def grouped(runs: Sequence[OpenRun], names: Sequence[str]) -> list[Group]:
+def grouped(runs: Sequence[OpenRun]) -> list[Group]:
     """Groups of runs whose configurations differ by ``seed``, ``name`` and ``output`` alone, in order of appearance.
 
     A group is called as its first run's configuration; where two would have the same name, the names of their first
     runs are added.
-
-    Args:
-        runs: the runs.
-        names: what each is called.
     """
     recipes = [run.run.config.model_dump(exclude=NOT_A_DIFFERENCE) for run in runs]
     members = [[k for k, other in enumerate(recipes) if other == recipe] for recipe in recipes]
     members = [group for number, group in enumerate(members) if group[0] == number]
     titles = [runs[group[0]].run.config.name for group in members]
     titles = [
-        title if titles.count(title) == 1 else f"{title} ({names[group[0]]})"
+        title if titles.count(title) == 1 else f"{title} ({runs[group[0]].name})"
         for title, group in zip(titles, members, strict=True)
     ]
     trained = [sum(part.end - part.begin for part in runs[group[0]].run.trained_on) for group in members]

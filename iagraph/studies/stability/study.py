@@ -11,7 +11,7 @@ from scipy.special import softmax
 from iagraph.estimates import Array, Truth
 from iagraph.metrics import Estimate, accuracy
 from iagraph.studies.report import Section, write_study
-from iagraph.studies.runs import Plan, check_same_jets, labels, open_run
+from iagraph.studies.runs import OpenRun, Plan, check_same_jets, open_runs
 from iagraph.studies.stability.figures import over_runs, response_figure, spread_figure
 from iagraph.studies.stability.measure import (
     SEEDS,
@@ -33,16 +33,15 @@ def study(plan: Plan) -> Path:
     Raises:
         RunError: a run is given twice or cannot be opened, or runs have different jets.
     """
-    names = labels(plan.runs)
-    runs = [open_run(path, plan.jets, needs_attention=False) for path in plan.runs]
+    runs = open_runs(plan, needs_attention=False)
     check_same_jets(runs)
-    groups, jets = grouped(runs, names), runs[0].truth
+    groups, jets = grouped(runs), runs[0].truth
     logits = np.stack([logits_of(run) for run in runs])
     found = [responses(run, before) for run, before in zip(runs, logits, strict=True)]
     several = [group for group in groups if len(group.runs) > 1]
     spreads = {group.name: spread(logits[group.runs], jets) for group in several}
     tables = {
-        "runs": Table("Each run on these jets.", run_rows(names, groups, logits, jets)),
+        "runs": Table("Each run on these jets.", run_rows(runs, groups, logits)),
         "response": Table(
             "Outputs of the same jets measured differently, against those of the jets as they are; mean over the runs "
             "of a group.",
@@ -56,19 +55,20 @@ def study(plan: Plan) -> Path:
         profiles = {group.name: _profile(logits[group.runs], jets) for group in several}
         caption = "Differences between runs that differ by their seed alone. Below: where the probability moves."
         figures = {"spread": (spread_figure(spreads, profiles), caption)} | figures
-    numbers = {"responses": {name: [each._asdict() for each in mine] for name, mine in zip(names, found, strict=True)}}
-    notes = _notes(groups, jets)
+    each_run = {run.name: [each._asdict() for each in mine] for run, mine in zip(runs, found, strict=True)}
+    notes, numbers = _notes(groups, jets), {"responses": each_run}
     section = Section("Stability under seeds and the measurement", tables, figures, notes, numbers)
     return write_study(plan.folder, section, runs, plan.command)
 
 
-def run_rows(names: Sequence[str], groups: Sequence[Group], logits: Array, jets: Truth) -> list[dict[str, Cell]]:
+def run_rows(runs: Sequence[OpenRun], groups: Sequence[Group], logits: Array) -> list[dict[str, Cell]]:
     """Each run by itself."""
     rows: list[dict[str, Cell]] = []
     for group in groups:
-        for run in group.runs:
-            row: dict[str, Cell] = {"run": names[run], "group": group.name, "training jets": group.training_jets}
-            rows.append(row | {"AUC": jets.auc(logits[run]), "accuracy": accuracy(jets.labels, logits[run])})
+        for place in group.runs:
+            jets, mine = runs[place].truth, logits[place]
+            row: dict[str, Cell] = {"run": runs[place].name, "group": group.name, "training jets": group.training_jets}
+            rows.append(row | {"AUC": jets.auc(mine), "accuracy": accuracy(jets.labels, mine)})
     return rows
 
 
