@@ -7,10 +7,10 @@ from iagraph.interpret.attention_maps import MeanMaps, jet_maps
 from iagraph.interpret.cka import LayerSimilarity, linear_cka
 from iagraph.interpret.deletion import deletion_logits, faithfulness, relative_area
 from iagraph.interpret.display import draw_jets, shown_jet
+from iagraph.interpret.edges import find_kept_edges
 from iagraph.interpret.explainers import MODEL_CONFIG, AbsoluteAttentionExplainer, Explainable
 from iagraph.interpret.heads import ablate_heads, keep_heads, mean_sums, patch
 from iagraph.interpret.interventions import Head, run_changed, sites, trace
-from iagraph.interpret.kept_edges import find_survivors
 from iagraph.interpret.live import live_jet
 from iagraph.interpret.pair_features import ablate_pair_features
 from iagraph.interpret.particles import keep, ranks, species, take
@@ -43,7 +43,7 @@ __all__ = [
     "drop_soft",
     "evidence",
     "faithfulness",
-    "find_survivors",
+    "find_kept_edges",
     "grad_cam",
     "gradient_times_input",
     "integrated_gradients",

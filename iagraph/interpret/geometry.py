@@ -15,7 +15,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-from iagraph.interpret.controls import pair_feature
+from iagraph.interpret.edges import pair_feature
 from iagraph.interpret.recording import LayerAttention
 from iagraph.interpret.sums import JetSums, histogram, of_layer, stacked
 from iagraph.jets import JetBatch

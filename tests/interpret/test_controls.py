@@ -3,7 +3,7 @@ import math
 import pytest
 import torch
 
-from iagraph.interpret.controls import CONTROLS, control
+from iagraph.interpret.edges import CONTROLS, control
 from iagraph.jets import JetBatch
 from iagraph.kinematics import Momenta, wrap_phi
 from iagraph.testing import random_jets

@@ -10,7 +10,7 @@ from test_pruning_plan import tiny
 from toy_runs import CLASSES, settings, toy_jets, weights
 
 from iagraph.data import JetDataset, write_store
-from iagraph.interpret.controls import control
+from iagraph.interpret.edges import control
 from iagraph.metrics import auc_difference, macro_auc_difference
 from iagraph.models import IAFormer
 from iagraph.nn.pruning import EdgeBudget, TopK

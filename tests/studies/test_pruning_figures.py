@@ -4,8 +4,7 @@ import matplotlib.pyplot
 import pytest
 import torch
 
-from iagraph.interpret.controls import CONTROLS
-from iagraph.interpret.kept_edges import Survivors
+from iagraph.interpret.edges import CONTROLS, KeptEdges
 from iagraph.metrics import Estimate
 from iagraph.nn.pruning import RULES
 from iagraph.plotting import save_figure
@@ -85,7 +84,7 @@ def test_more_classes_show_their_accuracy():
 def test_distributions_have_unit_area(tmp_path, edges):
     torch.manual_seed(1)
     kept = torch.stack([torch.arange(edges) % 3 == 0, torch.zeros(edges, dtype=torch.bool)])
-    figure = survivor_distributions(Survivors(torch.randn(3, edges), kept, None, None), "top_k=3")
+    figure = survivor_distributions(KeptEdges(torch.randn(3, edges), kept, None, None), "top_k=3")
     save_figure(figure, tmp_path / "survivors")
     for panel, axes in enumerate(figure.axes):
         areas = {}

@@ -2,7 +2,7 @@ import pytest
 import torch
 from toy_runs import RECIPE
 
-from iagraph.interpret.controls import CONTROLS
+from iagraph.interpret.edges import CONTROLS
 from iagraph.models import IAFormer, ParticleNet
 from iagraph.nn.pruning import RULES, EdgeBudget, Threshold, TopK
 from iagraph.studies.pruning.rules import (

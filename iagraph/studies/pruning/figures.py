@@ -12,8 +12,7 @@ from matplotlib.figure import Figure
 from matplotlib.layout_engine import ConstrainedLayoutEngine
 from matplotlib.ticker import FuncFormatter, LogLocator, MaxNLocator, NullFormatter
 
-from iagraph.interpret.controls import CONTROLS
-from iagraph.interpret.kept_edges import SHOWN, Survivors
+from iagraph.interpret.edges import CONTROLS, SHOWN, KeptEdges
 from iagraph.nn.pruning import RULES
 from iagraph.plotting import COLOURS
 from iagraph.studies.figures import FEATURE_LABELS, GREY, LABELS, MARKERS, REJECTION, decorate
@@ -66,7 +65,7 @@ def performance_against_cost(rows: Sequence[Row]) -> Figure:
     return figure
 
 
-def survivor_distributions(survivors: Survivors, title: str) -> Figure:
+def survivor_distributions(survivors: KeptEdges, title: str) -> Figure:
     """Distributions of the features of kept and dropped edges between different particles, after first and last layer.
 
     Each has unit area. The first bin holds what lies below it, too.

@@ -9,7 +9,7 @@ from typing import NamedTuple
 
 from torch import Tensor, nn
 
-from iagraph.interpret.controls import CONTROLS, ChooseEdges, control
+from iagraph.interpret.edges import CONTROLS, ChooseEdges, control
 from iagraph.jets import JetBatch
 from iagraph.models.attention_tagger import AttentionTagger
 from iagraph.models.registry import names_of

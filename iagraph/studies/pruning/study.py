@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from iagraph.interpret.kept_edges import Survivors, find_survivors, shares
+from iagraph.interpret.edges import KeptEdges, find_kept_edges, kinds_of_edges
 from iagraph.studies.pruning.figures import performance_against_cost, survivor_distributions
 from iagraph.studies.pruning.measure import Row, measure
 from iagraph.studies.pruning.retraining import plan_retraining, retrain
@@ -79,10 +79,10 @@ def prune(study: PruningStudy) -> Path:
         rows = measure(models, jets, batches, run, device)
         number = sum(map(len, batches))
         fewer = [batch.to(device) for batch in some_batches(jets, min(SURVIVOR_JETS, number))]
-        survivors = find_survivors(with_rule(tagger, study.survivors.rule).to(device), fewer)
+        survivors = find_kept_edges(with_rule(tagger, study.survivors.rule).to(device), fewer)
         about = notes(study.survivors, run.config, (number, sum(map(len, fewer))), survivors, plans)
         about.append(how_measured(min(TIMED_JETS, number), device))
-        tables = {"table": rules_table(rows), "survivors": survivors_table(shares(survivors))}
+        tables = {"table": rules_table(rows), "survivors": survivors_table(kinds_of_edges(survivors))}
         title = f"edges between different particles, {study.survivors}"
         figures = {
             "figure": (performance_against_cost(rows), "Performance against the edges kept, operations and time."),
@@ -141,7 +141,7 @@ def notes(
     survivors_of: PlannedRule,
     config: Config,
     jets: tuple[int, int],
-    survivors: Survivors,
+    survivors: KeptEdges,
     retrained: Mapping[PlannedRule | None, Any],
 ) -> list[str]:
     """What one must know to read the tables, but for the time.

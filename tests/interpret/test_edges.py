@@ -4,7 +4,7 @@ import pytest
 import torch
 from studies.test_pruning_plan import tiny
 
-from iagraph.interpret.kept_edges import find_survivors, shares
+from iagraph.interpret.edges import find_kept_edges, kinds_of_edges
 from iagraph.jets import JetBatch
 from iagraph.kinematics import Momenta, charge, pair_mass2, wrap_phi
 from iagraph.nn.pruning import EdgeBudget, TopK
@@ -26,7 +26,7 @@ def two_prongs(wide=0.0):
 def test_edges_against_loops(monkeypatch):
     monkeypatch.setitem(sys.modules, "fastjet", None)
     tagger, batches = with_rule(tiny(), EdgeBudget(fraction=0.5)), [random_jets(SIZES, 1), random_jets([4, 0], 2)]
-    found = find_survivors(tagger, batches)
+    found = find_kept_edges(tagger, batches)
     assert found.between_subjets is None
     expected = []
     for jets in batches:
@@ -45,7 +45,7 @@ def test_edges_against_loops(monkeypatch):
                         expected.append([*numbers, *map(float, flags)])
     rows = torch.cat([found.features, found.kept, found.charged.unsqueeze(0)]).t()
     torch.testing.assert_close(rows, torch.tensor(expected), rtol=1e-4, atol=1e-4)
-    everything, first, last = shares(found)
+    everything, first, last = kinds_of_edges(found)
     assert everything["number"] == 20 + 2 + 72 + 12
     assert (first["number"], last["number"]) == (10 + 1 + 36 + 6, 5 + 1 + 18 + 3)
     kept = [row for row in expected if row[3]]
@@ -57,9 +57,9 @@ def test_edges_against_loops(monkeypatch):
 def test_nothing_is_known_and_nothing_is_there():
     jets = random_jets([0, 1, 1])
     jets.pid = None
-    found = find_survivors(with_rule(tiny(), TopK(k=1)), [jets])
+    found = find_kept_edges(with_rule(tiny(), TopK(k=1)), [jets])
     assert found.features.shape == (3, 0)
-    table = survivors_table(shares(found))
+    table = survivors_table(kinds_of_edges(found))
     assert table.cells()[1] == ["all edges", "0", "-", "-", "-"]
 
 
@@ -71,9 +71,9 @@ def test_subjets_of_two_prongs():
     assert found[0] == found[1] == found[2] != found[3] == found[4]
     assert found[5] == -1  # alone in its jet
     assert sorted(found[6:]) == [0, 1]
-    survivors = find_survivors(with_rule(tiny(), None), [one])
-    assert shares(survivors)[0]["between subjets"] == 12 / 20  # 2 * 3 * 2 of 5 * 4 edges
-    assert survivors_table(shares(survivors)).cells() == [
+    survivors = find_kept_edges(with_rule(tiny(), None), [one])
+    assert kinds_of_edges(survivors)[0]["between subjets"] == 12 / 20  # 2 * 3 * 2 of 5 * 4 edges
+    assert survivors_table(kinds_of_edges(survivors)).cells() == [
         ["edges", "number", "charged source", "neutral source", "between subjets"],
         ["all edges", "20", "-", "-", "0.6000"],
         ["after first layer", "20", "-", "-", "0.6000"],
