@@ -12,7 +12,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from iagraph.benchmarks.measure import machine
+from iagraph.machine import machine
 from iagraph.plotting import save_figure
 from iagraph.studies.config import Comparison, PlannedRun
 from iagraph.studies.figures import cost_and_performance

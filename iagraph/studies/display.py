@@ -15,10 +15,10 @@ from scipy.spatial import ConvexHull, QhullError
 
 from iagraph.jets import JetBatch
 from iagraph.kinematics import jet_momenta, wrap_phi
+from iagraph.observables import subjets
 from iagraph.plotting import COLOURS
 from iagraph.studies.recording import LayerAttention, Recording
 from iagraph.studies.species import MARKERS, OTHER, SPECIES, species
-from iagraph.studies.survivors import subjets
 
 Floats = NDArray[np.float64]
 POSITIVE, NEGATIVE = COLOURS[0], COLOURS[1]

@@ -17,9 +17,9 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from iagraph.benchmarks.measure import machine
 from iagraph.data import JetSource
 from iagraph.jets import JetBatch
+from iagraph.machine import machine
 from iagraph.metrics import Estimate, auc_difference, classification_report, macro_auc_difference
 from iagraph.plotting import save_figure
 from iagraph.studies.measuring import (

@@ -21,7 +21,7 @@ from typing import Any
 
 from matplotlib.figure import Figure
 
-from iagraph.benchmarks.measure import machine
+from iagraph.machine import machine
 from iagraph.metrics import Estimate
 from iagraph.plotting import save_figure
 from iagraph.studies.of_run import OpenRun

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Sequence
-from itertools import pairwise
 from typing import Any, NamedTuple
 
 import torch
@@ -12,15 +11,13 @@ from torch import Tensor
 
 from iagraph.graph import SparseGraph
 from iagraph.jets import JetBatch
-from iagraph.kinematics import PAIR_FEATURES, charge, to_cartesian
+from iagraph.kinematics import PAIR_FEATURES, charge
 from iagraph.models.attention_tagger import AttentionTagger
+from iagraph.observables import subjets
 from iagraph.studies.pruning_controls import FEATURES
 
 SHOWN = ("log_kt", "log_delta_r", "log_m2")
 """The features of edges whose distributions are looked at."""
-
-SUBJETS = 2
-RADIUS = 0.8
 
 
 class Survivors(NamedTuple):
@@ -70,37 +67,6 @@ def _of_batch(tagger: AttentionTagger, jets: JetBatch) -> Survivors:
         one, other = subjet[source.cpu()], subjet[target.cpu()]
         joins = ((one != other) & (one >= 0) & (other >= 0))[between.cpu()]
     return Survivors(features[:, between].cpu(), kept[:, between].cpu(), charged, joins)
-
-
-def subjets(jets: JetBatch, number: int | Sequence[int] = SUBJETS) -> Tensor | None:
-    """The number of the subjet of each particle, shape [particles], -1 for none; None if FastJet is not installed.
-
-    A jet's particles are clustered with the exclusive kT algorithm, R = 0.8, down to so many subjets (Catani,
-    Dokshitzer, Seymour, Webber, Nucl. Phys. B 406 (1993) 187). What goes to the beam before, some particles at wide
-    angles, belongs to none, and neither do the particles of a jet that has fewer of them than there should be subjets.
-
-    Args:
-        jets: the jets.
-        number: of subjets, of all jets or of each one.
-    """
-    try:
-        import fastjet
-    except ImportError:
-        return None
-    numbers = torch.full((jets.batch.numel(),), -1)
-    definition = fastjet.JetDefinition(fastjet.kt_algorithm, RADIUS)
-    vectors = torch.stack(to_cartesian(jets.to("cpu").double().momenta), dim=1).tolist()
-    numbers_of_subjets = [number] * len(jets) if isinstance(number, int) else number
-    for (begin, end), wanted in zip(pairwise(jets.ptr.tolist()), numbers_of_subjets, strict=True):
-        if end - begin < wanted:
-            continue
-        particles = [fastjet.PseudoJet(*vectors[particle]) for particle in range(begin, end)]
-        for particle, place in zip(particles, range(begin, end), strict=True):
-            particle.set_user_index(place)
-        cluster = fastjet.ClusterSequence(particles, definition)
-        for index, subjet in enumerate(cluster.exclusive_jets(wanted)):
-            numbers[[particle.user_index() for particle in subjet.constituents()]] = index
-    return numbers
 
 
 def shares(survivors: Survivors) -> list[dict[str, Any]]:

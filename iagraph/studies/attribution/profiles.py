@@ -16,10 +16,10 @@ from torch import Tensor
 
 from iagraph.jets import JetBatch
 from iagraph.kinematics import jet_momenta, wrap_phi
+from iagraph.observables import subjets
 from iagraph.segment import segment_sum
 from iagraph.studies.attribution.deletion import ranks
 from iagraph.studies.species import SPECIES, species
-from iagraph.studies.survivors import subjets
 
 HARDEST = (1, 2, 3, 5, 10, 20)
 
@@ -96,7 +96,7 @@ def share_by_subjet(values: Tensor, jets: JetBatch) -> Tensor | None:
         jets: the jets.
 
     Returns:
-        Shape [jets, 3], NaN for jets without two subjets (:func:`iagraph.studies.survivors.subjets`); None without
+        Shape [jets, 3], NaN for jets without two subjets (:func:`iagraph.observables.subjets`); None without
         FastJet. The pT of a subjet is the sum of its particles'.
     """
     found = subjets(jets)

@@ -13,6 +13,7 @@ from torch import Tensor
 from iagraph.graph import fully_connected
 from iagraph.jets import JetBatch
 from iagraph.metrics import Estimate, accuracy, auc_difference, macro_auc, macro_auc_difference, roc_auc
+from iagraph.observables import subjets
 from iagraph.studies.estimates import ratio
 from iagraph.studies.of_run import OpenRun
 from iagraph.studies.recording import AttentionModel, LayerAttention, recorded
@@ -20,7 +21,6 @@ from iagraph.studies.sparsity.between import between_subjets, geometry, number_o
 from iagraph.studies.sparsity.binary import binarity
 from iagraph.studies.sparsity.measured import Measured, added, stacked
 from iagraph.studies.sparsity.zeroing import Zeroing, zeroings
-from iagraph.studies.survivors import subjets
 from iagraph.train.folder import build_model
 
 Subjets: TypeAlias = tuple[JetBatch, Tensor | None]
