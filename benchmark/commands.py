@@ -4,7 +4,7 @@ import argparse
 import sys
 from collections.abc import Sequence
 
-from iagraph.command_line import positive
+from iagraph.cli.arguments import positive
 from iagraph.files import user_path
 
 
@@ -26,7 +26,7 @@ def main(parser: argparse.ArgumentParser, words: Sequence[str]) -> None:
     pruning = commands.add_parser("pruning", help="what is saved by dropping edges")
     pruning.add_argument("--repeats", type=positive, default=9, help="runs timed of each (default: %(default)s)")
     epoch = commands.add_parser("epoch", help="where the time of a training epoch goes")
-    epoch.add_argument("config", type=user_path, help="YAML file, for example configs/qg.yaml")
+    epoch.add_argument("config", help="name or YAML file, for example qg or configs/qg.yaml")
     epoch.add_argument("overrides", nargs="*", metavar="key=value", help="changes of single keys, data.workers=1")
     models = commands.add_parser("models", help="speed and memory of our models, beside weaver-core and other ways")
     models.add_argument(

@@ -1,4 +1,4 @@
-"""The study of mechanisms: python scripts/study.py mechanism RUN."""
+"""The study of mechanisms: iagraph study mechanism RUN."""
 
 from __future__ import annotations
 
