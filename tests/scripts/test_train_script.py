@@ -52,7 +52,7 @@ def test_missing_packages_name_the_command_that_installs_them(script, monkeypatc
     with pytest.raises(SystemExit) as stopped:
         runpy.run_path(str(ROOT / "scripts" / script), run_name="__main__")
     assert str(stopped.value).startswith("error: ")
-    assert str(stopped.value).endswith("needs iagraph.train.run: pip install 'iagraph[train]'; see scripts/doctor.py")
+    assert str(stopped.value).endswith("needs iagraph.train.run: pip install 'iagraph[train]'; see iagraph doctor")
 
 
 def test_help_lists_every_key():

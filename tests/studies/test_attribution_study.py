@@ -76,7 +76,7 @@ def test_tables(found):
 
 
 def test_what_is_written(toy_run, tmp_path):
-    folder = study(Plan([toy_run], tmp_path / "attribution", 20, "python scripts/study.py attribution toy"))
+    folder = study(Plan([toy_run], tmp_path / "attribution", 20, "iagraph study attribution toy"))
     written = {path.name for path in folder.iterdir()}
     figures = {f"{name}.{kind}" for name in ("deletion", "maps", "profiles", "attention") for kind in ("png", "pdf")}
     assert figures <= written

@@ -34,7 +34,7 @@ def study(trained, store, tmp_path):
 
 def test_tables_hold_what_the_runs_recorded(study, capsys):
     comparison = load_comparison(study)
-    folder = compare(comparison, command="python scripts/study.py compare toy")
+    folder = compare(comparison, command="iagraph study compare toy")
     assert capsys.readouterr().out.count("(finished before)") == 4
     assert {path.name for path in folder.iterdir()} >= {*RESULTS}
     with (folder / "table.csv").open() as file:
@@ -57,7 +57,7 @@ def test_tables_hold_what_the_runs_recorded(study, capsys):
         assert float(rows[name]["seconds_per_jet"]) > 0
     text = (folder / "table.md").read_text()
     assert "300 training jets, 120 test jets, signal: quark" in text
-    assert "`python scripts/study.py compare toy`" in text
+    assert "`iagraph study compare toy`" in text
     report = json.loads((folder / "report.json").read_text())
     description = json.loads((folder / "iaformer" / "seed-1" / "model.json").read_text())
     assert report["jets"]["fingerprints"] == description["data"]

@@ -35,13 +35,13 @@ def run(toy_run):
 
 def test_what_is_written(run, tmp_path):
     section = a_section(numbers={"rate": math.nan, "all": [Estimate(1.0, 2.0)]}, live=["<p>live</p>"])
-    folder = write_study(tmp_path / "studies" / "sparsity", section, [run], "python scripts/study.py sparsity R")
+    folder = write_study(tmp_path / "studies" / "sparsity", section, [run], "iagraph study sparsity R")
     names = {"layers.csv", "layers.tex", "weights.png", "weights.pdf", "report.json", "section.html", "table.md"}
     assert {path.name for path in folder.iterdir()} == names
     assert (folder / "table.md").read_text() == (
         "Weights of layers.\n\n| layer | share | edges | beta |\n| --- | --- | --- | --- |\n"
         "| first | 0.123 +- 0.012 | 12,345 | - |\n| last | 0.50 +- 0.10 | 7 | 0.3333 |\n\n"
-        "- a note\n- `python scripts/study.py sparsity R`\n"
+        "- a note\n- `iagraph study sparsity R`\n"
     )
     assert (folder / "layers.csv").read_text().splitlines()[:2] == [
         "layer,share,share error,edges,beta",

@@ -12,7 +12,7 @@ from typing import Annotated, Any
 
 from pydantic import BaseModel, ConfigDict, Field, field_validator
 
-from iagraph.files import user_path
+from iagraph.files import recipe_file, user_path
 from iagraph.studies.training import PlannedRun
 from iagraph.train.config import Config, load_config
 from iagraph.yaml_config import COMMAND_LINE, ConfigError, describe, load_model
@@ -38,7 +38,8 @@ class CompareConfig(BaseModel):
     recipes: dict[Text, Text] = Field(
         min_length=1,
         description="Recipe of each model by its name in the table, for example `ParT: qg_part.yaml`. Recipes are "
-        "relative to the folder of this file; the files that they name, jets and weights, to the working folder.",
+        "relative to the folder of this file, or names of those of the package; the files that they name, jets and "
+        "weights, to the working folder.",
     )
     overrides: list[str] = Field(
         default=[], description="Changes of all recipes, for example [train.epochs=2, train.device=cpu]."
@@ -104,11 +105,11 @@ def load_comparison(path: str | Path, overrides: Sequence[str] = ()) -> Comparis
     Raises:
         ConfigError: with every problem of the file and of the recipes, one per line.
     """
-    path = user_path(path)
+    path = recipe_file(path)
     config = load_model(CompareConfig, path, overrides)
     recipes, problems = {}, []
     for name, file in config.recipes.items():
-        recipe = path.parent / user_path(file)
+        recipe = recipe_file(file, path.parent)
         try:
             recipes[name] = load_config(recipe, config.overrides)
         except ConfigError as error:

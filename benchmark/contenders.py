@@ -9,8 +9,8 @@ from typing import Any
 import torch
 from torch import nn
 
-from iagraph.benchmarks.rivals import EdgeListIAFormer, PaddedIAFormer, edge_list_inputs, padded_inputs
-from iagraph.benchmarks.weaver_networks import WeaverParticleNet, WeaverParticleTransformer, weaver_inputs, with_weights
+from benchmark.rivals import EdgeListIAFormer, PaddedIAFormer, edge_list_inputs, padded_inputs
+from benchmark.weaver_networks import WeaverParticleNet, WeaverParticleTransformer, weaver_inputs, with_weights
 from iagraph.jets import JetBatch
 from iagraph.models import GatedIAFormer, IAFormer, ParticleNet, ParticleTransformer
 

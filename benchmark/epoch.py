@@ -10,7 +10,7 @@ import torch
 from lightning import Callback, LightningModule, Trainer
 from lightning.pytorch.profilers import Profiler
 
-from iagraph.benchmarks.measure import Report
+from benchmark.measure import Report
 from iagraph.memory import keep_freed_memory
 from iagraph.train.config import Config
 from iagraph.train.run import train

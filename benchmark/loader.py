@@ -12,8 +12,8 @@ from typing import Any
 from torch_geometric.loader import DataLoader
 from torch_geometric.transforms import Compose
 
-from iagraph.benchmarks.measure import Report, in_new_process, median_seconds
-from iagraph.benchmarks.sample import repeated
+from benchmark.measure import Report, in_new_process, median_seconds
+from benchmark.sample import repeated
 from iagraph.data import JetDataset, JetLoader, Jets, JetStore, StoredJets, StoreWriter, read_store, resolve
 from iagraph.transforms import FullyConnected, PairFeatures
 

@@ -1,4 +1,4 @@
-"""What the scripts share: what they read from their command lines, and how they print."""
+"""What the commands share: what they read from their command lines, and how they print."""
 
 import argparse
 import sys
@@ -7,7 +7,7 @@ import sys
 def escape_unprintable() -> None:
     r"""Make standard output and error show what their encoding lacks as an escape, ``\u03b3`` for a gamma in latin-1.
 
-    Every script calls it first: names of species, classes and files have any characters, and terminals, pipes and logs
+    Called first of all: names of species, classes and files have any characters, and terminals, pipes and logs
     of batch systems may know few.
     """
     for stream in (sys.stdout, sys.stderr):

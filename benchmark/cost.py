@@ -17,7 +17,7 @@ from matplotlib.ticker import NullLocator
 from torch import Tensor, nn
 from torch.nn.functional import cross_entropy
 
-from iagraph.benchmarks.measure import PeakMemory, Report, in_new_process, seconds_of
+from benchmark.measure import PeakMemory, Report, in_new_process, seconds_of
 from iagraph.data import JetDataset, Jets, read_store, resolve
 from iagraph.jets import JetBatch
 from iagraph.memory import keep_freed_memory

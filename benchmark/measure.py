@@ -5,7 +5,6 @@ from __future__ import annotations
 import gc
 import json
 import multiprocessing
-import os
 import platform
 import resource
 import statistics
@@ -14,13 +13,11 @@ from collections.abc import Callable
 from concurrent.futures import ProcessPoolExecutor
 from contextlib import suppress
 from dataclasses import asdict, dataclass, field
-from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
-import torch
-
-PACKAGES = ("iagraph", "torch", "torch-geometric", "numpy", "h5py")
+from iagraph.machine import machine
+from iagraph.tables import markdown
 
 
 @dataclass
@@ -40,8 +37,8 @@ class Report:
     def markdown(self) -> str:
         """The table, the notes and the machine."""
         names = list(self.rows[0])
-        lines = [f"## {self.title}", "", f"| {' | '.join(names)} |", "|---" * len(names) + "|"]
-        lines += [f"| {' | '.join(_text(row[name]) for name in names)} |" for row in self.rows]
+        cells = [names, *([_text(row[name]) for name in names] for row in self.rows)]
+        lines = [f"## {self.title}", "", markdown(cells)]
         about = ", ".join(f"{name} {value}" for name, value in machine().items())
         return "\n".join([*lines, "", *(f"- {note}" for note in self.notes), f"- {about}"])
 
@@ -49,15 +46,6 @@ class Report:
         """The same as JSON."""
         content = asdict(self) | {"machine": machine()}
         path.write_text(json.dumps(content, indent=2) + "\n", encoding="utf-8")
-
-
-def machine() -> dict[str, str | int]:
-    """Processor, cores in use and versions."""
-    names = [line.split(":")[1].strip() for line in _cpuinfo() if line.startswith("model name")]
-    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    about: dict[str, str | int] = {"processor": names[0] if names else platform.processor(), "cores": cores}
-    about |= {"threads": torch.get_num_threads(), "python": platform.python_version()}
-    return about | {package: version(package) for package in PACKAGES}
 
 
 def median_seconds(run: Callable[[], object], repeats: int) -> float:
@@ -116,11 +104,6 @@ def _memory(name: str) -> float:
         return int(found.split()[1]) * 1024 / 1e6
     unit = 1 if platform.system() == "Darwin" else 1024
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit / 1e6
-
-
-def _cpuinfo() -> list[str]:
-    path = Path("/proc/cpuinfo")
-    return path.read_text(encoding="utf-8").splitlines() if path.is_file() else []
 
 
 def _text(value: Any) -> str:

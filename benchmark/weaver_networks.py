@@ -10,7 +10,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from iagraph.benchmarks.rivals import padded
+from benchmark.rivals import padded
 from iagraph.jets import JetBatch
 from iagraph.kinematics import NODE_FEATURES, to_cartesian
 from iagraph.models import ParticleNet, ParticleTransformer

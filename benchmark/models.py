@@ -14,9 +14,9 @@ import torch
 from torch import Tensor
 from torch.nn.functional import cross_entropy
 
-from iagraph.benchmarks.contenders import CONTENDERS, SLOTS, iaformer
-from iagraph.benchmarks.limit import multiply_adds
-from iagraph.benchmarks.measure import PeakMemory, Report, in_new_process
+from benchmark.contenders import CONTENDERS, SLOTS, iaformer
+from benchmark.limit import multiply_adds
+from benchmark.measure import PeakMemory, Report, in_new_process
 from iagraph.data import JetDataset, Jets, read_store, resolve
 from iagraph.jets import JetBatch
 from iagraph.memory import keep_freed_memory
@@ -114,7 +114,7 @@ class Remote:
     what the allocator has learned from them, is no part of what is timed.
 
     Args:
-        name: a key of :data:`~iagraph.benchmarks.contenders.CONTENDERS`.
+        name: a key of :data:`~benchmark.contenders.CONTENDERS`.
         device: where it computes.
 
     Raises:
@@ -155,7 +155,7 @@ class Runner:
     """A contender at work.
 
     Args:
-        name: a key of :data:`~iagraph.benchmarks.contenders.CONTENDERS`.
+        name: a key of :data:`~benchmark.contenders.CONTENDERS`.
         device: where it computes.
     """
 

@@ -15,8 +15,8 @@ import numpy as np
 import uproot
 from numpy.typing import NDArray
 
-from iagraph.benchmarks.measure import Report, in_new_process
-from iagraph.benchmarks.sample import repeated
+from benchmark.measure import Report, in_new_process
+from benchmark.sample import repeated
 from iagraph.data import Jets, read_store, resolve
 from iagraph.data.convert import convert
 

@@ -7,9 +7,9 @@ from typing import Any
 
 import torch
 
-from iagraph.benchmarks.contenders import iaformer
-from iagraph.benchmarks.cost import measure_steps
-from iagraph.benchmarks.measure import Report, in_new_process
+from benchmark.contenders import iaformer
+from benchmark.cost import measure_steps
+from benchmark.measure import Report, in_new_process
 from iagraph.data import JetDataset, read_store, resolve
 from iagraph.models import GatedIAFormer
 from iagraph.models.accounts import account, multiply_adds

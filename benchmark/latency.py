@@ -12,10 +12,10 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor, nn
 
-from iagraph.benchmarks import contenders
-from iagraph.benchmarks.measure import Report
-from iagraph.benchmarks.models import shuffled_jets
-from iagraph.benchmarks.weaver_networks import weaver_inputs, with_weights
+from benchmark import contenders
+from benchmark.measure import Report
+from benchmark.models import shuffled_jets
+from benchmark.weaver_networks import weaver_inputs, with_weights
 from iagraph.data import JetDataset
 from iagraph.export.inputs import OUTPUTS, input_names, slots_of
 from iagraph.export.tracing import in_onnx, traced
@@ -60,7 +60,7 @@ class Engine(NamedTuple):
 
 
 def benchmark_latency(rounds: int, sizes: Sequence[int] = SIZES, threads: Sequence[int] = THREADS) -> Report:
-    """Times networks of :mod:`iagraph.benchmarks.contenders` in batches of some sizes.
+    """Times networks of :mod:`benchmark.contenders` in batches of some sizes.
 
     Args:
         rounds: how often each is timed, on other jets each time; one more round warms up.
