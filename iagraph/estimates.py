@@ -5,7 +5,7 @@ The logit difference of a jet is that of its own class against the others,
 .. math:: d = z_{own} - \ln \sum_{c \neq own} e^{z_c},
 
 of two classes the logit of its own minus that of the other. Its mean is taken over the jets of each class, then over
-classes, so that the shares of classes do not count: half the distance between the classes' mean scores.
+classes, so that the sizes of classes do not count: half the distance between the classes' mean scores.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ def ratio(numerators: Tensor, denominators: Tensor) -> Estimate:
               \sigma^2 = \frac{n}{n - 1} \frac{\sum_k (a_k - r b_k)^2}{(\sum_k b_k)^2}
 
     over :math:`n` jets, the first-order error of a ratio (Cochran, Sampling Techniques, 3rd ed., 1977, ch. 6). With all
-    :math:`b_k = 1` it is a mean and its standard error. A share of edges has far fewer independent terms than edges.
+    :math:`b_k = 1` it is a mean and its standard error. A fraction of edges has far fewer independent terms than edges.
 
     Args:
         numerators: :math:`a_k`, shape [jets].
@@ -88,7 +88,7 @@ def jackknife_error(without: Tensor) -> Tensor:
 
 @dataclass(frozen=True)
 class Truth:
-    """The classes of jets, and how models are judged on them.
+    """The classes of jets, and how well scores tell them apart.
 
     Attributes:
         labels: class of each jet.
@@ -143,7 +143,7 @@ class Truth:
         return self.mean(self.logit_difference(logits) - self.logit_difference(before))
 
     def transfer(self, patched: Array, clean: Array, donor: Array) -> Estimate:
-        r"""The share of the way from the clean logits to the donors' that a patch goes.
+        r"""The fraction of the way from the clean logits to the donors' that a patch goes.
 
         .. math:: \frac{\langle d_{clean} - d_{patched} \rangle}{\langle d_{clean} - d_{donor} \rangle}
 

@@ -90,12 +90,12 @@ class MeanMaps:
 
     @property
     def mean(self) -> Tensor:
-        """The averaged maps, shape [heads, ranks, ranks], target before source; nan where no jet has both ranks."""
+        """The averaged maps, shape [heads, ranks, ranks], target before source; NaN where no jet has both ranks."""
         return self._sum.t().unflatten(1, (self.ranks, -1)) / self.jets
 
     @property
     def error(self) -> Tensor:
-        """Their standard errors, shape [heads, ranks, ranks]; nan of fewer than two jets."""
+        """Their standard errors, shape [heads, ranks, ranks]; NaN of fewer than two jets."""
         squares = self._squares.t().unflatten(1, (self.ranks, -1))
         spread = (squares / self.jets - self.mean.square()).clamp(min=0)
         return (spread / (self.jets - 1.0).where(self.jets > 1, math.nan)).sqrt()
@@ -111,7 +111,7 @@ class MeanMaps:
         return ratio(values.mean(1) if head is None else values[:, head], torch.cat(self._sizes).double())
 
     def negative_share(self, head: int | None = None) -> Estimate:
-        """Share of negative weights in the sum of absolute weights, of a head or of all heads together."""
+        """Fraction of negative weights in the sum of absolute weights, of a head or of all heads together."""
         values = torch.cat(self._parts)[..., :2]
         positive, negative = (values.sum(1) if head is None else values[:, head]).unbind(1)
         return ratio(negative, positive + negative)

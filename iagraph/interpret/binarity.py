@@ -1,6 +1,6 @@
 r"""How binary attention is: weights, largest weights, entropies, and what decides which source is largest.
 
-Of differential attention, :math:`\alpha = m_1 - \beta m_2`, the shares of :math:`|\alpha|` take the place of softmax
+Of differential attention, :math:`\alpha = m_1 - \beta m_2`, the fractions of :math:`|\alpha|` take the place of softmax
 weights, and its two maps, which are softmax maps, are looked at, too. Where scores come from queries and keys, A, and
 from pairs, U, the question of arXiv 2512.00210 is whether U changes the largest source of A; differential attention has
 no A, and the analogue is whether :math:`m_1` and :math:`\beta m_2` have the same largest source.
@@ -33,8 +33,8 @@ def row_flags(layer: LayerAttention, rows: Rows) -> dict[str, Tensor]:
     """What is true of rows, each of shape [particles, heads].
 
     - ``row``: there is an edge, and ``row_others``: there is one from another particle;
-    - ``non_binary``: the largest share is below 0.8, and ``non_binary_others``: the same of the shares among the edges
-      from other particles alone;
+    - ``non_binary``: the largest fraction is below 0.8, and ``non_binary_others``: the same of the fractions among
+      the edges from other particles alone;
     - ``non_binary_first``, ``non_binary_second``: the same of the two maps of differential attention;
     - ``flip``: A + U is largest at another source than A, where there are both; ``maps_differ``: the second map of
       differential attention is largest at another source than the first, and ``subtraction``: their difference is;
@@ -70,7 +70,7 @@ def row_numbers(layer: LayerAttention, rows: Rows) -> dict[str, Tensor]:
     r"""Numbers of rows, each of shape [particles, heads].
 
     - ``entropy``: H in nats, ``neighbours``: :math:`e^H`, ``relative``: :math:`e^H` over the edges of the row;
-    - ``self``: the share of the particle itself;
+    - ``self``: the fraction of the particle itself;
     - ``content_spread``, ``pair_spread``: standard deviations of A and of U within the row, where there are any.
     """
     share = shares(rows.place(layer.alpha))

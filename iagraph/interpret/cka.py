@@ -41,7 +41,7 @@ def linear_cka(x: Tensor, y: Tensor) -> float:
         y: of the same rows, shape [rows, other width].
 
     Returns:
-        A number in [0, 1]; nan if all rows of one are equal.
+        A number in [0, 1]; NaN if all rows of one are equal.
     """
     x, y = (each.double() - each.double().mean(0) for each in (x, y))
     norms = (x.t() @ x).norm() * (y.t() @ y).norm()
@@ -117,13 +117,13 @@ class LayerSimilarity:
             self._hsic[fold] += rows * unbiased_hsic(joined.split(self.widths, 1))
 
     def plain(self) -> tuple[Tensor, Tensor]:
-        """Plain linear CKA over all rows, and its error; shape [views, views] each. nan for constant activations."""
+        """Plain linear CKA over all rows, and its error; shape [views, views] each. NaN for constant activations."""
         return self._with_error(self._plain)
 
     def unbiased(self) -> tuple[Tensor, Tensor]:
         """The estimator with unbiased minibatches, and its error; shape [views, views] each.
 
-        It may lie a little below 0 or above 1. nan where the estimate of a denominator is not positive.
+        It may lie a little below 0 or above 1. NaN where the estimate of a denominator is not positive.
         """
         return self._with_error(self._unbiased)
 
@@ -151,7 +151,7 @@ def _block_norms(products: Tensor, widths: Sequence[int]) -> Tensor:
 
 
 def _normalized(similarity: Tensor) -> Tensor:
-    scale = similarity.diagonal().sqrt()  # nan of what is negative
+    scale = similarity.diagonal().sqrt()  # NaN of what is negative
     cka = similarity / scale.outer(scale)
     cka.diagonal().copy_(scale / scale)  # one, without rounding
     return cka

@@ -21,7 +21,7 @@ FRACTIONS = (0.0, 0.05, 0.1, 0.2, 0.3, 0.5, 0.7, 0.9)
 def drop_first(jets: JetBatch, worth: Tensor, fraction: float) -> JetBatch:
     """The jets without the particles of the highest worth.
 
-    Features of jets (their momentum and axis, shares of it) are those of what is left.
+    Features of jets (their momentum and axis, fractions of it) are those of what is left.
 
     Args:
         jets: the jets.

@@ -1,4 +1,4 @@
-r"""Edges chosen before the model, by chance or by kinematics, and what kind of edges a pruning rule keeps.
+r"""Edges chosen before the model, at random or by kinematics, and what kind of edges a pruning rule keeps.
 
 The former are what pruning by attention is to be held against. Every particle keeps the edge with itself, which counts
 for nothing. Distances and :math:`k_T` are those of pairs, :math:`\Delta R = \sqrt{\Delta y^2 + \Delta\phi^2}` and
@@ -31,7 +31,7 @@ ChooseEdges = Callable[[JetBatch], Tensor]
 
 
 def random_edges(jets: JetBatch, fraction: float) -> Tensor:
-    """Pairs by chance, both edges of each; the same batch gets the same ones each time.
+    """Random pairs, both edges of each; the same batch gets the same ones each time.
 
     Args:
         jets: the jets.
@@ -103,11 +103,11 @@ def _chosen(rule: PruningRule, worth: Tensor, graph: SparseGraph) -> SparseGraph
 
 
 class KeptEdges(NamedTuple):
-    """The edges between different particles of some jets, and which of them survive.
+    """The edges between different particles of some jets, and which of them are kept.
 
     Attributes:
         features: those of :data:`SHOWN`, shape [3, edges].
-        kept: which are left after the first and after the last layer, shape [2, edges].
+        kept: which are kept by the first and by the last layer, shape [2, edges].
         charged: whose source has a charge, shape [edges]; None where species are not known.
         between_subjets: which join two subjets, shape [edges]; None without FastJet.
     """
@@ -152,7 +152,7 @@ def _of_batch(tagger: AttentionTagger, jets: JetBatch) -> KeptEdges:
 
 
 def kinds_of_edges(found: KeptEdges) -> list[dict[str, Any]]:
-    """How many edges there are and survive, and the shares of kinds among them: nan of no edges, None where unknown."""
+    """How many edges there are and are kept, and fractions of their kinds: NaN of no edges, None where unknown."""
     rows = []
     everything = torch.ones_like(found.kept[0])
     groups = {"all edges": everything, "after first layer": found.kept[0], "after last layer": found.kept[1]}

@@ -1,6 +1,6 @@
 r"""Whom attention links: far or near particles, different subjets, leptons.
 
-Edges of a particle with itself do not count here. In each jet and layer the share of an edge in the attention is
+Edges of a particle with itself do not count here. In each jet and layer an edge has the fraction of the attention
 
 .. math:: s_{ij} = \sum_h |\alpha_{hij}| \Big/ \sum_{k \neq l} \sum_h |\alpha_{hkl}|, \qquad i \neq j,
 
@@ -36,7 +36,7 @@ THREE_PRONGS = ("top", "tbqq")
 
 
 def jet_shares(weights: Tensor, jet: Tensor, jets: int) -> Tensor:
-    """Sizes of weights of edges as shares of the sum over their jet, in float64.
+    """Sizes of weights of edges as fractions of the sum over their jet, in float64.
 
     Args:
         weights: signed or not, shape [edges] or [edges, heads], where each head has its own sum.
@@ -55,8 +55,8 @@ def distance_sums(layer: LayerAttention, jets: JetBatch) -> JetSums:
     """Attention against Delta R, kT and m^2 of the pairs of different particles, beside all pairs of the layer.
 
     Returns:
-        For each jet ``delta_r``, the mean distance weighed by attention [rad], ``within 0.1`` and so on, the share of
-        attention within a distance, the same of pairs as ``pairs delta_r`` and so on, and ``weighed``: 1 if the jet
+        For each jet ``delta_r``, the mean distance weighed by attention [rad], ``within 0.1`` and so on, the fraction
+        of attention within a distance, the same of pairs as ``pairs delta_r`` and so on, and ``weighed``: 1 if the jet
         has attention between different particles. Histograms, of which each jet adds 1: ``log_delta_r``, ``log_kt``,
         ``log_m2`` weighed by attention, and ``pairs log_delta_r`` and so on.
     """
@@ -74,7 +74,7 @@ def distance_sums(layer: LayerAttention, jets: JetBatch) -> JetSums:
 
 
 def between_subjets(layer: LayerAttention, jets: JetBatch, subjet: Tensor, prefix: str = "") -> JetSums:
-    r"""The share of attention between particles of different subjets among that of particles that are in one.
+    r"""The fraction of attention between particles of different subjets in that of particles that are in one.
 
     .. math:: \sum_{i \neq j,\; s(i) \neq s(j)} |\alpha_{ij}| \Big/ \sum_{i \neq j} |\alpha_{ij}|
 
@@ -85,8 +85,8 @@ def between_subjets(layer: LayerAttention, jets: JetBatch, subjet: Tensor, prefi
         prefix: put before all names.
 
     Returns:
-        For each jet ``between``, all heads together, ``pairs between``, the share of pairs, and ``split``: 1 if the jet
-        has such attention. Histogram ``between``: one entry per jet and head.
+        For each jet ``between``, all heads together, ``pairs between``, the fraction of pairs, and ``split``: 1 if the
+        jet has such attention. Histogram ``between``: one entry per jet and head.
     """
     (source, target), jet, weights = _others(layer, jets)
     subjet, count = subjet.to(source.device), len(jets)
@@ -107,16 +107,15 @@ def between_subjets(layer: LayerAttention, jets: JetBatch, subjet: Tensor, prefi
 
 
 def lepton_attention(layer: LayerAttention, jets: JetBatch) -> JetSums:
-    """The share of attention that electrons and muons receive from other particles, beside their shares of the jet.
+    """The fraction of attention that electrons and muons receive from other particles, and their fractions of the jet.
 
     Args:
         layer: what it does with the jets.
         jets: the jets, with species.
 
     Returns:
-        For each jet with leptons ``lepton attention``, the share received by all of them together, ``lepton pt``, their
-        share of the scalar sum of pT, ``lepton pairs``, their share of the sources, which even attention would give,
-        and ``with leptons``: 1. Jets without leptons, or without attention between different particles, have zeros.
+        For each jet with leptons ``lepton attention``, the fraction received by all of them together, ``lepton pt``,
+        their fraction of the scalar sum of pT, ``lepton pairs``, of the sources, which even attention would give, and ``with leptons``: 1. Jets without leptons, or without attention between different particles, have zeros.
 
     Raises:
         ValueError: the species are not known.
@@ -145,7 +144,7 @@ def geometry(layers: Sequence[LayerAttention], jets: JetBatch, subjet: Tensor | 
         layers: what they do with the jets.
         jets: the jets.
         subjet: as in :func:`between_subjets`, or None if that is not known. With it, what starts with ``shuffled`` is
-            of the same subjets given to particles by chance.
+            of the same subjets given to random particles.
     """
     found = stacked(distance_sums(layer, jets) for layer in layers)
     if subjet is not None:
@@ -162,7 +161,7 @@ def shuffled(subjet: Tensor, jets: JetBatch) -> Tensor:
     batch = jets.batch.to(subjet.device)
     chance = torch.rand(subjet.numel(), generator=torch.Generator().manual_seed(SEED)).to(subjet.device)
     order = chance.argsort()
-    order = order[batch[order].argsort(stable=True)]  # jets one after another, each in an order of chance
+    order = order[batch[order].argsort(stable=True)]  # jets one after another, each in random order
     return subjet[order]
 
 

@@ -106,7 +106,7 @@ def trace(model: AttentionModel, jets: JetBatch) -> Trace:
 
 
 def resume(model: AttentionModel, recorded: Trace, depth: int, x: Tensor | None = None) -> Tensor:
-    """Logits of a model that goes on from a block, shape [jets, classes].
+    """Logits of a model that resumes at a block, shape [jets, classes].
 
     Args:
         model: the model.

@@ -14,7 +14,7 @@ from iagraph.interpret.particles import OTHER, SPECIES
 
 PAGES = Environment(loader=FileSystemLoader(Path(__file__).parent), autoescape=True)
 DIGITS = 3
-"""Weights are written with so many decimal places."""
+"""Decimal places of weights."""
 
 
 def live_jet(jet: ShownJet, title: str) -> str:

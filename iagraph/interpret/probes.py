@@ -1,4 +1,4 @@
-"""Linear probes: what can be read from vectors of jets by a linear map, on jets that did not fit it."""
+"""Linear probes: what a linear map can read from vectors of jets, tested on jets to which it was not fitted."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ SEED = 1
 RESAMPLINGS = 500
 ALPHAS = tuple(10.0**power for power in range(-2, 6))
 FEWEST = 20
-"""Fewest jets to fit a probe to and to judge it by."""
+"""Fewest jets to fit a probe to and to test it on."""
 
 
 def class_probe(vectors: Array, labels: NDArray[np.int64]) -> Array:
@@ -53,7 +53,7 @@ class Regression(NamedTuple):
 def regression_probe(vectors: Array, target: Array, control: Array | None = None) -> Regression:
     r"""Held-out :math:`R^2 = 1 - \sum (y - \hat y)^2 / \sum (y - \bar y)^2` of a ridge regression.
 
-    One half of the jets, drawn by chance, fits, the other one judges; the strength of the ridge comes from
+    It is fitted to a random half of the jets and tested on the other; the strength of the ridge comes from
     leave-one-out errors of the former. The error is the standard deviation over bootstrap samples of the latter, the
     fit staying the same.
 

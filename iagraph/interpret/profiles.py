@@ -61,7 +61,7 @@ def share_of_hardest(values: Tensor, jets: JetBatch, numbers: Sequence[int] = HA
 
     Args:
         values: not negative, shape [particles].
-        jets: the jets; the share is NaN where a sum is zero.
+        jets: the jets; those whose sum is zero have NaN.
         numbers: the k.
     """
     place = ranks(jets.momenta.pt, jets)

@@ -1,7 +1,7 @@
 r"""Attention in rows: a row is what one particle, the target, gives to all sources, in one head of one layer.
 
 The functions below take numbers of edges laid out in rows, shape [particles, maps, slots], with zeros where a row has
-no edge. Weights may be signed, as those of differential attention are: then what counts is their share
+no edge. Weights may be signed, as those of differential attention are: then what counts is their fraction
 :math:`|\alpha_{ij}| / \sum_k |\alpha_{ik}|`, which of a softmax is the weight itself.
 """
 
@@ -77,7 +77,7 @@ def shares(weights: Tensor) -> Tensor:
 
 
 def is_non_binary(share: Tensor, threshold: float = BINARY) -> Tensor:
-    """Whether the largest share of a row is below a threshold; a row without weights is not counted as one.
+    """Whether the largest fraction of a row is below a threshold; a row without weights is not counted as one.
 
     Args:
         share: from :func:`shares`, shape [..., slots].
@@ -91,7 +91,7 @@ def is_non_binary(share: Tensor, threshold: float = BINARY) -> Tensor:
 
 
 def entropy(share: Tensor) -> Tensor:
-    r"""Entropy :math:`H_i = -\sum_j p_{ij} \ln p_{ij}` of the shares of each row, shape [...].
+    r"""Entropy :math:`H_i = -\sum_j p_{ij} \ln p_{ij}` of the fractions of each row, shape [...].
 
     :math:`e^H` is the effective number of neighbours: 1 if all weight is on one source, n if it is even over n.
     """

@@ -1,4 +1,4 @@
-"""Parts of the scores of a trained model set to zero, nothing trained anew: what of its attention hangs on which."""
+"""Parts of the scores of a trained model set to zero, without training it again: what its attention depends on."""
 
 from __future__ import annotations
 

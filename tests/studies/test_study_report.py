@@ -7,7 +7,7 @@ from matplotlib.figure import Figure
 from toy_runs import settings
 
 from iagraph.metrics import Estimate
-from iagraph.studies.report import Section, write_study
+from iagraph.studies.report import Section, write_report, write_study
 from iagraph.studies.runs import open_run
 from iagraph.tables import Table
 from iagraph.train.folder import RunError
@@ -64,6 +64,16 @@ def test_report_joins_the_studies_and_needs_no_other_file(run, tmp_path):
     assert not re.search(r"(src|href)=\"(?!data:)", page)
     assert "<p>moves</p>" in page
     assert {path.name for path in tmp_path.iterdir()} == {"a", "b", "report.html"}
+
+
+def test_report_holds_pruning_and_the_comparison_of_a_run(run, tmp_path):
+    folder, runs = tmp_path / "toy", [tmp_path / "compared" / "iaformer" / "seed-1"]
+    write_study(folder / "a", a_section("First"), [run], "")
+    for name in ("prune-toy", "compared", "prune-other"):
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "section.html").write_text(f"<section><h2>{name}</h2></section>")
+    write_report(folder, runs)
+    assert re.findall("<h2>(.*?)</h2>", (folder / "report.html").read_text()) == ["First", "prune-toy", "compared"]
 
 
 def test_a_failure_leaves_what_was_there(run, tmp_path):
