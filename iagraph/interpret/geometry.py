@@ -115,7 +115,9 @@ def lepton_attention(layer: LayerAttention, jets: JetBatch) -> JetSums:
 
     Returns:
         For each jet with leptons ``lepton attention``, the fraction received by all of them together, ``lepton pt``,
-        their fraction of the scalar sum of pT, ``lepton pairs``, of the sources, which even attention would give, and ``with leptons``: 1. Jets without leptons, or without attention between different particles, have zeros.
+        their fraction of the scalar sum of pT, ``lepton pairs``, their fraction of the sources, which even attention
+        would give, and ``with leptons``: 1. Jets without leptons, or without attention between different particles,
+        have zeros.
 
     Raises:
         ValueError: the species are not known.
