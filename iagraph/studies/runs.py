@@ -87,7 +87,7 @@ class OpenRun:
 
 
 def open_run(path: Path, jets: int, needs_attention: bool = True, name: str = "") -> OpenRun:
-    """A finished run of a model with attention, with so many of its test jets, evenly spaced.
+    """A finished run of a model with attention, with a number of its test jets, evenly spaced.
 
     Args:
         path: folder of the run.
@@ -155,7 +155,7 @@ def open_test_jets(config: Config) -> JetSource:
 
 
 def open_studied_jets(path: Path, run: Run, number: int) -> JetSource:
-    """The test jets of a run, of which so many, evenly spaced, have jets of each class.
+    """The test jets of a run; those to be studied, evenly spaced, have jets of each class.
 
     Args:
         path: the folder of the run, for messages.
@@ -178,7 +178,7 @@ def open_studied_jets(path: Path, run: Run, number: int) -> JetSource:
 
 
 def some_batches(jets: JetSource, number: int) -> list[JetBatch]:
-    """So many of the jets, or all if there are not so many, evenly spaced, in batches of :data:`BATCH`."""
+    """At most this number of the jets, evenly spaced, in batches of :data:`BATCH`."""
     places = evenly_spaced(len(jets), number)
     return [jets[places[begin : begin + BATCH]] for begin in range(0, len(places), BATCH)]
 

@@ -53,7 +53,7 @@ class PlannedRun(NamedTuple):
 
 
 def train_runs(runs: Sequence[PlannedRun], jobs: int) -> None:
-    """Trains runs, so many at the same time, each with its share of the threads; says a line when one is over.
+    """Trains runs, ``jobs`` at a time, each with its part of the threads; prints a line when one has ended.
 
     An interrupt ends all of them. A run that fails does not keep others from being trained.
 

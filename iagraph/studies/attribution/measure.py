@@ -87,7 +87,7 @@ def relevances(model: AttentionModel, jets: JetBatch, classes: Tensor) -> dict[s
 
 
 def measure(run: OpenRun) -> Measured:
-    """All of it, batch by batch."""
+    """All measurements of a run, batch by batch."""
     return _joined([_of_batch(run, number, jets) for number, jets in enumerate(_with_progress(run))])
 
 

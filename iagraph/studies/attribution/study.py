@@ -143,7 +143,7 @@ def deletion_table(found: Measured, truth: Truth) -> Table:
 
 
 def share_tables(found: Measured) -> dict[str, Table]:
-    """Shares of relevance: of the k hardest particles and, where these are known, of species and of two kT subjets."""
+    """Fractions of relevance: of the k hardest particles and, where known, of species and of two kT subjets."""
     relevance, particles = found.relevance, found.particles
     shares = {key: {name: relevance[name][key] for name in METHODS} for key in particles if key in relevance["LRP"]}
     hardest = {"pT": particles["pt hardest"], "particles": particles["hardest"], **shares["hardest"]}

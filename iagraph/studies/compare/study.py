@@ -1,4 +1,4 @@
-"""Models over several seeds on the same jets: trained, judged, and put side by side.
+"""Models trained and evaluated on the same jets over several seeds, side by side.
 
 The folder of a comparison holds a run folder per model and seed, ``table.md``, ``table.csv`` and ``table.tex``,
 ``runs.csv`` (every run), ``figure.png`` and ``figure.pdf``, ``report.json`` (versions, machine, jets, recipes), and its
@@ -35,7 +35,7 @@ RESULTS = (
     "figure.pdf",
 )
 SHOWN = ("data.node_features", "data.batch_size", "data.max_pairs", "fine_tune")
-"""Keys that are told where recipes differ, and with them all of `train`; the model is what is compared."""
+"""Keys that notes report where recipes differ, besides all of `train`; the models differ on purpose."""
 
 
 def compare(comparison: Comparison, jobs: int = 1, command: str = "") -> Path:
@@ -140,7 +140,7 @@ def _training(config: Config) -> dict[str, Any]:
 def notes(
     recipes: Mapping[str, Config], seeds: Sequence[int], train: int, test: int, results: Sequence[Result]
 ) -> list[str]:
-    """What one must know to read the table, but for the time; ``train`` and ``test`` are numbers of jets."""
+    """Notes for readers of the table, except on time; ``train`` and ``test`` are numbers of jets."""
     data = next(iter(recipes.values())).data
     role = f"signal: {data.signal}" if data.signal else "AUC: mean over the classes, each against all others"
     if len(seeds) > 1:

@@ -1,1 +1,1 @@
-"""A trained model pruned by rules and, beside them, by chance and by kinematics."""
+"""A trained model pruned by rules and, for comparison, at random and by kinematics."""

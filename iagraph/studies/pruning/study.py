@@ -129,7 +129,7 @@ def rules_table(rows: Sequence[Row]) -> Table:
 
 
 def survivors_table(kinds: Sequence[dict[str, Any]]) -> Table:
-    """How many edges there are and survive, and the shares of kinds among them."""
+    """How many edges there are and are kept, and fractions of their kinds."""
     shown = [
         {key: f"{cell:.4f}" if isinstance(cell, float) and cell == cell else cell for key, cell in row.items()}
         for row in kinds
@@ -144,7 +144,7 @@ def notes(
     survivors: KeptEdges,
     retrained: Mapping[PlannedRule | None, Any],
 ) -> list[str]:
-    """What one must know to read the tables, but for the time.
+    """Notes for readers of the tables, except on time.
 
     Args:
         survivors_of: the rule whose survivors are looked at.

@@ -20,7 +20,7 @@ from iagraph.studies.similarity.measure import BetaHistory
 Values = NDArray[np.float64]
 
 LIMIT = 0.995
-"""Share of the places of maps that the colour scale holds; a few larger ones take its last colour."""
+"""Fraction of the values of maps within the colour scale; the few larger ones take its last colour."""
 
 WEIGHT = r"attention $\alpha_{ij}$"
 

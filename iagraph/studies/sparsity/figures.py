@@ -24,7 +24,7 @@ from iagraph.studies.report import Figures
 from iagraph.studies.sparsity.measure import RunAttention
 
 SHARES = (0, 1.04)
-"""Limits of an axis of shares, with room for a marker at one."""
+"""Limits of an axis of fractions, with room for a marker at one."""
 
 
 def figures(runs: Sequence[RunAttention]) -> Figures:
@@ -82,7 +82,7 @@ def comparison(runs: Sequence[RunAttention]) -> Figure:
 
 
 def weights(run: RunAttention) -> Figure:
-    """Attention weights of all edges, and the largest share of rows, layer by layer."""
+    """Attention weights of all edges, and the largest fraction of rows, layer by layer."""
     found, signed = run.found.histograms, bool((run.found.histograms["weights"][:, : len(WEIGHT_EDGES) // 2]).any())
     figure, panels = _panels(3 if signed else 2, (13 if signed else 9, 4.2))
     middle = len(WEIGHT_EDGES) // 2

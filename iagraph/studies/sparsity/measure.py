@@ -72,7 +72,7 @@ class RunAttention:
         return self.found.layers["row"].size(1)
 
     def non_binary_tokens(self, variant: str = AS_TRAINED, name: str = "non_binary") -> Estimate:
-        """The share of particles with at least one row of a flag, in any layer."""
+        """The fraction of particles with at least one row of a flag, in any layer."""
         return ratio(*(self.variants[variant].found.jets[f"{each} tokens"] for each in (name, "row")))
 
     def accuracy(self, variant: str, reference: Tensor | None = None) -> tuple[Estimate, Estimate]:
@@ -117,7 +117,7 @@ def of_model(
 
 
 def of_run(run: OpenRun) -> RunAttention:
-    """All of it."""
+    """All measurements of a run."""
     numbers = [number_of_subjets(label) for label in run.run.classes]
     batches = list[Subjets]()
     for jets in run.batches:

@@ -161,7 +161,7 @@ def _zeroed(run: RunAttention, variant: str) -> Row:
 
 
 def _beside(run: RunAttention, first: RunAttention) -> Row:
-    """Errors are those of the same jets judged by both models."""
+    """Errors are those of differences on the same jets."""
     reference = first.variants[AS_TRAINED].logits
     (accuracy, accuracy_gain), (auc, auc_gain) = (of(AS_TRAINED, reference) for of in (run.accuracy, run.auc))
     return {
@@ -240,7 +240,7 @@ def _leptons(run: RunAttention) -> list[Row]:
 
 
 def notes(runs: Sequence[RunAttention]) -> list[str]:
-    """What one must know to read tables and figures, and for each run what there is not."""
+    """Notes for readers of tables and figures, and for each run what is missing."""
     found = [
         "a row is what one particle gives to all particles of its jet in one head of one layer; it is not binary if "
         "its largest weight is below 0.8 (arXiv 2512.00210). As in that paper the edge of a particle with itself is "

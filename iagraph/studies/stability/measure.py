@@ -190,7 +190,7 @@ class Kind(NamedTuple):
     random: bool = True
 
     def changes(self, size: float) -> list[Callable[[JetBatch], JetBatch]]:
-        """Changes of this size, one for each seed; each goes on through its random numbers batch by batch."""
+        """Changes of this size, one for each seed; each continues its random numbers from batch to batch."""
 
         def with_numbers_from(*generator: Generator) -> Callable[[JetBatch], JetBatch]:
             return lambda jets: self.change(jets, size, *generator)
