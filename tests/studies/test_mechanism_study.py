@@ -41,7 +41,7 @@ def test_part_without_pairs_and_without_fastjet(store, tmp_path, monkeypatch):
     more = ["train.epochs=1", "train.device=cpu", f"output={tmp_path}"]
     train_into(tmp_path / "part", load_config(RECIPE.with_name("qg_part_plain.yaml"), [*files, *small, *more]))
     written = []
-    monkeypatch.setattr("iagraph.studies.mechanism.section.write_section", lambda *given: written.append(given))
+    monkeypatch.setattr("iagraph.studies.mechanism.study.write_study", lambda *given: written.append(given))
     study(Plan([tmp_path / "part"], tmp_path / "out" / "mechanism", 60))
     ((_, section, (run,), _),) = written
     assert run.name == "part"
