@@ -19,13 +19,13 @@ from dataclasses import dataclass
 from multiprocessing.connection import Connection, wait
 from multiprocessing.context import SpawnProcess
 from pathlib import Path
-from typing import NamedTuple
 
 import torch
 
 from iagraph.memory import keep_freed_memory
+from iagraph.studies.compare.config import PlannedRun
 from iagraph.studies.runs import read_json
-from iagraph.train.config import Config, differences, load_config
+from iagraph.train.config import differences, load_config
 from iagraph.train.datamodule import ROLES
 from iagraph.train.fine_tuning import origin
 from iagraph.train.folder import RunError
@@ -33,23 +33,6 @@ from iagraph.train.run import USER_ERRORS, train_into
 
 UNFINISHED = ".unfinished"
 BY_CONTENT = tuple(f"data.{role}" for role in ROLES)
-
-
-class PlannedRun(NamedTuple):
-    """A model to be trained with a seed.
-
-    Attributes:
-        model: its name in the table.
-        config: all of its configuration, the seed included.
-        folder: where the finished run goes.
-    """
-
-    model: str
-    config: Config
-    folder: Path
-
-    def __str__(self) -> str:
-        return f"{self.model}, seed {self.config.seed}"
 
 
 def train_runs(runs: Sequence[PlannedRun], jobs: int) -> None:

@@ -8,12 +8,11 @@ import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, NamedTuple
 
 from pydantic import BaseModel, ConfigDict, Field, field_validator
 
 from iagraph.files import recipe_file, user_path
-from iagraph.studies.training import PlannedRun
 from iagraph.train.config import Config, load_config
 from iagraph.yaml_config import COMMAND_LINE, ConfigError, describe, load_model
 
@@ -73,6 +72,23 @@ class CompareConfig(BaseModel):
             if (other := names.setdefault(slug(name), name)) != name:
                 raise ValueError(f"should have names that differ in more than signs and case: '{other}', '{name}'")
         return recipes
+
+
+class PlannedRun(NamedTuple):
+    """A model to be trained with a seed.
+
+    Attributes:
+        model: its name in the table.
+        config: all of its configuration, the seed included.
+        folder: where the finished run goes.
+    """
+
+    model: str
+    config: Config
+    folder: Path
+
+    def __str__(self) -> str:
+        return f"{self.model}, seed {self.config.seed}"
 
 
 @dataclass(frozen=True)

@@ -10,10 +10,9 @@ from typing import Any
 
 from iagraph.estimates import OverSeeds
 from iagraph.metrics import Estimate
-from iagraph.studies.compare.config import Comparison
+from iagraph.studies.compare.config import Comparison, PlannedRun
 from iagraph.studies.runs import open_test_jets, read_json, some_batches, where_measured
 from iagraph.studies.timing import TIMED_JETS, how_measured, seconds_per_jet
-from iagraph.studies.training import PlannedRun
 from iagraph.tables import Cell, Table
 from iagraph.train.evaluation import heading
 from iagraph.train.folder import RunError, load_run

@@ -12,11 +12,11 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from iagraph.studies.compare.config import Comparison
+from iagraph.studies.compare.config import Comparison, PlannedRun
 from iagraph.studies.compare.figures import cost_and_performance
 from iagraph.studies.compare.measure import Result, measure_times, models_table, over_seeds, read_results, runs_table
 from iagraph.studies.report import Section, write_section
-from iagraph.studies.training import PlannedRun, auc_text, is_finished, train_runs
+from iagraph.studies.training import auc_text, is_finished, train_runs
 from iagraph.train.config import Config
 from iagraph.train.datamodule import ROLES, JetDataModule, fingerprints, open_role
 from iagraph.train.fine_tuning import seen_before

@@ -10,8 +10,9 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from iagraph.models.attention_tagger import AttentionTagger
+from iagraph.studies.compare.config import PlannedRun
 from iagraph.studies.pruning.rules import UNPRUNED, PlannedRule, prunable, retrained
-from iagraph.studies.training import PlannedRun, auc_text, is_finished, train_runs
+from iagraph.studies.training import auc_text, is_finished, train_runs
 from iagraph.train.config import Config, FineTuneConfig
 from iagraph.train.datamodule import ROLES, fingerprints, open_role
 from iagraph.train.folder import RunError, load_run
