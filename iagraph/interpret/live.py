@@ -30,9 +30,7 @@ def live_jet(jet: ShownJet, title: str) -> str:
     # "</" would end the script; "<!--" would hide its end. Both have a "<".
     data = json.dumps(live_data(jet), separators=(",", ":"), allow_nan=False).replace("<", "\\u003c")
     name = "jet-" + hashlib.sha256(f"{title}{data}".encode()).hexdigest()[:16]
-    script = Path(__file__).with_name("live.js").read_text(encoding="utf-8").rstrip()
-    page = PAGES.get_template("live.html")
-    return page.render(name=name, title=title, data=data, script=script, threshold=THRESHOLD)
+    return PAGES.get_template("live.html").render(name=name, title=title, data=data, threshold=THRESHOLD)
 
 
 def live_data(jet: ShownJet) -> dict[str, Any]:

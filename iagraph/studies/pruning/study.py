@@ -90,9 +90,9 @@ def prune(study: PruningStudy) -> Path:
         }
         section = Section(f"Pruning ({study.run.resolve().name})", tables, figures, about)
         write_section(study.folder, section, study.command, _about(study, run, number))
-    report = study.folder.with_name(study.run.resolve().name)
-    if (report / "report.html").is_file():
-        write_report(report, [study.run])
+    for place in (study.folder.parent, study.folder.with_name(study.run.resolve().name)):
+        if (place / "report.html").is_file():
+            write_report(place, [study.run])
     return study.folder
 
 
