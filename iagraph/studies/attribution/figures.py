@@ -13,7 +13,7 @@ from iagraph.interpret.deletion import FRACTIONS
 from iagraph.interpret.display import Floats, ShownJet, draw_particles, draw_subjets, legend
 from iagraph.plotting import style
 from iagraph.studies.attribution.measure import BINNED, CONTROLS, LEAST, METHODS, MOST, Measured, left
-from iagraph.studies.figures import decorate
+from iagraph.studies.figures import decorate, legend_above
 
 AXES = {"pt": r"$p_T$ [GeV]", "distance": r"$\Delta R$ to the jet axis"}
 REACH = 3.0
@@ -94,8 +94,7 @@ def deletion_curves(found: Measured, truth: Truth) -> Figure:
     performance.set_title("methods: most relevant first", fontsize=10)
     most.set_ylabel("evidence for the decision / that of whole jets")
     performance.set_ylabel("AUC" if truth.signal is not None else "macro AUC")
-    handles, names = most.get_legend_handles_labels()
-    figure.legend(handles, names, loc="outside upper center", ncols=7, frameon=False, fontsize=9)
+    legend_above(figure, most, 7)
     return figure
 
 

@@ -15,7 +15,7 @@ from matplotlib.ticker import FuncFormatter, LogLocator, MaxNLocator, NullFormat
 from iagraph.interpret.edges import CONTROLS, SHOWN, KeptEdges
 from iagraph.nn.pruning import RULES
 from iagraph.plotting import COLOURS
-from iagraph.studies.figures import FEATURE_LABELS, GREY, LABELS, MARKERS, REJECTION, decorate
+from iagraph.studies.figures import FEATURE_LABELS, GREY, LABELS, MARKERS, REJECTION, decorate, legend_above
 from iagraph.studies.pruning.measure import Row
 from iagraph.studies.pruning.rules import AS_TRAINED, UNPRUNED, retrained
 
@@ -60,8 +60,7 @@ def performance_against_cost(rows: Sequence[Row]) -> Figure:
     for axes, (label, cost) in zip(panels[1], COSTS.items(), strict=True):
         axes.set_xlabel(label)
         _log_axis(axes, [cost(row) for row in rows])
-    handles, names = panels[0][0].get_legend_handles_labels()
-    figure.legend(handles, names, loc="outside upper center", ncols=5, frameon=False, fontsize=9)
+    legend_above(figure, panels[0][0], 5)
     return figure
 
 

@@ -19,7 +19,7 @@ from iagraph.interpret.rows import BINARY
 from iagraph.interpret.sums import JetSums
 from iagraph.metrics import Estimate
 from iagraph.plotting import drawable, style
-from iagraph.studies.figures import FEATURE_LABELS, decorate, marked
+from iagraph.studies.figures import FEATURE_LABELS, decorate, legend_above, marked
 from iagraph.studies.report import Figures
 from iagraph.studies.sparsity.measure import RunAttention
 
@@ -104,8 +104,7 @@ def weights(run: RunAttention) -> Figure:
     for counts, look in zip(found["largest"], _layer_styles(run), strict=True):
         _steps(panels[-1], counts, SHARE_EDGES, **look)
     _largest(panels[-1])
-    handles, names = panels[0].get_legend_handles_labels()
-    figure.legend(handles, names, loc="outside upper center", ncols=8, frameon=False, fontsize=9)
+    legend_above(figure, panels[0], 8)
     return figure
 
 
@@ -151,8 +150,7 @@ def distances(run: RunAttention) -> Figure:
             _steps(axes, counts, edges, **look)
         axes.set(xlabel=FEATURE_LABELS[name], xlim=(float(edges[0]), float(edges[-1])), ylim=(0, None))
     panels[0].set_ylabel("density")
-    handles, names = panels[0].get_legend_handles_labels()
-    figure.legend(handles, names, loc="outside upper center", ncols=9, frameon=False, fontsize=9)
+    legend_above(figure, panels[0], 9)
     return figure
 
 
@@ -173,7 +171,7 @@ def subjets(run: RunAttention) -> Figure:
         by_layer.plot([], [], line, color="0.4", label=text)
     _layer_axis(by_layer, run.layers)
     by_layer.set_ylabel("share of attention between subjets")
-    figure.legend(*by_layer.get_legend_handles_labels(), loc="outside upper center", ncols=6, frameon=False, fontsize=9)
+    legend_above(figure, by_layer, 6)
     for number, (prefix, text) in enumerate(
         (("", "trained"), ("random ", "random weights"), ("shuffled ", "shuffled"))
     ):

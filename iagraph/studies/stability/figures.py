@@ -16,7 +16,7 @@ from matplotlib.ticker import MaxNLocator
 from iagraph.estimates import Array, OverSeeds
 from iagraph.metrics import Estimate
 from iagraph.plotting import drawable, style
-from iagraph.studies.figures import MARKERS, decorate, marked
+from iagraph.studies.figures import MARKERS, decorate, legend_above, marked
 from iagraph.studies.stability.measure import KINDS, Kind, Response, Spread
 
 NUMBERS = {
@@ -72,8 +72,7 @@ def response_figure(groups: Mapping[str, Sequence[Sequence[Response]]], kinds: S
         axes.set_xlabel(kind.unit)
         axes.set_xlim(0, 1.1 * kind.sizes[-1])
         axes.set_xticks(kind.sizes, [f"{size:g}" for size in kind.sizes], fontsize=7)
-    handles, names = panels[0][0].get_legend_handles_labels()
-    figure.legend(handles, names, loc="outside upper center", ncols=3, frameon=False, fontsize=9)
+    legend_above(figure, panels[0][0], 3)
     return figure
 
 
