@@ -157,11 +157,6 @@ def open_test_jets(config: Config) -> JetSource:
 def open_studied_jets(path: Path, run: Run, number: int) -> JetSource:
     """The test jets of a run; those to be studied, evenly spaced, have jets of each class.
 
-    Args:
-        path: the folder of the run, for messages.
-        run: the run.
-        number: how many jets are to be studied.
-
     Raises:
         RunError: they have none of some class.
         StoreError: a file is missing or damaged, or holds other jets than those that the model is for.

@@ -25,9 +25,6 @@ def cost_and_performance(rows: Sequence[Row]) -> Figure:
 
     A large dot is the mean over the seeds with their spread, a small one below it a single seed. More than two classes
     have a rejection each, and show their accuracy instead. What is infinite is not drawn, and named.
-
-    Args:
-        rows: the models, as :func:`~iagraph.studies.compare.measure.over_seeds` gives them.
     """
     names = ["\n".join([*textwrap.wrap(row.model, NAME_WIDTH), f"{_short(row.parameters)} parameters"]) for row in rows]
     lines = max(name.count("\n") + 1 for name in names)

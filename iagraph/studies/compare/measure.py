@@ -64,12 +64,7 @@ class Row:
 
 
 def over_seeds(results: Sequence[Result], seconds: Mapping[str, float]) -> list[Row]:
-    """A row per model, in the order in which they come.
-
-    Args:
-        results: of every model with the same seeds.
-        seconds: time per jet of each model.
-    """
+    """A row per model, in the order in which they come; ``seconds`` is the time per jet of each."""
     rows = []
     for model in dict.fromkeys(result.model for result in results):
         mine = [result for result in results if result.model == model]

@@ -42,12 +42,7 @@ def head_maps(panels: Mapping[str, Array], names: Sequence[str], label: str) -> 
 
 
 def heads_kept(curves: Mapping[str, Sequence[tuple[int, Estimate]]], full: Estimate) -> Figure:
-    """AUC against the number of heads that are kept.
-
-    Args:
-        curves: numbers of heads and AUC, with the error of the difference to the full model, by name.
-        full: the AUC of the full model.
-    """
+    """AUC against the number of heads kept, by order, with errors of the difference to the full model."""
     figure = Figure(figsize=(6.4, 4.3), layout="constrained")
     axes = figure.subplots()
     for place, (name, points) in enumerate(curves.items()):
@@ -68,11 +63,7 @@ def heads_kept(curves: Mapping[str, Sequence[tuple[int, Estimate]]], full: Estim
 
 
 def feature_bars(changes: Mapping[str, Mapping[str, Mapping[str, Estimate]]]) -> Figure:
-    """Changes by pair feature, a panel for each number, bars of two variants beside one another.
-
-    Args:
-        changes: by label of the panel, variant, and feature.
-    """
+    """Changes by label of the panel, variant and pair feature; bars of two variants beside one another."""
     features = list(next(iter(next(iter(changes.values())).values())))
     figure = Figure(figsize=(10, 1.6 + 0.45 * len(features)), layout="constrained")
     for number, (axes, (label, variants)) in enumerate(
@@ -99,14 +90,7 @@ def feature_bars(changes: Mapping[str, Mapping[str, Mapping[str, Estimate]]]) ->
 def by_depth(
     curves: Mapping[str, Mapping[str, Estimate]], names: Sequence[str], ylabel: str, level: tuple[str, float]
 ) -> Figure:
-    """Numbers by depth, a line for each curve.
-
-    Args:
-        curves: by name and depth.
-        names: all depths in order.
-        ylabel: what the numbers are.
-        level: name and height of a horizontal line.
-    """
+    """Numbers by depth, a line for each curve; ``level`` is the name and height of a horizontal line."""
     figure = Figure(figsize=(6.8, 4.2), layout="constrained")
     axes = figure.subplots()
     _depth_lines(axes, curves, names)

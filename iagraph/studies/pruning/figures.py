@@ -68,10 +68,6 @@ def survivor_distributions(survivors: KeptEdges, title: str) -> Figure:
     """Distributions of the features of kept and dropped edges between different particles, after first and last layer.
 
     Each has unit area. The first bin holds what lies below it, too.
-
-    Args:
-        survivors: the edges.
-        title: which rule made them survive.
     """
     figure = Figure(figsize=(11, 6), layout=ConstrainedLayoutEngine(w_pad=0.06, h_pad=0.06))
     panels = figure.subplots(2, len(SHOWN), sharex="col")

@@ -98,12 +98,7 @@ class Classified(NamedTuple):
 
 @torch.inference_mode()
 def classify(model: Variant, batches: Sequence[JetBatch]) -> Classified:
-    """Logits of jets, and the edges that are left of theirs.
-
-    Args:
-        model: the model, on the device where this is to be done.
-        batches: the jets.
-    """
+    """Logits of jets, and the edges that are left of theirs; on the device of the model."""
     device = next(model.parameters()).device
     logits, kept, everything = [], [0] * len(model.tagger.convs()), 0
     for batch in batches:

@@ -61,9 +61,6 @@ def plan_retraining(
 def retrain(plans: dict[PlannedRule | None, PlannedRun]) -> dict[PlannedRule | None, AttentionTagger]:
     """The models, trained where they are not yet; it says a line about each.
 
-    Args:
-        plans: as :func:`plan_retraining` gives them.
-
     Raises:
         RunError: a training failed, or a finished one is not that which was planned.
         StoreError: the jets are missing or damaged.

@@ -144,15 +144,7 @@ def notes(
     survivors: KeptEdges,
     retrained: Mapping[PlannedRule | None, Any],
 ) -> list[str]:
-    """Notes for readers of the tables, except on time.
-
-    Args:
-        survivors_of: the rule whose survivors are looked at.
-        config: that of the run.
-        jets: number of classified jets, and of those whose edges are looked at.
-        survivors: the edges.
-        retrained: rules with which the model was trained on.
-    """
+    """Notes for readers of the tables, except on time; ``jets``: classified, and looked at edge by edge."""
     data, rule = config.data, survivors_of.rule
     role = f"signal: {data.signal}" if data.signal else "AUC: mean over the classes, each against all others"
     about = [

@@ -109,11 +109,7 @@ class BetaHistory(NamedTuple):
 
 
 def beta_history(run: Path) -> BetaHistory:
-    """Beta of each layer after each epoch, as the run logged it; empty if nothing is there.
-
-    Args:
-        run: folder of the run.
-    """
+    """Beta of each layer after each epoch, as the run logged it; empty if nothing is there."""
     rows: dict[int, dict[str, float]] = {}
     path = run / "log" / "metrics.csv"
     if path.is_file():
@@ -130,12 +126,7 @@ def beta_history(run: Path) -> BetaHistory:
 
 
 def kept_epoch(model: nn.Module, history: BetaHistory) -> int | None:
-    """The epoch whose betas the model has, for the best one is kept, not the last; None if there are none.
-
-    Args:
-        model: the trained model.
-        history: what its run logged.
-    """
+    """The epoch whose betas the model has, for the best one is kept, not the last; None if there are none."""
     found = {name: sum(beta) / len(beta) for name, beta in betas(model).items()}
     if not history.epochs or not found or set(found) != set(history.layers):
         return None

@@ -50,10 +50,6 @@ def response_figure(groups: Mapping[str, Sequence[Sequence[Response]]], kinds: S
     """What changes of the jets do to the outputs, against their size; a column per kind, a line per group.
 
     Markers are means over the runs of a group with their error, small dots single runs.
-
-    Args:
-        groups: by name, the responses of each run.
-        kinds: the changes that were tried.
     """
     layout = ConstrainedLayoutEngine(w_pad=0.05, h_pad=0.05)
     figure = Figure(figsize=(3.0 * len(kinds), 7.6), layout=layout)

@@ -65,11 +65,8 @@ def grouped(runs: Sequence[OpenRun]) -> list[Group]:
 def total_variation(one: Array, other: Array) -> Array:
     r"""How far apart two sets of probabilities are, :math:`\frac12 \sum_c |p_c - q_c|`, one minus their overlap.
 
-    For two classes it is the absolute change of the signal probability.
-
-    Args:
-        one: logits, shape [..., classes].
-        other: logits of the same jets.
+    Logits of the same jets, shape [..., classes], give [...]; of two classes it is the absolute change of the signal
+    probability.
 
     Returns:
         Shape [...].
@@ -135,11 +132,9 @@ def spread(logits: Array, jets: Truth) -> Spread:
 
 
 def deviations(logits: Array, labels: NDArray[np.int64]) -> Array:
-    """Standard deviation over runs of the probability of the true class of each jet, without the bias of few runs.
+    """Standard deviation over runs of the probability of each jet's true class, without the bias of few runs.
 
-    Args:
-        logits: shape [runs, jets, classes].
-        labels: shape [jets].
+    Logits of shape [runs, jets, classes] give [jets].
     """
     runs = len(logits)
     true = softmax(logits, axis=-1)[:, np.arange(len(labels)), labels]
@@ -149,11 +144,7 @@ def deviations(logits: Array, labels: NDArray[np.int64]) -> Array:
 
 
 def rank_correlation(logits: Sequence[Array]) -> float:
-    """Spearman's correlation of the log-odds of each class in two runs, mean over classes and pairs of runs.
-
-    Args:
-        logits: of each run, shape [jets, classes].
-    """
+    """Spearman's correlation of the log-odds of each class in two runs, mean over classes and pairs of runs."""
     odds = [_log_odds(one) for one in logits]
     classes = range(odds[0].shape[1])
     found = [spearmanr(one[:, k], other[:, k]).statistic for one, other in combinations(odds, 2) for k in classes]
@@ -268,13 +259,7 @@ def response(kind: str, size: float, changed: Sequence[Array], before: Array, je
 
 
 def responses(run: OpenRun, before: Array, kinds: Sequence[Kind] = KINDS) -> list[Response]:
-    """What each change of each size does to the outputs of a run.
-
-    Args:
-        run: the run.
-        before: its logits of the jets as they are.
-        kinds: the changes.
-    """
+    """What each change of each size does to the outputs of a run."""
     return [
         response(kind.name, size, [logits_of(run, change) for change in kind.changes(size)], before, run.truth)
         for kind in kinds
