@@ -16,22 +16,6 @@ from iagraph.yaml_config import ConfigError
 ROOT = Path(__file__).parents[2]
 
 
-@pytest.fixture
-def command(monkeypatch, capsys):
-    """Runs the command in this process; its exit status or message, and what it printed."""
-
-    def run(*words):
-        monkeypatch.setattr(sys, "argv", ["iagraph", *map(str, words)])
-        code = 0
-        try:
-            cli.main()
-        except SystemExit as stopped:
-            code = stopped.code
-        return code, capsys.readouterr()
-
-    return run
-
-
 def test_help_lists_every_command_soon(command):
     start = time.perf_counter()
     done = subprocess.run([sys.executable, "-m", "iagraph", "--help"], capture_output=True, text=True, check=True)

@@ -100,6 +100,24 @@ def test_jets_of_unknown_classes_have_no_label(predict, tmp_path):
     assert "label" not in columns_of(tmp_path / "s.csv")[0]
 
 
+def test_jets_without_labels_by_a_map(predict, tmp_path):
+    pyarrow = pytest.importorskip("pyarrow")
+    from pyarrow import parquet
+
+    columns = {
+        "PT": [[5.0, 2.0], [7.0]],
+        "Eta": [[0.1, 0.2], [-0.3]],
+        "Phi": [[0.0, 3.0], [1.0]],
+        "id": [[22, 11], [22]],
+    }
+    parquet.write_table(pyarrow.table(columns), tmp_path / "a.parquet")
+    (tmp_path / "map.yaml").write_text("particles: {pt: PT, eta: Eta, phi: Phi, pid: id}\nunlabelled: true\n")
+    predict(TRAINED, tmp_path / "a.parquet", "--map", tmp_path / "map.yaml", "--out", tmp_path / "s.csv")
+    found, _ = columns_of(tmp_path / "s.csv")
+    assert list(found) == ["file", "jet", "score_gluon", "score_quark"]
+    np.testing.assert_allclose(found["score_gluon"] + found["score_quark"], [1, 1], rtol=1e-6)
+
+
 class TestMistakes:
     def refused(self, predict, tmp_path, *words):
         before = sorted(tmp_path.iterdir())
