@@ -16,6 +16,8 @@ import sys
 import time
 from pathlib import Path
 
+sys.path[0] = str(Path(__file__).parents[1])  # of the clone, in place of this folder
+
 PHASES = {
     "equal": 60.0,
     "waits": 25.0,
@@ -72,7 +74,8 @@ def run_all(arguments: argparse.Namespace) -> None:
 def run_phase(arguments: argparse.Namespace) -> None:
     """Runs a phase in this process."""
     import torch
-    from gpu_phases.results import OutOfTime, Plan, Results
+
+    from benchmark.gpu_phases.results import OutOfTime, Plan, Results
 
     plan = Plan(
         torch.device(arguments.device),
@@ -82,7 +85,7 @@ def run_phase(arguments: argparse.Namespace) -> None:
     results = Results(arguments.phase, arguments.out / f"{arguments.phase}.json", plan)
     try:
         with results.attempt(phase=arguments.phase):
-            module = importlib.import_module(f"gpu_phases.{arguments.phase}")
+            module = importlib.import_module(f"benchmark.gpu_phases.{arguments.phase}")
             getattr(module, arguments.phase)(plan, results)
     except OutOfTime:
         results.notes.append("the time was over before all was done")
@@ -105,7 +108,7 @@ def _in_process(name: str, seconds: float, arguments: argparse.Namespace) -> str
 
 def _write_page(out: Path, ended: dict[str, str]) -> None:
     """All results as Markdown."""
-    from gpu_phases.results import as_markdown
+    from benchmark.gpu_phases.results import as_markdown
 
     sections = ["# On a GPU\n\n" + "".join(f"- {name}: {how}\n" for name, how in ended.items())]
     for name in ended:

@@ -16,9 +16,9 @@ from matplotlib.figure import Figure
 
 import iagraph
 from iagraph.data import JetDataset, read_store, resolve
+from iagraph.interpret.display import shown_jet
 from iagraph.jets import JetBatch
 from iagraph.plotting import COLOURS
-from iagraph.studies.display import shown_jet
 
 PARTICLES = {"gluon": 55, "quark": 33}  # what such jets have on average
 

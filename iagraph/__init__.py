@@ -2,19 +2,26 @@
 
 from __future__ import annotations
 
-from importlib.metadata import version
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from iagraph.models.registry import TrainedModel
+    from iagraph.predict import RunPredictor
 
-__version__ = version("iagraph")
+    __version__: str
 
 
-def load(path: str | Path) -> TrainedModel:
-    """The trained model of a run, ready to use; see :func:`iagraph.models.registry.load`."""
-    from iagraph.models.registry import load  # PyTorch takes seconds to import, which the version alone does not need
+def load(path: str | Path) -> RunPredictor:
+    """The trained model of a run, ready to use; see :func:`iagraph.predict.load`."""
+    from iagraph.predict import load  # PyTorch takes seconds to import, which the version alone does not need
 
     return load(path)
+
+
+def __getattr__(name: str) -> Any:
+    if name == "__version__":
+        from importlib.metadata import version  # slow, too
+
+        return version("iagraph")
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

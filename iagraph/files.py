@@ -25,6 +25,22 @@ def user_path(text: str | Path) -> Path:
         return Path(text)
 
 
+RECIPES = Path(__file__).parent / "recipes"
+"""The recipes that come with the package; in a clone they are those of ``configs/``."""
+
+
+def recipe_file(name: str | Path, folder: Path | None = None) -> Path:
+    """The recipe that a user means: a file, or the name of one that comes with the package, ``qg``.
+
+    Args:
+        name: the name. A file that exists is that file.
+        folder: where files are that are named without one; None: where the user works.
+    """
+    path = user_path(name) if folder is None else folder / user_path(name)
+    packaged = RECIPES / f"{name}.yaml"
+    return packaged if str(name).isidentifier() and packaged.is_file() and not path.is_file() else path
+
+
 def user_files(patterns: Iterable[str | Path]) -> list[str]:
     """The files that a user means by names and patterns such as ``~/jets/part_*.h5``.
 

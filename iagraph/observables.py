@@ -1,6 +1,6 @@
-r"""Observables of jets: mass, multiplicity, shapes, energy correlations and N-subjettiness, one number per jet.
+r"""Observables of jets: mass, multiplicity, shapes, energy correlations and N-subjettiness; subjets of particles.
 
-All are functions of a :class:`~iagraph.jets.JetBatch`, in float64 and of shape [jets]. Distances are
+All are functions of a :class:`~iagraph.jets.JetBatch`; observables are float64 and of shape [jets]. Distances are
 :math:`R_{ij} = \sqrt{\Delta y^2 + \Delta\phi^2}` with rapidities, shares are those of the scalar sum,
 :math:`z_i = p_{T,i} / \sum_k p_{T,k}`; so nothing changes under boosts along the beam and rotations about it. A number
 that a jet does not have, such as a ratio of zero to zero, is NaN.
@@ -20,7 +20,7 @@ from iagraph.kinematics import Momenta, jet_momenta, to_cartesian, wrap_phi
 from iagraph.segment import segment_sum
 
 RADIUS = 0.8
-"""The jet radius by which N-subjettiness is divided, unless another one is given."""
+"""The jet radius: N-subjettiness is divided by it, unless another one is given, and subjets are found with it."""
 
 LABELS = {
     "mass": r"$m$",
@@ -177,6 +177,37 @@ def nsubjettiness(jets: JetBatch, numbers: Sequence[int], radius: float = RADIUS
                 row[place] = _tau(Momenta(*(component[begin:end] for component in momenta)), axes, radius, beta)
         rows.append(row)
     return torch.tensor(rows, dtype=torch.float64).view(len(jets), len(numbers))
+
+
+def subjets(jets: JetBatch, number: int | Sequence[int] = 2) -> Tensor | None:
+    """The number of the subjet of each particle, shape [particles], -1 for none; None if FastJet is not installed.
+
+    The particles of a jet are clustered with the exclusive kT algorithm, R = :data:`RADIUS`, down to this number of
+    subjets (Catani, Dokshitzer, Seymour, Webber, Nucl. Phys. B 406 (1993) 187). What goes to the beam before, some
+    particles at wide angles, belongs to none; so do the particles of a jet with fewer of them than subjets wanted.
+
+    Args:
+        jets: the jets.
+        number: of subjets, one for all jets or one for each.
+    """
+    try:
+        import fastjet
+    except ImportError:
+        return None
+    numbers = torch.full((jets.batch.numel(),), -1)
+    definition = fastjet.JetDefinition(fastjet.kt_algorithm, RADIUS)
+    vectors = torch.stack(to_cartesian(jets.to("cpu").double().momenta), dim=1).tolist()
+    numbers_of_subjets = [number] * len(jets) if isinstance(number, int) else number
+    for (begin, end), wanted in zip(pairwise(jets.ptr.tolist()), numbers_of_subjets, strict=True):
+        if end - begin < wanted:
+            continue
+        particles = [fastjet.PseudoJet(*vectors[particle]) for particle in range(begin, end)]
+        for particle, place in zip(particles, range(begin, end), strict=True):
+            particle.set_user_index(place)
+        cluster = fastjet.ClusterSequence(particles, definition)
+        for index, subjet in enumerate(cluster.exclusive_jets(wanted)):
+            numbers[[particle.user_index() for particle in subjet.constituents()]] = index
+    return numbers
 
 
 def _tau(particles: Momenta, axes: Sequence[tuple[float, float]], radius: float, beta: float) -> float:

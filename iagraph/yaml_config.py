@@ -15,7 +15,7 @@ import yaml
 from pydantic import BaseModel, ValidationError
 from pydantic.fields import FieldInfo
 
-from iagraph.files import user_path
+from iagraph.files import RECIPES, recipe_file
 
 Model = TypeVar("Model", bound=BaseModel)
 COMMAND_LINE = "command line"
@@ -113,12 +113,17 @@ def _parse(text: str, source: str) -> Any:
 
 def read_yaml(path: str | Path) -> dict[str, Any]:
     """Mapping held by a YAML file; ConfigError if it cannot be read or holds something else."""
+    file = recipe_file(path)
     try:
-        text = user_path(path).read_text(encoding="utf-8")
+        text = file.read_text(encoding="utf-8")
     except UnicodeDecodeError as error:
         raise ConfigError(f"{path}: not a text file in UTF-8 (byte {error.start})") from error
     except OSError as error:
-        raise ConfigError(f"{path}: cannot read the file: {error.strerror}") from error
+        known = [recipe.stem for recipe in RECIPES.glob("*.yaml")]
+        near = difflib.get_close_matches(file.stem, known, n=1)
+        named = near and isinstance(error, FileNotFoundError)
+        hint = f"; did you mean the recipe {near[0]}? iagraph recipes lists them" if named else ""
+        raise ConfigError(f"{path}: cannot read the file: {error.strerror}{hint}") from error
     values = _parse(text, str(path))
     if values is None:
         raise ConfigError(f"{path}: the file is empty")
@@ -127,9 +132,41 @@ def read_yaml(path: str | Path) -> dict[str, Any]:
     return values
 
 
-def load_model(model_class: type[Model], path: str | Path, overrides: Sequence[str] = ()) -> Model:
-    """Validated model of a YAML file, after changes of the form `section.key=value` whose values are YAML."""
-    values, changed, problems = copy.deepcopy(read_yaml(path)), [], []
+def read_extended(path: str | Path) -> tuple[dict[str, Any], str]:
+    """Mapping held by a YAML file, with what it leaves out taken from the one that its key `extends` names, and both
+    names.
+
+    Keys of sections are replaced one by one. A section that chooses another `name` (a model) is taken whole.
+
+    Raises:
+        ConfigError: a file cannot be read, `extends` names no recipe, or that one extends another itself.
+    """
+    values = dict(read_yaml(path))
+    if "extends" not in values:
+        return values, str(path)
+    name = values.pop("extends")
+    if not isinstance(name, str):
+        raise ConfigError(f"{path}: 'extends' should name a recipe, for example qg_lite, found {_show(name)}")
+    base = read_yaml(recipe_file(name, recipe_file(path).parent))
+    if "extends" in base:
+        raise ConfigError(f"{path}: extends {name}, which extends {base['extends']}: extend that one, or join the two")
+    merged = base | values
+    for key, section in values.items():
+        theirs = base.get(key)
+        if isinstance(section, dict) and isinstance(theirs, dict) and section.get("name") in (None, theirs.get("name")):
+            merged[key] = theirs | section
+    return merged, f"{path}, which extends {name}"
+
+
+def load_model(
+    model_class: type[Model], path: str | Path, overrides: Sequence[str] = (), *, extends: bool = False
+) -> Model:
+    """Validated model of a YAML file, after changes of the form `section.key=value` whose values are YAML.
+
+    With `extends`, the file may extend another one, see :func:`read_extended`.
+    """
+    read, source = read_extended(path) if extends else (read_yaml(path), str(path))
+    values, changed, problems = copy.deepcopy(read), [], []
     for override in overrides:
         key, equals, text = override.partition("=")
         if not (key and equals):
@@ -150,7 +187,7 @@ def load_model(model_class: type[Model], path: str | Path, overrides: Sequence[s
             problems.extend(error.args)
         changed.append(key.strip())
     try:
-        model = validate(model_class, values, str(path), changed)
+        model = validate(model_class, values, source, changed)
     except ConfigError as error:
         problems.extend(error.args)
     if problems:

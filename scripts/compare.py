@@ -1,40 +1,6 @@
-"""Compare the jets of two files, generated and real ones for example: means, Kolmogorov-Smirnov test, figure."""
+"""Compare the jets of two files: the command ``iagraph compare-jets``."""
 
-import argparse
-import sys
-
-try:
-    from iagraph.command_line import escape_unprintable
-    from iagraph.data.comparison import Comparison
-    from iagraph.data.jets import StoreError
-    from iagraph.data.overview import overview_of
-    from iagraph.files import user_path
-    from iagraph.plotting import save_figure
-except ImportError as error:
-    sys.exit(f"error: {error}: pip install 'iagraph[data]'")
-
-
-def main() -> None:
-    """Parse the arguments, compare, and print."""
-    escape_unprintable()
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("files", nargs=2, type=user_path, metavar="FILE", help="jet stores, or public files of jets")
-    parser.add_argument("--out", type=user_path, metavar="FIGURE", help="draw the distributions to FIGURE.png and .pdf")
-    arguments = parser.parse_args()
-    names = [path.stem for path in arguments.files]
-    if names[0] == names[1]:
-        names = list(map(str, arguments.files))
-    if names[0] == names[1]:
-        parser.error(f"{names[0]} is named twice")
-    try:
-        overviews = [overview_of(path) for path in arguments.files]
-        comparison = Comparison(dict(zip(names, overviews, strict=True)))
-        if arguments.out is not None:
-            save_figure(comparison.figure(), arguments.out)
-    except (StoreError, ImportError, OSError) as error:
-        sys.exit(f"error: {error}")
-    print(comparison.table())
-
+from iagraph.cli import main
 
 if __name__ == "__main__":
-    main()
+    main("compare-jets")

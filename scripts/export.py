@@ -1,40 +1,6 @@
-"""Write a trained tagger for other software: python scripts/export.py runs/qg-001 --onnx tagger.onnx [--pt2 FILE].
+"""Write a trained tagger for other software: the command ``iagraph export``."""
 
-Before a file is written, its results are compared with those of PyTorch.
-"""
-
-import argparse
-import sys
-
-from iagraph.command_line import escape_unprintable
-from iagraph.files import user_path
-
-
-def main() -> None:
-    """Parses the command line and exports."""
-    escape_unprintable()
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("run", type=user_path, help="folder of a finished run, for example runs/qg-001")
-    parser.add_argument("--onnx", type=user_path, metavar="FILE", help="write ONNX, for onnxruntime in C++ or Python")
-    parser.add_argument("--opset", type=int, default=20, help="of ONNX: 18, 19 or 20, the default")
-    parser.add_argument("--float-inputs", action="store_true", help="of ONNX: inputs are float32, whole numbers, too")
-    parser.add_argument("--pt2", type=user_path, metavar="FILE", help="write what torch.export.load reads")
-    arguments = parser.parse_args()
-    if arguments.onnx is None and arguments.pt2 is None:
-        parser.error("nothing to write: give --onnx FILE, --pt2 FILE or both")
-
-    from iagraph.data import StoreError
-    from iagraph.export import ExportError
-    from iagraph.export.of_run import export_run
-    from iagraph.models import CheckpointError
-
-    options = {"opset": arguments.opset, "float_inputs": arguments.float_inputs}
-    try:
-        for line in export_run(arguments.run, arguments.onnx, arguments.pt2, **options):
-            print(line, flush=True)
-    except (CheckpointError, ExportError, StoreError, OSError) as error:
-        sys.exit(f"error: {error}")
-
+from iagraph.cli import main
 
 if __name__ == "__main__":
-    main()
+    main("export")

@@ -7,7 +7,7 @@ Where a jet is asked for, it is the vector sum of the particles, and delta_eta i
 import numpy as np
 import torch
 
-from iagraph.benchmarks.weaver_networks import WeaverParticleNet, WeaverParticleTransformer
+from benchmark.weaver_networks import WeaverParticleNet, WeaverParticleTransformer
 
 INPUTS = {"kin": 7, "kinpid": 13, "full": 17}
 CHARGED, NEUTRAL = [211, 321, 2212], [130, 2112]

@@ -1,5 +1,6 @@
 """What people install: sdist and wheel."""
 
+import os
 import re
 import subprocess
 import sys
@@ -36,6 +37,18 @@ print(iagraph.__version__)
 """
 
 
+COMMANDS = """
+doctor
+recipes
+train qg train.epochs=1 data.max_jets=640
+evaluate runs/qg-001
+predict runs/qg-001 sample:qg --out scores.csv
+study prune runs/qg-001 --rules top_k=4 --jets 100
+export runs/qg-001 --onnx tagger.onnx
+predict tagger.onnx sample:qg --out scores.h5
+"""
+
+
 def run(*command, **options):
     done = subprocess.run(command, capture_output=True, text=True, check=False, **options)
     assert done.returncode == 0, f"{' '.join(map(str, command))}\n{done.stdout[-2000:]}\n{done.stderr[-2000:]}"
@@ -52,7 +65,7 @@ def test_the_oldest_versions_are_those_that_pyproject_admits():
 
 
 @pytest.mark.slow
-def test_wheel_and_sdist_hold_what_they_should_and_work_in_an_empty_environment(tmp_path):
+def test_wheel_and_sdist_hold_what_they_should_and_work_outside_of_the_clone(tmp_path):
     pytest.importorskip("build", reason="python -m build comes with iagraph[dev]")
     run(sys.executable, "-m", "build", "--outdir", tmp_path / "dist", ROOT)
     (wheel,), (sdist,) = (tmp_path / "dist").glob("*.whl"), (tmp_path / "dist").glob("*.tar.gz")
@@ -63,6 +76,7 @@ def test_wheel_and_sdist_hold_what_they_should_and_work_in_an_empty_environment(
     package = {str(path.relative_to(ROOT)) for path in (ROOT / "iagraph").rglob("*.py")}
     package |= {"iagraph/py.typed", "iagraph/data/samples/qg.h5"}
     package |= {f"iagraph/data/cards/{card.name}" for card in (ROOT / "iagraph" / "data" / "cards").glob("*.md")}
+    package |= {f"iagraph/recipes/{recipe.name}" for recipe in (ROOT / "configs").glob("*.yaml")}
     assert {name for name in names if name.startswith("iagraph/")} == package
     assert any(name.endswith("LICENSE") for name in names)
     with tarfile.open(sdist) as archive:
@@ -73,5 +87,10 @@ def test_wheel_and_sdist_hold_what_they_should_and_work_in_an_empty_environment(
     python = tmp_path / "empty" / ("Scripts" if sys.platform == "win32" else "bin") / "python"
     run(python, "-I", "-m", "pip", "install", "-c", ROOT / "constraints.txt", wheel)
     assert run(python, "-I", "-c", SMOKE, cwd=tmp_path).strip() == version
+    run(python, "-I", "-m", "pip", "install", "-c", ROOT / "constraints.txt", f"{wheel}[train,export]")
+    environment = {name: value for name, value in os.environ.items() if name != "PYTHONPATH"}
+    for command in COMMANDS.strip().splitlines():
+        run(python.with_name("iagraph"), *command.split(), cwd=tmp_path, env=environment)
+    assert (tmp_path / "scores.csv").read_text().count("\n") == 18_001
     run(python, "-I", "-m", "pip", "install", "--force-reinstall", "--no-deps", sdist)
     assert run(python, "-I", "-c", SMOKE, cwd=tmp_path).strip() == version

@@ -11,8 +11,8 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor, nn
 
-from gpu_phases.results import Plan, Results
-from gpu_phases.timing import arithmetic, autocast
+from benchmark.gpu_phases.results import Plan, Results
+from benchmark.gpu_phases.timing import arithmetic, autocast
 from iagraph.graph import fully_connected
 from iagraph.jets import JetBatch
 from iagraph.models.registry import MODELS
@@ -105,7 +105,7 @@ def outcome(case: Case, device: torch.device, precision: str) -> Outcome:
     Args:
         case: the case.
         device: where.
-        precision: float64, or one of :data:`~gpu_phases.timing.PRECISIONS`.
+        precision: float64, or one of :data:`~benchmark.gpu_phases.timing.PRECISIONS`.
     """
     dtype = torch.float64 if precision == "float64" else torch.float32
     module = deepcopy(case.module).to(device, dtype).train(case.training)

@@ -9,10 +9,10 @@ import torch
 from torch.autograd import DeviceType
 from torch.profiler import ProfilerActivity, profile
 
-from gpu_phases.results import Plan, Results
-from gpu_phases.speed import Runner
-from gpu_phases.timing import arithmetic, sample_batches, seconds_per_call, synchronize
-from iagraph.benchmarks.contenders import CONTENDERS
+from benchmark.contenders import CONTENDERS
+from benchmark.gpu_phases.results import Plan, Results
+from benchmark.gpu_phases.speed import Runner
+from benchmark.gpu_phases.timing import arithmetic, sample_batches, seconds_per_call, synchronize
 
 NAMES = ("IAFormer, iagraph", "IAFormer lite, iagraph", "ParT, iagraph", "ParticleNet, iagraph", "ParT, weaver")
 LONGEST = 10

@@ -11,9 +11,18 @@ import torch
 from torch import Tensor
 from torch.nn.functional import cross_entropy
 
-from gpu_phases.results import Plan, Results
-from gpu_phases.timing import PRECISIONS, arithmetic, autocast, forget, held, peak, sample_batches, seconds_per_call
-from iagraph.benchmarks.contenders import CONTENDERS, SLOTS, Contender
+from benchmark.contenders import CONTENDERS, SLOTS, Contender
+from benchmark.gpu_phases.results import Plan, Results
+from benchmark.gpu_phases.timing import (
+    PRECISIONS,
+    arithmetic,
+    autocast,
+    forget,
+    held,
+    peak,
+    sample_batches,
+    seconds_per_call,
+)
 from iagraph.jets import JetBatch
 
 NAMES = (

@@ -10,10 +10,10 @@ import torch
 from torch import Tensor
 from torch.nn.functional import cross_entropy
 
-from gpu_phases.results import Plan, Results
-from gpu_phases.timing import arithmetic, autocast, forget, held, peak, seconds_per_call
-from iagraph.benchmarks.contenders import CONTENDERS
-from iagraph.benchmarks.models import shuffled_jets
+from benchmark.contenders import CONTENDERS
+from benchmark.gpu_phases.results import Plan, Results
+from benchmark.gpu_phases.timing import arithmetic, autocast, forget, held, peak, seconds_per_call
+from benchmark.models import shuffled_jets
 from iagraph.data import JetDataset
 from iagraph.jets import JetBatch
 

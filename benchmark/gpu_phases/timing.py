@@ -10,7 +10,7 @@ from contextlib import AbstractContextManager, contextmanager
 
 import torch
 
-from iagraph.benchmarks.models import shuffled_jets
+from benchmark.models import shuffled_jets
 from iagraph.data import JetDataset
 from iagraph.jets import JetBatch
 

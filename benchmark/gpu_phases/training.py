@@ -10,7 +10,7 @@ from typing import Any
 
 from lightning import Callback
 
-from gpu_phases.results import Plan, Results
+from benchmark.gpu_phases.results import Plan, Results
 from iagraph.train.config import load_config
 from iagraph.train.run import train
 

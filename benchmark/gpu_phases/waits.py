@@ -14,9 +14,9 @@ import torch
 from torch import Tensor
 from torch.nn.functional import cross_entropy
 
-from gpu_phases.results import Plan, Results
-from gpu_phases.timing import sample_batches
-from iagraph.benchmarks.contenders import CONTENDERS
+from benchmark.contenders import CONTENDERS
+from benchmark.gpu_phases.results import Plan, Results
+from benchmark.gpu_phases.timing import sample_batches
 
 NAMES = ("IAFormer, iagraph", "IAFormer lite, iagraph", "ParT, iagraph", "ParticleNet, iagraph", "IAFormer, plain PyG")
 HERE = Path(__file__).parent.parent

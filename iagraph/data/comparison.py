@@ -12,6 +12,7 @@ from scipy.stats import ks_2samp
 from iagraph.data.jets import StoreError
 from iagraph.data.overview import QUANTITIES, Overview, edges_of
 from iagraph.plotting import drawable, style
+from iagraph.tables import markdown
 
 COMPARED = ("multiplicity", "pt", "mass")
 
@@ -44,16 +45,15 @@ class Comparison:
 
     def table(self) -> str:
         """Means with their errors, D and p as a Markdown table."""
-        lines = [f"| class | quantity | {' | '.join(self.names)} | D | p |", "|---|---|---|---|---|---|"]
+        rows = [["class", "quantity", *self.names, "D", "p"]]
         for name, sets in self.values.items():
             for column, quantity in enumerate(QUANTITIES):
                 if quantity in COMPARED:
                     pair = [values[:, column] for values in sets]
                     means = [f"{x.mean():.2f} +- {_error(x):.2f}" for x in pair]
                     test = ks_2samp(*pair)
-                    cells = [name, quantity, *means, f"{test.statistic:.3f}", f"{test.pvalue:.2g}"]
-                    lines.append(f"| {' | '.join(cells)} |")
-        return "\n".join(lines)
+                    rows.append([name, quantity, *means, f"{test.statistic:.3f}", f"{test.pvalue:.2g}"])
+        return markdown(rows)
 
     def figure(self) -> Figure:
         """The distributions, a row for each class."""

@@ -17,6 +17,7 @@ from iagraph.data.readers import open_jets
 from iagraph.data.sources import as_batch
 from iagraph.kinematics import jet_momenta
 from iagraph.plotting import drawable, style
+from iagraph.tables import markdown
 
 SAMPLE = 100_000
 """At most so many jets are drawn; the numbers are those of all."""
@@ -89,14 +90,15 @@ class Overview:
 
     def table(self) -> str:
         """Numbers of each class as a Markdown table, and what is unusual below it."""
-        lines = ["| class | jets | particles per jet | jet pT [GeV] | jet mass [GeV] |", "|---|---|---|---|---|"]
+        rows = [["class", "jets", "particles per jet", "jet pT [GeV]", "jet mass [GeV]"]]
         with np.errstate(invalid="ignore", divide="ignore"):
             mean = self._sum / self._number[:, None]
         for name, number, middle, low, high in zip(
             self.classes, self._number, mean, self._low, self._high, strict=True
         ):
             cells = [f"{middle[k]:.1f} ({low[k]:.{d}f} to {high[k]:.{d}f})" for k, d in ((0, 0), (1, 1), (2, 1))]
-            lines.append(f"| {' | '.join([name, f'{number:,}', *(cells if number else '---')])} |")
+            rows.append([name, f"{number:,}", *(cells if number else "---")])
+        lines = [markdown(rows)]
         if self.empty:
             lines.append(f"\n{self.empty:,} jets have no particles")
         if self.species:

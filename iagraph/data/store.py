@@ -223,7 +223,7 @@ def _reported(path: Path) -> Iterator[None]:
             raise StoreError(f"{path}: cannot be read {told}") from error
         raise StoreError(
             f"{path}: not HDF5, incomplete or damaged ({error}); copy or write the store anew, or convert another "
-            "format with scripts/convert.py"
+            "format with iagraph convert"
         ) from error
 
 
@@ -255,12 +255,12 @@ def store_info(path: str | Path) -> StoreInfo:
     with _reported(path):
         if not path.is_file():
             raise StoreError(
-                f"{path}: no such file; check the path, or make it with scripts/generate.py, download.py or convert.py"
+                f"{path}: no such file; check the path, or make it with iagraph generate, download or convert"
             )
     with _reported(path), h5py.File(path, "r") as file:
         found = stated_format(file)
         if found != FORMAT:
-            raise StoreError(f"{path}: format is {found!r}, expected {FORMAT!r}; convert it with scripts/convert.py")
+            raise StoreError(f"{path}: format is {found!r}, expected {FORMAT!r}; convert it with iagraph convert")
         if (version := attribute(file, "version")) != VERSION:
             raise StoreError(f"{path}: version is {version}, expected {VERSION}; update iagraph")
         info = StoreInfo(

@@ -1,4 +1,4 @@
-"""The model of a run folder, exported: what ``scripts/export.py`` calls."""
+"""The model of a run folder, exported: what ``iagraph export`` calls."""
 
 from __future__ import annotations
 

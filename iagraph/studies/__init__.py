@@ -1,1 +1,1 @@
-"""Studies of many runs, each with its tables and figures: what ``scripts/study.py`` calls."""
+"""Studies of many runs, each with its tables and figures: what ``iagraph study`` calls."""

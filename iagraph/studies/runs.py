@@ -1,182 +1,190 @@
-"""The runs of a study: trained in processes of their own, several at once, and resumed where a study was interrupted.
-
-A run is trained in a folder that ends in ``.unfinished`` and gets its name when all of it is there. So whatever ends a
-study, a folder with the name of a run holds a finished one.
-"""
+"""The runs that studies open: their models and test jets, what to call them, and whether their jets are the same."""
 
 from __future__ import annotations
 
 import json
-import multiprocessing
-import os
-import shutil
-import signal
-import threading
-import time
 from collections.abc import Callable, Sequence
-from contextlib import suppress
 from dataclasses import dataclass
-from multiprocessing.connection import Connection, wait
-from multiprocessing.context import SpawnProcess
+from functools import cached_property
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, TypeVar, cast
 
+import numpy as np
 import torch
+from torch import nn
 
-from iagraph.memory import keep_freed_memory
-from iagraph.studies.config import PlannedRun
-from iagraph.train.config import differences, load_config
-from iagraph.train.datamodule import ROLES
-from iagraph.train.fine_tuning import origin
-from iagraph.train.folder import RunError
-from iagraph.train.run import USER_ERRORS, train_into
+from iagraph.data import JetDataset, JetSource, StoredJets
+from iagraph.estimates import Truth
+from iagraph.interpret.recording import AttentionModel
+from iagraph.jets import JetBatch
+from iagraph.models import ParticleTransformer
+from iagraph.models.attention_tagger import AttentionTagger
+from iagraph.models.registry import names_of
+from iagraph.train.config import Config
+from iagraph.train.datamodule import check_jets, open_role, read_all
+from iagraph.train.evaluation import evenly_spaced
+from iagraph.train.folder import Run, RunError, build_model, load_run
 
-UNFINISHED = ".unfinished"
-BY_CONTENT = tuple(f"data.{role}" for role in ROLES)
+BATCH = 64
+UNTRAINED_SEED = 1
 T = TypeVar("T")
 
 
-def train_runs(runs: Sequence[PlannedRun], jobs: int) -> None:
-    """Trains runs, so many at the same time, each with its share of the threads; says a line when one is over.
+@dataclass(frozen=True)
+class Plan:
+    """What is asked for on the command line.
 
-    An interrupt ends all of them. A run that fails does not keep others from being trained.
-
-    Raises:
-        RunError: some failed; it names them and says why.
+    Attributes:
+        runs: folders of finished runs.
+        folder: where all of it goes.
+        jets: number of test jets of each run.
+        command: what was typed, for the record.
     """
-    waiting, active, failed = list(runs), list[_Process](), list[str]()
-    threads = max(1, torch.get_num_threads() // jobs)
-    try:
-        while waiting or active:
-            while waiting and len(active) < jobs:
-                active.append(_start(waiting.pop(0), threads))
-            wait([item.process.sentinel for item in active])
-            for item in [item for item in active if not item.process.is_alive()]:
-                active.remove(item)
-                if problem := item.problem():
-                    failed.append(f"{item.run}: {problem}")
-                said = f"failed: {problem}" if problem else auc_text(item.run.folder)
-                left = len(waiting) + len(active)
-                print(f"{item.run}: {said} ({time.monotonic() - item.start:.0f} s; runs left: {left})", flush=True)
-    finally:
-        for item in active:
-            item.process.kill()
-        for item in active:
-            item.process.join()
-    if failed:
-        count = f"{len(failed)} of {len(runs)} runs failed, so there is no table; the others are kept"
-        raise RunError("\n".join([f"{count}. Correct these, or leave them out, and start again:", *failed]))
+
+    runs: Sequence[Path]
+    folder: Path
+    jets: int
+    command: str = ""
 
 
 @dataclass(frozen=True)
-class _Process:
-    """A run that is being trained; `answer` receives what went wrong, if something did."""
+class OpenRun:
+    """A finished run and its test jets.
 
-    run: PlannedRun
-    process: SpawnProcess
-    answer: Connection
-    start: float
+    Attributes:
+        path: its folder.
+        name: what to call it: the name of its folder, with as many of those above as tell it from other runs.
+        run: its configuration, classes and model.
+        model: the model, in evaluation mode on :attr:`device`; it has attention unless the run was opened without
+            asking for it.
+        batches: some of its test jets, with labels, on the CPU.
+        device: where to compute.
+    """
 
-    def problem(self) -> str | None:
-        """Why a process that has ended did not finish its run; None if it did."""
-        if self.run.folder.is_dir():
-            return None
-        try:
-            return self.answer.recv()
-        except EOFError:
-            return (
-                f"its process ended with exit code {self.process.exitcode}; negative ones are signals, -9 may be memory"
-            )
+    path: Path
+    name: str
+    run: Run
+    model: AttentionModel
+    batches: list[JetBatch]
+    device: torch.device
 
+    @property
+    def jets(self) -> int:
+        """The number of jets."""
+        return sum(map(len, self.batches))
 
-def _start(run: PlannedRun, threads: int) -> _Process:
-    context = multiprocessing.get_context("spawn")
-    receiver, sender = context.Pipe(duplex=False)
-    process = context.Process(target=_train, args=(run, threads, sender))
-    # Ctrl-C reaches all processes of a terminal. Ours inherit that they ignore it: the study ends them itself.
-    heeded = signal.signal(signal.SIGINT, signal.SIG_IGN)
-    try:
-        process.start()
-    finally:
-        signal.signal(signal.SIGINT, heeded)
-    sender.close()  # of the copies of this end, that of the process alone is left: it closes when the process ends
-    return _Process(run, process, receiver, time.monotonic())
+    @cached_property
+    def truth(self) -> Truth:
+        """The classes of the jets, and which AUC is asked for."""
+        return truth_of(self.run, self.batches)
 
-
-def _train(run: PlannedRun, threads: int, answer: Connection) -> None:
-    threading.Thread(target=_end_with_parent, daemon=True).start()
-    torch.set_num_threads(threads)
-    keep_freed_memory()
-    unfinished = run.folder.with_name(run.folder.name + UNFINISHED)
-    try:
-        if unfinished.exists():
-            shutil.rmtree(unfinished)
-        train_into(unfinished, run.config)
-        unfinished.rename(run.folder)
-    except USER_ERRORS as error:
-        answer.send(str(error))
-    except Exception as error:
-        answer.send(f"{type(error).__name__}: {error}")
-        raise
+    def untrained(self) -> AttentionModel:
+        """The same model with random weights, the same each time; random numbers elsewhere stay as they are."""
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(UNTRAINED_SEED)
+            model: nn.Module = build_model(self.run.config, self.run.classes)
+        return cast(AttentionModel, model.to(self.device).eval())
 
 
-def _end_with_parent() -> None:
-    """A study may be killed, and then be started again: no run of the first must be left to disturb the second."""
-    parent = multiprocessing.parent_process()
-    if parent is not None:
-        parent.join()
-        os._exit(1)
-
-
-def is_finished(
-    run: PlannedRun,
-    fingerprints: dict[str, dict[str, str]],
-    advice: str = "give the comparison another name, or delete this folder",
-) -> bool:
-    """Whether a run is there already, with the same configuration, on the same jets and from the same weights.
-
-    Jets are compared by their content, whatever their files are called, and so are weights that were fine-tuned, if
-    they are still there: a finished run needs them no more.
+def open_run(path: Path, jets: int, needs_attention: bool = True, name: str = "") -> OpenRun:
+    """A finished run of a model with attention, with a number of its test jets, evenly spaced.
 
     Args:
-        run: the run.
-        fingerprints: for each role, the fingerprint of each file of jets.
-        advice: what to do where another run has its folder.
+        path: folder of the run.
+        jets: number of jets.
+        needs_attention: False opens runs of any model, for studies that look at logits alone.
+        name: what to call it, as its folder unless it is given.
 
     Raises:
-        RunError: another run has its folder, or its record is damaged.
+        RunError: the folder holds no finished run, the model has no attention among particles, or none of the jets is
+            of some class.
+        ConfigError, StoreError: the configuration of the run or its test jets are wrong.
     """
-    if not run.folder.exists():
-        return False
-    other = [
-        f"{key} was {json.dumps(was)}, is {json.dumps(wanted)}"
-        for key, (wanted, was) in differences(run.config, load_config(run.folder / "config.yaml")).items()
-        if key not in BY_CONTENT
-    ]
-    trained_on, started_from = read_json(
-        run.folder / "model.json",
-        lambda found: (
-            {role: list(found["data"][role].values()) for role in fingerprints},
-            list(found["started_from"].values()),
-        ),
-    )
-    other += [
-        f"the jets of data.{role} are others"
-        for role, files in fingerprints.items()
-        if trained_on[role] != list(files.values())
-    ]
-    with suppress(FileNotFoundError):
-        if started_from != list(origin(run.config).values()):
-            other.append("the weights to start from (fine_tune.weights) are others")
-    if other:
-        listed = "; ".join(other[:5]) + ("; ..." if len(other) > 5 else "")
-        raise RunError(f"{run.folder}: holds a finished run that differs from what is asked for: {listed}; {advice}")
-    return True
+    run = load_run(path)
+    if needs_attention and not isinstance(run.model, AttentionTagger | ParticleTransformer):
+        names = names_of(AttentionTagger, ParticleTransformer)
+        raise RunError(
+            f"{path}: {run.config.model.name} has no attention among particles; these have: {', '.join(names)}"
+        )
+    source = open_studied_jets(path, run, jets)
+    device = where_measured([path])
+    model = cast(AttentionModel, run.model)  # or a model without attention, if one was asked for
+    return OpenRun(path, name or path.resolve().name, run, model.to(device).eval(), some_batches(source, jets), device)
 
 
-def auc_text(folder: Path) -> str:
-    """The AUC of a finished run, for a line of progress."""
-    return read_json(folder / "metrics.json", lambda found: f"AUC {found['tagger']['auc']['value']:.4f}")
+def open_runs(plan: Plan, needs_attention: bool = True) -> list[OpenRun]:
+    """The runs of a study, each with a name of its own.
+
+    Raises:
+        RunError: one is given twice; or as :func:`open_run`.
+    """
+    return [
+        open_run(path, plan.jets, needs_attention, name)
+        for path, name in zip(plan.runs, labels(plan.runs), strict=True)
+    ]
+
+
+def open_one(plan: Plan, name: str) -> OpenRun:
+    """The run of a study that looks at one.
+
+    Raises:
+        RunError: several are given; or as :func:`open_run`.
+    """
+    if len(plan.runs) != 1:
+        raise RunError(f"the study of {name} takes one run, not {len(plan.runs)}: run it once for each")
+    return open_run(plan.runs[0], plan.jets)
+
+
+def truth_of(run: Run, batches: Sequence[JetBatch]) -> Truth:
+    """The classes of jets with labels, and which of them is the signal of a run."""
+    labels = np.concatenate([jets.y.numpy() for jets in batches if jets.y is not None])
+    signal = run.config.data.signal
+    return Truth(labels, None if signal is None else run.classes.index(signal))
+
+
+def open_test_jets(config: Config) -> JetSource:
+    """The test jets of a run, in memory or in their files as its configuration says.
+
+    Raises:
+        StoreError: a file is missing or damaged.
+    """
+    stores = open_role(config.data.test, "test", config.data)
+    if config.data.in_memory:
+        return JetDataset(read_all(stores), config.data.max_particles, config.data.masses)
+    return StoredJets(stores, config.data.max_particles, config.data.masses)
+
+
+def open_studied_jets(path: Path, run: Run, number: int) -> JetSource:
+    """The test jets of a run; those to be studied, evenly spaced, have jets of each class.
+
+    Raises:
+        RunError: they have none of some class.
+        StoreError: a file is missing or damaged, or holds other jets than those that the model is for.
+    """
+    jets = open_test_jets(run.config)
+    check_jets(jets, run.config.data, run.classes, ", ".join(run.config.data.test))
+    labels = jets.label[evenly_spaced(len(jets), number)]
+    for label, name in enumerate(run.classes):
+        if not (labels == label).any():
+            raise RunError(
+                f"{path}: none of the {len(labels)} jets is of the class '{name}': take more of them (--jets)"
+            )
+    return jets
+
+
+def some_batches(jets: JetSource, number: int) -> list[JetBatch]:
+    """At most this number of the jets, evenly spaced, in batches of :data:`BATCH`."""
+    places = evenly_spaced(len(jets), number)
+    return [jets[places[begin : begin + BATCH]] for begin in range(0, len(places), BATCH)]
+
+
+def where_measured(runs: Sequence[Path]) -> torch.device:
+    """The device on which all of these runs predicted, if it is here, otherwise the CPU."""
+    used = {read_json(run / "metrics.json", lambda found: str(found["cost"]["measured_on"]["device"])) for run in runs}
+    # Runs may have been brought here from a machine that has more devices.
+    here = {"cuda": torch.cuda.is_available(), "mps": torch.backends.mps.is_available()}
+    device = used.pop() if len(used) == 1 else "cpu"
+    return torch.device(device if here.get(device) else "cpu")
 
 
 def read_json(path: Path, take: Callable[[Any], T]) -> T:
@@ -192,3 +200,53 @@ def read_json(path: Path, take: Callable[[Any], T]) -> T:
         raise RunError(
             f"{path}: missing or damaged ({reason}); delete the folder of this run, to train it anew"
         ) from error
+
+
+def labels(paths: Sequence[Path]) -> list[str]:
+    """A name for each run: that of its folder, with as many of the folders above as tell it from the others.
+
+    Raises:
+        RunError: a folder is given twice.
+    """
+    parts = [path.resolve().parts for path in paths]
+    for number, folder in enumerate(parts):
+        if folder in parts[:number]:
+            raise RunError(f"{paths[number]}: this run is given twice; give each run once")
+    return ["/".join(_shortest_end(folder, parts)) for folder in parts]
+
+
+def _shortest_end(folder: tuple[str, ...], folders: Sequence[tuple[str, ...]]) -> tuple[str, ...]:
+    length = 1
+    while sum(other[-length:] == folder[-length:] for other in folders) > 1:
+        length += 1
+    return folder[-length:]
+
+
+def same_jets(one: OpenRun, other: OpenRun) -> bool:
+    """Whether two runs have the same jets in the same order, and call their classes the same."""
+    if one.run.classes != other.run.classes or len(one.batches) != len(other.batches):
+        return False
+    return all(map(_equal, one.batches, other.batches))
+
+
+def check_same_jets(runs: Sequence[OpenRun]) -> None:
+    """Makes sure that all runs have the same jets in the same order.
+
+    Raises:
+        RunError: one has others than the first.
+    """
+    for run in runs[1:]:
+        if not same_jets(run, runs[0]):
+            raise RunError(
+                f"{run.path}: its test jets ('data.test', 'data.max_particles', 'data.masses', classes) are not those "
+                f"of {runs[0].path}, and only what models make of the same jets can be compared; give runs of the same "
+                "test jets, or study these one by one"
+            )
+
+
+def _equal(one: JetBatch, other: JetBatch) -> bool:
+    assert one.y is not None
+    assert other.y is not None
+    if not (one.ptr.equal(other.ptr) and one.y.equal(other.y)):
+        return False
+    return all(a.equal(b) for a, b in zip(one.momenta, other.momenta, strict=True))

@@ -241,12 +241,12 @@ class Config(Section):
 
 
 def load_config(path: str | Path, overrides: Sequence[str] = ()) -> Config:
-    """Configuration in a YAML file, after the changes `key.sub=value`.
+    """Configuration in a YAML file, or of a recipe of the package, after the changes `key.sub=value`.
 
     Raises:
         ConfigError: with every problem found, one per line.
     """
-    return load_model(Config, path, overrides)
+    return load_model(Config, path, overrides, extends=True)
 
 
 def dump_config(config: Config) -> str:
@@ -263,4 +263,5 @@ def differences(one: Config, other: Config) -> dict[str, tuple[Any, Any]]:
 
 def describe_config() -> str:
     """All keys with type, default and meaning, for `--help`."""
-    return describe(Config)
+    extends = "extends: str, in files only\n    A recipe that holds where this one says nothing, for example `qg_lite`."
+    return f"{extends}\n{describe(Config)}"

@@ -24,6 +24,7 @@ from iagraph.jets import JetBatch
 from iagraph.metrics import Estimate, auc_difference, classification_report, effective_number, macro_auc_difference
 from iagraph.models.accounts import multiply_adds
 from iagraph.plotting import save_figure
+from iagraph.tables import markdown
 from iagraph.train.config import DataConfig
 from iagraph.train.figures import class_roc_curves, confusion, roc_curves, score_histograms
 from iagraph.train.module import Tagger, betas
@@ -134,14 +135,12 @@ class Evaluation:
         columns = [heading(key) for key in reports["tagger"]]
         rows = [
             ["", *columns, "parameters", "MFLOP/jet", "jets/s"],
-            ["---"] * (len(columns) + 4),
             [name, *map(str, reports["tagger"].values()), *price],
             ["multiplicity alone", *map(str, reports["multiplicity"].values()), fitted, "-", "-"],
         ]
-        table = "\n".join(f"| {' | '.join(row)} |" for row in rows)
         role = f"background: {self.classes[0]}" if self.signal is None else f"signal: {self.signal}"
         what = "AUC" if self.signal else "Macro AUC"
-        lines = f"{table}\n\n{what} above multiplicity: {self.gain} ({len(self.labels):,} jets, {role})"
+        lines = f"{markdown(rows)}\n\n{what} above multiplicity: {self.gain} ({len(self.labels):,} jets, {role})"
         if self.effective_jets is not None:
             numbers = ", ".join(f"{number:,.0f} {name}" for name, number in self.effective_jets.items())
             lines += f"\n\nJets are weighted. Effective numbers, (sum w)^2 / sum w^2: {numbers}"

@@ -49,7 +49,7 @@ class SafeFiles(TorchCheckpointIO):
                 torch.save(checkpoint, file)
         except (OSError, RuntimeError) as error:  # PyTorch's writer turns a full disk into a RuntimeError
             raise CheckpointError(
-                f"{path}: cannot write ({error}); make room, and go on with: python scripts/train.py --resume "
+                f"{path}: cannot write ({error}); make room, and go on with: iagraph train --resume "
                 f"{path.parent.parent}"
             ) from error
 

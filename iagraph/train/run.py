@@ -125,7 +125,7 @@ def train(config: Config, callbacks: Sequence[Callback] = (), into: str | Path |
     theirs = load_config(into / "config.yaml")
     if theirs != config:
         keys = list(differences(config, theirs))
-        advice = f", or extend it: python scripts/train.py --resume {into} {' '.join(f'{key}=...' for key in keys)}"
+        advice = f", or extend it: iagraph train --resume {into} {' '.join(f'{key}=...' for key in keys)}"
         advice = advice if set(keys) <= set(EXTENDING) else ""
         raise RunError(f"{into}: holds a run that differs in {', '.join(keys[:5])}; give another folder{advice}")
     return into if _is_finished(into) else _train(config, into, callbacks, resuming=True)
@@ -165,7 +165,7 @@ def resume(folder: str | Path, changes: Sequence[str] = ()) -> Path:
     elif _is_finished(folder):
         raise RunError(
             f"{folder}: has finished, there is nothing to go on with; its results are in report.md; to train it "
-            f"further: python scripts/train.py --resume {folder} train.epochs={2 * config.train.epochs}"
+            f"further: iagraph train --resume {folder} train.epochs={2 * config.train.epochs}"
         )
     return _train(config, folder, (), resuming=True)
 
@@ -392,5 +392,5 @@ def _finish(interrupted: SystemExit, folder: Path) -> None:
         raise RunError(f"interrupted before the first epoch was over: {folder} holds no model") from interrupted
     print(
         "\ninterrupted: the best epoch so far is kept and judged; the training goes on with: "
-        f"python scripts/train.py --resume {folder}"
+        f"iagraph train --resume {folder}"
     )

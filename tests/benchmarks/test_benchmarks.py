@@ -4,8 +4,8 @@ import numpy as np
 import pytest
 from data.conftest import numbered_jets
 
-from iagraph.benchmarks import convert, loader
-from iagraph.benchmarks.measure import Report, in_new_process
+from benchmark import convert, loader
+from benchmark.measure import Report, in_new_process
 
 
 @pytest.fixture(autouse=True)

@@ -5,8 +5,8 @@ import pytest
 import torch
 from data.conftest import numbered_jets
 
-from iagraph.benchmarks import cost
-from iagraph.benchmarks.measure import PeakMemory, in_new_process
+from benchmark import cost
+from benchmark.measure import PeakMemory, in_new_process
 from iagraph.models import PlainTransformer
 from iagraph.plotting import save_figure
 

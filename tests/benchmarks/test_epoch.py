@@ -4,7 +4,7 @@ import pytest
 import torch
 from toy_runs import settings, toy_jets
 
-from iagraph.benchmarks import epoch
+from benchmark import epoch
 from iagraph.data import write_store
 
 

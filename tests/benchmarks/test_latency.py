@@ -7,7 +7,7 @@ import pytest
 import torch
 from needs_onnx import needs_onnx
 
-from iagraph.benchmarks import contenders, latency
+from benchmark import contenders, latency
 from iagraph.models import GatedIAFormer, IAFormer, ParticleNet, ParticleTransformer
 
 pytestmark = needs_onnx

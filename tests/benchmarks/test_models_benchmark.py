@@ -11,11 +11,11 @@ from torch import nn
 from torch.nn.functional import cross_entropy
 from torch.utils.flop_counter import FlopCounterMode
 
-from iagraph.benchmarks import contenders, models
-from iagraph.benchmarks.contenders import Contender
-from iagraph.benchmarks.limit import multiply_adds
-from iagraph.benchmarks.models import LIMIT, Remote, Runner, peak_memory, shuffled_jets, target_notes
-from iagraph.benchmarks.rivals import PaddedIAFormer, padded_inputs
+from benchmark import contenders, models
+from benchmark.contenders import Contender
+from benchmark.limit import multiply_adds
+from benchmark.models import LIMIT, Remote, Runner, peak_memory, shuffled_jets, target_notes
+from benchmark.rivals import PaddedIAFormer, padded_inputs
 from iagraph.data import JetDataset
 from iagraph.models import GatedIAFormer, IAFormer, ParticleNet, ParticleTransformer
 from iagraph.testing import random_jets

@@ -2,7 +2,7 @@ from functools import partial
 
 import pytest
 
-from iagraph.benchmarks import pruning
+from benchmark import pruning
 from iagraph.models import GatedIAFormer, IAFormer
 
 

@@ -6,9 +6,9 @@ import pytest
 import reference_weaver
 import torch
 
-from iagraph.benchmarks import weaver_networks
-from iagraph.benchmarks.rivals import EdgeListIAFormer, PaddedIAFormer, edge_list_inputs, padded_inputs
-from iagraph.benchmarks.weaver_networks import WeaverParticleNet, WeaverParticleTransformer, weaver_inputs, with_weights
+from benchmark import weaver_networks
+from benchmark.rivals import EdgeListIAFormer, PaddedIAFormer, edge_list_inputs, padded_inputs
+from benchmark.weaver_networks import WeaverParticleNet, WeaverParticleTransformer, weaver_inputs, with_weights
 from iagraph.models import IAFormer, ParticleNet, ParticleTransformer
 from iagraph.testing import random_jets
 

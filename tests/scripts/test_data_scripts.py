@@ -55,11 +55,11 @@ class TestDownload:
 
 
 def test_benchmark_prints_and_writes(tmp_path, run, capsys, monkeypatch):
-    from iagraph.benchmarks.measure import Report
+    from benchmark.measure import Report
 
     report = Report("Title", [{"name": "a", "jets/s": 2.0}])
     asked = []
-    monkeypatch.setattr("iagraph.benchmarks.loader.benchmark_loader", lambda *given: asked.append(given) or report)
+    monkeypatch.setattr("benchmark.loader.benchmark_loader", lambda *given: asked.append(given) or report)
     run("benchmark.py", "--json", tmp_path / "numbers.json", "loader", "--jets", 7)
     assert asked == [(7, 256, 3)]
     assert "| a | 2 |" in capsys.readouterr().out

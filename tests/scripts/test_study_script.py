@@ -14,8 +14,8 @@ from studies.conftest import snapshot, write_comparison
 from toy_runs import settings, toy_jets
 
 from iagraph.data import write_store
-from iagraph.studies.compare import compare
-from iagraph.studies.config import load_comparison
+from iagraph.studies.compare.config import load_comparison
+from iagraph.studies.compare.study import compare
 from iagraph.train.run import evaluate, train_into
 
 ROOT = Path(__file__).parents[2]
@@ -57,7 +57,7 @@ def test_prints_the_table_of_finished_runs(study, monkeypatch, capsys):
     assert "IAFormer, seed 2: AUC " in printed
     assert "IAFormer, seed 1" not in printed
     assert "| IAFormer | " in printed
-    assert f"`python scripts/study.py compare {study} --jobs 2 'seeds=[2]'`" in printed
+    assert f"`iagraph study compare {study} --jobs 2 'seeds=[2]'`" in printed
     assert f"All of it is in {study.parent / 'studies' / 'toy'}" in printed
 
 
@@ -65,7 +65,7 @@ def test_help_explains_all_keys(monkeypatch, capsys):
     assert run(monkeypatch, "compare", "--help") == 0
     printed = capsys.readouterr().out
     assert "seeds: list of int" in printed
-    assert "relative to the folder of this file; the files that they name" in " ".join(printed.split())
+    assert "relative to the folder of this file, or names of those of the package" in " ".join(printed.split())
     assert "--jobs N" in printed
 
 
@@ -82,15 +82,16 @@ def test_impossible_arguments_are_refused(monkeypatch, capsys, study, arguments,
     assert message in capsys.readouterr().err
 
 
-def test_interrupted_while_packages_are_imported(monkeypatch, study):
+def test_interrupted_while_packages_are_imported(monkeypatch, study, capsys):
     def interrupt(name, *more):
-        if name == "iagraph.studies.compare":
+        if name == "iagraph.studies.compare.study":
             raise KeyboardInterrupt
         return original(name, *more)
 
     original = builtins.__import__
     monkeypatch.setattr(builtins, "__import__", interrupt)
-    assert run(monkeypatch, "compare", study).startswith("interrupted: ")
+    assert run(monkeypatch, "compare", study) == 130
+    assert capsys.readouterr().err.startswith("interrupted: finished runs are kept")
 
 
 @pytest.fixture(scope="module")
@@ -109,7 +110,7 @@ def test_prunes_a_run_and_prints_the_table(toy_run, monkeypatch, capsys, tmp_pat
     assert (folder / "table.md").read_text() in printed
     assert "| top_k=1 | " in printed
     assert "for each head, after the softmax" in printed
-    assert f"`python scripts/study.py prune {toy_run} --rules top_k=2,1 --per-head --jets 60`" in printed
+    assert f"`iagraph study prune {toy_run} --rules top_k=2,1 --per-head --jets 60`" in printed
     assert f"All of it is in {folder}" in printed
 
 
@@ -181,7 +182,7 @@ def test_interrupted_and_killed_and_resumed_to_the_end(study):
             assert process.poll() is None, log.read_text()
             time.sleep(0.01)
         process.send_signal(sent)  # to the main process only: it must end the others itself
-        assert process.wait(timeout=20) == (1 if sent == signal.SIGINT else -sent)
+        assert process.wait(timeout=20) == (130 if sent == signal.SIGINT else -sent)
         deadline = time.monotonic() + 10
         while group_exists(process.pid):
             assert time.monotonic() < deadline, "a run outlived its study"

@@ -16,10 +16,10 @@ from toy_runs import toy_jets, weights
 
 from iagraph.data import write_store
 from iagraph.metrics import Estimate
-from iagraph.studies import compare as module
-from iagraph.studies.compare import RESULTS, compare
-from iagraph.studies.config import load_comparison
-from iagraph.studies.runs import _train as train_in_process
+from iagraph.studies.compare import measure
+from iagraph.studies.compare.config import load_comparison
+from iagraph.studies.compare.study import RESULTS, compare
+from iagraph.studies.training import _train as train_in_process
 from iagraph.train.folder import RunError, load_run
 from iagraph.train.module import Tagger
 from iagraph.train.run import USER_ERRORS, train_into
@@ -34,7 +34,7 @@ def study(trained, store, tmp_path):
 
 def test_tables_hold_what_the_runs_recorded(study, capsys):
     comparison = load_comparison(study)
-    folder = compare(comparison, command="python scripts/study.py compare toy")
+    folder = compare(comparison, command="iagraph study compare toy")
     assert capsys.readouterr().out.count("(finished before)") == 4
     assert {path.name for path in folder.iterdir()} >= {*RESULTS}
     with (folder / "table.csv").open() as file:
@@ -57,7 +57,7 @@ def test_tables_hold_what_the_runs_recorded(study, capsys):
         assert float(rows[name]["seconds_per_jet"]) > 0
     text = (folder / "table.md").read_text()
     assert "300 training jets, 120 test jets, signal: quark" in text
-    assert "`python scripts/study.py compare toy`" in text
+    assert "`iagraph study compare toy`" in text
     report = json.loads((folder / "report.json").read_text())
     description = json.loads((folder / "iaformer" / "seed-1" / "model.json").read_text())
     assert report["jets"]["fingerprints"] == description["data"]
@@ -74,7 +74,7 @@ def test_failing_runs_are_named_and_the_others_go_on(study, store, tmp_path, cap
     comparison = load_comparison(write_comparison(tmp_path, store, recipes, seeds=[2]))
     before = snapshot(comparison.folder)
     # Real processes, which need not import everything that training does.
-    monkeypatch.setattr("iagraph.studies.runs._train", stand_ins.train)
+    monkeypatch.setattr("iagraph.studies.training._train", stand_ins.train)
     with pytest.raises(RunError, match=r"^2 of 3 runs failed, so there is no table") as error:
         compare(comparison, jobs=2)
     problems = sorted(str(error.value).splitlines()[1:])
@@ -213,7 +213,7 @@ def test_times_are_taken_where_runs_predicted_if_that_is_here(study, monkeypatch
         devices.append(device)
         return dict.fromkeys(models, 1.0)
 
-    monkeypatch.setattr(module, "seconds_per_jet", seconds)
+    monkeypatch.setattr(measure, "seconds_per_jet", seconds)
     folder = compare(comparison)
     assert devices == [torch.device(used)]
     assert f"float32, {used}, threads" in (folder / "table.md").read_text()

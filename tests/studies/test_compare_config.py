@@ -2,7 +2,7 @@ import re
 
 import pytest
 
-from iagraph.studies.config import describe_comparison, load_comparison, slug
+from iagraph.studies.compare.config import describe_comparison, load_comparison, slug
 from iagraph.yaml_config import ConfigError
 
 

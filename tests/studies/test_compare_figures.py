@@ -4,9 +4,10 @@ from dataclasses import replace
 import matplotlib.pyplot
 import pytest
 
+from iagraph.estimates import OverSeeds
 from iagraph.plotting import save_figure
-from iagraph.studies.figures import cost_and_performance
-from iagraph.studies.tables import OverSeeds, Row
+from iagraph.studies.compare.figures import cost_and_performance
+from iagraph.studies.compare.measure import Row
 
 LONG = "ParT, fine-tuned from the ten classes of JetClass with a new head"
 

@@ -5,7 +5,7 @@ from studies.test_compare_tables import RESULTS
 from toy_runs import RECIPE
 
 from iagraph.metrics import Estimate
-from iagraph.studies.notes import different_recipes, notes
+from iagraph.studies.compare.study import different_recipes, notes
 from iagraph.train.config import load_config
 
 NETS = {"IAFormer": "qg.yaml", "Q K": "qg_plain.yaml", "ParticleNet": "qg_particlenet.yaml", "ParT": "qg_part.yaml"}

@@ -5,8 +5,9 @@ from dataclasses import replace
 
 import pytest
 
+from iagraph.estimates import OverSeeds
 from iagraph.metrics import Estimate
-from iagraph.studies.tables import OverSeeds, Result, latex, markdown, runs_csv, table, table_csv
+from iagraph.studies.compare.measure import Result, models_table, over_seeds, runs_table
 
 NAN, INF = math.nan, math.inf
 
@@ -25,7 +26,7 @@ RESULTS = [
     result("B & C", 3, 0.87, 31.0),
 ]
 SECONDS = {"A_1": 0.00125, "B & C": 0.0235}
-ROWS = table(RESULTS, SECONDS)
+ROWS = over_seeds(RESULTS, SECONDS)
 
 
 def read(text):
@@ -52,29 +53,18 @@ def test_numbers_without_a_spread_say_so(values, text):
     assert str(OverSeeds(values)) == text
 
 
-def test_markdown():
-    lines = markdown(ROWS, ["first", "second"]).splitlines()
-    assert lines[0] == "|  | AUC | 1/eB at 0.5 | parameters | MFLOP/jet | ms/jet |"
-    assert lines[2] == "| A_1 | 0.8830 +- 0.0030 | 25 +- 0 | 52,453 | 21.1 | 1.25 |"
-    assert lines[3] == "| B & C | 0.87 +- 0 | infinite in 1 of 3 | 52,453 | 21.1 | 23.5 |"
-    assert lines[4:] == ["", "- first", "- second"]
-    (row,) = table([result("a|b", 1, 0.9)], {"a|b": 1})
-    assert r"| a\|b | 0.9 +- - |" in markdown([row], [])
-
-
-def test_latex_escapes_names():
-    lines = latex(ROWS, ["100 % of it"]).splitlines()
-    assert lines[:3] == ["% 100 % of it", r"\begin{tabular}{lrrrrr}", r"\toprule"]
-    assert lines[3] == r" & AUC & $1/\varepsilon_B$ at 0.5 & parameters & MFLOP/jet & ms/jet \\"
-    assert lines[5] == r"A\_1 & 0.8830 $\pm$ 0.0030 & 25 $\pm$ 0 & 52,453 & 21.1 & 1.25 \\"
-    assert lines[6].startswith(r"B \& C & 0.87 $\pm$ 0 & infinite in 1 of 3 & ")
-    (row,) = table([result(r"50% $x_1^2$ ~{#}\a", 1, 0.9)], {r"50% $x_1^2$ ~{#}\a": 1})
-    name = r"50\% \$x\_1\textasciicircum{}2\$ \textasciitilde{}\{\#\}\textbackslash{}a & "
-    assert latex([row], []).splitlines()[4].startswith(name)
+def test_what_is_shown():
+    assert models_table(ROWS).cells() == [
+        ["", "AUC", "1/eB at 0.5", "parameters", "MFLOP/jet", "ms/jet"],
+        ["A_1", "0.8830 +- 0.0030", "25 +- 0", "52,453", "21.1", "1.25"],
+        ["B & C", "0.87 +- 0", "infinite in 1 of 3", "52,453", "21.1", "23.5"],
+    ]
+    (row,) = over_seeds([result("a", 1, 0.9)], {"a": 1})
+    assert models_table([row]).rows[0]["AUC"] == "0.9 +- -"
 
 
 def test_csv_has_full_precision():
-    first, second = read(table_csv(ROWS))
+    first, second = read(models_table(ROWS).csv())
     assert (first["model"], first["seeds"]) == ("A_1", "3")
     assert float(first["auc"]) == (0.880 + 0.886 + 0.883) / 3
     assert float(first["auc_spread"]) == pytest.approx(0.003, rel=1e-12)
@@ -83,7 +73,7 @@ def test_csv_has_full_precision():
 
 
 def test_runs_have_a_line_each():
-    lines = read(runs_csv(RESULTS))
+    lines = read(runs_table(RESULTS).csv())
     assert [(line["model"], line["seed"]) for line in lines] == [(each.model, str(each.seed)) for each in RESULTS]
     assert [line["rejection_at_0.5"] for line in lines[:2]] == ["25.0", "inf"]
     assert {line["auc_error"] for line in lines} == {"0.004"}
@@ -108,6 +98,5 @@ def test_null_is_infinite_for_a_rejection_and_undefined_else():
 
 def test_many_classes():
     report = {"auc": Estimate(0.9, 0.1), "rejection_at_0.995/T_bl": Estimate(50.0, 1.0)}
-    (row,) = table([replace(RESULTS[0], report=report)], SECONDS)
-    assert markdown([row], []).startswith("|  | AUC | 1/eB T_bl at 0.995 | parameters |")
-    assert r"$1/\varepsilon_B$ T\_bl at 0.995" in latex([row], [])
+    (row,) = over_seeds([replace(RESULTS[0], report=report)], SECONDS)
+    assert models_table([row]).cells()[0][:4] == ["", "AUC", "1/eB T_bl at 0.995", "parameters"]

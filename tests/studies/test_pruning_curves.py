@@ -10,14 +10,14 @@ from test_pruning_plan import tiny
 from toy_runs import CLASSES, settings, toy_jets, weights
 
 from iagraph.data import JetDataset, write_store
+from iagraph.interpret.edges import control
 from iagraph.metrics import auc_difference, macro_auc_difference
 from iagraph.models import IAFormer
 from iagraph.nn.pruning import EdgeBudget, TopK
-from iagraph.studies.measuring import some_batches
-from iagraph.studies.pruning_controls import control
-from iagraph.studies.pruning_curves import PruningStudy, classify, measure, prune
-from iagraph.studies.pruning_plan import Variant, default_rules, parse_rule, parse_rules, variants
-from iagraph.studies.pruning_tables import headings, pruning_csv, pruning_markdown
+from iagraph.studies.pruning.measure import classify, measure
+from iagraph.studies.pruning.rules import Variant, default_rules, parse_rule, parse_rules, variants
+from iagraph.studies.pruning.study import PruningStudy, prune, rules_table
+from iagraph.studies.runs import some_batches
 from iagraph.testing import random_jets
 from iagraph.train.folder import Run, RunError, load_run
 from iagraph.train.run import train_into
@@ -95,7 +95,12 @@ def test_a_study_with_retraining(toy_run, tmp_path, capsys):
     report = json.loads((study.folder / "report.json").read_text())
     assert report["command"] == "the command"
     assert report["options"]["rules"] == ["top_k=2", "edge_budget=0.5"]
-    assert [row["edges"] for row in report["survivors"]] == ["all edges", "after first layer", "after last layer"]
+    kinds = [row["edges"] for row in report["tables"]["survivors"]]
+    assert kinds == [
+        "all edges",
+        "after first layer",
+        "after last layer",
+    ]
     assert list(report["jets"]["files"]) == report["config"]["data"]["test"]
     assert report["machine"]["torch"] == torch.__version__
 
@@ -164,7 +169,13 @@ def test_more_classes(tmp_path):
     one, two = (classify(variant, batches).logits for variant in models)
     assert rows[1].difference == macro_auc_difference(labels, two, one)
     assert list(rows[0].report) == ["accuracy", "auc", "rejection_at_0.5/quark", "rejection_at_0.5/Z"]
-    assert headings(rows)[5:] == ["accuracy", "AUC", "1/eB quark at 0.5", "1/eB Z at 0.5", "AUC - unpruned"]
+    assert rules_table(rows).cells()[0][5:] == [
+        "accuracy",
+        "AUC",
+        "1/eB quark at 0.5",
+        "1/eB Z at 0.5",
+        "AUC - unpruned",
+    ]
 
 
 def test_two_classes_take_the_signal_of_the_run(tmp_path):
@@ -179,8 +190,7 @@ def test_two_classes_take_the_signal_of_the_run(tmp_path):
         one, two = (classify(variant, batches).logits for variant in models)
         assert rows[1].difference == auc_difference(labels, two, one, signal)
         assert rows[0].difference is None
-    lines = pruning_markdown(rows, [["edges", "number"], ["all edges", "7"]], ["note"]).splitlines()
-    assert lines[2].startswith("| unpruned | 1.000 | 1.000 | ")
-    assert lines[2].endswith(" | - |")
-    assert lines[4:] == ["", "| edges | number |", "| --- | --- |", "| all edges | 7 |", "", "- note"]
-    assert len(pruning_csv(rows).splitlines()) == 3
+    _, first, _ = rules_table(rows).cells()
+    assert first[:3] == ["unpruned", "1.000", "1.000"]
+    assert first[-1] == "-"
+    assert len(rules_table(rows).csv().splitlines()) == 3

@@ -2,10 +2,10 @@ import pytest
 import torch
 from toy_runs import RECIPE
 
+from iagraph.interpret.edges import CONTROLS
 from iagraph.models import IAFormer, ParticleNet
 from iagraph.nn.pruning import RULES, EdgeBudget, Threshold, TopK
-from iagraph.studies.pruning_controls import CONTROLS
-from iagraph.studies.pruning_plan import (
+from iagraph.studies.pruning.rules import (
     MEANINGS,
     STRENGTHS,
     default_rules,

@@ -13,7 +13,7 @@ from toy_runs import settings, toy_jets
 import iagraph
 from iagraph.data import JetDataset, JetLoader, JetStore, write_store
 from iagraph.models import load_weights
-from iagraph.studies.config import load_comparison
+from iagraph.studies.compare.config import load_comparison
 from iagraph.train.folder import load_run
 from iagraph.train.run import evaluate, resume, train
 

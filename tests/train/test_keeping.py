@@ -268,7 +268,7 @@ def _with_little_room(folder, config):
 def test_a_full_disk_loses_nothing(store, tmp_path, undisturbed):
     assert Killed().run(_with_little_room, tmp_path / "run", toy(store, tmp_path)) == 7
     message = tmp_path / "run" / "message"
-    assert f"make room, and go on with: python scripts/train.py --resume {tmp_path}/run" in message.read_text()
+    assert f"make room, and go on with: iagraph train --resume {tmp_path}/run" in message.read_text()
     message.unlink()
     assert not list((tmp_path / "run").rglob("*.tmp"))
     resume(tmp_path / "run")
@@ -324,7 +324,7 @@ def test_ctrl_c_is_judged_and_can_go_on(store, tmp_path, monkeypatch, capsys):
     with monkeypatch.context() as patch:
         patch.setattr(Tagger, "training_step", impatient)
         folder = train(toy(store, tmp_path))
-    assert f"goes on with: python scripts/train.py --resume {folder}" in capsys.readouterr().out
+    assert f"goes on with: iagraph train --resume {folder}" in capsys.readouterr().out
     assert json.loads((folder / "metrics.json").read_text())["jets"] == 120
     resume(folder)
     train_into(tmp_path / "whole", toy(store, tmp_path))

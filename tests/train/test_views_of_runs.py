@@ -17,7 +17,7 @@ import iagraph
 from iagraph.data import JetDataset, read_store, write_store
 from iagraph.metrics import roc_auc
 from iagraph.models import CheckpointError
-from iagraph.studies.of_run import open_run
+from iagraph.studies.runs import open_run
 from iagraph.testing import random_jets
 from iagraph.train.run import evaluate, train
 from iagraph.views import JetView

@@ -95,11 +95,14 @@ class BranchMap(Section):
     one_hot: dict[str, Name] | None = Field(
         default=None, min_length=1, description="Of each class the branch that is 1 for its jets and 0 for others."
     )
+    unlabelled: bool = Field(default=False, description="The class of jets is not known; in place of both.")
 
     @model_validator(mode="after")
     def _one_label(self) -> BranchMap:
-        if (self.label is None) == (self.one_hot is None):
-            raise ValueError("should have one of 'label' and 'one_hot', by which the class of a jet is known")
+        if (self.label is not None) + (self.one_hot is not None) + self.unlabelled != 1:
+            raise ValueError(
+                "should have one of 'label' and 'one_hot', by which the class of a jet is known; or 'unlabelled: true'"
+            )
         return self
 
 
@@ -140,6 +143,7 @@ class MappedReader(Reader):
         self.classes = tuple(dict.fromkeys(label.classes.values() if label else one_hot))
         self._lists = list(dict.fromkeys(branches.particles.columns.values()))
         self._numbers = [label.branch] if label else list(dict.fromkeys(one_hot.values()))
+        self.classes = self.classes or ("unlabelled",)
         if format is None:
             self.provenance = {"map": branches.model_dump(exclude_none=True, mode="json")}
         with reading(table.path):
@@ -148,8 +152,8 @@ class MappedReader(Reader):
     def _parts(self, jets_per_part: int) -> Iterator[Jets]:
         begin = 0
         for part in self._table.parts(self._numbers, self._lists, jets_per_part):
-            yield self._jets(part, begin)
-            begin += len(part.numbers[self._numbers[0]])
+            yield (jets := self._jets(part, begin))
+            begin += len(jets)
 
     @np.errstate(over="ignore", invalid="ignore")  # what float32 cannot hold becomes infinite, which is noticed
     def _jets(self, part: ColumnPart, begin: int) -> Jets:
@@ -204,7 +208,8 @@ class MappedReader(Reader):
         if one_hot:
             flags = [part.numbers[branch] for branch in one_hot.values()]
             return label_of_flags(flags, self.classes, ", ".join(one_hot.values()), begin)
-        assert label is not None  # a map has one of the two
+        if label is None:
+            return np.zeros(len(next(iter(part.lists.values())).counts), np.int64)
         found = part.numbers[label.branch]
         indices = np.full(len(found), -1, np.int64)
         for number, name in label.classes.items():

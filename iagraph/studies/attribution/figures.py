@@ -6,15 +6,14 @@ from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
-from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
+from iagraph.estimates import Truth, ratio
+from iagraph.interpret.deletion import FRACTIONS
+from iagraph.interpret.display import Floats, ShownJet, draw_particles, draw_subjets, legend
 from iagraph.plotting import style
-from iagraph.studies.attribution.deletion import FRACTIONS
-from iagraph.studies.attribution.measured import BINNED, CONTROLS, LEAST, METHODS, MOST, Measured
-from iagraph.studies.attribution.tables import auc, left
-from iagraph.studies.display import Floats, ShownJet, draw_particles, draw_subjets, legend
-from iagraph.studies.estimates import ratio
+from iagraph.studies.attribution.measure import BINNED, CONTROLS, LEAST, METHODS, MOST, Measured, left
+from iagraph.studies.figures import decorate, legend_above
 
 AXES = {"pt": r"$p_T$ [GeV]", "distance": r"$\Delta R$ to the jet axis"}
 REACH = 3.0
@@ -71,7 +70,7 @@ def relevance_maps(examples: Sequence[Example]) -> Figure:
     return figure
 
 
-def deletion_curves(found: Measured, signal: int | None) -> Figure:
+def deletion_curves(found: Measured, truth: Truth) -> Figure:
     """Evidence for the decision, and AUC, against the fraction of particles dropped."""
     figure = Figure(figsize=(12, 4.6), layout="constrained")
     most, least, performance = figure.subplots(1, 3)
@@ -80,7 +79,7 @@ def deletion_curves(found: Measured, signal: int | None) -> Figure:
     for axes, mine in orders.items():
         for number, order in enumerate([*mine, *((name, "") for name in CONTROLS)]):
             if axes is performance:
-                estimates = [auc(found, order, place, signal) for place in range(len(FRACTIONS))]
+                estimates = [truth.auc(logits.numpy()) for logits in found.logits[order]]
             else:
                 values = left(found, order)
                 estimates = [ratio(each, values[0]) for each in values]
@@ -89,14 +88,13 @@ def deletion_curves(found: Measured, signal: int | None) -> Figure:
             axes.errorbar(FRACTIONS, y, errors, label=order[0], markersize=4, linewidth=1.3, **looks)
         axes.axhline(0.5 if axes is performance else 0, color="0.8", linewidth=0.8, zorder=0)
         axes.set_xlabel("fraction of particles dropped")
-        _decorate(axes)
+        decorate(axes)
     most.set_title("methods: most relevant first", fontsize=10)
     least.set_title("methods: least relevant first", fontsize=10)
     performance.set_title("methods: most relevant first", fontsize=10)
     most.set_ylabel("evidence for the decision / that of whole jets")
-    performance.set_ylabel("AUC" if signal is not None else "macro AUC")
-    handles, names = most.get_legend_handles_labels()
-    figure.legend(handles, names, loc="outside upper center", ncols=7, frameon=False, fontsize=9)
+    performance.set_ylabel("AUC" if truth.signal is not None else "macro AUC")
+    legend_above(figure, most, 7)
     return figure
 
 
@@ -116,7 +114,7 @@ def relevance_profiles(found: Measured) -> Figure:
                 y, errors = np.array(points).reshape(-1, 2).T
                 axes.errorbar(centres, y, errors, label=method, marker="o", markersize=4, **style(number))
             axes.axhline(1 if prefix == "" else 0, color="0.7", linewidth=0.8, zorder=0)
-            _decorate(axes)
+            decorate(axes)
             if name == "pt":
                 axes.set(xscale="log", yscale="linear" if prefix else "log")
             if prefix:
@@ -125,9 +123,3 @@ def relevance_profiles(found: Measured) -> Figure:
     panels[1][0].set_ylabel(r"mean of $r$ per particle")
     panels[0][0].legend(frameon=False, fontsize=9)
     return figure
-
-
-def _decorate(axes: Axes) -> None:
-    axes.grid(color="0.92", linewidth=0.6)
-    axes.set_axisbelow(True)
-    axes.spines[["top", "right"]].set_visible(False)

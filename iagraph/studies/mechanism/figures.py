@@ -8,11 +8,10 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
+from iagraph.estimates import Array
 from iagraph.metrics import Estimate
-from iagraph.plotting import COLOURS, style
-from iagraph.studies.mechanism.effects import Array
-
-MARKERS = "osD^vPX*<>dph"
+from iagraph.plotting import COLOURS
+from iagraph.studies.figures import decorate, marked
 
 
 def head_maps(panels: Mapping[str, Array], names: Sequence[str], label: str) -> Figure:
@@ -43,19 +42,13 @@ def head_maps(panels: Mapping[str, Array], names: Sequence[str], label: str) -> 
 
 
 def heads_kept(curves: Mapping[str, Sequence[tuple[int, Estimate]]], full: Estimate) -> Figure:
-    """AUC against the number of heads that are kept.
-
-    Args:
-        curves: numbers of heads and AUC, with the error of the difference to the full model, by name.
-        full: the AUC of the full model.
-    """
+    """AUC against the number of heads kept, by order, with errors of the difference to the full model."""
     figure = Figure(figsize=(6.4, 4.3), layout="constrained")
     axes = figure.subplots()
     for place, (name, points) in enumerate(curves.items()):
         kept, estimates = zip(*points, strict=True)
         values, errors = zip(*estimates, strict=True)
-        look = style(place)
-        axes.errorbar(kept, values, errors, label=name, marker=MARKERS[place], markersize=5, capsize=2, **look)
+        axes.errorbar(kept, values, errors, label=name, markersize=5, capsize=2, **marked(place))
     axes.axhline(full.value, color="black", linewidth=1, label="full model")
     axes.axhline(0.5 + 0.973 * (full.value - 0.5), color="0.5", linewidth=1, linestyle=":", label="97.3 % of AUC - 0.5")
     axes.set(xscale="symlog", xlabel="heads kept", ylabel="AUC")
@@ -65,16 +58,12 @@ def heads_kept(curves: Mapping[str, Sequence[tuple[int, Estimate]]], full: Estim
     axes.set_xticks(shown, [str(number) for number in shown])
     axes.minorticks_off()
     axes.legend(frameon=False, fontsize=9)
-    _decorate(axes)
+    decorate(axes)
     return figure
 
 
 def feature_bars(changes: Mapping[str, Mapping[str, Mapping[str, Estimate]]]) -> Figure:
-    """Changes by pair feature, a panel for each number, bars of two variants beside one another.
-
-    Args:
-        changes: by label of the panel, variant, and feature.
-    """
+    """Changes by label of the panel, variant and pair feature; bars of two variants beside one another."""
     features = list(next(iter(next(iter(changes.values())).values())))
     figure = Figure(figsize=(10, 1.6 + 0.45 * len(features)), layout="constrained")
     for number, (axes, (label, variants)) in enumerate(
@@ -91,7 +80,7 @@ def feature_bars(changes: Mapping[str, Mapping[str, Mapping[str, Estimate]]]) ->
         axes.axvline(0, color="black", linewidth=0.8)
         axes.set_xlabel(label)
         axes.set_yticks(range(len(features)), features)
-        _decorate(axes)
+        decorate(axes)
         if number == 0:
             axes.invert_yaxis()
             axes.legend(frameon=False, fontsize=9)
@@ -101,14 +90,7 @@ def feature_bars(changes: Mapping[str, Mapping[str, Mapping[str, Estimate]]]) ->
 def by_depth(
     curves: Mapping[str, Mapping[str, Estimate]], names: Sequence[str], ylabel: str, level: tuple[str, float]
 ) -> Figure:
-    """Numbers by depth, a line for each curve.
-
-    Args:
-        curves: by name and depth.
-        names: all depths in order.
-        ylabel: what the numbers are.
-        level: name and height of a horizontal line.
-    """
+    """Numbers by depth, a line for each curve; ``level`` is the name and height of a horizontal line."""
     figure = Figure(figsize=(6.8, 4.2), layout="constrained")
     axes = figure.subplots()
     _depth_lines(axes, curves, names)
@@ -158,10 +140,10 @@ def _depth_lines(
         places = [number for number, depth in enumerate(names) if depth in points]
         values = [points[names[number]].value for number in places]
         errors = [points[names[number]].error for number in places]
-        look = style(index) | {"marker": MARKERS[index % len(MARKERS)], "markersize": 4.5, "linewidth": 1.3}
+        look = marked(index) | {"markersize": 4.5, "linewidth": 1.3}
         axes.errorbar(places, values, errors, label=name, capsize=2, elinewidth=0.8, **look)
     axes.set_xticks(range(len(names)), names, rotation=45 if len(names) > 7 else 0, fontsize=9)
-    _decorate(axes)
+    decorate(axes)
 
 
 def _small_cells(axes: Axes, rows: int, columns: int) -> None:
@@ -170,9 +152,3 @@ def _small_cells(axes: Axes, rows: int, columns: int) -> None:
     axes.grid(which="minor", color="white", linewidth=0.8)
     axes.tick_params(which="both", length=0)
     axes.spines[:].set_visible(False)
-
-
-def _decorate(axes: Axes) -> None:
-    axes.grid(color="0.9", linewidth=0.6)
-    axes.set_axisbelow(True)
-    axes.spines[["top", "right"]].set_visible(False)

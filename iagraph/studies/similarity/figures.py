@@ -14,12 +14,13 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from iagraph.plotting import style
-from iagraph.studies.similarity.beta import BetaHistory
+from iagraph.studies.figures import decorate
+from iagraph.studies.similarity.measure import BetaHistory
 
 Values = NDArray[np.float64]
 
 LIMIT = 0.995
-"""Share of the places of maps that the colour scale holds; a few larger ones take its last colour."""
+"""Fraction of the values of maps within the colour scale; the few larger ones take its last colour."""
 
 WEIGHT = r"attention $\alpha_{ij}$"
 
@@ -152,8 +153,7 @@ def beta_figure(
         axes.set_title(name, fontsize=9)
         axes.set_xlabel("epoch")
         axes.xaxis.set_major_locator(MaxNLocator(6, integer=True))
-        axes.grid(color="0.9", linewidth=0.6)
-        axes.spines[["top", "right"]].set_visible(False)
+        decorate(axes)
     panels[0].set_ylabel(r"$\beta$")
     largest = max(histories, key=lambda name: len(histories[name].layers))
     handles, names = panels[list(histories).index(largest)].get_legend_handles_labels()

@@ -1,36 +1,34 @@
-"""One pass over the jets of runs: attention maps of each, and how alike all layers of all of them are."""
+"""What is measured of runs: attention maps of each, how alike all layers of all of them are, and beta in training."""
 
 from __future__ import annotations
 
+import csv
 from collections.abc import Sequence
+from pathlib import Path
 from typing import NamedTuple
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
+from iagraph.interpret.attention_maps import MeanMaps, jet_maps
+from iagraph.interpret.cka import LayerSimilarity
+from iagraph.interpret.depths import jet_means
+from iagraph.interpret.recording import node_vectors, record_attention
 from iagraph.jets import JetBatch
-from iagraph.segment import segment_sum
-from iagraph.studies.of_run import OpenRun
-from iagraph.studies.recording import node_vectors, record_attention
-from iagraph.studies.similarity.attention_maps import RANKS, MeanMaps, jet_maps
-from iagraph.studies.similarity.layer_similarity import LayerSimilarity
+from iagraph.studies.runs import OpenRun
+from iagraph.train.module import betas
 
-
-def jet_vectors(vectors: Tensor, jets: JetBatch) -> Tensor:
-    """Mean of the vectors of a jet's particles, for jets that have some; shape [jets with particles, width]."""
-    sizes = jets.ptr.diff()
-    sums = segment_sum(vectors, jets.batch, len(jets), jets.ptr)
-    return sums[sizes > 0] / sizes[sizes > 0].unsqueeze(1)
+PREFIX = "beta/"
 
 
 @torch.inference_mode()
-def mean_maps(run: OpenRun, ranks: int = RANKS) -> list[MeanMaps]:
+def mean_maps(run: OpenRun) -> list[MeanMaps]:
     """The averaged attention maps of each layer of a run."""
     maps: list[MeanMaps] = []
     for batch in run.batches:
         jets = batch.to(run.device)
         layers = record_attention(run.model, jets).layers
-        maps = maps or [MeanMaps(layer.alpha.size(1), ranks) for layer in layers]
+        maps = maps or [MeanMaps(layer.alpha.size(1)) for layer in layers]
         for mine, layer in zip(maps, layers, strict=True):
             mine.add(layer, jets)
     return maps
@@ -55,15 +53,9 @@ def example(run: OpenRun) -> Example:
     """The attention of the last layer in a jet of usual multiplicity: the first one that has the median."""
     sizes = torch.cat([batch.ptr.diff() for batch in run.batches])
     number = int((sizes == sizes.median()).nonzero()[0])
-    place, within = 0, number
-    while within >= len(run.batches[place]):
-        within -= len(run.batches[place])
-        place += 1
-    batch = run.batches[place].part(within, within + 1)
-    assert batch.y is not None
-    jets = batch.to(run.device)
+    jets = JetBatch.concatenate(run.batches).part(number, number + 1).to(run.device)
     layer = record_attention(run.model, jets).layers[-1]
-    return Example(number, run.run.classes[int(batch.y)], jet_maps(layer, jets, 0).cpu())
+    return Example(number, run.run.classes[run.truth.labels[number]], jet_maps(layer, jets, 0).cpu())
 
 
 class Similarity(NamedTuple):
@@ -94,7 +86,7 @@ def layer_similarity(runs: Sequence[OpenRun]) -> Similarity:
             vectors = node_vectors(run.model, jets)
             counts.append(len(vectors))
             particles += [layer.cpu() for layer in vectors]
-            means += [jet_vectors(layer.double(), jets).cpu() for layer in vectors]
+            means += [jet_means(layer.double(), jets)[jets.ptr.diff() > 0].cpu() for layer in vectors]
         if found is None:
             widths = [layer.size(1) for layer in particles]
             found = Similarity(counts, LayerSimilarity(widths), LayerSimilarity(widths))
@@ -102,3 +94,44 @@ def layer_similarity(runs: Sequence[OpenRun]) -> Similarity:
         found.jets.add(means)
     assert found is not None, "runs have jets"
     return found
+
+
+class BetaHistory(NamedTuple):
+    """How beta went.
+
+    Attributes:
+        epochs: numbers of the epochs, the first one being 1.
+        layers: beta after each of them, by the name of the layer; the mean over heads if each has its own.
+    """
+
+    epochs: list[int]
+    layers: dict[str, list[float]]
+
+
+def beta_history(run: Path) -> BetaHistory:
+    """Beta of each layer after each epoch, as the run logged it; empty if nothing is there."""
+    rows: dict[int, dict[str, float]] = {}
+    path = run / "log" / "metrics.csv"
+    if path.is_file():
+        with path.open(encoding="utf-8") as file:
+            for row in csv.DictReader(file):
+                values = {
+                    key.removeprefix(PREFIX): float(row[key]) for key in row if key.startswith(PREFIX) and row[key]
+                }
+                if values:
+                    rows[int(row["epoch"]) + 1] = values
+    epochs = sorted(rows)
+    names = dict.fromkeys(name for epoch in epochs for name in rows[epoch])
+    return BetaHistory(epochs, {name: [rows[epoch][name] for epoch in epochs] for name in names})
+
+
+def kept_epoch(model: nn.Module, history: BetaHistory) -> int | None:
+    """The epoch whose betas the model has, for the best one is kept, not the last; None if there are none."""
+    found = {name: sum(beta) / len(beta) for name, beta in betas(model).items()}
+    if not history.epochs or not found or set(found) != set(history.layers):
+        return None
+    distance = [
+        sum(abs(history.layers[name][place] - beta) for name, beta in found.items())
+        for place in range(len(history.epochs))
+    ]
+    return history.epochs[distance.index(min(distance))]

@@ -13,19 +13,18 @@ from matplotlib.layout_engine import ConstrainedLayoutEngine
 from matplotlib.ticker import MaxNLocator
 from torch import Tensor
 
+from iagraph.interpret.binarity import SHARE_EDGES, WEIGHT_EDGES
+from iagraph.interpret.geometry import PAIR_EDGES, SHARE_BINS
+from iagraph.interpret.rows import BINARY
+from iagraph.interpret.sums import JetSums
 from iagraph.metrics import Estimate
 from iagraph.plotting import drawable, style
-from iagraph.studies.pruning_figures import FEATURE_LABELS
-from iagraph.studies.sparsity.between import PAIR_EDGES, SHARE_BINS
-from iagraph.studies.sparsity.binary import SHARE_EDGES, WEIGHT_EDGES
-from iagraph.studies.sparsity.measured import Measured
-from iagraph.studies.sparsity.rows import BINARY
-from iagraph.studies.sparsity.run import RunAttention
+from iagraph.studies.figures import FEATURE_LABELS, decorate, legend_above, marked
+from iagraph.studies.report import Figures
+from iagraph.studies.sparsity.measure import RunAttention
 
-MARKERS = "osD^vPX*"
 SHARES = (0, 1.04)
-"""Limits of an axis of shares, with room for a marker at one."""
-Figures = dict[str, tuple[Figure, str]]
+"""Limits of an axis of fractions, with room for a marker at one."""
 
 
 def figures(runs: Sequence[RunAttention]) -> Figures:
@@ -71,10 +70,10 @@ def comparison(runs: Sequence[RunAttention]) -> Figure:
     """Largest weights, non-binary rows and effective neighbours of all runs."""
     figure, panels = _panels(3, (13, 4.2))
     for number, run in enumerate(runs):
-        look = style(number)
-        _steps(panels[0], run.found.histograms["largest"].sum(0), SHARE_EDGES, label=drawable(run.name), **look)
+        counts = run.found.histograms["largest"].sum(0)
+        _steps(panels[0], counts, SHARE_EDGES, label=drawable(run.name), **style(number))
         for axes, name in zip(panels[1:], ("non_binary", "relative"), strict=True):
-            _by_layer(axes, run.found, name, marker=MARKERS[number % len(MARKERS)], label=drawable(run.name), **look)
+            _by_layer(axes, run.found, name, label=drawable(run.name), **marked(number))
     _largest(panels[0])
     panels[1].set(ylabel="share of non-binary rows", ylim=SHARES)
     panels[2].set(ylabel=r"$e^H$ / edges of the row", ylim=(0, None))
@@ -83,7 +82,7 @@ def comparison(runs: Sequence[RunAttention]) -> Figure:
 
 
 def weights(run: RunAttention) -> Figure:
-    """Attention weights of all edges, and the largest share of rows, layer by layer."""
+    """Attention weights of all edges, and the largest fraction of rows, layer by layer."""
     found, signed = run.found.histograms, bool((run.found.histograms["weights"][:, : len(WEIGHT_EDGES) // 2]).any())
     figure, panels = _panels(3 if signed else 2, (13 if signed else 9, 4.2))
     middle = len(WEIGHT_EDGES) // 2
@@ -105,8 +104,7 @@ def weights(run: RunAttention) -> Figure:
     for counts, look in zip(found["largest"], _layer_styles(run), strict=True):
         _steps(panels[-1], counts, SHARE_EDGES, **look)
     _largest(panels[-1])
-    handles, names = panels[0].get_legend_handles_labels()
-    figure.legend(handles, names, loc="outside upper center", ncols=8, frameon=False, fontsize=9)
+    legend_above(figure, panels[0], 8)
     return figure
 
 
@@ -123,7 +121,7 @@ def scores(run: RunAttention) -> Figure:
     ratio.set(xlabel="|A| / |U|", ylabel="share of edges", ylim=(0, None))
     ratio.legend(frameon=False, fontsize=8)
     for number, (name, label) in enumerate((("content_spread", r"$A = QK^T / \sqrt{d}$"), ("pair_spread", "U, pairs"))):
-        _by_layer(spreads, run.found, name, marker=MARKERS[number], label=label, **style(number))
+        _by_layer(spreads, run.found, name, label=label, **marked(number))
     spreads.set(ylabel="standard deviation within a row", ylim=(0, None))
     spreads.legend(frameon=False, fontsize=9)
     _flags(flips, run.found, {"flip": "largest source changed by U", "non_binary": "non-binary"})
@@ -152,8 +150,7 @@ def distances(run: RunAttention) -> Figure:
             _steps(axes, counts, edges, **look)
         axes.set(xlabel=FEATURE_LABELS[name], xlim=(float(edges[0]), float(edges[-1])), ylim=(0, None))
     panels[0].set_ylabel("density")
-    handles, names = panels[0].get_legend_handles_labels()
-    figure.legend(handles, names, loc="outside upper center", ncols=9, frameon=False, fontsize=9)
+    legend_above(figure, panels[0], 9)
     return figure
 
 
@@ -174,7 +171,7 @@ def subjets(run: RunAttention) -> Figure:
         by_layer.plot([], [], line, color="0.4", label=text)
     _layer_axis(by_layer, run.layers)
     by_layer.set_ylabel("share of attention between subjets")
-    figure.legend(*by_layer.get_legend_handles_labels(), loc="outside upper center", ncols=6, frameon=False, fontsize=9)
+    legend_above(figure, by_layer, 6)
     for number, (prefix, text) in enumerate(
         (("", "trained"), ("random ", "random weights"), ("shuffled ", "shuffled"))
     ):
@@ -189,9 +186,7 @@ def _panels(number: int, size: tuple[float, float]) -> tuple[Figure, list[Axes]]
     figure = Figure(figsize=size, layout=ConstrainedLayoutEngine(w_pad=0.08, h_pad=0.06))
     panels = list(np.atleast_1d(figure.subplots(1, number)))
     for axes in panels:
-        axes.grid(color="0.9", linewidth=0.6)
-        axes.set_axisbelow(True)
-        axes.spines[["top", "right"]].set_visible(False)
+        decorate(axes)
     return figure, panels
 
 
@@ -223,7 +218,7 @@ def _largest(axes: Axes) -> None:
     )
 
 
-def _by_layer(axes: Axes, found: Measured, name: str, below: str = "row", **look: Any) -> None:
+def _by_layer(axes: Axes, found: JetSums, name: str, below: str = "row", **look: Any) -> None:
     layers = found.layers[name].size(1)
     numbers: list[Estimate] = [found.ratio(name, below, layer) for layer in range(layers)]
     places, values = np.arange(layers) + 1, [number.value for number in numbers]
@@ -237,8 +232,8 @@ def _layer_axis(axes: Axes, layers: int) -> None:
     axes.xaxis.set_major_locator(MaxNLocator(integer=True))
 
 
-def _flags(axes: Axes, found: Measured, names: dict[str, str]) -> None:
+def _flags(axes: Axes, found: JetSums, names: dict[str, str]) -> None:
     for number, (name, label) in enumerate(names.items()):
-        _by_layer(axes, found, name, marker=MARKERS[number], label=label, **style(number))
+        _by_layer(axes, found, name, label=label, **marked(number))
     axes.set(ylabel="share of rows", ylim=SHARES)
     axes.legend(frameon=False, fontsize=9)

@@ -13,11 +13,11 @@ from matplotlib.figure import Figure
 from matplotlib.layout_engine import ConstrainedLayoutEngine
 from matplotlib.ticker import MaxNLocator
 
+from iagraph.estimates import Array, OverSeeds
 from iagraph.metrics import Estimate
 from iagraph.plotting import drawable, style
-from iagraph.studies.stability.outputs import Floats, Spread
-from iagraph.studies.stability.response import KINDS, Kind, Response
-from iagraph.studies.tables import OverSeeds
+from iagraph.studies.figures import MARKERS, decorate, legend_above, marked
+from iagraph.studies.stability.measure import KINDS, Kind, Response, Spread
 
 NUMBERS = {
     "auc_change": "change of AUC",
@@ -25,7 +25,6 @@ NUMBERS = {
     "flip_rate": "share of decisions that flip",
 }
 BINS = 10
-MARKERS = "osD^vPX*"
 
 
 class OverRuns(NamedTuple):
@@ -51,10 +50,6 @@ def response_figure(groups: Mapping[str, Sequence[Sequence[Response]]], kinds: S
     """What changes of the jets do to the outputs, against their size; a column per kind, a line per group.
 
     Markers are means over the runs of a group with their error, small dots single runs.
-
-    Args:
-        groups: by name, the responses of each run.
-        kinds: the changes that were tried.
     """
     layout = ConstrainedLayoutEngine(w_pad=0.05, h_pad=0.05)
     figure = Figure(figsize=(3.0 * len(kinds), 7.6), layout=layout)
@@ -64,7 +59,8 @@ def response_figure(groups: Mapping[str, Sequence[Sequence[Response]]], kinds: S
             for number, (name, runs) in enumerate(groups.items()):
                 _response_line(axes, runs, kind, key, number, name)
             axes.axhline(0, color="0.4", linewidth=0.8, zorder=0)
-            _decorate(axes)
+            decorate(axes)
+            axes.xaxis.set_major_locator(MaxNLocator(3))
         line[0].set_ylabel(label)
     for axes, kind in zip(panels[0], kinds, strict=True):
         axes.set_title(kind.name, fontsize=10)
@@ -72,8 +68,7 @@ def response_figure(groups: Mapping[str, Sequence[Sequence[Response]]], kinds: S
         axes.set_xlabel(kind.unit)
         axes.set_xlim(0, 1.1 * kind.sizes[-1])
         axes.set_xticks(kind.sizes, [f"{size:g}" for size in kind.sizes], fontsize=7)
-    handles, names = panels[0][0].get_legend_handles_labels()
-    figure.legend(handles, names, loc="outside upper center", ncols=3, frameon=False, fontsize=9)
+    legend_above(figure, panels[0][0], 3)
     return figure
 
 
@@ -85,12 +80,10 @@ def _response_line(
     # Groups stand a little beside one another, so that their bars can be told apart.
     shift = 0.008 * kind.sizes[-1] * (number % 5 - 1)
     found = [over_runs([getattr(run[place], key) for run in at]) for place in range(len(sizes))]
-    looks, beside = style(number), 0.02 * kind.sizes[-1]
+    looks, beside = marked(number), 0.02 * kind.sizes[-1]
     bars: dict[str, Any] = {"yerr": [each.estimate.error for each in found], "elinewidth": 1, "capsize": 2}
-    marker: dict[str, Any] = {"marker": MARKERS[number % len(MARKERS)], "markersize": 5, "linewidth": 1.3}
-    axes.errorbar(
-        sizes + shift, [each.estimate.value for each in found], label=drawable(name), **bars, **marker, **looks
-    )
+    bars |= {"markersize": 5, "linewidth": 1.3}
+    axes.errorbar(sizes + shift, [each.estimate.value for each in found], label=drawable(name), **bars, **looks)
     if len(runs) > 1:
         for size, each in zip(sizes, found, strict=True):
             axes.plot(
@@ -98,7 +91,7 @@ def _response_line(
             )
 
 
-def spread_figure(spreads: Mapping[str, Spread], profiles: Mapping[str, tuple[Floats, Floats]]) -> Figure:
+def spread_figure(spreads: Mapping[str, Spread], profiles: Mapping[str, tuple[Array, Array]]) -> Figure:
     """How much the runs of each group differ: AUC of each, numbers of pairs of runs, and the spread against the score.
 
     Args:
@@ -138,7 +131,8 @@ def spread_figure(spreads: Mapping[str, Spread], profiles: Mapping[str, tuple[Fl
     profile.set_ylim(bottom=0)
     profile.legend(frameon=False, fontsize=9)
     for axes in (*panels, profile):
-        _decorate(axes)
+        decorate(axes)
+        axes.xaxis.set_major_locator(MaxNLocator(3))
     return figure
 
 
@@ -151,7 +145,7 @@ def _auc_panel(axes: Axes, spreads: Mapping[str, Spread]) -> None:
     axes.set_xlabel("AUC: mean and spread,\ndots: single runs")
 
 
-def _profile(axes: Axes, centre: Floats, deviation: Floats, number: int, name: str) -> None:
+def _profile(axes: Axes, centre: Array, deviation: Array, number: int, name: str) -> None:
     edges = np.linspace(0, 1, BINS + 1)
     bins = np.clip(np.digitize(centre, edges) - 1, 0, BINS - 1)
     shift = 0.006 * (number % 5 - 1)
@@ -164,16 +158,8 @@ def _profile(axes: Axes, centre: Floats, deviation: Floats, number: int, name: s
             )
     if points:
         x, y, error = zip(*points, strict=True)
-        marker = MARKERS[number % len(MARKERS)]
-        axes.errorbar(x, y, yerr=error, marker=marker, markersize=5, capsize=2, label=drawable(name), **style(number))
+        axes.errorbar(x, y, yerr=error, markersize=5, capsize=2, label=drawable(name), **marked(number))
 
 
 def _colour(number: int) -> dict[str, Any]:
     return {"color": style(number)["color"]}
-
-
-def _decorate(axes: Axes) -> None:
-    axes.grid(color="0.9", linewidth=0.6)
-    axes.set_axisbelow(True)
-    axes.spines[["top", "right"]].set_visible(False)
-    axes.xaxis.set_major_locator(MaxNLocator(3))

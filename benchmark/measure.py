@@ -1,0 +1,112 @@
+"""Timing, peak memory, and reports that say where and with what they were made."""
+
+from __future__ import annotations
+
+import gc
+import json
+import multiprocessing
+import platform
+import resource
+import statistics
+import time
+from collections.abc import Callable
+from concurrent.futures import ProcessPoolExecutor
+from contextlib import suppress
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+from iagraph.machine import machine
+from iagraph.tables import markdown
+
+
+@dataclass
+class Report:
+    """A table of measurements with the machine and the versions they belong to.
+
+    Attributes:
+        title: what was measured.
+        rows: one mapping per measurement, all with the same keys.
+        notes: what one must know to read them.
+    """
+
+    title: str
+    rows: list[dict[str, Any]] = field(default_factory=list)
+    notes: list[str] = field(default_factory=list)
+
+    def markdown(self) -> str:
+        """The table, the notes and the machine."""
+        names = list(self.rows[0])
+        cells = [names, *([_text(row[name]) for name in names] for row in self.rows)]
+        lines = [f"## {self.title}", "", markdown(cells)]
+        about = ", ".join(f"{name} {value}" for name, value in machine().items())
+        return "\n".join([*lines, "", *(f"- {note}" for note in self.notes), f"- {about}"])
+
+    def write(self, path: Path) -> None:
+        """The same as JSON."""
+        content = asdict(self) | {"machine": machine()}
+        path.write_text(json.dumps(content, indent=2) + "\n", encoding="utf-8")
+
+
+def median_seconds(run: Callable[[], object], repeats: int) -> float:
+    """The median time of some runs, after one more that warms up."""
+    return statistics.median(seconds_of(run, repeats))
+
+
+def seconds_of(run: Callable[[], object], repeats: int) -> list[float]:
+    """The time of each of some runs, after one more that warms up."""
+    run()
+    seconds = []
+    for _ in range(repeats):
+        start = time.perf_counter()
+        run()
+        seconds.append(time.perf_counter() - start)
+    return seconds
+
+
+def in_new_process(function: Callable[..., Any], *arguments: Any) -> tuple[Any, float]:
+    """The result of a function in a process of its own, and the most memory that this process held, in MB.
+
+    Memory is that of the process itself, Python and its packages included, without that of worker processes.
+    """
+    with ProcessPoolExecutor(1, mp_context=multiprocessing.get_context("spawn")) as pool:
+        return pool.submit(_with_memory, function, arguments).result()
+
+
+def _with_memory(function: Callable[..., Any], arguments: tuple[Any, ...]) -> tuple[Any, float]:
+    return function(*arguments), _memory("VmHWM")
+
+
+class PeakMemory:
+    """How much more memory this process holds, at most, during calls than when this was made.
+
+    Best made in a new process, once packages are loaded: memory that was freed before may be used again, unseen. Linux
+    resets the peak for each call; elsewhere it is the highest so far, and calls should come in the order of their need.
+    """
+
+    def __init__(self) -> None:
+        gc.collect()
+        self._before = _memory("VmRSS")
+
+    def of(self, run: Callable[[], object]) -> float:
+        """The most memory held during a call, in MB above that of the start."""
+        with suppress(OSError):  # the highest memory of the process (VmHWM) becomes what it holds now
+            Path("/proc/self/clear_refs").write_text("5", encoding="ascii")
+        run()
+        return max(_memory("VmHWM") - self._before, 0.0)
+
+
+def _memory(name: str) -> float:
+    """What this process holds (VmRSS), or held at most (VmHWM), in MB."""
+    status = Path("/proc/self/status")
+    if status.is_file():  # elsewhere ru_maxrss must do; here it would begin with the memory of the parent
+        found = next(line for line in status.read_text(encoding="utf-8").splitlines() if line.startswith(name))
+        return int(found.split()[1]) * 1024 / 1e6
+    unit = 1 if platform.system() == "Darwin" else 1024
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit / 1e6
+
+
+def _text(value: Any) -> str:
+    if isinstance(value, float):
+        return f"{value:,.0f}" if value >= 100 else f"{value:.3g}"
+    return f"{value:,}" if isinstance(value, int) else str(value)

@@ -1,0 +1,83 @@
+"""The command ``iagraph``: each of its subcommands is a module here, which is imported when it is called.
+
+Such a module has ``main(parser, words)``, which adds its arguments, parses them and does the work; its docstring is
+what ``--help`` says. ``EXTRA`` is the extra whose packages it needs, ``INTERRUPTED`` what Ctrl-C leaves.
+
+Exit statuses: 0; 1 for what the user can put right, told in one line on standard error; 2 for wrong arguments; 130 for
+an interruption.
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from importlib import import_module
+
+from iagraph.cli.arguments import escape_unprintable
+
+COMMANDS = {
+    "train": "train and evaluate a tagger",
+    "evaluate": "evaluate a trained tagger again, also on other jets",
+    "predict": "write the scores of jets in files",
+    "study": "compare models, prune one, or look into it: tables, figures, a report",
+    "export": "write a trained tagger as ONNX or for torch.export",
+    "recipes": "list or show the recipes of the package",
+    "download": "download a published set of jets",
+    "convert": "convert files of jets to a jet store",
+    "generate": "generate jets with Pythia8",
+    "compare-jets": "compare the jets of two files",
+    "benchmark": "measure speed and memory (in a clone of the repository)",
+    "doctor": "say what is installed and whether it works",
+}
+
+
+def main(command: str | None = None) -> None:
+    """Runs a command line and exits unless all is well.
+
+    Args:
+        command: the subcommand; None takes it from the command line.
+    """
+    escape_unprintable()
+    words = sys.argv[1:] if command is None else [command, *sys.argv[1:]]
+    if not words or words[0] not in COMMANDS:
+        _refuse(words[:1])
+    name, *words = words
+    formatter = argparse.RawDescriptionHelpFormatter
+    parser = argparse.ArgumentParser(prog=f"iagraph {name}", formatter_class=formatter)
+    interrupted = "nothing is lost"
+    try:
+        module = import_module(f"iagraph.cli.{name.replace('-', '_')}")
+        parser.description, interrupted = module.__doc__, getattr(module, "INTERRUPTED", interrupted)
+        module.main(parser, words)
+    except KeyboardInterrupt as error:
+        text = str(error) or interrupted
+        print(text if text.startswith("interrupted") else f"interrupted: {text}", file=sys.stderr)
+        sys.exit(130)
+    except ImportError as error:
+        if "pip install" in str(error):
+            sys.exit(f"error: {error}")
+        if error.name is None:
+            raise
+        extra = f"[{module.EXTRA}]" if hasattr(module, "EXTRA") else ""
+        sys.exit(f"error: iagraph {name} needs {error.name}: pip install 'iagraph{extra}'; see iagraph doctor")
+
+
+def _refuse(words: list[str]) -> None:
+    """Answers ``--help`` and ``--version``, or says what is wrong; exits."""
+    parser = argparse.ArgumentParser(prog="iagraph", description="Jet tagging as a graph problem.")
+    parser.add_argument("--version", action=_Version, nargs=0, help="show the version and exit")
+    commands = parser.add_subparsers(required=True, metavar="COMMAND", dest="command", title="commands")
+    for name, text in COMMANDS.items():
+        commands.add_parser(name, help=text)
+    parser.epilog = "iagraph COMMAND --help explains a command."
+    parser.parse_args(words)
+
+
+class _Version(argparse.Action):
+    """Shows the version, which takes a while to find out."""
+
+    def __call__(self, parser: argparse.ArgumentParser, *_: object) -> None:
+        import iagraph
+
+        print(f"iagraph {iagraph.__version__}")
+        parser.exit()

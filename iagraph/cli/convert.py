@@ -1,0 +1,68 @@
+"""Convert public jet files (Top tagging reference, EnergyFlow quark/gluon, JetClass) to one jet store; joins stores.
+
+Trees and tables of other names are read by a map of their branches: see docs/data.md.
+"""
+
+import argparse
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+from iagraph.files import user_path
+
+EXTRA = "data"
+INTERRUPTED = "nothing was written"
+
+
+def main(parser: argparse.ArgumentParser, words: Sequence[str]) -> None:
+    """Parses the arguments, converts, draws, and says what came out."""
+    parser.add_argument(
+        "files", nargs="+", metavar="FILE", help="names or patterns; recognised by their content; all in one format"
+    )
+    parser.add_argument("--out", required=True, type=_store, metavar="NAME.h5", help="writes NAME.h5, .png and .pdf")
+    parser.add_argument(
+        "--classes",
+        action="append",
+        metavar="CLASSES",
+        help="keep jets of these only: QCD,Tbqq, or merged ones, background=QCD,Zqq (give it once for each)",
+    )
+    parser.add_argument(
+        "--map", type=user_path, metavar="FILE.yaml", help="the branches to read from a tree or table of any names"
+    )
+    parser.add_argument("--force", action="store_true", help="replace existing files")
+    arguments = parser.parse_args(words)
+    from iagraph.data import StoreError, store_info
+    from iagraph.data.classes import parse_classes
+    from iagraph.data.convert import convert
+    from iagraph.plotting import figure_files, save_figure
+
+    store = arguments.out
+    try:
+        for figure in figure_files(store):
+            if figure.exists() and not arguments.force:
+                raise StoreError(f"{figure}: exists already; choose another name, or --force to replace it")
+        classes = None if arguments.classes is None else parse_classes(arguments.classes)
+        branches = None
+        if arguments.map is not None:
+            from iagraph.data.readers.mapped import load_map
+
+            branches = load_map(arguments.map)
+        overview = convert(arguments.files, store, force=arguments.force, classes=classes, branches=branches)
+    except (StoreError, OSError) as error:
+        sys.exit(f"error: {error}")
+    info = store_info(store)
+    size = f"{info.bytes / 1e6:.1f} MB, {info.bytes / max(info.particles, 1):.1f} bytes a particle"
+    print(f"{store}: {info.jets:,} jets, {info.particles:,} particles, {size}\n\n{overview.table()}")
+    print(f"\nfingerprint {info.fingerprint}")
+    try:
+        save_figure(overview.figure(), store)
+    except OSError as error:
+        sys.exit(f"error: the store is complete, but the figure cannot be written ({error})")
+    print(f"Look at {figure_files(store)[0]}: is this what you expected?")
+
+
+def _store(text: str) -> Path:
+    path = user_path(text)
+    if path.suffix != ".h5" or path.is_dir():
+        raise argparse.ArgumentTypeError(f"should be the name of a file that ends in .h5, found {text}")
+    return path

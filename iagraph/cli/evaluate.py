@@ -1,0 +1,27 @@
+"""Evaluate a trained tagger again: iagraph evaluate runs/qg-001 [--data FILE]."""
+
+import argparse
+import sys
+from collections.abc import Sequence
+
+from iagraph.files import user_path
+
+EXTRA = "train"
+
+
+def main(parser: argparse.ArgumentParser, words: Sequence[str]) -> None:
+    """Parses the arguments and evaluates."""
+    parser.add_argument("run", type=user_path, help="folder of a finished run, for example runs/qg-001")
+    parser.add_argument("--data", metavar="FILE", help="jet store or quoted pattern: part 'test', or all")
+    parser.add_argument("--device", choices=["cpu", "cuda", "mps"], help="instead of the device of the run")
+    arguments = parser.parse_args(words)
+    from iagraph.memory import keep_freed_memory
+    from iagraph.train.run import USER_ERRORS, evaluate
+
+    keep_freed_memory()
+    try:
+        folder = evaluate(arguments.run, arguments.data, arguments.device)
+    except USER_ERRORS as error:
+        sys.exit(f"error: {error}")
+    report = (folder / "report.md").read_text(encoding="utf-8")
+    print(f"\n{report}\nAll of it is in {folder}")

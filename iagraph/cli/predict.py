@@ -1,0 +1,60 @@
+"""Write the scores of jets in files: iagraph predict runs/qg-001 jets.root --out scores.parquet.
+
+Columns: file and jet, numbers from 0; score_CLASS, the probability of each class, equally many jets of each presumed;
+label, the number of the true class among those of the model, -1 for another one, if the jets are of any of them.
+"""
+
+import argparse
+import sys
+from collections.abc import Iterator, Sequence
+
+from iagraph.cli.arguments import positive
+from iagraph.files import user_path
+
+INTERRUPTED = "nothing was written"
+
+
+def main(parser: argparse.ArgumentParser, words: Sequence[str]) -> None:
+    """Parses the arguments and writes scores."""
+    parser.add_argument("model", type=user_path, help="folder of a run, or an exported model (.onnx, .pt2)")
+    parser.add_argument("files", nargs="+", metavar="FILE", help="names or patterns; recognised by their content")
+    parser.add_argument("--out", type=user_path, required=True, help="ends in .parquet, .h5, .csv or .root")
+    parser.add_argument("--map", type=user_path, metavar="FILE.yaml", help="branches to read, as in iagraph convert")
+    parser.add_argument("--batch-size", type=positive, default=64, help="jets at once (default: %(default)s)")
+    parser.add_argument("--device", choices=["cpu", "cuda", "mps"], help="of a run (default: cuda if it is there)")
+    parser.add_argument("--force", action="store_true", help="replace an existing file")
+    arguments = parser.parse_args(words)
+    from tqdm import tqdm
+
+    from iagraph.data import StoreError
+    from iagraph.memory import keep_freed_memory
+    from iagraph.models import CheckpointError
+    from iagraph.predict.predictors import Scores, open_files, open_model
+    from iagraph.predict.writers import check_format, write_scores
+
+    keep_freed_memory()
+    out = arguments.out
+    try:
+        check_format(out)
+        if out.exists() and not arguments.force:
+            raise StoreError(f"{out}: exists already; choose another name, or --force to replace it")
+        branches = None
+        if arguments.map is not None:
+            from iagraph.data.readers.mapped import load_map
+
+            branches = load_map(arguments.map)
+        model, readers = open_model(arguments.model, arguments.device), open_files(arguments.files, branches)
+        labelled = any(name in model.classes for reader in readers for name in reader.classes)
+        about = {"model": str(arguments.model), "files": [str(reader.path) for reader in readers]}
+        jets = sum(reader.jets for reader in readers)
+        with tqdm(total=jets, unit="jet", unit_scale=True) as progress:
+
+            def parts() -> Iterator[Scores]:
+                for part in model.scores(readers, arguments.batch_size):
+                    yield part
+                    progress.update(len(part.probabilities))
+
+            write_scores(out, parts(), model.classes, about, labelled)
+    except (CheckpointError, StoreError, OSError) as error:
+        sys.exit(f"error: {error}")
+    print(f"{out}: scores of {jets:,} jets, classes {', '.join(model.classes)}")

@@ -1,0 +1,23 @@
+"""List the recipes of the package, or show one: iagraph recipes qg > mine.yaml."""
+
+import argparse
+import sys
+import textwrap
+from collections.abc import Sequence
+
+from iagraph.files import RECIPES, recipe_file
+
+
+def main(parser: argparse.ArgumentParser, words: Sequence[str]) -> None:
+    """Prints names with their first comment, or the whole of a recipe."""
+    parser.add_argument("name", nargs="?", help="the recipe to show")
+    name = parser.parse_args(words).name
+    if name is not None:
+        try:
+            print(recipe_file(name).read_text(encoding="utf-8"), end="")
+        except OSError:
+            sys.exit(f"error: {name}: no such recipe; iagraph recipes lists them")
+        return
+    for path in sorted(RECIPES.glob("*.yaml")):
+        comment = path.read_text(encoding="utf-8").partition("\n\n")[0].replace("\n#", "").removeprefix("# ")
+        print(f"{path.stem:18} {textwrap.shorten(comment.partition('. ')[0], 100, placeholder=' ...')}")

@@ -1,0 +1,163 @@
+"""Studies of models, each with its tables and figures: iagraph study STUDY --help explains one."""
+
+import argparse
+import shlex
+import sys
+from collections.abc import Callable, Sequence
+from importlib import import_module
+from pathlib import Path
+
+from iagraph.cli.arguments import positive
+from iagraph.files import user_path
+
+EXTRA = "train"
+INTERRUPTED = "finished runs are kept; the same command goes on with what is missing"
+
+Study = Callable[[], Path]
+"""Runs a study whose packages are imported and gives its folder."""
+
+COMPARE = "train models over several seeds on the same jets; write tables and a figure. Started again, it goes on."
+PRUNE = (
+    "prune a trained model by rules and, beside them, by chance and by kinematics;\n"
+    "write what is left of its edges, of its cost and of its performance, and which\n"
+    "edges survive. Nothing is trained unless --retrain asks for it."
+)
+STUDIES_OF_RUNS = {
+    "sparsity": "how binary the attention of trained models is, what makes it so, and whom it links",
+    "similarity": "attention maps, beta, and how alike what the layers of a trained model compute is",
+    "attribution": "which particles decide, by several methods, and displays of jets",
+    "stability": "how much the outputs of trained models move with seeds, training jets and the measurement",
+    "mechanism": "what single heads and pair features do, and what the layers of a trained model know",
+}
+"""Each has a package of its name in :mod:`iagraph.studies` whose module ``study`` has a function of that name."""
+
+
+def main(parser: argparse.ArgumentParser, words: Sequence[str]) -> None:
+    """Parses the arguments and runs the study."""
+    commands = parser.add_subparsers(dest="command", required=True, metavar="STUDY")
+    compare_parser, prune_parser = _add_compare(commands), _add_prune(commands)
+    for name, text in STUDIES_OF_RUNS.items():
+        _add_study_of_runs(commands, name, text)
+    if {"-h", "--help"} & set(words):
+        from iagraph.studies.compare.config import describe_comparison
+        from iagraph.studies.pruning.rules import describe_rules
+
+        compare_parser.epilog = f"keys of a comparison:\n\n{describe_comparison()}"
+        prune_parser.epilog = f"rules, and the numbers tried unless --rules names others:\n\n{describe_rules()}"
+    arguments, more = parser.parse_known_args(words)
+    if arguments.command == "compare":  # changes may stand behind the options, too
+        arguments.overrides += [item for item in more if not item.startswith("-")]
+        more = [item for item in more if item.startswith("-")]
+    if more:
+        parser.error(f"unrecognized arguments: {' '.join(more)}")
+    study = arguments.study(arguments, shlex.join(["iagraph", "study", *words]))
+    from iagraph.memory import keep_freed_memory
+    from iagraph.train.run import USER_ERRORS
+
+    keep_freed_memory()
+    try:
+        folder = study()
+    except USER_ERRORS as error:
+        sys.exit(f"error: {error}")
+    print(f"\n{(folder / 'table.md').read_text(encoding='utf-8')}\nAll of it is in {folder}")
+
+
+def _add_compare(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -> argparse.ArgumentParser:
+    parser = _add_study(commands, "compare", COMPARE, _compare)
+    parser.add_argument("config", help="name or YAML file, for example compare_qg or configs/compare_qg.yaml")
+    parser.add_argument("overrides", nargs="*", metavar="key=value", help="changes of single keys, seeds=[1,2]")
+    parser.add_argument(
+        "--jobs", type=positive, default=1, metavar="N", help="runs at a time, which share the threads (default: 1)"
+    )
+    return parser
+
+
+def _add_prune(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -> argparse.ArgumentParser:
+    parser = _add_study(commands, "prune", PRUNE, _prune)
+    parser.add_argument("run", type=user_path, metavar="RUN", help="folder of a finished run of a model with attention")
+    parser.add_argument(
+        "--rules", nargs="+", metavar="RULE=N,...", help="rules to try, for example top_k=8,4 edge_budget=0.3"
+    )
+    parser.add_argument("--per-head", action="store_true", help="each head chooses edges of its own")
+    parser.add_argument(
+        "--renormalize", action="store_true", help="drop before the softmax: what is left sums to one again"
+    )
+    parser.add_argument(
+        "--survivors",
+        default="edge_budget=0.3",
+        metavar="RULE=N",
+        help="the rule whose survivors are looked at (default: %(default)s)",
+    )
+    parser.add_argument(
+        "--jets", type=positive, default=2000, metavar="N", help="test jets, evenly spaced (default: %(default)s)"
+    )
+    parser.add_argument(
+        "--retrain",
+        type=positive,
+        metavar="EPOCHS",
+        help="also train on with each of --rules, and with none, from the weights of RUN at a tenth of its learning "
+        "rate; finished trainings are kept (iaformer and cascaded_iaformer)",
+    )
+    parser.add_argument("--out", type=user_path, metavar="FOLDER", help="where to (default: studies/prune-RUN)")
+    return parser
+
+
+def _add_study(
+    commands: "argparse._SubParsersAction[argparse.ArgumentParser]",
+    name: str,
+    text: str,
+    study: Callable[[argparse.Namespace, str], Study],
+) -> argparse.ArgumentParser:
+    formatter = argparse.RawDescriptionHelpFormatter
+    parser = commands.add_parser(name, help=text, description=text, formatter_class=formatter)
+    parser.set_defaults(study=study, error=parser.error)
+    return parser
+
+
+def _add_study_of_runs(commands: "argparse._SubParsersAction[argparse.ArgumentParser]", name: str, text: str) -> None:
+    parser = _add_study(commands, name, text, _study_of_runs)
+    parser.add_argument(
+        "runs", type=user_path, nargs="+", metavar="RUN", help="folder of a finished run with attention"
+    )
+    parser.add_argument(
+        "--jets", type=positive, default=1000, metavar="N", help="test jets, evenly spaced (default: %(default)s)"
+    )
+    parser.add_argument(
+        "--out",
+        type=user_path,
+        metavar="FOLDER",
+        help=f"where to (default: studies/RUN/{name}, RUN being the name of the first run; the report of all studies "
+        "of a run is studies/RUN/report.html)",
+    )
+
+
+def _study_of_runs(arguments: argparse.Namespace, command: str) -> Study:
+    study = import_module(f"iagraph.studies.{arguments.command}.study").study
+    from iagraph.studies.runs import Plan
+
+    folder = arguments.out or Path("studies") / arguments.runs[0].resolve().name / arguments.command
+    return lambda: study(Plan(arguments.runs, folder, arguments.jets, command))
+
+
+def _compare(arguments: argparse.Namespace, command: str) -> Study:
+    from iagraph.studies.compare.config import load_comparison
+    from iagraph.studies.compare.study import compare
+
+    return lambda: compare(load_comparison(arguments.config, arguments.overrides), arguments.jobs, command)
+
+
+def _prune(arguments: argparse.Namespace, command: str) -> Study:
+    if arguments.retrain is not None and not arguments.rules:
+        arguments.error("--retrain trains with each of the rules: name them with --rules")
+    from iagraph.studies.pruning.rules import default_rules, parse_rule, parse_rules
+    from iagraph.studies.pruning.study import PruningStudy, prune
+
+    how = (arguments.per_head, arguments.renormalize)
+    folder = arguments.out or Path("studies") / f"prune-{arguments.run.resolve().name}"
+
+    def study() -> Path:
+        rules = parse_rules(arguments.rules, *how) if arguments.rules else default_rules(*how)
+        survivors = parse_rule(arguments.survivors, *how)
+        return prune(PruningStudy(arguments.run, folder, rules, survivors, arguments.jets, arguments.retrain, command))
+
+    return study

@@ -1,0 +1,61 @@
+"""Train and evaluate a tagger: iagraph train qg [key=value ...].
+
+A recipe is a file, or the name of one that comes with the package (iagraph recipes).
+An interrupted run is resumed after its last whole epoch: iagraph train --resume RUN.
+One that has finished is trained further: iagraph train --resume RUN train.epochs=20.
+"""
+
+import argparse
+import sys
+from collections.abc import Sequence
+
+from iagraph.files import user_path
+
+EXTRA = "train"
+
+
+def main(parser: argparse.ArgumentParser, words: Sequence[str]) -> None:
+    """Parses the arguments and trains."""
+    parser.add_argument("recipe", nargs="?", help="name or YAML file, for example qg or configs/qg.yaml")
+    parser.add_argument("overrides", nargs="*", metavar="key=value", help="changes of single keys, train.epochs=3")
+    parser.add_argument("--resume", type=user_path, metavar="RUN", help="resume the interrupted run of this folder")
+    parser.add_argument(
+        "--into",
+        type=user_path,
+        metavar="FOLDER",
+        help="the run folder, in place of the next free one in `output`; where it holds an interrupted run of the same "
+        "configuration, that is resumed",
+    )
+    if {"-h", "--help"} & set(words):
+        from iagraph.train.config import describe_config
+
+        parser.epilog = f"keys of a recipe:\n\n{describe_config()}"
+    arguments = parser.parse_args(words)
+    changes = arguments.overrides
+    if arguments.resume is not None and arguments.recipe is not None:
+        changes = [arguments.recipe, *changes]
+        if "=" not in changes[0]:
+            parser.error("a run is resumed as it began: --resume takes no recipe")
+    elif arguments.recipe is None and arguments.resume is None:
+        parser.error("give a recipe, or --resume and the folder of a run")
+    if arguments.resume is not None and arguments.into:
+        parser.error("a run is resumed in its folder: --resume takes no --into")
+    from iagraph.memory import keep_freed_memory
+    from iagraph.train.config import load_config
+    from iagraph.train.processes import rank
+    from iagraph.train.run import USER_ERRORS, RunError, resume, train
+
+    keep_freed_memory()
+    try:
+        if arguments.resume is not None:
+            folder = resume(arguments.resume, changes)
+        else:
+            folder = train(load_config(arguments.recipe, changes), into=arguments.into)
+    except USER_ERRORS as error:
+        if isinstance(error, RunError) and isinstance(error.__cause__, SystemExit):  # Ctrl-C, as Lightning tells it
+            raise KeyboardInterrupt(str(error)) from error
+        sys.exit(f"error: {error}")
+    if rank():  # one of several processes, the first of which tells
+        return
+    report = (folder / "report.md").read_text(encoding="utf-8")
+    print(f"\n{report}\nAll of it is in {folder}")

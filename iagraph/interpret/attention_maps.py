@@ -1,0 +1,117 @@
+r"""Attention maps of layers and heads, averaged over jets whose particles are ordered by falling pT.
+
+Row i is the target and column j the source, as in :math:`\alpha_{ij}`; rank 0 has the highest pT. Differential
+attention is signed: its rows sum to :math:`1 - \beta` where no edge is dropped, and both signs are counted apart.
+"""
+
+from __future__ import annotations
+
+import math
+
+import torch
+from torch import Tensor
+
+from iagraph.estimates import ratio
+from iagraph.interpret.particles import ranks
+from iagraph.interpret.recording import LayerAttention
+from iagraph.jets import JetBatch
+from iagraph.metrics import Estimate
+
+RANKS = 20
+"""Particles of a jet that the maps show, those of highest pT."""
+
+PARTS = ("positive", "negative", "own", "hardest")
+"""Sums over a target's edges that are looked at; see :class:`MeanMaps`."""
+
+
+def jet_maps(layer: LayerAttention, jets: JetBatch, jet: int) -> Tensor:
+    """Attention of one jet, its particles by falling pT; a dropped edge is zero.
+
+    Args:
+        layer: what is recorded of a layer.
+        jets: the jets.
+        jet: which of them.
+
+    Returns:
+        Shape [heads, particles, particles], target before source.
+    """
+    source, target = layer.edge_index
+    mine = jets.batch[target] == jet
+    rank, size = ranks(jets.momenta.pt, jets), int(jets.ptr[jet + 1] - jets.ptr[jet])
+    maps = layer.alpha.new_zeros(layer.alpha.size(1), size, size)
+    maps[:, rank[target[mine]], rank[source[mine]]] = layer.alpha[mine].t()
+    return maps
+
+
+class MeanMaps:
+    """Attention maps of a layer averaged over jets, and where the attention of its targets goes.
+
+    A place (i, j) has the mean over the jets that have both ranks, in which a dropped edge is zero. The parts are means
+    over all targets, so over particles, of sums over a target's edges: of the positive weights, of minus the negative
+    ones, of the absolute weight of the edge with itself, and of that of the edge from the hardest particle of the jet.
+    The sum of the first two is the total of absolute attention.
+
+    Args:
+        heads: number of heads.
+        ranks: number of particles shown.
+    """
+
+    def __init__(self, heads: int, ranks: int = RANKS) -> None:
+        self.ranks = ranks
+        self.jets_of_size = torch.zeros(ranks + 1, dtype=torch.int64)
+        self._sum = torch.zeros(ranks * ranks, heads, dtype=torch.float64)
+        self._squares = torch.zeros_like(self._sum)
+        self._parts: list[Tensor] = []
+        self._sizes: list[Tensor] = []
+
+    def add(self, layer: LayerAttention, jets: JetBatch) -> None:
+        """Takes in a batch of jets, none of which was there before."""
+        source, target = layer.edge_index
+        rank, alpha = ranks(jets.momenta.pt, jets), layer.alpha.detach().double()
+        to, of = rank[target], rank[source]
+        shown = (to < self.ranks) & (of < self.ranks)
+        place, weights = (to * self.ranks + of)[shown].cpu(), alpha[shown].cpu()
+        self._sum.index_add_(0, place, weights)
+        self._squares.index_add_(0, place, weights.square())
+        sizes = jets.ptr.diff().cpu()
+        self.jets_of_size += torch.bincount(sizes.clamp(max=self.ranks), minlength=self.ranks + 1)
+        size = alpha.abs()
+        own, hardest = ((source == target).unsqueeze(1) * size, (of == 0).unsqueeze(1) * size)
+        parts = torch.stack([alpha.clamp(min=0), (-alpha).clamp(min=0), own, hardest], dim=2)
+        of_jet = parts.new_zeros(len(jets), *parts.shape[1:]).index_add_(0, jets.batch[target], parts)
+        self._parts.append(of_jet.cpu())
+        self._sizes.append(sizes)
+
+    @property
+    def jets(self) -> Tensor:
+        """How many jets have both ranks, shape [ranks, ranks]."""
+        at_least = self.jets_of_size.flip(0).cumsum(0).flip(0)[1:]  # jets with more particles than a rank
+        return torch.minimum(at_least.unsqueeze(0), at_least.unsqueeze(1))
+
+    @property
+    def mean(self) -> Tensor:
+        """The averaged maps, shape [heads, ranks, ranks], target before source; NaN where no jet has both ranks."""
+        return self._sum.t().unflatten(1, (self.ranks, -1)) / self.jets
+
+    @property
+    def error(self) -> Tensor:
+        """Their standard errors, shape [heads, ranks, ranks]; NaN of fewer than two jets."""
+        squares = self._squares.t().unflatten(1, (self.ranks, -1))
+        spread = (squares / self.jets - self.mean.square()).clamp(min=0)
+        return (spread / (self.jets - 1.0).where(self.jets > 1, math.nan)).sqrt()
+
+    def part(self, name: str, head: int | None = None) -> Estimate:
+        """A part of the attention, one of :data:`PARTS`: mean over targets, and its error from independent jets.
+
+        Args:
+            name: which part.
+            head: of which head; None for the mean over heads.
+        """
+        values = torch.cat(self._parts)[..., PARTS.index(name)]
+        return ratio(values.mean(1) if head is None else values[:, head], torch.cat(self._sizes).double())
+
+    def negative_share(self, head: int | None = None) -> Estimate:
+        """Fraction of negative weights in the sum of absolute weights, of a head or of all heads together."""
+        values = torch.cat(self._parts)[..., :2]
+        positive, negative = (values.sum(1) if head is None else values[:, head]).unbind(1)
+        return ratio(negative, positive + negative)

@@ -1,0 +1,157 @@
+r"""How alike what layers compute is: linear centred kernel alignment, of any number of rows in bounded memory.
+
+With activations X and Y, a row per particle or per jet, columns centred, linear CKA is
+
+.. math::
+    \mathrm{CKA}(X, Y) = \frac{\lVert X^T Y \rVert_F^2}{\lVert X^T X \rVert_F \, \lVert Y^T Y \rVert_F}
+
+(Kornblith, Norouzi, Lee, Hinton, arXiv 1905.00414): 1 for activations that agree up to a rotation and a scale. It is
+the plain estimator, biased upwards where there are few rows for the width. The other one,
+
+.. math::
+    \frac{\sum_b w_b \mathrm{HSIC}_1(K_b, L_b)}{\sqrt{\sum_b w_b \mathrm{HSIC}_1(K_b, K_b)}
+    \sqrt{\sum_b w_b \mathrm{HSIC}_1(L_b, L_b)}},
+
+takes the mean of an unbiased estimator over minibatches b (Nguyen, Raghu, Kornblith, arXiv 2010.15327; HSIC_1 of Song
+et al., JMLR 13 (2012) 1393). Here a batch weighs as much as it has rows; batches of one size weigh the same.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Sequence
+
+import torch
+from torch import Tensor
+
+from iagraph.estimates import jackknife_error
+
+FOLDS = 10
+"""Groups of batches that are left out in turn, for errors (jackknife)."""
+
+SMALLEST_BATCH = 4
+"""Rows without which HSIC_1 is not defined."""
+
+
+def linear_cka(x: Tensor, y: Tensor) -> float:
+    """Plain linear CKA of activations that fit in memory.
+
+    Args:
+        x: shape [rows, width].
+        y: of the same rows, shape [rows, other width].
+
+    Returns:
+        A number in [0, 1]; NaN if all rows of one are equal.
+    """
+    x, y = (each.double() - each.double().mean(0) for each in (x, y))
+    norms = (x.t() @ x).norm() * (y.t() @ y).norm()
+    return float((x.t() @ y).square().sum() / norms)
+
+
+def unbiased_hsic(views: Sequence[Tensor]) -> Tensor:
+    r"""The unbiased estimator :math:`\mathrm{HSIC}_1` of each pair of views with linear kernels.
+
+    With :math:`\tilde K = X X^T` without its diagonal, and n rows,
+
+    .. math::
+        \mathrm{HSIC}_1 = \frac{1}{n (n - 3)} \left[ \operatorname{tr} \tilde K \tilde L + \frac{1^T \tilde K 1 \,
+        1^T \tilde L 1}{(n - 1)(n - 2)} - \frac{2}{n - 2} 1^T \tilde K \tilde L 1 \right],
+
+    computed without any matrix of n times n.
+
+    Args:
+        views: activations of the same rows, at least four, each of shape [rows, its width].
+
+    Returns:
+        Shape [views, views].
+    """
+    # Adding the same to all rows changes nothing; centred, less cancels.
+    centred = [view.double() - view.double().mean(0) for view in views]
+    n = centred[0].size(0)
+    products = _block_norms(torch.cat(centred, 1).t() @ torch.cat(centred, 1), [view.size(1) for view in centred])
+    diagonal = torch.stack([view.square().sum(1) for view in centred])  # [views, rows]
+    row_sums = -diagonal + torch.stack([view @ view.sum(0) for view in centred])
+    total = row_sums.sum(1)
+    trace = products - diagonal @ diagonal.t()
+    between = total.outer(total) / ((n - 1) * (n - 2)) - 2 / (n - 2) * row_sums @ row_sums.t()
+    return (trace + between) / (n * (n - 3))
+
+
+class LayerSimilarity:
+    """Linear CKA of all pairs of views, from batches: sums of rows and of products of columns are all that is kept.
+
+    Errors are those of a jackknife over ten groups of batches, which holds because batches have jets of their own.
+
+    Args:
+        widths: the width of each view.
+    """
+
+    def __init__(self, widths: Sequence[int]) -> None:
+        self.widths, width = list(widths), sum(widths)
+        self.batches = 0
+        self._origin: Tensor | None = None
+        self.rows = torch.zeros(FOLDS, dtype=torch.float64)
+        self._sums = torch.zeros(FOLDS, width, dtype=torch.float64)
+        self._products = torch.zeros(FOLDS, width, width, dtype=torch.float64)
+        self._weights = torch.zeros(FOLDS, dtype=torch.float64)
+        self._hsic = torch.zeros(FOLDS, len(widths), len(widths), dtype=torch.float64)
+
+    def add(self, views: Sequence[Tensor]) -> None:
+        """Takes in a batch: of each view the activations of the same rows, shape [rows, width].
+
+        A batch of fewer than four rows counts for the plain estimator alone.
+        """
+        fold, self.batches = self.batches % FOLDS, self.batches + 1
+        joined = torch.cat([view.double().cpu() for view in views], 1)
+        rows = joined.size(0)
+        if not rows:
+            return
+        # Against a row of their own, activations that never change are exactly zero, and others lose fewer digits.
+        self._origin = joined[0] if self._origin is None else self._origin
+        joined = joined - self._origin
+        self.rows[fold] += rows
+        self._sums[fold] += joined.sum(0)
+        self._products[fold] += joined.t() @ joined
+        if rows >= SMALLEST_BATCH:
+            self._weights[fold] += rows
+            self._hsic[fold] += rows * unbiased_hsic(joined.split(self.widths, 1))
+
+    def plain(self) -> tuple[Tensor, Tensor]:
+        """Plain linear CKA over all rows, and its error; shape [views, views] each. NaN for constant activations."""
+        return self._with_error(self._plain)
+
+    def unbiased(self) -> tuple[Tensor, Tensor]:
+        """The estimator with unbiased minibatches, and its error; shape [views, views] each.
+
+        It may lie a little below 0 or above 1. NaN where the estimate of a denominator is not positive.
+        """
+        return self._with_error(self._unbiased)
+
+    def _plain(self, folds: Tensor) -> Tensor:
+        rows, sums, products = (each[folds].sum(0) for each in (self.rows, self._sums, self._products))
+        return _normalized(_block_norms(products - sums.outer(sums) / rows, self.widths))
+
+    def _unbiased(self, folds: Tensor) -> Tensor:
+        return _normalized(self._hsic[folds].sum(0) / self._weights[folds].sum())
+
+    def _with_error(self, estimate: Callable[[Tensor], Tensor]) -> tuple[Tensor, Tensor]:
+        filled = self.rows.nonzero().squeeze(1)
+        value = estimate(filled)
+        groups = len(filled)
+        if groups < 2:
+            return value, torch.full_like(value, math.nan)
+        left = torch.stack([estimate(filled[filled != fold]) for fold in filled])
+        return value, jackknife_error(left)
+
+
+def _block_norms(products: Tensor, widths: Sequence[int]) -> Tensor:
+    """Squared norms of the blocks of a square matrix, shape [views, views]."""
+    rows = [row.split(list(widths), 1) for row in products.split(list(widths), 0)]
+    return torch.stack([torch.stack([block.square().sum() for block in row]) for row in rows])
+
+
+def _normalized(similarity: Tensor) -> Tensor:
+    scale = similarity.diagonal().sqrt()  # NaN of what is negative
+    cka = similarity / scale.outer(scale)
+    cka.diagonal().copy_(scale / scale)  # one, without rounding
+    return cka

@@ -1,0 +1,85 @@
+"""What a model would say, and what it holds, at each depth: logit lens, and jets as means of their vectors."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from contextlib import ExitStack
+from typing import NamedTuple
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from iagraph.estimates import Array
+from iagraph.graph import Graph
+from iagraph.interpret.recording import AttentionModel, node_vectors
+from iagraph.jets import JetBatch
+from iagraph.models import ParticleTransformer
+from iagraph.segment import segment_sum
+
+INPUTS = "inputs"
+
+
+class Depth(NamedTuple):
+    """What there is at a depth of a model.
+
+    Attributes:
+        name: ``inputs`` for the scaled node features, the number of blocks behind which it is, from ``0``, or ``class``
+            and the number of ParT's class attention blocks behind which it is.
+        lens: what the model's own read-out makes of the vectors, shape [jets, classes]; None of the inputs.
+        vectors: the mean of the particles' vectors or, behind class attention, the class token; shape [jets, width].
+    """
+
+    name: str
+    lens: Array | None
+    vectors: Array
+
+
+@torch.inference_mode()
+def depths(model: AttentionModel, batches: Iterable[JetBatch]) -> list[Depth]:
+    """Logit lens and vectors of jets at each depth.
+
+    Behind block l the lens is ``model.read_out(x, graph)`` with the vectors after it; behind the last one it is the
+    logits. The read-out of ParT is its class attention; behind a block of that, the lens is the last norm and linear
+    map on the class token. A jet without particles has the vector zero.
+    """
+    names: list[str] = []
+    lenses: list[list[Array]] = []
+    vectors: list[list[Array]] = []
+    for jets in batches:
+        features = model.scale_particles(jets.node_features(model.node_features))
+        found: list[tuple[str, Tensor | None, Tensor]] = [(INPUTS, None, jet_means(features, jets))]
+        stream, graph = node_vectors(model, jets), jets.graph()
+        found += [(str(depth), model.read_out(x, graph), jet_means(x, jets)) for depth, x in enumerate(stream)]
+        if isinstance(model, ParticleTransformer):
+            for number, token in enumerate(_tokens(model, stream[-1], graph), start=1):
+                found.append((f"class {number}", model.head(model.norm(token)), token))
+        if not names:
+            names, lenses, vectors = [name for name, *_ in found], [[] for _ in found], [[] for _ in found]
+        for place, (_, lens, vector) in enumerate(found):
+            vectors[place].append(_array(vector))
+            if lens is not None:
+                lenses[place].append(_array(lens))
+    return [
+        Depth(name, np.concatenate(lens) if lens else None, np.concatenate(vector))
+        for name, lens, vector in zip(names, lenses, vectors, strict=True)
+    ]
+
+
+def jet_means(values: Tensor, jets: JetBatch) -> Tensor:
+    """Means of values of particles over those of a jet, shape [jets, channels]; zero without particles."""
+    sums = segment_sum(values, jets.batch, len(jets), jets.ptr)
+    return sums / jets.ptr.diff().clamp(min=1).unsqueeze(1).to(sums)
+
+
+def _tokens(model: ParticleTransformer, x: Tensor, graph: Graph) -> list[Tensor]:
+    tokens: list[Tensor] = []
+    with ExitStack() as hooks:
+        for block in model.class_blocks:
+            hooks.enter_context(block.register_forward_hook(lambda _, given, output: tokens.append(output)))
+        model.read_out(x, graph)
+    return tokens
+
+
+def _array(values: Tensor) -> Array:
+    return values.cpu().numpy().astype(np.float64)

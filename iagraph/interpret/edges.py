@@ -1,0 +1,173 @@
+r"""Edges chosen before the model, at random or by kinematics, and what kind of edges a pruning rule keeps.
+
+The former are what pruning by attention is to be held against. Every particle keeps the edge with itself, which counts
+for nothing. Distances and :math:`k_T` are those of pairs, :math:`\Delta R = \sqrt{\Delta y^2 + \Delta\phi^2}` and
+:math:`k_T = \min(p_{T1}, p_{T2}) \Delta R` in GeV.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Sequence
+from typing import Any, NamedTuple
+
+import torch
+from torch import Tensor
+
+from iagraph.graph import SparseGraph, unordered_pairs
+from iagraph.jets import JetBatch
+from iagraph.kinematics import PAIR_FEATURES, charge
+from iagraph.models.attention_tagger import AttentionTagger
+from iagraph.nn.pruning import EdgeBudget, PruningRule, TopK
+from iagraph.observables import subjets
+
+FEATURES = "part"
+SEED = 1
+
+SHOWN = ("log_kt", "log_delta_r", "log_m2")
+"""The features of edges whose distributions are looked at."""
+
+ChooseEdges = Callable[[JetBatch], Tensor]
+"""Makes the edges of jets, rows (source, target), shape [2, edges]."""
+
+
+def random_edges(jets: JetBatch, fraction: float) -> Tensor:
+    """Random pairs, both edges of each; the same batch gets the same ones each time.
+
+    Args:
+        jets: the jets.
+        fraction: of a jet's pairs of different particles, rounded up.
+    """
+    random = torch.Generator().manual_seed(SEED)
+    return _best_pairs(jets, fraction, lambda first, _: torch.rand(first.numel(), generator=random).to(first.device))
+
+
+def largest_kt(jets: JetBatch, fraction: float) -> Tensor:
+    """Both edges of the pairs of largest kT; arguments as in :func:`random_edges`."""
+    return _best_pairs(jets, fraction, lambda first, second: pair_feature(jets, "log_kt", first, second).exp())
+
+
+def smallest_delta_r(jets: JetBatch, fraction: float) -> Tensor:
+    """Both edges of the pairs of smallest Delta R; arguments as in :func:`random_edges`."""
+    return _best_pairs(jets, fraction, lambda first, second: _closeness(jets, first, second))
+
+
+def nearest_neighbors(jets: JetBatch, k: float) -> Tensor:
+    """To each particle the edges from the ``k`` others of smallest Delta R, of all where there are no more than k.
+
+    Args:
+        jets: the jets.
+        k: a whole number.
+    """
+    graph = jets.prunable_graph()
+    assert isinstance(graph, SparseGraph)
+    return _chosen(TopK(k=int(k)), _closeness(jets, graph.first, graph.second), graph).edge_index
+
+
+CONTROLS: dict[str, tuple[Callable[[JetBatch, float], Tensor], str]] = {
+    "random": (random_edges, "edge_budget"),
+    "largest kT": (largest_kt, "edge_budget"),
+    "smallest Delta R": (smallest_delta_r, "edge_budget"),
+    "nearest neighbors": (nearest_neighbors, "top_k"),
+}
+"""The controls by name, and the rule whose number they share: with it they keep as many edges as its first layer."""
+
+
+def control(name: str, strength: float) -> ChooseEdges:
+    """A control of :data:`CONTROLS` with its number, a fraction or k."""
+    choose, _ = CONTROLS[name]
+    return lambda jets: choose(jets, strength)
+
+
+def pair_feature(jets: JetBatch, name: str, first: Tensor, second: Tensor) -> Tensor:
+    """A feature of pairs by its name in :data:`iagraph.kinematics.PAIR_FEATURES`, shape [pairs]."""
+    return jets.edge_features(FEATURES, first, second)[PAIR_FEATURES[FEATURES].index(name)]
+
+
+def _closeness(jets: JetBatch, first: Tensor, second: Tensor) -> Tensor:
+    """One over Delta R: rules take the largest of numbers that are not negative."""
+    return pair_feature(jets, "log_delta_r", first, second).neg().exp()
+
+
+def _best_pairs(jets: JetBatch, fraction: float, worth: Callable[[Tensor, Tensor], Tensor]) -> Tensor:
+    pairs = SparseGraph.from_pairs(*unordered_pairs(jets.ptr), jets.batch, len(jets))
+    kept, _ = pairs.keep_strongest_pairs(worth(pairs.first, pairs.second), EdgeBudget(fraction=fraction).number)
+    return kept.edge_index
+
+
+def _chosen(rule: PruningRule, worth: Tensor, graph: SparseGraph) -> SparseGraph:
+    """The graph with the edges that a rule chooses by a worth of pairs that is not negative; those of a particle with
+    itself stay.
+    """
+    (kept,) = graph.keep(rule(graph.scores([worth.unsqueeze(0)]), graph).any(0))
+    return kept
+
+
+class KeptEdges(NamedTuple):
+    """The edges between different particles of some jets, and which of them are kept.
+
+    Attributes:
+        features: those of :data:`SHOWN`, shape [3, edges].
+        kept: which are kept by the first and by the last layer, shape [2, edges].
+        charged: whose source has a charge, shape [edges]; None where species are not known.
+        between_subjets: which join two subjets, shape [edges]; None without FastJet.
+    """
+
+    features: Tensor
+    kept: Tensor
+    charged: Tensor | None
+    between_subjets: Tensor | None
+
+
+@torch.inference_mode()
+def find_kept_edges(tagger: AttentionTagger, batches: Sequence[JetBatch]) -> KeptEdges:
+    """What a tagger with a rule makes of the edges of jets.
+
+    Args:
+        tagger: in evaluation mode.
+        batches: the jets, on the device of the tagger.
+    """
+    parts = [_of_batch(tagger, jets) for jets in batches]
+    features, kept = (torch.cat(each, 1) for each in zip(*((part.features, part.kept) for part in parts), strict=True))
+    return KeptEdges(features, kept, _joined(p.charged for p in parts), _joined(p.between_subjets for p in parts))
+
+
+def _of_batch(tagger: AttentionTagger, jets: JetBatch) -> KeptEdges:
+    graph = jets.prunable_graph()  # in the order of the numbers that the tagger gives the edges
+    assert isinstance(graph, SparseGraph)
+    source, target = graph.edge_index
+    _, weights = tagger(jets, return_attention_weights=True)
+    kept = torch.zeros(2, source.numel(), dtype=torch.bool, device=source.device)
+    for row, (_, _, edge_ids) in zip(kept, (weights[0], weights[-1]), strict=True):
+        row[edge_ids] = True
+    between = source != target
+    rows = [PAIR_FEATURES[FEATURES].index(name) for name in SHOWN]
+    features = graph.scores([jets.edge_features(FEATURES, graph.first, graph.second)[rows]])
+    charged = None if jets.pid is None else (charge(jets.pid) != 0)[source][between].cpu()
+    subjet = subjets(jets)
+    joins = None
+    if subjet is not None:
+        one, other = subjet[source.cpu()], subjet[target.cpu()]
+        joins = ((one != other) & (one >= 0) & (other >= 0))[between.cpu()]
+    return KeptEdges(features[:, between].cpu(), kept[:, between].cpu(), charged, joins)
+
+
+def kinds_of_edges(found: KeptEdges) -> list[dict[str, Any]]:
+    """How many edges there are and are kept, and fractions of their kinds: NaN of no edges, None where unknown."""
+    rows = []
+    everything = torch.ones_like(found.kept[0])
+    groups = {"all edges": everything, "after first layer": found.kept[0], "after last layer": found.kept[1]}
+    for name, group in groups.items():
+        charged = _share(found.charged, group)
+        row = {"edges": name, "number": int(group.sum()), "charged source": charged}
+        row["neutral source"] = None if charged is None else 1 - charged
+        rows.append(row | {"between subjets": _share(found.between_subjets, group)})
+    return rows
+
+
+def _joined(parts: Iterable[Tensor | None]) -> Tensor | None:
+    known = [part for part in parts if part is not None]
+    return torch.cat(known) if known else None
+
+
+def _share(kind: Tensor | None, group: Tensor) -> float | None:
+    return None if kind is None else float(kind[group].double().mean())

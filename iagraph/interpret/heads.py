@@ -1,0 +1,156 @@
+"""What single heads, layers and small sets of heads are worth: ablation, and patching with activations of donors."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping, Sequence
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from iagraph.estimates import Array
+from iagraph.interpret.interventions import Changes, Head, Trace, heads, of_head, resume, run_changed, sites, trace
+from iagraph.interpret.particles import other_class, rank_match, take, transplant
+from iagraph.interpret.recording import AttentionModel
+from iagraph.jets import JetBatch
+
+KINDS = ("zero", "mean")
+"""What stands in the place of an ablated head's sums: nothing, or their mean over all particles."""
+
+CLEAN, DONOR = "clean", "donor"
+
+
+@torch.inference_mode()
+def mean_sums(model: AttentionModel, batches: Iterable[JetBatch]) -> list[Tensor]:
+    """The mean of the sums of heads at each site, over all particles (class attention: over jets), shape [width]."""
+    totals = [torch.zeros((), dtype=torch.float64) for _ in sites(model)]
+    counts = [0] * len(totals)
+    for jets in batches:
+        for place, sums in enumerate(trace(model, jets).sums):
+            totals[place] = totals[place] + sums.sum(0, dtype=torch.float64).cpu()
+            counts[place] += len(sums)
+    first = next(model.parameters())
+    return [(total / max(count, 1)).to(first) for total, count in zip(totals, counts, strict=True)]
+
+
+def ablation(model: AttentionModel, chosen: Iterable[Head], kind: str, means: Sequence[Tensor]) -> dict[Head, Tensor]:
+    """What stands in the place of the sums of some heads.
+
+    Args:
+        model: the model.
+        chosen: the heads.
+        kind: one of :data:`KINDS`.
+        means: from :func:`mean_sums`.
+    """
+    convs = [site.conv for site in sites(model)]
+    values = {head: of_head(convs[head.site], means[head.site], head.head) for head in chosen}
+    return {head: torch.zeros_like(value) if kind == "zero" else value for head, value in values.items()}
+
+
+def ablate_heads(model: AttentionModel, batches: Iterable[JetBatch], means: Sequence[Tensor]) -> dict[object, Array]:
+    """Logits without each head and without each layer.
+
+    Args:
+        model: the model, in evaluation mode.
+        batches: the jets, on its device.
+        means: from :func:`mean_sums`.
+
+    Returns:
+        Logits, shape [jets, classes], by ``(kind, Head)``, by ``(kind, number of the site)``, and by :data:`CLEAN`.
+    """
+    everyone = heads(model)
+    changes: dict[object, Changes] = {CLEAN: {}}
+    for kind in KINDS:
+        changes |= {(kind, head): ablation(model, [head], kind, means) for head in everyone}
+        for place in range(len(sites(model))):
+            layer = [head for head in everyone if head.site == place]
+            changes[kind, place] = ablation(model, layer, kind, means)
+    return run_all(model, batches, changes)
+
+
+def keep_heads(
+    model: AttentionModel,
+    batches: Iterable[JetBatch],
+    means: Sequence[Tensor],
+    orders: Mapping[str, tuple[str, Sequence[Head]]],
+    numbers: Sequence[int],
+) -> dict[object, Array]:
+    """Logits of a model with the first k heads of some order alone, all others being ablated.
+
+    Args:
+        model: the model, in evaluation mode.
+        batches: the jets, on its device.
+        means: from :func:`mean_sums`.
+        orders: a kind of ablation and all heads in order, by the name of the order.
+        numbers: each k.
+
+    Returns:
+        Logits, shape [jets, classes], by ``(name of the order, k)``, and by :data:`CLEAN`.
+    """
+    changes: dict[object, Changes] = {CLEAN: {}}
+    for name, (kind, order) in orders.items():
+        changes |= {(name, number): ablation(model, order[number:], kind, means) for number in numbers}
+    return run_all(model, batches, changes)
+
+
+@torch.inference_mode()
+def run_all(
+    model: AttentionModel, batches: Iterable[JetBatch], changes: Mapping[object, Changes]
+) -> dict[object, Array]:
+    """Logits with each of some changes, shape [jets, classes], by the name of the change."""
+    return _collected(
+        {name: run_changed(model, recorded, change) for name, change in changes.items()}
+        for recorded in (trace(model, jets) for jets in batches)
+    )
+
+
+@torch.inference_mode()
+def patch(
+    model: AttentionModel,
+    batches: Sequence[JetBatch],
+    find_donors: Callable[[Tensor], Tensor] = other_class,
+) -> dict[object, Array]:
+    """Logits of jets of whose activations some come from another real jet, its donor.
+
+    A particle takes the activation of the particle of the donor that has the same rank in pT; where the donor has fewer
+    particles it keeps its own. So all that is put in comes from real jets. What is patched is the sums of a head, the
+    layers behind seeing what follows, or the vectors of all particles before a block or after the last one: the
+    residual stream. The attention of the blocks behind keeps the pairs of the clean jet.
+
+    Args:
+        model: the model, in evaluation mode.
+        batches: the jets, with labels, on its device.
+        find_donors: the place of the donor of each jet, from the labels of all jets.
+
+    Returns:
+        Logits, shape [jets, classes], by ``Head``, by the number of blocks behind which the residual stream is patched,
+        by :data:`CLEAN`, and by :data:`DONOR`: those of the donors themselves.
+    """
+    everything = JetBatch.concatenate(batches)
+    assert everything.y is not None
+    places = find_donors(everything.y).split([len(jets) for jets in batches])
+    return _collected(
+        _patched(model, trace(model, jets), trace(model, take(everything, place)))
+        for jets, place in zip(batches, places, strict=True)
+    )
+
+
+def _patched(model: AttentionModel, clean: Trace, donor: Trace) -> dict[object, Tensor]:
+    match = rank_match(clean.jets, donor.jets)
+    found: dict[object, Tensor] = {CLEAN: clean.logits, DONOR: donor.logits}
+    places = sites(model)
+    for head in heads(model):
+        site, theirs = places[head.site], donor.sums[head.site]
+        sums = theirs if site.of_jets else transplant(clean.sums[head.site], theirs, match)
+        found[head] = run_changed(model, clean, {head: of_head(site.conv, sums, head.head)})
+    for depth, (own, theirs) in enumerate(zip(clean.x, donor.x, strict=True)):
+        found[depth] = resume(model, clean, depth, transplant(own, theirs, match))
+    return found
+
+
+def _collected(parts: Iterable[Mapping[object, Tensor]]) -> dict[object, Array]:
+    logits: dict[object, list[Array]] = {}
+    for part in parts:
+        for name, values in part.items():
+            logits.setdefault(name, []).append(values.cpu().numpy().astype(np.float64))
+    return {name: np.concatenate(values) for name, values in logits.items()}

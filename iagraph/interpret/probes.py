@@ -1,0 +1,108 @@
+"""Linear probes: what a linear map can read from vectors of jets, tested on jets to which it was not fitted."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from typing import NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+from sklearn.linear_model import LogisticRegression, RidgeCV
+from sklearn.model_selection import StratifiedKFold, cross_val_predict
+from sklearn.pipeline import make_pipeline
+from sklearn.preprocessing import StandardScaler
+
+from iagraph.estimates import Array
+from iagraph.metrics import Estimate
+
+FOLDS = 5
+SEED = 1
+RESAMPLINGS = 500
+ALPHAS = tuple(10.0**power for power in range(-2, 6))
+FEWEST = 20
+"""Fewest jets to fit a probe to and to test it on."""
+
+
+def class_probe(vectors: Array, labels: NDArray[np.int64]) -> Array:
+    """Scores of a logistic regression, each from the folds in which the jet is not; shape [jets] or [jets, classes].
+
+    Args:
+        vectors: shape [jets, width]; scaled to unit variance within the folds.
+        labels: class of each jet, :data:`FOLDS` of each at least.
+    """
+    probe = make_pipeline(StandardScaler(), LogisticRegression(C=0.1, max_iter=5000))
+    folds = StratifiedKFold(FOLDS, shuffle=True, random_state=SEED)
+    scores: Array = cross_val_predict(probe, vectors, labels, cv=folds, method="decision_function")
+    return scores
+
+
+class Regression(NamedTuple):
+    """How well a linear map reads an observable.
+
+    Attributes:
+        r2: on jets that did not fit it, with its bootstrap error; at most 1, negative if worse than their mean; NaN
+            where there are too few jets or the observable is constant.
+        jets: on how many.
+    """
+
+    r2: Estimate
+    jets: int
+
+
+def regression_probe(vectors: Array, target: Array, control: Array | None = None) -> Regression:
+    r"""Held-out :math:`R^2 = 1 - \sum (y - \hat y)^2 / \sum (y - \bar y)^2` of a ridge regression.
+
+    It is fitted to a random half of the jets and tested on the other; the strength of the ridge comes from
+    leave-one-out errors of the former. The error is the standard deviation over bootstrap samples of the latter, the
+    fit staying the same.
+
+    Args:
+        vectors: shape [jets, width].
+        target: the observable, shape [jets]; jets where it is not finite are left out.
+        control: an observable whose linear part is taken out of the target first (arXiv 2605.09881), by a line fitted
+            to the former half; shape [jets].
+    """
+    used = np.isfinite(target) if control is None else np.isfinite(target) & np.isfinite(control)
+    half = np.random.default_rng(SEED).permutation(len(target)) % 2 == 0
+    fit, judge = used & half, used & ~half
+    number = int(judge.sum())
+    if min(number, int(fit.sum())) < FEWEST or _constant(target[fit]) or _constant(target[judge]):
+        return Regression(Estimate(math.nan, math.nan), number)
+    y = target.copy()
+    if control is not None:
+        if _constant(control[fit]):
+            return Regression(Estimate(math.nan, math.nan), number)
+        y[used] -= np.polynomial.Polynomial.fit(control[fit], target[fit], 1)(control[used])
+        if y[judge].std() < 1e-9 * target[judge].std():  # the control is the target
+            return Regression(Estimate(math.nan, math.nan), number)
+    unit = y[fit].std()
+    probe = make_pipeline(StandardScaler(), RidgeCV(ALPHAS)).fit(vectors[fit], y[fit] / unit)
+    return Regression(_r2(y[judge] / unit, probe.predict(vectors[judge])), number)
+
+
+def regression_probes(
+    vectors: Array, observables: Mapping[str, Array], controls: Mapping[str, Array]
+) -> dict[tuple[str, str], Regression]:
+    """Probes of several observables by name and by what is taken out of them, ``none`` first."""
+    found = {}
+    for name, target in observables.items():
+        found[name, "none"] = regression_probe(vectors, target)
+        for control, values in controls.items():
+            if control != name:
+                found[name, control] = regression_probe(vectors, target, values)
+    return found
+
+
+def _constant(values: Array) -> bool:
+    return bool(np.ptp(values) <= 1e-12 * np.abs(values).max(initial=0))
+
+
+def _r2(y: Array, predicted: Array) -> Estimate:
+    counts = np.random.default_rng(SEED).multinomial(len(y), np.full(len(y), 1 / len(y)), RESAMPLINGS)
+    samples = np.vstack([np.ones((1, len(y))), counts])
+    total = samples.sum(1)
+    left = samples @ (y - predicted) ** 2
+    spread = samples @ y**2 - (samples @ y) ** 2 / total
+    value, *others = 1 - left / spread
+    return Estimate(float(value), float(np.std(others, ddof=1)))

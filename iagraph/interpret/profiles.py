@@ -1,0 +1,116 @@
+r"""Where relevance lies in jets: by transverse momentum, distance to the axis, species and subjet.
+
+Jets differ in the size of their evidence, so relevance is taken relative to its jet, whose n particles have
+
+.. math:: r_i = \frac{n R_i}{\sum_j |R_j|},
+
+:math:`|r_i|` being 1 on average.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor
+
+from iagraph.interpret.particles import SPECIES, ranks, species
+from iagraph.jets import JetBatch
+from iagraph.kinematics import jet_momenta, wrap_phi
+from iagraph.observables import subjets
+from iagraph.segment import segment_sum
+
+HARDEST = (1, 2, 3, 5, 10, 20)
+
+
+def relative_relevance(relevance: Tensor, jets: JetBatch) -> Tensor:
+    """Relevance times the number of particles over the sum of its absolute values in the jet; zero where that is zero.
+
+    Args:
+        relevance: shape [particles].
+        jets: the jets.
+    """
+    total = segment_sum(relevance.abs(), jets.batch, len(jets), jets.ptr)
+    scale = torch.where(total > 0, jets.ptr.diff() / total.clamp(min=torch.finfo(total.dtype).tiny), 0.0)
+    return relevance * scale[jets.batch]
+
+
+def axis_distance(jets: JetBatch) -> Tensor:
+    r""":math:`\Delta R = \sqrt{\Delta y^2 + \Delta\phi^2}` of particles to the axis of their jet, shape [particles]."""
+    axis = jet_momenta(jets.momenta, jets.batch, jets.ptr).select(jets.batch)
+    return torch.hypot(jets.momenta.rapidity - axis.rapidity, wrap_phi(jets.momenta.phi - axis.phi))
+
+
+def sums_in_bins(values: Tensor, coordinate: Tensor, edges: Sequence[float], jets: JetBatch) -> Tensor:
+    """Sums of values over the particles of each jet in each bin, shape [jets, bins].
+
+    Args:
+        values: shape [particles].
+        coordinate: shape [particles]; what lies beyond the outer edges belongs to the bins there.
+        edges: of the bins, ascending; a bin holds its lower edge.
+        jets: the jets.
+    """
+    bins = len(edges) - 1
+    inner = torch.tensor(edges[1:-1], dtype=coordinate.dtype, device=coordinate.device)
+    place = torch.bucketize(coordinate, inner, right=True)
+    return _sums(values, place, bins, jets)
+
+
+def share_of_hardest(values: Tensor, jets: JetBatch, numbers: Sequence[int] = HARDEST) -> Tensor:
+    """Of the sum of each jet's values that of its k particles of highest pT, shape [jets, numbers].
+
+    Args:
+        values: not negative, shape [particles].
+        jets: the jets; those whose sum is zero have NaN.
+        numbers: the k.
+    """
+    place = ranks(jets.momenta.pt, jets)
+    total = segment_sum(values, jets.batch, len(jets))
+    parts = [segment_sum(values * (place < k), jets.batch, len(jets)) for k in numbers]
+    return torch.stack(parts, dim=1) / total.unsqueeze(1)
+
+
+def share_by_species(values: Tensor, jets: JetBatch) -> Tensor | None:
+    """Of the sum of each jet's absolute values what each kind of particles has, with its sign; NaN where it is zero.
+
+    Args:
+        values: shape [particles].
+        jets: the jets.
+
+    Returns:
+        Shape [jets, kinds], in the order of :data:`~iagraph.interpret.particles.SPECIES`; None where species are not
+        known.
+    """
+    kind = species(jets)
+    if kind is None:
+        return None
+    total = segment_sum(values.abs(), jets.batch, len(jets))
+    return _sums(values, kind, len(SPECIES), jets) / total.unsqueeze(1)
+
+
+def share_by_subjet(values: Tensor, jets: JetBatch) -> Tensor | None:
+    """Of the sum of each jet's values that of the kT subjet of higher pT, of the other, and of what belongs to none.
+
+    Args:
+        values: not negative, shape [particles].
+        jets: the jets.
+
+    Returns:
+        Shape [jets, 3], NaN for jets without two subjets (:func:`iagraph.observables.subjets`); None without
+        FastJet. The pT of a subjet is the sum of its particles'.
+    """
+    found = subjets(jets)
+    if found is None:
+        return None
+    number = found.to(values.device)
+    place = torch.where(number < 0, 2, number)
+    pt = _sums(jets.momenta.pt, place, 3, jets)
+    of = _sums(values, place, 3, jets)
+    swapped = pt[:, 1] > pt[:, 0]
+    of = torch.where(swapped.unsqueeze(1), of[:, [1, 0, 2]], of)
+    total = of.sum(1, keepdim=True)
+    return torch.where((pt[:, :2] > 0).all(1, keepdim=True), of / total, torch.nan)
+
+
+def _sums(values: Tensor, place: Tensor, places: int, jets: JetBatch) -> Tensor:
+    return segment_sum(values, jets.batch * places + place, len(jets) * places).view(len(jets), places)

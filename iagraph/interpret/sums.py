@@ -1,0 +1,103 @@
+"""What is measured of batches of jets: sums of single jets, which errors need, and histograms. Batches add up."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+
+import torch
+from torch import Tensor
+
+from iagraph.estimates import ratio
+from iagraph.metrics import Estimate
+
+
+@dataclass(frozen=True)
+class JetSums:
+    """Sums and histograms, all on the CPU in float64.
+
+    Attributes:
+        layers: sums of each jet in each layer by name, shape [jets, layers].
+        jets: sums of each jet over all layers at once by name, shape [jets].
+        histograms: counts, or weights, of each layer by name, shape [layers, bins].
+    """
+
+    layers: Mapping[str, Tensor] = field(default_factory=dict)
+    jets: Mapping[str, Tensor] = field(default_factory=dict)
+    histograms: Mapping[str, Tensor] = field(default_factory=dict)
+
+    def ratio(self, numerator: str, denominator: str, layer: int | None = None, jets: Tensor | None = None) -> Estimate:
+        """A ratio of two sums with its error (:func:`~iagraph.estimates.ratio`).
+
+        Args:
+            numerator: its name in :attr:`layers`.
+            denominator: likewise.
+            layer: of which layer; None for all together.
+            jets: of which jets, shape [jets]; None for all.
+        """
+        above, below = (
+            sums.sum(1) if layer is None else sums[:, layer]
+            for sums in (self.layers[numerator], self.layers[denominator])
+        )
+        return ratio(above, below) if jets is None else ratio(above[jets], below[jets])
+
+    def merged(self, other: JetSums) -> JetSums:
+        """More quantities of the same jets."""
+        return JetSums(
+            {**self.layers, **other.layers}, {**self.jets, **other.jets}, {**self.histograms, **other.histograms}
+        )
+
+
+def added(parts: Iterable[JetSums]) -> JetSums:
+    """The same quantities of one batch after another; memory grows by some numbers per jet."""
+    layers: dict[str, list[Tensor]] = {}
+    jets: dict[str, list[Tensor]] = {}
+    histograms: dict[str, Tensor] = {}
+    for part in parts:
+        for name, sums in part.layers.items():
+            layers.setdefault(name, []).append(sums)
+        for name, sums in part.jets.items():
+            jets.setdefault(name, []).append(sums)
+        for name, counts in part.histograms.items():
+            histograms[name] = histograms[name] + counts if name in histograms else counts
+    return JetSums(
+        {name: torch.cat(each) for name, each in layers.items()},
+        {name: torch.cat(each) for name, each in jets.items()},
+        histograms,
+    )
+
+
+def stacked(layers: Iterable[JetSums]) -> JetSums:
+    """The same quantities of one layer after another, each of one layer, as those of a model."""
+    parts = list(layers)
+    return JetSums(
+        {name: torch.cat([part.layers[name] for part in parts], 1) for name in parts[0].layers},
+        {},
+        {name: torch.cat([part.histograms[name] for part in parts]) for name in parts[0].histograms},
+    )
+
+
+def of_layer(sums: Mapping[str, Tensor], histograms: Mapping[str, Tensor]) -> JetSums:
+    """Sums of jets, shape [jets], and counts, shape [bins], as those of one layer."""
+    return JetSums(
+        {name: values.double().cpu().unsqueeze(1) for name, values in sums.items()},
+        {},
+        {name: counts.double().cpu().unsqueeze(0) for name, counts in histograms.items()},
+    )
+
+
+def histogram(values: Tensor, edges: Tensor, weights: Tensor | None = None) -> Tensor:
+    """Counts of values in bins, or their weights; what lies outside belongs to the first or the last bin.
+
+    Args:
+        values: any shape.
+        edges: ascending, shape [bins + 1]; a bin holds its lower edge, the last one both.
+        weights: of the shape of the values.
+
+    Returns:
+        Shape [bins], float64.
+    """
+    bins = edges.numel() - 1
+    place = torch.bucketize(values.detach().flatten().double(), edges.to(values.device), right=True) - 1
+    weights = None if weights is None else weights.detach().flatten().double()
+    return torch.bincount(place.clamp(0, bins - 1), weights, minlength=bins).double()

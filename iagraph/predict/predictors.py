@@ -1,0 +1,202 @@
+"""Trained models that take files of jets: a run, or a model exported as ONNX or by ``torch.export``."""
+
+from __future__ import annotations
+
+import json
+from abc import ABC, abstractmethod
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from iagraph.data import Jets, Reader, StoreError, open_jets, resolve
+from iagraph.data.sources import as_batch
+from iagraph.export.files import DESCRIPTION
+from iagraph.export.inputs import OUTPUTS, input_names, slots_of
+from iagraph.files import user_files, user_path
+from iagraph.jets import JetBatch, JetInput
+from iagraph.kinematics import Impact
+from iagraph.models import CheckpointError, registry
+from iagraph.models.registry import TrainedModel
+
+if TYPE_CHECKING:
+    from iagraph.data.readers.mapped import BranchMap
+
+BATCH = 64
+"""Jets that a model is given at once."""
+
+PART = 2_560
+"""Jets that are read at once."""
+
+
+class Scores(NamedTuple):
+    """The scores of some jets of a file, in their order.
+
+    Attributes:
+        file: number of the file among those that were given, from 0.
+        first: number of the first jet in its file, from 0.
+        probabilities: float32, shape [jets, classes].
+        label: number of the true class among those of the model, -1 for another one; shape [jets].
+    """
+
+    file: int
+    first: int
+    probabilities: NDArray[np.float32]
+    label: NDArray[np.int64]
+
+
+class Predictor(ABC):
+    """What makes scores of files of jets.
+
+    Attributes:
+        classes: names of the classes, in the order of the scores.
+        inputs: what it is given of jets, names of :data:`iagraph.export.inputs.MEANINGS`.
+    """
+
+    classes: tuple[str, ...]
+    inputs: tuple[str, ...]
+
+    @abstractmethod
+    def probabilities(self, jets: JetInput) -> Tensor:
+        """The probability of each class, shape [jets, classes]."""
+
+    def predict(self, files: str | Path | Sequence[str | Path], batch_size: int = BATCH) -> NDArray[np.float32]:
+        """The probability of each class for all jets of files, shape [jets, classes], in their order.
+
+        Args:
+            files: a file or several, names, patterns, or samples (``sample:qg``), of any format that
+                :func:`iagraph.data.open_jets` knows; all parts of a store.
+            batch_size: jets at once.
+
+        Raises:
+            StoreError: a file is missing or damaged, or its jets lack what the model is given.
+            ImportError: a format needs a package that is not installed.
+        """
+        readers = open_files([files] if isinstance(files, str | Path) else files)
+        parts = [part.probabilities for part in self.scores(readers, batch_size)]
+        return np.concatenate([np.zeros((0, len(self.classes)), np.float32), *parts])
+
+    @torch.inference_mode()
+    def scores(self, readers: Sequence[Reader], batch_size: int = BATCH) -> Iterator[Scores]:
+        """The same part by part, in constant memory; what is raised, too."""
+        for number, reader in enumerate(readers):
+            first = 0
+            own = [self.classes.index(name) if name in self.classes else -1 for name in reader.classes]
+            for part in reader.parts(PART):
+                self._refuse_lack(part, reader.path)
+                batches = (part.part(begin, begin + batch_size) for begin in range(0, len(part), batch_size))
+                found = torch.cat([self.probabilities(as_batch(jets)).float().cpu() for jets in batches])
+                yield Scores(number, first, found.numpy(), np.array(own)[part.label])
+                first += len(part)
+
+    def _refuse_lack(self, jets: Jets, path: Path) -> None:
+        needed = {"pid": ("pid",), "impact": Impact._fields}
+        for name in self.inputs:
+            if lacking := [column for column in needed.get(name, ()) if column not in jets.particles]:
+                what = "particle species" if name == "pid" else "impact parameters"
+                raise StoreError(
+                    f"{path}: no {what} ({', '.join(lacking)}), which the model was trained with; give jets that have "
+                    "them, or train a model without: data.node_features=kin"
+                )
+
+
+class RunPredictor(TrainedModel, Predictor):
+    """The trained model of a run, see :class:`~iagraph.models.registry.TrainedModel`, that also takes files."""
+
+    def __init__(self, model: torch.nn.Module, description: dict[str, Any]) -> None:
+        super().__init__(model, description)
+        self.inputs = input_names(model)
+
+    def probabilities(self, jets: JetInput) -> Tensor:
+        """As :meth:`TrainedModel.probabilities`; a batch is moved to the device of the model."""
+        if isinstance(jets, JetBatch):
+            jets = jets.to(next(self.parameters()).device)
+        return super().probabilities(jets)
+
+
+class ExportedPredictor(Predictor):
+    """An exported model, on the CPU.
+
+    Args:
+        path: what :func:`iagraph.export.export_onnx` wrote, or :func:`iagraph.export.export_program`.
+
+    Raises:
+        CheckpointError: the file is missing or damaged, or another program wrote it.
+        ImportError: there is no onnxruntime.
+    """
+
+    def __init__(self, path: str | Path) -> None:
+        path = user_path(path)
+        if not path.is_file():
+            raise CheckpointError(f"{path}: no such file; check folder and name")
+        try:
+            self._run, about = _onnx(path) if path.suffix == ".onnx" else _program(path)
+            self.classes, self.inputs = tuple(json.loads(about["classes"])), tuple(json.loads(about["inputs"]))
+        except ImportError:
+            raise
+        except Exception as error:  # onnxruntime and torch raise anything
+            reason = " ".join(str(error).split())[:200]
+            raise CheckpointError(f"{path}: is damaged, or not written by iagraph export ({reason})") from error
+
+    def probabilities(self, jets: JetInput) -> Tensor:
+        """The probability of each class, shape [jets, classes]."""
+        assert isinstance(jets, JetBatch)
+        return self._run(slots_of(jets, self.inputs, max(int(jets.ptr.diff().max()), 1)))
+
+
+def _onnx(path: Path) -> tuple[Any, dict[str, str]]:
+    try:
+        import onnxruntime
+    except ImportError as error:
+        raise ImportError(f"running {path} needs onnxruntime: pip install 'iagraph[export]'") from error
+    options = onnxruntime.SessionOptions()
+    options.intra_op_num_threads = torch.get_num_threads()
+    session = onnxruntime.InferenceSession(str(path), options, ["CPUExecutionProvider"])
+    floats = {each.name for each in session.get_inputs() if each.type == "tensor(float)"}
+
+    def run(inputs: dict[str, Tensor]) -> Tensor:
+        arrays = {name: (each.float() if name in floats else each).numpy() for name, each in inputs.items()}
+        return torch.from_numpy(session.run(OUTPUTS[:1], arrays)[0])
+
+    return run, session.get_modelmeta().custom_metadata_map
+
+
+def _program(path: Path) -> tuple[Any, dict[str, str]]:
+    files = {DESCRIPTION: ""}
+    module = torch.export.load(path, extra_files=files).module()
+    about = {name: json.dumps(value) for name, value in json.loads(files[DESCRIPTION]).items()}
+    return lambda inputs: module(*inputs.values())[0], about
+
+
+def load(path: str | Path) -> RunPredictor:
+    """The trained model of a run, on the CPU and in evaluation mode; see :func:`iagraph.models.registry.load`.
+
+    Raises:
+        CheckpointError: a file is missing or damaged, or they do not fit.
+    """
+    trained = registry.load(path)
+    return RunPredictor(trained.model, trained.description).eval()
+
+
+def open_model(path: str | Path, device: str | None = None) -> Predictor:
+    """The model of a run's folder, or of a file that was exported.
+
+    Args:
+        path: the folder or the file.
+        device: where a run computes; None: on a GPU of CUDA if there is one.
+
+    Raises:
+        CheckpointError, ImportError: as :func:`load` and :class:`ExportedPredictor`.
+    """
+    if user_path(path).suffix in (".onnx", ".pt2"):
+        return ExportedPredictor(path)
+    return load(path).to(device or ("cuda" if torch.cuda.is_available() else "cpu"))
+
+
+def open_files(files: Sequence[str | Path], branches: BranchMap | None = None) -> list[Reader]:
+    """The readers of files, see :meth:`Predictor.predict`, and :func:`iagraph.data.open_jets` for ``branches``."""
+    return [open_jets(resolve(file), branches) for file in user_files(files)]

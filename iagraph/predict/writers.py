@@ -1,0 +1,121 @@
+"""Files of scores: parquet, HDF5, CSV and ROOT, written part by part and complete or absent.
+
+All have the same columns: ``file`` and ``jet``, numbers from 0 of the file among those given and of the jet in it;
+``score_CLASS``, the probability of each class; and, if the jets are of classes that the model knows, ``label``, the
+number of the true class, -1 for any other. What the numbers mean is in the metadata, but of CSV.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+
+import h5py
+import numpy as np
+from numpy.typing import NDArray
+
+from iagraph.data import StoreError
+from iagraph.files import replaced
+from iagraph.predict.predictors import Scores
+
+Columns = dict[str, NDArray[np.generic]]
+Append = Callable[[Columns], None]
+TYPES = {"file": np.int32, "jet": np.int64, "label": np.int32}
+"""Types of columns; scores are float32."""
+
+
+def write_scores(
+    path: Path, parts: Iterable[Scores], classes: Sequence[str], about: Mapping[str, object], labelled: bool
+) -> None:
+    """Writes scores; the end of the file's name tells the format, one of :data:`FORMATS`.
+
+    Args:
+        path: the file; its folder must exist. An older one is as it was if anything goes wrong.
+        parts: the scores.
+        classes: names of the classes.
+        about: what else to write into the metadata, such as the names of the files.
+        labelled: whether to write labels.
+
+    Raises:
+        ImportError: the format needs a package that is not installed.
+        OSError: the file cannot be written.
+    """
+    names = ["file", "jet", *(f"score_{name}" for name in classes), *(["label"] if labelled else [])]
+    types = {name: np.dtype(TYPES.get(name, np.float32)) for name in names}
+    text = json.dumps({"classes": list(classes), **about})
+    with replaced(path) as file, FORMATS[path.suffix](Path(file.name), types, text) as append:
+        for part in parts:
+            jets = len(part.probabilities)
+            values = [np.full(jets, part.file), np.arange(part.first, part.first + jets), *part.probabilities.T]
+            values += [part.label] if labelled else []
+            append({name: each.astype(types[name]) for name, each in zip(names, values, strict=True)})
+
+
+def check_format(path: Path) -> None:
+    """StoreError if a file of scores cannot have this name, ImportError if its format lacks a package."""
+    if path.suffix not in FORMATS:
+        raise StoreError(f"{path}: should end in {', '.join(FORMATS)}, which tells the format")
+    if not path.parent.is_dir():
+        raise StoreError(f"{path.parent}: no such folder; make it first")
+    package = {".parquet": "pyarrow", ".root": "uproot"}.get(path.suffix)
+    try:
+        __import__(package or "h5py")
+    except ImportError as error:
+        raise ImportError(f"writing {path.suffix[1:]} needs {package}: pip install 'iagraph[data]'") from error
+
+
+@contextmanager
+def _csv(path: Path, types: dict[str, np.dtype], about: str) -> Iterator[Append]:
+    formats = ["%d" if kind.kind == "i" else "%.9g" for kind in types.values()]  # nine digits tell float32 apart
+    with path.open("w", encoding="utf-8") as file:
+        file.write(",".join(types) + "\n")
+
+        def append(columns: Columns) -> None:
+            rows = zip(*(column.tolist() for column in columns.values()), strict=True)
+            line = ",".join(formats) + "\n"
+            file.writelines(line % row for row in rows)
+
+        yield append
+
+
+@contextmanager
+def _hdf5(path: Path, types: dict[str, np.dtype], about: str) -> Iterator[Append]:
+    with h5py.File(path, "w") as file:
+        file.attrs["about"] = about
+        for name, kind in types.items():
+            file.create_dataset(name, (0,), kind, maxshape=(None,), chunks=(10_000,), compression="gzip")
+
+        def append(columns: Columns) -> None:
+            for name, column in columns.items():
+                end = len(file[name])
+                file[name].resize(end + len(column), axis=0)
+                file[name][end:] = column
+
+        yield append
+
+
+@contextmanager
+def _parquet(path: Path, types: dict[str, np.dtype], about: str) -> Iterator[Append]:
+    import pyarrow
+    from pyarrow import parquet
+
+    fields = [(name, pyarrow.from_numpy_dtype(kind)) for name, kind in types.items()]
+    schema = pyarrow.schema(fields, {"iagraph": about})
+    with parquet.ParquetWriter(path, schema) as writer:
+        yield lambda columns: writer.write_table(pyarrow.table(columns, schema))
+
+
+@contextmanager
+def _root(path: Path, types: dict[str, np.dtype], about: str) -> Iterator[Append]:
+    import uproot
+
+    with uproot.recreate(path) as file:
+        file["about"] = about
+        tree = file.mktree("scores", types)
+        yield tree.extend
+
+
+FORMATS = {".parquet": _parquet, ".h5": _hdf5, ".csv": _csv, ".root": _root}
+"""Writers by the end of a file's name."""

@@ -1,0 +1,193 @@
+"""The study of attribution: which particles decide, by several methods, which to believe, and displays of jets."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+from iagraph.estimates import Truth, mean, ratio
+from iagraph.interpret.deletion import FRACTIONS, decided, faithfulness, relative_area
+from iagraph.interpret.display import THRESHOLD, draw_jets, shown_jet
+from iagraph.interpret.live import live_jet
+from iagraph.interpret.particles import SPECIES
+from iagraph.interpret.profiles import HARDEST, relative_relevance
+from iagraph.interpret.recording import record_attention
+from iagraph.interpret.relevance import STEPS, evidence
+from iagraph.jets import JetBatch
+from iagraph.metrics import Estimate
+from iagraph.studies.attribution.figures import Example, deletion_curves, relevance_maps, relevance_profiles
+from iagraph.studies.attribution.measure import (
+    CONTROLS,
+    LEAST,
+    METHODS,
+    MOST,
+    Measured,
+    explained_classes,
+    left,
+    measure,
+    relevances,
+)
+from iagraph.studies.report import Section, write_study
+from iagraph.studies.runs import OpenRun, Plan, open_one
+from iagraph.tables import Cell, Table
+
+QUOTED = 0.2
+"""The fraction of particles dropped at which the AUC stands in the table."""
+
+EXAMPLES = 8
+"""Largest number of jets drawn, two of each class where there are not more classes."""
+
+
+def study(plan: Plan) -> Path:
+    """Which particles decide, by several methods, which method to believe, and displays of jets.
+
+    Raises:
+        RunError: as :func:`~iagraph.studies.runs.open_one`.
+    """
+    run = open_one(plan, "attribution")
+    found = measure(run)
+    examples, displays = _examples(run)
+    tables = {"deletion": deletion_table(found, run.truth), **share_tables(found)}
+    shown, titles = [example.jet for example in examples], [example.title for example in examples]
+    figures = {
+        "deletion": (
+            deletion_curves(found, run.truth),
+            "What is left of the evidence for a decision, and of the AUC, when particles are dropped.",
+        ),
+        "maps": (
+            relevance_maps(examples),
+            "Relevance of the particles of some jets; areas of markers are proportional to pT, kT subjets are shaded.",
+        ),
+        "profiles": (
+            relevance_profiles(found),
+            "Relevance relative to its jet, where the mean of |r| is 1, against pT and the distance to the axis.",
+        ),
+        "attention": (
+            draw_jets(shown, titles),
+            f"Attention of the last layer, by the head of largest |weight| of each edge, from {THRESHOLD} on; areas of "
+            "markers are proportional to pT, kT subjets are shaded.",
+        ),
+    }
+    section = Section("Attribution", tables, figures, _notes(run.run.config.data.signal), live=displays)
+    return write_study(plan.folder, section, [run], plan.command)
+
+
+def _examples(run: OpenRun) -> tuple[list[Example], list[str]]:
+    jets = _typical_jets(run).to(run.device)
+    with torch.no_grad():
+        recording = record_attention(run.model, jets)
+    explained = explained_classes(run, recording.logits)
+    relative = {
+        name: relative_relevance(relevance, jets).cpu().double()
+        for name, relevance in relevances(run.model, jets, explained).items()
+    }
+    assert jets.y is not None
+    examples, displays = [], []
+    for number, label in enumerate(jets.y.tolist()):
+        jet = shown_jet(jets, number, recording)
+        title = f"{run.run.classes[label]} {number + 1}"
+        mine = slice(*jets.ptr[number : number + 2].tolist())
+        examples.append(Example(jet, title, {name: values[mine].numpy() for name, values in relative.items()}))
+        displays.append(live_jet(jet, f"{run.name}: {title}"))
+    return examples, displays
+
+
+def _typical_jets(run: OpenRun) -> JetBatch:
+    """Of each class the jets whose multiplicity is nearest to its median, one batch with labels."""
+    jets = JetBatch.concatenate(run.batches)
+    assert jets.y is not None
+    sizes = jets.ptr.diff()
+    of_each = max(1, min(2, EXAMPLES // len(run.run.classes)))
+    chosen: list[int] = []
+    for label in range(min(len(run.run.classes), EXAMPLES)):
+        mine = (jets.y == label).nonzero().squeeze(1)
+        distance = (sizes[mine] - sizes[mine].median()).abs()
+        chosen += mine[distance.argsort(stable=True)[:of_each]].tolist()
+    return JetBatch.concatenate([jets.part(number, number + 1) for number in chosen])
+
+
+def deletion_table(found: Measured, truth: Truth) -> Table:
+    """Areas under deletion curves, and AUCs."""
+    rows: list[dict[str, Cell]] = []
+    quoted = f"AUC, {QUOTED:.0%} dropped"
+
+    def auc(order: tuple[str, str]) -> Estimate:
+        return truth.auc(found.logits[order][FRACTIONS.index(QUOTED)].numpy())
+
+    for name in METHODS:
+        most, least = left(found, (name, MOST)), left(found, (name, LEAST))
+        value = evidence(found.logits[name, MOST][0], found.classes)
+        rows.append(
+            {
+                "order": name,
+                "area, most relevant first": relative_area(most),
+                "area, least relevant first": relative_area(least),
+                "faithfulness": faithfulness(most, least),
+                quoted: auc((name, MOST)),
+                "sum of relevance / evidence": ratio(decided(value) * found.sums[name], value.abs()),
+                "absolute rest / evidence": ratio((value - found.sums[name]).abs(), value.abs()),
+            }
+        )
+    for name in CONTROLS:
+        row = dict.fromkeys(rows[0]) | {"order": name, quoted: auc((name, ""))}
+        rows.append(row | {"area, most relevant first": relative_area(left(found, (name, "")))})
+    return Table(
+        "Deletion test: what is left of the evidence for a decision, on average over the fractions of particles "
+        "dropped (1: nothing is lost); faithfulness is the area between the two curves of a method. The last columns: "
+        "how much of the evidence the relevance of a jet adds up to, and what it misses.",
+        rows,
+    )
+
+
+def share_tables(found: Measured) -> dict[str, Table]:
+    """Fractions of relevance: of the k hardest particles and, where known, of species and of two kT subjets."""
+    relevance, particles = found.relevance, found.particles
+    shares = {key: {name: relevance[name][key] for name in METHODS} for key in particles if key in relevance["LRP"]}
+    hardest = {"pT": particles["pt hardest"], "particles": particles["hardest"], **shares["hardest"]}
+    caption = "Share of absolute relevance in the k particles of highest pT, mean over jets."
+    tables = {"hardest": Table(caption, _share_rows("hardest", HARDEST, hardest))}
+    if "species" in particles:
+        columns = {"particles": particles["species"], "pT": particles["pt species"], **shares["species"]}
+        columns |= {f"{name}, signed": values for name, values in shares["signed species"].items()}
+        there = [place for place in range(len(SPECIES)) if float(particles["species"][:, place].nansum()) > 0]
+        names = [SPECIES[place] for place in there]
+        rows = _share_rows("species", names, {name: values[:, there] for name, values in columns.items()})
+        caption = (
+            "Share of absolute relevance by species, mean over jets; signed: for the class minus against it, in units "
+            "of the absolute relevance of all particles."
+        )
+        tables["species"] = Table(caption, rows)
+    if "subjet" in particles:
+        columns = {"particles": particles["subjet"], "pT": particles["pt subjet"], **shares["subjet"]}
+        caption = "Share of absolute relevance in the two kT subjets of a jet, mean over jets that have two."
+        tables["subjets"] = Table(caption, _share_rows("subjet", ("harder", "softer", "none"), columns))
+    return tables
+
+
+def _share_rows(what: str, names: Sequence[str | int], columns: Mapping[str, Tensor]) -> list[dict[str, Cell]]:
+    """A row for each place along the last axis of columns, which have the shape [jets, places]; NaN does not count."""
+    known = {name: [mean(each[~each.isnan()]) for each in values.unbind(1)] for name, values in columns.items()}
+    return [
+        {what: name} | {column: values[place] for column, values in known.items()} for place, name in enumerate(names)
+    ]
+
+
+def _notes(signal: str | None) -> list[str]:
+    of = "the class that the model predicts for a jet" if signal is None else f"'{signal}'"
+    return [
+        f"Relevance explains the evidence for {of}: its logit minus the mean of all others'. In the deletion test it "
+        "is turned towards what the model decided, for or against that class.",
+        "Grad-CAM: last block, without ReLU. Gradient x input, integrated gradients (from features at the centres of "
+        f"their scales, {STEPS} points) and LRP: scaled node features. Pair features come from momenta and are held "
+        "constant in all of them: what attention makes of distances is not attributed.",
+        "LRP: attention weights (signed ones, too), denominators of norms and gates held constant (arXiv 2202.07304). "
+        "Its sum misses what biases, and the class token of ParT, add to the evidence.",
+        "In the deletion test a jet is what is left of it: momentum, axis and pair features are computed anew. Bars "
+        "and errors take jets as independent; those of areas and shares are of ratios of sums over jets.",
+        "Fewer particles make another jet: compare with particles that are dropped by chance. A model may lean on "
+        "multiplicity, and then each particle of a jet speaks for the same class.",
+        "Weights of differential attention are signed: displays show their sign by colour and their size by width.",
+    ]

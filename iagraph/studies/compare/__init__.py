@@ -1,0 +1,1 @@
+"""Models trained over several seeds on the same jets, put side by side."""

@@ -1,0 +1,166 @@
+"""The configuration of a comparison: which recipes, trained with which seeds, on the same jets."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated, Any, NamedTuple
+
+from pydantic import BaseModel, ConfigDict, Field, field_validator
+
+from iagraph.files import recipe_file, user_path
+from iagraph.train.config import Config, load_config
+from iagraph.yaml_config import COMMAND_LINE, ConfigError, describe, load_model
+
+FILES = ("train", "val", "test")
+SAME_JETS = (*FILES, "classes", "weights", "signal", "signal_efficiency", "max_jets", "max_particles", "masses")
+"""Keys of `data` that must be equal in all recipes; features, batches and memory may differ."""
+
+Text = Annotated[str, Field(min_length=1)]
+
+
+class CompareConfig(BaseModel):
+    """A comparison of models."""
+
+    model_config = ConfigDict(strict=True, extra="forbid", frozen=True)
+
+    name: str = Field(
+        pattern=r"^[A-Za-z0-9][A-Za-z0-9_.-]*$", description="Name of the comparison: letters, digits, `-`, `_`, `.`."
+    )
+    seeds: list[Annotated[int, Field(ge=0, le=2**32 - 1)]] = Field(
+        min_length=1, description="Each model is trained once with each of them; two or more give a spread."
+    )
+    recipes: dict[Text, Text] = Field(
+        min_length=1,
+        description="Recipe of each model by its name in the table, for example `ParT: qg_part.yaml`. Recipes are "
+        "relative to the folder of this file, or names of those of the package; the files that they name, jets and "
+        "weights, to the working folder.",
+    )
+    overrides: list[str] = Field(
+        default=[], description="Changes of all recipes, for example [train.epochs=2, train.device=cpu]."
+    )
+    output: str = Field(default="studies", min_length=1, description="Folder of the comparison's folder.")
+
+    @field_validator("seeds")
+    @classmethod
+    def _distinct_seeds(cls, seeds: list[int]) -> list[int]:
+        if len(set(seeds)) < len(seeds):
+            raise ValueError("should name each seed once")
+        return seeds
+
+    @field_validator("recipes", mode="before")
+    @classmethod
+    def _names_with_files(cls, recipes: Any) -> Any:
+        if not isinstance(recipes, dict) or not recipes:
+            raise ValueError("should name files, as in {IAFormer: qg.yaml, ParT: qg_part.yaml}")
+        for name in recipes:
+            if not isinstance(name, str):
+                raise ValueError(f"should have texts as names: put {json.dumps(name, default=str)} in quotes")
+        return recipes
+
+    @field_validator("recipes")
+    @classmethod
+    def _distinct_folders(cls, recipes: dict[str, str]) -> dict[str, str]:
+        names: dict[str, str] = {}
+        for name in recipes:
+            if not slug(name):
+                raise ValueError(f"should have names with letters (a to z) or digits, of which '{name}' has none")
+            if (other := names.setdefault(slug(name), name)) != name:
+                raise ValueError(f"should have names that differ in more than signs and case: '{other}', '{name}'")
+        return recipes
+
+
+class PlannedRun(NamedTuple):
+    """A model to be trained with a seed.
+
+    Attributes:
+        model: its name in the table.
+        config: all of its configuration, the seed included.
+        folder: where the finished run goes.
+    """
+
+    model: str
+    config: Config
+    folder: Path
+
+    def __str__(self) -> str:
+        return f"{self.model}, seed {self.config.seed}"
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """Models to be compared.
+
+    Attributes:
+        folder: where all of it goes.
+        seeds: of the runs of each model.
+        recipes: configuration of each model by its name in the table.
+    """
+
+    folder: Path
+    seeds: tuple[int, ...]
+    recipes: dict[str, Config]
+
+    @property
+    def runs(self) -> list[PlannedRun]:
+        """Every model with the first seed, then every model with the second, ..."""
+        return [
+            PlannedRun(name, recipe.model_copy(update={"seed": seed}), self.folder / slug(name) / f"seed-{seed}")
+            for seed in self.seeds
+            for name, recipe in self.recipes.items()
+        ]
+
+
+def load_comparison(path: str | Path, overrides: Sequence[str] = ()) -> Comparison:
+    """The comparison that a YAML file describes, after the changes `key=value`, with all recipes read.
+
+    Raises:
+        ConfigError: with every problem of the file and of the recipes, one per line.
+    """
+    path = recipe_file(path)
+    config = load_model(CompareConfig, path, overrides)
+    recipes, problems = {}, []
+    for name, file in config.recipes.items():
+        recipe = recipe_file(file, path.parent)
+        try:
+            recipes[name] = load_config(recipe, config.overrides)
+        except ConfigError as error:
+            # To the recipe, our overrides look like those of its command line.
+            here = f"{recipe} with the overrides of {path}"
+            problems += [re.sub(f"^{COMMAND_LINE}", lambda _, here=here: here, text) for text in error.args]  # type: ignore[misc]
+    problems += [f"{path}: {text}" for text in _different_jets(recipes)]
+    if problems:
+        raise ConfigError(*problems)
+    return Comparison(user_path(config.output) / config.name, tuple(config.seeds), recipes)
+
+
+def describe_comparison() -> str:
+    """All keys with type, default and meaning, for `--help`."""
+    return describe(CompareConfig)
+
+
+def slug(name: str) -> str:
+    """A name as a folder: `Q K + pair bias` is `q-k-pair-bias`."""
+    return re.sub("[^a-z0-9]+", "-", name.lower()).strip("-")
+
+
+def _different_jets(recipes: dict[str, Config]) -> list[str]:
+    problems = []
+    for key in SAME_JETS:
+        found: dict[str, list[str]] = {}
+        shown: dict[str, str] = {}
+        for name, recipe in recipes.items():
+            value = getattr(recipe.data, key)
+            # Of files the places count, not how they are spelled: jets.h5 is ./jets.h5.
+            same = json.dumps(list(map(os.path.realpath, value)) if key in FILES else value, sort_keys=True)
+            found.setdefault(same, []).append(name)
+            shown.setdefault(same, json.dumps(value))
+        if len(found) > 1:
+            values = "; ".join(f"{shown[same]} in {', '.join(names)}" for same, names in found.items())
+            advice = f"make it equal in the recipes, or set it for all: overrides: ['data.{key}=...']"
+            problems.append(f"models are compared on the same jets, but data.{key} is {values}; {advice}")
+    return problems

@@ -1,0 +1,134 @@
+"""What the finished runs of a comparison recorded, and the time that their models take."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from functools import partial
+from typing import Any
+
+from iagraph.estimates import OverSeeds
+from iagraph.metrics import Estimate
+from iagraph.studies.compare.config import Comparison, PlannedRun
+from iagraph.studies.runs import open_test_jets, read_json, some_batches, where_measured
+from iagraph.studies.timing import TIMED_JETS, how_measured, seconds_per_jet
+from iagraph.tables import Cell, Table
+from iagraph.train.evaluation import heading
+from iagraph.train.folder import RunError, load_run
+
+
+@dataclass(frozen=True)
+class Result:
+    """What a finished run says about a model.
+
+    Attributes:
+        model: its name in the table.
+        seed: that of the run.
+        report: accuracy, AUC and rejections, each with the error of the finite test set.
+        multiplicity: AUC of the number of particles alone.
+        gain: AUC above that of multiplicity alone.
+        parameters, flops: of the model; floating-point operations per jet.
+        jets: number of test jets.
+    """
+
+    model: str
+    seed: int
+    report: dict[str, Estimate]
+    multiplicity: Estimate
+    gain: Estimate
+    parameters: int
+    flops: float
+    jets: int
+
+    @classmethod
+    def from_metrics(cls, model: str, seed: int, metrics: Mapping[str, Any]) -> Result:
+        """The result that a ``metrics.json`` holds, where null stands for an infinite or undefined number."""
+        report = {key: _estimate(key, value) for key, value in metrics["tagger"].items()}
+        multiplicity = _estimate("auc", metrics["multiplicity"]["auc"])
+        gain = _estimate("gain", metrics["auc_gain_over_multiplicity"])
+        cost = metrics["cost"]
+        counts = cost["parameters"], cost["flops_per_jet"], metrics["jets"]
+        return cls(model, seed, report, multiplicity, gain, *counts)
+
+
+@dataclass(frozen=True)
+class Row:
+    """A model over its seeds: its numbers by their key in the report, and what it costs."""
+
+    model: str
+    numbers: dict[str, OverSeeds]
+    parameters: int
+    flops: float
+    seconds: float
+
+
+def over_seeds(results: Sequence[Result], seconds: Mapping[str, float]) -> list[Row]:
+    """A row per model, in the order in which they come; ``seconds`` is the time per jet of each."""
+    rows = []
+    for model in dict.fromkeys(result.model for result in results):
+        mine = [result for result in results if result.model == model]
+        numbers = {key: OverSeeds(tuple(result.report[key].value for result in mine)) for key in mine[0].report}
+        rows.append(Row(model, numbers, mine[0].parameters, mine[0].flops, seconds[model]))
+    return rows
+
+
+def models_table(rows: Sequence[Row]) -> Table:
+    """A line per model; in the CSV an undefined spread is empty, an infinite mean is inf."""
+    shown: list[dict[str, Cell]] = []
+    exact: list[dict[str, Cell]] = []
+    for row in rows:
+        line: dict[str, Cell] = {"model": row.model, "seeds": len(next(iter(row.numbers.values())).values)}
+        for key, number in row.numbers.items():
+            line |= {key: number.mean, f"{key}_spread": None if math.isnan(number.spread) else number.spread}
+        exact.append(line | {"parameters": row.parameters, "flops_per_jet": row.flops, "seconds_per_jet": row.seconds})
+        costs = {"MFLOP/jet": f"{row.flops / 1e6:,.1f}", "ms/jet": f"{1e3 * row.seconds:.3g}"}
+        numbers = {heading(key): str(number) for key, number in row.numbers.items()}
+        shown.append({"": row.model, **numbers, "parameters": row.parameters, **costs})
+    return Table("Each model over its seeds, on the same test jets.", shown, exact)
+
+
+def runs_table(results: Sequence[Result]) -> Table:
+    """A line per run, for a CSV; errors are those of the finite test set."""
+    rows: list[dict[str, Cell]] = []
+    for result in results:
+        row: dict[str, Cell] = {"model": result.model, "seed": result.seed}
+        row |= {**result.report, "auc_gain_over_multiplicity": result.gain}
+        rows.append(row | {"parameters": result.parameters, "flops_per_jet": result.flops, "test_jets": result.jets})
+    return Table("Each run.", rows, rows)
+
+
+def read_results(runs: Sequence[PlannedRun]) -> list[Result]:
+    """What finished runs recorded.
+
+    Raises:
+        RunError: a record is missing or damaged, or lacks a number that another one has.
+    """
+    results: list[Result] = []
+    for run in runs:
+        take = partial(Result.from_metrics, run.model, run.config.seed)
+        results.append(read_json(run.folder / "metrics.json", take))
+    numbers = {key for result in results for key in result.report}
+    for run, result in zip(runs, results, strict=True):
+        if lacking := sorted(numbers - result.report.keys()):
+            raise RunError(
+                f"{run.folder / 'metrics.json'}: damaged (no {', '.join(lacking)}, which other runs have); delete the "
+                "folder of this run, to train it anew"
+            )
+    return results
+
+
+def measure_times(comparison: Comparison) -> tuple[dict[str, float], str]:
+    """Time per jet of each model of the first seed, and how it was measured."""
+    runs = comparison.runs[: len(comparison.recipes)]
+    models = {run.model: load_run(run.folder).model for run in runs}
+    batches = {run.model: some_batches(open_test_jets(run.config), TIMED_JETS) for run in runs}
+    device = where_measured([run.folder for run in runs])
+    how = how_measured(sum(map(len, batches[runs[0].model])), device)
+    return seconds_per_jet(models, batches, device), how
+
+
+def _estimate(key: str, found: Mapping[str, float | None]) -> Estimate:
+    # A rejection is never undefined: with null, no background passed.
+    null = math.inf if key.startswith("rejection_at_") else math.nan
+    return Estimate(*(null if found[name] is None else float(found[name]) for name in Estimate._fields))  # type: ignore[arg-type]

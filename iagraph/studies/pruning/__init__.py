@@ -1,0 +1,1 @@
+"""A trained model pruned by rules and, for comparison, at random and by kinematics."""

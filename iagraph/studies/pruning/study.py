@@ -1,0 +1,180 @@
+"""A trained model, pruned by rules and by controls: what is left of its edges, of its cost and of its performance.
+
+The folder of the study holds ``table.md``, ``table.csv`` and ``survivors.csv`` (full precision), ``report.json``
+(command, versions, machine, jets, options), ``figure`` and ``survivors`` as PNG and PDF, its section of the report of
+the run, and ``retrained/``, a run folder for each rule with which the model was trained on.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from iagraph.interpret.edges import KeptEdges, find_kept_edges, kinds_of_edges
+from iagraph.studies.pruning.figures import performance_against_cost, survivor_distributions
+from iagraph.studies.pruning.measure import Row, measure
+from iagraph.studies.pruning.retraining import plan_retraining, retrain
+from iagraph.studies.pruning.rules import PlannedRule, prunable, retrained_variants, variants, with_rule
+from iagraph.studies.report import Section, write_report, write_section
+from iagraph.studies.runs import open_studied_jets, some_batches, where_measured
+from iagraph.studies.timing import TIMED_JETS, how_measured
+from iagraph.tables import Cell, Table
+from iagraph.train.config import Config
+from iagraph.train.datamodule import fingerprints, open_role
+from iagraph.train.evaluation import heading
+from iagraph.train.folder import Run, alone, load_run, make_folder
+
+SURVIVOR_JETS = 500
+
+
+@dataclass(frozen=True)
+class PruningStudy:
+    """What is asked for.
+
+    Attributes:
+        run: folder of a finished run.
+        folder: where all of it goes.
+        rules: the rules that are tried.
+        survivors: the rule whose survivors are looked at.
+        jets: number of test jets.
+        epochs: for which the model is trained on with each rule; None for not at all.
+        command: what was typed, for the record.
+    """
+
+    run: Path
+    folder: Path
+    rules: Sequence[PlannedRule]
+    survivors: PlannedRule
+    jets: int = 2000
+    epochs: int | None = None
+    command: str = ""
+
+
+def prune(study: PruningStudy) -> Path:
+    """Prunes a trained model in all of these ways, and writes tables and figures.
+
+    Returns:
+        The folder of the study.
+
+    Raises:
+        RunError: the folder holds no finished run, its model has no edges to prune or is not trained with rules, there
+            are too few jets, or another process works in the folder of the study. All of these are found before
+            anything is written. Also, later: a training failed.
+        ConfigError, StoreError: the configuration of the run or its test jets are wrong.
+    """
+    run = load_run(study.run)
+    tagger = prunable(run, study.run)
+    jets = open_studied_jets(study.run, run, study.jets)
+    plans = {}
+    if study.epochs is not None:
+        plans = plan_retraining(study.run, run.config, study.rules, study.epochs, study.folder / "retrained")
+    device = where_measured([study.run])
+    make_folder(study.folder, exist_ok=True)
+    with alone(study.folder):
+        # The other models come first: they take long.
+        models = [*variants(tagger, study.rules), *retrained_variants(retrain(plans))]
+        batches = some_batches(jets, study.jets)
+        rows = measure(models, jets, batches, run, device)
+        number = sum(map(len, batches))
+        fewer = [batch.to(device) for batch in some_batches(jets, min(SURVIVOR_JETS, number))]
+        survivors = find_kept_edges(with_rule(tagger, study.survivors.rule).to(device), fewer)
+        about = notes(study.survivors, run.config, (number, sum(map(len, fewer))), survivors, plans)
+        about.append(how_measured(min(TIMED_JETS, number), device))
+        tables = {"table": rules_table(rows), "survivors": survivors_table(kinds_of_edges(survivors))}
+        title = f"edges between different particles, {study.survivors}"
+        figures = {
+            "figure": (performance_against_cost(rows), "Performance against the edges kept, operations and time."),
+            "survivors": (survivor_distributions(survivors, title), f"Kept and dropped {title}."),
+        }
+        section = Section(f"Pruning ({study.run.resolve().name})", tables, figures, about)
+        write_section(study.folder, section, study.command, _about(study, run, number))
+    for place in (study.folder.parent, study.folder.with_name(study.run.resolve().name)):
+        if (place / "report.html").is_file():
+            write_report(place, [study.run])
+    return study.folder
+
+
+def _about(study: PruningStudy, run: Run, number: int) -> dict[str, Any]:
+    data = run.config.data
+    return {
+        "run": str(study.run),
+        "jets": {"number": number, "files": fingerprints(data.test, open_role(data.test, "test", data))},
+        "options": {
+            "rules": list(map(str, study.rules)),
+            "per_head": study.survivors.rule.per_head,
+            "renormalize": study.survivors.rule.renormalize,
+            "survivors": str(study.survivors),
+            "retrain": study.epochs,
+        },
+        "config": run.config.model_dump(),
+    }
+
+
+def rules_table(rows: Sequence[Row]) -> Table:
+    """A line per model; in the CSV what there is not is empty, an infinite rejection is inf."""
+    shown: list[dict[str, Cell]] = []
+    exact: list[dict[str, Cell]] = []
+    for row in rows:
+        line: dict[str, Cell] = {"family": row.family, "strength": row.strength}
+        line |= {"kept_first_layer": row.kept[0], "kept_last_layer": row.kept[-1], "kept_mean": row.mean_kept}
+        line |= {"flops_per_jet": row.flops, "seconds_per_jet": row.seconds, **row.report}
+        exact.append(line | {"auc_minus_unpruned": row.difference})
+        kept = {"edges after first layer": f"{row.kept[0]:.3f}", "after last layer": f"{row.kept[-1]:.3f}"}
+        costs = {"MFLOP/jet": f"{row.flops / 1e6:,.2f}", "ms/jet": f"{1e3 * row.seconds:.3g}"}
+        report = {heading(key): str(estimate) for key, estimate in row.report.items()}
+        shown.append({"": row.name, **kept, **costs, **report, "AUC - unpruned": row.difference})
+    return Table("The model with each rule and each control.", shown, exact)
+
+
+def survivors_table(kinds: Sequence[dict[str, Any]]) -> Table:
+    """How many edges there are and are kept, and fractions of their kinds."""
+    shown = [
+        {key: f"{cell:.4f}" if isinstance(cell, float) and cell == cell else cell for key, cell in row.items()}
+        for row in kinds
+    ]
+    return Table("Kinds of edges.", shown, kinds)
+
+
+def notes(
+    survivors_of: PlannedRule,
+    config: Config,
+    jets: tuple[int, int],
+    survivors: KeptEdges,
+    retrained: Mapping[PlannedRule | None, Any],
+) -> list[str]:
+    """Notes for readers of the tables, except on time; ``jets``: classified, and looked at edge by edge."""
+    data, rule = config.data, survivors_of.rule
+    role = f"signal: {data.signal}" if data.signal else "AUC: mean over the classes, each against all others"
+    about = [
+        f"{jets[0]:,} test jets, {role}; errors are those of a finite number of jets, of AUC differences those of the "
+        "same jets judged twice",
+        "edges: fraction of all, those of a particle with itself included, that are left after a layer; what is gone "
+        "is no candidate of the next layer: budgets leave their fraction of it again, while controls choose once, so "
+        "compare them at the mean over the layers, as the figure does",
+        f"rules choose by |attention| {'for each head' if rule.per_head else 'as the mean over the heads'}, "
+        f"{'before' if rule.renormalize else 'after'} the softmax; the model was not trained with them, "
+        "but for rows that say so",
+        "random, largest kT, smallest Delta R: this fraction of the pairs, chosen before the model; nearest neighbors: "
+        "so many of each particle, in rapidity and phi",
+        "MFLOP: products of one forward pass, two per multiply-add; choosing edges beforehand counts in the time alone",
+        "figure: bars of the AUC are errors of its difference to the unpruned model, other bars and the band those of "
+        "the number itself",
+    ]
+    if hasattr(config.model, "gate_fraction"):
+        share = f"{config.model.gate_fraction:g} of the pairs"
+        about.append(f"a gate of the model lets {share} through, of those that a control chose if there is one")
+    if retrained:
+        about.append(
+            "retrained: trained on from the weights of the run at a tenth of its learning rate, with all of the rule "
+            "from the first step or, to see what the longer training does, with none"
+        )
+    about.append(f"kinds of edges: those between different particles of {jets[1]:,} of these jets, with {survivors_of}")
+    if survivors.charged is None:
+        about.append("charges: the run knows no species of particles")
+    if survivors.between_subjets is None:
+        about.append("subjets need FastJet: pip install 'iagraph[generate]', then start the command again")
+    else:
+        about.append("between subjets: in different ones of the two of exclusive kT with R = 0.8")
+    return about

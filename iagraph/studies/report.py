@@ -1,0 +1,134 @@
+"""What a study found, written: tables, figures, numbers, and its section of the report, one HTML file.
+
+The folder of a study holds ``table.md``, each table as CSV in full precision and as LaTeX, each figure as PNG and PDF,
+``report.json`` (command, runs, versions, machine, numbers) and ``section.html``. ``report.html`` in the folder above
+joins the sections of all studies of a run. It needs no other file and no network.
+"""
+
+from __future__ import annotations
+
+import base64
+import io
+import json
+import math
+import shutil
+import tempfile
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, TypeAlias
+
+from jinja2 import Environment, FileSystemLoader
+from matplotlib.figure import Figure
+
+from iagraph.machine import machine
+from iagraph.metrics import Estimate
+from iagraph.plotting import save_figure
+from iagraph.studies.runs import OpenRun
+from iagraph.tables import Table
+from iagraph.train.folder import make_folder
+
+Figures: TypeAlias = dict[str, tuple[Figure, str]]
+"""Figures by the name of their files, with a caption each."""
+
+PAGES = Environment(loader=FileSystemLoader(Path(__file__).with_name("templates")), autoescape=True, trim_blocks=True)
+
+
+@dataclass(frozen=True)
+class Section:
+    """What a study found.
+
+    Attributes:
+        title: heading of its section.
+        tables: by the name of their CSV file.
+        figures: by the name of their files, with a caption each.
+        notes: what one must know to read them, and what is to be seen.
+        numbers: all else that ``report.json`` should hold, of what JSON knows; NaN and infinity become null.
+        live: pieces of HTML that react to the reader, with their scripts.
+    """
+
+    title: str
+    tables: Mapping[str, Table]
+    figures: Figures
+    notes: Sequence[str] = ()
+    numbers: Mapping[str, Any] = field(default_factory=dict)
+    live: Sequence[str] = ()
+
+
+def write_study(folder: Path, section: Section, runs: Sequence[OpenRun], command: str) -> Path:
+    """Writes the study of some runs into the folder, in place of what an earlier one left there, and the report above.
+
+    A killed process leaves what was there before.
+
+    Returns:
+        The folder.
+
+    Raises:
+        RunError: the folder cannot be made.
+    """
+    make_folder(folder.parent, exist_ok=True)
+    about = {
+        "runs": {run.name: {"path": str(run.path), "jets": run.jets} for run in runs},
+        "configs": {run.name: run.run.config.model_dump() for run in runs},
+    }
+    with tempfile.TemporaryDirectory(prefix=f".{folder.name}-", dir=folder.parent) as place:
+        new = Path(place) / folder.name
+        new.mkdir()
+        write_section(new, section, command, about)
+        if folder.exists():
+            shutil.move(folder, Path(place) / "old")
+        shutil.move(new, folder)
+    write_report(folder.parent, [run.path for run in runs])
+    return folder
+
+
+def write_section(folder: Path, section: Section, command: str, about: Mapping[str, Any]) -> None:
+    """Writes all files of a section into a folder; ``about`` is what else ``report.json`` says."""
+    notes = [*section.notes, *([f"`{command}`"] if command else [])]
+    for name, (figure, _) in section.figures.items():
+        save_figure(figure, folder / name)
+    parts: list[str] = []
+    for name, table in section.tables.items():
+        (folder / f"{name}.csv").write_text(table.csv(), encoding="utf-8")
+        (folder / f"{name}.tex").write_text(table.latex(notes), encoding="utf-8")
+        parts += [table.caption, table.markdown()]
+    parts.append("\n".join(f"- {note}" for note in notes))
+    tables = {name: [dict(row) for row in table.rows] for name, table in section.tables.items()}
+    numbers = {"tables": tables, "numbers": section.numbers, "notes": notes, "machine": machine()}
+    report = json.dumps(_json({"command": command, **numbers, **about}), indent=2, allow_nan=False)
+    images = [(_image(figure), caption) for figure, caption in section.figures.values()]
+    page = PAGES.get_template("section.html").render(section=section, images=images, notes=notes)
+    texts = {"report.json": report, "table.md": "\n\n".join(parts), "section.html": page}
+    for name, text in texts.items():
+        (folder / name).write_text(text + "\n", encoding="utf-8")
+
+
+def write_report(folder: Path, runs: Sequence[Path] = ()) -> None:
+    """Joins the sections of all studies in a folder ``studies/RUN`` to its ``report.html``.
+
+    With them come that of ``studies/prune-RUN``, and those of comparisons that trained some of these runs.
+    """
+    more = [folder.with_name(f"prune-{folder.resolve().name}"), *(run.resolve().parents[1] for run in runs)]
+    places = [*sorted(folder.glob("*/section.html")), *(each / "section.html" for each in dict.fromkeys(more))]
+    sections = [path.read_text(encoding="utf-8") for path in places if path.is_file()]
+    title = f"Studies of {folder.resolve().name}"
+    page = PAGES.get_template("report.html").render(title=title, sections=sections)
+    (folder / "report.html").write_text(page + "\n", encoding="utf-8")
+
+
+def _image(figure: Figure) -> str:
+    image = io.BytesIO()
+    figure.savefig(image, format="png", dpi=110)
+    return base64.b64encode(image.getvalue()).decode()
+
+
+def _json(value: Any) -> Any:
+    if isinstance(value, Estimate):
+        return {key: _json(number) for key, number in value._asdict().items()}
+    if isinstance(value, Mapping):
+        return {str(key): _json(item) for key, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [_json(item) for item in value]
+    if isinstance(value, float) and not math.isfinite(value):
+        return None
+    return value

@@ -1,0 +1,145 @@
+"""All that is measured of a run, batch by batch: memory holds one batch and some numbers per jet."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from contextlib import nullcontext
+from dataclasses import dataclass
+from typing import TypeAlias
+
+import torch
+from torch import Tensor
+
+from iagraph.estimates import mean, ratio
+from iagraph.graph import fully_connected
+from iagraph.interpret.binarity import binarity
+from iagraph.interpret.geometry import between_subjets, geometry, number_of_subjets
+from iagraph.interpret.recording import AttentionModel, LayerAttention, recorded
+from iagraph.interpret.sums import JetSums, added, stacked
+from iagraph.interpret.zeroing import Zeroing, zeroings
+from iagraph.jets import JetBatch
+from iagraph.metrics import Estimate, accuracy
+from iagraph.observables import subjets
+from iagraph.studies.runs import OpenRun
+
+Subjets: TypeAlias = tuple[JetBatch, Tensor | None]
+"""Jets and the subjet of each particle, None without FastJet."""
+Measure: TypeAlias = Callable[[Sequence[LayerAttention], JetBatch, Tensor | None], JetSums]
+
+AS_TRAINED = "as trained"
+
+
+@dataclass(frozen=True)
+class Variant:
+    """A model, some of its scores set to zero.
+
+    Attributes:
+        logits: shape [jets, classes].
+        found: how binary it is, as :func:`~iagraph.interpret.binarity.binarity` has it; of the model as trained also
+            whom its attention links (:func:`~iagraph.interpret.geometry.geometry`), and ``random between`` of the same
+            model with random weights.
+    """
+
+    logits: Tensor
+    found: JetSums
+
+
+@dataclass(frozen=True)
+class RunAttention:
+    """What the attention of a run does: of the model as trained, and with scores set to zero."""
+
+    run: OpenRun
+    variants: dict[str, Variant]
+
+    @property
+    def name(self) -> str:
+        """What to call the run."""
+        return self.run.name
+
+    @property
+    def labels(self) -> Tensor:
+        """Class of each jet."""
+        return torch.from_numpy(self.run.truth.labels)
+
+    @property
+    def found(self) -> JetSums:
+        """What the attention of the trained model does."""
+        return self.variants[AS_TRAINED].found
+
+    @property
+    def layers(self) -> int:
+        """The number of attention layers among particles."""
+        return self.found.layers["row"].size(1)
+
+    def non_binary_tokens(self, variant: str = AS_TRAINED, name: str = "non_binary") -> Estimate:
+        """The fraction of particles with at least one row of a flag, in any layer."""
+        return ratio(*(self.variants[variant].found.jets[f"{each} tokens"] for each in (name, "row")))
+
+    def accuracy(self, variant: str, reference: Tensor | None = None) -> tuple[Estimate, Estimate]:
+        """Accuracy, and what it is above that of other logits of the same jets, by default of the trained model."""
+        logits = self.variants[variant].logits
+        reference = self.variants[AS_TRAINED].logits if reference is None else reference
+        right, before = ((each.argmax(1) == self.labels).double() for each in (logits, reference))
+        return accuracy(self.run.truth.labels, logits.numpy()), mean(right - before)
+
+    def auc(self, variant: str, reference: Tensor | None = None) -> tuple[Estimate, Estimate]:
+        """AUC, of more than two classes the macro AUC, and what it is above that of other logits, as for accuracy."""
+        scores = self.variants[variant].logits.numpy()
+        before = (self.variants[AS_TRAINED].logits if reference is None else reference).numpy()
+        return self.run.truth.auc(scores), self.run.truth.auc_change(scores, before)
+
+    def has_jets_of(self, other: RunAttention) -> bool:
+        """Whether both runs were looked at with the same jets, seen with masses or without, and the same classes."""
+        if self.run.run.classes != other.run.run.classes or not self.labels.equal(other.labels):
+            return False
+        mine, theirs = (torch.cat([jets.momenta.pt for jets in run.run.batches]) for run in (self, other))
+        return mine.equal(theirs)
+
+
+@torch.inference_mode()
+def of_model(
+    model: AttentionModel, batches: Sequence[Subjets], measure: Measure, zeroing: Zeroing | None = None
+) -> Variant:
+    """Logits of a model and what is measured of its attention, with some scores set to zero if asked for.
+
+    Args:
+        model: in evaluation mode.
+        batches: the jets, on its device, with their subjets.
+        measure: what is measured of a batch.
+        zeroing: one of :func:`~iagraph.interpret.zeroing.zeroings`.
+    """
+    logits, parts = [], []
+    for jets, subjet in batches:
+        with recorded(model) as layers, nullcontext() if zeroing is None else zeroing(model):
+            logits.append(model(jets, fully_connected(jets.ptr)).cpu())
+        parts.append(measure(layers, jets, subjet))
+    return Variant(torch.cat(logits), added(parts))
+
+
+def of_run(run: OpenRun) -> RunAttention:
+    """All measurements of a run."""
+    numbers = [number_of_subjets(label) for label in run.run.classes]
+    batches = list[Subjets]()
+    for jets in run.batches:
+        assert jets.y is not None
+        batches.append((jets.to(run.device), subjets(jets, [numbers[label] for label in jets.y.tolist()])))
+    trained = of_model(run.model, batches, _all)
+    random = of_model(run.untrained(), batches, _between_of_random)
+    variants = {AS_TRAINED: Variant(trained.logits, trained.found.merged(random.found))}
+    for key, zeroing in zeroings(run.model).items():
+        variants[key] = of_model(run.model, batches, _binarity, zeroing)
+    return RunAttention(run, variants)
+
+
+def _all(layers: Sequence[LayerAttention], jets: JetBatch, subjet: Tensor | None) -> JetSums:
+    return binarity(layers, jets).merged(geometry(layers, jets, subjet))
+
+
+def _binarity(layers: Sequence[LayerAttention], jets: JetBatch, subjet: Tensor | None) -> JetSums:
+    return binarity(layers, jets)
+
+
+def _between_of_random(layers: Sequence[LayerAttention], jets: JetBatch, subjet: Tensor | None) -> JetSums:
+    if subjet is None:
+        return JetSums()
+    return stacked(between_subjets(layer, jets, subjet, "random ") for layer in layers)

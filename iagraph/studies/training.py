@@ -1,0 +1,178 @@
+"""The runs of a study: trained in processes of their own, several at once, and resumed where a study was interrupted.
+
+A run is trained in a folder that ends in ``.unfinished`` and gets its name when all of it is there. So whatever ends a
+study, a folder with the name of a run holds a finished one.
+"""
+
+from __future__ import annotations
+
+import json
+import multiprocessing
+import os
+import shutil
+import signal
+import threading
+import time
+from collections.abc import Sequence
+from contextlib import suppress
+from dataclasses import dataclass
+from multiprocessing.connection import Connection, wait
+from multiprocessing.context import SpawnProcess
+from pathlib import Path
+
+import torch
+
+from iagraph.memory import keep_freed_memory
+from iagraph.studies.compare.config import PlannedRun
+from iagraph.studies.runs import read_json
+from iagraph.train.config import differences, load_config
+from iagraph.train.datamodule import ROLES
+from iagraph.train.fine_tuning import origin
+from iagraph.train.folder import RunError
+from iagraph.train.run import USER_ERRORS, train_into
+
+UNFINISHED = ".unfinished"
+BY_CONTENT = tuple(f"data.{role}" for role in ROLES)
+
+
+def train_runs(runs: Sequence[PlannedRun], jobs: int) -> None:
+    """Trains runs, ``jobs`` at a time, each with its part of the threads; prints a line when one has ended.
+
+    An interrupt ends all of them. A run that fails does not keep others from being trained.
+
+    Raises:
+        RunError: some failed; it names them and says why.
+    """
+    waiting, active, failed = list(runs), list[_Process](), list[str]()
+    threads = max(1, torch.get_num_threads() // jobs)
+    try:
+        while waiting or active:
+            while waiting and len(active) < jobs:
+                active.append(_start(waiting.pop(0), threads))
+            wait([item.process.sentinel for item in active])
+            for item in [item for item in active if not item.process.is_alive()]:
+                active.remove(item)
+                if problem := item.problem():
+                    failed.append(f"{item.run}: {problem}")
+                said = f"failed: {problem}" if problem else auc_text(item.run.folder)
+                left = len(waiting) + len(active)
+                print(f"{item.run}: {said} ({time.monotonic() - item.start:.0f} s; runs left: {left})", flush=True)
+    finally:
+        for item in active:
+            item.process.kill()
+        for item in active:
+            item.process.join()
+    if failed:
+        count = f"{len(failed)} of {len(runs)} runs failed, so there is no table; the others are kept"
+        raise RunError("\n".join([f"{count}. Correct these, or leave them out, and start again:", *failed]))
+
+
+@dataclass(frozen=True)
+class _Process:
+    """A run that is being trained; `answer` receives what went wrong, if something did."""
+
+    run: PlannedRun
+    process: SpawnProcess
+    answer: Connection
+    start: float
+
+    def problem(self) -> str | None:
+        """Why a process that has ended did not finish its run; None if it did."""
+        if self.run.folder.is_dir():
+            return None
+        try:
+            return self.answer.recv()
+        except EOFError:
+            return (
+                f"its process ended with exit code {self.process.exitcode}; negative ones are signals, -9 may be memory"
+            )
+
+
+def _start(run: PlannedRun, threads: int) -> _Process:
+    context = multiprocessing.get_context("spawn")
+    receiver, sender = context.Pipe(duplex=False)
+    process = context.Process(target=_train, args=(run, threads, sender))
+    # Ctrl-C reaches all processes of a terminal. Ours inherit that they ignore it: the study ends them itself.
+    heeded = signal.signal(signal.SIGINT, signal.SIG_IGN)
+    try:
+        process.start()
+    finally:
+        signal.signal(signal.SIGINT, heeded)
+    sender.close()  # of the copies of this end, that of the process alone is left: it closes when the process ends
+    return _Process(run, process, receiver, time.monotonic())
+
+
+def _train(run: PlannedRun, threads: int, answer: Connection) -> None:
+    threading.Thread(target=_end_with_parent, daemon=True).start()
+    torch.set_num_threads(threads)
+    keep_freed_memory()
+    unfinished = run.folder.with_name(run.folder.name + UNFINISHED)
+    try:
+        if unfinished.exists():
+            shutil.rmtree(unfinished)
+        train_into(unfinished, run.config)
+        unfinished.rename(run.folder)
+    except USER_ERRORS as error:
+        answer.send(str(error))
+    except Exception as error:
+        answer.send(f"{type(error).__name__}: {error}")
+        raise
+
+
+def _end_with_parent() -> None:
+    """A study may be killed, and then be started again: no run of the first must be left to disturb the second."""
+    parent = multiprocessing.parent_process()
+    if parent is not None:
+        parent.join()
+        os._exit(1)
+
+
+def is_finished(
+    run: PlannedRun,
+    fingerprints: dict[str, dict[str, str]],
+    advice: str = "give the comparison another name, or delete this folder",
+) -> bool:
+    """Whether a run is there already, with the same configuration, on the same jets and from the same weights.
+
+    Jets are compared by their content, whatever their files are called, and so are weights that were fine-tuned, if
+    they are still there: a finished run needs them no more.
+
+    Args:
+        run: the run.
+        fingerprints: for each role, the fingerprint of each file of jets.
+        advice: what to do where another run has its folder.
+
+    Raises:
+        RunError: another run has its folder, or its record is damaged.
+    """
+    if not run.folder.exists():
+        return False
+    other = [
+        f"{key} was {json.dumps(was)}, is {json.dumps(wanted)}"
+        for key, (wanted, was) in differences(run.config, load_config(run.folder / "config.yaml")).items()
+        if key not in BY_CONTENT
+    ]
+    trained_on, started_from = read_json(
+        run.folder / "model.json",
+        lambda found: (
+            {role: list(found["data"][role].values()) for role in fingerprints},
+            list(found["started_from"].values()),
+        ),
+    )
+    other += [
+        f"the jets of data.{role} are others"
+        for role, files in fingerprints.items()
+        if trained_on[role] != list(files.values())
+    ]
+    with suppress(FileNotFoundError):
+        if started_from != list(origin(run.config).values()):
+            other.append("the weights to start from (fine_tune.weights) are others")
+    if other:
+        listed = "; ".join(other[:5]) + ("; ..." if len(other) > 5 else "")
+        raise RunError(f"{run.folder}: holds a finished run that differs from what is asked for: {listed}; {advice}")
+    return True
+
+
+def auc_text(folder: Path) -> str:
+    """The AUC of a finished run, for a line of progress."""
+    return read_json(folder / "metrics.json", lambda found: f"AUC {found['tagger']['auc']['value']:.4f}")

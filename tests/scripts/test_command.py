@@ -1,0 +1,148 @@
+import io
+import runpy
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from iagraph import cli
+from iagraph.cli import COMMANDS
+from iagraph.files import RECIPES, recipe_file
+from iagraph.train.config import load_config
+from iagraph.yaml_config import ConfigError
+
+ROOT = Path(__file__).parents[2]
+
+
+def test_help_lists_every_command_soon(command):
+    start = time.perf_counter()
+    done = subprocess.run([sys.executable, "-m", "iagraph", "--help"], capture_output=True, text=True, check=True)
+    assert time.perf_counter() - start < 2  # 0.1 s on an idle core; packages would take more
+    assert all(f"    {name}" in done.stdout for name in COMMANDS)
+    slow = {"torch", "numpy", "pydantic", "importlib.metadata"}
+    loaded = f"import sys, iagraph.cli; print({slow} & set(sys.modules))"
+    done = subprocess.run([sys.executable, "-c", loaded], capture_output=True, text=True, check=True)
+    assert done.stdout == "set()\n"
+
+
+@pytest.mark.parametrize("name", COMMANDS)
+def test_every_command_explains_itself(command, name):
+    code, printed = command(name, "--help")
+    assert code == 0
+    assert printed.out.startswith(f"usage: iagraph {name}")
+
+
+@pytest.mark.parametrize("words", [[], ["trian"], ["train"], ["recipes", "--all"]])
+def test_wrong_usage_ends_with_2(command, words):
+    code, printed = command(*words)
+    assert code == 2
+    assert "error: " in printed.err
+
+
+def test_version(command):
+    from importlib.metadata import version
+
+    assert command("--version")[1].out == f"iagraph {version('iagraph')}\n"
+
+
+def test_an_interruption_ends_with_130(command, monkeypatch):
+    def interrupted(*_):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("iagraph.cli.doctor.main", interrupted)
+    code, printed = command("doctor")
+    assert (code, printed.err) == (130, "interrupted: nothing is lost\n")
+
+
+def test_ctrl_c_before_anything_was_trained_ends_with_130(command, monkeypatch):
+    from iagraph.train import run
+
+    def interrupted(*_, **__):
+        raise run.RunError("interrupted before the first epoch was over: there is no model") from SystemExit()
+
+    monkeypatch.setattr(run, "train", interrupted)
+    code, printed = command("train", "qg")
+    assert (code, printed.err) == (130, "interrupted before the first epoch was over: there is no model\n")
+
+
+@pytest.mark.parametrize("encoding", ["latin-1", "ascii", "utf-8"])
+def test_any_encoding_of_the_output(command, monkeypatch, encoding):
+    printed = io.TextIOWrapper(io.BytesIO(), encoding=encoding)
+    monkeypatch.setattr("iagraph.cli.doctor.main", lambda *_: print("γ"))
+    monkeypatch.setattr(sys, "stdout", printed)
+    monkeypatch.setattr(sys, "argv", ["iagraph", "doctor"])
+    cli.main()
+    printed.flush()
+    assert printed.buffer.getvalue().decode(encoding) == ("γ\n" if encoding == "utf-8" else "\\u03b3\n")
+
+
+def test_scripts_are_the_commands(monkeypatch):
+    called = []
+    monkeypatch.setattr(cli, "main", called.append)
+    scripts = sorted((ROOT / "scripts").glob("*.py"))
+    for script in scripts:
+        runpy.run_path(str(script), run_name="__main__")
+    assert [name.partition("-")[0] for name in called] == [script.stem for script in scripts]
+    assert set(called) == set(COMMANDS) - {"predict", "recipes"}
+
+
+class TestRecipes:
+    def test_are_those_of_configs(self, command):
+        _, printed = command("recipes")
+        names = [path.stem for path in sorted((ROOT / "configs").glob("*.yaml"))]
+        assert [line.split()[0] for line in printed.out.splitlines()] == names
+        assert command("recipes", "qg")[1].out == (ROOT / "configs" / "qg.yaml").read_text()
+        assert command("recipes", "gq")[0] == "error: gq: no such recipe; iagraph recipes lists them"
+
+    def test_a_file_is_meant_before_a_recipe(self, tmp_path, monkeypatch):
+        monkeypatch.chdir(tmp_path)
+        (tmp_path / "qg").mkdir()
+        assert recipe_file("qg") == RECIPES / "qg.yaml"
+        (tmp_path / "qg_lite").write_text("name: mine")
+        assert recipe_file("qg_lite") == Path("qg_lite")
+        assert recipe_file("./qg") == Path("qg")
+        with pytest.raises(ConfigError, match=r"^qg_ligt: cannot read the file: .*; did you mean the recipe qg_lite\?"):
+            load_config("qg_ligt")
+
+
+class TestExtends:
+    @pytest.fixture
+    def write(self, tmp_path):
+        def write(text, name="mine.yaml"):
+            (tmp_path / name).write_text(text)
+            return tmp_path / name
+
+        return write
+
+    def test_keys_of_sections_are_replaced_one_by_one(self, write):
+        text = "extends: qg_lite\nname: mine\ndata: {train: [my.h5], classes: {a: [quark], b: [gluon]}}\n"
+        mine, base = load_config(write(text), ["train.epochs=3"]), load_config("qg_lite")
+        assert (mine.name, mine.data.train, mine.train.epochs) == ("mine", ["my.h5"], 3)
+        assert mine.model == base.model
+        assert mine.data == base.data.model_copy(update={"train": ["my.h5"], "classes": mine.data.classes})
+
+    def test_another_model_has_keys_of_its_own(self, write):
+        other = load_config("qg_particlenet").model
+        text = f"extends: qg\ndata: {{pair_features: null}}\nmodel: {other.model_dump_json()}\n"
+        assert load_config(write(text)).model == other
+
+    def test_a_file_beside_it(self, write, monkeypatch):
+        write("extends: base.yaml\nname: mine\n")
+        base = write((ROOT / "configs" / "qg.yaml").read_text(), "base.yaml")
+        monkeypatch.chdir("/")
+        assert load_config(base.with_name("mine.yaml")) == load_config(base, ["name=mine"])
+
+    @pytest.mark.parametrize(
+        ("text", "message"),
+        [
+            ("extends: [qg]", r"mine.yaml: 'extends' should name a recipe, for example qg_lite, found \[\"qg\"\]"),
+            ("extends: qg_lit", r"qg_lit: cannot read the file: .* did you mean the recipe qg_lite\?"),
+            ("extends: mine.yaml", r"extends mine.yaml, which extends mine.yaml: extend that one, or join the two"),
+            ("extends: qg\nmodel: {gate_fraction: 0.1}", r"mine.yaml, which extends qg: unknown key 'model.gate_fr"),
+        ],
+    )
+    def test_mistakes(self, write, text, message):
+        with pytest.raises(ConfigError, match=message):
+            load_config(write(text))

@@ -1,0 +1,160 @@
+import csv
+import json
+import sys
+from pathlib import Path
+
+import h5py
+import numpy as np
+import pytest
+import torch
+from data.conftest import numbered_jets
+
+import iagraph
+from iagraph import cli
+from iagraph.data import JetDataset, Jets, read_store, resolve, write_store
+from iagraph.export import export_onnx, export_program
+from iagraph.predict import predictors
+from iagraph.predict.writers import FORMATS
+
+TRAINED = Path(__file__).parents[1] / "models" / "trained" / "iaformer-0.1.0"
+
+
+@pytest.fixture
+def predict(monkeypatch):
+    def run(*words):
+        monkeypatch.setattr(sys, "argv", ["iagraph", "predict", *map(str, words)])
+        cli.main()
+
+    return run
+
+
+@pytest.fixture
+def files(tmp_path, monkeypatch):
+    """Two files, in parts that do not divide them, and the probabilities of their jets."""
+    monkeypatch.setattr(predictors, "PART", 7)
+    jets = read_store(resolve("sample:qg")).part(0, 31)
+    write_store(tmp_path / "a.h5", jets.part(0, 18))
+    others = Jets(**vars(jets.part(18, 31)) | {"classes": ("top", "quark")})
+    write_store(tmp_path / "b.h5", others)
+    with torch.inference_mode():
+        return [tmp_path / "a.h5", tmp_path / "b.h5"], iagraph.load(TRAINED).probabilities(JetDataset(jets)[:]).numpy()
+
+
+def columns_of(path):
+    if path.suffix == ".csv":
+        rows = list(csv.DictReader(path.read_text().splitlines()))
+        return {name: np.array([float(row[name]) for row in rows]) for name in rows[0]}, {}
+    if path.suffix == ".h5":
+        with h5py.File(path) as file:
+            return {name: file[name][:] for name in file}, json.loads(file.attrs["about"])
+    if path.suffix == ".parquet":
+        table = pytest.importorskip("pyarrow.parquet").read_table(path)
+        return {name: table[name].to_numpy() for name in table.column_names}, json.loads(
+            table.schema.metadata[b"iagraph"]
+        )
+    with pytest.importorskip("uproot").open(path) as file:
+        return file["scores"].arrays(library="np"), json.loads(file["about"])
+
+
+@pytest.mark.parametrize("ending", FORMATS)
+def test_scores_of_several_files(predict, files, tmp_path, ending, capsys):
+    (one, other), expected = files
+    out = tmp_path / f"scores{ending}"
+    predict(TRAINED, one, other, "--out", out, "--batch-size", 4)
+    found, about = columns_of(out)
+    assert set(found) == {"file", "jet", "score_gluon", "score_quark", "label"}
+    assert found["file"].tolist() == [0] * 18 + [1] * 13
+    assert found["jet"].tolist() == [*range(18), *range(13)]
+    np.testing.assert_allclose(np.stack([found["score_gluon"], found["score_quark"]], 1), expected, rtol=0, atol=1e-6)
+    labels = read_store(one).label.tolist(), np.where(read_store(other).label == 1, 1, -1).tolist()
+    assert found["label"].tolist() == labels[0] + labels[1]
+    if about:
+        assert about["classes"] == ["gluon", "quark"]
+        assert about["files"] == [str(one), str(other)]
+    assert "scores of 31 jets, classes gluon, quark" in capsys.readouterr().out
+    assert not list(tmp_path.glob(".*.tmp"))
+
+
+def test_in_python(files):
+    (one, other), expected = files
+    tagger = iagraph.load(TRAINED)
+    np.testing.assert_allclose(tagger.predict([one, other], batch_size=5), expected, rtol=0, atol=1e-6)
+    np.testing.assert_array_equal(tagger.predict(str(one)), tagger.predict([one]))
+
+
+@pytest.mark.parametrize("write", [export_program, pytest.param(export_onnx, marks=pytest.mark.slow)])
+def test_exported_models_give_the_same(predict, files, tmp_path, write):
+    pytest.importorskip("onnxruntime", reason="exported models need pip install 'iagraph[export]'")
+    (one, other), expected = files
+    model = tmp_path / ("tagger.pt2" if write is export_program else "tagger.onnx")
+    write(iagraph.load(TRAINED), model)
+    predict(model, one, other, "--out", tmp_path / "scores.csv", "--batch-size", 4)
+    found, _ = columns_of(tmp_path / "scores.csv")
+    np.testing.assert_allclose(found["score_quark"], expected[:, 1], rtol=0, atol=1e-5)
+
+
+def test_jets_of_unknown_classes_have_no_label(predict, tmp_path):
+    jets = read_store(resolve("sample:qg")).part(0, 3)
+    write_store(tmp_path / "a.h5", Jets(**vars(jets) | {"classes": ("W", "Z")}))
+    predict(TRAINED, tmp_path / "a.h5", "--out", tmp_path / "s.csv")
+    assert "label" not in columns_of(tmp_path / "s.csv")[0]
+
+
+def test_jets_without_labels_by_a_map(predict, tmp_path):
+    pyarrow = pytest.importorskip("pyarrow")
+    from pyarrow import parquet
+
+    columns = {
+        "PT": [[5.0, 2.0], [7.0]],
+        "Eta": [[0.1, 0.2], [-0.3]],
+        "Phi": [[0.0, 3.0], [1.0]],
+        "id": [[22, 11], [22]],
+    }
+    parquet.write_table(pyarrow.table(columns), tmp_path / "a.parquet")
+    (tmp_path / "map.yaml").write_text("particles: {pt: PT, eta: Eta, phi: Phi, pid: id}\nunlabelled: true\n")
+    predict(TRAINED, tmp_path / "a.parquet", "--map", tmp_path / "map.yaml", "--out", tmp_path / "s.csv")
+    found, _ = columns_of(tmp_path / "s.csv")
+    assert list(found) == ["file", "jet", "score_gluon", "score_quark"]
+    np.testing.assert_allclose(found["score_gluon"] + found["score_quark"], [1, 1], rtol=1e-6)
+
+
+class TestMistakes:
+    def refused(self, predict, tmp_path, *words):
+        before = sorted(tmp_path.iterdir())
+        with pytest.raises(SystemExit) as stopped:
+            predict(*words)
+        assert sorted(tmp_path.iterdir()) == before
+        assert "\n" not in str(stopped.value)
+        return str(stopped.value)
+
+    def test_features_that_the_jets_lack(self, predict, tmp_path):
+        jets = numbered_jets([2, 3])
+        jets.particles.pop("pid")
+        write_store(tmp_path / "a.h5", jets)
+        told = self.refused(predict, tmp_path, TRAINED, tmp_path / "a.h5", "--out", tmp_path / "s.csv")
+        assert told.startswith(f"error: {tmp_path / 'a.h5'}: no particle species (pid), which the model was trained wi")
+
+    def test_a_file_that_breaks_off(self, predict, tmp_path):
+        write_store(tmp_path / "a.h5", read_store(resolve("sample:qg")).part(0, 40))
+        whole = (tmp_path / "a.h5").read_bytes()
+        (tmp_path / "b.h5").write_bytes(whole[: len(whole) // 2])
+        (tmp_path / "s.h5").write_text("old")
+        words = (TRAINED, tmp_path / "a.h5", tmp_path / "b.h5", "--out", tmp_path / "s.h5")
+        assert "exists already" in self.refused(predict, tmp_path, *words)
+        assert f"error: {tmp_path / 'b.h5'}: " in self.refused(predict, tmp_path, *words, "--force")
+        assert (tmp_path / "s.h5").read_text() == "old"
+
+    @pytest.mark.parametrize(
+        ("model", "out", "message"),
+        [
+            (TRAINED, "s.txt", "s.txt: should end in .parquet, .h5, .csv, .root, which tells the format"),
+            (TRAINED, "gone/s.csv", "gone: no such folder; make it first"),
+            ("nothing", "s.csv", "nothing/model.json: no such file; give the folder of a run that has finished"),
+            ("a.onnx", "s.csv", "a.onnx: no such file; check folder and name"),
+            ("text.pt2", "s.csv", "text.pt2: is damaged, or not written by iagraph export ("),
+        ],
+    )
+    def test_arguments(self, predict, tmp_path, monkeypatch, model, out, message):
+        monkeypatch.chdir(tmp_path)
+        (tmp_path / "text.pt2").write_text("not a model")
+        assert self.refused(predict, tmp_path, model, "sample:qg", "--out", out).startswith(f"error: {message}")
