@@ -1,4 +1,7 @@
+from pathlib import Path
+
 import pytest
+from matplotlib.figure import Figure
 from toy_runs import RECIPE, settings, toy_jets
 
 from iagraph.data import write_store
@@ -6,6 +9,20 @@ from iagraph.studies.config import load_comparison
 from iagraph.train.run import train_into
 
 SMALL = ["train.epochs=2", "model.blocks=1", "model.particle_hidden=[11]", "train.device=cpu"]
+
+
+@pytest.fixture(scope="package", autouse=True)
+def _laid_out_figures():
+    """Figures are laid out, with all of their texts, but not drawn."""
+
+    def savefig(figure, file, **_):
+        figure.draw_without_rendering()
+        if isinstance(file, str | Path):
+            Path(file).touch()
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(Figure, "savefig", savefig)
+        yield
 
 
 @pytest.fixture(scope="session")

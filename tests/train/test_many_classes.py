@@ -25,7 +25,7 @@ SPLITS = {"train": 300, "val": 80, "test": 120}
 
 
 @pytest.fixture(scope="module", params=[3, 10], ids=lambda classes: f"{classes} classes")
-def finished(request, tmp_path_factory):
+def finished(request, tmp_path_factory, drawn):
     """A run on as many classes, all features used, one class with a working point of its own."""
     folder = tmp_path_factory.mktemp("many")
     jets = toy_jets(500, 1, request.param)

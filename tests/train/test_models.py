@@ -32,15 +32,6 @@ TOYS = {
 }
 
 
-@pytest.fixture(scope="module", autouse=True)
-def no_figures():
-    """Figures take most of the time of such small runs; test_run.py looks at them."""
-    with pytest.MonkeyPatch.context() as patch:
-        for place in ("run", "evaluation"):
-            patch.setattr(f"iagraph.train.{place}.save_figure", lambda figure, path: None)
-        yield
-
-
 def toy(name, store, output, *more):
     pairs, sizes = TOYS[name]
     model = f"model={json.dumps({'name': name} | sizes)}"

@@ -18,7 +18,7 @@ no_cuda = pytest.mark.skipif(torch.cuda.is_available(), reason="there is a CUDA 
 
 
 @pytest.fixture(scope="module")
-def finished(store, tmp_path_factory):
+def finished(store, tmp_path_factory, drawn):
     return train(settings(store, tmp_path_factory.mktemp("runs"), "train.epochs=3", "train.learning_rate=1e-2"))
 
 
