@@ -1,9 +1,8 @@
 import os
-from pathlib import Path
 
 import pytest
 import torch
-from matplotlib.figure import Figure
+from helpers.figures import figures
 
 from iagraph import segment
 from iagraph.graph import dense
@@ -11,8 +10,6 @@ from iagraph.graph import dense
 # The tensors of tests are small: threads would cost more than they bring, above all on a busy machine.
 torch.set_num_threads(1)
 os.environ.setdefault("OMP_NUM_THREADS", "1")  # of processes that tests start, while others run beside them
-
-SAVEFIG = Figure.savefig
 
 
 @pytest.fixture(params=["native", "torch-scatter"])
@@ -33,21 +30,13 @@ def padding(request, monkeypatch):
 
 
 @pytest.fixture(scope="session", autouse=True)
-def _undrawn_figures():
-    """Files of figures are empty: drawing takes more than half of the time of a small training."""
-
-    def savefig(figure, file, **_):
-        if isinstance(file, str | Path):
-            Path(file).touch()
-
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(Figure, "savefig", savefig)
+def _empty_figures():
+    with figures("empty"):
         yield
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture
 def drawn():
-    """Figures are drawn in a module whose tests or fixtures ask for it."""
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(Figure, "savefig", SAVEFIG)
+    """Figures are drawn."""
+    with figures("drawn"):
         yield

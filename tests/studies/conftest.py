@@ -1,7 +1,5 @@
-from pathlib import Path
-
 import pytest
-from matplotlib.figure import Figure
+from helpers.figures import figures
 from toy_runs import RECIPE, settings, toy_jets
 
 from iagraph.data import write_store
@@ -13,15 +11,7 @@ SMALL = ["train.epochs=2", "model.blocks=1", "model.particle_hidden=[11]", "trai
 
 @pytest.fixture(scope="package", autouse=True)
 def _laid_out_figures():
-    """Figures are laid out, with all of their texts, but not drawn."""
-
-    def savefig(figure, file, **_):
-        figure.draw_without_rendering()
-        if isinstance(file, str | Path):
-            Path(file).touch()
-
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(Figure, "savefig", savefig)
+    with figures("laid out"):
         yield
 
 

@@ -21,17 +21,19 @@ from iagraph.data import read_store, write_store
 from iagraph.models import CheckpointError
 from iagraph.train.folder import RunError, read_history
 from iagraph.train.keeping import LAST, read_state
+from iagraph.train.module import Tagger
 from iagraph.train.run import evaluate, resume, train, train_into
 
 EPOCHS = 3
+BATCH, STEPS = 74, 5  # of 300 jets, in each epoch
 
 
 def toy(store, output, *more):
     # ParT, for its dropout draws random numbers.
-    part = "model={name: particle_transformer, width: 8, blocks: 2, class_blocks: 1, heads: 2, particle_hidden: [7], "
+    part = "model={name: particle_transformer, width: 8, blocks: 1, class_blocks: 1, heads: 2, particle_hidden: [7], "
     part += "pair_hidden: [5], dropout: 0.3}"
     return settings(
-        store, output, "data.pair_features=part", part, f"train.epochs={EPOCHS}", "data.batch_size=37", *more
+        store, output, "data.pair_features=part", part, f"train.epochs={EPOCHS}", f"data.batch_size={BATCH}", *more
     )
 
 
@@ -98,16 +100,14 @@ def moments():
     """Where to stop: in a training step, in a validation, while a state or the best weights are kept, afterwards."""
     import iagraph.train.keeping as keeping
     import iagraph.train.run as run
-    from iagraph.train.module import Tagger
 
-    steps = 9  # 300 jets in batches of 37
     return {
         "first step": ((Tagger, "training_step"), 1),
-        "second epoch": ((Tagger, "training_step"), steps + 4),
-        "validation": ((Tagger, "validation_step"), 5 + 3 * 1),
+        "second epoch": ((Tagger, "training_step"), STEPS + 3),
+        "validation": ((Tagger, "validation_step"), 4),
         "keeping best or last, first": ((keeping.torch, "save"), 1),
         "keeping best or last, fourth": ((keeping.torch, "save"), 4),
-        "last epoch": ((Tagger, "training_step"), EPOCHS * steps),
+        "last epoch": ((Tagger, "training_step"), EPOCHS * STEPS),
         "model": ((run, "save_model"), 1),
         "judgement": ((run, "evaluate_tagger"), 1),
     }
@@ -124,14 +124,12 @@ def test_an_interrupted_run_ends_as_one_that_never_was(store, tmp_path, monkeypa
 
 
 def test_it_may_be_moved_and_interrupted_again(store, tmp_path, monkeypatch, undisturbed):
-    from iagraph.train.module import Tagger
-
-    with stopped_at(monkeypatch, (Tagger, "training_step"), 14), pytest.raises(StopError):
+    with stopped_at(monkeypatch, (Tagger, "training_step"), STEPS + 3), pytest.raises(StopError):
         train_into(tmp_path / "here", toy(store, tmp_path))
     shutil.move(tmp_path / "here", tmp_path / "there")
-    with stopped_at(monkeypatch, (Tagger, "training_step"), 13), pytest.raises(StopError):
+    with stopped_at(monkeypatch, (Tagger, "training_step"), STEPS + 2), pytest.raises(StopError):
         resume(tmp_path / "there")
-    assert read_state(tmp_path / "there" / "checkpoints", {}, toy(store, tmp_path).train).steps == 2 * 9
+    assert read_state(tmp_path / "there" / "checkpoints", {}, toy(store, tmp_path).train).steps == 2 * STEPS
     resume(tmp_path / "there")
     assert_same(tmp_path / "there", undisturbed)
 
@@ -161,7 +159,7 @@ def test_moving_averages_are_what_is_validated_and_kept(store, tmp_path):
             for name, value in current.items()
         }
     kept = weights(tmp_path / "run")
-    assert len(steps.weights) == 9
+    assert len(steps.weights) == STEPS
     for name, value in average.items():
         torch.testing.assert_close(kept[name], value)
     assert any(not kept[name].allclose(value) for name, value in steps.weights[-1].items())
@@ -177,11 +175,9 @@ def _validation_jets(store, folder):
 
 
 def test_moving_averages_go_on_after_a_break(store, tmp_path, monkeypatch):
-    from iagraph.train.module import Tagger
-
-    config = toy(store, tmp_path, "train.ema=0.9")
+    config = toy(store, tmp_path, "train.ema=0.9", "train.epochs=2")
     train_into(tmp_path / "undisturbed", config)
-    with stopped_at(monkeypatch, (Tagger, "training_step"), 13), pytest.raises(StopError):
+    with stopped_at(monkeypatch, (Tagger, "training_step"), STEPS + 3), pytest.raises(StopError):
         train_into(tmp_path / "run", config)
     resume(tmp_path / "run")
     assert_same(tmp_path / "run", tmp_path / "undisturbed")
@@ -208,10 +204,12 @@ class Killed:
         self.context = multiprocessing.get_context("forkserver")
         self.context.set_forkserver_preload(["iagraph.train.run"])
 
-    def run(self, function, *arguments, seconds=None):
+    def run(self, function, *arguments, seconds=None, until=None):
         process = self.context.Process(target=_quietly, args=(function, *arguments))
         process.start()
-        process.join(seconds)
+        while until and not until() and process.exitcode is None:
+            time.sleep(0.01)
+        process.join(0 if until else seconds)
         if process.exitcode is None:
             os.kill(process.pid, signal.SIGKILL)
             process.join()
@@ -245,8 +243,24 @@ def killed_until_it_ends(store, tmp_path, seed, kills):
         assert_same(folder, tmp_path / f"whole-{seed}")
 
 
-def test_survives_being_killed(store, tmp_path):
-    killed_until_it_ends(store, tmp_path, seed=1, kills=1)
+def _train_and_hang(folder, config):
+    """Stops in the second epoch, when the state after the first has been kept."""
+
+    def hang(self, jets, batch_index):
+        if self.current_epoch == 1 and batch_index == 2:
+            (folder / "here").touch()
+            time.sleep(600)
+
+    Tagger.on_train_batch_start = hang
+    train_into(folder, config)
+
+
+def test_survives_being_killed(store, tmp_path, undisturbed):
+    folder, killed = tmp_path / "run", Killed()
+    assert killed.run(_train_and_hang, folder, toy(store, tmp_path), until=(folder / "here").exists) == -signal.SIGKILL
+    (folder / "here").unlink()
+    resume(folder)
+    assert_same(folder, undisturbed)
 
 
 @pytest.mark.slow
@@ -285,11 +299,9 @@ class TestRefusals:
             resume(tmp_path)
 
     def test_other_jets(self, store, tmp_path, monkeypatch):
-        from iagraph.train.module import Tagger
-
         jets = tmp_path / "jets.h5"
         shutil.copy(store, jets)
-        with stopped_at(monkeypatch, (Tagger, "training_step"), 12), pytest.raises(StopError):
+        with stopped_at(monkeypatch, (Tagger, "training_step"), STEPS + 3), pytest.raises(StopError):
             train_into(tmp_path / "run", toy(jets, tmp_path))
         before = (tmp_path / "run" / "checkpoints" / LAST).read_bytes()
         jets.unlink()
@@ -301,9 +313,7 @@ class TestRefusals:
         resume(tmp_path / "run")
 
     def test_a_damaged_state(self, store, tmp_path, monkeypatch):
-        from iagraph.train.module import Tagger
-
-        with stopped_at(monkeypatch, (Tagger, "training_step"), 12), pytest.raises(StopError):
+        with stopped_at(monkeypatch, (Tagger, "training_step"), STEPS + 3), pytest.raises(StopError):
             train_into(tmp_path / "run", toy(store, tmp_path))
         last = tmp_path / "run" / "checkpoints" / LAST
         last.write_bytes(last.read_bytes()[:-100])
@@ -311,9 +321,7 @@ class TestRefusals:
             resume(tmp_path / "run")
 
 
-def test_ctrl_c_is_judged_and_can_go_on(store, tmp_path, monkeypatch, capsys):
-    from iagraph.train.module import Tagger
-
+def test_ctrl_c_is_judged_and_can_go_on(store, tmp_path, monkeypatch, capsys, undisturbed):
     original = Tagger.training_step
 
     def impatient(self, jets, batch_index):
@@ -327,5 +335,4 @@ def test_ctrl_c_is_judged_and_can_go_on(store, tmp_path, monkeypatch, capsys):
     assert f"goes on with: python scripts/train.py --resume {folder}" in capsys.readouterr().out
     assert json.loads((folder / "metrics.json").read_text())["jets"] == 120
     resume(folder)
-    train_into(tmp_path / "whole", toy(store, tmp_path))
-    assert_same(folder, tmp_path / "whole")
+    assert_same(folder, undisturbed)

@@ -7,6 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from helpers.figures import figures
 from sklearn.metrics import roc_auc_score
 from toy_runs import CLASSES, FILES, settings, toy_jets, weights
 
@@ -25,7 +26,7 @@ SPLITS = {"train": 300, "val": 80, "test": 120}
 
 
 @pytest.fixture(scope="module", params=[3, 10], ids=lambda classes: f"{classes} classes")
-def finished(request, tmp_path_factory, drawn):
+def finished(request, tmp_path_factory):
     """A run on as many classes, all features used, one class with a working point of its own."""
     folder = tmp_path_factory.mktemp("many")
     jets = toy_jets(500, 1, request.param)
@@ -35,7 +36,8 @@ def finished(request, tmp_path_factory, drawn):
     ]
     write_store(folder / "toy.h5", jets.take(np.concatenate(order)), splits=SPLITS)
     own = "data.signal_efficiency.quark=0.9"
-    return train(settings(folder / "toy.h5", folder, *MANY, own, "train.learning_rate=1e-2"))
+    with figures("drawn"):
+        return train(settings(folder / "toy.h5", folder, *MANY, own, "train.learning_rate=1e-2"))
 
 
 MANY = ("data.signal=null", "data.node_features=full", "data.batch_size=16")

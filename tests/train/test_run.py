@@ -4,6 +4,7 @@ import h5py
 import numpy as np
 import pytest
 import torch
+from helpers.figures import figures
 from toy_runs import FILES, settings, toy_jets, weights
 
 from iagraph.data import Jets, StoreError, write_store
@@ -18,8 +19,10 @@ no_cuda = pytest.mark.skipif(torch.cuda.is_available(), reason="there is a CUDA 
 
 
 @pytest.fixture(scope="module")
-def finished(store, tmp_path_factory, drawn):
-    return train(settings(store, tmp_path_factory.mktemp("runs"), "train.epochs=3", "train.learning_rate=1e-2"))
+def finished(store, tmp_path_factory):
+    config = settings(store, tmp_path_factory.mktemp("runs"), "train.epochs=3", "train.learning_rate=1e-2")
+    with figures("drawn"):
+        return train(config)
 
 
 def test_folder_holds_everything(finished):
