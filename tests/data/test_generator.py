@@ -45,27 +45,32 @@ def top_config():
     return load_model(GenerateConfig, TOP_RECIPE)
 
 
+RESULTS = {}
+
+
 def in_this_process(most=math.inf):
-    """For `_run_tasks`: so many tasks, then Ctrl-C."""
+    """For `_run_tasks`: so many tasks, then Ctrl-C. No task is run twice, for its jets are the same again."""
 
     def run_tasks(tasks, config, parts, workers):
         for done, task in enumerate(task for task in tasks if not parts.holds(task)):
             if done == most:
                 raise KeyboardInterrupt
-            generator._run_task(task, config, parts)
+            if (key := (task, config.model_dump_json())) not in RESULTS:
+                RESULTS[key] = run_task(task, config)
+            parts.keep(RESULTS[key])
 
     return run_tasks
 
 
 @pytest.fixture(scope="module")
 def stores(tmp_path_factory):
-    """The same 25 jets made by two workers, by one, and as two shards."""
+    """The same 25 jets made by two workers, in this process, and as two shards."""
     folder = tmp_path_factory.mktemp("generated")
     runs = {"two": {"workers": 2}, "one": {}, "shard1": {"shard": (1, 2)}, "shard2": {"shard": (2, 2)}}
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(generator, "TASK_JETS", 7)
         for name, options in runs.items():
-            if "shard" in options:  # without processes of their own, which take seconds to start
+            if name != "two":  # without processes of their own, which take seconds to start
                 patch.setattr(generator, "_run_tasks", in_this_process())
             generate(RECIPE, folder / f"{name}.h5", jets=25, **options)
     return {name: folder / f"{name}.h5" for name in runs}
