@@ -1,6 +1,7 @@
 import runpy
 import sys
 import time
+from importlib.metadata import packages_distributions
 from pathlib import Path
 
 import pytest
@@ -57,10 +58,11 @@ def test_incomplete_extras(monkeypatch):
 
 def test_packages_are_imported_by_the_names_of_their_modules():
     """Of those that the tests need, and so are here."""
+    installed = packages_distributions()
     names = {"pytest-xdist": "xdist", "PyYAML": "yaml", "torch-geometric": "torch_geometric", "torch": "torch"}
-    assert {package: doctor.module_of(package) for package in names} == names
+    assert {package: doctor.module_of(package, installed) for package in names} == names
     with pytest.raises(ImportError, match="not installed"):
-        doctor.module_of("no-such-package")
+        doctor.module_of("no-such-package", installed)
     assert doctor.extra("test").state == "complete"
 
 
