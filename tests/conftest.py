@@ -2,7 +2,7 @@ import os
 
 import pytest
 import torch
-from helpers.figures import figures
+from saved_figures import figures
 
 from iagraph import segment
 from iagraph.graph import dense

@@ -6,10 +6,10 @@ import numpy as np
 import pytest
 import torch
 from data.conftest import assert_same, numbered_jets
-from data.readers.reader_files import outcome, random_momenta, write_jetclass, write_top
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
+from reader_files import outcome, random_momenta, write_jetclass, write_top
 from small_models import MODELS
 
 from iagraph.data import JetDataset, Jets, StoreError, read_store, write_store

@@ -449,10 +449,11 @@ def test_provenance_repeats_the_run_but_neither_time_nor_place(stores, config):
 
 def test_settings_that_pythia_refuses_are_named(config):
     task = Task(label=0, number=0, jets=1, seed=7)
-    said = "It says: PYTHIA Error: input string not found"
-    with pytest.raises(GenerateError, match=rf"gluon: Pythia does not know 'PhaseSpace:pTHat = 4\.'; .* {said}"):
+    with pytest.raises(
+        GenerateError, match=r"gluon: Pythia does not know 'PhaseSpace:pTHat = 4\.'; .* It says: PYTHIA"
+    ):
         run_task(task, config.model_copy(update={"pythia": ["PhaseSpace:pTHat = 4."]}))
-    with pytest.raises(GenerateError, match=r"gluon: Pythia cannot start with .*Beams:idA.* says: PYTHIA Error .*beam"):
+    with pytest.raises(GenerateError, match=r"gluon: Pythia cannot start with .*Beams:idA.* says: PYTHIA"):
         run_task(task, config.model_copy(update={"pythia": ["Beams:idA = 9999"]}))
 
 
@@ -460,9 +461,10 @@ def test_data_of_another_pythia_are_told_in_its_own_words(config, tmp_path, monk
     monkeypatch.setenv("PYTHIA8DATA", str(tmp_path))
     with pytest.raises(GenerateError) as caught:
         run_task(Task(label=0, number=0, jets=1, seed=7), config)
-    found = f"PYTHIA Error in Settings::init: settings file {tmp_path}/Index.xml not found"
-    assert str(caught.value).startswith(f"process gluon: Pythia cannot start. It says: {found}")
-    assert "configuration" not in str(caught.value)
+    told = str(caught.value)
+    assert told.startswith("process gluon: Pythia cannot start. It says: PYTHIA")
+    assert str(tmp_path) in told
+    assert "configuration" not in told
 
 
 def test_hopeless_selection_ends(config, monkeypatch):

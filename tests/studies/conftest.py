@@ -1,5 +1,5 @@
 import pytest
-from helpers.figures import figures
+from saved_figures import figures
 from toy_runs import RECIPE, settings, toy_jets
 
 from iagraph.data import write_store

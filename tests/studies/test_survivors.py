@@ -2,7 +2,7 @@ import sys
 
 import pytest
 import torch
-from test_pruning_plan import tiny
+from studies.test_pruning_plan import tiny
 
 from iagraph.jets import JetBatch
 from iagraph.kinematics import Momenta, charge, pair_mass2, wrap_phi

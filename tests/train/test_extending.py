@@ -5,7 +5,7 @@ import shutil
 
 import pytest
 import torch
-from test_keeping import BATCH, STEPS, StopError, assert_same, stopped_at, toy
+from interrupted_runs import BATCH, STEPS, StopError, assert_same, stopped_at, toy
 from toy_runs import settings
 
 from iagraph.train.config import load_config

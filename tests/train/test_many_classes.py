@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from helpers.figures import figures
+from saved_figures import figures
 from sklearn.metrics import roc_auc_score
 from toy_runs import CLASSES, FILES, settings, toy_jets, weights
 

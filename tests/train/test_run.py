@@ -4,7 +4,7 @@ import h5py
 import numpy as np
 import pytest
 import torch
-from helpers.figures import figures
+from saved_figures import figures
 from toy_runs import FILES, settings, toy_jets, weights
 
 from iagraph.data import Jets, StoreError, write_store
