@@ -1,5 +1,6 @@
 import os
 
+import hypothesis
 import pytest
 import torch
 from saved_figures import figures
@@ -10,6 +11,10 @@ from iagraph.graph import dense
 # The tensors of tests are small: threads would cost more than they bring, above all on a busy machine.
 torch.set_num_threads(1)
 os.environ.setdefault("OMP_NUM_THREADS", "1")  # of processes that tests start, while others run beside them
+
+# On a busy machine an example may take any time.
+hypothesis.settings.register_profile("iagraph", deadline=None)
+hypothesis.settings.load_profile("iagraph")
 
 
 @pytest.fixture(params=["native", "torch-scatter"])

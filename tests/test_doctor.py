@@ -17,7 +17,7 @@ SCRIPT = Path(__file__).parents[1] / "scripts" / "doctor.py"
 
 def test_nothing_is_wrong_here(monkeypatch, capsys):
     monkeypatch.setattr(sys, "argv", [str(SCRIPT)])
-    start = time.monotonic()
+    start = time.process_time()
     with pytest.raises(SystemExit) as ended:
         runpy.run_path(str(SCRIPT), run_name="__main__")
     printed = capsys.readouterr().out
@@ -25,7 +25,7 @@ def test_nothing_is_wrong_here(monkeypatch, capsys):
     assert printed.splitlines()[-1].startswith("0 wrong, after ")
     for what in ("torch: ", "CPU: ", "GPU (CUDA): ", "sums over edges: ", "iagraph[train]: ", "models: ", "layers: "):
         assert f"  {what}" in printed
-    assert time.monotonic() - start < 120  # half a minute on a machine that does nothing else
+    assert time.process_time() - start < 120  # of the CPU, whatever else it does
 
 
 def test_what_fails_is_told_and_the_rest_goes_on(monkeypatch):

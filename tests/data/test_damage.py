@@ -42,7 +42,7 @@ def damages(draw):
     return damaged
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=150)
 @given(damage=damages())
 def test_a_damaged_store_gives_the_jets_that_were_written_or_a_message(tmp_path_factory, damage):
     path = tmp_path_factory.mktemp("store") / "jets.h5"
@@ -69,7 +69,7 @@ def test_damaged_files_of_others_give_jets_or_a_message(tmp_path, kind):
     content = path.read_bytes()
     assert len(outcome(path)) == len(COUNTS)
 
-    @settings(max_examples=60, deadline=None)
+    @settings(max_examples=60)
     @given(damage=damages())
     def check(damage):
         path.write_bytes(damage(content))
@@ -98,7 +98,7 @@ def models():
     return {name: make().eval() for name, make in MODELS.items()}
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(counts=st.lists(st.integers(0, 4), min_size=1, max_size=5), data=st.data())
 def test_all_that_is_made_of_valid_jets_is_finite(counts, data):
     jets = Jets(data.draw(columns_of(sum(counts))), offsets_of(counts), np.arange(len(counts)) % 2, ("a", "b"))
@@ -114,7 +114,7 @@ def test_all_that_is_made_of_valid_jets_is_finite(counts, data):
             assert model(batch).isfinite().all(), name
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(data=st.data(), column=st.sampled_from(COLUMNS), value=st.floats(width=32))
 def test_any_number_is_taken_or_named(data, column, value):
     jets = Jets(data.draw(columns_of(5)), offsets_of([2, 3]), np.array([0, 1]), ("a", "b"))
