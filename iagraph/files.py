@@ -80,13 +80,13 @@ _ERRORS |= dict.fromkeys(
 )
 
 
-def reason_and_cure(error: BaseException) -> str | None:
-    """What keeps the operating system from reading or writing a file, and what to do: ``(reason); cure``.
+def explain_os_error(error: BaseException) -> str | None:
+    """Why the operating system cannot read or write a file, and what to do: ``(reason); cure``.
 
-    HDF5 keeps the number of the system's error in its message only; its locks fail with numbers of their own.
+    HDF5 states the system's error number in its message only; its locks fail with numbers of their own.
 
     Returns:
-        The text; None if the system has no part in the error, so that the content of the file may be wrong.
+        The text; None if the error is not the system's, so the content of the file may be wrong.
     """
     if isinstance(error, MemoryError):
         return f"(not enough memory: {error}); if the file should need little, it is damaged: copy it anew"

@@ -170,12 +170,11 @@ def node_features(
     r"""Features of each particle within its jet.
 
     With the jet the vector sum of its particles: ``log_pt`` :math:`\ln p_T`, ``log_energy`` :math:`\ln E`,
-    ``log_pt_share`` :math:`\ln(p_T / p_T^{jet})`, ``log_energy_share`` :math:`\ln(E / E^{jet})`,
-    ``delta_rapidity`` :math:`y - y^{jet}`, ``delta_eta`` :math:`(y - y^{jet}) \operatorname{sign}(y^{jet})`,
-    ``delta_phi`` (wrapped), ``delta_r`` :math:`\sqrt{\Delta y^2 + \Delta\phi^2}`, ``charge`` with its sign and flags
-    of the five kinds of particles that a detector tells apart; other species (taus, neutrinos) have no flag;
-    ``tanh_d0`` :math:`\tanh d_0`, ``d0_error`` :math:`\min(\max(\sigma_{d_0}, 0), 1)` and the same of
-    :math:`d_z`, of numbers in mm.
+    ``log_pt_share`` :math:`\ln(p_T / p_T^{jet})`, ``log_energy_share`` :math:`\ln(E / E^{jet})`, ``delta_rapidity``
+    :math:`y - y^{jet}`, ``delta_eta`` :math:`(y - y^{jet}) \operatorname{sign}(y^{jet})`, ``delta_phi`` (wrapped),
+    ``delta_r`` :math:`\sqrt{\Delta y^2 + \Delta\phi^2}`, ``charge`` with its sign and flags of the five kinds of
+    particles that a detector tells apart; other species (taus, neutrinos) have no flag; ``tanh_d0`` :math:`\tanh d_0`,
+    ``d0_error`` :math:`\min(\max(\sigma_{d_0}, 0), 1)`` and the same of :math:``d_z`, of numbers in mm.
 
     ``delta_eta`` keeps the field's name and is a difference of rapidities; for massless particles the two agree.
 

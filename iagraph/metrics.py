@@ -1,11 +1,11 @@
 r"""How well a tagger separates classes, each number with its statistical error.
 
-Scores have the shape `[jets, classes]` or `[jets]`. Two-dimensional ones are logits (or what differs from them by a
-constant per jet, as log-probabilities do) or probabilities. `as_logits` recognises these, so that both give the same
+Scores have the shape ``[jets, classes]`` or ``[jets]``. Two-dimensional ones are logits (or what differs from them by a
+constant per jet, as log-probabilities do) or probabilities. ``as_logits`` recognises these, so that both give the same
 numbers. One-dimensional ones belong to two classes and grow with the likeness to the signal class, on any scale. The
 errors are those of a finite test sample; the spread between trainings, which most papers quote, is another quantity.
 
-With `weights` `[jets]`, sums over jets become sums of weights. Errors then follow from the pull of each jet on the
+With ``weights`` ``[jets]``, sums over jets become sums of weights. Errors then follow from the pull of each jet on the
 result, in which weights count squared: where weights and scores are independent, n jets count as
 :math:`n_\mathrm{eff} = (\sum w)^2 / \sum w^2`. Weights are not negative: efficiencies would not be monotonic.
 """
@@ -84,14 +84,16 @@ def roc_auc(labels: ArrayLike, scores: ArrayLike, signal: int = 1, weights: Arra
 def auc_difference(
     labels: ArrayLike, scores_a: ArrayLike, scores_b: ArrayLike, signal: int = 1, weights: ArrayLike | None = None
 ) -> Estimate:
-    """AUC of `scores_a` minus that of `scores_b` on the same jets, with DeLong's error of the correlated difference."""
+    """AUC of ``scores_a`` minus that of ``scores_b`` on the same jets, with DeLong's error of the correlated
+    difference.
+    """
     value_a, influence_a = _auc_influence(*_discriminant(labels, scores_a, signal, None, weights))
     value_b, influence_b = _auc_influence(*_discriminant(labels, scores_b, signal, None, weights))
     return Estimate(value_a - value_b, _norm(influence_a - influence_b))
 
 
 def macro_auc(labels: ArrayLike, scores: ArrayLike, weights: ArrayLike | None = None) -> Estimate:
-    """Mean over the classes of the AUC of `p_class` for that class against all others; error as in `roc_auc`."""
+    """Mean over the classes of the AUC of ``p_class`` for that class against all others; error as in ``roc_auc``."""
     value, influence = _macro_auc_influence(labels, scores, weights)
     return Estimate(value, _norm(influence))
 
@@ -99,7 +101,7 @@ def macro_auc(labels: ArrayLike, scores: ArrayLike, weights: ArrayLike | None = 
 def macro_auc_difference(
     labels: ArrayLike, scores_a: ArrayLike, scores_b: ArrayLike, weights: ArrayLike | None = None
 ) -> Estimate:
-    """`macro_auc` of `scores_a` minus that of `scores_b` on the same jets; error as in `auc_difference`."""
+    """``macro_auc`` of ``scores_a`` minus that of ``scores_b`` on the same jets; error as in ``auc_difference``."""
     value_a, influence_a = _macro_auc_influence(labels, scores_a, weights)
     value_b, influence_b = _macro_auc_influence(labels, scores_b, weights)
     return Estimate(value_a - value_b, _norm(influence_a - influence_b))
@@ -110,8 +112,8 @@ def accuracy(
 ) -> Estimate:
     r"""Share of jets whose class has the highest score, with the binomial error sqrt(a (1 - a) / jets).
 
-    One-dimensional scores need a `threshold`, from which on a jet is called class 1. With weights, and :math:`r_i` one
-    for a jet that is right, else zero, the error is :math:`\sqrt{\sum w_i^2 (r_i - a)^2} / \sum w_i`.
+    One-dimensional scores need a ``threshold``, from which on a jet is called class 1. With weights, and :math:`r_i`
+    one for a jet that is right, else zero, the error is :math:`\sqrt{\sum w_i^2 (r_i - a)^2} / \sum w_i`.
     """
     index, values = _checked(labels, scores)
     if np.ndim(scores) == 2:
@@ -149,22 +151,22 @@ def background_rejection(
 
     holds the fluctuation of the background above the cut and that of the cut itself, which the signal jets define
     (Hsieh and Turnbull, Annals of Statistics 24 (1996) 25); the slope is the chord between
-    :math:`\varepsilon_S \pm \sigma_S`. The first term alone is too small, by a third at 1/eB = 6 for equally many
-    jets of both classes. The error is symmetric and of first order: with fewer than about ten background jets
-    above the cut the true distribution is skewed. If none passes, the value and its error are infinite.
+    :math:`\varepsilon_S \pm \sigma_S`. The first term alone is too small, by a third at 1/eB = 6 for equally many jets
+    of both classes. The error is symmetric and of first order: with fewer than about ten background jets above the cut
+    the true distribution is skewed. If none passes, the value and its error are infinite.
 
     With weights, :math:`\varepsilon (1 - \varepsilon) / n` of either class becomes
     :math:`[q (1 - \varepsilon)^2 + (1 - q)\, \varepsilon^2] / n_\mathrm{eff}`, where :math:`q` is the share of
     :math:`\sum w^2` above the cut: the variance of a ratio of sums of weights.
 
     Args:
-        labels: Class indices `[jets]`.
-        scores: As described at the top of the module.
-        signal_efficiency: In (0, 1].
-        signal: Class index of the signal.
-        background: Class index of the background; needed for more than two classes, and jets of further classes are
-            left out. The score is then equivalent to `p_signal / (p_signal + p_background)`.
-        weights: Weights of the jets `[jets]`; None weighs all alike.
+        labels: class indices ``[jets]``.
+        scores: as described at the top of the module.
+        signal_efficiency: in (0, 1].
+        signal: class index of the signal.
+        background: class index of the background; needed for more than two classes, and jets of further classes are
+            left out. The score is then equivalent to ``p_signal / (p_signal + p_background)``.
+        weights: weights of the jets ``[jets]``; None weighs all alike.
     """
     if not 0 < signal_efficiency <= 1:
         raise ValueError(f"the signal efficiency should be in (0, 1], found {signal_efficiency}")
@@ -183,9 +185,9 @@ def classification_report(
 ) -> dict[str, Estimate]:
     """Accuracy, AUC and background rejection.
 
-    Two classes: `signal` names the signal, and the rejections are those at signal efficiencies 0.5 and 0.3. More
+    Two classes: ``signal`` names the signal, and the rejections are those at signal efficiencies 0.5 and 0.3. More
     classes: the AUC is the macro average, and each class but the first has its rejection of the first, the background,
-    at its `signal_efficiency`, 0.5 if it is not named there, as papers on JetClass have it (arXiv 2202.03772).
+    at its ``signal_efficiency``, 0.5 if it is not named there, as papers on JetClass have it (arXiv 2202.03772).
     One-dimensional scores have no accuracy, as they have no threshold.
     """
     report = {} if np.ndim(scores) == 1 else {"accuracy": accuracy(labels, scores, weights=weights)}
@@ -247,7 +249,7 @@ def _discriminant(
 def background_efficiency(
     is_signal: Bools, score: Floats, signal_efficiency: ArrayLike, weights: Floats | None = None
 ) -> tuple[Floats, Floats]:
-    """Background efficiency and its error at each of the signal efficiencies; see `background_rejection`."""
+    """Background efficiency and its error at each of the signal efficiencies; see ``background_rejection``."""
     fpr, tpr, _ = roc_curve(is_signal, score, sample_weight=weights, drop_intermediate=False)
     eps_s = np.asarray(signal_efficiency, dtype=np.float64)
     eps = _first_reaching(tpr, fpr, eps_s)

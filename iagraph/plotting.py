@@ -52,7 +52,7 @@ def _known(text: str) -> bool:
 def figure_files(path: str | Path) -> tuple[Path, Path]:
     """The files (PNG and PDF) of a figure of this name, or beside the jet store of this name.
 
-    A last `.png`, `.pdf` or `.h5` is replaced. All other dots belong to the name: `qg_v1.2` is `qg_v1.2.png`.
+    A last ``.png``, ``.pdf`` or ``.h5`` is replaced. All other dots belong to the name: ``qg_v1.2`` is ``qg_v1.2.png``.
     """
     name = str(path)
     for suffix in (".png", ".pdf", ".h5"):
@@ -63,7 +63,7 @@ def figure_files(path: str | Path) -> tuple[Path, Path]:
 
 
 def save_figure(figure: Figure, path: str | Path) -> None:
-    """Write the files that `figure_files` names, PNG (150 dpi) and PDF, and the folder if need be.
+    """Write the files that ``figure_files`` names, PNG (150 dpi) and PDF, and the folder if need be.
 
     Texts that matplotlib would refuse to draw are drawn as they are written.
     """

@@ -1,10 +1,10 @@
 r"""Sums and softmax over segments: the edges of a node, the particles of a jet.
 
 Rows that share an index form a segment. Where the rows are sorted, ``ptr`` says where each segment begins and ends
-(compressed sparse rows), and `torch-scatter <https://github.com/rusty1s/pytorch_scatter>`_ is used if it is
-installed; kernels for sorted rows on a CPU (:mod:`iagraph.kernels`) or PyTorch's own functions otherwise. Tests prove
-all equal. torch-scatter has no second gradients. Where the kernels are switched off, or ``torch.compile`` traces,
-``ptr`` is left aside: the way without it depends on no values and on no other library.
+(compressed sparse rows), and `torch-scatter <https://github.com/rusty1s/pytorch_scatter>`_ is used if it is installed;
+kernels for sorted rows on a CPU (:mod:`iagraph.kernels`) or PyTorch's own functions otherwise. Tests prove all equal.
+torch-scatter has no second gradients. Where the kernels are switched off, or ``torch.compile`` traces, ``ptr`` is left
+aside: the way without it depends on no values and on no other library.
 """
 
 from __future__ import annotations

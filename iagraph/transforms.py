@@ -16,8 +16,8 @@ from iagraph.jets import JetBatch
 
 @functional_transform("jet_fully_connected")
 class FullyConnected(BaseTransform):
-    """Adds ``edge_index``: all ordered pairs of particles within a jet, a particle with itself included
-    (functional name: :obj:`jet_fully_connected`).
+    """Adds ``edge_index``: all ordered pairs of particles within a jet, a particle with itself included (functional
+    name: :obj:`jet_fully_connected`).
     """
 
     def forward(self, data: Data) -> Data:

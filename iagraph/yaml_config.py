@@ -96,7 +96,7 @@ _Dumper.yaml_implicit_resolvers = {
 
 
 def dump_yaml(values: dict[str, Any]) -> str:
-    """YAML that `read_yaml` reads as the same values."""
+    """YAML that ``read_yaml`` reads as the same values."""
     # ASCII with escapes: left as it is, a control character such as U+0085 would be read back as a space.
     return yaml.dump(values, Dumper=_Dumper, sort_keys=False)
 
@@ -128,7 +128,7 @@ def read_yaml(path: str | Path) -> dict[str, Any]:
 
 
 def load_model(model_class: type[Model], path: str | Path, overrides: Sequence[str] = ()) -> Model:
-    """Validated model of a YAML file, after changes of the form `section.key=value` whose values are YAML."""
+    """Validated model of a YAML file, after changes of the form ``section.key=value`` whose values are YAML."""
     values, changed, problems = copy.deepcopy(read_yaml(path)), [], []
     for override in overrides:
         key, equals, text = override.partition("=")
@@ -159,7 +159,7 @@ def load_model(model_class: type[Model], path: str | Path, overrides: Sequence[s
 
 
 def validate(model_class: type[Model], values: Any, source: str, overridden: Collection[str] = ()) -> Model:
-    """Model of `values`, or a ConfigError with all problems; those at or below an `overridden` key name no file."""
+    """Model of ``values``, or a ConfigError with all problems; those at or below an ``overridden`` key name no file."""
     try:
         return model_class.model_validate(values)
     except ValidationError as error:
@@ -179,7 +179,7 @@ def validate(model_class: type[Model], values: Any, source: str, overridden: Col
 
 def fields(model_class: type[BaseModel], values: Any = None, prefix: str = "") -> Iterator[tuple[str, FieldInfo]]:
     """Every dotted key of a model, sections before what they hold; a union of models offers the keys of the one that
-    `values` name, else of each.
+    ``values`` name, else of each.
     """
     for name, field in model_class.model_fields.items():
         yield prefix + name, field

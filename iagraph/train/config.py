@@ -1,8 +1,8 @@
 """The configuration of a training run: every key with its type, bounds, default and meaning.
 
-A file holds the sections `data`, `model` and `train`, and `fine_tune` if training starts from given weights; every key
-can be changed on the command line with `section.key=value`. What shapes the result has no default, so that a recipe
-states it. Values are not converted: a quoted number is an error, not a number.
+A file holds the sections ``data``, ``model`` and ``train``, and ``fine_tune`` if training starts from given weights;
+every key can be changed on the command line with ``section.key=value``. What shapes the result has no default, so that
+a recipe states it. Values are not converted: a quoted number is an error, not a number.
 """
 
 from collections.abc import Sequence
@@ -241,7 +241,7 @@ class Config(Section):
 
 
 def load_config(path: str | Path, overrides: Sequence[str] = ()) -> Config:
-    """Configuration in a YAML file, after the changes `key.sub=value`.
+    """Configuration in a YAML file, after the changes ``key.sub=value``.
 
     Raises:
         ConfigError: with every problem found, one per line.
@@ -262,5 +262,5 @@ def differences(one: Config, other: Config) -> dict[str, tuple[Any, Any]]:
 
 
 def describe_config() -> str:
-    """All keys with type, default and meaning, for `--help`."""
+    """All keys with type, default and meaning, for ``--help``."""
     return describe(Config)

@@ -25,7 +25,7 @@ from iagraph.data import (
     resolve,
     store_info,
 )
-from iagraph.data.sources import check_alike
+from iagraph.data.sources import check_compatible
 from iagraph.jets import JetBatch
 from iagraph.kinematics import Impact, Momenta
 from iagraph.metrics import WORKING_POINTS
@@ -200,7 +200,7 @@ def open_role(files: Sequence[str], role: str, config: DataConfig) -> list[JetSt
         info = store_info(path)
         columns = _columns(config.node_features, info, name)
         stores.append(JetStore(path, role if info.splits else None, columns, config.classes, config.weights))
-    check_alike(stores)
+    check_compatible(stores)
     return stores
 
 

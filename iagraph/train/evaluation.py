@@ -228,7 +228,7 @@ def evenly_spaced(jets: int, number: int) -> list[int]:
 
 
 def heading(key: str) -> str:
-    """The heading of a number of the report, as in `1/eB Hbb at 0.5`."""
+    """The heading of a number of the report, as in ``1/eB Hbb at 0.5``."""
     what, _, name = key.partition("/")
     if what.startswith("rejection_at_"):
         return " ".join(["1/eB", *([name] if name else []), "at", what.removeprefix("rejection_at_")])

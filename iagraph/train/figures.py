@@ -1,4 +1,4 @@
-"""Figures of a training run. Each function returns a matplotlib `Figure` and leaves pyplot's global state alone."""
+"""Figures of a training run. Each function returns a matplotlib ``Figure`` and leaves pyplot's global state alone."""
 
 from collections.abc import Mapping, Sequence
 
@@ -25,8 +25,8 @@ def loss_curves(history: Sequence[Mapping[str, float]]) -> Figure:
     """Loss of training and validation and AUC of validation over the epochs; a line marks the lowest validation loss.
 
     Args:
-        history: One mapping per epoch with `epoch`, `train_loss`, `val_loss` and `val_auc`; what an interrupted epoch
-            lacks is left out.
+        history: one mapping per epoch with ``epoch``, ``train_loss``, ``val_loss`` and ``val_auc``; what an interrupted
+            epoch lacks is left out.
     """
     epochs, train, val, auc = (
         np.array([row.get(key, np.nan) for row in history]) for key in ("epoch", "train_loss", "val_loss", "val_auc")
@@ -57,12 +57,12 @@ def roc_curves(
     """Background rejection 1/eps_B against signal efficiency, with bands of one standard error.
 
     A score with few distinct values, such as the multiplicity, gets a dot at every cut it really offers; between them
-    the line is what `background_rejection` interpolates. Nothing is drawn where no background jet passes.
+    the line is what ``background_rejection`` interpolates. Nothing is drawn where no background jet passes.
 
     Args:
-        curves: Labels and scores, as `iagraph.metrics` describes them, by the name for the legend.
-        signal: Class index of the signal.
-        weights: Weights of the jets, of all curves alike; None weighs all alike.
+        curves: labels and scores, as ``iagraph.metrics`` describes them, by the name for the legend.
+        signal: class index of the signal.
+        weights: weights of the jets, of all curves alike; None weighs all alike.
     """
     # The legend stands above the frame, where it cannot hide a curve.
     figure, axes = _roc_frame(5, 4 + 0.4 * len(curves))
@@ -94,16 +94,16 @@ def class_roc_curves(
     signal_efficiency: Mapping[str, float],
     weights: ArrayLike | None = None,
 ) -> Figure:
-    """Rejection of the first class, the background, against the efficiency of every other class, as in `roc_curves`.
+    """Rejection of the first class, the background, against the efficiency of every other class, as in ``roc_curves``.
 
     A circle marks each curve at the signal efficiency for which the legend quotes its rejection.
 
     Args:
-        labels: Class indices `[jets]`.
-        scores: Logits or probabilities `[jets, classes]`.
-        classes: Names of the classes, more than two.
-        signal_efficiency: Signal efficiencies to quote by the name of the class, 0.5 if it is not named.
-        weights: Weights of the jets; None weighs all alike.
+        labels: class indices ``[jets]``.
+        scores: logits or probabilities ``[jets, classes]``.
+        classes: names of the classes, more than two.
+        signal_efficiency: signal efficiencies to quote by the name of the class, 0.5 if it is not named.
+        weights: weights of the jets; None weighs all alike.
     """
     figure, axes = _roc_frame(6, 4.6 + 0.12 * len(classes))
     for index, name in enumerate(classes[1:], start=1):
@@ -146,7 +146,7 @@ def _roc_curve(
     alpha: float = 0.2,
     weights: NDArray[np.float64] | None = None,
 ) -> str:
-    """Draw curve and band number `index`, with room for it in the frame; return its colour."""
+    """Draw curve and band number ``index``, with room for it in the frame; return its colour."""
     colour, line = style(index).values()
     eps_s = np.linspace(0, 1, 1001)
     eps_b, error = background_efficiency(is_signal, score, eps_s, weights)
@@ -166,10 +166,10 @@ def confusion(labels: ArrayLike, scores: ArrayLike, classes: Sequence[str], weig
     """How jets of each class (rows) are shared out among the classes of highest score (columns), in percent.
 
     Args:
-        labels: Class indices `[jets]`.
-        scores: Logits or probabilities `[jets, classes]`.
-        classes: Names of the classes.
-        weights: Weights of the jets; None weighs all alike.
+        labels: class indices ``[jets]``.
+        scores: logits or probabilities ``[jets, classes]``.
+        classes: names of the classes.
+        weights: weights of the jets; None weighs all alike.
     """
     predicted = np.asarray(scores).argmax(axis=1)
     share = 100 * confusion_matrix(
@@ -200,12 +200,12 @@ def score_histograms(
     """Distribution of the network's output for each class, normalised to one, with Poisson errors.
 
     Args:
-        labels: Class indices `[jets]`.
-        scores: Logits or probabilities `[jets, classes]`, shown as the probability of the signal class; or `[jets]`,
-            shown as they are.
-        classes: Names of the classes.
-        signal: Index of the signal class.
-        weights: Weights of the jets, of which the errors are sqrt(sum w^2) per bin; None weighs all alike.
+        labels: class indices ``[jets]``.
+        scores: logits or probabilities ``[jets, classes]``, shown as the probability of the signal class; or
+            ``[jets]``, shown as they are.
+        classes: names of the classes.
+        signal: index of the signal class.
+        weights: weights of the jets, of which the errors are sqrt(sum w^2) per bin; None weighs all alike.
     """
     index, values = np.asarray(labels), as_logits(scores)
     w = np.ones(len(index)) if weights is None else np.asarray(weights, np.float64)

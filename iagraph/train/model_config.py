@@ -1,4 +1,4 @@
-"""The section `model` of a configuration: one class per network of the registry, told apart by `name`.
+"""The section ``model`` of a configuration: one class per network of the registry, told apart by ``name``.
 
 The classes are made from the networks: their keys are the arguments of the constructors, of which :data:`KEYS` says the
 bounds and the meaning. An argument whose default is None or False may be left out; what shapes the result may not.

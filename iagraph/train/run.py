@@ -304,8 +304,8 @@ def evaluate(run: str | Path, file: str | None = None, device: str | None = None
         device: kind of device, cpu for example; None takes that of the run.
 
     Returns:
-        The folder inside the run that holds the record; its name tells the file and the start of its fingerprint,
-        or the first of several files and the start of a digest of their fingerprints.
+        The folder inside the run that holds the record; its name tells the file and the start of its fingerprint, or
+        the first of several files and the start of a digest of their fingerprints.
 
     Raises:
         RunError: the folder holds no finished run, the device is not there, or the jets are those of the training.

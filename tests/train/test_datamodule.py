@@ -89,7 +89,7 @@ def test_jets_that_come_twice_in_one_role(tmp_path):
 def test_a_role_that_the_file_does_not_record(tmp_path):
     path = tmp_path / "a.h5"
     write_store(path, jets(5), splits={"train": 3, "test": 2})
-    with pytest.raises(StoreError, match=r"no split 'val'; there are: train, test"):
+    with pytest.raises(StoreError, match=r"no split 'val'; available: train, test"):
         JetDataModule(config(str(path), str(path), str(path)), seed=1)
 
 
@@ -213,7 +213,7 @@ def test_full_needs_species_and_impact_parameters(tmp_path):
 
 
 def test_unknown_sample(split_file):
-    with pytest.raises(StoreError, match="sample:top: there is no such sample; the package has sample:qg"):
+    with pytest.raises(StoreError, match="sample:top: no such sample; available: sample:qg"):
         JetDataModule(config("sample:top", split_file, split_file), seed=1)
 
 
