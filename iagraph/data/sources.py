@@ -238,6 +238,11 @@ def as_batch(jets: Jets) -> JetBatch:
     return JetBatch(momenta, torch.from_numpy(jets.offsets), pid, torch.from_numpy(jets.label), impact, weight)
 
 
+def evenly_spaced(jets: int, number: int) -> list[int]:
+    """At most ``number`` evenly spaced jet numbers: files may be sorted by class."""
+    return np.unique(np.linspace(0, jets - 1, number).astype(int)).tolist()
+
+
 def _numbers(jets: int, index: Index) -> NDArray[np.int64]:
     """The jet numbers that an index selects."""
     return torch.arange(jets)[index].view(-1).numpy()
