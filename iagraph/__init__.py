@@ -10,11 +10,13 @@ if TYPE_CHECKING:
 
     from iagraph.models.registry import TrainedModel
 
+__all__ = ["__version__", "load"]
+
 __version__ = version("iagraph")
 
 
 def load(path: str | Path) -> TrainedModel:
-    """The trained model of a run, ready to use; see :func:`iagraph.models.registry.load`."""
-    from iagraph.models.registry import load  # PyTorch takes seconds to import, which the version alone does not need
+    """Load the trained model of a run, see :func:`iagraph.models.registry.load`."""
+    from iagraph.models.registry import load  # imports PyTorch, which takes seconds
 
     return load(path)

@@ -50,34 +50,29 @@ def user_files(patterns: Iterable[str | Path]) -> list[str]:
     return files
 
 
-_UNRESPONSIVE = (None, "the disk or network does not respond: try again, then check it")
 _LOCKED = (
     "another process has it open for writing",
     "close it there (for example in a notebook); if nothing is being written, set HDF5_USE_FILE_LOCKING=FALSE",
 )
 _NO_LOCKS = ("the file system has no locks", "set the environment variable HDF5_USE_FILE_LOCKING=FALSE")
-_SPACE = (None, "free some space, or write elsewhere")
+_CURES = {
+    "raise the limit of open files (ulimit -n 4096), or use fewer files at once": "EMFILE",
+    "too many open files on this machine: close some": "ENFILE",
+    "check permissions": "EACCES EPERM",
+    "check the mount options, or write elsewhere": "EROFS",
+    "free some space, or write elsewhere": "ENOSPC EDQUOT",
+    "free some memory, or use another machine": "ENOMEM",
+    "check folder and name": "ENOENT ENOTDIR EISDIR",
+    "choose a shorter name": "ENAMETOOLONG",
+    "the disk or network does not respond: try again, then check it": "EIO ESTALE ETIMEDOUT ENOTCONN ECONNRESET "
+    "EHOSTDOWN EHOSTUNREACH",
+}
 _ERRORS: dict[int, tuple[str | None, str]] = {
     errno.EAGAIN: _LOCKED,
     errno.EWOULDBLOCK: _LOCKED,
     errno.ENOLCK: _NO_LOCKS,
-    errno.EMFILE: (None, "raise the limit of open files (ulimit -n 4096), or use fewer files at once"),
-    errno.ENFILE: (None, "too many open files on this machine: close some"),
-    errno.EACCES: (None, "check permissions"),
-    errno.EPERM: (None, "check permissions"),
-    errno.EROFS: (None, "check the mount options, or write elsewhere"),
-    errno.ENOSPC: _SPACE,
-    errno.EDQUOT: _SPACE,
-    errno.ENOMEM: (None, "free some memory, or use another machine"),
-    errno.ENOENT: (None, "check folder and name"),
-    errno.ENOTDIR: (None, "check folder and name"),
-    errno.EISDIR: (None, "check folder and name"),
-    errno.ENAMETOOLONG: (None, "choose a shorter name"),
+    **{getattr(errno, name): (None, cure) for cure, names in _CURES.items() for name in names.split()},
 }
-_ERRORS |= dict.fromkeys(
-    (errno.EIO, errno.ESTALE, errno.ETIMEDOUT, errno.ENOTCONN, errno.ECONNRESET, errno.EHOSTDOWN, errno.EHOSTUNREACH),
-    _UNRESPONSIVE,
-)
 
 
 def explain_os_error(error: BaseException) -> str | None:

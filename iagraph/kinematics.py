@@ -22,6 +22,18 @@ from torch import Tensor
 
 from iagraph.segment import segment_sum
 
+__all__ = [
+    "Impact",
+    "Momenta",
+    "NODE_FEATURES",
+    "PAIR_FEATURES",
+    "from_cartesian",
+    "jet_momenta",
+    "node_features",
+    "pair_features",
+    "to_cartesian",
+]
+
 LOG_FLOOR = 1e-8
 """Lower bound of arguments of logarithms; ln(LOG_FLOOR) = -18.4."""
 

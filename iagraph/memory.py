@@ -7,6 +7,8 @@ import platform
 
 from torch import Tensor
 
+__all__ = ["keep_freed_memory"]
+
 _TRIM_THRESHOLD, _MMAP_THRESHOLD = -1, -3  # of glibc's malloc.h
 LARGEST = 2**25
 """Bytes of the largest block in glibc's heap; larger ones are requested from the system each time."""

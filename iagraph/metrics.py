@@ -18,6 +18,16 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from sklearn.metrics import roc_curve
 
+__all__ = [
+    "Estimate",
+    "accuracy",
+    "auc_difference",
+    "background_rejection",
+    "classification_report",
+    "macro_auc",
+    "roc_auc",
+]
+
 Floats = NDArray[np.float64]
 Bools = NDArray[np.bool_]
 

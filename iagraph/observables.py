@@ -19,6 +19,8 @@ from iagraph.jets import JetBatch
 from iagraph.kinematics import Momenta, jet_momenta, to_cartesian, wrap_phi
 from iagraph.segment import segment_sum
 
+__all__ = ["energy_correlations", "mass", "multiplicity", "nsubjettiness", "observables", "pt_dispersion", "width"]
+
 RADIUS = 0.8
 """Default jet radius for the normalisation of N-subjettiness."""
 

@@ -18,6 +18,8 @@ from torch import Tensor
 from iagraph.kernels import segment_sums
 from iagraph.kernels.switch import fast
 
+__all__ = ["segment_softmax", "segment_sum", "weighted_sum"]
+
 
 def _import_torch_scatter() -> tuple[ModuleType | None, str]:
     try:

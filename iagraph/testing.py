@@ -17,6 +17,14 @@ from torch.testing import assert_close
 from iagraph.jets import JetBatch
 from iagraph.kinematics import Impact, Momenta, wrap_phi
 
+__all__ = [
+    "assert_all_gradients",
+    "assert_batch_independent",
+    "assert_boost_invariant",
+    "assert_permutation_invariant",
+    "random_jets",
+]
+
 _SPECIES = (211, -211, 22, 130, -2112, 321, -2212, 11, -13)
 
 

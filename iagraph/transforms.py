@@ -13,6 +13,8 @@ from torch_geometric.transforms import BaseTransform
 from iagraph.graph import fully_connected
 from iagraph.jets import JetBatch
 
+__all__ = ["FullyConnected", "NodeFeatures", "PairFeatures"]
+
 
 @functional_transform("jet_fully_connected")
 class FullyConnected(BaseTransform):

@@ -1,4 +1,4 @@
-"""Views of models on jets: how many particles, and whether with masses.
+"""How models view jets: how many particles, and whether with masses.
 
 A view is part of a trained model, like its features. It is stored with the weights and applied with the model, so the
 same jets give the same results in training, evaluation, a loaded model and an exported file.
@@ -15,6 +15,8 @@ from torch import Tensor
 
 from iagraph.jets import JetBatch, PaddedJets
 from iagraph.kinematics import Impact
+
+__all__ = ["JetView"]
 
 Masses = Literal["stored", "zero"]
 
@@ -55,7 +57,7 @@ def hardest(pt: Tensor, ptr: Tensor, max_particles: int) -> Hardest:
 
 @dataclass(frozen=True)
 class JetView:
-    """A model's view on jets: an idempotent function from jets to jets.
+    """A model's view of jets: an idempotent function from jets to jets.
 
     Args:
         max_particles: largest number of particles to keep per jet: those of highest pT, in descending order

@@ -12,7 +12,7 @@ from types import UnionType
 from typing import Any, Literal, TypeVar, Union, get_args, get_origin
 
 import yaml
-from pydantic import BaseModel, ValidationError
+from pydantic import BaseModel, ConfigDict, ValidationError
 from pydantic.fields import FieldInfo
 
 from iagraph.files import user_path
@@ -20,6 +20,12 @@ from iagraph.files import user_path
 Model = TypeVar("Model", bound=BaseModel)
 COMMAND_LINE = "command line"
 NO_MEMBER = ("union_tag_invalid", "union_tag_not_found")
+
+
+class Section(BaseModel):
+    """A section of a configuration, without conversion of values or unknown keys."""
+
+    model_config = ConfigDict(strict=True, extra="forbid", frozen=True, allow_inf_nan=False, validate_default=True)
 
 
 class ConfigError(ValueError):

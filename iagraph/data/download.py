@@ -132,8 +132,8 @@ def _is_there(path: Path, size: int | None) -> bool:
 def _alone(path: Path) -> Iterator[None]:
     """Exclude other processes from the same file: two could write into one ``part``, noticed only after gigabytes."""
     name = path.with_name(f".{path.name}.lock")
-    told = f"{path}: another process is downloading it; waiting"
-    with locked(name, lambda holder: tqdm.write(f"{told} ({holder})", file=sys.stderr)):
+    waiting = f"{path}: another process is downloading it; waiting"
+    with locked(name, lambda holder: tqdm.write(f"{waiting} ({holder})", file=sys.stderr)):
         try:
             yield
         finally:
@@ -201,7 +201,9 @@ def _try_once(session: requests.Session, url: str, part: Path, size: int | None,
                 file.truncate(start)
                 file.seek(start)
                 for piece in response.iter_content(PIECE):
-                    _write(file, piece)
+                    view = memoryview(piece)
+                    while view:  # an unbuffered write may be partial
+                        view = view[file.write(view) :]
                     bar.update(len(piece))
                     start += len(piece)
     except requests.exceptions.InvalidSchema as error:
@@ -254,12 +256,6 @@ def _check_space(part: Path, held: int, total: int | None) -> None:
             f"{part}: {total - held} bytes missing, only {free} free on this disk; free some space, or choose "
             "another folder"
         )
-
-
-def _write(file: Any, piece: bytes) -> None:
-    view = memoryview(piece)
-    while view:  # an unbuffered write may be partial
-        view = view[file.write(view) :]
 
 
 def _session(url: str) -> requests.Session:

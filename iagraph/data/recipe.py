@@ -1,12 +1,8 @@
 """Recipe of a generation: the contents of ``configs/generate_*.yaml``."""
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationInfo, field_validator, model_validator
+from pydantic import Field, ValidationInfo, field_validator, model_validator
 
-
-class Section(BaseModel):
-    """A section of the configuration: unknown keys and values of a wrong type are errors."""
-
-    model_config = ConfigDict(extra="forbid", strict=True, frozen=True, allow_inf_nan=False)
+from iagraph.yaml_config import Section
 
 
 class Process(Section):

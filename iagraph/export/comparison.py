@@ -62,7 +62,7 @@ def compare(exported: Exported, model: nn.Module, batches: Sequence[JetBatch], v
         exported: the exported model.
         model: the model, in evaluation mode.
         batches: the jets, in addition to :func:`edge_case_jets`.
-        view: the model's view on them.
+        view: the model's view of them.
 
     Raises:
         ExportError: the results differ, or are not finite.

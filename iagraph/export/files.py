@@ -68,7 +68,7 @@ def export_onnx(
 
     comparison = compare(run, trained.model, batches, trained.view)
     about = description(trained, names, comparison, float_inputs)
-    onnx.helper.set_model_props(network, {key: _text(value) for key, value in about.items()})
+    onnx.helper.set_model_props(network, {k: v if isinstance(v, str) else json.dumps(v) for k, v in about.items()})
     network.producer_name, network.producer_version = "iagraph", iagraph.__version__
     for value in (*network.graph.input, *network.graph.output):
         value.doc_string = meaning(value.name, float_inputs)
@@ -129,7 +129,3 @@ def _saved(program: ExportedProgram, files: dict[str, str]) -> bytes:
 
 def _copy(program: ExportedProgram, files: dict[str, str]) -> ExportedProgram:
     return torch.export.load(io.BytesIO(_saved(program, files)))
-
-
-def _text(value: Any) -> str:
-    return value if isinstance(value, str) else json.dumps(value)

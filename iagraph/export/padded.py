@@ -18,7 +18,7 @@ class PaddedTagger(nn.Module):
 
     Args:
         model: one of :mod:`iagraph.models`; its weights are shared, not copied.
-        view: its view on jets.
+        view: its view of jets.
     """
 
     def __init__(self, model: nn.Module, view: JetView = WHOLE) -> None:
@@ -37,7 +37,7 @@ class PaddedTagger(nn.Module):
 def padded_view(
     view: JetView, four_momenta: Tensor, num_particles: Tensor, pid: Tensor | None, impact: Tensor | None
 ) -> tuple[Tensor, Tensor, Tensor | None, Tensor | None]:
-    """A view on jets in slots, equal to :class:`iagraph.views.JetView` on ragged ones.
+    """A view of jets in slots, equal to :class:`iagraph.views.JetView` on ragged ones.
 
     With ``max_particles`` the result has that many slots, with the particles of highest pT in descending order; of
     equal ones the first come first. Arguments and results are those of :class:`~iagraph.jets.PaddedJets`.

@@ -46,7 +46,7 @@ def traced(model: nn.Module, view: JetView = WHOLE, float_inputs: bool = False) 
 
     Args:
         model: the model.
-        view: its view on jets.
+        view: its view of jets.
         float_inputs: whether all inputs are float32.
     """
     names = input_names(model)

@@ -13,9 +13,11 @@ from pydantic import AfterValidator, BeforeValidator, Field, ValidationInfo, fie
 
 from iagraph.files import user_files
 from iagraph.metrics import DEFAULT_EFFICIENCY
-from iagraph.train.model_config import ModelConfig, PositiveInt, Section
+from iagraph.train.model_config import ModelConfig, PositiveInt
 from iagraph.views import JetView, Masses
-from iagraph.yaml_config import describe, dump_yaml, flat, load_model
+from iagraph.yaml_config import Section, describe, dump_yaml, flat, load_model
+
+__all__ = ["Config", "load_config"]
 
 PositiveFloat = Annotated[float, Field(gt=0)]
 Efficiency = Annotated[float, Field(gt=0, le=1)]
@@ -47,11 +49,8 @@ ModuleName = Annotated[str, Field(min_length=1), AfterValidator(_not_in_head)]
 
 
 def _each(value: Any) -> Any:
-    return (
-        {name: [name] for name in value}
-        if isinstance(value, list) and all(isinstance(n, str) for n in value)
-        else value
-    )
+    is_names = isinstance(value, list) and all(isinstance(name, str) for name in value)
+    return {name: [name] for name in value} if is_names else value
 
 
 Classes = Annotated[
@@ -125,7 +124,7 @@ class DataConfig(Section):
 
     @property
     def view(self) -> JetView:
-        """The view of the network on jets: part of the trained model."""
+        """The network's view of jets: part of the trained model."""
         return JetView(self.max_particles, self.masses)
 
     @model_validator(mode="after")

@@ -10,30 +10,16 @@ from functools import reduce
 from operator import or_
 from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal
 
-from pydantic import (
-    BaseModel,
-    BeforeValidator,
-    ConfigDict,
-    Field,
-    ValidationInfo,
-    create_model,
-    field_validator,
-    model_validator,
-)
+from pydantic import BeforeValidator, Field, ValidationInfo, create_model, field_validator, model_validator
 
 from iagraph.models.registry import MODELS, arguments
 from iagraph.nn.pruning import FORMER_NAMES, pruning_rule
+from iagraph.yaml_config import Section
 
 PositiveInt = Annotated[int, Field(ge=1)]
 Fraction = Annotated[float, Field(gt=0, le=1)]
 Dropout = Annotated[float, Field(ge=0, lt=1)]
 Widths = Annotated[list[PositiveInt], Field(min_length=1)]
-
-
-class Section(BaseModel):
-    """A section without conversion of values or unknown keys."""
-
-    model_config = ConfigDict(strict=True, extra="forbid", frozen=True, allow_inf_nan=False, validate_default=True)
 
 
 class PruningConfig(Section):

@@ -75,6 +75,8 @@ from iagraph.train.processes import check_started_alone, rank, share_folder, sha
 from iagraph.train.progress import EpochLines
 from iagraph.yaml_config import ConfigError
 
+__all__ = ["evaluate", "resume", "train"]
+
 USER_ERRORS = (ConfigError, StoreError, RunError, CheckpointError, FloatingPointError, OSError)
 """Errors that scripts report in one line, without a traceback."""
 

@@ -131,7 +131,9 @@ class TestEvaluate:
             evaluate(finished, device="cuda")
 
     def test_unfinished_run(self, tmp_path):
-        with pytest.raises(RunError, match=r"lacks config\.yaml, .*, trained_on\.npy; give the folder of a run"):
+        with pytest.raises(
+            RunError, match=r"lacks config\.yaml, .*, trained_on\.npy; give the folder of a finished run"
+        ):
             evaluate(tmp_path)
 
 

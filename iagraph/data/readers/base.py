@@ -69,8 +69,8 @@ def reading(path: Path) -> Iterator[None]:
         message = str(error)
         raise StoreError(message if message.startswith(f"{path}: ") else f"{path}: {message}") from error.__cause__
     except Exception as error:  # on damaged files h5py, zipfile, uproot and pyarrow raise almost anything
-        if told := explain_os_error(error):
-            raise StoreError(f"{path}: cannot be read {told}") from error
+        if reason := explain_os_error(error):
+            raise StoreError(f"{path}: cannot be read {reason}") from error
         reason = (str(error).strip().splitlines() or [""])[0]
         raise StoreError(
             f"{path}: incomplete or damaged ({type(error).__name__}: {reason}); download or copy it again"

@@ -1,6 +1,6 @@
 """Tables with one row per jet: columns of numbers or lists, independent of the file format."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import NamedTuple, Protocol
 
@@ -72,6 +72,16 @@ def same_counts(lists: dict[str, Ragged], begin: int) -> np.ndarray:
             ),
         )
     return ragged.counts
+
+
+def particle_names(offsets: np.ndarray, begin: int) -> Callable[[int], str]:
+    """Names of particles in messages, by index; ``begin`` is the number of the first jet."""
+
+    def name(i: int) -> str:
+        jet = int(np.searchsorted(offsets, i, side="right")) - 1
+        return f"jet {begin + jet}, particle {i - offsets[jet]}"
+
+    return name
 
 
 def label_of_flags(flags: Sequence[np.ndarray], classes: Sequence[str], what: str, begin: int) -> np.ndarray:

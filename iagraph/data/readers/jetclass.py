@@ -8,7 +8,7 @@ import numpy as np
 from iagraph.data.jets import Jets, StoreError, offsets_of
 from iagraph.data.readers.base import Reader, reading, refuse
 from iagraph.data.readers.cartesian import momentum_columns
-from iagraph.data.readers.columns import ColumnPart, check_columns, label_of_flags, same_counts
+from iagraph.data.readers.columns import ColumnPart, check_columns, label_of_flags, particle_names, same_counts
 from iagraph.data.readers.root import RootTable
 
 TREE = "tree"
@@ -56,11 +56,7 @@ class JetClassReader(Reader):
     @np.errstate(over="ignore")  # overflows of float32 become infinite, which is caught
     def _jets(self, part: ColumnPart, begin: int) -> Jets:
         offsets = offsets_of(same_counts(part.lists, begin))
-
-        def name(i: int) -> str:
-            jet = int(np.searchsorted(offsets, i, side="right")) - 1
-            return f"jet {begin + jet}, particle {i - offsets[jet]}"
-
+        name = particle_names(offsets, begin)
         flat = {branch: column.values for branch, column in part.lists.items()}
         px, py, pz, energy = (flat[branch] for branch in MOMENTUM)
         columns = momentum_columns(px, py, pz, energy, name)

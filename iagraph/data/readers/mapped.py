@@ -11,12 +11,12 @@ import numpy as np
 from iagraph.data.jets import Jets, StoreError, offsets_of
 from iagraph.data.readers.base import Reader, reading, refuse
 from iagraph.data.readers.cartesian import SPACELIKE, momentum_columns
-from iagraph.data.readers.columns import ColumnPart, Table, check_columns, label_of_flags, same_counts
+from iagraph.data.readers.columns import ColumnPart, Table, check_columns, label_of_flags, particle_names, same_counts
 
 try:
-    from pydantic import BaseModel, ConfigDict, Field, model_validator
+    from pydantic import Field, model_validator
 
-    from iagraph.yaml_config import ConfigError, load_model
+    from iagraph.yaml_config import ConfigError, Section, load_model
 except ImportError as error:
     raise ImportError(f"branch maps need {error.name}: pip install 'iagraph[data]'") from error
 
@@ -29,12 +29,6 @@ CONVENTIONS = (
     {"pt", "rapidity", "phi", "mass"},
     {"pt", "rapidity", "phi"},
 )
-
-
-class Section(BaseModel):
-    """A section of a map: unknown keys and values of a wrong type are errors."""
-
-    model_config = ConfigDict(extra="forbid", strict=True, frozen=True)
 
 
 class Particles(Section):
@@ -155,11 +149,7 @@ class MappedReader(Reader):
     def _jets(self, part: ColumnPart, begin: int) -> Jets:
         offsets = offsets_of(same_counts(part.lists, begin))
         columns = {key: part.lists[branch].values for key, branch in self._map.particles.columns.items()}
-
-        def name(i: int) -> str:
-            jet = int(np.searchsorted(offsets, i, side="right")) - 1
-            return f"jet {begin + jet}, particle {i - offsets[jet]}"
-
+        name = particle_names(offsets, begin)
         particles = self._momenta(columns, name)
         if "pid" in columns:
             pid = columns["pid"].astype(np.int32)
