@@ -146,7 +146,7 @@ def test_too_many_open_files_are_told(tmp_path):
         (OSError("Can't read data (file read failed: errno = 5, error message = 'Input/output error')"), "try again"),
         (OSError(errno.ESTALE, "x"), "try again"),
         (PermissionError(errno.EACCES, "x"), "check permissions"),
-        (OSError(errno.ENOSPC, "x"), "free space"),
+        (OSError(errno.ENOSPC, "x"), "free some space"),
         (OSError("unable to open file (file is already open for write (may use <h5clear file>)"), "h5clear"),
         (MemoryError("1 PiB"), "not enough memory"),
     ],
