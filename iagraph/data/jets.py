@@ -131,12 +131,7 @@ class Jets:
         return Jets(columns, offsets_of(held.sum(1)), labels, classes, weights)  # type: ignore[arg-type]  # as a tuple
 
     def validate(self, where: str, first: int = 0) -> None:
-        """Check structure and every value; StoreError names ``where`` (the file, say) and the first bad jet.
-
-        Args:
-            where: what to call the jets.
-            first: the number of the first jet there.
-        """
+        """Check structure and every value; StoreError names ``where`` and the first bad jet, counted from ``first``."""
         if problem := self._structure_problem(first) or self._value_problem(first):
             raise StoreError(f"{where}: {problem}; correct it, or drop the jet, at its source")
 

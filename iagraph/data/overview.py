@@ -35,9 +35,6 @@ class Overview:
 
     Numbers and species cover all jets. Distributions use a sample that is halved whenever it exceeds 100,000 jets. Jets
     without particles are only counted.
-
-    Args:
-        classes: class names.
     """
 
     def __init__(self, classes: tuple[str, ...]) -> None:

@@ -42,13 +42,7 @@ class FloatInputs(nn.Module):
 
 
 def traced(model: nn.Module, view: JetView = WHOLE, float_inputs: bool = False) -> ExportedProgram:
-    """The traced program of a model, for any numbers of jets and slots above zero.
-
-    Args:
-        model: the model.
-        view: its view of jets.
-        float_inputs: whether all inputs are float32.
-    """
+    """The traced program of a model, for any numbers of jets and slots above zero."""
     names = input_names(model)
     dims = {name: Dim(name, min=1) for name in ("jets", "particles")}
     open_sizes = tuple({axis: dims[what] for axis, what in axes.items()} for axes in dynamic_axes(names))
@@ -60,13 +54,7 @@ def traced(model: nn.Module, view: JetView = WHOLE, float_inputs: bool = False) 
 
 
 def in_onnx(program: ExportedProgram, names: tuple[str, ...], opset: int = max(OPSETS)) -> Any:
-    """Convert a program of :func:`traced` to ONNX, an ``onnx.ModelProto``.
-
-    Args:
-        program: the program.
-        names: names of its inputs.
-        opset: a key of :data:`OPSETS`.
-    """
+    """Convert a program of :func:`traced` to an ``onnx.ModelProto``; ``opset`` is a key of :data:`OPSETS`."""
     with _quiet():
         written = torch.onnx.export(
             program,

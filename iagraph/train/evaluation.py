@@ -169,11 +169,7 @@ class Evaluation:
         write_text(folder / "metrics.json", metrics + "\n")  # last: its presence marks a complete evaluation
 
     def figures(self, name: str) -> dict[str, Figure]:
-        """Figures by file name: ROC curves, and score histograms or, for more than two classes, a confusion matrix.
-
-        Args:
-            name: name of the tagger.
-        """
+        """Figures by file name: ROC curves, and score histograms or, for more than two classes, a confusion matrix."""
         if self.signal is None:
             return {
                 "roc": class_roc_curves(self.labels, self.logits, self.classes, self.signal_efficiency, self.weights),

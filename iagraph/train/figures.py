@@ -163,14 +163,7 @@ def _roc_curve(
 
 
 def confusion(labels: ArrayLike, scores: ArrayLike, classes: Sequence[str], weights: ArrayLike | None = None) -> Figure:
-    """Confusion matrix in percent: true classes (rows), classes of highest score (columns).
-
-    Args:
-        labels: class indices ``[jets]``.
-        scores: logits or probabilities ``[jets, classes]``.
-        classes: class names.
-        weights: weights of the jets, if any.
-    """
+    """Confusion matrix in percent: true classes (rows), classes of highest score (columns)."""
     predicted = np.asarray(scores).argmax(axis=1)
     percent = 100 * confusion_matrix(
         labels, predicted, labels=range(len(classes)), sample_weight=weights, normalize="true"

@@ -124,7 +124,7 @@ def save_model(
     description = {
         "model": arguments,
         "node_features": feature_names(arguments["node_features"], NODE_FEATURES),
-        "pair_features": _pair_features(arguments),
+        "pair_features": feature_names(pairs, PAIR_FEATURES) if (pairs := arguments.get("pair_features")) else (),
         "view": asdict(config.data.view),
         "massive_particles": data.massive_particles,
         "classes": data.classes,
@@ -135,11 +135,6 @@ def save_model(
         "versions": versions,
     }
     write_text(folder / "model.json", json.dumps(description, indent=2) + "\n")
-
-
-def _pair_features(arguments: dict[str, Any]) -> tuple[str, ...]:
-    name = arguments.get("pair_features")
-    return () if name is None else feature_names(name, PAIR_FEATURES)
 
 
 class Run(NamedTuple):

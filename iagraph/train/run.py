@@ -165,7 +165,7 @@ def resume(folder: str | Path, changes: Sequence[str] = ()) -> Path:
     elif _is_finished(folder):
         raise RunError(
             f"{folder}: has finished, see report.md; to train it further: "
-            f" python scripts/train.py --resume {folder} train.epochs={2 * config.train.epochs}"
+            f"python scripts/train.py --resume {folder} train.epochs={2 * config.train.epochs}"
         )
     return _train(config, folder, (), resuming=True)
 

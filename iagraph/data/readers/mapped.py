@@ -115,11 +115,6 @@ class MappedReader(Reader):
     Energies that imply a mass are treated as in ``momentum_columns``. Rapidity is that of a massive particle, y =
     asinh(sinh(eta) pt / mT) with mT^2 = m^2 + pt^2, the same as eta for a massless one.
 
-    Args:
-        table: the table.
-        branches: its map.
-        format: human-readable name of the format.
-
     Raises:
         StoreError: a column is missing or has a wrong type.
     """
