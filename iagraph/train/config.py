@@ -124,7 +124,7 @@ class DataConfig(Section):
 
     @property
     def view(self) -> JetView:
-        """The network's view of jets: part of the trained model."""
+        """The network's view of jets, part of the trained model."""
         return JetView(self.max_particles, self.masses)
 
     @model_validator(mode="after")
