@@ -1,15 +1,18 @@
-"""Makes the pages of the API reference, one per module and package, from what there is in :mod:`iagraph`.
+"""Generates the API reference: the public names by topic, and one page per module or package of :mod:`iagraph`.
 
 What a package exports (``__all__``) is described under its public name, ``iagraph.nn.TopK``; the rest where it is
 defined.
 """
 
 import pkgutil
+import re
 import sys
 from importlib import import_module
-from inspect import isclass
+from inspect import getdoc, isclass
 from pathlib import Path
 from types import ModuleType
+
+from sphinx.pycode import ModuleAnalyzer
 
 import iagraph
 
@@ -21,7 +24,12 @@ AUTOMODULE = """```{{eval-rst}}
 """
 INDEX = """# API reference
 
-Every module and what it offers, from the docstrings. The map is in [CONTRIBUTING](../../CONTRIBUTING.md).
+The public names, by topic. All else is internal and may change in any version.
+
+{topics}
+## All modules
+
+With internal names. The map is in [CONTRIBUTING](../../CONTRIBUTING.md).
 
 ```{{toctree}}
 :maxdepth: 1
@@ -29,10 +37,56 @@ Every module and what it offers, from the docstrings. The map is in [CONTRIBUTIN
 {names}
 ```
 """
+TOPICS = {
+    "Jets and features": {
+        "iagraph.jets": "JetBatch",
+        "iagraph.kinematics": "Momenta Impact from_cartesian to_cartesian node_features pair_features NODE_FEATURES "
+        "PAIR_FEATURES",
+        "iagraph.views": "JetView",
+        "iagraph.transforms": "FullyConnected NodeFeatures PairFeatures",
+        "iagraph.observables": "observables energy_correlations nsubjettiness",
+    },
+    "Graphs": {
+        "iagraph.graph": "Graph DenseGraph PaddedGraph SparseGraph fully_connected",
+        "iagraph.segment": "segment_sum segment_softmax",
+        "iagraph.kernels": "use",
+    },
+    "Layers": {
+        "iagraph.nn": "AttentionConv PairAttentionConv DifferentialAttentionConv InteractionAttentionConv "
+        "DifferentialTransformerConv EdgeConv SoftmaxDifference PairEncoder ParticleEncoder",
+    },
+    "Pruning": {"iagraph.nn": "PruningRule Threshold TopK TopP EdgeBudget PairGate"},
+    "Models": {
+        "iagraph": "load",
+        "iagraph.models": "GraphTransformer IAFormer GatedIAFormer CascadedIAFormer PairTransformer "
+        "LearnedPairIAFormer InteractionTransformer PlainTransformer ParticleNet ParticleTransformer load_weights "
+        "load_weaver save_weaver CheckpointError",
+    },
+    "Data": {
+        "iagraph.data": "Jets JetDataset StoredJets JetSource JetLoader JetStore StoreWriter read_store write_store "
+        "store_info StoreInfo StoreError resolve open_jets Reader",
+        "iagraph.data.datasets": "TopTagging QuarkGluon JetClass",
+    },
+    "Metrics": {
+        "iagraph.metrics": "Estimate accuracy roc_auc auc_difference macro_auc background_rejection "
+        "classification_report",
+    },
+    "Training and export": {
+        "iagraph.train.config": "Config load_config",
+        "iagraph.train.run": "train resume evaluate",
+        "iagraph.export": "export_onnx export_program Comparison ExportError",
+    },
+    "Testing": {
+        "iagraph.testing": "random_jets assert_permutation_invariant assert_batch_independent assert_boost_invariant "
+        "assert_all_gradients",
+        "iagraph.memory": "keep_freed_memory",
+    },
+}
+"""The public names of each topic, by the module that exports them."""
 
 
 def write_pages() -> None:
-    """Writes docs/api, anew where something has changed."""
+    """Writes docs/api, only where something has changed."""
     FOLDER.mkdir(exist_ok=True)
     modules = [name for _, name, _ in pkgutil.walk_packages(iagraph.__path__, "iagraph.")]
     packages = {name for _, name, is_package in pkgutil.walk_packages(iagraph.__path__, "iagraph.") if is_package}
@@ -41,7 +95,8 @@ def write_pages() -> None:
         parent = name.rpartition(".")[0]
         pages.setdefault(name if name in packages or parent == "iagraph" else parent, []).append(name)
     texts = {page: _page(page, names) for page, names in pages.items()}
-    texts["index"] = INDEX.format(names="\n".join(pages))
+    topics = "\n".join(_topic(topic, names) for topic, names in TOPICS.items())
+    texts["index"] = INDEX.format(topics=topics, names="\n".join(pages))
     for old in FOLDER.glob("*.md"):
         if old.stem not in texts:
             old.unlink()
@@ -51,6 +106,26 @@ def write_pages() -> None:
             path.write_text(text, encoding="utf-8")
 
 
+def _topic(topic: str, modules: dict[str, str]) -> str:
+    """A section of the index: each public name, with the first sentence of its docstring."""
+    lines = [f"## {topic}\n", "```{eval-rst}"]
+    for module, names in modules.items():
+        for name in names.split():
+            lines += [f":obj:`{module}.{name}`", f"    {_summary(import_module(module), name)}", ""]
+    return "\n".join([*lines, "```", ""])
+
+
+def _summary(module: ModuleType, name: str) -> str:
+    member, exported = getattr(module, name), getattr(module, "__all__", [name])
+    if name not in exported:
+        raise ValueError(f"docs/api_pages.py: {module.__name__} does not export {name}")
+    if isclass(member) or callable(member):
+        text = getdoc(member) or ""
+    else:
+        text = "\n".join(ModuleAnalyzer.for_module(module.__name__).find_attr_docs()["", name])
+    return re.split(r"(?<=\.)\s(?=[A-Z])", " ".join(text.partition("\n\n")[0].split()))[0]
+
+
 def _page(page: str, names: list[str]) -> str:
     exported = getattr(import_module(page), "__all__", [])
     parts = [f"# {page}\n"]
@@ -58,12 +133,14 @@ def _page(page: str, names: list[str]) -> str:
         parent, _, last = name.rpartition(".")
         module = import_module(name)
         if name == page:
-            options = ["imported-members:"] if exported else []
+            options = ["imported-members:"] if exported and hasattr(module, "__path__") else []
             elsewhere = getattr(import_module(parent), "__all__", []) if parent else []
         else:
             parts.append(f"## {name}\n")
             options, elsewhere = [], exported
-        hidden = [item for item in elsewhere if item in vars(module)]
+        hidden = [item for item in elsewhere if item in vars(module) and item in vars(import_module(parent))]
+        if not hasattr(module, "__path__") and hasattr(module, "__all__"):
+            options.append("ignore-module-all:")
         if last in elsewhere:  # Sphinx takes a module and a function of one name for the same thing
             parts.append(_members(module, hidden))
             continue

@@ -11,10 +11,12 @@ if TYPE_CHECKING:
 
     __version__: str
 
+__all__ = ["__version__", "load"]
+
 
 def load(path: str | Path) -> RunPredictor:
-    """The trained model of a run, ready to use; see :func:`iagraph.predict.load`."""
-    from iagraph.predict import load  # PyTorch takes seconds to import, which the version alone does not need
+    """Load the trained model of a run, see :func:`iagraph.predict.load`."""
+    from iagraph.predict import load  # imports PyTorch, which takes seconds
 
     return load(path)
 

@@ -1,4 +1,4 @@
-"""What is installed here, what is missing and why, and whether the library does on this machine what it should."""
+"""Diagnosis of an installation: versions, devices, extras, and a self-test of the library."""
 
 from __future__ import annotations
 
@@ -26,12 +26,12 @@ EXTRAS = ("train", "generate", "data", "export", "test")
 
 
 class Finding(NamedTuple):
-    """Something that was looked at.
+    """Result of one check.
 
     Attributes:
-        what: its name.
-        state: what is the case.
-        wrong: whether the library cannot work like this.
+        what: subject of the check.
+        state: its state.
+        wrong: whether it prevents the library from working.
     """
 
     what: str
@@ -43,7 +43,7 @@ class Finding(NamedTuple):
 
 
 def examine() -> Iterator[Finding]:
-    """Looks at versions, devices, extras and accelerators, then runs the self-test; a finding at a time."""
+    """Check versions, devices and extras, then run the self-test; yields findings one at a time."""
     yield Finding("system", f"Python {platform.python_version()}, {platform.system()} {platform.machine()}")
     yield from examine_packages()
     yield from examine_devices()
@@ -52,13 +52,13 @@ def examine() -> Iterator[Finding]:
     for what, test in SELF_TEST.items():
         try:
             state, wrong = test(), False
-        except Exception as error:  # whatever it is, it should be told
+        except Exception as error:  # reported, whatever it is
             state, wrong = f"{type(error).__name__}: {' '.join(str(error).split())[:300]}", True
         yield Finding(what, state, wrong)
 
 
 def examine_packages() -> Iterator[Finding]:
-    """The versions of what the library cannot do without."""
+    """Versions of required packages."""
     for package in ("iagraph", *CORE):
         try:
             yield Finding(package, version(package))
@@ -67,7 +67,7 @@ def examine_packages() -> Iterator[Finding]:
 
 
 def examine_devices() -> Iterator[Finding]:
-    """What there is to compute on."""
+    """Devices."""
     yield Finding("CPU", f"{os.cpu_count()} processors, PyTorch uses {torch.get_num_threads()} threads")
     if torch.cuda.is_available():
         names = {torch.cuda.get_device_name(number) for number in range(torch.cuda.device_count())}
@@ -77,16 +77,16 @@ def examine_devices() -> Iterator[Finding]:
         yield Finding("GPU (CUDA)", f"none: {why}")
     mps = torch.backends.mps
     why = "" if mps.is_available() else "no such device" if mps.is_built() else "this build of PyTorch has no Metal"
-    yield Finding("GPU (Apple, mps)", f"none: {why}" if why else "there")
+    yield Finding("GPU (Apple, mps)", f"none: {why}" if why else "available")
 
 
 def sums_over_edges() -> Finding:
-    """What makes them, and why nothing faster does."""
+    """The implementation in use, and why not a faster one."""
     return Finding("sums over edges", f"native: {segment.UNAVAILABLE}" if segment.UNAVAILABLE else "torch-scatter")
 
 
 def extra(name: str) -> Finding:
-    """Whether the packages of an extra can be imported: one that is installed may be broken."""
+    """Whether the packages of an extra can be imported."""
     problems, installed = [], packages_distributions()
     for requirement in requires("iagraph") or []:
         package, _, condition = requirement.partition(";")
@@ -95,14 +95,14 @@ def extra(name: str) -> Finding:
             continue
         try:
             importlib.import_module(module_of(package, installed))
-        except Exception as error:  # a broken package raises anything
+        except Exception as error:  # broken packages raise anything
             problems.append(f"{package} ({' '.join(str(error).split())[:120]})")
     advice = f"pip install 'iagraph[{name}]'"
     return Finding(f"iagraph[{name}]", f"incomplete: {', '.join(problems)}; {advice}" if problems else "complete")
 
 
 def module_of(package: str, installed: Mapping[str, list[str]]) -> str:
-    """How an installed package is imported, pytest-xdist as xdist for example.
+    """Module name of an installed package, for example xdist for pytest-xdist.
 
     Args:
         package: its name.
@@ -129,8 +129,8 @@ def _sample() -> str:
         some = jets.part(0, 100)
         write_store(path, some)
         if not (read_store(path).digests() == some.digests()).all():
-            raise RuntimeError("jets that were written are read back as others")
-    return f"{len(jets):,} jets of the sample are whole; written and read again they are the same"
+            raise RuntimeError("jets differ after writing and reading")
+    return f"{len(jets):,} jets of the sample are intact, and unchanged by writing and reading"
 
 
 def _models() -> str:
@@ -139,14 +139,14 @@ def _models() -> str:
         torch.manual_seed(1)
         model = make(node_features="kinpid").double().eval()
         assert_permutation_invariant(model, jets, 1e-9)
-    return f"{len(MODELS)} models of the published sizes, no matter how particles are ordered"
+    return f"{len(MODELS)} models of published size are invariant under permutations"
 
 
 def _gradients() -> str:
     torch.manual_seed(1)
     model = MODELS["iaformer"](node_features="kinpid").double()
     assert_all_gradients(model, random_jets([7, 5, 12], 1, torch.float64))
-    return "all weights of IAFormer have one"
+    return "all weights of IAFormer have gradients"
 
 
 def _layers() -> str:
@@ -160,20 +160,20 @@ def _layers() -> str:
     _, (_, alpha) = conv(x, edges, edge_attr, return_attention_weights=True)
     sums = alpha.new_zeros(20, 3).index_add(0, edges[1], alpha)
     torch.testing.assert_close(sums, (1 - conv.beta).expand_as(sums))
-    return "dense blocks and lists of edges agree; weights sum to 1 - beta"
+    return "dense and sparse graphs agree; weights sum to 1 - beta"
 
 
 def _devices_agree() -> str:
-    there = [name for name, module in (("cuda", torch.cuda), ("mps", torch.backends.mps)) if module.is_available()]
+    available = [name for name, module in (("cuda", torch.cuda), ("mps", torch.backends.mps)) if module.is_available()]
     jets = random_jets([31, 12, 1], 3)
     torch.manual_seed(1)
     model = MODELS["iaformer"](node_features="kinpid").eval()
     with torch.inference_mode():
         expected = model(jets)
-        for device in there:
+        for device in available:
             found = model.to(device)(jets.to(device)).cpu()
             torch.testing.assert_close(found, expected, rtol=1e-3, atol=1e-3)
-    return f"{', '.join(there)} gives the logits of the CPU" if there else "there is the CPU alone"
+    return f"{', '.join(available)} gives the logits of the CPU" if available else "CPU only"
 
 
 SELF_TEST: dict[str, Callable[[], str]] = {
@@ -183,4 +183,4 @@ SELF_TEST: dict[str, Callable[[], str]] = {
     "layers": _layers,
     "devices": _devices_agree,
 }
-"""What is tried, by what it is called; each says what was found, or raises."""
+"""Self-tests by name; each returns a result or raises."""

@@ -1,4 +1,4 @@
-"""Names of files as users give them, what the system says of them, atomic writes (complete or absent), and locks."""
+"""User paths, explained errors of the operating system, atomic writes (complete or absent), and locks."""
 
 from __future__ import annotations
 
@@ -18,10 +18,10 @@ from typing import BinaryIO
 
 
 def user_path(text: str | Path) -> Path:
-    """The path that a user means: ``~`` and ``~user`` at its beginning are home folders, the rest is left as it is."""
+    """A path with a leading ``~`` or ``~user`` expanded."""
     try:
         return Path(text).expanduser()
-    except RuntimeError:  # no such user, so it is a name
+    except RuntimeError:  # no such user: a plain name
         return Path(text)
 
 
@@ -42,11 +42,11 @@ def recipe_file(name: str | Path, folder: Path | None = None) -> Path:
 
 
 def user_files(patterns: Iterable[str | Path]) -> list[str]:
-    """The files that a user means by names and patterns such as ``~/jets/part_*.h5``.
+    """The files given by names and patterns such as ``~/jets/part_*.h5``.
 
-    ``*``, ``?`` and ``[...]`` match as in a shell, ``**`` any number of folders. The files of one pattern come in
-    natural order, ``part_2`` before ``part_10``. A name that exists is no pattern. What is none is taken as it is,
-    whether there is such a file or not; so are samples of the package (``sample:qg``).
+    ``*``, ``?`` and ``[...]`` match as in a shell, ``**`` any number of folders. The files of a pattern come in natural
+    order, ``part_2`` before ``part_10``. An existing name is not a pattern. Other names are returned unchanged, whether
+    they exist or not, as are bundled samples (``sample:qg``).
 
     Raises:
         FileNotFoundError: a pattern with ``*`` or ``?`` matches no file.
@@ -58,7 +58,7 @@ def user_files(patterns: Iterable[str | Path]) -> list[str]:
             files.append(path)
             continue
         matches = [match for match in glob.glob(path, recursive=True) if Path(match).is_file()]  # noqa: PTH207
-        if not matches and not set("*?") & set(path):  # a name with brackets, perhaps of another machine
+        if not matches and not set("*?") & set(path):  # a name with brackets, perhaps on another machine
             matches = [path]
         if not matches:
             raise FileNotFoundError(f"{pattern}: no file matches this pattern; check the folder and the name")
@@ -66,78 +66,73 @@ def user_files(patterns: Iterable[str | Path]) -> list[str]:
     return files
 
 
-_ANSWER = (None, "the disk or the network does not answer: try again, and check it if that fails, too")
 _LOCKED = (
     "another process has it open for writing",
-    "close it there (a notebook, say); if nothing is being written, set HDF5_USE_FILE_LOCKING=FALSE",
+    "close it there (for example in a notebook); if nothing is being written, set HDF5_USE_FILE_LOCKING=FALSE",
 )
 _NO_LOCKS = ("the file system has no locks", "set the environment variable HDF5_USE_FILE_LOCKING=FALSE")
-_ROOM = (None, "make free space, or write elsewhere")
+_CURES = {
+    "raise the limit of open files (ulimit -n 4096), or use fewer files at once": "EMFILE",
+    "too many open files on this machine: close some": "ENFILE",
+    "check permissions": "EACCES EPERM",
+    "check the mount options, or write elsewhere": "EROFS",
+    "free some space, or write elsewhere": "ENOSPC EDQUOT",
+    "free some memory, or use another machine": "ENOMEM",
+    "check folder and name": "ENOENT ENOTDIR EISDIR",
+    "choose a shorter name": "ENAMETOOLONG",
+    "the disk or network does not respond: try again, then check it": "EIO ESTALE ETIMEDOUT ENOTCONN ECONNRESET "
+    "EHOSTDOWN EHOSTUNREACH",
+}
 _ERRORS: dict[int, tuple[str | None, str]] = {
     errno.EAGAIN: _LOCKED,
     errno.EWOULDBLOCK: _LOCKED,
     errno.ENOLCK: _NO_LOCKS,
-    errno.EMFILE: (None, "raise the limit of open files of a process (ulimit -n 4096), or name fewer files at once"),
-    errno.ENFILE: (None, "all processes of this machine together have too many files open: close some"),
-    errno.EACCES: (None, "check permissions"),
-    errno.EPERM: (None, "check permissions"),
-    errno.EROFS: (None, "check how the file system is mounted, or write elsewhere"),
-    errno.ENOSPC: _ROOM,
-    errno.EDQUOT: _ROOM,
-    errno.ENOMEM: (None, "free some memory, or use another machine"),
-    errno.ENOENT: (None, "check folder and name"),
-    errno.ENOTDIR: (None, "check folder and name"),
-    errno.EISDIR: (None, "check folder and name"),
-    errno.ENAMETOOLONG: (None, "choose a shorter name"),
+    **{getattr(errno, name): (None, cure) for cure, names in _CURES.items() for name in names.split()},
 }
-_ERRORS |= dict.fromkeys(
-    (errno.EIO, errno.ESTALE, errno.ETIMEDOUT, errno.ENOTCONN, errno.ECONNRESET, errno.EHOSTDOWN, errno.EHOSTUNREACH),
-    _ANSWER,
-)
 
 
-def reason_and_cure(error: BaseException) -> str | None:
-    """What keeps the operating system from reading or writing a file, and what to do: ``(reason); cure``.
+def explain_os_error(error: BaseException) -> str | None:
+    """Why the operating system cannot read or write a file, and what to do: ``(reason); cure``.
 
-    HDF5 keeps the number of the system's error in its message only; its locks fail with numbers of their own.
+    HDF5 states the system's error number in its message only; its locks fail with numbers of their own.
 
     Returns:
-        The text; None if the system has no part in the error, so that the content of the file may be wrong.
+        The text; None if the error is not the system's, so the content of the file may be wrong.
     """
     if isinstance(error, MemoryError):
-        return f"(not enough memory: {error}); if the file should need little, it is damaged: copy it anew"
+        return f"(not enough memory: {error}); if the file is small, it is damaged: copy it again"
     if not isinstance(error, OSError):
         return None
     if "h5clear" in str(error):
-        return "(a process that wrote it did not close it); wait for it, or if it died: h5clear -s FILE"
+        return "(not closed by its writing process); wait for it, or if it died: h5clear -s FILE"
     stated = re.search(r"errno = (\d+)", str(error))
     number = int(stated[1]) if stated else error.errno
     if number is None:
         return None
-    told = _ERRORS.get(number)
+    reason_cure = _ERRORS.get(number)
     if "unable to lock file" in str(error):
-        told = _LOCKED if number in (errno.EAGAIN, errno.EWOULDBLOCK, errno.EACCES) else _NO_LOCKS
-    return None if told is None else f"({told[0] or os.strerror(number)}); {told[1]}"
+        reason_cure = _LOCKED if number in (errno.EAGAIN, errno.EWOULDBLOCK, errno.EACCES) else _NO_LOCKS
+    return None if reason_cure is None else f"({reason_cure[0] or os.strerror(number)}); {reason_cure[1]}"
 
 
 def _natural(name: str) -> list[tuple[str, int]]:
-    """Texts and whole numbers in turn, by which names are sorted as people count."""
+    """Alternating texts and integers, the sort key of natural order."""
     return [(text, int(number or 0)) for text, number in re.findall(r"([^0-9]*)([0-9]*)", name)]
 
 
 class LockedError(RuntimeError):
-    """Another process holds a lock. The message says which file, whose and since when, and what to do."""
+    """Another process holds a lock. The message names the holder, since when, and what to do."""
 
 
 @contextmanager
 def replaced(path: Path) -> Iterator[BinaryIO]:
-    """A file to be written in place of another: it takes its place, on disk, when the block ends without an error.
+    """Atomic write: a file that replaces ``path`` on disk when the block ends without an error.
 
     Args:
         path: the file; its folder must exist.
 
     Raises:
-        OSError: it cannot be written; an older file is as it was.
+        OSError: it cannot be written; an older file is unchanged.
     """
     temporary = path.with_name(f".{path.name}.{secrets.token_hex(4)}.tmp")
     try:
@@ -147,21 +142,21 @@ def replaced(path: Path) -> Iterator[BinaryIO]:
             os.fsync(file.fileno())
         temporary.replace(path)
     finally:
-        with suppress(OSError):  # there is nothing to remove if all went well
+        with suppress(OSError):  # nothing to remove on success
             temporary.unlink()
 
 
 def remove_unfinished(folder: Path) -> None:
-    """Removes what killed processes left of such files in a folder and those in it; no process may write there now."""
+    """Remove temporary files of killed processes, recursively; no process may be writing there."""
     for path in folder.rglob(".*.tmp"):
         path.unlink()
 
 
 def write_text(path: Path, text: str) -> None:
-    """Writes a text in UTF-8 as :func:`replaced` does.
+    """Write text in UTF-8 atomically, see :func:`replaced`.
 
     Raises:
-        OSError: it cannot be written; an older file is as it was.
+        OSError: it cannot be written; an older file is unchanged.
     """
     with replaced(path) as file:
         file.write(text.encode())
@@ -169,18 +164,18 @@ def write_text(path: Path, text: str) -> None:
 
 @contextmanager
 def locked(path: Path, wait: Callable[[str], None] | None = None) -> Iterator[None]:
-    """Keeps out other processes that want the same lock file.
+    """Exclude other processes with the same lock file.
 
-    The system ends the lock of a killed process. Where a file system has no ``flock`` (Lustre and NFS, depending on how
-    they are mounted), the lock is that the file exists, and a process that was killed on another machine leaves it.
+    The system releases the lock of a killed process. On file systems without ``flock`` (Lustre and NFS, depending on
+    mount options) the existence of the file is the lock, and a process killed on another machine leaves it behind.
 
     Args:
         path: the lock file; its folder must exist.
-        wait: called with who holds the lock before waiting for it; None does not wait.
+        wait: called with a description of the holder before waiting; None does not wait.
 
     Raises:
         LockedError: another process holds it.
-        OSError: the file cannot be made.
+        OSError: the file cannot be created.
     """
     from filelock import FileLock, SoftFileLock, Timeout
 
@@ -189,13 +184,13 @@ def locked(path: Path, wait: Callable[[str], None] | None = None) -> Iterator[No
     try:
         lock.acquire(timeout=0)
     except Timeout:
-        holder = f"{_holder(path)}; wait for it, or end it. If there is no such process any more, remove {path}"
+        holder = f"{_holder(path)}; wait for it, or end it. If that process no longer exists, remove {path}"
         if wait is None:
             raise LockedError(holder) from None
         wait(holder)
         lock.acquire()
     try:
-        if has_flock or not path.stat().st_size:  # a SoftFileLock writes the same into it, old ones nothing
+        if has_flock or not path.stat().st_size:  # SoftFileLock writes this itself, old versions nothing
             path.write_text(f"{os.getpid()}\n{socket.gethostname()}\n", encoding="utf-8")
         yield
     finally:
@@ -205,7 +200,7 @@ def locked(path: Path, wait: Callable[[str], None] | None = None) -> Iterator[No
 def _has_flock(folder: Path) -> bool:
     try:
         import fcntl
-    except ImportError:  # Windows, which has locks of its own
+    except ImportError:  # Windows has its own locks
         return True
     try:
         with tempfile.TemporaryFile(dir=folder) as file:
@@ -216,10 +211,10 @@ def _has_flock(folder: Path) -> bool:
 
 
 def _holder(path: Path) -> str:
-    """Who holds a lock, as far as its file tells, and for how long."""
+    """Holder of a lock, as recorded in its file, and for how long."""
     try:
         age, lines = time.time() - path.stat().st_mtime, path.read_text(encoding="utf-8", errors="replace").splitlines()
     except OSError:
-        return "which ends just now"
-    who = f"process {lines[0]} on {lines[1]}" if len(lines) > 1 else "one that left no name"
+        return "which is just ending"
+    who = f"process {lines[0]} on {lines[1]}" if len(lines) > 1 else "an unnamed one"
     return f"{who}, for {timedelta(seconds=max(0, round(age)))}"

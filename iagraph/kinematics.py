@@ -1,4 +1,4 @@
-r"""Four-momenta, and the node and pair features made of them: pure functions of tensors.
+r"""Four-momenta and their node and pair features: pure functions of tensors.
 
 Units are GeV and radians. A particle is given by its transverse momentum :math:`p_T`, rapidity :math:`y` (never
 pseudorapidity), azimuth :math:`\phi` and mass :math:`m`; then
@@ -7,8 +7,8 @@ pseudorapidity), azimuth :math:`\phi` and mass :math:`m`; then
     m_T = \sqrt{m^2 + p_T^2}, \quad E = m_T \cosh y, \quad p_z = m_T \sinh y .
 
 Every logarithm takes :math:`\max(x, 10^{-8})` (``LOG_FLOOR``, the value of the Particle Transformer, arXiv 2202.03772),
-so that empty, collinear and identical particles give finite features. All functions broadcast, keep the dtype of
-their input and are written so that float32 does not cancel: see the docstrings.
+so empty, collinear and identical particles give finite features. All functions broadcast, preserve dtypes and avoid
+cancellation in float32: see the docstrings.
 """
 
 from __future__ import annotations
@@ -22,8 +22,20 @@ from torch import Tensor
 
 from iagraph.segment import segment_sum
 
+__all__ = [
+    "Impact",
+    "Momenta",
+    "NODE_FEATURES",
+    "PAIR_FEATURES",
+    "from_cartesian",
+    "jet_momenta",
+    "node_features",
+    "pair_features",
+    "to_cartesian",
+]
+
 LOG_FLOOR = 1e-8
-"""Smallest argument of a logarithm; ln(LOG_FLOOR) = -18.4."""
+"""Lower bound of arguments of logarithms; ln(LOG_FLOOR) = -18.4."""
 
 _TINY = 1e-30
 """Keeps quotients of vanishing momenta finite in float32."""
@@ -53,8 +65,8 @@ class Momenta(NamedTuple):
 
 
 class Impact(NamedTuple):
-    """Impact parameters of tracks, four tensors of one shape, all in mm and zero for particles without a track:
-    distance of closest approach to the beam line, transverse and along it, each with its error.
+    """Impact parameters of tracks in mm, four tensors of one shape, zero for particles without a track: distance of
+    closest approach to the beam line, transverse and longitudinal, each with its error.
     """
 
     d0: Tensor
@@ -64,7 +76,7 @@ class Impact(NamedTuple):
 
 
 def wrap_phi(phi: Tensor) -> Tensor:
-    r"""Angles mapped to :math:`[-\pi, \pi)`, for angles and for differences of angles."""
+    r"""Angles, or differences of angles, mapped to :math:`[-\pi, \pi)`."""
     wrapped = _nearest(phi)
     return torch.where(wrapped >= math.pi, wrapped - 2 * math.pi, wrapped)
 
@@ -80,11 +92,10 @@ def from_cartesian(px: Tensor, py: Tensor, pz: Tensor, energy: Tensor) -> Moment
     .. math::
         y = \operatorname{arsinh}\frac{p_z}{m_T}, \qquad m^2 = \max((E - |\vec p|)(E + |\vec p|), 0)
 
-    This form of the rapidity has no difference of large numbers. A particle off its mass shell
-    (:math:`E < |\vec p|`) counts as massless. One that flies exactly along the beam without mass, whose y is
-    infinite, gets the y of a transverse mass of 1e-8 GeV and no longer counts in vector sums; one with no momentum
-    at all gets y = 0. Pass float64 where masses matter: for :math:`m \ll E` the mass of float32 input
-    is accurate to about :math:`3 \times 10^{-4} E` only.
+    This form of the rapidity has no differences of large numbers. A particle off its mass shell (:math:`E < |\vec p|`)
+    counts as massless. A massless particle along the beam, with infinite y, gets the y of a transverse mass of 1e-8 GeV
+    and no longer contributes to vector sums; one without momentum gets y = 0. Use float64 where masses matter: for
+    :math:`m \ll E`, float32 input determines the mass to about :math:`3 \times 10^{-4} E` only.
     """
     pt = _norm(px, py)
     momentum = _norm(pt, pz)
@@ -109,8 +120,7 @@ def to_cartesian(momenta: Momenta) -> tuple[Tensor, Tensor, Tensor, Tensor]:
 def jet_momenta(particles: Momenta, batch: Tensor, ptr: Tensor) -> Momenta:
     """Vector sum of each jet's particles.
 
-    The sum runs in float64, but on Apple's GPUs, which have none: the mass of a jet is a small difference of large
-    sums.
+    Summed in float64 (except on Apple's GPUs, which lack it): the mass of a jet is a small difference of large sums.
 
     Args:
         particles: momenta of shape [particles], jets one after another.
@@ -142,20 +152,20 @@ NODE_FEATURES: dict[str, tuple[str, ...]] = {
 """Node feature sets by name, in order: ``kin``, ``kinpid`` and ``full`` of ParT (arXiv 2202.03772, Tab. 2; ``full`` is
 what weaver's JetClass_full.yaml feeds it), the 11 of IAFormer (arXiv 2505.03258). No scaling is applied here."""
 
-# Quark content decides the sign of the charge; what is not listed is neutral.
+# Signed by quark content; species not listed are neutral.
 _POSITIVE_LEPTONS = (-11, -13, -15)
 _POSITIVE_HADRONS = (211, 321, 2212, -3112, 3222, -3312, -3334, 411, 431, 521)
 _NEUTRAL_HADRONS = (130, 310, 2112, 3122, 3322)
 
 
 def charge(pid: Tensor) -> Tensor:
-    """Electric charge, with its sign, of PDG particle identifiers; 0 for a species that is not known here."""
+    """Signed electric charge of PDG particle identifiers; 0 for unlisted species."""
     positive = _POSITIVE_LEPTONS + _POSITIVE_HADRONS
-    return _among(pid, positive).float() - _among(-pid, positive).float()
+    return _is_in(pid, positive).float() - _is_in(-pid, positive).float()
 
 
-def _among(numbers: Tensor, some: Sequence[int]) -> Tensor:
-    """True where a number is one of some few: by comparisons, for a table of them would have to be copied to a GPU."""
+def _is_in(numbers: Tensor, some: Sequence[int]) -> Tensor:
+    """Membership in a few numbers, by comparisons: a table would have to be copied to a GPU."""
     return torch.stack([numbers == each for each in some]).any(0)
 
 
@@ -169,15 +179,14 @@ def node_features(
 ) -> Tensor:
     r"""Features of each particle within its jet.
 
-    With the jet the vector sum of its particles: ``log_pt`` :math:`\ln p_T`, ``log_energy`` :math:`\ln E`,
-    ``log_pt_share`` :math:`\ln(p_T / p_T^{jet})`, ``log_energy_share`` :math:`\ln(E / E^{jet})`,
-    ``delta_rapidity`` :math:`y - y^{jet}`, ``delta_eta`` :math:`(y - y^{jet}) \operatorname{sign}(y^{jet})`,
-    ``delta_phi`` (wrapped), ``delta_r`` :math:`\sqrt{\Delta y^2 + \Delta\phi^2}`, ``charge`` with its sign and flags
-    of the five kinds of particles that a detector tells apart; other species (taus, neutrinos) have no flag;
-    ``tanh_d0`` :math:`\tanh d_0`, ``d0_error`` :math:`\min(\max(\sigma_{d_0}, 0), 1)` and the same of
-    :math:`d_z`, of numbers in mm.
+    The jet is the vector sum of its particles: ``log_pt`` :math:`\ln p_T`, ``log_energy`` :math:`\ln E`,
+    ``log_pt_share`` :math:`\ln(p_T / p_T^{jet})`, ``log_energy_share`` :math:`\ln(E / E^{jet})`, ``delta_rapidity``
+    :math:`y - y^{jet}`, ``delta_eta`` :math:`(y - y^{jet}) \operatorname{sign}(y^{jet})`, ``delta_phi`` (wrapped),
+    ``delta_r`` :math:`\sqrt{\Delta y^2 + \Delta\phi^2}`, signed ``charge`` and flags of the five kinds of particles
+    that a detector distinguishes; other species (taus, neutrinos) have no flag; ``tanh_d0`` :math:`\tanh d_0`,
+    ``d0_error`` :math:`\min(\max(\sigma_{d_0}, 0), 1)` and likewise for :math:`d_z`, with lengths in mm.
 
-    ``delta_eta`` keeps the field's name and is a difference of rapidities; for massless particles the two agree.
+    ``delta_eta`` keeps its customary name but is a difference of rapidities; for massless particles the two agree.
 
     Args:
         name: a key of :data:`NODE_FEATURES`.
@@ -185,13 +194,13 @@ def node_features(
         batch: the jet of each particle, shape [particles], ascending.
         ptr: where each jet begins and ends, shape [jets + 1].
         pid: PDG identifiers, shape [particles]; needed by ``kinpid`` and ``full``.
-        impact: impact parameters of shape [particles]; needed by ``full`` alone.
+        impact: impact parameters of shape [particles]; needed by ``full`` only.
 
     Returns:
         Features, shape [particles, features], in the order of ``NODE_FEATURES[name]``.
 
     Raises:
-        ValueError: the name is unknown, or the set needs ``pid`` or ``impact`` and there is none.
+        ValueError: the name is unknown, or ``pid`` or ``impact`` is missing.
     """
     jets = jet_momenta(particles, batch, ptr)
     energy = jets.energy.index_select(0, batch)
@@ -201,9 +210,7 @@ def node_features(
 def node_columns(
     name: str, particles: Momenta, jet: Momenta, jet_energy: Tensor, pid: Tensor | None, impact: Impact | None
 ) -> list[Tensor]:
-    """The columns of :func:`node_features`, each of shape [particles], from the momentum and the energy of the jet of
-    each particle.
-    """
+    """Columns of :func:`node_features`, each of shape [particles], from momentum and energy of each particle's jet."""
     names = feature_names(name, NODE_FEATURES)
     delta_y = particles.rapidity - jet.rapidity
     delta_phi = wrap_phi(particles.phi - jet.phi)
@@ -238,12 +245,12 @@ def node_columns(
 
 
 def _species(pid: Tensor) -> dict[str, Tensor]:
-    """Charge and the kinds of particles that a detector tells apart."""
+    """Charge and flags of the kinds of particles that a detector distinguishes."""
     magnitude = pid.abs()
     return {
         "charge": charge(pid),
-        "is_charged_hadron": _among(magnitude, [abs(number) for number in _POSITIVE_HADRONS]),
-        "is_neutral_hadron": _among(magnitude, _NEUTRAL_HADRONS),
+        "is_charged_hadron": _is_in(magnitude, [abs(number) for number in _POSITIVE_HADRONS]),
+        "is_neutral_hadron": _is_in(magnitude, _NEUTRAL_HADRONS),
         "is_photon": magnitude == 22,
         "is_electron": magnitude == 11,
         "is_muon": magnitude == 13,
@@ -267,7 +274,7 @@ def pair_mass2(first: Momenta, second: Momenta) -> Tensor:
     .. math::
         m^2 = m_1^2 + m_2^2 + 2 (m_{T1} m_{T2} \cosh\Delta y - p_{T1} p_{T2} \cos\Delta\phi)
 
-    is computed as a sum of terms that are never negative,
+    is computed as a sum of non-negative terms,
 
     .. math::
         m_1^2 + m_2^2 + 2 \left[\frac{m_1^2 m_2^2 + m_1^2 p_{T2}^2 + m_2^2 p_{T1}^2}{m_{T1} m_{T2} + p_{T1} p_{T2}}
@@ -291,8 +298,8 @@ def pair_features(name: str, first: Momenta, second: Momenta, jet_pt: Tensor, je
     ``log_m2`` :math:`\ln m^2`, ``log_pair_pt_share`` :math:`\ln((p_{T1} + p_{T2}) / p_T^{jet})`,
     ``log_pair_energy_share`` :math:`\ln((E_1 + E_2) / E^{jet})` (changes under boosts along the beam).
 
-    A particle paired with itself has :math:`\Delta = 0` and takes the floor; graphs mark such pairs in a column of
-    their own (:mod:`iagraph.jets`).
+    A particle paired with itself has :math:`\Delta = 0` and takes the floor; graphs mark such pairs in a separate
+    column (:mod:`iagraph.jets`).
 
     Args:
         name: a key of :data:`PAIR_FEATURES`.
@@ -302,7 +309,7 @@ def pair_features(name: str, first: Momenta, second: Momenta, jet_pt: Tensor, je
         jet_energy: its energy in GeV, shape [pairs].
 
     Returns:
-        Features, shape [features, pairs]: the long axis last, as fast kernels want it.
+        Features, shape [features, pairs]; the long axis is last, as fast kernels require.
 
     Raises:
         ValueError: the name is unknown.
@@ -328,25 +335,25 @@ def pair_columns(name: str, first: Momenta, second: Momenta, jet_pt: Tensor, jet
 
 
 def _nearest(phi: Tensor) -> Tensor:
-    r"""Angles less the nearest number of turns, in :math:`[-\pi, \pi]`."""
+    r"""Angles modulo full turns, in :math:`[-\pi, \pi]`."""
     return phi - 2 * math.pi * (phi / (2 * math.pi)).round()
 
 
 def _sqrt(x: Tensor) -> Tensor:
-    """Square root; zero, with a gradient of zero instead of an infinite one, where x is negative or zero."""
-    if not x.requires_grad:  # a quarter of the time
+    """Square root; zero, with zero instead of infinite gradient, for x <= 0."""
+    if not x.requires_grad:  # takes a quarter of the time
         return x.clamp(min=0).sqrt()
     vanishes = x <= 0
     return torch.where(vanishes, torch.zeros_like(x), torch.where(vanishes, torch.ones_like(x), x).sqrt())
 
 
 def _norm(x: Tensor, y: Tensor) -> Tensor:
-    """Length of a vector of two components, with a gradient of zero at the origin."""
+    """Length of a two-component vector, with zero gradient at the origin."""
     return _sqrt(x * x + y * y)
 
 
 # Centre and width of each feature. Logarithms and delta_r of particles: the constants of ParT (subtract, multiply) =
-# (c, 1 / w). Momenta: not to be clipped below 1 TeV. The others: rounded mean and spread over EnergyFlow's quark and
+# (c, 1 / w). Momenta: not clipped below 1 TeV. Others: rounded mean and spread over EnergyFlow's quark and
 # gluon jets (Zenodo 3164691).
 SCALING: dict[str, tuple[float, float]] = {
     "log_pt": (1.7, 1 / 0.7),
@@ -367,17 +374,17 @@ SCALING: dict[str, tuple[float, float]] = {
     "log_pair_energy_share": (-3.9, 1.2),
     "is_self": (0.0, 1.0),
 }
-"""Centre and width with which models scale each feature to order one before they clip it at 5 widths."""
+"""Centre and width by which models scale each feature to order one before clipping at 5 widths."""
 
 WEAVER_SCALING = SCALING | dict.fromkeys(("delta_eta", "delta_phi"), (0.0, 1.0))
-"""The same as weaver feeds them to ParticleNet and ParT, whose published weights count on it (JetClass_full.yaml)."""
+"""Scaling of weaver for ParticleNet and ParT, which their published weights require (JetClass_full.yaml)."""
 
 
 def feature_names(name: str, sets: dict[str, tuple[str, ...]]) -> tuple[str, ...]:
-    """The features of a set.
+    """Feature names of a set.
 
     Raises:
-        ValueError: there is no set of that name.
+        ValueError: no such set.
     """
     if name not in sets:
         raise ValueError(f"unknown feature set '{name}'; there are {', '.join(sets)}")

@@ -1,4 +1,4 @@
-"""The memory that a process frees and soon needs again, and the cache of a processor."""
+"""Reuse of freed memory, and the cache of a processor."""
 
 from __future__ import annotations
 
@@ -7,20 +7,22 @@ import platform
 
 from torch import Tensor
 
+__all__ = ["keep_freed_memory"]
+
 _TRIM_THRESHOLD, _MMAP_THRESHOLD = -1, -3  # of glibc's malloc.h
 LARGEST = 2**25
-"""Bytes of the largest block that glibc takes from its heap; it asks the system for larger ones each time."""
+"""Bytes of the largest block in glibc's heap; larger ones are requested from the system each time."""
 
 
 def keep_freed_memory() -> bool:
-    """Lets this process keep memory that it has freed, for what it needs next.
+    """Let this process keep freed memory for reuse.
 
-    By default, glibc gives the memory of large tensors back to Linux as soon as they are freed, and Linux clears each
-    page of it again on first use: a third of the time of inference of small models. The process then holds what it
-    needed at most, but for tensors above 32 MB. The scripts call this; call it at the start of a program of your own.
+    By default, glibc returns the memory of large tensors to Linux at once, and Linux clears its pages again on next
+    use: a third of the inference time of small models. With this, the process holds its peak memory, except for tensors
+    above 32 MB. Scripts call it; call it at the start of your own program.
 
     Returns:
-        True if the allocator takes such wishes: glibc does, others do as they please.
+        Whether the allocator supports this: glibc does.
     """
     if platform.libc_ver()[0] != "glibc":
         return False
@@ -29,7 +31,7 @@ def keep_freed_memory() -> bool:
 
 
 def cut_for_cache(rows: Tensor) -> bool:
-    """Whether to take the rows of a tensor in parts that stay in cache: on a CPU, unless their number is still open, as
-    it is while ``torch.export`` writes down what is computed.
+    """Whether to process the rows of a tensor in parts that fit into cache: on a CPU, unless their number is symbolic,
+    as in ``torch.export``.
     """
     return rows.device.type == "cpu" and isinstance(rows.size(0), int)

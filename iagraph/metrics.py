@@ -1,13 +1,13 @@
-r"""How well a tagger separates classes, each number with its statistical error.
+r"""Metrics of class separation, with statistical errors.
 
-Scores have the shape `[jets, classes]` or `[jets]`. Two-dimensional ones are logits (or what differs from them by a
-constant per jet, as log-probabilities do) or probabilities. `as_logits` recognises these, so that both give the same
-numbers. One-dimensional ones belong to two classes and grow with the likeness to the signal class, on any scale. The
-errors are those of a finite test sample; the spread between trainings, which most papers quote, is another quantity.
+Scores have the shape ``[jets, classes]`` or ``[jets]``. Two-dimensional scores are logits (up to a constant per jet, as
+log-probabilities are) or probabilities, which ``as_logits`` recognises, so both give the same numbers. One-dimensional
+scores are for two classes and increase towards the signal class, on any scale. Errors are those of a finite test
+sample, not the spread over trainings, which most papers quote.
 
-With `weights` `[jets]`, sums over jets become sums of weights. Errors then follow from the pull of each jet on the
-result, in which weights count squared: where weights and scores are independent, n jets count as
-:math:`n_\mathrm{eff} = (\sum w)^2 / \sum w^2`. Weights are not negative: efficiencies would not be monotonic.
+With ``weights`` ``[jets]``, sums over jets become sums of weights. Errors follow from the influence of each jet on the
+result, with squared weights: if weights and scores are independent, n jets count as
+:math:`n_\mathrm{eff} = (\sum w)^2 / \sum w^2`. Weights must not be negative, or efficiencies would not be monotonic.
 """
 
 import math
@@ -18,21 +18,31 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from sklearn.metrics import roc_curve
 
+__all__ = [
+    "Estimate",
+    "accuracy",
+    "auc_difference",
+    "background_rejection",
+    "classification_report",
+    "macro_auc",
+    "roc_auc",
+]
+
 Floats = NDArray[np.float64]
 Bools = NDArray[np.bool_]
 
 WORKING_POINTS = (0.5, 0.3)
-"""Signal efficiencies at which the rejections of two classes are compared."""
+"""Signal efficiencies at which rejections for two classes are quoted."""
 
 ROUNDING = 0.01
-"""By how much the probabilities of a jet may miss one in sum."""
+"""Largest deviation from one of the summed probabilities of a jet."""
 
 DEFAULT_EFFICIENCY = 0.5
-"""Signal efficiency at which the rejections of more than two classes are compared, unless a class has its own."""
+"""Signal efficiency at which rejections for more than two classes are quoted, unless set per class."""
 
 
 class Estimate(NamedTuple):
-    """A number and its standard error, printed with two digits of the error."""
+    """A value and its standard error, printed with two digits of the error."""
 
     value: float
     error: float
@@ -40,15 +50,15 @@ class Estimate(NamedTuple):
     def __str__(self) -> str:
         if not (math.isfinite(self.value) and math.isfinite(self.error) and self.error > 0):
             return f"{self.value:.4g} +- {self.error:.2g}"
-        digits = max(0, 1 - math.floor(math.log10(float(f"{self.error:.1e}"))))  # rounded first: 0.0996 is 0.10
+        digits = max(0, 1 - math.floor(math.log10(float(f"{self.error:.1e}"))))  # rounded first: 0.0996 becomes 0.10
         return f"{self.value:.{digits}f} +- {self.error:.{digits}f}"
 
 
 def as_logits(scores: ArrayLike) -> Floats:
-    r"""Logits of two-dimensional scores, which may be logits already: of probabilities their logarithms.
+    r"""Logits of two-dimensional scores: logarithms of probabilities, logits unchanged.
 
-    Probabilities are recognised by rows without negative numbers that sum to one within 0.01, the rounding of 16-bit
-    formats and of files with few digits. Those of zero count as the smallest number there is.
+    Probabilities are recognised by non-negative rows that sum to one within 0.01, the rounding of 16-bit formats and of
+    files with few digits. Zeros are replaced by the smallest normal number.
     """
     values = np.asarray(scores, dtype=np.float64)
     if values.ndim == 2 and (values >= 0).all() and (np.abs(values.sum(1) - 1) <= ROUNDING).all():
@@ -57,7 +67,7 @@ def as_logits(scores: ArrayLike) -> Floats:
 
 
 def effective_number(weights: ArrayLike) -> float:
-    r"""How many jets of equal weight have the same relative error: :math:`(\sum w)^2 / \sum w^2`."""
+    r"""Number of jets of equal weight with the same relative error: :math:`(\sum w)^2 / \sum w^2`."""
     values = np.asarray(weights, dtype=np.float64)
     return float(values.sum() ** 2 / np.sum(values**2))
 
@@ -65,8 +75,8 @@ def effective_number(weights: ArrayLike) -> float:
 def roc_auc(labels: ArrayLike, scores: ArrayLike, signal: int = 1, weights: ArrayLike | None = None) -> Estimate:
     r"""Area under the ROC curve: the probability that a signal jet scores above a background jet, ties counting half.
 
-    With the components :math:`V_i` of the :math:`m` signal jets (the share of background jets below jet i) and
-    :math:`V_j` of the :math:`n` background jets (the share of signal jets above jet j),
+    With components :math:`V_i` of the :math:`m` signal jets (the fraction of background jets below jet i) and
+    :math:`V_j` of the :math:`n` background jets (the fraction of signal jets above jet j),
 
     .. math:: A = \frac1m \sum_i V_i, \qquad
               \sigma_A^2 = \frac{1}{m(m-1)} \sum_i (V_i - A)^2 + \frac{1}{n(n-1)} \sum_j (V_j - A)^2
@@ -74,8 +84,8 @@ def roc_auc(labels: ArrayLike, scores: ArrayLike, signal: int = 1, weights: Arra
     (DeLong, DeLong and Clarke-Pearson, Biometrics 44 (1988) 837), from midranks in O(N log N) (Sun and Xu, IEEE Signal
     Processing Letters 21 (2014) 1389). The error is zero for perfect separation and NaN for a class with one jet.
 
-    With weights, shares and means are weighted, and :math:`1 / m(m-1)` becomes
-    :math:`w_i^2 / (\sum w)^2 \cdot n_\mathrm{eff} / (n_\mathrm{eff} - 1)`, which equal weights leave as it is.
+    With weights, fractions and means are weighted, and :math:`1 / m(m-1)` becomes
+    :math:`w_i^2 / (\sum w)^2 \cdot n_\mathrm{eff} / (n_\mathrm{eff} - 1)`, unchanged for equal weights.
     """
     value, influence = _auc_influence(*_discriminant(labels, scores, signal, None, weights))
     return Estimate(value, _norm(influence))
@@ -84,14 +94,14 @@ def roc_auc(labels: ArrayLike, scores: ArrayLike, signal: int = 1, weights: Arra
 def auc_difference(
     labels: ArrayLike, scores_a: ArrayLike, scores_b: ArrayLike, signal: int = 1, weights: ArrayLike | None = None
 ) -> Estimate:
-    """AUC of `scores_a` minus that of `scores_b` on the same jets, with DeLong's error of the correlated difference."""
+    """AUC of ``scores_a`` minus that of ``scores_b`` on the same jets, with DeLong's error of the difference."""
     value_a, influence_a = _auc_influence(*_discriminant(labels, scores_a, signal, None, weights))
     value_b, influence_b = _auc_influence(*_discriminant(labels, scores_b, signal, None, weights))
     return Estimate(value_a - value_b, _norm(influence_a - influence_b))
 
 
 def macro_auc(labels: ArrayLike, scores: ArrayLike, weights: ArrayLike | None = None) -> Estimate:
-    """Mean over the classes of the AUC of `p_class` for that class against all others; error as in `roc_auc`."""
+    """Mean over classes of the AUC of ``p_class`` for that class against all others; error as in ``roc_auc``."""
     value, influence = _macro_auc_influence(labels, scores, weights)
     return Estimate(value, _norm(influence))
 
@@ -99,7 +109,7 @@ def macro_auc(labels: ArrayLike, scores: ArrayLike, weights: ArrayLike | None = 
 def macro_auc_difference(
     labels: ArrayLike, scores_a: ArrayLike, scores_b: ArrayLike, weights: ArrayLike | None = None
 ) -> Estimate:
-    """`macro_auc` of `scores_a` minus that of `scores_b` on the same jets; error as in `auc_difference`."""
+    """``macro_auc`` of ``scores_a`` minus that of ``scores_b`` on the same jets; error as in ``auc_difference``."""
     value_a, influence_a = _macro_auc_influence(labels, scores_a, weights)
     value_b, influence_b = _macro_auc_influence(labels, scores_b, weights)
     return Estimate(value_a - value_b, _norm(influence_a - influence_b))
@@ -108,10 +118,10 @@ def macro_auc_difference(
 def accuracy(
     labels: ArrayLike, scores: ArrayLike, threshold: float | None = None, weights: ArrayLike | None = None
 ) -> Estimate:
-    r"""Share of jets whose class has the highest score, with the binomial error sqrt(a (1 - a) / jets).
+    r"""Fraction of jets whose class has the highest score, with binomial error sqrt(a (1 - a) / jets).
 
-    One-dimensional scores need a `threshold`, from which on a jet is called class 1. With weights, and :math:`r_i` one
-    for a jet that is right, else zero, the error is :math:`\sqrt{\sum w_i^2 (r_i - a)^2} / \sum w_i`.
+    One-dimensional scores need a ``threshold``, above or at which a jet is assigned to class 1. With weights, and
+    :math:`r_i` one for a correct jet, else zero, the error is :math:`\sqrt{\sum w_i^2 (r_i - a)^2} / \sum w_i`.
     """
     index, values = _checked(labels, scores)
     if np.ndim(scores) == 2:
@@ -123,10 +133,10 @@ def accuracy(
     right = predicted == index
     if weights is not None:
         w = _checked_weights(weights, len(index))
-        share = float(np.average(right, weights=w))
-        return Estimate(share, _norm(w * (right - share)) / float(w.sum()))
-    share = float(np.mean(right))
-    return Estimate(share, math.sqrt(share * (1 - share) / len(index)))
+        value = float(np.average(right, weights=w))
+        return Estimate(value, _norm(w * (right - value)) / float(w.sum()))
+    value = float(np.mean(right))
+    return Estimate(value, math.sqrt(value * (1 - value) / len(index)))
 
 
 def background_rejection(
@@ -140,31 +150,32 @@ def background_rejection(
     r"""Background rejection :math:`1/\varepsilon_B` at a fixed signal efficiency :math:`\varepsilon_S`.
 
     :math:`\varepsilon_B` is interpolated linearly in :math:`\varepsilon_S` between neighbouring points of the full ROC
-    curve, one point per distinct score; where the curve is vertical, the lowest :math:`\varepsilon_B` counts. The error
+    curve, one point per distinct score; where the curve is vertical, the lowest :math:`\varepsilon_B` is used. The
+    error
 
     .. math:: \sigma^2(\varepsilon_B) = \frac{\varepsilon_B (1 - \varepsilon_B)}{n_B} + \left(
               \frac{d\varepsilon_B}{d\varepsilon_S} \right)^2 \sigma_S^2, \qquad
               \sigma_S^2 = \frac{\varepsilon_S (1 - \varepsilon_S)}{n_S}, \qquad
               \sigma(1/\varepsilon_B) = \sigma(\varepsilon_B) / \varepsilon_B^2
 
-    holds the fluctuation of the background above the cut and that of the cut itself, which the signal jets define
+    includes the fluctuations of the background above the cut and of the cut itself, which is defined by signal jets
     (Hsieh and Turnbull, Annals of Statistics 24 (1996) 25); the slope is the chord between
-    :math:`\varepsilon_S \pm \sigma_S`. The first term alone is too small, by a third at 1/eB = 6 for equally many
-    jets of both classes. The error is symmetric and of first order: with fewer than about ten background jets
-    above the cut the true distribution is skewed. If none passes, the value and its error are infinite.
+    :math:`\varepsilon_S \pm \sigma_S`. The first term alone is too small, by a third at 1/eB = 6 for equally many jets
+    of both classes. The error is symmetric and of first order: with fewer than about ten background jets above the cut
+    the true distribution is skewed. If none passes, value and error are infinite.
 
     With weights, :math:`\varepsilon (1 - \varepsilon) / n` of either class becomes
-    :math:`[q (1 - \varepsilon)^2 + (1 - q)\, \varepsilon^2] / n_\mathrm{eff}`, where :math:`q` is the share of
+    :math:`[q (1 - \varepsilon)^2 + (1 - q)\, \varepsilon^2] / n_\mathrm{eff}`, where :math:`q` is the fraction of
     :math:`\sum w^2` above the cut: the variance of a ratio of sums of weights.
 
     Args:
-        labels: Class indices `[jets]`.
-        scores: As described at the top of the module.
-        signal_efficiency: In (0, 1].
-        signal: Class index of the signal.
-        background: Class index of the background; needed for more than two classes, and jets of further classes are
-            left out. The score is then equivalent to `p_signal / (p_signal + p_background)`.
-        weights: Weights of the jets `[jets]`; None weighs all alike.
+        labels: class indices ``[jets]``.
+        scores: as described for the module.
+        signal_efficiency: in (0, 1].
+        signal: class index of the signal.
+        background: class index of the background; required for more than two classes. Jets of other classes are then
+            left out, and the score is equivalent to ``p_signal / (p_signal + p_background)``.
+        weights: weights of the jets ``[jets]``, if any.
     """
     if not 0 < signal_efficiency <= 1:
         raise ValueError(f"the signal efficiency should be in (0, 1], found {signal_efficiency}")
@@ -183,10 +194,10 @@ def classification_report(
 ) -> dict[str, Estimate]:
     """Accuracy, AUC and background rejection.
 
-    Two classes: `signal` names the signal, and the rejections are those at signal efficiencies 0.5 and 0.3. More
-    classes: the AUC is the macro average, and each class but the first has its rejection of the first, the background,
-    at its `signal_efficiency`, 0.5 if it is not named there, as papers on JetClass have it (arXiv 2202.03772).
-    One-dimensional scores have no accuracy, as they have no threshold.
+    Two classes: ``signal`` names the signal, and rejections are at signal efficiencies 0.5 and 0.3. More classes: the
+    AUC is the macro average, and each class except the first, the background, has its rejection of the background at
+    its ``signal_efficiency``, by default 0.5, as in papers on JetClass (arXiv 2202.03772). One-dimensional scores have
+    no accuracy, as there is no threshold.
     """
     report = {} if np.ndim(scores) == 1 else {"accuracy": accuracy(labels, scores, weights=weights)}
     if len(classes) > 2:
@@ -207,10 +218,9 @@ def classification_report(
 def discriminant(
     labels: ArrayLike, scores: ArrayLike, signal: int = 1, background: int | None = None
 ) -> tuple[Bools, Floats]:
-    """Who is signal, and one score per jet that grows with the likeness to it: ln p_signal - ln p_background, which is
-    logit_signal - logit_background.
+    """Signal mask, and one score per jet: ln p_signal - ln p_background, which is logit_signal - logit_background.
 
-    Jets of other classes than these two are left out.
+    Jets of other classes are left out.
     """
     return _discriminant(labels, scores, signal, background)[:2]
 
@@ -222,23 +232,23 @@ def _discriminant(
     background: int | None = None,
     weights: ArrayLike | None = None,
 ) -> tuple[Bools, Floats, Floats | None]:
-    # The discriminant, with the weights of the jets that it is of.
+    # The discriminant, and the weights of its jets.
     index, values = _checked(labels, scores)
     kept_weights = None if weights is None else _checked_weights(weights, len(index))
     if background is None:
         if values.shape[1] != 2:
-            raise ValueError(f"scores of {values.shape[1]} classes need the background class to be named")
+            raise ValueError(f"scores of {values.shape[1]} classes need a background class")
         background = 1 - signal
     kept = (index == signal) | (index == background)
     is_signal = index[kept] == signal
     if is_signal.all() or not is_signal.any():
         missing = signal if not is_signal.any() else background
-        raise ValueError(f"no jet has the label {missing}: efficiencies need jets of both classes")
+        raise ValueError(f"no jets with label {missing}: efficiencies need jets of both classes")
     if kept_weights is not None:
         kept_weights = kept_weights[kept]
         for label in (signal, background):
             if not kept_weights[is_signal == (label == signal)].any():
-                raise ValueError(f"all jets of the label {label} have the weight 0: efficiencies need some of both")
+                raise ValueError(f"all jets with label {label} have weight 0: efficiencies need weight in both classes")
     if np.ndim(scores) == 1:
         return is_signal, values[kept, 1], kept_weights
     return is_signal, values[kept, signal] - values[kept, background], kept_weights
@@ -247,7 +257,7 @@ def _discriminant(
 def background_efficiency(
     is_signal: Bools, score: Floats, signal_efficiency: ArrayLike, weights: Floats | None = None
 ) -> tuple[Floats, Floats]:
-    """Background efficiency and its error at each of the signal efficiencies; see `background_rejection`."""
+    """Background efficiency and its error at each signal efficiency; see ``background_rejection``."""
     fpr, tpr, _ = roc_curve(is_signal, score, sample_weight=weights, drop_intermediate=False)
     eps_s = np.asarray(signal_efficiency, dtype=np.float64)
     eps = _first_reaching(tpr, fpr, eps_s)
@@ -255,7 +265,7 @@ def background_efficiency(
         spread = np.sqrt(eps_s * (1 - eps_s) / np.count_nonzero(is_signal))
         own = np.sqrt(eps * (1 - eps) / np.count_nonzero(~is_signal))
     else:
-        # The shares of the squared weights above the same cuts.
+        # Fractions of squared weights above the same cuts.
         fpr_squares, tpr_squares, _ = roc_curve(is_signal, score, sample_weight=weights**2, drop_intermediate=False)
         spread = _efficiency_error(eps_s, _first_reaching(tpr, tpr_squares, eps_s), weights[is_signal])
         own = _efficiency_error(eps, _first_reaching(tpr, fpr_squares, eps_s), weights[~is_signal])
@@ -270,40 +280,40 @@ def _efficiency_error(efficiency: Floats, squares: Floats, weights: Floats) -> F
 
 
 def _first_reaching(tpr: Floats, fpr: Floats, wanted: Floats) -> Floats:
-    # Rounding lets a wanted 0.3 meet the point 3/10, whatever its last bit.
+    # Rounding makes a wanted 0.3 equal to the point 3/10.
     tpr, wanted = np.round(tpr, 12), np.round(wanted, 12)
     right = np.searchsorted(tpr, wanted)
     left = np.maximum(right - 1, 0)
-    # The point on the left has a smaller signal efficiency, but at zero, where both are the first point.
+    # The left point has a smaller signal efficiency, except at zero, where both are the first point.
     step = np.where(right > left, tpr[right] - tpr[left], 1)
     return fpr[left] + (fpr[right] - fpr[left]) * (wanted - tpr[left]) / step
 
 
 def _auc_influence(is_signal: Bools, score: Floats, weights: Floats | None = None) -> tuple[float, Floats]:
-    # Each jet's pull on the AUC, scaled so that the squares add up to DeLong's variance.
-    share = np.empty(len(score))
+    # Influence of each jet on the AUC, scaled so that squares add up to DeLong's variance.
+    fraction = np.empty(len(score))
     if weights is not None:
-        share[is_signal] = _share_below(score[is_signal], score[~is_signal], weights[~is_signal])
-        share[~is_signal] = 1 - _share_below(score[~is_signal], score[is_signal], weights[is_signal])
-        value = float(np.average(share[is_signal], weights=weights[is_signal]))
-        pull = share - value
+        fraction[is_signal] = _fraction_below(score[is_signal], score[~is_signal], weights[~is_signal])
+        fraction[~is_signal] = 1 - _fraction_below(score[~is_signal], score[is_signal], weights[is_signal])
+        value = float(np.average(fraction[is_signal], weights=weights[is_signal]))
+        influence = fraction - value
         for mine in (is_signal, ~is_signal):
             number = effective_number(weights[mine])
             with np.errstate(invalid="ignore", divide="ignore"):
-                pull[mine] *= weights[mine] / weights[mine].sum() * np.sqrt(number / (number - 1))
-        return value, pull
+                influence[mine] *= weights[mine] / weights[mine].sum() * np.sqrt(number / (number - 1))
+        return value, influence
     m, n = np.count_nonzero(is_signal), np.count_nonzero(~is_signal)
     rank = _midranks(score)
-    share[is_signal] = (rank[is_signal] - _midranks(score[is_signal])) / n
-    share[~is_signal] = 1 - (rank[~is_signal] - _midranks(score[~is_signal])) / m
-    value = float(share[is_signal].mean())
+    fraction[is_signal] = (rank[is_signal] - _midranks(score[is_signal])) / n
+    fraction[~is_signal] = 1 - (rank[~is_signal] - _midranks(score[~is_signal])) / m
+    value = float(fraction[is_signal].mean())
     with np.errstate(invalid="ignore", divide="ignore"):
-        influence = (share - value) / np.sqrt(np.where(is_signal, m * (m - 1.0), n * (n - 1.0)))
+        influence = (fraction - value) / np.sqrt(np.where(is_signal, m * (m - 1.0), n * (n - 1.0)))
     return value, influence
 
 
-def _share_below(score: Floats, others: Floats, weights: Floats) -> Floats:
-    # Of the weight of other jets, how much lies below each score, ties counting half.
+def _fraction_below(score: Floats, others: Floats, weights: Floats) -> Floats:
+    # Fraction of the weight of other jets below each score, ties counting half.
     order = np.argsort(others, kind="stable")
     others, sums = others[order], np.concatenate([[0.0], np.cumsum(weights[order])])
     below, not_above = (sums[np.searchsorted(others, score, side)] for side in ("left", "right"))
@@ -311,23 +321,21 @@ def _share_below(score: Floats, others: Floats, weights: Floats) -> Floats:
 
 
 def _macro_auc_influence(labels: ArrayLike, scores: ArrayLike, weights: ArrayLike | None) -> tuple[float, Floats]:
-    # Each class is the signal once; a jet's pulls on the AUCs add up before they are squared.
+    # Each class is the signal once; influences of a jet on the AUCs add up before squaring.
     index, logits = _checked(labels, scores)
     w = None if weights is None else _checked_weights(weights, len(index))
     classes = logits.shape[1]
     counts = np.bincount(index, w, classes)
     if not counts.all():
-        missing = f"no jet has the label {counts.argmin()}" + (
-            "" if w is None else ", or all of them have the weight 0"
-        )
+        missing = f"no jets with label {counts.argmin()}" + ("" if w is None else ", or all have weight 0")
         raise ValueError(f"{missing}: a macro AUC needs jets of every class")
     total, influence = 0.0, np.zeros(len(index))
     for k in range(classes):
         # The log-odds of class k order jets as its probability does, without saturating at 1.
         odds = logits[:, k] - np.logaddexp.reduce(np.delete(logits, k, axis=1), axis=1)
-        value, pull = _auc_influence(index == k, odds, w)
+        value, one = _auc_influence(index == k, odds, w)
         total += value / classes
-        influence += pull / classes
+        influence += one / classes
     return total, influence
 
 
@@ -351,7 +359,7 @@ def _checked(labels: ArrayLike, scores: ArrayLike) -> tuple[NDArray[Any], Floats
         jet = int(np.flatnonzero(~np.isfinite(values.reshape(len(values), -1)).all(axis=1))[0])
         raise ValueError(f"the score of jet {jet} is {values[jet]}: scores should be finite")
     if values.ndim == 2 and values.shape[1] == 1:
-        raise ValueError(f"scores of shape {values.shape} have one class only: give scores[:, 0], which belong to two")
+        raise ValueError(f"scores of shape {values.shape} have one class only: give scores[:, 0], for two classes")
     values = np.stack([-values, values], axis=1) if values.ndim == 1 else as_logits(values)
     if index.min() < 0 or index.max() >= values.shape[1]:
         raise ValueError(f"labels should be in 0..{values.shape[1] - 1}, found {index.min()}..{index.max()}")
@@ -364,9 +372,9 @@ def _checked_weights(weights: ArrayLike, jets: int) -> Floats:
         raise ValueError(f"weights should have the shape [{jets}], not {values.shape}")
     if bad := np.flatnonzero(~(np.isfinite(values) & (values >= 0)))[:1].tolist():
         raise ValueError(
-            f"the weight of jet {bad[0]} is {values[bad[0]]}: weights should be finite and not negative, for with "
-            "negative ones efficiencies are not monotonic"
+            f"the weight of jet {bad[0]} is {values[bad[0]]}: weights should be finite and not negative, or "
+            "efficiencies are not monotonic"
         )
     if not values.any():
-        raise ValueError("all weights are 0: some should not be")
+        raise ValueError("all weights are 0: some should be positive")
     return values

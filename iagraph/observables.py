@@ -1,9 +1,9 @@
-r"""Observables of jets: mass, multiplicity, shapes, energy correlations and N-subjettiness; subjets of particles.
+r"""Jet observables: mass, multiplicity, shapes, energy correlations and N-subjettiness; subjets of particles.
 
-All are functions of a :class:`~iagraph.jets.JetBatch`; observables are float64 and of shape [jets]. Distances are
-:math:`R_{ij} = \sqrt{\Delta y^2 + \Delta\phi^2}` with rapidities, shares are those of the scalar sum,
-:math:`z_i = p_{T,i} / \sum_k p_{T,k}`; so nothing changes under boosts along the beam and rotations about it. A number
-that a jet does not have, such as a ratio of zero to zero, is NaN.
+All are functions of a :class:`~iagraph.jets.JetBatch`, observables in float64 and of shape [jets]. Distances are
+:math:`R_{ij} = \sqrt{\Delta y^2 + \Delta\phi^2}` with rapidities, momentum fractions are relative to the scalar sum,
+:math:`z_i = p_{T,i} / \sum_k p_{T,k}`, so all are invariant under boosts along the beam and rotations about it.
+Undefined numbers, such as a ratio of zero to zero, are NaN.
 """
 
 from __future__ import annotations
@@ -19,8 +19,10 @@ from iagraph.jets import JetBatch
 from iagraph.kinematics import Momenta, jet_momenta, to_cartesian, wrap_phi
 from iagraph.segment import segment_sum
 
+__all__ = ["energy_correlations", "mass", "multiplicity", "nsubjettiness", "observables", "pt_dispersion", "width"]
+
 RADIUS = 0.8
-"""The jet radius: N-subjettiness is divided by it, unless another one is given, and subjets are found with it."""
+"""Default jet radius for the normalisation of N-subjettiness."""
 
 LABELS = {
     "mass": r"$m$",
@@ -37,17 +39,17 @@ LABELS = {
     "tau21": r"$\tau_{21}$",
     "tau32": r"$\tau_{32}$",
 }
-"""The names of what :func:`observables` gives, as a figure shows them."""
+"""Observables of :func:`observables`, with their labels in figures."""
 
 
 def observables(jets: JetBatch, radius: float = RADIUS) -> dict[str, Tensor]:
-    """All observables of this module by the names of :data:`LABELS`, each of shape [jets], on the CPU.
+    """All observables of this module by their names in :data:`LABELS`, each of shape [jets], on the CPU.
 
-    Without FastJet those that begin with ``tau`` are not there.
+    Those that begin with ``tau`` need FastJet, and are missing without it.
 
     Args:
         jets: the jets.
-        radius: the jet radius R0 of N-subjettiness.
+        radius: jet radius R0 of N-subjettiness.
     """
     jets = jets.to("cpu").double()
     correlations = energy_correlations(jets)
@@ -69,29 +71,29 @@ def observables(jets: JetBatch, radius: float = RADIUS) -> dict[str, Tensor]:
 
 
 def mass(jets: JetBatch) -> Tensor:
-    r"""Mass of the sum of all particles in GeV, :math:`\sqrt{E^2 - \vec p^2}`; 0 of an empty jet."""
+    r"""Mass of the sum of all particles in GeV, :math:`\sqrt{E^2 - \vec p^2}`; 0 for an empty jet."""
     jets = jets.double()
     return jet_momenta(jets.momenta, jets.batch, jets.ptr).mass
 
 
 def multiplicity(jets: JetBatch) -> Tensor:
-    """The number of particles."""
+    """Number of particles."""
     return jets.ptr.diff().double()
 
 
 def pt_dispersion(jets: JetBatch) -> Tensor:
-    r""":math:`p_T^D = \sqrt{\sum_i p_{T,i}^2} / \sum_i p_{T,i}` (CMS-PAS-JME-13-002): 1 of a single particle.
+    r""":math:`p_T^D = \sqrt{\sum_i p_{T,i}^2} / \sum_i p_{T,i}` (CMS-PAS-JME-13-002): 1 for a single particle.
 
-    NaN of an empty jet.
+    NaN for an empty jet.
     """
     pt = jets.momenta.pt.double()
     return _ratio(_sum(pt.square(), jets).sqrt(), _sum(pt, jets))
 
 
 def width(jets: JetBatch) -> Tensor:
-    r"""Width, or girth, :math:`\sum_i z_i R_{i,jet}` (arXiv 1106.3076), the axis being the sum of all particles.
+    r"""Width, or girth, :math:`\sum_i z_i R_{i,jet}` (arXiv 1106.3076), about the sum of all particles.
 
-    NaN of an empty jet.
+    NaN for an empty jet.
     """
     jets = jets.double()
     axis = jet_momenta(jets.momenta, jets.batch, jets.ptr).select(jets.batch)
@@ -119,13 +121,12 @@ class EnergyCorrelations(NamedTuple):
 def energy_correlations(jets: JetBatch, beta: float = 1.0) -> EnergyCorrelations:
     r"""Energy correlations in the form for hadron colliders (arXiv 1305.0007).
 
-    With :math:`M_{ij} = \sqrt{z_i z_j} R_{ij}^\beta`, whose diagonal is zero, :math:`e_3 = \operatorname{tr}(M^3) / 6`:
-    one matrix product for each jet, and of one jet at a time. A jet of one particle has :math:`e_2 = e_3 = 0` and NaN
-    for the ratios; an empty one has zeros, too.
+    With :math:`M_{ij} = \sqrt{z_i z_j} R_{ij}^\beta`, with zero diagonal, :math:`e_3 = \operatorname{tr}(M^3) / 6`: one
+    matrix product per jet, jet by jet. A jet with one or no particle has :math:`e_2 = e_3 = 0` and NaN ratios.
 
     Args:
         jets: the jets.
-        beta: the power of the distances.
+        beta: power of the distances.
     """
     momenta = jets.double().momenta
     pairs, triples = [], []
@@ -146,15 +147,15 @@ def nsubjettiness(jets: JetBatch, numbers: Sequence[int], radius: float = RADIUS
 
     .. math:: \tau_N = \frac{1}{\sum_k p_{T,k} R_0^\beta} \sum_k p_{T,k} \min_a R_{ak}^\beta
 
-    over N axes: the subjets of exclusive kT clustering down to N, without a beam (the largest radius that FastJet
-    knows), recombined by adding four-momenta. The axes are not moved to the minimum. A jet of at most N particles has
-    :math:`\tau_N = 0`, an empty one NaN.
+    over N axes: the subjets of exclusive kT clustering to N jets, without a beam (FastJet's largest radius), with
+    four-momentum recombination. Axes are not minimised. A jet with at most N particles has :math:`\tau_N = 0`, an empty
+    one NaN.
 
     Args:
         jets: the jets.
-        numbers: each N, at least 1.
-        radius: the jet radius :math:`R_0`.
-        beta: the power of the distances.
+        numbers: values of N, at least 1.
+        radius: jet radius :math:`R_0`.
+        beta: power of the distances.
 
     Returns:
         Shape [jets, len(numbers)].
@@ -224,6 +225,7 @@ def _sum(values: Tensor, jets: JetBatch) -> Tensor:
     return segment_sum(values.unsqueeze(1), jets.batch, len(jets), jets.ptr).squeeze(1)
 
 
-def _ratio(over: Tensor, under: Tensor) -> Tensor:
-    """A ratio, NaN where the lower number is zero."""
-    return torch.where(under > 0, over / under.clamp(min=torch.finfo(under.dtype).tiny), torch.nan)
+def _ratio(numerator: Tensor, denominator: Tensor) -> Tensor:
+    """Ratio, NaN where the denominator is zero."""
+    tiny = torch.finfo(denominator.dtype).tiny
+    return torch.where(denominator > 0, numerator / denominator.clamp(min=tiny), torch.nan)

@@ -1,4 +1,4 @@
-"""What all figures share: colours, line styles, texts and how they are saved. Nothing touches pyplot's global state."""
+"""Shared utilities of figures: colours, line styles, texts, saving. Pyplot's global state is untouched."""
 
 from pathlib import Path
 from typing import Any
@@ -14,24 +14,24 @@ LINES = ("-", "--", "-.", (0, (4, 1, 1, 1, 1, 1)), (0, (1, 1)), (0, (6, 2)), (0,
 
 
 def style(index: int) -> dict[str, Any]:
-    """Colour and line of the curve of an index; each time the colours are used up they come with other lines."""
+    """Colour and line style of curve number ``index``; colours recur with other line styles."""
     rounds = index // len(COLOURS)
     return {"color": COLOURS[index % len(COLOURS)], "linestyle": LINES[(index + 3 * rounds) % len(LINES)]}
 
 
 def drawable(text: str) -> str:
-    """A name that somebody chose, of a class or a run for example, as a text or part of one that matplotlib can draw.
+    """A user's text, for example a class name, in a form that matplotlib can draw.
 
-    Formulas between dollars are drawn as such if matplotlib knows all of their commands, else as they are written.
+    Formulas between dollars are drawn as such if matplotlib knows all their commands, else verbatim.
     """
     shown = _printable(text)
     if _dollars(shown) % 2 or not _known(shown):
         shown = shown.replace("$", r"\$")
-    return f"\N{ZERO WIDTH SPACE}{shown}" if shown.startswith("_") else shown  # or legends would leave it out
+    return f"\N{ZERO WIDTH SPACE}{shown}" if shown.startswith("_") else shown  # legends skip labels with "_"
 
 
 def _printable(text: str) -> str:
-    """The text with escapes for what no font has."""
+    """The text with non-printable characters escaped."""
     return "".join(sign if sign.isprintable() or sign == "\n" else repr(sign)[1:-1] for sign in text)
 
 
@@ -40,9 +40,9 @@ def _dollars(text: str) -> int:
 
 
 def _known(text: str) -> bool:
-    """Whether matplotlib knows the commands in formulas."""
+    """Whether matplotlib can parse the formulas."""
     try:
-        for line in text.split("\n"):  # as matplotlib draws it
+        for line in text.split("\n"):  # as matplotlib does
             MathTextParser("path").parse(line)
     except ValueError:
         return False
@@ -50,9 +50,9 @@ def _known(text: str) -> bool:
 
 
 def figure_files(path: str | Path) -> tuple[Path, Path]:
-    """The files (PNG and PDF) of a figure of this name, or beside the jet store of this name.
+    """The PNG and PDF files of a figure with this name, or of a jet store's figure.
 
-    A last `.png`, `.pdf` or `.h5` is replaced. All other dots belong to the name: `qg_v1.2` is `qg_v1.2.png`.
+    A final ``.png``, ``.pdf`` or ``.h5`` is replaced; other dots belong to the name: ``qg_v1.2`` gives ``qg_v1.2.png``.
     """
     name = str(path)
     for suffix in (".png", ".pdf", ".h5"):
@@ -63,9 +63,9 @@ def figure_files(path: str | Path) -> tuple[Path, Path]:
 
 
 def save_figure(figure: Figure, path: str | Path) -> None:
-    """Write the files that `figure_files` names, PNG (150 dpi) and PDF, and the folder if need be.
+    """Write the files of ``figure_files``, PNG (150 dpi) and PDF, creating the folder if needed.
 
-    Texts that matplotlib would refuse to draw are drawn as they are written.
+    Texts that matplotlib cannot parse are drawn verbatim.
     """
     for text in figure.findobj(Text):
         assert isinstance(text, Text)
@@ -75,6 +75,6 @@ def save_figure(figure: Figure, path: str | Path) -> None:
     png, pdf = figure_files(path)
     png.parent.mkdir(parents=True, exist_ok=True)
     figure.savefig(png, dpi=150)
-    # Type 42 is what journals accept; without the date equal figures are equal files.
+    # Journals accept Type 42; without a date equal figures give equal files.
     with matplotlib.rc_context({"pdf.fonttype": 42}):
         figure.savefig(pdf, metadata={"CreationDate": None})

@@ -1,10 +1,10 @@
 r"""Sums and softmax over segments: the edges of a node, the particles of a jet.
 
 Rows that share an index form a segment. Where the rows are sorted, ``ptr`` says where each segment begins and ends
-(compressed sparse rows), and `torch-scatter <https://github.com/rusty1s/pytorch_scatter>`_ is used if it is
-installed; kernels for sorted rows on a CPU (:mod:`iagraph.kernels`) or PyTorch's own functions otherwise. Tests prove
-all equal. torch-scatter has no second gradients. Where the kernels are switched off, or ``torch.compile`` traces,
-``ptr`` is left aside: the way without it depends on no values and on no other library.
+(compressed sparse rows), and `torch-scatter <https://github.com/rusty1s/pytorch_scatter>`_ is used if it is installed;
+otherwise kernels for sorted rows on a CPU (:mod:`iagraph.kernels`) or PyTorch's functions. Tests prove all equal.
+torch-scatter has no second derivatives. With kernels switched off, or under ``torch.compile``, ``ptr`` is ignored: the
+code then depends on no values and no other library.
 """
 
 from __future__ import annotations
@@ -18,18 +18,20 @@ from torch import Tensor
 from iagraph.kernels import segment_sums
 from iagraph.kernels.switch import fast
 
+__all__ = ["segment_softmax", "segment_sum", "weighted_sum"]
+
 
 def _import_torch_scatter() -> tuple[ModuleType | None, str]:
     try:
         return importlib.import_module("torch_scatter"), ""
     except ImportError:
         return None, "torch-scatter is not installed (pip install --no-build-isolation 'iagraph[scatter]')"
-    except OSError as error:  # built for another version of torch: fall back instead of failing, and remember why
+    except OSError as error:  # built for another version of torch: fall back and remember why
         return None, f"torch-scatter does not load, rebuild it for torch {torch.__version__}: {error}"
 
 
 _torch_scatter, UNAVAILABLE = _import_torch_scatter()
-"""``UNAVAILABLE``: why torch-scatter is not in use, or an empty string."""
+"""``UNAVAILABLE``: why torch-scatter is not used, or an empty string."""
 
 
 def segment_sum(src: Tensor, index: Tensor, num_segments: int, ptr: Tensor | None = None) -> Tensor:
@@ -38,7 +40,7 @@ def segment_sum(src: Tensor, index: Tensor, num_segments: int, ptr: Tensor | Non
     Args:
         src: shape [rows, ...].
         index: the segment of each row, shape [rows].
-        num_segments: number of segments; one without rows sums to zero.
+        num_segments: number of segments; empty ones sum to zero.
         ptr: where each segment begins and ends if ``index`` is ascending, shape [num_segments + 1].
 
     Returns:
@@ -56,8 +58,8 @@ def segment_sum(src: Tensor, index: Tensor, num_segments: int, ptr: Tensor | Non
 def segment_softmax(src: Tensor, index: Tensor, num_segments: int, ptr: Tensor | None = None) -> Tensor:
     r"""Softmax over the rows of each segment, :math:`out_e = e^{src_e} / \sum_{f:\, index_f = index_e} e^{src_f}`.
 
-    The largest value of each segment is subtracted first, so that no score overflows. On a CPU this takes more than
-    half of the time, and is only done where the sums show that it must be.
+    The maximum of each segment is subtracted first to avoid overflow. On a CPU this takes more than half of the time
+    and is done only if the sums require it.
 
     Args:
         src: shape [rows, channels].
@@ -66,7 +68,7 @@ def segment_softmax(src: Tensor, index: Tensor, num_segments: int, ptr: Tensor |
         ptr: where each segment begins and ends if ``index`` is ascending, shape [num_segments + 1].
 
     Returns:
-        Shape [rows, channels]; each segment that has rows sums to 1 in each channel.
+        Shape [rows, channels]; each non-empty segment sums to 1 in each channel.
     """
     if not fast():
         ptr = None
@@ -75,7 +77,7 @@ def segment_softmax(src: Tensor, index: Tensor, num_segments: int, ptr: Tensor |
         total = segment_sum(exponential, index, num_segments, ptr)
         smallest, largest = total.detach().aminmax()
         limits = torch.finfo(src.dtype)
-        if limits.tiny / limits.eps <= smallest and largest <= limits.max:  # all weights that count are precise
+        if limits.tiny / limits.eps <= smallest and largest <= limits.max:  # all relevant weights are precise
             return exponential / total.index_select(0, index)
     with torch.no_grad():
         if ptr is not None and _torch_scatter is not None:
@@ -92,14 +94,14 @@ def segment_softmax(src: Tensor, index: Tensor, num_segments: int, ptr: Tensor |
 def weighted_sum(
     weights: Tensor, values: Tensor, source: Tensor, target: Tensor, num_targets: int, ptr: Tensor | None = None
 ) -> Tensor:
-    r"""Weighted sums over the edges that arrive at each node, :math:`out_i = \sum_j \alpha_{ij} v_j`, per head.
+    r"""Weighted sums over incoming edges of each node, :math:`out_i = \sum_j \alpha_{ij} v_j`, per head.
 
     Args:
         weights: shape [edges, heads].
         values: shape [nodes, heads * channels].
-        source: where each edge comes from, shape [edges].
-        target: where it arrives, shape [edges].
-        num_targets: number of nodes at which edges may arrive.
+        source: source node of each edge, shape [edges].
+        target: target node of each edge, shape [edges].
+        num_targets: number of target nodes.
         ptr: where the edges of each target begin and end if ``target`` is ascending, shape [num_targets + 1].
 
     Returns:

@@ -1,7 +1,7 @@
-"""Assertions on taggers and layers, for our tests and for other projects'.
+"""Assertions on taggers and layers, for tests here and in other projects.
 
-Each runs a function of a :class:`~iagraph.jets.JetBatch` on jets that differ by what must not matter, and raises
-``AssertionError`` with the largest deviation.
+Each applies a function of a :class:`~iagraph.jets.JetBatch` to equivalent jets, and raises ``AssertionError`` with the
+largest deviation.
 """
 
 from __future__ import annotations
@@ -17,17 +17,25 @@ from torch.testing import assert_close
 from iagraph.jets import JetBatch
 from iagraph.kinematics import Impact, Momenta, wrap_phi
 
+__all__ = [
+    "assert_all_gradients",
+    "assert_batch_independent",
+    "assert_boost_invariant",
+    "assert_permutation_invariant",
+    "random_jets",
+]
+
 _SPECIES = (211, -211, 22, 130, -2112, 321, -2212, 11, -13)
 
 
 def random_jets(counts: Sequence[int], seed: int = 0, dtype: torch.dtype = torch.float32) -> JetBatch:
-    """Jets of given multiplicities that look like jets: falling pT, collimated, with masses, species, impact parameters
-    and two classes.
+    """Random jets of given multiplicities: collimated, with falling pT spectrum, masses, species, impact parameters and
+    two classes.
 
     Args:
         counts: number of particles of each jet; zero is allowed.
-        seed: fixes the jets.
-        dtype: of the momenta and impact parameters.
+        seed: random seed.
+        dtype: data type of momenta and impact parameters.
     """
     random = torch.Generator().manual_seed(seed)
     sizes = torch.tensor(counts)
@@ -36,7 +44,7 @@ def random_jets(counts: Sequence[int], seed: int = 0, dtype: torch.dtype = torch
     def normal(length: int) -> Tensor:
         return torch.randn(length, generator=random, dtype=torch.float64)
 
-    # Axes near phi = pi: jets must not be torn apart there.
+    # Axes near phi = pi, where jets must stay together.
     axis_y, axis_phi = normal(len(counts)), math.pi + 0.1 * normal(len(counts))
     species = torch.tensor(_SPECIES)[torch.randint(len(_SPECIES), (total,), generator=random)]
     momenta = Momenta(
@@ -60,7 +68,7 @@ def boosted(jets: JetBatch, rapidity: float, angle: float) -> JetBatch:
 
 
 def reordered(jets: JetBatch, order: Sequence[int], shuffle_particles: bool = False, seed: int = 0) -> JetBatch:
-    """The jets ``order`` of a batch, in that order, each with its particles shuffled if asked for."""
+    """The jets ``order`` of a batch, in that order, optionally with shuffled particles."""
     random, device = torch.Generator().manual_seed(seed), jets.ptr.device
     particles, sizes = [], []
     for jet in order:
@@ -77,13 +85,13 @@ def reordered(jets: JetBatch, order: Sequence[int], shuffle_particles: bool = Fa
 
 
 def assert_permutation_invariant(function: Callable[[JetBatch], Tensor], jets: JetBatch, tolerance: float) -> None:
-    """One row per jet must not depend on the order of the jet's particles."""
+    """Assert that rows of jets do not depend on the order of particles."""
     shuffled = reordered(jets, range(len(jets)), shuffle_particles=True)
     assert_close(function(shuffled), function(jets), rtol=0, atol=tolerance)
 
 
 def assert_batch_independent(function: Callable[[JetBatch], Tensor], jets: JetBatch, tolerance: float) -> None:
-    """One row per jet must not depend on the other jets of the batch, nor on its place among them."""
+    """Assert that the row of a jet depends neither on other jets of the batch nor on its position."""
     expected = function(jets)
     backwards = list(reversed(range(len(jets))))
     assert_close(function(reordered(jets, backwards)), expected[backwards], rtol=0, atol=tolerance)
@@ -92,24 +100,24 @@ def assert_batch_independent(function: Callable[[JetBatch], Tensor], jets: JetBa
 
 
 def assert_boost_invariant(function: Callable[[JetBatch], Tensor], jets: JetBatch, tolerance: float) -> None:
-    """The result must not change under boosts along the beam and rotations about it."""
+    """Assert invariance under boosts along the beam and rotations about it."""
     expected = function(jets)
     for rapidity, angle in ((0.7, 0.0), (-1.9, 0.0), (0.0, 2.5), (1.3, -4.0)):
         assert_close(function(boosted(jets, rapidity, angle)), expected, rtol=0, atol=tolerance)
 
 
 def assert_all_gradients(model: nn.Module, jets: JetBatch, powerless: Sequence[str] = ()) -> None:
-    """Every parameter must receive a finite gradient above rounding: 1e-6 of the largest one in the model.
+    """Assert that every parameter has a finite gradient above rounding: 1e-6 of the largest in the model.
 
     Args:
         model: the model.
-        jets: what to run it on.
-        powerless: how names of parameters end that cannot change the result, such as ``lin_key.bias``, which a softmax
-            ignores; their gradient must be rounding.
+        jets: its input.
+        powerless: suffixes of the names of parameters without influence, such as ``lin_key.bias`` under a softmax;
+            their gradients must be rounding.
     """
     model.zero_grad()
     out = model(jets)
-    # Weights of no symmetry, so that nothing cancels.
+    # Asymmetric weights, so nothing cancels.
     (out * torch.linspace(0.3, 1.7, out.numel(), dtype=out.dtype, device=out.device).view_as(out)).sum().backward()
     sizes = {name: 0.0 if p.grad is None else p.grad.abs().max().item() for name, p in model.named_parameters()}
     for name, size in sizes.items():

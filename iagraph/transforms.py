@@ -1,7 +1,7 @@
-"""Jets for other people's graph networks: transforms that write edges and features into PyTorch Geometric's ``Data``.
+"""Transforms that add edges and features of jets to PyTorch Geometric's ``Data``, for any graph network.
 
-They work on one jet and, faster, on a batch of jets; to take a batch apart again (``Batch.to_data_list``), apply them
-to single jets, because PyTorch Geometric forgets what is added to a batch.
+They work on one jet and, faster, on a batch. To split a batch again (``Batch.to_data_list``), apply them to single
+jets: PyTorch Geometric drops what is added to a batch.
 """
 
 from __future__ import annotations
@@ -13,15 +13,17 @@ from torch_geometric.transforms import BaseTransform
 from iagraph.graph import fully_connected
 from iagraph.jets import JetBatch
 
+__all__ = ["FullyConnected", "NodeFeatures", "PairFeatures"]
+
 
 @functional_transform("jet_fully_connected")
 class FullyConnected(BaseTransform):
-    """Adds ``edge_index``: all ordered pairs of particles within a jet, a particle with itself included
-    (functional name: :obj:`jet_fully_connected`).
+    """Adds ``edge_index``: all ordered pairs of particles within a jet, including self-loops (functional name:
+    :obj:`jet_fully_connected`).
     """
 
     def forward(self, data: Data) -> Data:
-        """Adds the edges."""
+        """Add the edges."""
         data.edge_index = fully_connected(JetBatch.from_data(data).ptr)
         return data
 
@@ -41,21 +43,21 @@ class NodeFeatures(BaseTransform):
         return f"NodeFeatures('{self.name}')"
 
     def forward(self, data: Data) -> Data:
-        """Adds the features."""
+        """Add the features."""
         data.x = JetBatch.from_data(data).node_features(self.name)
         return data
 
 
 @functional_transform("jet_pair_features")
 class PairFeatures(BaseTransform):
-    """Adds ``edge_attr`` for the edges there are: pair features, and a last column that is 1 for the edge of a particle
-    with itself; shape [edges, features + 1] (functional name: :obj:`jet_pair_features`).
+    """Adds ``edge_attr``: pair features of existing edges, and a last column that is 1 for self-loops; shape [edges,
+    features + 1] (functional name: :obj:`jet_pair_features`).
 
     Args:
         name: a key of :data:`iagraph.kinematics.PAIR_FEATURES`.
 
     Raises:
-        ValueError: the graph has no ``edge_index`` yet.
+        ValueError: the graph has no ``edge_index``.
     """
 
     def __init__(self, name: str = "invariant") -> None:
@@ -65,9 +67,11 @@ class PairFeatures(BaseTransform):
         return f"PairFeatures('{self.name}')"
 
     def forward(self, data: Data) -> Data:
-        """Adds the features."""
+        """Add the features."""
         if data.edge_index is None:
-            raise ValueError("pair features need edges: apply FullyConnected() or another transform that adds them")
+            raise ValueError(
+                "pair features need edges: first apply FullyConnected() or another transform that adds them"
+            )
         source, target = data.edge_index
         data.edge_attr = JetBatch.from_data(data).edge_features(self.name, source, target).t().contiguous()
         return data

@@ -1,7 +1,7 @@
-"""What a model sees of a jet: how many of its particles, and whether with their masses.
+"""How models view jets: how many particles, and whether with masses.
 
-A view is part of a trained model, as its features are. It is stored with the weights and applied wherever the model is,
-so that the same jets give the same results in training, evaluation, a loaded model and an exported file.
+A view is part of a trained model, like its features. It is stored with the weights and applied with the model, so the
+same jets give the same results in training, evaluation, a loaded model and an exported file.
 """
 
 from __future__ import annotations
@@ -16,18 +16,20 @@ from torch import Tensor
 from iagraph.jets import JetBatch, PaddedJets
 from iagraph.kinematics import Impact
 
+__all__ = ["JetView"]
+
 Masses = Literal["stored", "zero"]
 
 FEWEST_PARTICLES = 100
-"""Jets with fewer particles in all are not checked for masses: a few photons have none."""
+"""Smallest total number of particles for a check of masses: a few photons have none."""
 
 
 class Hardest(NamedTuple):
-    """Which particles are kept.
+    """The hardest particles of jets.
 
     Attributes:
-        particles: their places, jet by jet, in descending order of pT.
-        ptr: where those of each jet begin and end, int64, shape [jets + 1].
+        particles: their indices, jet by jet, in descending order of pT.
+        ptr: boundaries of jets among them, int64, shape [jets + 1].
     """
 
     particles: Tensor
@@ -35,14 +37,14 @@ class Hardest(NamedTuple):
 
 
 def hardest(pt: Tensor, ptr: Tensor, max_particles: int) -> Hardest:
-    """The particles of highest pT of each jet; of equal ones those that come first.
+    """The particles of highest pT of each jet; of equal ones the first.
 
-    On a GPU the host waits once, for the number of particles that are kept.
+    On a GPU this synchronises once, for the number of kept particles.
 
     Args:
-        pt: transverse momenta, shape [particles], jets one after another.
-        ptr: where each jet begins and ends, int64, shape [jets + 1].
-        max_particles: how many are kept of a jet, at most.
+        pt: transverse momenta, shape [particles], jet by jet.
+        ptr: boundaries of jets, int64, shape [jets + 1].
+        max_particles: largest number of particles to keep per jet.
     """
     counts = ptr.diff()
     jet = torch.arange(counts.numel(), device=ptr.device).repeat_interleave(counts, output_size=pt.numel())
@@ -55,16 +57,16 @@ def hardest(pt: Tensor, ptr: Tensor, max_particles: int) -> Hardest:
 
 @dataclass(frozen=True)
 class JetView:
-    """What a model sees of jets: a function from jets to jets, idempotent.
+    """A model's view of jets: an idempotent function from jets to jets.
 
     Args:
-        max_particles: how many particles of a jet are kept, at most: those of highest pT, in descending order of pT
+        max_particles: largest number of particles to keep per jet: those of highest pT, in descending order
             (:func:`hardest`). None keeps all, in their order.
-        masses: ``stored`` takes particles as they are. ``zero`` takes them as massless, with the same pT, rapidity and
-            azimuth, as weaver and most published numbers do: true masses tell a pion from a proton.
+        masses: ``stored`` keeps masses. ``zero`` treats particles as massless, with the same pT, rapidity and azimuth,
+            as weaver and most published results do: true masses distinguish a pion from a proton.
 
     Raises:
-        ValueError: ``max_particles`` is below 1, or ``masses`` is neither of the two.
+        ValueError: ``max_particles`` is below 1, or ``masses`` is invalid.
     """
 
     max_particles: int | None = None
@@ -77,15 +79,13 @@ class JetView:
             raise ValueError(f"masses should be 'stored' or 'zero', found {self.masses!r}")
 
     def __call__(self, jets: JetBatch) -> JetBatch:
-        """What is seen of jets; they themselves stay as they are.
+        """The jets as seen; the input is unchanged.
 
         Raises:
-            TypeError: particles are to be left out of jets that are in slots already.
+            TypeError: ``max_particles`` is set and jets are already in slots.
         """
         if self.max_particles is not None and isinstance(jets, PaddedJets):
-            raise TypeError(
-                "the hardest particles are chosen before jets are put into slots: apply the view to JetBatch"
-            )
+            raise TypeError("the hardest particles must be selected before padding: apply the view to a JetBatch")
         if self.max_particles is not None:
             kept = hardest(jets.momenta.pt, jets.ptr, self.max_particles)
             jets = _with_particles(jets, *kept)
@@ -100,20 +100,20 @@ WHOLE = JetView()
 
 
 def massive_fraction(jets: JetBatch) -> float:
-    """The fraction of particles that have a mass; 0 without any particles."""
+    """Fraction of particles with a mass; 0 without particles."""
     mass = jets.momenta.mass
     return int(mass.count_nonzero()) / max(mass.numel(), 1)
 
 
 def mass_mismatch(trained: float | None, jets: JetBatch) -> str | None:
-    """A warning, if a model learned from massive particles and these are massless, or the other way round.
+    """A warning if a model was trained on massive particles and these are massless, or vice versa.
 
-    That is so where one fraction of massive particles is below a tenth of the other and differs from it by 0.05 or
-    more. Jets of fewer than :data:`FEWEST_PARTICLES` do not tell.
+    The criterion: one fraction of massive particles is below a tenth of the other, and they differ by at least 0.05.
+    Fewer than :data:`FEWEST_PARTICLES` particles are not checked.
 
     Args:
-        trained: the fraction of massive particles among those that the model saw in training; None if unknown.
-        jets: jets as it sees them now.
+        trained: fraction of massive particles seen in training; None if unknown.
+        jets: jets as seen now.
     """
     if trained is None or jets.momenta.pt.numel() < FEWEST_PARTICLES:
         return None
@@ -122,14 +122,14 @@ def mass_mismatch(trained: float | None, jets: JetBatch) -> str | None:
     if high - low < 0.05 or low >= 0.1 * high:
         return None
     return (
-        f"{trained:.0%} of the particles in training had a mass, here {here:.0%} have one: masses tell species, and a "
-        "model that learned from them does not carry over to jets without, nor the other way round. Give jets of the "
+        f"{trained:.0%} of the particles in training had a mass, here {here:.0%} have one: masses reveal species, and "
+        "a model trained with them does not transfer to jets without, nor vice versa. Use jets of the "
         "same kind, or train with data.masses=zero"
     )
 
 
 def _with_particles(jets: JetBatch, index: Tensor, ptr: Tensor) -> JetBatch:
-    """The same jets with some of their particles, in the order of ``index``."""
+    """The jets with the particles ``index`` only, in that order."""
     impact = None if jets.impact is None else Impact(*(column.index_select(0, index) for column in jets.impact))
     pid = None if jets.pid is None else jets.pid.index_select(0, index)
     return replace(jets, momenta=jets.momenta.select(index), ptr=ptr, pid=pid, impact=impact)

@@ -1,4 +1,4 @@
-"""Typed YAML configuration: read a file, validate it with a pydantic model, and say clearly what is wrong with it."""
+"""Typed YAML configuration: reading, validation with pydantic models, and clear error messages."""
 
 import copy
 import difflib
@@ -12,7 +12,7 @@ from types import UnionType
 from typing import Any, Literal, TypeVar, Union, get_args, get_origin
 
 import yaml
-from pydantic import BaseModel, ValidationError
+from pydantic import BaseModel, ConfigDict, ValidationError
 from pydantic.fields import FieldInfo
 
 from iagraph.files import RECIPES, recipe_file
@@ -22,26 +22,32 @@ COMMAND_LINE = "command line"
 NO_MEMBER = ("union_tag_invalid", "union_tag_not_found")
 
 
+class Section(BaseModel):
+    """A section of a configuration, without conversion of values or unknown keys."""
+
+    model_config = ConfigDict(strict=True, extra="forbid", frozen=True, allow_inf_nan=False, validate_default=True)
+
+
 class ConfigError(ValueError):
-    """Everything that is wrong with a configuration: one problem per argument, one per line of the message."""
+    """All problems of a configuration: one per argument, and one per line of the message."""
 
     def __str__(self) -> str:
         return "\n".join(self.args)
 
 
 class _Loader(yaml.SafeLoader):
-    """SafeLoader that reads numbers as people write them (YAML 1.1 demands 1.0e-3) and refuses a key given twice.
+    """SafeLoader that accepts common forms of numbers (YAML 1.1 demands 1.0e-3) and rejects duplicate keys.
 
-    It also refuses aliases of what has aliases in it: a few lines of them may fill any memory, or contain themselves.
+    It also rejects nested aliases, which could exhaust memory or contain themselves.
     """
 
-    _anchored = 0  # anchors of what is being read
+    _anchored = 0  # depth of anchors in the current node
 
     def compose_node(self, parent: Any, index: Any) -> yaml.Node | None:
         event = self.peek_event()
         is_alias = isinstance(event, yaml.AliasEvent)
         if is_alias and self._anchored:
-            problem = f"alias '*{event.anchor}' in what has an anchor itself: write it out"
+            problem = f"alias '*{event.anchor}' inside an anchor: write it out"
             raise yaml.MarkedYAMLError(problem=problem, problem_mark=event.start_mark)
         has_anchor = not is_alias and event.anchor is not None
         self._anchored += has_anchor
@@ -64,8 +70,8 @@ class _Loader(yaml.SafeLoader):
         return int(text, 0) if re.match("^[-+]?0[bx]", text) else int(text)
 
 
-# What YAML 1.1 would read as something that nobody means stays a text: 2025-11-27 is no date and 1:30 is not 90. 010 is
-# ten, not eight, and Python's None is null.
+# Text that YAML 1.1 would convert unexpectedly stays text: 2025-11-27 is not a date, 1:30 is not 90. 010 is ten, not
+# eight, and None is null.
 _NUMBERS = {
     "int": r"^[-+]?(0b[01_]+|0x[0-9a-fA-F_]+|\d[\d_]*)$",
     "float": r"^[-+]?(\d[\d_]*\.[\d_]*|\.\d[\d_]*|(\d[\d_]*\.?[\d_]*|\.\d+)[eE][-+]?\d+|\.(inf|Inf|INF))$"
@@ -83,7 +89,7 @@ _Loader.add_constructor("tag:yaml.org,2002:int", _Loader.construct_yaml_int)
 
 
 class _Dumper(yaml.SafeDumper):
-    """Quotes every text that the loader, or another reader of YAML, would take for something else: 1e3, 2025-11-27."""
+    """Quotes every string that this or another YAML loader would convert: 1e3, 2025-11-27."""
 
     def ignore_aliases(self, data: Any) -> bool:
         return True
@@ -96,8 +102,8 @@ _Dumper.yaml_implicit_resolvers = {
 
 
 def dump_yaml(values: dict[str, Any]) -> str:
-    """YAML that `read_yaml` reads as the same values."""
-    # ASCII with escapes: left as it is, a control character such as U+0085 would be read back as a space.
+    """YAML that ``read_yaml`` reads back unchanged."""
+    # Escaped to ASCII: control characters such as U+0085 would be read back as spaces.
     return yaml.dump(values, Dumper=_Dumper, sort_keys=False)
 
 
@@ -107,12 +113,12 @@ def _parse(text: str, source: str) -> Any:
     except yaml.MarkedYAMLError as error:
         line = f", line {error.problem_mark.line + 1}" if error.problem_mark else ""
         raise ConfigError(f"{source}{line}: {error.problem}") from error
-    except (yaml.YAMLError, ValueError, RecursionError) as error:  # bad characters, 0b_, endless nesting
+    except (yaml.YAMLError, ValueError, RecursionError) as error:  # bad characters, 0b_, deep nesting
         raise ConfigError(f"{source}: not valid YAML: {' '.join(str(error).split())}") from error
 
 
 def read_yaml(path: str | Path) -> dict[str, Any]:
-    """Mapping held by a YAML file; ConfigError if it cannot be read or holds something else."""
+    """The mapping in a YAML file; ConfigError if it cannot be read or is not a mapping."""
     file = recipe_file(path)
     try:
         text = file.read_text(encoding="utf-8")
@@ -133,8 +139,7 @@ def read_yaml(path: str | Path) -> dict[str, Any]:
 
 
 def read_extended(path: str | Path) -> tuple[dict[str, Any], str]:
-    """Mapping held by a YAML file, with what it leaves out taken from the one that its key `extends` names, and both
-    names.
+    """The mapping in a YAML file, with missing keys from the recipe that its key ``extends`` names; and both names.
 
     Keys of sections are replaced one by one. A section that chooses another `name` (a model) is taken whole.
 
@@ -161,9 +166,9 @@ def read_extended(path: str | Path) -> tuple[dict[str, Any], str]:
 def load_model(
     model_class: type[Model], path: str | Path, overrides: Sequence[str] = (), *, extends: bool = False
 ) -> Model:
-    """Validated model of a YAML file, after changes of the form `section.key=value` whose values are YAML.
+    """Validated model of a YAML file, with overrides ``section.key=value``, whose values are YAML.
 
-    With `extends`, the file may extend another one, see :func:`read_extended`.
+    With ``extends``, the file may extend another one, see :func:`read_extended`.
     """
     read, source = read_extended(path) if extends else (read_yaml(path), str(path))
     values, changed, problems = copy.deepcopy(read), [], []
@@ -176,7 +181,7 @@ def load_model(
         here: Any = values
         for section in sections:
             if isinstance(here, dict) and here.get(section) is None:
-                here[section] = {}  # a section that may be null, too, is made by its first key
+                here[section] = {}  # the first key of an optional section creates it
             here = here[section] if isinstance(here, dict) else None
         if not isinstance(here, dict):
             problems.append(f"{COMMAND_LINE}: '{key}' cannot be set, '{'.'.join(sections)}' is not a section")
@@ -196,7 +201,7 @@ def load_model(
 
 
 def validate(model_class: type[Model], values: Any, source: str, overridden: Collection[str] = ()) -> Model:
-    """Model of `values`, or a ConfigError with all problems; those at or below an `overridden` key name no file."""
+    """Model of ``values``, or a ConfigError with all problems; those of ``overridden`` keys name the command line."""
     try:
         return model_class.model_validate(values)
     except ValidationError as error:
@@ -204,10 +209,10 @@ def validate(model_class: type[Model], values: Any, source: str, overridden: Col
         for problem in map(dict, error.errors()):
             key = _dotted_key(problem, values)
             changed = any(f"{key}.".startswith(f"{other}.") for other in overridden)
-            # An override may have made a section that should not be, or whose values do not fit one another.
+            # An override may have created an invalid section, or one with inconsistent values.
             if key and problem["type"] in ("extra_forbidden", "value_error"):
                 changed |= any(other.startswith(f"{key}.") for other in overridden)
-            elif not key:  # sections that do not fit one another: the message quotes their keys
+            elif not key:  # inconsistent sections: the message quotes their keys
                 quoted = [f"{other}." for other in re.findall("'(.*?)'", str(problem["msg"]))]
                 changed |= any(other.startswith(f"{name}.") for other in quoted for name in overridden)
             problems.append(f"{COMMAND_LINE if changed else source}: {_explain(model_class, key, problem, values)}")
@@ -215,8 +220,8 @@ def validate(model_class: type[Model], values: Any, source: str, overridden: Col
 
 
 def fields(model_class: type[BaseModel], values: Any = None, prefix: str = "") -> Iterator[tuple[str, FieldInfo]]:
-    """Every dotted key of a model, sections before what they hold; a union of models offers the keys of the one that
-    `values` name, else of each.
+    """Every dotted key of a model, sections before their keys; for a union of models the keys of the one selected by
+    ``values``, else of all.
     """
     for name, field in model_class.model_fields.items():
         yield prefix + name, field
@@ -229,13 +234,13 @@ def fields(model_class: type[BaseModel], values: Any = None, prefix: str = "") -
 
 
 def _sections(field: FieldInfo) -> list[type[BaseModel]]:
-    # Python 3.10 takes list[str] for a type.
+    # In Python 3.10, list[str] passes as a type.
     types = [kind for kind in (field.annotation, *get_args(field.annotation)) if get_origin(kind) is None]
     return [kind for kind in types if isinstance(kind, type) and issubclass(kind, BaseModel)]
 
 
 def _members(field: FieldInfo) -> dict[str, type[BaseModel]]:
-    """The models of a union by the value of the key that tells them apart; empty for what is no such union."""
+    """The models of a discriminated union by tag; empty for other fields."""
     key = field.discriminator
     if not isinstance(key, str):
         return {}
@@ -243,15 +248,15 @@ def _members(field: FieldInfo) -> dict[str, type[BaseModel]]:
 
 
 def describe(model_class: type[BaseModel]) -> str:
-    """One paragraph per key: its dotted name, type and default, and below them what it means.
+    """One paragraph per key: dotted name, type and default, then the meaning.
 
-    The models of a union follow one another, each with all its keys; what a key means is told once.
+    The models of a union follow one another with all their keys; repeated meanings are omitted.
     """
     return "\n".join(_paragraphs(model_class, "", set())).strip("\n")
 
 
 def _paragraphs(
-    model_class: type[BaseModel], prefix: str, told: set[tuple[str, str]], skip: Any = None
+    model_class: type[BaseModel], prefix: str, described: set[tuple[str, str]], skip: Any = None
 ) -> Iterator[str]:
     for name, field in model_class.model_fields.items():
         key, text, members = prefix + name, field.description or "", _members(field)
@@ -261,18 +266,18 @@ def _paragraphs(
             for tag, section in members.items():
                 yield f"\n[{key}] {field.discriminator}: {tag}"
                 yield from _wrapped(inspect.getdoc(section) or "")
-                yield from _paragraphs(section, f"{key}.", told, skip=field.discriminator)
+                yield from _paragraphs(section, f"{key}.", described, skip=field.discriminator)
         elif sections := _sections(field):
             yield f"\n[{key}] {text}".rstrip()
             for section in sections:
-                yield from _paragraphs(section, f"{key}.", told)
+                yield from _paragraphs(section, f"{key}.", described)
         elif name != skip:
             value = field.get_default(call_default_factory=True)
             default = "required" if field.is_required() else f"default {_show(value)}"
             yield f"{key}: {_type_text(field.annotation, field.metadata)}, {default}"
-            if (key, text) not in told:
+            if (key, text) not in described:
                 yield from _wrapped(text)
-            told.add((key, text))
+            described.add((key, text))
 
 
 def _wrapped(text: str, first: str = "    ") -> list[str]:
@@ -290,7 +295,7 @@ def _type_text(annotation: Any, bounds: Sequence[Any] = ()) -> str:
         text = " | ".join(str(choice) for choice in get_args(annotation))
     elif get_origin(annotation) in (UnionType, Union):
         parts = ("null" if part is type(None) else _type_text(part) for part in get_args(annotation))
-        text = " | ".join(dict.fromkeys(parts))  # a union of sections is a section
+        text = " | ".join(dict.fromkeys(parts))  # a union of sections is one section
     elif get_origin(annotation) is list:
         text = f"list of {_type_text(get_args(annotation)[0])}"
     elif get_origin(annotation) is dict:
@@ -301,7 +306,7 @@ def _type_text(annotation: Any, bounds: Sequence[Any] = ()) -> str:
 
 
 def _dotted_key(problem: dict[str, Any], values: Any) -> str:
-    # pydantic's location also holds the tags of unions, which the file does not: keep what leads to a value.
+    # pydantic's location includes union tags, which are not in the file: keep keys that lead to a value.
     parts: list[str] = []
     for part in problem["loc"]:
         if (isinstance(values, dict) and part in values) or (isinstance(values, list) and isinstance(part, int)):
@@ -315,7 +320,7 @@ def _dotted_key(problem: dict[str, Any], values: Any) -> str:
 
 def _explain(model_class: type[BaseModel], key: str, problem: dict[str, Any], values: Any) -> str:
     known = dict(fields(model_class, values))
-    place = re.sub(r"\.\d+(?=\.)", "", key)  # a.0.b is the b of any element of the list a
+    place = re.sub(r"\.\d+(?=\.)", "", key)  # a.0.b is key b in an element of list a
     section, _, name = place.rpartition(".")
     if problem["type"] in NO_MEMBER:
         *most, last = _members(known[section])
@@ -328,9 +333,9 @@ def _explain(model_class: type[BaseModel], key: str, problem: dict[str, Any], va
         return f"missing key '{key}'" + (f" ({_type_text(field.annotation, field.metadata)})" if field else "")
     if problem["type"] == "extra_forbidden":
         siblings = ", ".join(other for other in known if other.rpartition(".")[0] == section)
-        if place in dict(fields(model_class)):  # of another model of the union
+        if place in dict(fields(model_class)):  # a key of another model in the union
             return f"unknown key '{key}': {problem['loc'][-2]} has no such key; valid keys: {siblings}"
-        # Compare last parts only: the common prefix would make every key of a section look alike.
+        # Compare last parts only: a common prefix would make all keys of a section similar.
         names = [other.rpartition(".")[2] for other in known]
         best = difflib.get_close_matches(name, names, n=1, cutoff=0.7)
         near = [other for other in known if best and other.rpartition(".")[2] == best[0]]
@@ -338,20 +343,20 @@ def _explain(model_class: type[BaseModel], key: str, problem: dict[str, Any], va
         hint = f"did you mean '{near[0]}'?" if near else f"valid keys: {siblings}"
         return f"unknown key '{key}'; {hint}"
     message = re.sub("^(Value error, |Input |String |List |Value )", "", problem["msg"])
-    if problem["type"].startswith("model_"):  # pydantic would speak of dictionaries and the names of our classes
-        message = "should be a section with keys of its own"
+    if problem["type"].startswith("model_"):  # pydantic would mention dictionaries and class names
+        message = "should be a section with keys"
     if problem["type"] == "value_error" and isinstance(problem["input"], dict):
-        return f"'{key}' {message}" if key else message  # how the values of a section fit: it says which
+        return f"'{key}' {message}" if key else message  # inconsistent values: the message names the keys
     return f"'{key}' {message}, found {_show(problem['input'])}{_advice(problem)}"
 
 
 def _advice(problem: dict[str, Any]) -> str:
-    """What to do about a value that YAML does not read as its author does."""
+    """Advice for a value that YAML reads in an unexpected way."""
     if problem["type"] != "string_type":
         return ""
     if isinstance(problem["input"], bool):
-        return "; yes, no, on and off mean true and false in YAML: put a name like these in quotes"
-    return "; put it in quotes" if isinstance(problem["input"], int | float) else ""
+        return "; yes, no, on and off mean true and false in YAML: quote such names"
+    return "; quote it" if isinstance(problem["input"], int | float) else ""
 
 
 def _show(value: Any) -> str:
@@ -360,12 +365,12 @@ def _show(value: Any) -> str:
 
 
 def _printable(text: str) -> str:
-    """The text with escapes for what would break a line or show nothing."""
+    """The text with non-printable characters escaped."""
     return "".join(sign if sign.isprintable() else repr(sign)[1:-1] for sign in text)
 
 
 def flat(values: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
-    """Every dotted key that is no section, with its value."""
+    """Every dotted key that is not a section, with its value."""
     for key, value in values.items():
         if isinstance(value, dict):
             yield from flat(value, f"{prefix}{key}.")

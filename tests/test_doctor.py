@@ -76,7 +76,7 @@ def test_the_reason_for_native_sums(monkeypatch):
 class TestSelfTestFindsWhatIsBroken:
     def test_jets(self, monkeypatch):
         monkeypatch.setattr(doctor, "write_store", lambda path, jets: write_store(path, jets.take(range(99, -1, -1))))
-        with pytest.raises(RuntimeError, match="read back as others"):
+        with pytest.raises(RuntimeError, match="differ after writing and reading"):
             doctor.SELF_TEST["jets"]()
 
     def test_models(self, monkeypatch):

@@ -70,9 +70,7 @@ def test_what_a_process_killed_on_another_machine_left_can_be_removed(tmp_path, 
     lock = tmp_path / ".lock"
     lock.write_text("4242\nnode7\n")
     os.utime(lock, (time.time() - 8000,) * 2)
-    found = (
-        r"another process works here: process 4242 on node7, for 2:13:2\d; .* If there is no such process any more, "
-    )
+    found = r"another process works here: process 4242 on node7, for 2:13:2\d; .* If that process no longer exists, "
     with pytest.raises(RunError, match=f"^{tmp_path}: {found}remove {lock}$"), alone(tmp_path):
         pytest.fail("two at a time")
     lock.unlink()

@@ -231,7 +231,7 @@ def test_more_than_two_classes():
     assert report["rejection_at_0.3/top"] == pytest.approx(expected)
     assert list(report) == ["accuracy", "auc", "rejection_at_0.5/higgs", "rejection_at_0.3/top"]
     assert report["rejection_at_0.5/higgs"] == background_rejection(labels, logits, 0.5, 1, background=0)
-    with pytest.raises(ValueError, match="3 classes need the background class"):
+    with pytest.raises(ValueError, match="3 classes need a background class"):
         background_rejection(labels, logits, 0.5)
 
 
@@ -247,7 +247,7 @@ def test_macro_auc_of_two_classes_is_the_auc_and_its_error_agrees_with_the_boots
 
 
 def test_macro_auc_needs_every_class():
-    with pytest.raises(ValueError, match="no jet has the label 1: a macro AUC needs jets of every class"):
+    with pytest.raises(ValueError, match="no jets with label 1: a macro AUC needs jets of every class"):
         macro_auc([0, 2, 2], np.eye(3))
 
 
@@ -278,8 +278,8 @@ def test_macro_auc_difference_knows_the_correlation():
     [
         ([1, 0, 1], [0.1, math.nan, math.nan], "score of jet 1 is nan"),
         ([1, 0, 1], [[0.0, 1.0], [0.0, 1.0], [math.inf, 0.0]], "score of jet 2 is .inf  0"),
-        ([1, 1], [0.1, 0.2], "no jet has the label 0"),
-        ([0, 0], [0.1, 0.2], "no jet has the label 1"),
+        ([1, 1], [0.1, 0.2], "no jets with label 0"),
+        ([0, 0], [0.1, 0.2], "no jets with label 1"),
         ([0.0, 1.0], [0.1, 0.2], "labels should be integers"),
         ([0, 2], [0.1, 0.2], r"labels should be in 0..1, found 0..2"),
         ([0, 1], [0.1, 0.2, 0.3], r"scores should have the shape \[2\] or \[2, classes\], not \(3,\)"),
@@ -394,11 +394,11 @@ class TestWeights:
     @pytest.mark.parametrize(
         ("weights", "message"),
         [
-            ([1, 1, -0.5, 1], r"weight of jet 2 is -0.5: weights should be finite and not negative, for with negative"),
+            ([1, 1, -0.5, 1], r"weight of jet 2 is -0.5: weights should be finite and not negative, or efficiencies"),
             ([1, math.nan, 1, 1], "weight of jet 1 is nan"),
             ([1, 1], r"weights should have the shape \[4\], not \(2,\)"),
             ([0, 0, 0, 0], "all weights are 0"),
-            ([0, 0, 1, 1], "all jets of the label 1 have the weight 0|no jet has the label 1"),
+            ([0, 0, 1, 1], "all jets with label 1 have weight 0|no jets with label 1"),
         ],
     )
     def test_bad_ones_are_named(self, weights, message):

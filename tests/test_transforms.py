@@ -46,5 +46,5 @@ def test_transformed_graph():
 
 
 def test_pair_features_need_edges():
-    with pytest.raises(ValueError, match=r"need edges: apply FullyConnected\(\)"):
+    with pytest.raises(ValueError, match=r"need edges: first apply FullyConnected\(\)"):
         PairFeatures()(random_jets([3]).to_data_list()[0])

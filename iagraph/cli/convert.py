@@ -40,7 +40,7 @@ def main(parser: argparse.ArgumentParser, words: Sequence[str]) -> None:
     try:
         for figure in figure_files(store):
             if figure.exists() and not arguments.force:
-                raise StoreError(f"{figure}: exists already; choose another name, or --force to replace it")
+                raise StoreError(f"{figure}: already exists; choose another name, or --force to replace it")
         classes = None if arguments.classes is None else parse_classes(arguments.classes)
         branches = None
         if arguments.map is not None:

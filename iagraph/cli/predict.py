@@ -37,7 +37,7 @@ def main(parser: argparse.ArgumentParser, words: Sequence[str]) -> None:
     try:
         check_format(out)
         if out.exists() and not arguments.force:
-            raise StoreError(f"{out}: exists already; choose another name, or --force to replace it")
+            raise StoreError(f"{out}: already exists; choose another name, or --force to replace it")
         branches = None
         if arguments.map is not None:
             from iagraph.data.readers.mapped import load_map

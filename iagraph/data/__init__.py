@@ -1,4 +1,4 @@
-"""Jets on disk and in memory: stores, public formats and data sets, the loader, and the sample of the package."""
+"""Jets on disk and in memory: stores, public formats, data sets, the loader and the bundled sample."""
 
 from typing import TYPE_CHECKING, Any
 
@@ -38,7 +38,7 @@ __all__ = [
 
 
 def __getattr__(name: str) -> Any:
-    # They need the packages of iagraph[data], which nothing else here does.
+    # Only these need the packages of iagraph[data].
     if name in ("JetClass", "QuarkGluon", "TopTagging"):
         try:
             from iagraph.data import datasets

@@ -1,4 +1,4 @@
-"""Choosing and merging the classes of jets: some of ten, or several as one background."""
+"""Selecting and merging jet classes: some of ten, or several as one background."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
@@ -8,14 +8,14 @@ import numpy as np
 from iagraph.data.jets import Jets, StoreError
 
 Classes = Mapping[str, Sequence[str]]
-"""New classes, in the order of their labels, each with the classes that it is made of."""
+"""New classes in label order, each with the stored classes it merges."""
 
 
 def parse_classes(texts: Sequence[str]) -> dict[str, tuple[str, ...]]:
-    """New classes by texts of a command line: `QCD,Tbqq`, or `background=QCD,Zqq` and `top=Tbqq,Tbl`.
+    """Parse new classes from command-line arguments: ``QCD,Tbqq``, or ``background=QCD,Zqq`` and ``top=Tbqq,Tbl``.
 
     Raises:
-        StoreError: If a name is empty.
+        StoreError: a name is empty or given twice.
     """
     chosen: dict[str, tuple[str, ...]] = {}
     for text in texts:
@@ -31,18 +31,18 @@ def parse_classes(texts: Sequence[str]) -> dict[str, tuple[str, ...]]:
 
 
 class ChosenClasses:
-    """A choice of the classes of a file.
+    """A selection of a file's classes.
 
     Args:
-        chosen: The new classes.
-        of: The classes of the file. Where they are the new ones already, they stay as they are.
-        where: The file, for messages.
+        chosen: the new classes.
+        of: the classes of the file; left as they are if they are the new ones already.
+        where: the file, for error messages.
 
     Attributes:
-        names: The names of the new classes.
+        names: names of the new classes.
 
     Raises:
-        StoreError: If the file has no class of a name, or a class is in two of the new ones.
+        StoreError: the file lacks a class, or a class is in two of the new ones.
     """
 
     def __init__(self, chosen: Classes, of: Sequence[str], where: object) -> None:
@@ -51,7 +51,7 @@ class ChosenClasses:
         if tuple(of) == self.names and not set(parts) <= set(of):
             chosen, parts = {name: (name,) for name in of}, list(of)
         if unknown := [part for part in parts if part not in of]:
-            raise StoreError(f"{where}: no class {', '.join(unknown)}; there are {', '.join(of)}")
+            raise StoreError(f"{where}: no class {', '.join(unknown)}; available: {', '.join(of)}")
         if twice := [part for part in parts if parts.count(part) > 1]:
             raise StoreError(f"{where}: class {twice[0]} is part of two classes; leave it in one")
         self._label = np.full(len(of), -1, np.int64)
@@ -59,11 +59,11 @@ class ChosenClasses:
             self._label[[list(of).index(part) for part in listed]] = label
 
     def label(self, label: np.ndarray) -> np.ndarray:
-        """The new labels of jets, int64 [jets]; -1 for those of no new class."""
+        """New labels of the jets, int64 [jets]; -1 if in no new class."""
         return self._label[label]
 
     def __call__(self, jets: Jets) -> Jets:
-        """The jets of the new classes, with their new labels."""
+        """The jets of the new classes, relabelled."""
         label = self.label(jets.label)
         kept = jets if (label >= 0).all() else jets.take(label >= 0)
         return replace(kept, label=label[label >= 0], classes=self.names)

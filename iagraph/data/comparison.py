@@ -1,4 +1,4 @@
-"""Two sets of jets side by side, generated and real ones for example."""
+"""Two sets of jets side by side, for example generated and real ones."""
 
 from __future__ import annotations
 
@@ -20,15 +20,15 @@ COMPARED = ("multiplicity", "pt", "mass")
 class Comparison:
     """Multiplicity, pT and mass of the jets of two sets, class by class.
 
-    The Kolmogorov-Smirnov statistic D is the largest difference of the two cumulative distributions; p is the
-    probability of one as large if both sets were samples of one distribution (two-sided; too large for multiplicities,
-    which are discrete).
+    The Kolmogorov-Smirnov statistic D is the largest difference of the cumulative distributions; p is the probability
+    of a D at least as large if both sets came from one distribution (two-sided; overestimated for multiplicities, which
+    are discrete).
 
     Args:
-        overviews: two sets by name; their distributions are those of at most 100,000 jets each.
+        overviews: the two sets by name; distributions use at most 100,000 jets each.
 
     Raises:
-        StoreError: the sets have no class in common that both have jets of.
+        StoreError: no class has jets in both sets.
     """
 
     def __init__(self, overviews: dict[str, Overview]) -> None:
@@ -41,7 +41,7 @@ class Comparison:
         }
         if not self.values:
             found = f"{', '.join(one.classes)} and {', '.join(other.classes)}"
-            raise StoreError(f"{' and '.join(self.names)}: no jets of a common class; there are {found}")
+            raise StoreError(f"{' and '.join(self.names)}: no class has jets in both; found {found}")
 
     def table(self) -> str:
         """Means with their errors, D and p as a Markdown table."""
@@ -56,7 +56,7 @@ class Comparison:
         return markdown(rows)
 
     def figure(self) -> Figure:
-        """The distributions, a row for each class."""
+        """The distributions, one row per class."""
         figure = Figure(figsize=(11, 0.6 + 2.8 * len(self.values)), layout="constrained")
         panels = figure.subplots(len(self.values), len(COMPARED), squeeze=False)
         for row, (name, sets) in zip(panels, self.values.items(), strict=True):
@@ -68,12 +68,12 @@ class Comparison:
                     heights = np.histogram(values, edges)[0] / len(values)
                     axes.stairs(heights, edges, label=drawable(label), **style(index))
                 axes.set_xlabel(f"{drawable(name)}: {QUANTITIES[quantity]}")
-                axes.set_ylabel("share of the jets")
+                axes.set_ylabel("fraction of jets")
                 axes.grid(alpha=0.25)
         figure.legend(*panels[0, 0].get_legend_handles_labels(), loc="outside upper center", ncols=2)
         return figure
 
 
 def _error(values: NDArray[np.float64]) -> float:
-    """The standard error of the mean, which is unknown for a single value."""
+    """Standard error of the mean; NaN for a single value."""
     return float(values.std(ddof=1)) / math.sqrt(len(values)) if len(values) > 1 else math.nan

@@ -1,4 +1,4 @@
-"""From the public formats to the jet store, in constant memory."""
+"""Conversion of public formats to the jet store, in constant memory."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from iagraph.data.readers.mapped import BranchMap
 
 Sources = Iterable[tuple[str | None, Reader]]
-"""Readers in the order of their jets, each with the split that its jets belong to, if any."""
+"""Readers in the order of their jets, each with the split of its jets, if any."""
 
 
 def convert(
@@ -33,32 +33,32 @@ def convert(
     classes: Classes | None = None,
     branches: BranchMap | None = None,
 ) -> Overview:
-    """Write the jets of files, one file after another, to one store.
+    """Write the jets of several files, in order, to one store.
 
-    Stores that record parts (train, val, test) are joined part by part. Shards of one generated sample are joined only
-    if all of them are there, each once.
+    Stores that record splits are joined split by split. Shards of a generated sample are joined only if every one is
+    given, once.
 
     Args:
-        files: Names, or patterns such as `jets/*.root`, of files of the same classes, columns and parts; see
-            `iagraph.data.readers` for the formats.
-        out: The store to write.
-        force: Replace an existing file.
-        classes: New classes, each with those of the files that it is made of; jets of others are left out.
-        branches: Of ROOT trees or parquet files of any names: which of their branches to read.
+        files: names, or patterns such as ``jets/*.root``, of files with equal classes, columns and splits; formats:
+            :mod:`iagraph.data.readers`.
+        out: the store to write.
+        force: replace an existing file.
+        classes: new classes, each with those it merges; jets of other classes are dropped.
+        branches: which branches to read of ROOT trees or parquet files with arbitrary names.
 
     Returns:
-        What the jets look like.
+        An overview of the jets.
 
     Raises:
-        StoreError: If a file is wrong, the files do not fit together, or the store exists or cannot be written.
+        StoreError: a file is wrong, the files do not fit together, or the store exists or cannot be written.
     """
     out = user_path(out)
     if out.exists() and not force:
-        raise StoreError(f"{out}: exists already; choose another file, or --force to replace it")
+        raise StoreError(f"{out}: already exists; choose another file, or replace it with --force")
     paths = [Path(file) for file in user_files(files)]
     for number, path in enumerate(paths):
         if path.resolve() in [other.resolve() for other in paths[:number]]:
-            raise StoreError(f"{path}: is named twice; its jets would be in the store twice")
+            raise StoreError(f"{path}: named twice, so its jets would be stored twice; name it once")
     readers = [open_jets(path, branches) for path in paths]
     first = readers[0]
     for reader in readers[1:]:
@@ -71,13 +71,13 @@ def convert(
     if not jets:
         raise StoreError(f"{', '.join(map(str, paths))}: no jets to convert")
     sources: Sources = ((None, reader) for reader in readers)
-    if first.splits:  # stores that record parts: part by part, so that each stays what it is
+    if first.splits:  # split by split, so that each stays contiguous
         sources = ((split, JetStoreReader(path, split)) for split in first.splits for path in paths)
     return write_all(sources, out, jets, classes)
 
 
 def _check_shards(readers: Sequence[Reader]) -> None:
-    """That readers of generated shards are all of those of one sample, if any of them is one."""
+    """Check that generated shards, if any, are the complete set of one sample."""
     shards: dict[int, Reader] = {}
     samples: list[tuple[Path, dict[str, Any]]] = []
     for reader in readers:
@@ -87,44 +87,47 @@ def _check_shards(readers: Sequence[Reader]) -> None:
         sample = {"config": reader.provenance.get("config"), "jets": reader.provenance.get("jets"), "shards": of}
         path, first = samples[0] if samples else (reader.path, sample)
         if other := [key for key, value in sample.items() if value != first[key]]:
-            raise StoreError(f"{reader.path}: is a shard of another sample than {path} ({', '.join(other)})")
+            raise StoreError(
+                f"{reader.path}: a shard of a different sample than {path} (differs in "
+                f"{', '.join(other)}); convert them one by one"
+            )
         if number in shards:
             same = shards[number].path
-            raise StoreError(f"{reader.path}: is shard {number} of {of}, as {same} is; leave one out")
+            raise StoreError(f"{reader.path}: shard {number} of {of}, as is {same}; leave one out")
         shards[number] = reader
         samples.append((reader.path, sample))
     if samples:
         path, first = samples[0]
         if missing := [str(number) for number in range(1, first["shards"] + 1) if number not in shards]:
-            raise StoreError(f"shard {', '.join(missing)} of {first['shards']} is missing beside {path}; name it, too")
+            raise StoreError(f"shard {', '.join(missing)} of {first['shards']} is missing next to {path}; name it too")
 
 
 def _about(reader: Reader) -> str:
-    parts = f" in the parts {', '.join(reader.splits)}" if reader.splits else ""
-    return f"{reader.format} of the classes {', '.join(reader.classes)}{parts}"
+    splits = f" with the splits {', '.join(reader.splits)}" if reader.splits else ""
+    return f"{reader.format} with the classes {', '.join(reader.classes)}{splits}"
 
 
 def write_all(sources: Sources, out: Path, jets: int | None = None, classes: Classes | None = None) -> Overview:
-    """Write all jets of readers to one store, with a progress bar.
+    """Write all jets of several readers to one store, with a progress bar.
 
     Args:
-        sources: At least one reader; each is used before the next is asked for.
-        out: The store to write.
-        jets: The number of jets to read, if it is known.
-        classes: New classes, each with those of the readers that it is made of; jets of others are left out.
+        sources: at least one reader; each is exhausted before the next is requested.
+        out: the store to write.
+        jets: the number of jets to read, if known.
+        classes: new classes, each with those it merges; jets of other classes are dropped.
 
     Returns:
-        What the jets look like.
+        An overview of the jets.
 
     Raises:
-        StoreError: If there are none, the jets do not fit together, a file is damaged or the store cannot be written.
+        StoreError: there is no reader, the jets do not fit together, a file is damaged or the store cannot be written.
     """
     readers = iter(sources)
     first = next(readers, None)
     if first is None:
-        raise StoreError(f"{out}: no files of jets to write; check where they should come from")
+        raise StoreError(f"{out}: no jet files to write; check their source")
     names = first[1].classes if classes is None else tuple(classes)
-    files: list[dict[str, Any]] = []  # of which provenance tells what has been read when it is written, at last
+    files: list[dict[str, Any]] = []  # part of the provenance, which is written last
     provenance: dict[str, Any] = {"files": files, "versions": {"iagraph": version("iagraph")}}
     if classes is not None:
         provenance["classes"] = {name: list(parts) for name, parts in classes.items()}
@@ -141,5 +144,5 @@ def write_all(sources: Sources, out: Path, jets: int | None = None, classes: Cla
                 writer.append(chosen, split)
                 overview.add(chosen)
         if classes is not None and not overview.jets:
-            raise StoreError(f"{out}: the files have no jets of the classes {', '.join(names)}; name others")
+            raise StoreError(f"{out}: no jets of the classes {', '.join(names)} in these files; name others")
     return overview

@@ -1,9 +1,9 @@
-"""Published sets of jets as PyTorch Geometric data sets: downloaded once, converted once to a jet store.
+"""Published jet data sets for PyTorch Geometric: downloaded and converted to a jet store once.
 
-``root/raw`` holds the published files, ``root/processed`` the stores; once these are there, the raw files may go. An
-item is a ``Data`` of one jet (see :meth:`iagraph.jets.JetBatch.to_data_list`), read from the store when it is asked
-for: right for a look, for PyTorch Geometric's own tools, and with transforms. To train, take whole batches:
-``JetLoader(dataset.jets(), 512)``, or name ``dataset.stores`` in a configuration.
+``root/raw`` holds the published files, ``root/processed`` the stores; once these exist, the raw files may be deleted.
+An item is the ``Data`` of one jet (see :meth:`iagraph.jets.JetBatch.to_data_list`), read on access: for inspection, for
+PyTorch Geometric's tools and transforms. To train, use whole batches: ``JetLoader(dataset.jets(), 512)``, or name
+``dataset.stores`` in a configuration.
 """
 
 from __future__ import annotations
@@ -34,15 +34,15 @@ QUARK_GLUON_FILES = {"train": 16, "val": 2, "test": 2}
 
 
 class PublishedJets(Dataset):
-    """What the data sets of this module share.
+    """Base class of the data sets in this module.
 
     Attributes:
-        split: the part, train, val or test.
-        classes: names of the classes, in the order of the labels.
+        split: train, val or test.
+        classes: class names in label order.
     """
 
     card_name: ClassVar[str]
-    whole_stores: ClassVar[bool] = False  # is a store of one part, or does it record all of them?
+    whole_stores: ClassVar[bool] = False  # whether each store holds one split rather than all of them
 
     def __init__(
         self,
@@ -59,12 +59,12 @@ class PublishedJets(Dataset):
         self.classes = self._jets.classes
 
     def published(self) -> tuple[ZenodoFile, ...]:
-        """The published files that this data set is made of."""
+        """The published files of this data set."""
         raise NotImplementedError
 
     @property
     def raw_file_names(self) -> list[str]:
-        """Names of the published files."""
+        """File names of the published files."""
         return [file.name for file in self.published()]
 
     @property
@@ -78,11 +78,11 @@ class PublishedJets(Dataset):
         return len(self.classes)
 
     def jets(self, columns: Iterable[str] | None = None, max_particles: int | None = None) -> StoredJets:
-        """All jets of this part, for :class:`iagraph.data.JetLoader`, of a slice of the data set as well.
+        """All jets of this split, even of a slice of the data set, for :class:`iagraph.data.JetLoader`.
 
         Args:
-            columns: names of the columns to read; None reads all.
-            max_particles: keep so many of the hardest particles of each jet; None keeps all.
+            columns: columns to read; None reads all.
+            max_particles: keep at most this many of each jet's hardest particles; None keeps all.
         """
         wanted = None if columns is None else tuple(columns)
         part = None if self.whole_stores else self.split
@@ -101,33 +101,33 @@ class PublishedJets(Dataset):
         return self._jets[idx].to_data_list()[0]
 
     def download(self) -> None:
-        """Download what is missing.
+        """Download missing files.
 
         Raises:
-            DownloadError: a file cannot be had, or differs from the published one.
+            DownloadError: a file cannot be downloaded, or differs from the published one.
         """
         for file in self.published():
             fetch(file, self.raw_dir)
 
     def checked(self, file: ZenodoFile) -> Path:
-        """Where a published file is, after a look at its checksum: it may have come another way than `download`."""
+        """Path of a published file, its checksum verified: it may not have come through ``download``."""
         path = Path(self.raw_dir) / file.name
         verify(path, file.checksum)
         return path
 
     def _download(self) -> None:
-        # PyTorch Geometric would ask for the raw files even if they have been converted, and removed since.
+        # PyTorch Geometric would require the raw files even after conversion.
         if self.force_reload or not self._is_processed():
             self.download()
 
     def _process(self) -> None:
-        # PyTorch Geometric would also write pickles, of transforms that there are none of.
+        # PyTorch Geometric would also pickle the absent transforms.
         if self.force_reload or not self._is_processed():
             Path(self.processed_dir).mkdir(parents=True, exist_ok=True)
             self.process()
 
     def _is_processed(self) -> bool:
-        return all(path.is_file() for path in self.stores)  # a store is whole, or it is not there
+        return all(path.is_file() for path in self.stores)  # a store is complete or absent
 
 
 class TopTagging(PublishedJets):
@@ -137,8 +137,8 @@ class TopTagging(PublishedJets):
 
     Args:
         root: folder of the data.
-        split: which of the published parts.
-        transform: what to do with the ``Data`` of a jet.
+        split: which published split.
+        transform: applied to the ``Data`` of a jet.
         force_reload: convert the published files again.
 
     Raises:
@@ -149,12 +149,12 @@ class TopTagging(PublishedJets):
     card_name = "top_tagging"
 
     def published(self) -> tuple[ZenodoFile, ...]:
-        """One file for each part."""
+        """One file per split."""
         return tuple(file for part in SPLITS for file in records.TOP[part])
 
     @property
     def processed_file_names(self) -> list[str]:
-        """One store of all parts."""
+        """One store with all splits."""
         return ["top_tagging.h5"]
 
     def process(self) -> None:
@@ -170,11 +170,11 @@ class QuarkGluon(PublishedJets):
 
     Args:
         root: folder of the data.
-        split: which part: the first 16 of the 20 files, the next two, or the last two.
-        transform: what to do with the ``Data`` of a jet.
+        split: the first 16 of the 20 files, the next two, or the last two.
+        transform: applied to the ``Data`` of a jet.
         force_reload: convert the published files again.
-        generator: who made the jets.
-        heavy_flavour: take the set whose quark jets may be of c and b quarks, too.
+        generator: generator of the jets.
+        heavy_flavour: use the set whose quark jets include c and b quarks.
 
     Raises:
         DownloadError: a file cannot be downloaded, or differs from the published one.
@@ -204,7 +204,7 @@ class QuarkGluon(PublishedJets):
 
     @property
     def processed_file_names(self) -> list[str]:
-        """One store of all parts."""
+        """One store with all splits."""
         return [f"quark_gluon_{self.name}.h5"]
 
     def process(self) -> None:
@@ -217,13 +217,13 @@ class QuarkGluon(PublishedJets):
 class JetClass(PublishedJets):
     """JetClass: 100M / 5M / 20M jets of ten classes, with impact parameters.
 
-    Zenodo 6619768 (Qu, Li, Qian, 2022), CC BY 4.0; the parts come in archives, train in ten of them, and only those of
-    the part asked for are downloaded. ``card()`` says more.
+    Zenodo 6619768 (Qu, Li, Qian, 2022), CC BY 4.0; each split comes in archives (ten for train), and only those of the
+    requested split are downloaded. ``card()`` says more.
 
     Args:
         root: folder of the data.
-        split: which of the published parts.
-        transform: what to do with the ``Data`` of a jet.
+        split: which published split.
+        transform: applied to the ``Data`` of a jet.
         force_reload: convert the published files again.
 
     Raises:
@@ -235,16 +235,16 @@ class JetClass(PublishedJets):
     whole_stores = True
 
     def published(self) -> tuple[ZenodoFile, ...]:
-        """The archives of this part."""
+        """The archives of this split."""
         return records.JETCLASS[{"train": "train_100M", "val": "val_5M", "test": "test_20M"}[self.split]]
 
     @property
     def processed_file_names(self) -> list[str]:
-        """One store for each archive."""
+        """One store per archive."""
         return [f"{Path(file.name).stem}.h5" for file in self.published()]
 
     def process(self) -> None:
-        """Download and convert the archives that have no store yet, one after another: each may go before the next."""
+        """Download and convert the archives without a store, one at a time, so each may be deleted before the next."""
         for file, store in zip(self.published(), self.stores, strict=True):
             if self.force_reload or not store.is_file():
                 fetch(file, self.raw_dir)
@@ -252,11 +252,11 @@ class JetClass(PublishedJets):
                     write_all(_root_files(self.checked(file), Path(folder)), store)
 
     def _download(self) -> None:
-        """Left to `process`, since all archives together are large."""
+        """Left to ``process``: all archives together are large."""
 
 
 def _root_files(archive: Path, folder: Path) -> Sources:
-    """Readers of the ROOT files in an archive, each unpacked when it is its turn and removed after it."""
+    """Readers of the ROOT files in an archive, each unpacked just before use and removed after it."""
     try:
         with tarfile.open(archive, "r|*") as members:
             for member in members:
@@ -269,7 +269,7 @@ def _root_files(archive: Path, folder: Path) -> Sources:
                 yield None, open_jets(unpacked)
                 unpacked.unlink()
     except (tarfile.TarError, EOFError, zlib.error) as error:
-        raise StoreError(f"{archive}: incomplete or damaged ({error}); delete it and download it anew") from error
+        raise StoreError(f"{archive}: incomplete or damaged ({error}); delete it and download it again") from error
     except OSError as error:
         raise StoreError(
             f"{archive}: cannot unpack into {folder} ({error}); check permissions and free space"

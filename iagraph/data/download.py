@@ -1,10 +1,10 @@
-"""Large published files from the web: resumed after a break, checked before they get their name.
+"""Downloads of large published files: resumable, verified before they get their final name.
 
-What has arrived stands in `NAME.part` beside the file; it gets its name only with the right checksum. A broken
-connection, Ctrl-C or a killed process leaves it there, and the next try asks for the missing bytes only (HTTP Range).
-Because the checksum decides in the end, no ETag is kept: Zenodo does not send one with every answer. A file that
-stands under its name is taken as it is, but for its size where that is known: hashing gigabytes at each start would
-cost minutes, and what this module put there was checked. `verify` checks a file that came another way.
+Received bytes go to ``NAME.part`` next to the file, which is renamed once its checksum matches. After a broken
+connection, Ctrl-C or a killed process, the next attempt requests only the missing bytes (HTTP Range). The checksum
+decides, so no ETag is kept; Zenodo does not send one with every response. For an existing file only the size is
+compared, if known: hashing gigabytes at each start would take minutes, and files from this module were verified.
+``verify`` checks a file from elsewhere.
 """
 
 import hashlib
@@ -31,25 +31,25 @@ try:
 except ImportError as error:
     raise ImportError(f"downloading needs {error.name}: pip install 'iagraph[data]'") from error
 
-TIMEOUT = (10.0, 60.0)  # seconds: to connect, and without any new byte
-PAUSES = (1.0, 3.0, 10.0, 30.0, 60.0)  # seconds before each further try; they begin anew when new bytes have arrived
-LONGEST_PAUSE = 300.0  # seconds that a server may ask for; Zenodo counts requests per minute
-PIECE = 16384  # bytes per write: a break loses less than this
-LOCAL = ("127.0.0.1", "localhost", "::1")  # http is allowed here: nobody stands in between
-COMPLETE = 416  # "range not satisfiable": nothing of the file lies beyond what is held
-PASSING = (408, 425, 429)  # HTTP errors that pass, besides 500 and above
+TIMEOUT = (10.0, 60.0)  # seconds: to connect, and between bytes
+PAUSES = (1.0, 3.0, 10.0, 30.0, 60.0)  # seconds before each retry; restarted after progress
+LONGEST_PAUSE = 300.0  # seconds, as a server may request; Zenodo limits requests per minute
+PIECE = 16384  # bytes per write: an interruption loses less than this
+LOCAL = ("127.0.0.1", "localhost", "::1")  # plain http is allowed here only
+COMPLETE = 416  # "range not satisfiable": no bytes beyond those held
+TRANSIENT = (408, 425, 429)  # HTTP errors worth a retry, besides 500 and above
 
 
 class DownloadError(RuntimeError):
-    """A file could not be downloaded, or is not the published one; the message says what to do."""
+    """A file cannot be downloaded, or is not the published one; the message says what to do."""
 
 
 class _RefusedError(Exception):
-    """An answer that another try would not change."""
+    """A response that a retry would not change."""
 
 
 class _BrokenError(Exception):
-    """Something that may pass; `pause` is how long the server asks to wait, in seconds."""
+    """A transient failure; ``pause`` is the wait the server requests, in seconds."""
 
     def __init__(self, reason: str, pause: float = 0.0) -> None:
         super().__init__(reason)
@@ -57,24 +57,24 @@ class _BrokenError(Exception):
 
 
 def fetch(file: ZenodoFile, folder: str | Path) -> Path:
-    """A published file in this folder, downloaded if it is not there yet; see `download`."""
+    """A published file in this folder, downloaded if missing; see ``download``."""
     return download(file.url, user_path(folder) / file.name, checksum=file.checksum, size=file.size)
 
 
 def download(url: str, path: str | Path, *, checksum: str, size: int | None = None) -> Path:
-    """Download one file, unless it is there; several processes may ask for the same file at once.
+    """Download one file unless it exists; safe when several processes request the same file.
 
     Args:
-        url: Where it is; https, except on this machine.
-        path: Where it goes; missing folders are made.
-        checksum: Algorithm and hexadecimal digest, for example "md5:0cc1...".
-        size: Its bytes, if known.
+        url: its address; https, except on this machine.
+        path: where to put it; missing folders are created.
+        checksum: algorithm and hexadecimal digest, for example "md5:0cc1...".
+        size: its size in bytes, if known.
 
     Returns:
-        `path`.
+        ``path``.
 
     Raises:
-        DownloadError: If it cannot be had, or is not what was expected. Bytes that can be used are kept.
+        DownloadError: it cannot be downloaded, or is not the expected file. Usable bytes are kept.
     """
     path = user_path(path)
     part = path.with_name(f"{path.name}.part")
@@ -83,15 +83,15 @@ def download(url: str, path: str | Path, *, checksum: str, size: int | None = No
             return path
         path.parent.mkdir(parents=True, exist_ok=True)
         with _alone(path):
-            if not _is_there(path, size):  # another process may have finished while this one waited
+            if not _is_there(path, size):  # another process may have finished meanwhile
                 _receive(url, part, size)
                 _finish(url, part, path, checksum)
     except (_BrokenError, _RefusedError) as error:
-        advice = f"what has arrived is kept: try again later, or download it by hand to {path}"
+        advice = f"received bytes are kept: try again later, or download it by hand to {path}"
         raise DownloadError(f"{url}: {error}; {advice}") from error
     except OSError as error:
         reason = f"cannot write ({error.strerror or error}); check folder, permissions and free space"
-        raise DownloadError(f"{path}: {reason}. What has arrived of {url} is kept, and the next try goes on") from error
+        raise DownloadError(f"{path}: {reason}. Received bytes of {url} are kept; the next attempt resumes") from error
     return path
 
 
@@ -99,7 +99,7 @@ def verify(path: str | Path, checksum: str) -> None:
     """Compare a file with its checksum, "md5:..." or "sha256:...".
 
     Raises:
-        DownloadError: If they differ.
+        DownloadError: they differ.
     """
     path = user_path(path)
     algorithm = checksum.partition(":")[0]
@@ -114,7 +114,7 @@ def verify(path: str | Path, checksum: str) -> None:
     if f"{algorithm}:{digest.hexdigest()}" != checksum:
         raise DownloadError(
             f"{path}: checksum is {algorithm}:{digest.hexdigest()}, expected {checksum}: damaged, or not the published "
-            "file; remove it and download it again"
+            "file; delete it and download it again"
         )
 
 
@@ -122,21 +122,18 @@ def _is_there(path: Path, size: int | None) -> bool:
     if not path.exists():
         return False
     if not path.is_file():
-        raise DownloadError(f"{path}: is not a file; remove it, or choose another folder")
+        raise DownloadError(f"{path}: not a file; remove it, or choose another folder")
     if size not in (None, found := path.stat().st_size):
-        raise DownloadError(f"{path}: has {found} bytes, published are {size}; remove it to download it again")
+        raise DownloadError(f"{path}: has {found} bytes, expected {size}; delete it to download it again")
     return True
 
 
 @contextmanager
 def _alone(path: Path) -> Iterator[None]:
-    """Keep other processes from the same file, see `iagraph.files.locked`.
-
-    Without a lock two of them could write into one `part`. The checksum would notice, but only after gigabytes.
-    """
+    """Exclude other processes from the same file: two could write into one ``part``, noticed only after gigabytes."""
     name = path.with_name(f".{path.name}.lock")
-    told = f"{path}: another process downloads it; waiting"
-    with locked(name, lambda holder: tqdm.write(f"{told} ({holder})", file=sys.stderr)):
+    waiting = f"{path}: another process is downloading it; waiting"
+    with locked(name, lambda holder: tqdm.write(f"{waiting} ({holder})", file=sys.stderr)):
         try:
             yield
         finally:
@@ -150,23 +147,23 @@ def _finish(url: str, part: Path, path: Path, checksum: str) -> None:
     try:
         verify(part, checksum)
     except DownloadError as error:
-        part.unlink()  # nothing tells which of its bytes are wrong
+        part.unlink()  # which bytes are wrong is unknown
         raise DownloadError(
-            f"{url}: not the published file, or damaged on the way; it is removed and would be downloaded from its "
-            f"first byte. Try again, or download it by hand to {path} ({error})"
+            f"{url}: not the published file, or damaged in transit; it was deleted. Try again from the "
+            f"start, or download it by hand to {path} ({error})"
         ) from error
     part.replace(path)
 
 
 def _receive(url: str, part: Path, size: int | None) -> None:
-    """Download until `part` is complete, in as many tries as bring it forward."""
+    """Download until ``part`` is complete, retrying as long as there is progress."""
     pauses, furthest = iter(PAUSES), _held(part)
     with _session(url) as session, tqdm(total=size, unit="B", unit_scale=True, desc=part.stem) as bar:
         while True:
             try:
                 return _try_once(session, url, part, size, bar)
             except _BrokenError as broken:
-                if _held(part) > furthest:  # not merely as far as before: a server may always start from the beginning
+                if _held(part) > furthest:  # real progress: a server may always restart from zero
                     pauses, furthest = iter(PAUSES), _held(part)
                 pause = next(pauses, None)
                 if pause is None or broken.pause > LONGEST_PAUSE:
@@ -179,23 +176,23 @@ def _held(part: Path) -> int:
 
 
 def _try_once(session: requests.Session, url: str, part: Path, size: int | None, bar: Any) -> None:
-    """One request for what is missing, written as it arrives."""
+    """Request the missing bytes once, writing them as they arrive."""
     held = _held(part)
     if size is not None and held > size:
-        held = 0  # whatever it is, it is no part of this file
+        held = 0  # not part of this file
     if held and held == size:
         return
-    headers = {"Accept-Encoding": "identity"}  # bytes as they are on the server's disk: their positions matter
+    headers = {"Accept-Encoding": "identity"}  # uncompressed: positions matter
     if held:
         headers["Range"] = f"bytes={held}-"
     try:
         with session.get(url, headers=headers, stream=True, timeout=TIMEOUT) as response:
             start, total = _place(response, part, held)
             if size is not None and total not in (size, None):
-                raise _RefusedError(f"the server has a file of {total} bytes, published are {size}")
+                raise _RefusedError(f"the server's file has {total} bytes, expected {size}")
             total = total or size
             bar.total = total
-            bar.n = bar.last_print_n = bar.initial = start  # the bytes of earlier tries, which do not count as speed
+            bar.n = bar.last_print_n = bar.initial = start  # earlier bytes do not count as speed
             bar.refresh()
             if response.status_code == COMPLETE:
                 return
@@ -204,44 +201,46 @@ def _try_once(session: requests.Session, url: str, part: Path, size: int | None,
                 file.truncate(start)
                 file.seek(start)
                 for piece in response.iter_content(PIECE):
-                    _write(file, piece)
+                    view = memoryview(piece)
+                    while view:  # an unbuffered write may be partial
+                        view = view[file.write(view) :]
                     bar.update(len(piece))
                     start += len(piece)
     except requests.exceptions.InvalidSchema as error:
-        raise _RefusedError(f"neither https nor on this machine ({error})") from error
+        raise _RefusedError(f"neither https nor local ({error})") from error
     except (requests.ConnectionError, requests.Timeout, requests.exceptions.ChunkedEncodingError) as error:
-        raise _BrokenError(f"there is no connection, or the connection broke ({error})") from error
+        raise _BrokenError(f"no connection, or it broke ({error})") from error
     except requests.RequestException as error:
         raise _RefusedError(str(error)) from error
     if total is not None and start != total:
-        raise _BrokenError(f"the connection ended after {start} of {total} bytes")
+        raise _BrokenError(f"connection closed after {start} of {total} bytes")
 
 
 def _place(response: requests.Response, part: Path, held: int) -> tuple[int, int | None]:
-    """Where the bytes of this answer begin in the file, at most at `held`, and how many the whole file has."""
+    """Offset in the file of the bytes of this response, at most ``held``, and the size of the whole file."""
     status, length = response.status_code, response.headers.get("Content-Length")
-    if status >= 500 or status in PASSING:
+    if status >= 500 or status in TRANSIENT:
         pause = _retry_after(response)
-        wish = f", and asks to wait for {pause:.0f} s" if pause else ""
-        raise _BrokenError(f"the server answers {status} {response.reason}{wish}", pause)
+        wish = f", asking to wait {pause:.0f} s" if pause else ""
+        raise _BrokenError(f"the server responded {status} {response.reason}{wish}", pause)
     span = re.fullmatch(r"bytes (?:(\d+)-\d+|\*)/(\d+|\*)", response.headers.get("Content-Range", ""))
     total = int(span[2]) if span and span[2] != "*" else None
     if status == COMPLETE and total == held:
         return held, held
     if status == COMPLETE or (status == 206 and (not span or not span[1] or int(span[1]) > held)):
-        part.unlink(missing_ok=True)  # else every further try would end like this one
-        raise _BrokenError(f"the server cannot go on from byte {held} ({status} {response.reason})")
+        part.unlink(missing_ok=True)  # or every retry would fail alike
+        raise _BrokenError(f"the server cannot resume from byte {held} ({status} {response.reason})")
     if status not in (200, 206):
-        raise _RefusedError(f"the server answers {status} {response.reason}")
+        raise _RefusedError(f"the server responded {status} {response.reason}")
     if response.headers.get("Content-Type", "").startswith("text/html"):
-        raise _RefusedError("the server sends a web page instead of the file")
+        raise _RefusedError("the server sent a web page instead of the file")
     if status == 206 and span:
         return int(span[1]), total
     return 0, int(length) if length else None
 
 
 def _retry_after(response: requests.Response) -> float:
-    """Seconds that the server asks to wait: the header has a number of them, or a date."""
+    """Seconds to wait as the server requests: the header holds a number or a date."""
     value = response.headers.get("Retry-After", "")
     if value.isdecimal():
         return float(value)
@@ -254,21 +253,15 @@ def _check_space(part: Path, held: int, total: int | None) -> None:
     free = shutil.disk_usage(part.parent).free
     if total is not None and total - held > free:
         raise DownloadError(
-            f"{part}: {total - held} bytes are missing, but only {free} are free on this disk; make room, or choose "
+            f"{part}: {total - held} bytes missing, only {free} free on this disk; free some space, or choose "
             "another folder"
         )
 
 
-def _write(file: Any, piece: bytes) -> None:
-    view = memoryview(piece)
-    while view:  # without a buffer, one call may write less than all
-        view = view[file.write(view) :]
-
-
 def _session(url: str) -> requests.Session:
-    """Speaks https alone, on redirects too (http for this machine), and sends no credentials to anyone."""
+    """A session that uses https only, also on redirects (http for this machine), and sends no credentials."""
     session = _Session()
-    session.auth = lambda request: request  # or requests would look for a password in ~/.netrc
+    session.auth = lambda request: request  # or requests would read ~/.netrc
     parts = urlsplit(url)
     if not (parts.scheme == "http" and parts.hostname in LOCAL):
         del session.adapters["http://"]
@@ -277,4 +270,4 @@ def _session(url: str) -> requests.Session:
 
 class _Session(requests.Session):
     def rebuild_auth(self, prepared_request: Any, response: Any) -> None:
-        """After a redirect, requests would look into ~/.netrc again."""
+        """Do not read ~/.netrc again after a redirect."""

@@ -1,9 +1,9 @@
-"""Jets from Pythia8 and FastJet: one class of jets per hard process, written to one jet store.
+"""Jet generation with Pythia8 and FastJet: one class per hard process, written to one jet store.
 
-The recipe (processes, settings, jet definition) is a YAML file, see `GenerateConfig`. The work is cut into tasks of a
-fixed number of jets of one class, each with a random seed of its own. So the result depends neither on the number of
-workers nor, shard by shard, on the number of machines. Finished tasks are kept (`iagraph.data.parts`): whatever ends a
-generation, the same command goes on.
+The recipe (processes, settings, jet definition) is a YAML file, see ``GenerateConfig``. The work is split into tasks of
+a fixed number of jets of one class, each with its own random seed, so the result depends neither on the number of
+workers nor, shard by shard, on the number of machines. Finished tasks are kept (:mod:`iagraph.data.parts`): the same
+command resumes an interrupted generation.
 """
 
 import multiprocessing
@@ -39,10 +39,10 @@ except ImportError as error:
 
 from iagraph.yaml_config import ConfigError, load_model
 
-TASK_JETS = 250  # some 30 s of work: starting Pythia (0.5 s) does not matter, and the progress bar moves
-BATCH_EVENTS = 100  # events in memory at once
-SEEDS = 900_000_000  # Pythia takes seeds from 1 to this
-PATIENCE = 10_000  # events without any jet before a task gives up
+TASK_JETS = 250  # about 30 s: Pythia's start (0.5 s) is negligible, and the progress bar moves
+BATCH_EVENTS = 100  # events held in memory
+SEEDS = 900_000_000  # largest seed of Pythia; the smallest is 1
+PATIENCE = 10_000  # events without a jet before a task gives up
 PACKAGES = ("fastjet", "iagraph", "numpy", "pythia8mc")
 
 
@@ -51,15 +51,14 @@ class GenerateError(RuntimeError):
 
 
 ERRORS = (ConfigError, GenerateError, LockedError, StoreError)
-"""What a user can put right: the message is enough, a traceback would not help."""
+"""Errors that a user can correct: scripts print the message without a traceback."""
 
 
 def plan(classes: int, jets: int, seed: int, shard: tuple[int, int] = (1, 1)) -> list[Task]:
-    """The tasks that make `jets` jets, or one shard's share of them.
+    """The tasks that generate ``jets`` jets, or one shard of them.
 
-    The first classes get one jet more where the number does not divide. Seeds count up from a start that depends on
-    `seed`, so no two tasks of a run share one, on however many machines it is made. A shard (K, M) has every M-th task
-    of each class, beginning with the K-th.
+    Remainders go to the first classes. Seeds count up from a start derived from ``seed``, so no two tasks share one, on
+    any number of machines. Shard (K, M) has every M-th task of each class, starting with the K-th.
     """
     start = int(np.random.default_rng(seed).integers(SEEDS))
     tasks = []
@@ -72,18 +71,18 @@ def plan(classes: int, jets: int, seed: int, shard: tuple[int, int] = (1, 1)) ->
 
 
 def run_task(task: Task, config: GenerateConfig) -> Result:
-    """Generate events until a task has its jets.
+    """Generate events until a task is complete.
 
     Raises:
-        GenerateError: If Pythia refuses a setting or cannot start, or no event passes the selection.
+        GenerateError: Pythia refuses a setting or cannot start, or no event passes the selection.
     """
     process = config.processes[task.label]
     settings = [*config.pythia, *process.pythia, "Random:setSeed = on", f"Random:seed = {task.seed}"]
-    with _standard_output() as said:
+    with _captured_output() as output:
         pythia = pythia8mc.Pythia("", False)  # without the banner
-        refused = _refusal(pythia, settings)
-    if refused:
-        raise GenerateError(f"process {process.name}: {refused}. It says: {said() or 'nothing'}")
+        problem = _start_problem(pythia, settings)
+    if problem:
+        raise GenerateError(f"process {process.name}: {problem}. Its output: {output() or 'none'}")
     parts: list[Jets] = []
     events = selected = 0
     while selected < task.jets:
@@ -91,30 +90,32 @@ def run_task(task: Task, config: GenerateConfig) -> Result:
         parts.append(select_jets(batch, config, task.label))
         events, selected = events + len(batch), selected + len(parts[-1])
         if selected == 0 and len(parts) * BATCH_EVENTS >= PATIENCE:
-            raise GenerateError(f"process {process.name}: no jet in {events} events; correct the process or the window")
+            raise GenerateError(
+                f"process {process.name}: no jet selected in {events} events; correct the process or the selection"
+            )
     jets = Jets.concatenate(parts).take(np.arange(task.jets))
     return Result(task, jets, Counts(events, selected, pythia.infoPython().sigmaGen()))
 
 
-def _refusal(pythia: Any, settings: Sequence[str]) -> str:
-    """Start Pythia with these settings, and say why it does not start, if so."""
-    if not pythia.readString("Print:quiet = on"):  # without data, or with those of another release, it knows no setting
+def _start_problem(pythia: Any, settings: Sequence[str]) -> str:
+    """Start Pythia with these settings; the reason if it does not start, else an empty string."""
+    if not pythia.readString("Print:quiet = on"):  # its data files are missing or of another release
         return "Pythia cannot start"
     for setting in settings:
         if not pythia.readString(setting):
             return f"Pythia does not know '{setting}'; correct the configuration"
     if pythia.init():
         return ""
-    talking = pythia8mc.Pythia("", False)  # a quiet one does not say what is wrong
+    verbose = pythia8mc.Pythia("", False)  # a quiet one hides the reason
     for setting in settings:
-        talking.readString(setting)
-    talking.init()
+        verbose.readString(setting)
+    verbose.init()
     return f"Pythia cannot start with {list(settings)}; correct the configuration"
 
 
 @contextmanager
-def _standard_output() -> Iterator[Callable[[], str]]:
-    """What is written to the standard output, past `sys.stdout`, too; the function gives it in a line, tables apart."""
+def _captured_output() -> Iterator[Callable[[], str]]:
+    """Capture standard output, even past ``sys.stdout``; yields a function that returns it in one line."""
     sys.stdout.flush()
     with tempfile.TemporaryFile() as file:
         before = os.dup(1)
@@ -129,15 +130,15 @@ def _standard_output() -> Iterator[Callable[[], str]]:
 
 
 def _start_worker() -> None:
-    signal.signal(signal.SIGINT, signal.SIG_DFL)  # Ctrl-C ends a worker without a traceback of its own
-    os.dup2(os.open(os.devnull, os.O_WRONLY), 1)  # FastJet and Pythia write their banners past sys.stdout
+    signal.signal(signal.SIGINT, signal.SIG_DFL)  # no traceback of the worker on Ctrl-C
+    os.dup2(os.open(os.devnull, os.O_WRONLY), 1)  # banners of FastJet and Pythia bypass sys.stdout
     threading.Thread(target=_end_with_parent, daemon=True).start()
 
 
 def _end_with_parent() -> None:
     if parent := multiprocessing.parent_process():
         parent.join()
-        os._exit(1)  # it was killed, or it would have ended this worker
+        os._exit(1)  # killed, or it would have stopped this worker
 
 
 def _run_task(task: Task, config: GenerateConfig, parts: Parts) -> Task:
@@ -146,7 +147,7 @@ def _run_task(task: Task, config: GenerateConfig, parts: Parts) -> Task:
 
 
 def _run_tasks(tasks: Sequence[Task], config: GenerateConfig, parts: Parts, workers: int) -> None:
-    """Run what is not finished yet."""
+    """Run the unfinished tasks."""
     missing = [task for task in tasks if not parts.holds(task)]
     if not missing:
         return
@@ -163,18 +164,18 @@ def _run_tasks(tasks: Sequence[Task], config: GenerateConfig, parts: Parts, work
         except BaseException:
             pool.shutdown(wait=False, cancel_futures=True)
             for worker in set(multiprocessing.active_children()) - others:
-                worker.terminate()  # or a task that nobody wants any more would run to its end
+                worker.terminate()  # or its task would run to the end in vain
             raise
 
 
 def _check_output(out: Path, force: bool) -> None:
     if out.exists() and not force:
-        raise StoreError(f"{out}: exists already; choose another file, or --force to replace it")
+        raise StoreError(f"{out}: already exists; choose another file, or replace it with --force")
     try:
         with tempfile.TemporaryFile(dir=out.parent):
             pass
     except OSError as error:
-        raise StoreError(f"{out}: cannot write into its folder ({error.strerror}); choose another one") from error
+        raise StoreError(f"{out}: cannot write to its folder ({error.strerror}); choose another one") from error
 
 
 def generate(
@@ -187,28 +188,28 @@ def generate(
     shard: tuple[int, int] = (1, 1),
     force: bool = False,
 ) -> StoreInfo:
-    """Generate jets after a recipe and write them, classes mixed, to one store.
+    """Generate jets from a recipe and write them, classes mixed, to one store.
 
-    Finished tasks are kept in `OUT.parts` until the store is written, from which the same call goes on.
+    Finished tasks are kept in ``OUT.parts`` until the store is written; the same call resumes from there.
 
     Args:
-        config_path: The recipe, see `GenerateConfig`.
-        out: The file to write.
-        jets: Number of jets of all classes and shards together.
-        workers: Number of processes; the result does not depend on it.
-        overrides: Changes of the recipe, `key=value`, for example `seed=7`.
-        shard: (K, M) makes the K-th of M shares, K from 1; together they are the jets of the run without shards.
-        force: Replace an existing file, and remove finished tasks of another generation.
+        config_path: the recipe, see ``GenerateConfig``.
+        out: the file to write.
+        jets: total number of jets over all classes and shards.
+        workers: number of processes; the result does not depend on it.
+        overrides: changes to the recipe, ``key=value``, for example ``seed=7``.
+        shard: (K, M) generates the K-th of M shards, K from 1; together they hold the jets of the unsharded run.
+        force: replace an existing file, and remove finished tasks of another generation.
 
     Returns:
-        What the new store says about itself.
+        The new store's :class:`StoreInfo`.
 
     Raises:
-        ConfigError: If the recipe is wrong.
-        GenerateError: If there is nothing to do, Pythia cannot do it, or a worker was killed.
-        KeyboardInterrupt: With what is kept for its message.
-        LockedError: If another process makes the same file.
-        StoreError: If the file exists or cannot be written, or finished tasks of another generation are in the way.
+        ConfigError: the recipe is wrong.
+        GenerateError: the shard is empty, Pythia fails, or a worker was killed.
+        KeyboardInterrupt: its message says what is kept.
+        LockedError: another process is writing the same file.
+        StoreError: the file exists or cannot be written, or ``OUT.parts`` holds tasks of another generation.
     """
     out = user_path(out)
     _check_output(out, force)
@@ -229,12 +230,12 @@ def generate(
             _write(out, tasks, config, parts, generation)
         except (BrokenProcessPool, KeyboardInterrupt) as error:
             kept = sum(map(parts.holds, tasks))
-            state = f"{kept} of {len(tasks)} tasks are kept in {parts.folder}, and the same command goes on"
-            state = state if kept else "no task was finished"
+            state = f"{kept} of {len(tasks)} tasks are kept in {parts.folder}; the same command resumes"
+            state = state if kept else "no task had finished"
             if isinstance(error, KeyboardInterrupt):
-                raise KeyboardInterrupt(f"{out} is not written; {state}") from None
+                raise KeyboardInterrupt(f"{out} was not written; {state}") from None
             raise GenerateError(
-                f"a worker was killed; {state}. If memory was short, give fewer --workers than {workers}"
+                f"a worker was killed; {state}. If memory ran out, use fewer --workers than {workers}"
             ) from error
         parts.remove()
     return store_info(out)
@@ -244,8 +245,8 @@ def _write(out: Path, tasks: Sequence[Task], config: GenerateConfig, parts: Part
     """Write the jets of all tasks in random order."""
     jets, counts = parts.joined(tasks)
     order = np.random.default_rng([config.seed, *generation["shard"]]).permutation(len(jets))
-    shares = np.cumsum([0, *config.splits.model_dump().values()])
-    bounds = np.round(shares / shares[-1] * len(jets)).astype(int).tolist()
+    fractions = np.cumsum([0, *config.splits.model_dump().values()])
+    bounds = np.round(fractions / fractions[-1] * len(jets)).astype(int).tolist()
     statistics = {
         process.name: _statistics(mine)
         for label, process in enumerate(config.processes)
@@ -253,7 +254,7 @@ def _write(out: Path, tasks: Sequence[Task], config: GenerateConfig, parts: Part
     }
     with StoreWriter(out, jets.classes, generation | {"processes": statistics}) as writer:
         for split, begin, end in zip(Splits.model_fields, bounds, bounds[1:], strict=False):
-            for first in range(begin, max(end, begin + 1), PART):  # once for a part without jets
+            for first in range(begin, max(end, begin + 1), PART):  # once for an empty split
                 writer.append(jets.take(order[first : min(first + PART, end)]), split)
 
 

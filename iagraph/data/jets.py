@@ -8,32 +8,32 @@ from numpy.typing import ArrayLike
 
 REQUIRED_COLUMNS = ("pt", "rapidity", "phi", "mass")
 LIMITS = {"pt": 1e8, "mass": 1e8, "rapidity": 20.0}
-"""Largest values, either way, in GeV or 1: far beyond what colliders make, and features of them fit into float32."""
+"""Largest absolute values, in GeV or 1: far beyond colliders, and safe for features in float32."""
 DTYPES = dict.fromkeys(REQUIRED_COLUMNS, "float32") | {"pid": "int32", "offsets": "int64", "label": "int64"}
 DTYPES |= {"weight of jets": "float32"}
 
 
 class StoreError(ValueError):
-    """A jet store, or jets about to become one, is not as it must be. The message says where, and what to do."""
+    """A jet store, or jets to be stored, are invalid. The message says where, and what to do."""
 
 
 def offsets_of(counts: ArrayLike) -> np.ndarray:
-    """Where each jet begins and ends, int64 [J + 1], for J numbers of particles."""
+    """Boundaries of J jets, int64 [J + 1], from their numbers of particles."""
     return np.concatenate([[0], np.cumsum(counts)]).astype(np.int64)
 
 
 @dataclass(frozen=True, eq=False)
 class Jets:
-    """Ragged jets in memory: particles are flat, jet b owns the particles offsets[b]:offsets[b+1].
+    """Ragged jets in memory: particles are flat, jet b owns offsets[b]:offsets[b+1].
 
     Args:
-        particles: One array of length P per column. Always `pt` (GeV, above 0), `rapidity`, `phi` (rad) and `mass`
-            (GeV), each float32; `pid` (signed PDG id, int32) if known; further numeric columns are allowed.
-        offsets: int64 [J + 1], from 0 to P, never decreasing: a jet may be empty.
-        label: int64 [J], the index of the jet's class in `classes`.
-        classes: The names of the classes, for example ("gluon", "quark").
-        weight: float32 [J], how much each jet counts in losses and metrics, if not all count alike. Weights are not
-            negative: a loss with negative ones has no lower bound, and efficiencies are not monotonic.
+        particles: one array of length P per column. Always ``pt`` (GeV, above 0), ``rapidity``, ``phi`` (rad) and
+            ``mass`` (GeV), each float32; ``pid`` (signed PDG id, int32) if known; further numeric columns are allowed.
+        offsets: int64 [J + 1], from 0 to P, non-decreasing: jets may be empty.
+        label: int64 [J], the index of the jet's class in ``classes``.
+        classes: class names, for example ("gluon", "quark").
+        weight: float32 [J], weights of the jets in losses and metrics, if any. They are not negative: else losses have
+            no lower bound, and efficiencies are not monotonic.
     """
 
     particles: dict[str, np.ndarray]
@@ -52,26 +52,26 @@ class Jets:
 
     @property
     def counts(self) -> np.ndarray:
-        """The number of particles of each jet, int64 [J]."""
+        """Number of particles per jet, int64 [J]."""
         return np.diff(self.offsets)
 
     def digests(self) -> np.ndarray:
-        """A number per jet, uint64 [J], by which equal jets are recognised in other files.
+        """A hash per jet, uint64, by which equal jets are recognised in other files.
 
-        It depends on pt, rapidity and phi of the particles, not on their order. Jets of fewer than two particles, which
-        are too simple to be told apart, have none and are left out.
+        It depends on pt, rapidity and phi of the particles, not on their order. Jets with fewer than two particles are
+        too simple to distinguish and are left out.
         """
         particle = np.zeros(int(self.offsets[-1]), np.uint64)
         for name in ("pt", "rapidity", "phi"):
             particle = _scramble(particle + self.particles[name].astype(np.float32).view(np.uint32))
-        # Sums of unsigned integers wrap around, so that differences of them are exact.
+        # Unsigned sums wrap around, so their differences are exact.
         total = np.concatenate([np.zeros(1, np.uint64), np.cumsum(particle, dtype=np.uint64)])
         return (total[self.offsets[1:]] - total[self.offsets[:-1]])[self.counts >= 2]
 
     def take(self, indices: ArrayLike) -> "Jets":
-        """The jets at `indices`, as NumPy would index them: any order, repeats, negative numbers, or a boolean mask."""
+        """The jets at ``indices``, with NumPy's rules: any order, repeats, negative indices or a boolean mask."""
         index = np.asarray(indices)
-        index = index.astype(np.int64) if index.size == 0 else index  # NumPy takes an empty list for floats
+        index = index.astype(np.int64) if index.size == 0 else index  # NumPy makes an empty list float
         counts, starts = self.counts[index], self.offsets[:-1][index]
         offsets = offsets_of(counts)
         flat = np.arange(offsets[-1]) + np.repeat(starts - offsets[:-1], counts)
@@ -88,7 +88,7 @@ class Jets:
 
     @staticmethod
     def concatenate(parts: Sequence["Jets"]) -> "Jets":
-        """All jets of `parts`, at least one, in order; StoreError if their classes or columns differ."""
+        """All jets of ``parts`` (at least one), in order; StoreError if classes or columns differ."""
         if not parts:
             raise StoreError("Jets.concatenate: no parts; give at least one")
         if len(parts) == 1:
@@ -114,14 +114,14 @@ class Jets:
         real: ArrayLike | None = None,
         weight: ArrayLike | None = None,
     ) -> "Jets":
-        """Jets of tables in which those of fewer particles are padded, with zeros for example.
+        """Jets from tables padded to one number of particles, for example with zeros.
 
         Args:
-            particles: One table [jets, slots] per column of `Jets`; numbers get the column's type.
-            label: The class of each jet, [jets].
-            classes: The names of the classes.
-            real: Which slots hold a particle, bool [jets, slots]; None takes those whose pt is not zero.
-            weight: How much each jet counts, [jets]; None if all count alike.
+            particles: one table [jets, slots] per column of ``Jets``, cast to the column's type.
+            label: the class of each jet, [jets].
+            classes: class names.
+            real: which slots hold a particle, bool [jets, slots]; by default those with non-zero pt.
+            weight: weights of the jets, [jets], if any.
         """
         tables = {name: np.asarray(table) for name, table in particles.items()}
         held = tables["pt"] != 0 if real is None else np.asarray(real, bool)
@@ -131,14 +131,9 @@ class Jets:
         return Jets(columns, offsets_of(held.sum(1)), labels, classes, weights)  # type: ignore[arg-type]  # as a tuple
 
     def validate(self, where: str, first: int = 0) -> None:
-        """Check structure and every value; StoreError names `where` (the file, say) and the first bad jet.
-
-        Args:
-            where: What the jets are called.
-            first: The number of the first jet there.
-        """
+        """Check structure and every value; StoreError names ``where`` and the first bad jet, counted from ``first``."""
         if problem := self._structure_problem(first) or self._value_problem(first):
-            raise StoreError(f"{where}: {problem}; correct it, or drop the jet, where it was made")
+            raise StoreError(f"{where}: {problem}; correct it, or drop the jet, at its source")
 
     def _structure_problem(self, first: int) -> str | None:
         if missing := [name for name in REQUIRED_COLUMNS if name not in self.particles]:
@@ -150,11 +145,11 @@ class Jets:
             if column.ndim != 1 or column.dtype.kind not in "iuf" or (wanted and column.dtype != wanted):
                 return f"{name} is {column.dtype} of shape {column.shape}, expected 1-D {wanted or 'numbers'}"
         if len(set(self.classes)) < len(self.classes):
-            return f"classes {self.classes} name one class twice"
+            return f"classes {self.classes} hold a name twice"
         if len(self.offsets) != len(self.label) + 1 or self.offsets[0] != 0:
-            return f"found {len(self.offsets)} offsets, expected {len(self.label) + 1} (labels + 1) beginning with 0"
+            return f"found {len(self.offsets)} offsets, expected {len(self.label) + 1} (labels + 1), the first one 0"
         if self.weight is not None and len(self.weight) != len(self.label):
-            return f"found {len(self.weight)} weights, expected {len(self.label)}, one for each jet"
+            return f"found {len(self.weight)} weights, expected {len(self.label)}, one per jet"
         for jet in np.flatnonzero(self.counts < 0)[:1]:
             return f"jet {first + jet} has offsets {self.offsets[jet : jet + 2].tolist()}, expected no decrease"
         for name, column in self.particles.items():
@@ -168,8 +163,8 @@ class Jets:
         if self.weight is not None:
             for jet in np.flatnonzero(~(np.isfinite(self.weight) & (self.weight >= 0)))[:1]:
                 return (
-                    f"jet {first + jet} has the weight {self.weight[jet]}, expected finite and not negative: with "
-                    "negative ones losses have no lower bound and efficiencies are not monotonic"
+                    f"jet {first + jet} has the weight {self.weight[jet]}, expected finite and not negative: "
+                    "else losses have no lower bound and efficiencies are not monotonic"
                 )
         found = []
         for name, column in self.particles.items():
@@ -184,14 +179,14 @@ class Jets:
         for particle, name, rule in sorted(found)[:1]:
             jet = int(np.searchsorted(self.offsets, particle, side="right")) - 1
             value = self.particles[name][particle]
-            advice = "; Jets.from_padded drops the padding of tables" if name == "pt" and value == 0 else ""
+            advice = "; Jets.from_padded removes the padding of tables" if name == "pt" and value == 0 else ""
             where = f"jet {first + jet}, particle {particle - self.offsets[jet]}"
             return f"{where}: {name} = {value}, expected {rule}{advice}"
         return None
 
 
 def _scramble(x: np.ndarray) -> np.ndarray:
-    """The last steps of SplitMix64 (Steele, Lea, Flood, OOPSLA 2014): neighbouring numbers become unrelated ones."""
+    """Finalizer of SplitMix64 (Steele, Lea, Flood, OOPSLA 2014): decorrelates neighbouring numbers."""
     x = (x ^ (x >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
     x = (x ^ (x >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
     return x ^ (x >> np.uint64(31))

@@ -1,8 +1,8 @@
-"""Whole batches, cut from flat arrays: no Python loop over jets, no list of graphs to collate.
+"""Whole batches cut from flat arrays: no Python loop over jets, no graphs to collate.
 
-Jets come in blocks: in memory a block is one jet, of a store a run of neighbours that is read at once. Pools of many
-blocks are gathered, by worker processes if there are any, and shuffled within; the main process only slices batches off
-them. A pool takes its blocks evenly from the whole range, so that even jets sorted by class give mixed batches.
+Jets come in blocks: single jets in memory, runs of neighbours read at once from a store. Worker processes, if any,
+gather pools of many blocks and shuffle within; the main process only slices batches off them. The blocks of a pool are
+spread over the whole range, so even jets sorted by class give mixed batches.
 """
 
 from __future__ import annotations
@@ -21,25 +21,25 @@ from iagraph.data.sources import JetSource, Pool
 from iagraph.jets import JetBatch
 
 POOL = 32768
-"""Jets gathered at once: some 40 MB, of which each worker process holds up to three."""
+"""Jets gathered at once: about 40 MB; each worker process holds up to three such pools."""
 
 
 class PoolSampler:
     """The pools of an epoch, for PyTorch's ``DataLoader``.
 
     Args:
-        sizes: number of jets of each block.
-        shuffle: a new random order each epoch.
-        seed: fixes these orders.
-        shard: (rank, processes): which share of the jets.
+        sizes: number of jets per block.
+        shuffle: use a new random order each epoch.
+        seed: seed of these orders.
+        shard: (rank, processes): which shard of the jets.
 
     Attributes:
-        epoch: that of the next iteration.
-        begin, end: which jets of an epoch are in the share.
-        largest_share: number of jets of the largest share.
+        epoch: epoch of the next iteration.
+        begin, end: range of the jets of an epoch in this shard.
+        largest_shard: number of jets in the largest shard.
 
     Raises:
-        ValueError: the rank is not one of the processes.
+        ValueError: the rank is out of range.
     """
 
     def __init__(self, sizes: NDArray[np.int64], shuffle: bool, seed: int, shard: tuple[int, int]) -> None:
@@ -49,7 +49,7 @@ class PoolSampler:
         self.sizes, self.shuffle, self.seed, self.epoch = sizes, shuffle, seed, 0
         jets = int(sizes.sum())
         self.begin, self.end = jets * rank // processes, jets * (rank + 1) // processes
-        self.largest_share = -(-jets // processes)
+        self.largest_shard = -(-jets // processes)
 
     def __iter__(self) -> Iterator[Pool]:
         return iter(self._pools())
@@ -65,41 +65,40 @@ class PoolSampler:
         return pools
 
     def _blocks(self) -> list[NDArray[np.int64]]:
-        """The blocks of each pool."""
+        """Block numbers of each pool."""
         blocks = len(self.sizes)
         per_pool = max(1, POOL // max(1, int(self.sizes.max(initial=1))))
         pools = -(-blocks // per_pool)
         if not self.shuffle or pools < 2:
             return np.split(np.arange(blocks), range(per_pool, blocks, per_pool))
-        # Runs of as many blocks as there are pools: each pool gets one block of every run (but for the last run).
+        # Runs as long as the number of pools: each pool gets one block of every run (except the last).
         runs = np.tile(np.arange(pools), (per_pool, 1))
         pool = np.random.default_rng((self.seed, self.epoch)).permuted(runs, axis=1).ravel()[:blocks]
         return np.split(np.argsort(pool, kind="stable"), np.cumsum(np.bincount(pool, minlength=pools))[:-1])
 
 
 class JetLoader:
-    """Iterable of :class:`JetBatch`: every jet once per epoch, in an order that seed and epoch fix.
+    """Iterable of :class:`JetBatch`: every jet once per epoch, in an order fixed by seed and epoch.
 
-    The order does not depend on the number of worker processes. Each iteration is a new epoch. Two iterations at a time
-    over one loader with workers disturb each other, as with PyTorch's ``DataLoader``.
+    The order does not depend on the number of workers. Each iteration is a new epoch. As with PyTorch's ``DataLoader``,
+    concurrent iterations over one loader with workers interfere.
 
     Args:
         jets: the jets, in memory or in stores.
         batch_size: jets per batch; the last one may have fewer.
-        shuffle: a new random order each epoch.
-        seed: fixes these orders.
-        workers: processes that gather the jets; 0 does it in this one.
-        max_pairs: most pairs per batch, where a jet of n particles has n (n + 1) / 2, so that no batch exhausts the
-            memory; such a batch has fewer jets, and a jet of more pairs is a batch of its own. None sets no limit.
-        shard: (rank, processes): the share of one of several processes. Shares differ by at most one jet, have none in
-            common, and together are the epoch that a single process has. Without ``max_pairs`` all have equally many
-            batches, as processes that train together need: the last one may be without jets. (A share without any jet
-            has no batch.)
+        shuffle: use a new random order each epoch.
+        seed: seed of these orders.
+        workers: processes that gather jets; 0 uses the main process.
+        max_pairs: limit of pairs per batch, n (n + 1) / 2 for a jet of n particles, to bound memory: batches then hold
+            fewer jets, and a jet with more pairs is a batch of its own. None sets no limit.
+        shard: (rank, processes): shard of one of several processes. Shards are disjoint, differ by at most one jet, and
+            together are the epoch of a single process. Without ``max_pairs`` all have the same number of batches, as
+            distributed training requires: the last one may be empty. (An empty shard has no batch.)
 
     Raises:
-        ValueError: a size is below 1, or the rank is not one of the processes.
-        TypeError: ``jets`` are neither in memory nor in stores as the loader takes them.
-        StoreError: jets turn out to be damaged when they are read.
+        ValueError: a size is below 1, or the rank is out of range.
+        TypeError: ``jets`` is not a source of jets.
+        StoreError: jets prove damaged when read.
     """
 
     def __init__(
@@ -117,8 +116,8 @@ class JetLoader:
             raise ValueError(f"batch_size {batch_size} and max_pairs {max_pairs} should be at least 1")
         if not (hasattr(jets, "sizes") and hasattr(jets, "gather")):
             raise TypeError(
-                f"JetLoader takes a JetDataset or StoredJets, found {type(jets).__name__}; choose jets before, as in "
-                "JetDataset(jets.take(numbers)) for the Jets of a store"
+                f"JetLoader takes a JetDataset or StoredJets, found {type(jets).__name__}; wrap them, as in "
+                "JetDataset(jets) for Jets in memory"
             )
         self.batch_size, self.max_pairs = batch_size, max_pairs
         self._sampler = PoolSampler(jets.sizes, shuffle, seed, shard)
@@ -127,17 +126,17 @@ class JetLoader:
             batch_size=None,
             sampler=self._sampler,
             num_workers=workers,
-            collate_fn=_as_it_is,  # by default lists and arrays inside a batch would be converted
+            collate_fn=_identity,  # the default converts lists and arrays inside a batch
             persistent_workers=workers > 0,
-            generator=torch.Generator().manual_seed(seed),  # or it would draw from the one that models use
+            generator=torch.Generator().manual_seed(seed),  # not from the global generator of the models
             pin_memory=torch.cuda.is_available(),
         )
 
     def __len__(self) -> int:
-        """The number of batches; TypeError if a budget of pairs makes it depend on the order of the jets."""
+        """Number of batches; TypeError with ``max_pairs``, where it depends on the order of the jets."""
         if self.max_pairs is not None:
             raise TypeError("with max_pairs the number of batches differs from epoch to epoch")
-        return -(-self._sampler.largest_share // self.batch_size)
+        return -(-self._sampler.largest_shard // self.batch_size)
 
     def __iter__(self) -> Iterator[JetBatch]:
         pools = iter(self._pools)
@@ -145,11 +144,11 @@ class JetLoader:
         return self._batches(pools)
 
     def set_epoch(self, epoch: int) -> None:
-        """Make the next iteration that of an epoch, the first one being 0."""
+        """Set the epoch of the next iteration; the first is 0."""
         self._sampler.epoch = epoch
 
     def _batches(self, pools: Iterator[JetBatch | StoreError]) -> Iterator[JetBatch]:
-        rest: JetBatch | None = None  # too few for a batch, unless no more come
+        rest: JetBatch | None = None  # too few jets for a batch so far
         for pool in pools:
             if isinstance(pool, StoreError):
                 raise pool
@@ -158,7 +157,7 @@ class JetLoader:
             begin = 0
             for end in self._ends(counts):
                 if rest is not None and begin < kept:
-                    # The first batch of a pool; it ends in this pool, or it would have been whole before.
+                    # The first batch of a pool ends within it, or it would have been complete before.
                     yield JetBatch.concatenate([rest, pool.part(0, end - kept)])
                 else:
                     yield pool.part(begin - kept, end - kept)
@@ -169,13 +168,13 @@ class JetLoader:
                 rest = JetBatch.concatenate([rest, pool])
         if rest is None:
             return
-        share = self._sampler.end - self._sampler.begin
-        # Another share, with one jet more, may have one batch more.
-        if len(rest) or (self.max_pairs is None and -(-share // self.batch_size) < len(self)):
+        shard = self._sampler.end - self._sampler.begin
+        # A shard with one more jet may have one more batch.
+        if len(rest) or (self.max_pairs is None and -(-shard // self.batch_size) < len(self)):
             yield rest
 
     def _ends(self, counts: Tensor) -> Iterator[int]:
-        """Where the whole batches among jets of these multiplicities end; what is left after the last is no batch."""
+        """Ends of the complete batches among jets of these multiplicities."""
         if self.max_pairs is None:
             yield from range(self.batch_size, counts.numel() + 1, self.batch_size)
             return
@@ -185,7 +184,7 @@ class JetLoader:
             spent = pairs[begin - 1] if begin else 0
             fitting = int(np.searchsorted(pairs, spent + self.max_pairs, side="right"))
             end = min(max(fitting, begin + 1), begin + self.batch_size)
-            # A batch is whole if it has all the jets it may have, or the next one does not fit.
+            # A batch is complete if it is full, or the next jet does not fit.
             if end > len(pairs) or (end == len(pairs) and end - begin < self.batch_size and fitting == end):
                 return
             yield end
@@ -193,9 +192,9 @@ class JetLoader:
 
 
 class _Gathered(Dataset["JetBatch | StoreError"]):
-    """The data set of pools that PyTorch's loader asks for.
+    """The data set of pools for PyTorch's loader.
 
-    Errors are handed over: raised in a worker process, they would come with its traceback for a message.
+    Errors are returned: raised in a worker, their message would be its traceback.
     """
 
     def __init__(self, jets: JetSource) -> None:
@@ -208,5 +207,5 @@ class _Gathered(Dataset["JetBatch | StoreError"]):
             return error
 
 
-def _as_it_is(batch: Any) -> Any:
+def _identity(batch: Any) -> Any:
     return batch

@@ -1,4 +1,4 @@
-"""What a set of jets looks like: numbers and one figure that show at a glance whether it is what it should be."""
+"""Overview of a set of jets: numbers and a figure that show at a glance whether it is as expected."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from iagraph.plotting import drawable, style
 from iagraph.tables import markdown
 
 SAMPLE = 100_000
-"""At most so many jets are drawn; the numbers are those of all."""
+"""Largest number of jets in distributions; the numbers in tables are those of all jets."""
 QUANTITIES = {
     "multiplicity": "particles per jet",
     "pt": "jet $p_T$ [GeV]",
@@ -32,13 +32,10 @@ SPECIES = {11: "e", 13: "μ", 22: "γ", 211: "π$^±$", 321: "K$^±$", 2212: "p"
 
 
 class Overview:
-    """Collects what is worth knowing of jets that pass by in parts, in constant memory.
+    """Running summary of jets added in parts, in constant memory.
 
-    Numbers and species are those of all jets. The distributions are those of a sample, which is halved whenever more
-    than 100,000 jets have been kept. Jets without particles are counted, and left out of all else.
-
-    Args:
-        classes: names of the classes.
+    Numbers and species cover all jets. Distributions use a sample that is halved whenever it exceeds 100,000 jets. Jets
+    without particles are only counted.
     """
 
     def __init__(self, classes: tuple[str, ...]) -> None:
@@ -53,7 +50,7 @@ class Overview:
         self._particle_pt = np.zeros((len(classes), len(PARTICLE_PT) - 1))
 
     def add(self, jets: Jets) -> None:
-        """Take the next jets into account."""
+        """Add the next jets."""
         batch = as_batch(jets)
         momenta = jet_momenta(batch.momenta, batch.batch, batch.ptr)
         columns = (jets.counts, momenta.pt.numpy(), momenta.mass.numpy(), momenta.rapidity.numpy())
@@ -78,13 +75,13 @@ class Overview:
         self.empty += int(np.count_nonzero(~full))
 
     def _sampled(self, columns: Sequence[NDArray[Any]]) -> list[NDArray[Any]]:
-        # Fibonacci hashing of the jet's number, the first column: even, but not in step with classes that take turns.
+        # Fibonacci hashing of the jet's number, the first column: even, yet out of step with alternating classes.
         hashed = columns[0].astype(np.uint64) * np.uint64(0x9E3779B97F4A7C15)
         chosen = hashed >> np.uint64(64 - self._halvings) == 0 if self._halvings else np.ones(len(hashed), bool)
         return [column[chosen] for column in columns]
 
     def values(self, name: str) -> NDArray[np.float64]:
-        """Multiplicity, pT, mass and rapidity of the jets of a class that have been kept, shape [jets, 4]."""
+        """Multiplicity, pT, mass and rapidity of the sampled jets of a class, shape [jets, 4]."""
         _, label, values = self._kept
         return values[label == self.classes.index(name)]
 
@@ -103,10 +100,10 @@ class Overview:
             lines.append(f"\n{self.empty:,} jets have no particles")
         if self.species:
             known = self.species.most_common(10)
-            shares = [f"{SPECIES.get(pid, pid)} {count / self.particles:.1%}" for pid, count in known]
+            fractions = [f"{SPECIES.get(pid, pid)} {count / self.particles:.1%}" for pid, count in known]
             if others := self.particles - sum(count for _, count in known):
-                shares.append(f"others {others / self.particles:.1%}")
-            lines.append(f"\nspecies: {', '.join(shares)}".translate({ord("$"): None, ord("^"): None}))
+                fractions.append(f"others {others / self.particles:.1%}")
+            lines.append(f"\nspecies: {', '.join(fractions)}".translate({ord("$"): None, ord("^"): None}))
         return "\n".join(lines)
 
     def figure(self) -> Figure:
@@ -123,7 +120,7 @@ class Overview:
         known = self.species.most_common(10)
         panels[5].barh([SPECIES.get(pid, str(pid)) for pid, _ in known], [n / self.particles for _, n in known])
         panels[5].invert_yaxis()
-        panels[5].set_xlabel("share of the particles")
+        panels[5].set_xlabel("fraction of particles")
         if not known:
             panels[5].text(0.5, 0.5, "species not recorded", ha="center", va="center", transform=panels[5].transAxes)
             panels[5].set_axis_off()
@@ -140,12 +137,12 @@ class Overview:
                 height / height.sum(), edges, label=f"{drawable(name)} ({self._number[index]:,})", **style(index)
             )
         axes.set_xlabel(title)
-        axes.set_ylabel("share of the class")
+        axes.set_ylabel("fraction of the class")
         axes.grid(alpha=0.25)
 
 
 def overview_of(path: str | Path) -> Overview:
-    """What the jets of a file look like; StoreError and ImportError as of `iagraph.data.open_jets`."""
+    """Overview of the jets of a file; raises StoreError and ImportError as ``iagraph.data.open_jets``."""
     reader = open_jets(path)
     overview = Overview(reader.classes)
     for part in reader.parts():
@@ -154,12 +151,12 @@ def overview_of(path: str | Path) -> Overview:
 
 
 def edges_of(values: NDArray[np.float64], sizes: ArrayLike, whole: bool) -> NDArray[np.float64]:
-    """Edges of bins that hold all values but the most extreme ones.
+    """Bin edges that hold all values but the most extreme ones.
 
     Args:
         values: all values to be drawn.
-        sizes: how many belong to each line; the fewer, the wider the bins.
-        whole: the values are whole numbers, which want bins of whole numbers.
+        sizes: number of values per line; the fewer, the wider the bins.
+        whole: whether values are integers, which need bins of integer width.
     """
     smallest = min((size for size in np.asarray(sizes).tolist() if size), default=0)
     bins = int(np.clip(np.sqrt(smallest), 10, 50))

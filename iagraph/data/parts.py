@@ -1,7 +1,7 @@
-"""Finished tasks of a generation, kept beside its output until all jets are there.
+"""Finished tasks of a generation, kept next to its output until all are complete.
 
-The folder `OUT.parts` holds `generation.json`, what is generated, and a jet store per finished task, which is there
-whole or not at all. So whatever ends a generation, the next one goes on with what is missing.
+The folder ``OUT.parts`` holds ``generation.json``, which describes the generation, and a jet store per finished task,
+complete or absent. So an interrupted generation resumes with the missing tasks.
 """
 
 import json
@@ -22,7 +22,7 @@ ABOUT = "generation.json"
 
 
 class Task(NamedTuple):
-    """`jets` jets of class `label`; `seed` is Pythia's."""
+    """``jets`` jets of class ``label``; ``seed`` is Pythia's."""
 
     label: int
     number: int
@@ -31,7 +31,7 @@ class Task(NamedTuple):
 
 
 class Counts(NamedTuple):
-    """How many events were made, how many passed, and Pythia's cross section in mb."""
+    """Events generated, events selected, and Pythia's cross section in mb."""
 
     events: int
     selected: int
@@ -39,7 +39,7 @@ class Counts(NamedTuple):
 
 
 class Result(NamedTuple):
-    """The jets of a task, and how they came about."""
+    """The jets of a task and its counts."""
 
     task: Task
     jets: Jets
@@ -50,8 +50,8 @@ class Parts:
     """The finished tasks of one generation.
 
     Args:
-        out: Its output.
-        generation: All that its jets depend on, as JSON can hold it.
+        out: its output.
+        generation: everything its jets depend on, as JSON.
     """
 
     def __init__(self, out: Path, generation: dict[str, Any]) -> None:
@@ -60,14 +60,14 @@ class Parts:
 
     @contextmanager
     def opened(self, force: bool) -> Iterator[None]:
-        """Makes the folder, or takes up the one there is; when the block ends with nothing kept, it is removed.
+        """Create or reopen the folder; remove it at the end of the block if it holds no tasks.
 
         Args:
-            force: Remove the tasks of another generation.
+            force: remove the tasks of another generation.
 
         Raises:
-            LockedError: Another process works there.
-            StoreError: It holds tasks of another generation, or cannot be made.
+            LockedError: another process works there.
+            StoreError: it holds tasks of another generation, or cannot be created.
         """
         with self._reported():
             self.folder.mkdir(exist_ok=True)
@@ -80,7 +80,7 @@ class Parts:
                     if not self._files():
                         self.remove()
         finally:
-            with suppress(OSError):  # which stays if anything is kept, or another process works there
+            with suppress(OSError):  # not empty: tasks are kept, or another process works there
                 self.folder.rmdir()
 
     @contextmanager
@@ -89,21 +89,21 @@ class Parts:
             yield
         except OSError as error:
             raise StoreError(
-                f"{self.folder}: cannot write ({error.strerror}); check permissions and free space, and the same "
-                "command goes on"
+                f"{self.folder}: cannot write ({error.strerror}); check permissions and free space, then resume "
+                "with the same command"
             ) from error
 
     def _take_up(self, force: bool) -> None:
         remove_unfinished(self.folder)
         about = self.folder / ABOUT
         found: dict[str, Any] = {}
-        with suppress(OSError, ValueError):  # damaged, or not there yet
+        with suppress(OSError, ValueError):  # damaged or absent
             found = json.loads(about.read_text(encoding="utf-8"))
         if found != self.generation:
             if self._files() and not force:
                 raise StoreError(
                     f"{self.folder}: holds {len(self._files())} finished tasks of another generation (differs in "
-                    f"{', '.join(_differences(found, self.generation))}); go on with that one by its own command, "
+                    f"{', '.join(_differences(found, self.generation))}); resume that one with its own command, "
                     "choose another --out, or remove them with --force"
                 )
             with self._reported():
@@ -122,16 +122,16 @@ class Parts:
         return self._path(task).exists()
 
     def keep(self, result: Result) -> None:
-        """Write the jets of a task; StoreError if that is not possible."""
+        """Write the jets of a task; StoreError on failure."""
         write_store(self._path(result.task), result.jets, provenance=result.counts._asdict())
 
     def joined(self, tasks: Sequence[Task]) -> tuple[Jets, list[Counts]]:
-        """The jets of all tasks, one task after another, and how those of each came about.
+        """The jets of all tasks, task by task, and the counts of each.
 
-        Particles stay on disk: they are copied to flat files, of which the system reads what is asked for.
+        Particles stay on disk, in memory-mapped flat files.
 
         Raises:
-            StoreError: A task's file is damaged, and has been removed.
+            StoreError: a task's file was damaged and has been removed.
         """
         multiplicity, label, counts = [], [], []
         files: dict[str, BinaryIO] = {}
@@ -156,12 +156,14 @@ class Parts:
             return read_store(path), Counts(**store_info(path).provenance)
         except (StoreError, TypeError) as error:
             path.unlink(missing_ok=True)
-            raise StoreError(f"{path}: damaged, and removed; the same command makes it anew ({error})") from error
+            raise StoreError(
+                f"{path}: damaged and removed; rerun the same command to regenerate it ({error})"
+            ) from error
 
     def remove(self) -> None:
-        """Remove all that is kept, the lock, too: its holder is done."""
+        """Remove everything, including the lock, whose holder is done."""
         for path in self.folder.iterdir():
-            with suppress(FileNotFoundError):  # NFS renames what is open
+            with suppress(FileNotFoundError):  # NFS renames open files
                 path.unlink()
 
 

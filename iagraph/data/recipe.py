@@ -1,19 +1,16 @@
-"""The recipe of generated jets: what a `configs/generate_*.yaml` holds."""
+"""Recipe of a generation: the contents of ``configs/generate_*.yaml``."""
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationInfo, field_validator, model_validator
+from pydantic import Field, ValidationInfo, field_validator, model_validator
 
-
-class Section(BaseModel):
-    """A part of the configuration: an unknown key is an error, and so is a value of another type."""
-
-    model_config = ConfigDict(extra="forbid", strict=True, frozen=True, allow_inf_nan=False)
+from iagraph.yaml_config import Section
 
 
 class Process(Section):
-    """One class of jets: `pythia` settings switch the hard process on, `partons` are absolute PDG ids that may go out.
+    """One class of jets: ``pythia`` settings enable the hard process, ``partons`` are the absolute PDG ids of its
+    outgoing partons, at least one of which must occur.
 
-    With `top_radius`, a jet is kept only if a top and the three quarks of its decay, t -> b W -> b q q', all lie within
-    this distance of it, see `holds_hadronic_top`.
+    With ``top_radius``, a jet is kept only if a top and the three quarks of its decay, t -> b W -> b q q', all lie
+    within this distance; see ``contains_hadronic_top``.
     """
 
     name: str
@@ -23,7 +20,7 @@ class Process(Section):
 
 
 class JetSelection(Section):
-    """The hardest anti-kT jet of an event is kept if it lies in this window: pt in GeV, and abs(y) or abs(eta)."""
+    """Selection of the hardest anti-kT jet of an event: window in pt (GeV), and abs(y) or abs(eta)."""
 
     radius: float = Field(gt=0)
     pt_min: float = Field(gt=0)
@@ -46,7 +43,7 @@ class JetSelection(Section):
 
 
 class Splits(Section):
-    """Relative shares of the parts of the store, in file order."""
+    """Relative sizes of the splits, in file order."""
 
     train: float = Field(gt=0)
     val: float = Field(ge=0)
@@ -54,7 +51,7 @@ class Splits(Section):
 
 
 class GenerateConfig(Section):
-    """A recipe: classes in the order of their labels, Pythia settings common to all, and what to keep."""
+    """A recipe: classes in label order, common Pythia settings, and the jet selection."""
 
     processes: list[Process] = Field(min_length=1)
     pythia: list[str]

@@ -2,8 +2,8 @@
 
 All are on Zenodo under CC BY 4.0; cite a data set by its record: Top quark tagging reference data
 (10.5281/zenodo.2603256), EnergyFlow quark/gluon jets (Pythia 10.5281/zenodo.3164691, Herwig 10.5281/zenodo.3066475),
-JetClass (10.5281/zenodo.6619768). A published record never changes its files, so their checksums are written down
-here: a download is right or refused, whatever a server says. Importing this module needs no network.
+JetClass (10.5281/zenodo.6619768). Files of a published record never change, so their checksums are fixed here: a
+download is right or refused. Importing this module needs no network.
 """
 
 from typing import NamedTuple
@@ -15,10 +15,10 @@ class ZenodoFile(NamedTuple):
     """One published file.
 
     Attributes:
-        record: Number of the Zenodo record.
-        name: Name of the file in the record, and on disk.
-        checksum: Algorithm and hexadecimal digest, "md5:..." or "sha256:...".
-        size: Bytes, or None where no public source states them exactly.
+        record: number of the Zenodo record.
+        name: file name, in the record and on disk.
+        checksum: algorithm and hexadecimal digest, "md5:..." or "sha256:...".
+        size: bytes, or None where no public source states them exactly.
     """
 
     record: int
@@ -28,21 +28,21 @@ class ZenodoFile(NamedTuple):
 
     @property
     def url(self) -> str:
-        """Where to download it (the address that Zenodo's REST API gives)."""
+        """Download address in Zenodo's REST API."""
         return f"{ZENODO}/api/records/{self.record}/files/{self.name}/content"
 
 
-# MD5 and size: three independent public loaders of the record state the same (two of them with sizes: 1.04 GB, 347 MB
-# and 348 MB as the record's page has it).
+# MD5 and size: three independent public loaders of the record agree (two with sizes: 1.04 GB, 347 MB and 348 MB as on
+# the record's page).
 TOP: dict[str, tuple[ZenodoFile, ...]] = {
     "train": (ZenodoFile(2603256, "train.h5", "md5:45663819f47c13724f67eb0fd80bfa5c", 1_038_496_555),),
     "val": (ZenodoFile(2603256, "val.h5", "md5:dca4b7248027618f041f9baa86d360fc", 347_378_076),),
     "test": (ZenodoFile(2603256, "test.h5", "md5:13163479dee30a5fe546e4536cc3d04d", 347_849_376),),
 }
-"""Top quark tagging reference data, by part."""
+"""Top quark tagging reference data, by split."""
 
 # MD5: jet-universe/particle_transformer, get_datasets.py, in its versions for Zenodo and for the authors' own server;
-# an independent download script, which copied them from the record's page, has the same.
+# an independent download script, based on the record's page, agrees.
 _JETCLASS_TRAIN_MD5 = (
     "de4fd2dca2e68ab3c85d5cfd3bcc65c3",
     "9722a359c5ef697bea0fbf79bf50f003",
@@ -63,10 +63,10 @@ JETCLASS: dict[str, tuple[ZenodoFile, ...]] = {
     "val_5M": (ZenodoFile(6619768, "JetClass_Pythia_val_5M.tar", "md5:7235ccb577ed85023ea3ab4d5e6160cf"),),
     "test_20M": (ZenodoFile(6619768, "JetClass_Pythia_test_20M.tar", "md5:64e5156d26d101adeb43b8388207d767"),),
 }
-"""JetClass, by part: tar archives of ROOT files."""
+"""JetClass, by split: tar archives of ROOT files."""
 
 # SHA-256, in the order of the files: thaler-lab/EnergyFlow, energyflow/datasets/qg_jets.py as released in 1.4.0; the
-# later energyflow/data/qg_jets.json of that repository agrees. Their loader checks downloads with these, too.
+# later energyflow/data/qg_jets.json of that repository agrees. Their loader uses these, too.
 _PYTHIA_SHA256 = (
     "3f27a02eab06e8b83ccc9d25638021e6e24c9361341730961f9d560dee12c257",
     "648e49cd59b5353e0064e7b1a3388d9c2f4a454d3ca67afaa8d0344c836ecb35",

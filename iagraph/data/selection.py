@@ -1,4 +1,4 @@
-"""From the events of Pythia8 to the jets of a recipe, with FastJet and vectorised over events."""
+"""Selection of a recipe's jets from Pythia8 events, with FastJet, vectorised over events."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -11,14 +11,14 @@ from iagraph.data.jets import Jets, offsets_of
 from iagraph.data.recipe import GenerateConfig
 
 NEUTRINOS = (12, 14, 16)
-RESONANCE, PARTON = 22, 23  # Pythia's |status| of what leaves the hard process; tops and W are resonances
+RESONANCE, PARTON = 22, 23  # Pythia's |status| of outgoing particles of the hard process; tops and W are resonances
 TOP, W, QUARKS = 6, 24, (1, 2, 3, 4, 5)
 
 
 def round_mantissa(values: np.ndarray, bits: int) -> np.ndarray:
-    """float32 values rounded to the nearest with `bits` mantissa bits: relative error at most 2^-(bits + 1).
+    """float32 values rounded to ``bits`` mantissa bits: relative error at most 2^-(bits + 1).
 
-    The cleared bits compress to almost nothing; CMS stores its NanoAOD in the same way.
+    The cleared bits compress to almost nothing; CMS does the same in NanoAOD.
     """
     drop = 23 - bits
     integers = values.astype(np.float32).view(np.uint32)
@@ -31,27 +31,27 @@ def _is_one_of(ids: Any, species: Sequence[int]) -> Any:
 
 
 def _near(phi: np.ndarray, axis: np.ndarray) -> np.ndarray:
-    # The same direction, within pi of the axis.
+    # The same angle, within pi of the axis.
     return axis + (phi - axis + np.pi) % (2 * np.pi) - np.pi
 
 
-def holds_hadronic_top(record: Any, rapidity: np.ndarray, phi: np.ndarray, radius: float) -> np.ndarray:
-    """Whether a top and the three quarks of its decay t -> b W -> b q q' lie within `radius` of the event's jet.
+def contains_hadronic_top(record: Any, rapidity: np.ndarray, phi: np.ndarray, radius: float) -> np.ndarray:
+    """Whether a top and the three quarks of its decay t -> b W -> b q q' lie within ``radius`` of the event's jet.
 
-    Distances are sqrt(dy^2 + dphi^2), as anti-kT measures them. A shower writes a particle anew whenever it changes its
-    momentum. So the top and the W are the last of their copies, those which decay; the quarks are as they leave the
-    decay, before they radiate. The b may be another quark, since ``|Vtb|`` < 1.
+    Distances are sqrt(dy^2 + dphi^2), as anti-kT measures them. A shower copies a particle whenever its momentum
+    changes: the top and the W are taken as the last copy, which decays; the quarks as they leave the decay, before
+    radiation. The b may be another quark, since ``|Vtb|`` < 1.
 
     Args:
-        record: The particles of `pythia.nextBatch`, events with one jet each.
-        rapidity: Rapidity of the jets, (events,).
-        phi: Azimuth of the jets, (events,).
-        radius: Limit of the distance between the jet's axis and each of the four.
+        record: the particles of ``pythia.nextBatch``, events with one jet each.
+        rapidity: rapidity of the jets, (events,).
+        phi: azimuth of the jets, (events,).
+        radius: largest distance of each of the four from the jet's axis.
 
     Returns:
         (events,), bool.
     """
-    # One table of the particles of all events; Pythia counts daughters from the beginning of an event.
+    # One flat table over all events; Pythia's daughter indices start anew in each event.
     counts = ak.to_numpy(ak.num(record.id))
     event, first = np.repeat(np.arange(len(counts)), counts), np.repeat(np.cumsum(counts) - counts, counts)
     ids, status, *daughters = (ak.to_numpy(ak.flatten(record[x])) for x in ("id", "status", "daughter1", "daughter2"))
@@ -63,28 +63,28 @@ def holds_hadronic_top(record: Any, rapidity: np.ndarray, phi: np.ndarray, radiu
         return row
 
     top = last_copy(np.flatnonzero((species == TOP) & (np.abs(status) == RESONANCE)))
-    top = top[(species[children[top]] == W).any(axis=1)]  # one that Pythia was told not to decay has no W
+    top = top[(species[children[top]] == W).any(axis=1)]  # a top set stable in Pythia has no W
     b, w = np.take_along_axis(children[top], np.argsort(species[children[top]] == W, axis=1), axis=1).T
     partons = np.column_stack([top, b, children[last_copy(w)]])  # (tops, 4)
-    partons = partons[np.isin(species[partons[:, 1:]], QUARKS).all(axis=1)]  # not those of leptonic decays
+    partons = partons[np.isin(species[partons[:, 1:]], QUARKS).all(axis=1)]  # hadronic decays only
     px, py, pz, energy = (ak.to_numpy(ak.flatten(record.p[name]))[partons] for name in ("px", "py", "pz", "e"))
     y, axis_y, axis_phi = np.arctanh(pz / energy), rapidity[event[partons]], phi[event[partons]]
     distance = np.hypot(y - axis_y, _near(np.arctan2(py, px), axis_phi) - axis_phi)
-    holds = np.zeros(len(counts), dtype=bool)
-    holds[event[partons[(distance < radius).all(axis=1), 0]]] = True
-    return holds
+    contained = np.zeros(len(counts), dtype=bool)
+    contained[event[partons[(distance < radius).all(axis=1), 0]]] = True
+    return contained
 
 
 def select_jets(events: Any, config: GenerateConfig, label: int) -> Jets:
-    """The hardest jet of every event that passes the selection, its particles in order of falling pt.
+    """The hardest jet of every event, if selected, with particles in descending order of pt.
 
-    y = asinh(pz / mT) with mT^2 = m^2 + pT^2 is the rapidity ln((E + pz) / (E - pz)) / 2 of the massive particle, free
-    of cancellation. phi lies within pi of the jet's phi, outside [-pi, pi) if need be.
+    y = asinh(pz / mT) with mT^2 = m^2 + pT^2 is the rapidity ln((E + pz) / (E - pz)) / 2 of a massive particle, free of
+    cancellation. phi lies within pi of the jet's phi, so it may lie outside [-pi, pi).
 
     Args:
-        events: What `pythia.nextBatch` returns.
-        config: The recipe.
-        label: The class of these events.
+        events: the result of ``pythia.nextBatch``.
+        config: the recipe.
+        label: the class of these events.
     """
     record, window, process = events.prt, config.jet, config.processes[label]
     hard = record.id[_is_one_of(record.status, (RESONANCE, PARTON))]
@@ -96,7 +96,7 @@ def select_jets(events: Any, config: GenerateConfig, label: int) -> Jets:
     usable = ak.any(_is_one_of(hard, process.partons), axis=1) & (ak.num(jets) > 0)
     jets, members, momenta, pid, mass = (part[usable] for part in (jets, members, momenta, pid, mass))
     hardest = ak.argmax(np.hypot(jets.px, jets.py), axis=1, keepdims=True)
-    # argmax might find nothing, so its results could miss; they cannot here, as every usable event has a jet.
+    # argmax makes an option type, although every usable event has a jet.
     jet, members = ak.drop_none(jets[hardest][:, 0]), ak.drop_none(members[hardest][:, 0])
     jet_px, jet_py, jet_pz, jet_e = (ak.to_numpy(jet[name], allow_missing=False) for name in ("px", "py", "pz", "E"))
     jet_pt, jet_phi, jet_rapidity = np.hypot(jet_px, jet_py), np.arctan2(jet_py, jet_px), np.arctanh(jet_pz / jet_e)
@@ -106,7 +106,7 @@ def select_jets(events: Any, config: GenerateConfig, label: int) -> Jets:
     if window.pseudorapidity_max is not None:
         inside &= np.abs(np.arcsinh(jet_pz / jet_pt)) < window.pseudorapidity_max
     if process.top_radius is not None:
-        inside &= holds_hadronic_top(record[usable], jet_rapidity, jet_phi, process.top_radius)
+        inside &= contains_hadronic_top(record[usable], jet_rapidity, jet_phi, process.top_radius)
     members = members[inside]
     counts = ak.to_numpy(ak.num(members), allow_missing=False)
     px, py, pz, m, ids = (

@@ -1,4 +1,4 @@
-"""Jets to learn from, in memory or in stores, as the loader takes them: block by block."""
+"""Sources of jets for the loader, in memory or in stores, read block by block."""
 
 from __future__ import annotations
 
@@ -20,18 +20,18 @@ from iagraph.kinematics import Impact, Momenta
 from iagraph.views import JetView, Masses, hardest
 
 BLOCK = 256
-"""Jets of a store that are read at once. Fewer would be slow to read, more would mix less: a pool has 128 blocks."""
+"""Jets read from a store at once. Smaller blocks are slow to read, larger ones mix less: a pool has 128."""
 
 Index = int | slice | Sequence[int] | Tensor
 
 
 class Pool(NamedTuple):
-    """Which jets to gather at once.
+    """A selection of jets to gather at once.
 
     Attributes:
         blocks: numbers of the blocks that hold them.
-        seed: fixes the order of the jets of these blocks; None keeps it as it is.
-        begin, end: which of them, in this order, are wanted.
+        seed: seed of the order of the jets in these blocks; None keeps the order.
+        begin, end: range of the jets in this order.
     """
 
     blocks: NDArray[np.int64]
@@ -40,17 +40,17 @@ class Pool(NamedTuple):
     end: int
 
     def order(self, jets: int) -> NDArray[np.int64]:
-        """Places of the wanted jets among the given number of jets in the blocks."""
+        """Positions of the selected jets among the given number of jets in the blocks."""
         order = np.arange(jets) if self.seed is None else np.random.default_rng(self.seed).permutation(jets)
         return order[self.begin : self.end]
 
 
 class JetSource(Protocol):
-    """What the loader, training and evaluation ask of jets, wherever these are."""
+    """Interface of jets to the loader, training and evaluation."""
 
     classes: tuple[str, ...]
     sizes: NDArray[np.int64]
-    """The number of jets of each block."""
+    """Number of jets per block."""
 
     @property
     def label(self) -> Tensor:
@@ -58,43 +58,43 @@ class JetSource(Protocol):
 
     @property
     def multiplicity(self) -> Tensor:
-        """Number of particles of each jet before any were dropped, int64, shape [jets]."""
+        """Number of particles per jet, before any cut, int64, shape [jets]."""
 
     @property
     def weight(self) -> Tensor | None:
-        """How much each jet counts, shape [jets]; None if all count alike."""
+        """Weights of the jets, shape [jets]; None if they have none."""
 
     def __len__(self) -> int: ...
 
     def __getitem__(self, index: Index) -> JetBatch:
-        """The batch of the jets at an index, a slice, a list of indices or a mask."""
+        """The jets at an index, slice, list of indices or mask, as a batch."""
 
     def gather(self, pool: Pool) -> JetBatch:
         """The jets of a pool."""
 
 
 class JetDataset(Dataset[JetBatch]):
-    """Jets in memory; an item is the batch of the jets at an index, a slice, a list of indices or a mask.
+    """Jets in memory; indexing by an index, slice, list of indices or mask gives a batch.
 
     Args:
-        jets: the jets, as :func:`iagraph.data.read_store` gives them.
-        max_particles: keep so many of the hardest particles of each jet; None keeps all.
-        masses: ``zero`` takes particles as massless; both as in :class:`iagraph.views.JetView`.
+        jets: the jets, as from :func:`iagraph.data.read_store`.
+        max_particles: keep at most this many of each jet's hardest particles; None keeps all.
+        masses: ``zero`` treats particles as massless; both as in :class:`iagraph.views.JetView`.
 
     Attributes:
         label: class of each jet, shape [jets].
-        multiplicity: number of particles of each jet before any were dropped, shape [jets].
-        weight: how much each jet counts, shape [jets], if they have weights.
-        classes: names of the classes.
-        sizes: ones, since each jet is a block of its own.
+        multiplicity: number of particles per jet, before any cut, shape [jets].
+        weight: weights of the jets, shape [jets], if any.
+        classes: class names.
+        sizes: ones, as each jet is a block.
 
     Raises:
-        StoreError: the jets are not as they must be, see :meth:`iagraph.data.Jets.validate`.
+        StoreError: the jets are invalid, see :meth:`iagraph.data.Jets.validate`.
     """
 
     def __init__(self, jets: Jets, max_particles: int | None = None, masses: Masses = "stored") -> None:
         jets.validate("jets")
-        self.jets = seen(jets, JetView(max_particles, masses))
+        self.jets = apply_view(jets, JetView(max_particles, masses))
         self.multiplicity = torch.tensor(jets.counts)
         self.label = torch.tensor(jets.label)
         self.weight = None if jets.weight is None else torch.tensor(jets.weight)
@@ -113,28 +113,28 @@ class JetDataset(Dataset[JetBatch]):
 
 
 class StoredJets(Dataset[JetBatch]):
-    """Jets that stay in their stores until they are asked for; an item is the same as of :class:`JetDataset`.
+    """Jets read from their stores on access; indexed as :class:`JetDataset`.
 
-    A block is a run of up to 256 neighbouring jets of one store. Single jets are slow to read: some milliseconds.
+    A block is a run of up to 256 neighbouring jets of one store. Single jets are slow to read: milliseconds each.
 
     Args:
-        stores: the stores, of the same classes and columns.
-        max_particles: keep so many of the hardest particles of each jet; None keeps all.
-        masses: ``zero`` takes particles as massless; both as in :class:`iagraph.views.JetView`.
+        stores: stores with equal classes and columns.
+        max_particles: keep at most this many of each jet's hardest particles; None keeps all.
+        masses: ``zero`` treats particles as massless; both as in :class:`iagraph.views.JetView`.
 
     Attributes:
-        label: class of each jet, shape [jets]; read when first asked for.
-        multiplicity: number of particles of each jet before any were dropped, shape [jets]; likewise.
-        weight: how much each jet counts, shape [jets], if weights are read; likewise.
-        classes: names of the classes.
-        sizes: number of jets of each block.
+        label: class of each jet, shape [jets]; read on first access.
+        multiplicity: number of particles per jet, before any cut, shape [jets]; likewise.
+        weight: weights of the jets, shape [jets], if read; likewise.
+        classes: class names.
+        sizes: number of jets per block.
 
     Raises:
-        StoreError: there is no store, or they differ in classes or columns.
+        StoreError: no stores, or they differ in classes or columns.
     """
 
     def __init__(self, stores: Sequence[JetStore], max_particles: int | None = None, masses: Masses = "stored") -> None:
-        check_alike(stores)
+        check_compatible(stores)
         self.stores, self.view = tuple(stores), JetView(max_particles, masses)
         self.classes = stores[0].info.classes
         self._first = np.cumsum([0, *map(len, stores)])
@@ -144,7 +144,7 @@ class StoredJets(Dataset[JetBatch]):
         self.sizes = self._ends - self._begins
 
     def __getstate__(self) -> dict[str, Any]:
-        # What has been read of a hundred million jets is not sent to worker processes, which do not need it.
+        # Caches for up to 10^8 jets are not sent to workers, which do not need them.
         return {name: value for name, value in self.__dict__.items() if name not in ("label", "multiplicity", "weight")}
 
     @cached_property
@@ -154,12 +154,12 @@ class StoredJets(Dataset[JetBatch]):
 
     @cached_property
     def multiplicity(self) -> Tensor:
-        """Number of particles of each jet before any were dropped, int64, shape [jets]."""
+        """Number of particles per jet, before any cut, int64, shape [jets]."""
         return torch.from_numpy(np.concatenate([store.counts() for store in self.stores]))
 
     @cached_property
     def weight(self) -> Tensor | None:
-        """How much each jet counts, float32, shape [jets]; None if all count alike."""
+        """Weights of the jets, float32, shape [jets]; None if they have none."""
         weights = [weight for store in self.stores if (weight := store.weight()) is not None]
         return torch.from_numpy(np.concatenate(weights)) if weights else None
 
@@ -179,18 +179,18 @@ class StoredJets(Dataset[JetBatch]):
         return as_batch(jets.take(pool.order(len(jets))))
 
     def _read(self, run: NDArray[np.int64]) -> list[Jets]:
-        """Jets with consecutive numbers, store by store."""
+        """Consecutive jets, store by store."""
         parts: list[Jets] = []
         begin, end = (int(run[0]), int(run[-1]) + 1) if run.size else (0, 0)
         for first, store in zip(self._first.tolist(), self.stores, strict=False):
             low, high = max(begin - first, 0), min(end - first, len(store))
             if low < high or (not run.size and not parts):
                 parts.append(store.read(low, max(low, high)))
-        return [seen(part, self.view) for part in parts]
+        return [apply_view(part, self.view) for part in parts]
 
 
-def check_alike(stores: Sequence[JetStore]) -> None:
-    """StoreError if there is no store, or if they differ in classes, columns or whether jets have weights."""
+def check_compatible(stores: Sequence[JetStore]) -> None:
+    """StoreError if there are no stores, or they differ in classes, columns or presence of weights."""
     if not stores:
         raise StoreError("no stores; give at least one")
     first = stores[0]
@@ -198,26 +198,24 @@ def check_alike(stores: Sequence[JetStore]) -> None:
         if (store.info.classes, store.columns) != (first.info.classes, first.columns):
             raise StoreError(
                 f"{store.path}: classes {store.info.classes} and columns {store.columns} differ from those of "
-                f"{first.path}, {first.info.classes} and {first.columns}; convert them alike"
+                f"{first.path}, {first.info.classes} and {first.columns}; convert them in the same way"
             )
         if store.weights != first.weights:
             one, other = (store, first) if store.weights else (first, store)
-            raise StoreError(
-                f"{one.path}: its jets have weights, those of {other.path} have none; give all weights, or none"
-            )
+            raise StoreError(f"{one.path} has weights, {other.path} has none; give all files weights, or none")
 
 
 def keep_hardest(jets: Jets, max_particles: int) -> Jets:
-    """The jets with at most ``max_particles`` particles each, those of highest pT, in descending order of pT.
+    """The jets with at most their ``max_particles`` hardest particles, in descending order of pT.
 
     Raises:
         ValueError: ``max_particles`` is below 1.
     """
-    return seen(jets, JetView(max_particles))
+    return apply_view(jets, JetView(max_particles))
 
 
-def seen(jets: Jets, view: JetView) -> Jets:
-    """What is seen of jets: the same as of their batch, with all columns of the particles that are kept."""
+def apply_view(jets: Jets, view: JetView) -> Jets:
+    """Jets through a view, as for their batch, with all columns of the kept particles."""
     particles, offsets = jets.particles, jets.offsets
     if view.max_particles is not None:
         kept = hardest(torch.from_numpy(particles["pt"]), torch.from_numpy(offsets), view.max_particles)
@@ -231,7 +229,7 @@ def seen(jets: Jets, view: JetView) -> Jets:
 
 
 def as_batch(jets: Jets) -> JetBatch:
-    """Jets as the models take them; the memory is shared where types agree."""
+    """Jets as input of models; memory is shared where types agree."""
     columns = {name: torch.from_numpy(column) for name, column in jets.particles.items()}
     momenta = Momenta(*(columns[name] for name in Momenta._fields))
     pid = columns["pid"].long() if "pid" in columns else None
@@ -240,6 +238,11 @@ def as_batch(jets: Jets) -> JetBatch:
     return JetBatch(momenta, torch.from_numpy(jets.offsets), pid, torch.from_numpy(jets.label), impact, weight)
 
 
+def evenly_spaced(jets: int, number: int) -> list[int]:
+    """At most ``number`` evenly spaced jet numbers: files may be sorted by class."""
+    return np.unique(np.linspace(0, jets - 1, number).astype(int)).tolist()
+
+
 def _numbers(jets: int, index: Index) -> NDArray[np.int64]:
-    """The numbers of the jets that an index means."""
+    """The jet numbers that an index selects."""
     return torch.arange(jets)[index].view(-1).numpy()

@@ -1,12 +1,12 @@
-"""The jet store: ragged jets (`Jets`) in one HDF5 file, read whole, in parts, or jet by jet.
+"""The jet store: ragged jets (``Jets``) in one HDF5 file, read whole, in parts or jet by jet.
 
-A file holds group `particles` (one flat dataset per column, attribute `unit`), group `jets` (`offsets`, `label` and, of
-jets that do not all count alike, `weight`) and the root attributes `format`, `version`, `classes`, `splits`,
-`provenance` and `fingerprint`. The datasets are chunked, compressed and checksummed: a part is read without the rest,
-and damage is noticed. `iagraph.data.writer` writes it.
+A file holds the group ``particles`` (one flat dataset per column, attribute ``unit``), the group ``jets`` (``offsets``,
+``label`` and optionally ``weight``) and the root attributes ``format``, ``version``, ``classes``, ``splits``,
+``provenance`` and ``fingerprint``. Datasets are chunked, compressed and checksummed: parts can be read alone, and
+damage is detected. :mod:`iagraph.data.writer` writes it.
 
-Texts have a fixed length. HDF5 keeps those of variable length in a heap without checksums, and where that is damaged
-the library may search it for ever: so they are never read. (Version 1 of stores had them.)
+Strings have a fixed length. HDF5 keeps variable-length strings in a heap without checksums, which the library may
+search forever if damaged, so these are never read. (Version 1 of stores had them.)
 """
 
 import hashlib
@@ -23,20 +23,20 @@ import numpy as np
 
 from iagraph.data.classes import ChosenClasses, Classes
 from iagraph.data.jets import REQUIRED_COLUMNS, Jets, StoreError
-from iagraph.files import reason_and_cure, user_path
+from iagraph.files import explain_os_error, user_path
 
 FORMAT = "iagraph jets"
 VERSION = 2
 WEIGHT = "jets/weight"
-PART = 10_000  # jets in memory at once where files are read or written in parts: some 10 MB
+PART = 10_000  # jets per part when files are read or written in parts: about 10 MB
 OPEN = 128
-"""Stores that a process keeps open at most; those read last. Systems allow 1,024 files or fewer."""
+"""Most stores open per process, the last ones read. Systems allow 1,024 files or fewer."""
 
 
 @dataclass(frozen=True)
 class StoreInfo:
-    """What a store says about itself: `fingerprint` is a SHA-256 over the jets, `bytes` the size of the file, `weights`
-    whether its jets have weights.
+    """Metadata of a store: ``fingerprint`` is a SHA-256 over the jets, ``bytes`` the file size, ``weights`` whether its
+    jets have weights.
     """
 
     jets: int
@@ -58,12 +58,12 @@ class Fingerprint:
         self._digests: dict[str, Any] = {}
 
     def update(self, name: str, array: np.ndarray) -> None:
-        """Feed the next values of an array."""
+        """Add the next values of an array."""
         little_endian = np.ascontiguousarray(array, array.dtype.newbyteorder("<"))
         self._digests.setdefault(f"{name} {little_endian.dtype.str}", hashlib.sha256()).update(little_endian.data)
 
     def hexdigest(self) -> str:
-        """The fingerprint of what was fed, columns in alphabetical order before offsets, labels and weights."""
+        """The fingerprint, over columns in alphabetical order, then offsets, labels and weights."""
         total = hashlib.sha256(self._classes.encode())
         last = {"offsets": 1, "label": 2, WEIGHT: 3}
         for name in sorted(self._digests, key=lambda name: (last.get(name.split()[0], 0), name)):
@@ -72,22 +72,21 @@ class Fingerprint:
 
 
 class JetStore:
-    """A store, or one recorded part of it, whose jets are read as they are needed.
+    """A store, or one split of it, whose jets are read on demand.
 
-    The file is opened when it is read, and by a process that an instance is sent to anew. It stays open until `close`,
-    or until 128 other stores have been read since, so that any number of them can be used together.
+    The file is opened on the first read, also in a process that receives an instance. It stays open until ``close``, or
+    until 128 other stores have been read, so any number can be used together.
 
     Args:
-        path: The file.
-        split: The name of a part, for example "train"; None takes all jets.
-        columns: Names of the columns to read; None reads all.
-        classes: New classes, each with the classes of the store that it is made of; jets of others are left out. None
-            takes all classes as they are.
-        weights: Whether to read weights of jets, which must then be there; None reads them if they are.
+        path: the file.
+        split: name of a split, for example "train"; None uses all jets.
+        columns: columns to read; None reads all.
+        classes: new classes, each with those it merges; jets of other classes are dropped. None keeps all classes.
+        weights: whether to read jet weights, which must then exist; None reads them if they do.
 
     Raises:
-        StoreError: If the file is missing, damaged or not a jet store of this version, or has no such part, no such
-            column, no such class or no weights.
+        StoreError: the file is missing, damaged or not a jet store of this version, or lacks the split, a column, a
+            class or weights.
     """
 
     def __init__(
@@ -101,18 +100,20 @@ class JetStore:
         self.path = path = user_path(path)
         self.info = info = store_info(path)
         if split is not None and split not in info.splits:
-            raise StoreError(f"{path}: no split {split!r}; there are: {', '.join(info.splits) or 'none'}")
+            raise StoreError(f"{path}: no split {split!r}; available: {', '.join(info.splits) or 'none'}")
         self.columns = info.columns if columns is None else tuple(columns)
         if absent := [name for name in self.columns if name not in info.columns]:
-            raise StoreError(f"{path}: no column {', '.join(absent)}; there are: {', '.join(info.columns)}")
+            raise StoreError(f"{path}: no column {', '.join(absent)}; available: {', '.join(info.columns)}")
         self.begin, self.end = 0, info.jets
         if split is not None:
             self.end = sum(list(info.splits.values())[: list(info.splits).index(split) + 1])
             self.begin = self.end - info.splits[split]
         if lacking := [name for name in REQUIRED_COLUMNS if name not in self.columns]:
-            raise StoreError(f"{path}: columns {', '.join(self.columns)} lack {', '.join(lacking)}; ask for these, too")
+            raise StoreError(f"{path}: columns {', '.join(self.columns)} lack {', '.join(lacking)}; add these")
         if weights and not info.weights:
-            raise StoreError(f"{path}: its jets have no weights; write them as the weight of Jets, or do without")
+            raise StoreError(
+                f"{path}: its jets have no weights; write them as the weight of Jets, or do not request them"
+            )
         self.weights = info.weights if weights is None else weights
         self._opened: dict[str, h5py.Dataset] | None = None
         self._stored_classes = info.classes
@@ -120,7 +121,7 @@ class JetStore:
             {name: [name] for name in info.classes} if classes is None else classes, info.classes, path
         )
         self._kept: np.ndarray | None = None
-        """Places in the store of the jets of chosen classes; None where these are all jets."""
+        """Positions of the jets of selected classes; None if all jets are selected."""
         if classes is not None:
             self.info = replace(info, classes=self._chosen.names)
             with closing(self):
@@ -135,7 +136,7 @@ class JetStore:
         return self.__dict__ | {"_opened": None}
 
     def close(self) -> None:
-        """Close the file; the next read opens it again."""
+        """Close the file; the next read reopens it."""
         _recent.pop(self, None)
         if self._opened is not None:
             self._opened["jets/label"].file.close()
@@ -157,22 +158,22 @@ class JetStore:
         """The jets begin:end, validated.
 
         Raises:
-            StoreError: If there are no such jets, or they are damaged.
+            StoreError: the range is invalid, or the jets are damaged.
         """
         if not 0 <= begin <= end <= len(self):
-            raise StoreError(f"{self.path}: no jets {begin}:{end} among the {len(self)} of this part")
+            raise StoreError(f"{self.path}: no jets {begin}:{end} among the {len(self)}")
         if self._kept is None:
             return self._read(self.begin + begin, self.begin + end)
         places, parts = self._kept[begin:end], []
-        while len(places):  # a part at a time, as any number of jets of other classes may lie between them
+        while len(places):  # part by part: many jets of other classes may lie in between
             near = places[: np.searchsorted(places, places[0] + PART)]
             parts.append(self._read(int(near[0]), int(near[-1]) + 1))
             places = places[len(near) :]
         return Jets.concatenate(parts or [self._read(self.begin, self.begin)])
 
     def _read(self, first: int, last: int) -> Jets:
-        """Those of the jets first:last of the whole store that are of the chosen classes."""
-        with _reported(self.path):
+        """The jets of selected classes among first:last of the whole store."""
+        with _named_errors(self.path):
             arrays = self._arrays()
             offsets = arrays["jets/offsets"][first : last + 1]
             particles = {name: arrays[f"particles/{name}"][offsets[0] : offsets[-1]] for name in self.columns}
@@ -182,82 +183,82 @@ class JetStore:
         return self._chosen(jets)
 
     def parts(self, jets_per_part: int = PART) -> Iterator[Jets]:
-        """All jets in order, so many at a time."""
+        """All jets in order, ``jets_per_part`` at a time."""
         for begin in range(0, len(self), jets_per_part):
             yield self.read(begin, min(begin + jets_per_part, len(self)))
 
     def label(self) -> np.ndarray:
-        """The labels of all jets, int64 [jets]."""
-        with _reported(self.path):
+        """Labels of all jets, int64 [jets]."""
+        with _named_errors(self.path):
             label = self._chosen.label(self._arrays()["jets/label"][self.begin : self.end])
         return label if self._kept is None else label[self._kept - self.begin]
 
     def weight(self) -> np.ndarray | None:
-        """The weights of all jets, float32 [jets], if they are read."""
+        """Weights of all jets, float32 [jets], if read."""
         if not self.weights:
             return None
-        with _reported(self.path):
+        with _named_errors(self.path):
             weight = self._arrays()[WEIGHT][self.begin : self.end]
         return weight if self._kept is None else weight[self._kept - self.begin]
 
     def counts(self) -> np.ndarray:
-        """The number of particles of each jet, int64 [jets]."""
-        with _reported(self.path):
+        """Number of particles per jet, int64 [jets]."""
+        with _named_errors(self.path):
             counts = np.diff(self._arrays()["jets/offsets"][self.begin : self.end + 1])
         return counts if self._kept is None else counts[self._kept - self.begin]
 
 
 _recent: "WeakKeyDictionary[JetStore, None]" = WeakKeyDictionary()
-"""The open stores of this process, in the order of their last reads."""
+"""Open stores of this process, least recently read first."""
 
 
 @contextmanager
-def _reported(path: Path) -> Iterator[None]:
-    """Whatever goes wrong while reading becomes a StoreError that names the file."""
+def _named_errors(path: Path) -> Iterator[None]:
+    """Turn any error while reading into a StoreError that names the file."""
     try:
         yield
     except StoreError:
         raise
-    except Exception as error:  # a damaged file makes h5py raise almost anything
-        if told := reason_and_cure(error):
-            raise StoreError(f"{path}: cannot be read {told}") from error
+    except Exception as error:  # on damaged files h5py raises almost anything
+        if reason := explain_os_error(error):
+            raise StoreError(f"{path}: cannot be read {reason}") from error
         raise StoreError(
-            f"{path}: not HDF5, incomplete or damaged ({error}); copy or write the store anew, or convert another "
+            f"{path}: not HDF5, incomplete or damaged ({error}); copy or rewrite the store, or convert another "
             "format with iagraph convert"
         ) from error
 
 
 def attribute(file: h5py.File, name: str) -> Any:
-    """A number or text that a file says of itself.
+    """A number or fixed-length string among the attributes of a file.
 
     Raises:
-        StoreError: If it says nothing of the kind, or no text of fixed length.
+        StoreError: the attribute is missing, or of another type.
     """
     if name not in file.attrs:
-        raise StoreError(f"{file.filename}: no attribute {name!r}; copy or write the store anew")
+        raise StoreError(f"{file.filename}: no attribute {name!r}; copy or rewrite the store")
     if file.attrs.get_id(name).dtype.kind not in "iuS":
         raise StoreError(
-            f"{file.filename}: attribute {name!r} is no text of fixed length; if this is a store of a version before "
-            f"{VERSION}, make it anew"
+            f"{file.filename}: attribute {name!r} is not a fixed-length string; if this is a store of a version before "
+            f"{VERSION}, recreate it"
         )
     value = file.attrs[name]
     return value.decode() if isinstance(value, bytes) else value
 
 
 def stated_format(file: h5py.File) -> str | None:
-    """The format that a file says it has, if it does."""
+    """The format that a file states, if any."""
     return str(attribute(file, "format")) if "format" in file.attrs else None
 
 
 def store_info(path: str | Path) -> StoreInfo:
-    """What a store says about itself, without reading the particles; StoreError as for `read_store`."""
+    """Metadata of a store, without reading the particles; StoreError as for ``read_store``."""
     path = user_path(path)
-    with _reported(path):
+    with _named_errors(path):
         if not path.is_file():
             raise StoreError(
                 f"{path}: no such file; check the path, or make it with iagraph generate, download or convert"
             )
-    with _reported(path), h5py.File(path, "r") as file:
+    with _named_errors(path), h5py.File(path, "r") as file:
         found = stated_format(file)
         if found != FORMAT:
             raise StoreError(f"{path}: format is {found!r}, expected {FORMAT!r}; convert it with iagraph convert")
@@ -278,21 +279,21 @@ def store_info(path: str | Path) -> StoreInfo:
         lengths |= {f"particles/{name}": info.particles for name in info.columns}
         for name, expected in lengths.items():
             if file[name].shape[0] != expected:
-                raise StoreError(f"{path}: {name} has {file[name].shape[0]} values, expected {expected}; write it anew")
+                raise StoreError(f"{path}: {name} has {file[name].shape[0]} values, expected {expected}; rewrite it")
     if info.splits and sum(info.splits.values()) != info.jets:
-        raise StoreError(f"{path}: splits {info.splits} do not add up to {info.jets} jets; write it anew")
+        raise StoreError(f"{path}: splits {info.splits} do not add up to {info.jets} jets; rewrite it")
     return info
 
 
 def read_store(path: str | Path, split: str | None = None) -> Jets:
-    """Read a whole store, or one recorded part of it, and validate every value.
+    """Read a whole store, or one split of it, and validate every value.
 
     Args:
-        path: The file.
-        split: The name of a part, for example "train"; None reads all jets and also compares the fingerprint.
+        path: the file.
+        split: name of a split, for example "train"; None reads all jets and also verifies the fingerprint.
 
     Raises:
-        StoreError: If the file is missing, damaged or not a jet store of this version, or has no such part.
+        StoreError: the file is missing, damaged or not a jet store of this version, or lacks the split.
     """
     with closing(JetStore(path, split)) as store:
         jets = store.read(0, len(store))
@@ -303,5 +304,5 @@ def read_store(path: str | Path, split: str | None = None) -> Jets:
         if jets.weight is not None:
             found.update(WEIGHT, jets.weight)
         if found.hexdigest() != store.info.fingerprint:
-            raise StoreError(f"{path}: the jets do not match the recorded fingerprint; copy or write the store anew")
+            raise StoreError(f"{path}: the jets do not match the recorded fingerprint; copy or rewrite the store")
     return jets

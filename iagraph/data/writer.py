@@ -1,4 +1,4 @@
-"""Writing jet stores (see `iagraph.data.store`), part by part and whole or not at all."""
+"""Atomic, incremental writing of jet stores (see :mod:`iagraph.data.store`)."""
 
 import io
 import json
@@ -16,37 +16,37 @@ import numpy as np
 
 from iagraph.data.jets import Jets, StoreError
 from iagraph.data.store import FORMAT, VERSION, WEIGHT, Fingerprint
-from iagraph.files import reason_and_cure, user_path
+from iagraph.files import explain_os_error, user_path
 
-TAKEN = ("label", "offsets")  # names that columns cannot have
+RESERVED = ("label", "offsets")  # not column names
 UNITS = {"pt": "GeV", "rapidity": "1", "phi": "rad", "mass": "GeV", "pid": "PDG id"}
 UNITS |= dict.fromkeys(("d0", "d0_error", "dz", "dz_error"), "mm")
-# Values per chunk. Small: blocks of some hundred jets are read with little of their neighbours. Large: it compresses.
+# Values per chunk: small enough to read some hundred jets with few neighbours, large enough to compress well.
 CHUNK = {"particles": 8192, "jets": 1024}
-LEVEL = 4  # of gzip: 1 % larger files than the highest level, written four times as fast, read as fast
+LEVEL = 4  # of gzip: files 1 % larger than at the highest level, written four times as fast, read as fast
 
 
 class StoreWriter:
-    """Writes one store part by part, in constant memory: `with StoreWriter(path, classes) as writer: ...`.
+    """Incremental writer of one store, in constant memory: ``with StoreWriter(path, classes) as writer: ...``.
 
-    The file appears when the block is left; after an error in it there is none, and an older file is as it was. Equal
-    parts give equal bytes.
+    The file appears when the block ends; after an error there is none, and an older file is unchanged. Equal parts give
+    equal bytes.
 
     Args:
-        path: The file; its folder must exist.
-        classes: The names of the classes.
-        provenance: Where the jets come from, as JSON can hold it; NumPy's numbers and arrays, paths and dates become
-            what it can. It is written last: what is added to it until then is written, too.
+        path: the file; its folder must exist.
+        classes: class names.
+        provenance: origin of the jets, as JSON; NumPy numbers and arrays, paths and dates are converted. Written last,
+            so it may be extended until then.
 
     Raises:
-        StoreError: If provenance, jets or splits are wrong, nothing was appended, or the file cannot be written.
+        StoreError: provenance, jets or splits are wrong, nothing was appended, or the file cannot be written.
     """
 
     def __init__(self, path: str | Path, classes: tuple[str, ...], provenance: dict[str, Any] | None = None) -> None:
         self.path, self.classes, self.provenance = user_path(path), tuple(classes), provenance or {}
         self._plain_provenance()
         if wrong := [name for name in self.classes if not isinstance(name, str)]:
-            raise StoreError(f"{path}: class {wrong[0]!r} is no text; give the names of the classes as texts")
+            raise StoreError(f"{path}: class {wrong[0]!r} is not a string; give class names as strings")
         self.jets = self.particles = 0
         self.splits: dict[str, int] = {}
         self._temporary = self.path.with_name(f".{self.path.name}.{secrets.token_hex(4)}.tmp")
@@ -59,9 +59,9 @@ class StoreWriter:
         except OSError as error:
             raise self._unwritable(error) from error
         try:
-            # This layout has checksums in its metadata too. A fixed one ("latest" is not) keeps equal jets equal bytes.
+            # This layout has checksums for metadata too; fixed, unlike "latest", it gives equal bytes for equal jets.
             self._file = h5py.File(self._sink, "w", libver=("v110", "v110"))
-        except BaseException:  # Ctrl-C: the block is not entered, so nobody else would remove the file
+        except BaseException:  # Ctrl-C: __exit__ will not run
             self._sink.close()
             self._temporary.unlink()
             raise
@@ -71,14 +71,14 @@ class StoreWriter:
         """Write the next jets.
 
         Args:
-            jets: Of the same classes and columns as those before; validated first.
-            split: The part they belong to; jets of one part come one after another, and all have one or none has.
+            jets: with the classes and columns of earlier ones; validated first.
+            split: their split; jets of a split are contiguous, and either all jets have one or none.
         """
         for name in jets.particles:
-            if not _can_be_read(name):
+            if not _is_valid_name(name):
                 raise StoreError(
-                    f"{self.path}: a column cannot be called {name!r}; rename it, to printable text without '/' other "
-                    f"than {', '.join(TAKEN)} and '.'"
+                    f"{self.path}: a column cannot be named {name!r}; use printable text without '/', other "
+                    f"than {', '.join(RESERVED)} and '.'"
                 )
         jets.validate(f"jets for {self.path}", self.jets)
         if jets.classes != self.classes:
@@ -86,7 +86,9 @@ class StoreWriter:
         if (split is None and self.splits) or (split is not None and self.jets and not self.splits):
             raise StoreError(f"{self.path}: some jets have a split and some have none; name it for all or for none")
         if split in self.splits and split != list(self.splits)[-1]:
-            raise StoreError(f"{self.path}: more jets for split {split!r} after {list(self.splits)[-1]!r}; sort them")
+            raise StoreError(
+                f"{self.path}: more jets of split {split!r} after {list(self.splits)[-1]!r}; append split by split"
+            )
         offsets = jets.offsets[1:] + self.particles
         if not self._arrays:
             offsets = np.concatenate([jets.offsets[:1], offsets])
@@ -104,17 +106,17 @@ class StoreWriter:
             if kind is None:
                 self._finish()
         finally:
-            with suppress(Exception):  # after an error, HDF5 may fail to close what is thrown away anyway
+            with suppress(Exception):  # after an error, HDF5 may fail to close the discarded file
                 self._file.close()
             self._sink.close()
-            with suppress(OSError):  # there is nothing to remove if all went well
+            with suppress(OSError):  # nothing to remove on success
                 self._temporary.unlink()
 
     def _write(self, arrays: dict[str, np.ndarray]) -> None:
         found = {name: array.dtype.name for name, array in arrays.items()}
         expected = {name: array.dtype.name for name, array in self._arrays.items()} or found
         if found != expected:
-            raise StoreError(f"{self.path}: columns {found} differ from those of the jets before, {expected}")
+            raise StoreError(f"{self.path}: columns {found} differ from those of earlier jets, {expected}")
         with self._reported():
             for name, array in arrays.items():
                 if name not in self._arrays:
@@ -129,12 +131,12 @@ class StoreWriter:
             return _plain(self.provenance, "provenance")
         except TypeError as error:
             raise StoreError(
-                f"{self.path}: {error}, which JSON cannot hold; give numbers, texts, lists or mappings of these by text"
+                f"{self.path}: {error}, which JSON cannot hold; give numbers, strings, lists or mappings of these"
             ) from None
 
     def _create(self, name: str, array: np.ndarray) -> h5py.Dataset:
         group, _, column = name.partition("/")
-        # Numbers compress better with their bytes shuffled, the few values of a species or its mass without.
+        # Shuffled bytes compress better, except for columns of few values (species, their masses).
         shuffle = len(np.unique(array[: CHUNK[group]])) > 256
         filters = {"compression": "gzip", "compression_opts": LEVEL, "shuffle": shuffle, "fletcher32": True}
         shape = {"shape": (0,), "maxshape": (None,), "chunks": (CHUNK[group],), "dtype": array.dtype}
@@ -159,7 +161,7 @@ class StoreWriter:
 
     @contextmanager
     def _reported(self) -> Iterator[None]:
-        """A failed write becomes a StoreError, whatever HDF5 makes of it."""
+        """Turn a failed write into a StoreError, whatever HDF5 raises."""
         try:
             yield
         except Exception as error:
@@ -170,17 +172,17 @@ class StoreWriter:
             raise self._unwritable(self._sink.error)
 
     def _unwritable(self, error: Exception) -> StoreError:
-        told = reason_and_cure(error) or f"({error}); check folder, permissions and free space"
-        return StoreError(f"{self.path}: cannot write {told}")
+        reason = explain_os_error(error) or f"({error}); check folder, permissions and free space"
+        return StoreError(f"{self.path}: cannot write {reason}")
 
 
-def _can_be_read(name: Any) -> bool:
-    """Whether a column of this name is found again: '/' would make groups of it, and some names have a meaning."""
-    return isinstance(name, str) and name.isprintable() and "/" not in name and name not in (*TAKEN, "", ".")
+def _is_valid_name(name: Any) -> bool:
+    """Whether a column can have this name: '/' would create groups, and some names are reserved."""
+    return isinstance(name, str) and name.isprintable() and "/" not in name and name not in (*RESERVED, "", ".")
 
 
 def _plain(value: Any, key: str) -> Any:
-    """A value as JSON can hold it; TypeError names the key of what it cannot."""
+    """Convert a value for JSON; TypeError names the key of an unsupported one."""
     if value is None or isinstance(value, str | bool | int | float):
         return value
     if isinstance(value, np.generic | np.ndarray) and value.dtype.kind in "biufUM":
@@ -199,9 +201,9 @@ def _plain(value: Any, key: str) -> Any:
 
 
 class _Sink(io.FileIO):
-    """The file below HDF5, which reports a full disk late, and from destructors, where nobody can act on it.
+    """The file beneath HDF5, which reports a full disk late and from destructors, where it cannot be handled.
 
-    So HDF5 never hears of the first error; it is kept for `StoreWriter`, and what comes after it is dropped.
+    The first error is hidden from HDF5 and kept for ``StoreWriter``; later writes are dropped.
     """
 
     def __init__(self, path: Path) -> None:
@@ -226,7 +228,7 @@ class _Sink(io.FileIO):
             return 0
 
     def sync(self) -> None:
-        """Wait until the disk has everything."""
+        """Flush to disk."""
         try:
             os.fsync(self.fileno())
         except OSError as error:
@@ -236,16 +238,16 @@ class _Sink(io.FileIO):
 def write_store(
     path: str | Path, jets: Jets, *, splits: dict[str, int] | None = None, provenance: dict[str, Any] | None = None
 ) -> None:
-    """Write jets to one file, whole or not at all: after an error an older file at `path` is as it was.
+    """Write jets to one file atomically: after an error an older file at ``path`` is unchanged.
 
     Args:
-        path: The file; its folder must exist.
-        jets: What to write; validated first.
-        splits: Name and number of jets of each part, in the order of the jets; they add up to all jets.
-        provenance: Where the jets come from, as in `StoreWriter`.
+        path: the file; its folder must exist.
+        jets: the jets; validated first.
+        splits: number of jets per split, by name, in the order of the jets; they add up to all jets.
+        provenance: origin of the jets, as in ``StoreWriter``.
 
     Raises:
-        StoreError: If the jets, splits or provenance are wrong, or the file cannot be written.
+        StoreError: the jets, splits or provenance are wrong, or the file cannot be written.
     """
     jets.validate(f"jets for {path}")
     counts = {name: int(count) for name, count in (splits or {}).items()}

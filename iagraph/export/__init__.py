@@ -1,8 +1,7 @@
-"""Trained models for other people's software: in ONNX, and as ``torch.export`` writes them.
+"""Export of trained models for other software, to ONNX and ``torch.export``.
 
-An exported model takes four-momenta in a table of slots, whatever its size, and gives the probabilities of the classes;
-all that lies between, features and their scaling included, is part of it. Nothing is written that differs from the
-model by more than 1e-5.
+An exported model maps padded four-momenta of any size to class probabilities, features and scaling included. A file is
+written only if its results agree with the model within 1e-5.
 """
 
 from iagraph.export.comparison import Comparison, ExportError

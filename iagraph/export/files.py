@@ -1,4 +1,4 @@
-"""Files of exported models: written once they have been compared, with what one must know to use them."""
+"""Files of exported models, written after a comparison, with a description of their use."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from iagraph.jets import JetBatch
 from iagraph.models.registry import TrainedModel
 
 DESCRIPTION = "iagraph.json"
-"""Where a file of ``torch.export`` keeps what an ONNX file keeps in its metadata."""
+"""Name of the description in a ``torch.export`` file; ONNX keeps it in its metadata."""
 
 
 def export_onnx(
@@ -33,14 +33,14 @@ def export_onnx(
     opset: int = max(OPSETS),
     float_inputs: bool = False,
 ) -> Comparison:
-    """Writes a trained model in ONNX, one file, once onnxruntime gives the model's results with it.
+    """Write a trained model as one ONNX file, after checking its results with onnxruntime.
 
     Args:
-        trained: the model, as :func:`iagraph.load` gives it.
-        path: the file; its folder must exist. An older one is as it was if anything goes wrong.
-        batches: jets to compare with, beside some random ones.
-        opset: version of ONNX's operators, a key of :data:`iagraph.export.tracing.OPSETS`.
-        float_inputs: take numbers of particles and species as float32, too.
+        trained: the model, from :func:`iagraph.load`.
+        path: the file; its folder must exist. On error an older file is unchanged.
+        batches: jets for the comparison, in addition to random ones.
+        opset: version of the ONNX operators, a key of :data:`iagraph.export.tracing.OPSETS`.
+        float_inputs: also take numbers of particles and species as float32.
 
     Raises:
         ExportError: packages are missing, or the results differ.
@@ -68,7 +68,7 @@ def export_onnx(
 
     comparison = compare(run, trained.model, batches, trained.view)
     about = description(trained, names, comparison, float_inputs)
-    onnx.helper.set_model_props(network, {key: _text(value) for key, value in about.items()})
+    onnx.helper.set_model_props(network, {k: v if isinstance(v, str) else json.dumps(v) for k, v in about.items()})
     network.producer_name, network.producer_version = "iagraph", iagraph.__version__
     for value in (*network.graph.input, *network.graph.output):
         value.doc_string = meaning(value.name, float_inputs)
@@ -79,12 +79,12 @@ def export_onnx(
 
 
 def export_program(trained: TrainedModel, path: Path, batches: Sequence[JetBatch] = ()) -> Comparison:
-    """Writes a trained model as ``torch.export`` does, for ``torch.export.load``, likewise.
+    """Write a trained model as a ``torch.export`` program, after the same check.
 
     Args:
         trained: as in :func:`export_onnx`, like ``path`` and ``batches``.
         path: the file.
-        batches: jets to compare with.
+        batches: jets for the comparison.
 
     Raises:
         ExportError: the results differ.
@@ -104,7 +104,7 @@ def export_program(trained: TrainedModel, path: Path, batches: Sequence[JetBatch
 def description(
     trained: TrainedModel, names: Sequence[str], comparison: Comparison, float_inputs: bool = False
 ) -> dict[str, Any]:
-    """What is written beside the network."""
+    """Description written with the network."""
     of_run: dict[str, Any] = {
         key: trained.description[key]
         for key in ("model", "node_features", "pair_features", "data")
@@ -129,7 +129,3 @@ def _saved(program: ExportedProgram, files: dict[str, str]) -> bytes:
 
 def _copy(program: ExportedProgram, files: dict[str, str]) -> ExportedProgram:
     return torch.export.load(io.BytesIO(_saved(program, files)))
-
-
-def _text(value: Any) -> str:
-    return value if isinstance(value, str) else json.dumps(value)

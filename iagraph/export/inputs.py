@@ -1,4 +1,4 @@
-"""What an exported model takes: names, units, shapes, and tables of slots made of ragged jets."""
+"""Inputs of an exported model: names, units, shapes, and conversion from ragged jets."""
 
 from __future__ import annotations
 
@@ -13,11 +13,11 @@ from iagraph.kinematics import NODE_FEATURES, Impact
 
 MEANINGS = {
     "four_momenta": "[jets, particles, 4] float32: pt [GeV], rapidity (not pseudorapidity), phi [rad], mass [GeV]",
-    "num_particles": "[jets] int64: how many particles each jet has; they come first, what follows is not looked at",
-    "pid": "[jets, particles] int32: PDG identifiers, with their sign",
+    "num_particles": "[jets] int64: number of particles of each jet, in the first slots; the rest is ignored",
+    "pid": "[jets, particles] int32: signed PDG identifiers",
     "impact": "[jets, particles, 4] float32: d0, its error, dz, its error [mm]; zero for particles without a track",
-    "probabilities": "[jets, classes] float32: the probability of each class, equally many jets of each presumed",
-    "logits": "[jets, classes] float32: what the softmax makes probabilities of",
+    "probabilities": "[jets, classes] float32: probability of each class, for equal priors",
+    "logits": "[jets, classes] float32: inputs of the softmax",
 }
 """Inputs and outputs by name."""
 
@@ -25,7 +25,7 @@ OUTPUTS = ("probabilities", "logits")
 
 
 def meaning(name: str, float_inputs: bool = False) -> str:
-    """What an input or output is; with ``float_inputs`` numbers of particles and species are float32, too."""
+    """Description of an input or output; with ``float_inputs`` numbers of particles and species are float32."""
     return re.sub(r"\bint\d+", "float32", MEANINGS[name]) if float_inputs else MEANINGS[name]
 
 
@@ -33,10 +33,10 @@ def input_names(model: nn.Module) -> tuple[str, ...]:
     """The inputs that a model needs for its node features.
 
     Raises:
-        TypeError: it is no model of jets.
+        TypeError: it is not a model of jets.
     """
     if not hasattr(model, "node_features"):
-        raise TypeError(f"{type(model).__name__} cannot be exported; give a model of jets, one of iagraph.models")
+        raise TypeError(f"{type(model).__name__} cannot be exported; give a model from iagraph.models")
     features: Any = NODE_FEATURES[str(model.node_features)]
     names = ["four_momenta", "num_particles"]
     names += ["pid"] if "charge" in features else []
@@ -49,8 +49,8 @@ def slots_of(jets: JetBatch, names: tuple[str, ...], slots: int | None = None) -
 
     Args:
         jets: the jets.
-        names: those of the inputs.
-        slots: to how many particles all jets are padded, with zeros; None for those of the largest jet.
+        names: names of the inputs.
+        slots: number of slots after zero-padding; None for that of the largest jet.
 
     Raises:
         ValueError: a jet has more particles than there are slots, or the jets lack an input.
@@ -68,15 +68,15 @@ def slots_of(jets: JetBatch, names: tuple[str, ...], slots: int | None = None) -
     return {name: inputs[name] for name in names}
 
 
-def examples(names: tuple[str, ...], float_inputs: bool = False) -> tuple[Tensor, ...]:
-    """Inputs to trace a model with: what they are does not matter, only that no size is that of another."""
+def example_inputs(names: tuple[str, ...], float_inputs: bool = False) -> tuple[Tensor, ...]:
+    """Inputs to trace a model with; values are arbitrary, sizes distinct."""
     jets, slots = 3, 5
     makes = {"num_particles": torch.arange(jets), "pid": torch.zeros(jets, slots, dtype=torch.int32)}
     values = tuple(makes.get(name, torch.ones(jets, slots, len(Impact._fields))) for name in names)
     return tuple(map(Tensor.float, values)) if float_inputs else values
 
 
-def open_axes(names: tuple[str, ...]) -> list[dict[int, str]]:
-    """The axes of inputs or outputs that have any size, and what they count."""
+def dynamic_axes(names: tuple[str, ...]) -> list[dict[int, str]]:
+    """Dynamic axes of inputs or outputs, by what they count."""
     of_jets = ("num_particles", *OUTPUTS)
     return [{0: "jets"} if name in of_jets else {0: "jets", 1: "particles"} for name in names]

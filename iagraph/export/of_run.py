@@ -1,4 +1,4 @@
-"""The model of a run folder, exported: what ``iagraph export`` calls."""
+"""Export of the model of a run folder."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 
 from iagraph.data import JetStore, StoredJets, StoreError, resolve, store_info
+from iagraph.data.sources import evenly_spaced
 from iagraph.export.comparison import JETS_AT_ONCE, ExportError
 from iagraph.export.files import export_onnx, export_program
 from iagraph.files import user_path
@@ -16,19 +17,19 @@ from iagraph.jets import JetBatch
 from iagraph.models.registry import TrainedModel, load
 
 JETS = 512
-"""Test jets that an exported model is compared with."""
+"""Test jets in the comparison of an exported model."""
 
 
 def export_run(
-    run: str | Path, onnx: str | Path | None = None, program: str | Path | None = None, **options_of_onnx: Any
+    run: str | Path, onnx: str | Path | None = None, program: str | Path | None = None, **onnx_options: Any
 ) -> Iterator[str]:
-    """Exports the trained model of a run; tells what was written, file by file.
+    """Export the trained model of a run; yields a line per file written.
 
     Args:
-        run: the folder of a run.
-        onnx: file in ONNX.
-        program: file of ``torch.export``.
-        **options_of_onnx: see :func:`~iagraph.export.files.export_onnx`.
+        run: the run folder.
+        onnx: ONNX file.
+        program: ``torch.export`` file.
+        **onnx_options: see :func:`~iagraph.export.files.export_onnx`.
 
     Raises:
         CheckpointError: the folder holds no trained model.
@@ -40,29 +41,29 @@ def export_run(
         if path is not None and not path.parent.is_dir():
             raise ExportError(f"{path.parent}: no such folder; make it first")
     trained = load(run)
-    batches, jets = jets_of_test(trained)
-    writers: tuple[tuple[Any, dict[str, Any]], ...] = (export_onnx, options_of_onnx), (export_program, {})
+    batches, jets = comparison_jets(trained)
+    writers: tuple[tuple[Any, dict[str, Any]], ...] = (export_onnx, onnx_options), (export_program, {})
     for path, (write, options) in zip(paths, writers, strict=True):
         if path is not None:
             compared = write(trained, path, batches, **options)
-            left_out = f", {compared.undecided} left out, of which rounding decides a choice" * bool(compared.undecided)
+            left_out = f", {compared.undecided} left out, decided by rounding" * bool(compared.undecided)
             yield (
-                f"{path}: {path.stat().st_size / 1e6:.1f} MB, compared with PyTorch over {compared.jets} jets ({jets} "
+                f"{path}: {path.stat().st_size / 1e6:.1f} MB, compared with PyTorch on {compared.jets} jets ({jets} "
                 f"and random ones{left_out}): logits differ by {compared.largest:.1e} at most"
             )
 
 
-def jets_of_test(trained: TrainedModel) -> tuple[list[JetBatch], str]:
-    """Some jets that the model was tested on, evenly spaced, in batches, and what they are; none if not here."""
+def comparison_jets(trained: TrainedModel) -> tuple[list[JetBatch], str]:
+    """Evenly spaced test jets of the model, in batches, and a description; empty if they are missing."""
     files = list(trained.description.get("data", {}).get("test", {}))
     try:
         stores = [JetStore(resolve(file), "test" if store_info(resolve(file)).splits else None) for file in files]
     except StoreError:
         stores = []
     if not stores:
-        return [], "no test jets, which are not here,"
+        return [], "no test jets, which are missing,"
     batches = []
-    for source in (StoredJets([store]) for store in stores if len(store)):  # which may differ in classes and weights
-        numbers = np.unique(np.linspace(0, len(source) - 1, -(-JETS // len(stores))).astype(int))
+    for source in (StoredJets([store]) for store in stores if len(store)):  # stores may differ in classes and weights
+        numbers = evenly_spaced(len(source), -(-JETS // len(stores)))
         batches += [source[part.tolist()] for part in np.array_split(numbers, -(-len(numbers) // JETS_AT_ONCE))]
     return batches, f"{sum(map(len, batches))} test jets"

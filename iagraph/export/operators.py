@@ -1,4 +1,4 @@
-"""Operations of PyTorch that ONNX or onnxruntime lack, in terms of those that they have."""
+"""Translations of PyTorch operations that ONNX or onnxruntime lack."""
 
 from __future__ import annotations
 
@@ -11,15 +11,15 @@ import torch
 aten = torch.ops.aten
 
 
-def in_other_words() -> dict[Callable[..., Any], Callable[..., Any]]:
-    """A translation of each, for ``torch.onnx.export``.
+def onnx_translations() -> dict[Callable[..., Any], Callable[..., Any]]:
+    """Translations by operation, for ``torch.onnx.export``.
 
-    onnxruntime has no hyperbolic functions, cosine or arc tangent in float64, in which the particles of a jet are
-    summed. The azimuth of a jet is in float32 in the end, and so may its arc tangent be.
+    onnxruntime lacks hyperbolic functions, cosine and arc tangent in float64, in which particles of a jet are summed. A
+    jet's azimuth ends up in float32, so its arc tangent may be float32.
     """
     from onnxscript import ir, opset18
 
-    op: Any = opset18  # its types are those of values, not of what stands for them in a graph
+    op: Any = opset18  # its types describe values, not graph nodes
 
     def constant(value: float) -> Any:
         return op.Constant(value=ir.tensor(value, dtype=ir.DataType.DOUBLE))
@@ -41,7 +41,7 @@ def in_other_words() -> dict[Callable[..., Any], Callable[..., Any]]:
         return op.Where(op.Less(x, constant(0.0)), turned, angle)
 
     def sort(x: Any, stable: bool = True, dim: int = -1, descending: bool = False) -> Any:
-        """Of equal values the first one comes first, which ONNX promises."""
+        """Stable for equal values, as ONNX guarantees."""
         length = op.Shape(x, start=dim, end=None if dim == -1 else dim + 1)
         values, indices = op.TopK(x, length, axis=dim, largest=int(descending), sorted=1)
         return values, indices

@@ -1,4 +1,4 @@
-"""Models written down as graphs of operations: by ``torch.export``, and from there in ONNX."""
+"""Tracing of models by ``torch.export``, and conversion to ONNX."""
 
 from __future__ import annotations
 
@@ -12,20 +12,21 @@ import torch
 from torch import Tensor, nn
 from torch.export import Dim, ExportedProgram
 
-from iagraph.export.inputs import OUTPUTS, examples, input_names, open_axes
-from iagraph.export.networks import PaddedTagger
-from iagraph.export.operators import in_other_words
+from iagraph.export.inputs import OUTPUTS, dynamic_axes, example_inputs, input_names
+from iagraph.export.operators import onnx_translations
+from iagraph.export.padded import PaddedTagger
 from iagraph.views import WHOLE, JetView
 
 OPSETS = {18: 8, 19: 9, 20: 9}
-"""Versions of ONNX's operators that models can be written in, and the oldest version of its format that has them. From
-20 on there is GELU, below it is made of other operators; below 18 ``Split`` and ``ReduceMax`` are others."""
+"""Supported versions of the ONNX operators, and the oldest version of the format for each. GELU exists from 20 on, and
+is composed of other operators below; ``Split`` and ``ReduceMax`` differ below 18.
+"""
 
 
 class FloatInputs(nn.Module):
-    """A network of which all inputs are float32, for software that feeds nothing else.
+    """A network with float32 inputs only, for software that supports no others.
 
-    Numbers up to 2^24 are exact, species beyond it (nuclei) are none of those that node features tell apart.
+    Numbers up to 2^24 are exact; species beyond (nuclei) are not distinguished by node features.
     """
 
     def __init__(self, tagger: PaddedTagger) -> None:
@@ -41,40 +42,28 @@ class FloatInputs(nn.Module):
 
 
 def traced(model: nn.Module, view: JetView = WHOLE, float_inputs: bool = False) -> ExportedProgram:
-    """What a model computes of the inputs of :func:`input_names`, with any numbers of jets and slots from one on.
-
-    Args:
-        model: the model.
-        view: what it sees of jets.
-        float_inputs: whether all inputs are float32.
-    """
+    """The traced program of a model, for any numbers of jets and slots above zero."""
     names = input_names(model)
     dims = {name: Dim(name, min=1) for name in ("jets", "particles")}
-    open_sizes = tuple({axis: dims[what] for axis, what in axes.items()} for axes in open_axes(names))
+    open_sizes = tuple({axis: dims[what] for axis, what in axes.items()} for axes in dynamic_axes(names))
     tagger = PaddedTagger(model, view)
     with torch.no_grad(), _quiet():
         network = FloatInputs(tagger) if float_inputs else tagger
-        inputs = examples(names, float_inputs)
+        inputs = example_inputs(names, float_inputs)
         return torch.export.export(network.eval(), inputs, dynamic_shapes=open_sizes, strict=False)
 
 
 def in_onnx(program: ExportedProgram, names: tuple[str, ...], opset: int = max(OPSETS)) -> Any:
-    """A program of :func:`traced` in ONNX, an ``onnx.ModelProto``.
-
-    Args:
-        program: the program.
-        names: those of its inputs.
-        opset: a key of :data:`OPSETS`.
-    """
+    """Convert a program of :func:`traced` to an ``onnx.ModelProto``; ``opset`` is a key of :data:`OPSETS`."""
     with _quiet():
         written = torch.onnx.export(
             program,
             dynamo=True,
             input_names=names,
             output_names=OUTPUTS,
-            dynamic_shapes=tuple(open_axes(names)),
+            dynamic_shapes=tuple(dynamic_axes(names)),
             opset_version=opset,
-            custom_translation_table=in_other_words(),
+            custom_translation_table=onnx_translations(),
             verbose=False,
         )
     assert written is not None
@@ -85,7 +74,7 @@ def in_onnx(program: ExportedProgram, names: tuple[str, ...], opset: int = max(O
 
 @contextmanager
 def _quiet() -> Iterator[None]:
-    """Without what the exporters say of packages that nobody needs here, and of their own inner life."""
+    """Silence the exporters' messages about optional packages and internals."""
     loggers = [logging.getLogger(name) for name in ("torch.onnx", "onnxscript", "onnx_ir")]
     levels = [logger.level for logger in loggers]
     for logger in loggers:

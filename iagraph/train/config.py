@@ -1,8 +1,8 @@
-"""The configuration of a training run: every key with its type, bounds, default and meaning.
+"""Configuration of a training run: every key with its type, bounds, default and meaning.
 
-A file holds the sections `data`, `model` and `train`, and `fine_tune` if training starts from given weights; every key
-can be changed on the command line with `section.key=value`. What shapes the result has no default, so that a recipe
-states it. Values are not converted: a quoted number is an error, not a number.
+A file holds the sections ``data``, ``model`` and ``train``, and ``fine_tune`` for training from given weights; any key
+can be overridden on the command line with ``section.key=value``. Keys that shape the result have no default, so recipes
+state them. Values are not converted: a quoted number is an error.
 """
 
 from collections.abc import Sequence
@@ -13,9 +13,11 @@ from pydantic import AfterValidator, BeforeValidator, Field, ValidationInfo, fie
 
 from iagraph.files import user_files
 from iagraph.metrics import DEFAULT_EFFICIENCY
-from iagraph.train.model_config import ModelConfig, PositiveInt, Section
+from iagraph.train.model_config import ModelConfig, PositiveInt
 from iagraph.views import JetView, Masses
-from iagraph.yaml_config import describe, dump_yaml, flat, load_model
+from iagraph.yaml_config import Section, describe, dump_yaml, flat, load_model
+
+__all__ = ["Config", "load_config"]
 
 PositiveFloat = Annotated[float, Field(gt=0)]
 Efficiency = Annotated[float, Field(gt=0, le=1)]
@@ -29,7 +31,7 @@ def _matched(names: list[str]) -> list[str]:
     try:
         return user_files(names)
     except FileNotFoundError as error:
-        raise ValueError(f"names no files: {error}") from error
+        raise ValueError(f"matches no files: {error}") from error
 
 
 Files = Annotated[
@@ -37,21 +39,18 @@ Files = Annotated[
 ]
 
 
-def _not_the_head(name: str) -> str:
+def _not_in_head(name: str) -> str:
     if name.partition(".")[0] == "head":
-        raise ValueError("should leave the head free: it is what fine-tuning trains")
+        raise ValueError("should not name the head, which fine-tuning trains")
     return name
 
 
-ModuleName = Annotated[str, Field(min_length=1), AfterValidator(_not_the_head)]
+ModuleName = Annotated[str, Field(min_length=1), AfterValidator(_not_in_head)]
 
 
 def _each(value: Any) -> Any:
-    return (
-        {name: [name] for name in value}
-        if isinstance(value, list) and all(isinstance(n, str) for n in value)
-        else value
-    )
+    is_names = isinstance(value, list) and all(isinstance(name, str) for name in value)
+    return {name: [name] for name in value} if is_names else value
 
 
 Classes = Annotated[
@@ -62,137 +61,141 @@ Classes = Annotated[
 
 
 class DataConfig(Section):
-    """Which jets, and what the network sees of them."""
+    """Jets, and what the network sees of them."""
 
     train: Files = Field(
-        description="Store files to learn from, or patterns such as `~/jets/*.h5`; `sample:qg` is the sample shipped "
+        description="Store files for training, or patterns such as `~/jets/*.h5`; `sample:qg` is the sample bundled "
         "with the package."
     )
-    val: Files = Field(description="Store files for early stopping and the choice of the checkpoint.")
+    val: Files = Field(description="Store files for early stopping and checkpoint selection.")
     test: Files = Field(description="Store files for the final metrics, used once.")
     node_features: Literal["kin", "kinpid", "full", "iaformer"] = Field(
-        description="Features of a particle: kinematics, with charge and particle type, with impact parameters as well "
-        "(JetClass), or the paper's."
+        description="Particle features: kinematics; plus charge and particle type; plus impact parameters "
+        "(JetClass); or the paper's."
     )
     pair_features: Literal["invariant", "iaformer", "part"] | None = Field(
         default=None,
-        description="Features of a pair: boost-invariant ones, the paper's six, or ParT's four; null for networks that "
-        "take none (plain_transformer, learned_pair_iaformer, particlenet); a particle_transformer can do without.",
+        description="Pair features: boost-invariant, the paper's six, or ParT's four; null for networks without pair "
+        "features (plain_transformer, learned_pair_iaformer, particlenet), optional for particle_transformer.",
     )
     classes: Classes | None = Field(
         default=None,
-        description="Classes to tell apart, where they are not all of the files: a list of names, or a mapping of new "
-        "names to lists of what each is made of, as in `{background: [QCD, Zqq], top: [Tbqq, Tbl]}`; jets of others "
-        "are left out. null: all.",
+        description="Classes to distinguish, if not all in the files: a list of names, or a mapping of new "
+        "names to lists of merged classes, as in `{background: [QCD, Zqq], top: [Tbqq, Tbl]}`; jets of other "
+        "classes are dropped. null: all.",
     )
     signal: Annotated[str, Field(min_length=1)] | None = Field(
         default=None,
-        description="Name of the signal class, for example `quark`; needed for two classes. With more, null: the first "
-        "class of the file is the background, each other one a signal.",
+        description="Name of the signal class, for example `quark`; required for two classes. With more, null: the "
+        "first class of the file is the background, every other one a signal.",
     )
     signal_efficiency: dict[str, Efficiency] = Field(
         default={},
-        description="With more than two classes, signal efficiency at which the background rejection of a class is "
-        f"quoted, by its name; {DEFAULT_EFFICIENCY} for a class that is not named.",
+        description="With more than two classes, signal efficiency at which to quote the background rejection, by "
+        f"class name; {DEFAULT_EFFICIENCY} for classes not named.",
     )
     batch_size: PositiveInt = Field(description="Jets per batch.")
-    workers: int = Field(default=0, ge=0, description="Processes that read batches; 0 reads in the main process.")
+    workers: int = Field(
+        default=0, ge=0, description="Worker processes that read batches; 0 reads in the main process."
+    )
     max_particles: PositiveInt | None = Field(
-        default=None, description="Keep that many particles of highest pT per jet; null keeps all."
+        default=None, description="Keep at most this many particles of highest pT per jet; null keeps all."
     )
     masses: Masses = Field(
         default="stored",
-        description="`zero` takes particles as massless, with their pT, rapidity and azimuth, as published results on "
-        "quark-gluon and top jets do; `stored` takes them as they are in the file, where true masses tell species.",
+        description="`zero` treats particles as massless, with their pT, rapidity and azimuth, as published results on "
+        "quark-gluon and top jets do; `stored` uses the file's masses; true ones reveal the species.",
     )
     max_pairs: PositiveInt | None = Field(
         default=None,
-        description="Pairs per batch, at most, with n (n + 1) / 2 in a jet of n particles: fewer jets then, but "
-        "bounded memory; a jet of more pairs is a batch of its own; null sets no limit.",
+        description="Largest number of pairs per batch, n (n + 1) / 2 for a jet of n particles: bounds memory by fewer "
+        "jets per batch; a jet with more pairs is a batch of its own; null sets no limit.",
     )
-    max_jets: PositiveInt | None = Field(default=None, description="Use only that many training jets; null uses all.")
+    max_jets: PositiveInt | None = Field(default=None, description="Use only this many training jets; null uses all.")
     weights: bool = Field(
         default=False,
-        description="Weigh each jet by the weight that its store has for it: in losses, metrics and their errors.",
+        description="Weight jets by their weights in the store: in losses, metrics and their errors.",
     )
     in_memory: bool = Field(
         default=True,
-        description="Read all jets before training; false reads them from their files as they are needed. Jets that "
-        "two roles have in common are then found only where these name the same part of a file.",
+        description="Read all jets before training; false streams them from their files. Jets common to two roles are "
+        "then detected only where these name the same part of a file.",
     )
 
     @property
     def view(self) -> JetView:
-        """What the network sees of a jet: part of the trained model."""
+        """The network's view of jets, part of the trained model."""
         return JetView(self.max_particles, self.masses)
 
     @model_validator(mode="after")
     def _choice_in_memory(self) -> "DataConfig":
         if self.max_jets is not None and not self.in_memory:
-            raise ValueError("max_jets chooses among jets in memory: set in_memory to true, or max_jets to null")
+            raise ValueError("max_jets selects jets in memory: set in_memory to true, or max_jets to null")
         return self
 
 
 class FineTuneConfig(Section):
-    """Weights to start from."""
+    """Initial weights."""
 
     weights: str = Field(
         min_length=1,
-        description="Weights of the same network: the folder of a run, its `model.pt`, or a checkpoint of weaver-core. "
-        "A run tells which jets it was trained on, so that validation and test must be others; other files do not.",
+        description="Weights of the same network: a run folder, its `model.pt`, or a checkpoint of weaver-core. "
+        "A run records its training jets, which validation and test must not contain; other files do not.",
     )
-    new_head: bool = Field(description="Train a new head, for classes of your own, in place of the file's.")
+    new_head: bool = Field(description="Replace the file's head by a new one, for other classes.")
     head_learning_rate: PositiveFloat | None = Field(
         default=None,
-        description="Highest learning rate of the head, which rises and falls in proportion to that of all else; null: "
+        description="Peak learning rate of the head, on the schedule of all other weights; null: "
         "`train.learning_rate`.",
     )
     frozen: list[ModuleName] = Field(
         default=[],
-        description="Modules and parameters that stay as they are, by their names in the network: `particle_norm`, "
-        "`convs.0`. They train no weights, keep the statistics of their norms and drop nothing.",
+        description="Modules and parameters to freeze, by name: `particle_norm`, `convs.0`. Their weights and norm "
+        "statistics stay fixed, and their dropout is off.",
     )
 
 
 class TrainConfig(Section):
-    """How to minimise the loss, and on what machine."""
+    """Optimisation and hardware."""
 
-    epochs: PositiveInt = Field(description="Passes over the training jets, at most.")
-    learning_rate: PositiveFloat = Field(description="Highest learning rate of AdamW.")
+    epochs: PositiveInt = Field(description="Largest number of passes over the training jets.")
+    learning_rate: PositiveFloat = Field(description="Peak learning rate of AdamW.")
     min_learning_rate: float = Field(ge=0, description="Learning rate at the end of the cosine.")
-    warmup: float = Field(ge=0, lt=1, description="Fraction of the training of linear rise before the cosine.")
+    warmup: float = Field(ge=0, lt=1, description="Fraction of the training with linear rise, before the cosine.")
     weight_decay: float = Field(ge=0, description="Decoupled weight decay of AdamW.")
-    patience: PositiveInt = Field(description="Stop after that many epochs without a lower validation loss.")
+    patience: PositiveInt = Field(description="Stop after this many epochs without a lower validation loss.")
     tighten: float = Field(
         default=0.0,
         ge=0,
         le=1,
-        description="Fraction of the training over which gates and pruning rules tighten, from dropping nothing to all "
-        "of what they drop; validation and test always drop all of it.",
+        description="Fraction of the training over which gates and pruning rules tighten from no to full pruning; "
+        "validation and test always prune fully.",
     )
-    accumulate: PositiveInt = Field(default=1, description="Batches whose gradients are added up before a step.")
-    clip: PositiveFloat | None = Field(description="Largest norm of the gradient; null does not clip.")
+    accumulate: PositiveInt = Field(default=1, description="Batches whose gradients are accumulated per step.")
+    clip: PositiveFloat | None = Field(description="Largest gradient norm; null does not clip.")
     ema: float | None = Field(
         default=None,
         gt=0,
         lt=1,
-        description="Validate, keep and test an exponential moving average of the weights, with this decay per step "
+        description="Validate, save and test an exponential moving average of the weights with this decay per step "
         "(lower in the first steps); null: the weights themselves.",
     )
     class_weights: dict[str, PositiveFloat] = Field(
         default={},
-        description="Factors of the loss of the jets of a class, by its name, for example `{top: 5.0}`; 1 for a class "
-        "that is not named. Metrics do not know of them.",
+        description="Factors of the loss by class name, for example `{top: 5.0}`; 1 for classes not named. Metrics "
+        "ignore them.",
     )
     precision: Literal["32-true", "bf16-mixed", "16-mixed"] = Field(
-        default="32-true", description="Arithmetic: single precision, or mixed with a 16-bit format."
+        default="32-true", description="Arithmetic: single precision, or mixed precision with a 16-bit format."
     )
     device: Literal["auto", "cpu", "cuda", "mps"] = Field(default="auto", description="Kind of device to train on.")
     devices: PositiveInt = Field(
         default=1,
-        description="Devices of each machine, with a process each; a step takes `data.batch_size` jets from every one.",
+        description="Devices per machine, with one process each; a step takes `data.batch_size` jets from each.",
     )
-    machines: PositiveInt = Field(default=1, description="Machines, on which torchrun or Slurm starts the processes.")
+    machines: PositiveInt = Field(
+        default=1, description="Number of machines; torchrun or Slurm starts their processes."
+    )
 
     @field_validator("min_learning_rate")
     @classmethod
@@ -208,25 +211,24 @@ class Config(Section):
     name: str = Field(
         pattern=r"^[A-Za-z0-9][A-Za-z0-9_.-]*$", description="Name of the run: letters, digits, `-`, `_`, `.`."
     )
-    seed: int = Field(default=1, ge=0, le=2**32 - 1, description="Seed of the weights and of the order of jets.")
-    data: DataConfig = Field(description="Which jets, and what the network sees of them.")
-    model: ModelConfig = Field(description="The network; its keys depend on its name.")
-    fine_tune: FineTuneConfig | None = Field(default=None, description="Weights to start from; null: random ones.")
-    train: TrainConfig = Field(description="How to minimise the loss, and on what machine.")
-    output: str = Field(default="runs", min_length=1, description="Folder in which run directories are numbered.")
+    seed: int = Field(default=1, ge=0, le=2**32 - 1, description="Seed of initial weights and order of jets.")
+    data: DataConfig = Field(description="Jets, and what the network sees of them.")
+    model: ModelConfig = Field(description="The network; keys depend on its name.")
+    fine_tune: FineTuneConfig | None = Field(default=None, description="Initial weights; null: random.")
+    train: TrainConfig = Field(description="Optimisation and hardware.")
+    output: str = Field(default="runs", min_length=1, description="Folder for numbered run folders.")
 
     @model_validator(mode="after")
     def _sections_fit_together(self) -> "Config":
         given, name = self.data.pair_features, self.model.name
         if self.train.tighten and not self.model.drops_edges:
             raise ValueError(
-                f"'train.tighten' should be 0: 'model.name' {name} has neither a gate nor, here, a rule "
-                "('model.pruning')"
+                f"'train.tighten' should be 0: 'model.name' {name} has no gate, and 'model.pruning' sets no rule"
             )
         if self.data.max_pairs is not None and self.train.devices * self.train.machines > 1:
             raise ValueError(
-                "'data.max_pairs' should be null with several processes ('train.devices', 'train.machines'), for all "
-                "take equally many steps: set a smaller 'data.batch_size'"
+                "'data.max_pairs' should be null with several processes ('train.devices', 'train.machines'), which "
+                "must take equally many steps: set a smaller 'data.batch_size'"
             )
         if self.model.needs_pairs and given is None:
             raise ValueError(
@@ -241,7 +243,7 @@ class Config(Section):
 
 
 def load_config(path: str | Path, overrides: Sequence[str] = ()) -> Config:
-    """Configuration in a YAML file, or of a recipe of the package, after the changes `key.sub=value`.
+    """Load a configuration from a YAML file, with overrides ``key.sub=value``.
 
     Raises:
         ConfigError: with every problem found, one per line.
@@ -250,18 +252,18 @@ def load_config(path: str | Path, overrides: Sequence[str] = ()) -> Config:
 
 
 def dump_config(config: Config) -> str:
-    """YAML with every key, defaults included; it loads to an equal configuration."""
+    """YAML with every key, including defaults; it loads to an equal configuration."""
     return dump_yaml(config.model_dump())
 
 
 def differences(one: Config, other: Config) -> dict[str, tuple[Any, Any]]:
-    """The keys in which two configurations differ, with both values; None where one of them has no such key."""
+    """Keys in which two configurations differ, with both values; None for a missing key."""
     first, second = (dict(flat(config.model_dump())) for config in (one, other))
     values = {key: (first.get(key), second.get(key)) for key in {**first, **second}}
     return {key: pair for key, pair in values.items() if pair[0] != pair[1]}
 
 
 def describe_config() -> str:
-    """All keys with type, default and meaning, for `--help`."""
-    extends = "extends: str, in files only\n    A recipe that holds where this one says nothing, for example `qg_lite`."
+    """Help text: all keys with type, default and meaning."""
+    extends = "extends: str, in files only\n    A recipe that gives the keys missing here, for example `qg_lite`."
     return f"{extends}\n{describe(Config)}"

@@ -1,4 +1,4 @@
-"""The Lightning data module: which jets play which role."""
+"""The Lightning data module: training, validation and test jets."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ from iagraph.data import (
     resolve,
     store_info,
 )
-from iagraph.data.sources import check_alike
+from iagraph.data.sources import check_compatible, evenly_spaced
 from iagraph.jets import JetBatch
 from iagraph.kinematics import Impact, Momenta
 from iagraph.metrics import WORKING_POINTS
@@ -33,14 +33,14 @@ from iagraph.train.config import DataConfig
 from iagraph.views import mass_mismatch, massive_fraction
 
 ROLES = ("train", "val", "test")
-CHOICE = 1
-"""Seed of the choice of ``max_jets`` jets."""
+CHOICE_SEED = 1
+"""Seed of the selection of ``max_jets`` jets."""
 
-LOOKED_AT = 64
-"""Jets by which the masses of particles are told."""
+MASS_JETS = 64
+"""Jets examined for massive particles."""
 
-TOLERATED = 0.01
-"""Share of jets that may come twice: public data sets hold a few."""
+MAX_DUPLICATES = 0.01
+"""Largest fraction of duplicate jets: public data sets hold a few."""
 
 
 class JetDataModule(LightningDataModule):
@@ -48,21 +48,20 @@ class JetDataModule(LightningDataModule):
 
     Args:
         config: files, features and batch size.
-        seed: fixes the order of the training jets. Their choice, if there is a ``max_jets``, does not depend on it: the
-            spread over seeds is that of trainings on the same jets.
+        seed: seed of the order of the training jets. The selection of ``max_jets`` jets does not depend on it, so runs
+            with different seeds train on the same jets.
 
     Attributes:
-        datasets: the jets of each role, in memory or in their stores.
-        classes: names of the classes; of more than two the first is the background.
-        fingerprints: for each role, the fingerprint of each of its files.
-        trained_on: digests of the training jets, see :meth:`iagraph.data.Jets.digests`; none of jets that stay in their
-            stores.
-        parts: where the training jets are, see :func:`part_of`.
-        massive_particles: the fraction of massive particles among those that the network sees of the training jets.
+        datasets: jets of each role, in memory or streamed.
+        classes: class names; of more than two the first is the background.
+        fingerprints: fingerprints of the files of each role.
+        trained_on: digests of the training jets, see :meth:`iagraph.data.Jets.digests`; empty for streamed jets.
+        parts: where the training jets are stored, see :func:`part_of`.
+        massive_particles: fraction of massive particles among those that the network sees in training jets.
 
     Raises:
-        StoreError: files are wrong or do not fit, see :func:`open_role` and :func:`check_jets`; classes differ between
-            roles; or jets come twice, in one role or in two.
+        StoreError: files are invalid or do not fit, see :func:`open_role` and :func:`check_jets`; classes differ
+            between roles; or jets are duplicated within or between roles.
     """
 
     def __init__(self, config: DataConfig, seed: int) -> None:
@@ -77,7 +76,7 @@ class JetDataModule(LightningDataModule):
         if config.in_memory:
             jets = {role: read_all(stores[role]) for role in ROLES}
             if config.max_jets is not None and config.max_jets < len(jets["train"]):
-                chosen = np.random.default_rng(CHOICE).choice(len(jets["train"]), config.max_jets, replace=False)
+                chosen = np.random.default_rng(CHOICE_SEED).choice(len(jets["train"]), config.max_jets, replace=False)
                 jets["train"] = jets["train"].take(chosen)
                 roles["train"] = f"train, data.max_jets={config.max_jets}"
             digests = {role: jets[role].digests() for role in ROLES}
@@ -88,7 +87,7 @@ class JetDataModule(LightningDataModule):
         self.classes = self.datasets["train"].classes
         for role, name in roles.items():
             check_jets(self.datasets[role], config, self.classes, f"{', '.join(self._files(role))} ({name})")
-        self.massive_particles = massive_fraction(some_of(self.datasets["train"]))
+        self.massive_particles = massive_fraction(_sampled(self.datasets["train"]))
         for role in ROLES[1:]:
             compare_masses(self.massive_particles, self.datasets[role], f"{', '.join(self._files(role))} ({role})")
         _check_distinct(digests)
@@ -97,42 +96,40 @@ class JetDataModule(LightningDataModule):
         self.trained_on, self.parts = digests["train"], self._parts["train"]
 
     def add_seen(self, digests: NDArray[np.uint64], parts: Sequence[Part]) -> None:
-        """Counts jets among those trained on that the weights have seen before this training.
+        """Add jets that the initial weights were trained on.
 
         Raises:
             StoreError: they are among the validation or test jets.
         """
         for role in ROLES[1:]:
             places = any(overlap(mine, part) for mine in self._parts[role] for part in parts)
-            if places or share_known(self._digests[role], digests) > TOLERATED:
-                raise StoreError(
-                    f"data.{role}: the weights that are fine-tuned were trained on some of these jets; use others"
-                )
+            if places or known_fraction(self._digests[role], digests) > MAX_DUPLICATES:
+                raise StoreError(f"data.{role}: the initial weights were trained on some of these jets; use others")
         self.trained_on = np.union1d(self.trained_on, digests)
         self.parts = [*self.parts, *parts]
 
     @property
     def signal(self) -> int | None:
-        """Index of the signal class, if there are two classes."""
+        """Index of the signal class, for two classes."""
         return None if self.config.signal is None else self.classes.index(self.config.signal)
 
     def loss_weights(self, of_classes: Mapping[str, float]) -> NDArray[np.float64] | None:
-        r"""By what the loss of a jet of each class is multiplied, besides its own weight; None where all count alike.
+        r"""Factor of the loss per class, in addition to jet weights; None if all are one.
 
         .. math:: \frac{c_k}{\frac1N \sum_i w_i c_{k_i}}
 
-        for the factor :math:`c_k` of class :math:`k`: the mean over the training jets is one, so that learning rate and
-        the norm at which gradients are clipped keep their meaning.
+        for the factor :math:`c_k` of class :math:`k`: the mean over training jets is one, so that learning rate and
+        gradient clipping keep their meaning.
 
         Args:
-            of_classes: factors by the name of the class, one for a class that is not named.
+            of_classes: factors by class name, one for classes not named.
 
         Raises:
-            StoreError: there is no class of a name.
+            StoreError: no such class.
         """
         if unknown := [name for name in of_classes if name not in self.classes]:
             names = ", ".join(self.classes)
-            raise StoreError(f"train.class_weights: no class {', '.join(unknown)}; there are {names}")
+            raise StoreError(f"train.class_weights: no class {', '.join(unknown)}; available: {names}")
         jets = self.datasets["train"]
         if not of_classes and jets.weight is None:
             return None
@@ -142,22 +139,22 @@ class JetDataModule(LightningDataModule):
         return factors * len(jets) / float(sums @ factors)
 
     def train_dataloader(self) -> JetLoader:
-        """Training jets, in a new order each epoch; of several processes each has its share."""
-        loader = self._shared("train", shuffle=True)
+        """Training jets, in a new order each epoch, sharded over processes."""
+        loader = self._sharded("train", shuffle=True)
         if self.trainer is not None:
-            # After a break it is not the first one. Lightning counts it as completed a little later.
+            # Not the first epoch after resuming; Lightning counts it as completed a little later.
             loader.set_epoch(self.trainer.fit_loop.epoch_progress.current.processed)  # type: ignore[attr-defined]
         return loader
 
     def val_dataloader(self) -> JetLoader:
-        """Validation jets; of several processes each has its share."""
-        return self._shared("val")
+        """Validation jets, sharded over processes."""
+        return self._sharded("val")
 
     def test_dataloader(self) -> JetLoader:
-        """Test jets, all of them."""
+        """All test jets."""
         return make_loader(self.datasets["test"], self.config)
 
-    def _shared(self, role: str, shuffle: bool = False) -> JetLoader:
+    def _sharded(self, role: str, shuffle: bool = False) -> JetLoader:
         shard = (0, 1) if self.trainer is None else (self.trainer.global_rank, self.trainer.world_size)
         return make_loader(self.datasets[role], self.config, shuffle=shuffle, seed=self.seed, shard=shard)
 
@@ -168,7 +165,7 @@ class JetDataModule(LightningDataModule):
 def make_loader(
     jets: JetSource, config: DataConfig, *, shuffle: bool = False, seed: int = 0, shard: tuple[int, int] = (0, 1)
 ) -> JetLoader:
-    """The loader of jets that a configuration asks for; arguments as those of :class:`~iagraph.data.JetLoader`."""
+    """The loader for a configuration; arguments as for :class:`~iagraph.data.JetLoader`."""
     return JetLoader(
         jets,
         config.batch_size,
@@ -181,9 +178,9 @@ def make_loader(
 
 
 def open_role(files: Sequence[str], role: str, config: DataConfig) -> list[JetStore]:
-    """What files hold for a role: the classes of the configuration, with the columns that the node features need.
+    """Open the files of a role, with the classes and the node feature columns of the configuration.
 
-    A file that records splits gives the one named as the role; a file that records none is used whole.
+    Of a file with splits, the one named as the role is used; a file without splits is used whole.
 
     Args:
         files: stores, or names of samples.
@@ -191,8 +188,8 @@ def open_role(files: Sequence[str], role: str, config: DataConfig) -> list[JetSt
         config: the node features, the classes, and whether jets have weights.
 
     Raises:
-        StoreError: a file is missing or damaged, has splits but none for this role, lacks particle species or impact
-            parameters where the node features need them, lacks a class or weights, or has other classes than the first.
+        StoreError: a file is missing or damaged, has splits but not this role, lacks particle species or impact
+            parameters that the node features need, a class or weights, or differs in classes from the first.
     """
     stores = []
     for name in files:
@@ -200,12 +197,12 @@ def open_role(files: Sequence[str], role: str, config: DataConfig) -> list[JetSt
         info = store_info(path)
         columns = _columns(config.node_features, info, name)
         stores.append(JetStore(path, role if info.splits else None, columns, config.classes, config.weights))
-    check_alike(stores)
+    check_compatible(stores)
     return stores
 
 
 def read_all(stores: Sequence[JetStore]) -> Jets:
-    """All jets of stores in memory."""
+    """Read all jets of stores into memory."""
     jets = []
     for store in stores:
         with closing(store):
@@ -229,17 +226,17 @@ def _columns(features: str, info: StoreInfo, where: str) -> list[str]:
 
 
 def check_jets(jets: JetSource, config: DataConfig, classes: Sequence[str], where: str) -> None:
-    """Whether jets fit what a model was, or will be, trained for.
+    """Check that jets fit the task of a model.
 
     Raises:
-        StoreError: a single class, or other ones than those of training; a signal or working points that do not fit
-            them; or no jet of a class.
+        StoreError: there is one class only, or classes differ from those of training; signal or working points do not
+            fit the classes; or a class has no jets.
     """
     if jets.classes != tuple(classes):
         raise StoreError(f"{where}: classes {jets.classes} differ from those of the training jets, {tuple(classes)}")
     names = ", ".join(classes)
     if len(classes) < 2:
-        raise StoreError(f"{where}: one class only ({names}); a tagger separates two or more: add jets of others")
+        raise StoreError(f"{where}: one class only ({names}); a tagger needs two or more: add jets of others")
     _check_no_class_is_empty(jets, where)
     if len(classes) == 2:
         _check_two_classes(config, classes, where)
@@ -252,17 +249,17 @@ def check_jets(jets: JetSource, config: DataConfig, classes: Sequence[str], wher
     signals = classes[1:]
     if unknown := [name for name in config.signal_efficiency if name not in signals]:
         raise StoreError(
-            f"{where}: no signal class {', '.join(unknown)} (data.signal_efficiency); there are {', '.join(signals)}"
+            f"{where}: no signal class {', '.join(unknown)} (data.signal_efficiency); available: {', '.join(signals)}"
         )
 
 
 def _check_no_class_is_empty(jets: JetSource, where: str) -> None:
-    counts = torch.bincount(jets.label, jets.weight, len(jets.classes))  # jets of weight zero count as none
+    counts = torch.bincount(jets.label, jets.weight, len(jets.classes))  # jets of zero weight do not count
     numbers = dict(zip(jets.classes, counts.tolist(), strict=True))
     empty, present = ([name for name, n in numbers.items() if (n == 0) == wanted] for wanted in (True, False))
     if empty:
         found = f"class '{empty[0]}'" if len(empty) == 1 else f"classes {', '.join(empty)}"
-        some = f", or tell only the others apart: data.classes=[{','.join(present)}]" if len(present) > 1 else ""
+        some = f", or distinguish only the others: data.classes=[{','.join(present)}]" if len(present) > 1 else ""
         raise StoreError(f"{where}: none of the {len(jets)} jets is of the {found}; add some{some}")
 
 
@@ -270,7 +267,7 @@ def _check_two_classes(config: DataConfig, classes: Sequence[str], where: str) -
     if config.signal is None:
         raise StoreError(f"{where}: two classes ({', '.join(classes)}); name the signal: data.signal={classes[1]}")
     if config.signal not in classes:
-        raise StoreError(f"{where}: no class '{config.signal}' (data.signal); there are {', '.join(classes)}")
+        raise StoreError(f"{where}: no class '{config.signal}' (data.signal); available: {', '.join(classes)}")
     if config.signal_efficiency:
         raise StoreError(
             f"{where}: two classes ({', '.join(classes)}) are compared at signal efficiencies "
@@ -280,14 +277,14 @@ def _check_two_classes(config: DataConfig, classes: Sequence[str], where: str) -
 
 
 def compare_masses(trained: float | None, jets: JetSource, where: str) -> None:
-    """Warns if a model learned from massive particles and these are massless, or the other way round."""
-    if mismatch := mass_mismatch(trained, some_of(jets)):
+    """Warn if a model trained on massive particles gets massless ones, or vice versa."""
+    if mismatch := mass_mismatch(trained, _sampled(jets)):
         warnings.warn(f"{where}: {mismatch}", stacklevel=2)
 
 
-def some_of(jets: JetSource) -> JetBatch:
-    """A few of the jets, evenly spaced, since a file may be sorted by class."""
-    return jets[np.unique(np.linspace(0, len(jets) - 1, LOOKED_AT).astype(int)).tolist()]
+def _sampled(jets: JetSource) -> JetBatch:
+    """A few evenly spaced jets."""
+    return jets[evenly_spaced(len(jets), MASS_JETS)]
 
 
 def fingerprints(files: Sequence[str], stores: Sequence[JetStore]) -> dict[str, str]:
@@ -295,23 +292,23 @@ def fingerprints(files: Sequence[str], stores: Sequence[JetStore]) -> dict[str, 
     return {name: store.info.fingerprint for name, store in zip(files, stores, strict=True)}
 
 
-def share_known(digests: NDArray[np.uint64], known: NDArray[np.uint64]) -> float:
-    """The share of jets that are also among the known ones."""
+def known_fraction(digests: NDArray[np.uint64], known: NDArray[np.uint64]) -> float:
+    """Fraction of jets that are among the known ones."""
     return float(np.isin(digests, known).mean()) if len(digests) else 0.0
 
 
 def _check_distinct(digests: dict[str, NDArray[np.uint64]]) -> None:
-    """Training jets among those of the test would make it one of memory; repeated ones would make its errors small."""
+    """Check for duplicates: across roles they test memory, within a role they make errors too small."""
     for role, mine in digests.items():
         repeated = 1 - len(np.unique(mine)) / len(mine) if len(mine) else 0
-        if repeated > TOLERATED:
-            raise StoreError(f"data.{role}: {repeated:.0%} of the jets come more than once; is a file listed twice?")
+        if repeated > MAX_DUPLICATES:
+            raise StoreError(f"data.{role}: {repeated:.0%} of the jets are duplicates; is a file listed twice?")
     for one, other in combinations(digests, 2):
-        shared = max(share_known(digests[one], digests[other]), share_known(digests[other], digests[one]))
-        if shared > TOLERATED:
+        shared = max(known_fraction(digests[one], digests[other]), known_fraction(digests[other], digests[one]))
+        if shared > MAX_DUPLICATES:
             raise StoreError(
                 f"data.{one} and data.{other} have {shared:.0%} of their jets in common; use a file that records "
-                "splits, or files of different jets (generated ones need different seeds)"
+                "splits, or files with different jets (generate them with different seeds)"
             )
 
 
@@ -324,7 +321,7 @@ class Part(NamedTuple):
 
 
 def part_of(store: JetStore) -> Part:
-    """Where the jets of a store are, whatever its file is called."""
+    """Where the jets of a store are, independent of its file name."""
     return Part(store.info.fingerprint, store.begin, store.end)
 
 
@@ -334,9 +331,9 @@ def overlap(one: Part, other: Part) -> bool:
 
 
 def _check_distinct_parts(stores: dict[str, list[JetStore]]) -> None:
-    """Of jets that stay in their stores, only the places where they stand are compared."""
+    """Check streamed jets for duplicates, by their positions in files only."""
     for (role, mine), (other_role, others) in combinations_with_replacement(stores.items(), 2):
         for store, other in product(mine, others):
             if store is not other and overlap(part_of(store), part_of(other)):
-                found = f"jets that {store.path} ({role}) has, too"
-                raise StoreError(f"{other.path} ({other_role}): {found}; use files of different jets")
+                found = f"shares jets with {store.path} ({role})"
+                raise StoreError(f"{other.path} ({other_role}): {found}; use files with different jets")

@@ -1,4 +1,4 @@
-"""Judgement of a trained tagger: its numbers beside those of constituent multiplicity, predictions and figures."""
+"""Evaluation of a trained tagger: metrics next to those of multiplicity alone, predictions and figures."""
 
 from __future__ import annotations
 
@@ -19,6 +19,7 @@ from sklearn.linear_model import LogisticRegression
 from torch import nn
 
 from iagraph.data import JetLoader, JetSource
+from iagraph.data.sources import evenly_spaced
 from iagraph.files import write_text
 from iagraph.jets import JetBatch
 from iagraph.metrics import Estimate, auc_difference, classification_report, effective_number, macro_auc_difference
@@ -34,7 +35,7 @@ FLOP_JETS = 256
 
 @dataclass(frozen=True)
 class MultiplicityTagger:
-    """Logistic regression on the number of particles alone: what any tagger must beat.
+    """Logistic regression on the number of particles: the baseline of any tagger.
 
     Attributes:
         slopes, intercepts: one number per class, 0 for the first; the logit of class k against the first is
@@ -46,8 +47,8 @@ class MultiplicityTagger:
 
     @classmethod
     def fit(cls, jets: JetSource) -> MultiplicityTagger:
-        """Fits it to jets, some of each class, weighted if they have weights."""
-        # Of a hundred million jets, some thousand pairs of multiplicity and class are distinct.
+        """Fit to jets of all classes, with their weights, if any."""
+        # Even 10^8 jets have only some thousand distinct pairs of multiplicity and class.
         classes = len(jets.classes)
         weights = None if jets.weight is None else jets.weight.double()
         counts = torch.bincount(jets.multiplicity * classes + jets.label, weights)
@@ -55,7 +56,7 @@ class MultiplicityTagger:
         multiplicity, label = pairs // classes, pairs % classes
         regression = LogisticRegression(solver="newton-cg", tol=1e-10, max_iter=1000)
         fit = regression.fit(multiplicity[:, None].numpy(), label.numpy(), sample_weight=counts[pairs].numpy())
-        # Of two classes scikit-learn gives the second's numbers, of more those of every class.
+        # scikit-learn gives numbers of the second of two classes, but of every class if there are more.
         slopes, intercepts = (
             np.append(0.0, found) if len(jets.classes) == 2 else found - found[0]
             for found in (fit.coef_[:, 0], fit.intercept_)
@@ -69,19 +70,19 @@ class MultiplicityTagger:
 
 @dataclass(frozen=True)
 class Evaluation:
-    """Scores of a tagger on jets, and what they amount to.
+    """Scores of a tagger on jets, and metrics derived from them.
 
     Attributes:
         labels: class of each jet.
         multiplicity: number of particles of each jet.
-        logits: of the tagger, shape [jets, classes].
+        logits: logits of the tagger, shape [jets, classes].
         baseline: logits of multiplicity alone, shape [jets, classes].
-        classes: names of the classes; of more than two the first is the background.
+        classes: class names; of more than two the first is the background.
         signal: name of the signal class, for two classes.
-        signal_efficiency: at which signal efficiency to quote the rejection of a class, for more classes.
-        cost: parameters, FLOPs per jet, jets per second, and on what the last was measured.
-        beta: the learned beta of each attention layer.
-        weights: of the jets, if they do not count alike.
+        signal_efficiency: signal efficiency at which to quote the rejection of a class, for more classes.
+        cost: parameters, FLOPs per jet, jets per second, and the hardware of the latter.
+        beta: learned beta of each attention layer.
+        weights: weights of the jets, if any.
     """
 
     labels: NDArray[np.int64]
@@ -97,7 +98,7 @@ class Evaluation:
 
     @cached_property
     def reports(self) -> dict[str, dict[str, Estimate]]:
-        """Accuracy, AUC and rejections with errors, of the tagger and of multiplicity."""
+        """Accuracy, AUC and rejections with errors, for the tagger and for multiplicity."""
         scores: dict[str, ArrayLike] = {"tagger": self.logits, "multiplicity": self.baseline}
         about = (self.classes, self.signal, self.signal_efficiency)
         return {
@@ -106,20 +107,20 @@ class Evaluation:
 
     @cached_property
     def gain(self) -> Estimate:
-        """AUC of the tagger minus that of multiplicity on the same jets; of more than two classes the macro AUC."""
+        """AUC of the tagger minus that of multiplicity on the same jets; macro AUC for more than two classes."""
         if self.signal is None:
             return macro_auc_difference(self.labels, self.logits, self.baseline, self.weights)
         return auc_difference(self.labels, self.logits, self.baseline, self.classes.index(self.signal), self.weights)
 
     @cached_property
     def effective_jets(self) -> dict[str, float] | None:
-        """By class, how many jets of equal weight have the same statistical error; None without weights."""
+        """Per class, the number of unweighted jets with the same statistical error; None without weights."""
         if self.weights is None:
             return None
         return {name: effective_number(self.weights[self.labels == k]) for k, name in enumerate(self.classes)}
 
     def metrics(self) -> dict[str, Any]:
-        """All numbers, as JSON can hold them: an infinite or undefined number is null."""
+        """All metrics for JSON; infinite and undefined numbers are null."""
         reports = {name: {key: _json(e) for key, e in report.items()} for name, report in self.reports.items()}
         gain = {"auc_gain_over_multiplicity": _json(self.gain)}
         role = {"background": self.classes[0]} if self.signal is None else {"signal": self.signal}
@@ -128,10 +129,10 @@ class Evaluation:
         return {**about, **reports, **gain, "cost": self.cost, "beta": self.beta}
 
     def table(self, name: str) -> str:
-        """The same as a Markdown table."""
+        """The main metrics as a Markdown table."""
         cost, reports = self.cost, self.reports
         price = [f"{cost['parameters']:,}", f"{cost['flops_per_jet'] / 1e6:.1f}", f"{cost['jets_per_second']:.0f}"]
-        fitted = str(2 * len(self.classes) - 2)  # a slope and an intercept for each class but the first
+        fitted = str(2 * len(self.classes) - 2)  # slope and intercept per class but the first
         columns = [heading(key) for key in reports["tagger"]]
         rows = [
             ["", *columns, "parameters", "MFLOP/jet", "jets/s"],
@@ -143,19 +144,19 @@ class Evaluation:
         lines = f"{markdown(rows)}\n\n{what} above multiplicity: {self.gain} ({len(self.labels):,} jets, {role})"
         if self.effective_jets is not None:
             numbers = ", ".join(f"{number:,.0f} {name}" for name, number in self.effective_jets.items())
-            lines += f"\n\nJets are weighted. Effective numbers, (sum w)^2 / sum w^2: {numbers}"
+            lines += f"\n\nJets are weighted. Effective numbers of jets, (sum w)^2 / sum w^2: {numbers}"
         return lines
 
     def write(
         self, folder: Path, name: str, fingerprints: dict[str, str], about: Mapping[str, Any] | None = None
     ) -> None:
-        """Writes ``metrics.json``, ``report.md``, ``predictions.npz`` and figures.
+        """Write ``metrics.json``, ``report.md``, ``predictions.npz`` and figures.
 
         Args:
-            folder: where to.
-            name: what to call the tagger.
-            fingerprints: of the files that hold the jets.
-            about: what else ``metrics.json`` is to say.
+            folder: output folder.
+            name: name of the tagger.
+            fingerprints: fingerprints of the jet files.
+            about: further entries of ``metrics.json``.
         """
         (folder / "report.md").write_text(self.table(name) + "\n", encoding="utf-8")
         arrays = {"label": self.labels, "logits": self.logits, "multiplicity": self.multiplicity}
@@ -164,14 +165,10 @@ class Evaluation:
         for file, figure in self.figures(name).items():
             save_figure(figure, folder / "figures" / file)
         metrics = json.dumps({"data": fingerprints, **(about or {}), **self.metrics()}, indent=2, allow_nan=False)
-        write_text(folder / "metrics.json", metrics + "\n")  # last: where it is, all of it is there
+        write_text(folder / "metrics.json", metrics + "\n")  # last: its presence marks a complete evaluation
 
     def figures(self, name: str) -> dict[str, Figure]:
-        """Figures by the name of their file: ROC curves, and score histograms or, of more than two classes, confusion.
-
-        Args:
-            name: what to call the tagger.
-        """
+        """Figures by file name: ROC curves, and score histograms or, for more than two classes, a confusion matrix."""
         if self.signal is None:
             return {
                 "roc": class_roc_curves(self.labels, self.logits, self.classes, self.signal_efficiency, self.weights),
@@ -194,7 +191,7 @@ def evaluate_tagger(
     baseline: MultiplicityTagger,
     config: DataConfig,
 ) -> Evaluation:
-    """Scores of all jets of a loader, which holds ``jets`` in their order."""
+    """Evaluate a tagger on all jets of a loader, which yields ``jets`` in order."""
     batches = trainer.predict(tagger, loader)
     logits = torch.cat([batch for batch in batches or [] if isinstance(batch, torch.Tensor)]).cpu().numpy()
     cost = {
@@ -215,19 +212,14 @@ def evaluate_tagger(
 
 
 def flops_per_jet(model: nn.Module, jets: JetBatch) -> float:
-    """Floating-point operations, two per multiply-add (:func:`~iagraph.models.accounts.multiply_adds`); mean over jets
-    in one batch.
+    """Mean floating-point operations per jet in one batch, two per multiply-add
+    (:func:`~iagraph.models.accounts.multiply_adds`).
     """
     return 2 * multiply_adds(model, jets) / len(jets)
 
 
-def evenly_spaced(jets: int, number: int) -> list[int]:
-    """So many of the jets, evenly spaced: a file may be sorted by class, and classes differ in multiplicity."""
-    return np.unique(np.linspace(0, jets - 1, number).astype(int)).tolist()
-
-
 def heading(key: str) -> str:
-    """The heading of a number of the report, as in `1/eB Hbb at 0.5`."""
+    """Column heading of a metric, as in ``1/eB Hbb at 0.5``."""
     what, _, name = key.partition("/")
     if what.startswith("rejection_at_"):
         return " ".join(["1/eB", *([name] if name else []), "at", what.removeprefix("rejection_at_")])

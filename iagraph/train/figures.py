@@ -1,4 +1,4 @@
-"""Figures of a training run. Each function returns a matplotlib `Figure` and leaves pyplot's global state alone."""
+"""Figures of a training run, as matplotlib ``Figure`` objects independent of pyplot's global state."""
 
 from collections.abc import Mapping, Sequence
 
@@ -22,11 +22,11 @@ from iagraph.plotting import COLOURS, drawable, style
 
 
 def loss_curves(history: Sequence[Mapping[str, float]]) -> Figure:
-    """Loss of training and validation and AUC of validation over the epochs; a line marks the lowest validation loss.
+    """Training and validation loss and validation AUC per epoch; a line marks the lowest validation loss.
 
     Args:
-        history: One mapping per epoch with `epoch`, `train_loss`, `val_loss` and `val_auc`; what an interrupted epoch
-            lacks is left out.
+        history: one mapping per epoch with ``epoch``, ``train_loss``, ``val_loss`` and ``val_auc``; missing values are
+            not drawn.
     """
     epochs, train, val, auc = (
         np.array([row.get(key, np.nan) for row in history]) for key in ("epoch", "train_loss", "val_loss", "val_auc")
@@ -34,7 +34,7 @@ def loss_curves(history: Sequence[Mapping[str, float]]) -> Figure:
     best = int(np.argmin(np.where(np.isnan(val), np.inf, val)))
     figure = Figure(figsize=(5, 4.6), layout="constrained")
     top, bottom = figure.subplots(2, 1, sharex=True, height_ratios=(3, 2))
-    # Markers show where the epochs are, and let a run of one epoch be seen.
+    # Markers show the epochs, and make a single one visible.
     marker = {"marker": "o", "markersize": 3 if len(epochs) < 50 else 0}
     top.plot(epochs, train, color=COLOURS[1], linestyle="--", label="training", **marker)
     top.plot(epochs, val, color=COLOURS[0], label="validation", **marker)
@@ -56,15 +56,15 @@ def roc_curves(
 ) -> Figure:
     """Background rejection 1/eps_B against signal efficiency, with bands of one standard error.
 
-    A score with few distinct values, such as the multiplicity, gets a dot at every cut it really offers; between them
-    the line is what `background_rejection` interpolates. Nothing is drawn where no background jet passes.
+    A score with few distinct values, such as multiplicity, gets a dot at every possible cut; the line interpolates as
+    ``background_rejection``. Nothing is drawn where no background jet passes.
 
     Args:
-        curves: Labels and scores, as `iagraph.metrics` describes them, by the name for the legend.
-        signal: Class index of the signal.
-        weights: Weights of the jets, of all curves alike; None weighs all alike.
+        curves: labels and scores as in :mod:`iagraph.metrics`, by name in the legend.
+        signal: class index of the signal.
+        weights: weights of the jets, common to all curves, if any.
     """
-    # The legend stands above the frame, where it cannot hide a curve.
+    # The legend is above the frame, where it hides no curve.
     figure, axes = _roc_frame(5, 4 + 0.4 * len(curves))
     for index, (name, (labels, scores)) in enumerate(curves.items()):
         is_signal, score = discriminant(labels, scores, signal)
@@ -94,16 +94,16 @@ def class_roc_curves(
     signal_efficiency: Mapping[str, float],
     weights: ArrayLike | None = None,
 ) -> Figure:
-    """Rejection of the first class, the background, against the efficiency of every other class, as in `roc_curves`.
+    """Rejection of the first class, the background, against the efficiency of each other class, as ``roc_curves``.
 
-    A circle marks each curve at the signal efficiency for which the legend quotes its rejection.
+    A circle marks each curve at the signal efficiency quoted in the legend.
 
     Args:
-        labels: Class indices `[jets]`.
-        scores: Logits or probabilities `[jets, classes]`.
-        classes: Names of the classes, more than two.
-        signal_efficiency: Signal efficiencies to quote by the name of the class, 0.5 if it is not named.
-        weights: Weights of the jets; None weighs all alike.
+        labels: class indices ``[jets]``.
+        scores: logits or probabilities ``[jets, classes]``.
+        classes: class names, more than two.
+        signal_efficiency: signal efficiencies to quote, by class name; 0.5 if not named.
+        weights: weights of the jets, if any.
     """
     figure, axes = _roc_frame(6, 4.6 + 0.12 * len(classes))
     for index, name in enumerate(classes[1:], start=1):
@@ -125,7 +125,7 @@ def class_roc_curves(
 def _roc_frame(width: float, height: float) -> tuple[Figure, Axes]:
     figure = Figure(figsize=(width, height), layout="constrained")
     axes = figure.subplots()
-    # A perfect curve runs along eps_S = 1, which should not be the frame.
+    # A perfect curve runs along eps_S = 1, inside the frame.
     axes.set(xlim=(0, 1.01), ylim=(1, 20), yscale="log", xticks=np.linspace(0, 1, 11))
     axes.set_xlabel(r"signal efficiency $\varepsilon_S$")
     axes.set_ylabel(r"background rejection $1/\varepsilon_B$")
@@ -146,42 +146,35 @@ def _roc_curve(
     alpha: float = 0.2,
     weights: NDArray[np.float64] | None = None,
 ) -> str:
-    """Draw curve and band number `index`, with room for it in the frame; return its colour."""
+    """Draw curve and band number ``index``, extend the frame to fit, and return the colour."""
     colour, line = style(index).values()
     eps_s = np.linspace(0, 1, 1001)
     eps_b, error = background_efficiency(is_signal, score, eps_s, weights)
-    # At eps_S = 1 the curve is vertical, down to the corner where everything passes.
+    # At eps_S = 1 the curve drops to the corner where everything passes.
     eps_s, eps_b, error = (np.append(each, last) for each, last in ((eps_s, 1), (eps_b, 1), (error, 0)))
     seen = eps_b > 0
     highest = float(np.max(1 / eps_b[seen & (eps_b * np.count_nonzero(~is_signal) >= 1)]))
     axes.set_ylim(top=max(axes.get_ylim()[1], 2 * highest))
     axes.plot(eps_s[seen], 1 / eps_b[seen], color=colour, linestyle=line, label=label)
-    # Where the error reaches the value the rejection has no upper bound: the band goes beyond the frame.
+    # Where the error reaches the value, the rejection is unbounded and the band leaves the frame.
     upper = 1 / np.maximum(eps_b - error, 1e-12)
     axes.fill_between(eps_s[seen], 1 / (eps_b + error)[seen], upper[seen], color=colour, alpha=alpha, linewidth=0)
     return colour
 
 
 def confusion(labels: ArrayLike, scores: ArrayLike, classes: Sequence[str], weights: ArrayLike | None = None) -> Figure:
-    """How jets of each class (rows) are shared out among the classes of highest score (columns), in percent.
-
-    Args:
-        labels: Class indices `[jets]`.
-        scores: Logits or probabilities `[jets, classes]`.
-        classes: Names of the classes.
-        weights: Weights of the jets; None weighs all alike.
-    """
+    """Confusion matrix in percent: true classes (rows), classes of highest score (columns)."""
     predicted = np.asarray(scores).argmax(axis=1)
-    share = 100 * confusion_matrix(
+    percent = 100 * confusion_matrix(
         labels, predicted, labels=range(len(classes)), sample_weight=weights, normalize="true"
     )
     side = 2 + 0.42 * len(classes)
     figure = Figure(figsize=(side, side), layout="constrained")
     axes = figure.subplots()
-    # One hue from light to dark: the same for all kinds of colour vision, and in grey.
-    axes.imshow(share, cmap="Blues", vmin=0, vmax=100)
-    # White on a cell of 72 % has as much contrast as black on one of 71 %.
-    for (row, column), value in np.ndenumerate(share):
+    # One hue from light to dark works for all kinds of colour vision, and in grey.
+    axes.imshow(percent, cmap="Blues", vmin=0, vmax=100)
+    # White and black have equal contrast between 71 % and 72 %.
+    for (row, column), value in np.ndenumerate(percent):
         axes.text(column, row, f"{value:.0f}", ha="center", va="center", color="white" if value > 71 else "black")
     places, names = range(len(classes)), list(map(drawable, classes))
     axes.set_xticks(places, names, rotation=45, ha="right", rotation_mode="anchor")
@@ -197,15 +190,15 @@ def score_histograms(
     signal: int = 1,
     weights: ArrayLike | None = None,
 ) -> Figure:
-    """Distribution of the network's output for each class, normalised to one, with Poisson errors.
+    """Distribution of the network's output per class, normalised to one, with Poisson errors.
 
     Args:
-        labels: Class indices `[jets]`.
-        scores: Logits or probabilities `[jets, classes]`, shown as the probability of the signal class; or `[jets]`,
-            shown as they are.
-        classes: Names of the classes.
-        signal: Index of the signal class.
-        weights: Weights of the jets, of which the errors are sqrt(sum w^2) per bin; None weighs all alike.
+        labels: class indices ``[jets]``.
+        scores: logits or probabilities ``[jets, classes]``, shown as the probability of the signal class; or
+            ``[jets]``, shown as is.
+        classes: class names.
+        signal: index of the signal class.
+        weights: weights of the jets, if any; errors are then sqrt(sum w^2) per bin.
     """
     index, values = np.asarray(labels), as_logits(scores)
     w = np.ones(len(index)) if weights is None else np.asarray(weights, np.float64)
@@ -213,7 +206,7 @@ def score_histograms(
     if values.ndim == 2:
         values = np.exp(values[:, signal] - np.logaddexp.reduce(values, axis=1))
         text, limits = f"probability of {drawable(classes[signal])}", (0.0, 1.0)
-    # Enough jets per bin to read a shape, and no finer than the eye needs.
+    # Enough jets per bin to show a shape, and no finer than visible.
     smallest = min(np.count_nonzero(index == k) for k in range(len(classes)))
     edges = np.histogram_bin_edges(values, bins=int(np.clip(smallest / 20, 10, 40)), range=limits)
     centres, width = (edges[1:] + edges[:-1]) / 2, edges[1] - edges[0]
@@ -231,7 +224,7 @@ def score_histograms(
         )
         heights.append(counts[full] * scale)
     every = np.concatenate(heights)
-    # A good tagger piles jets up at both ends and makes the middle invisible on a linear scale.
+    # A good tagger fills both ends, which hides the middle on a linear scale.
     if every.max() > 10 * np.median(every):
         axes.set(yscale="log", ylim=(every.min() / 3, every.max() * 5))
     else:

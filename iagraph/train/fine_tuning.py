@@ -1,4 +1,4 @@
-"""What training starts from if not from random weights: whether it fits, and which jets it has seen before."""
+"""Initial weights of fine-tuning: loading, compatibility, and the jets they were trained on."""
 
 from __future__ import annotations
 
@@ -19,20 +19,20 @@ from iagraph.yaml_config import ConfigError
 
 
 def origin(config: Config) -> dict[str, str]:
-    """The file whose weights are fine-tuned and its SHA-256; empty for random weights."""
+    """The file of initial weights and its SHA-256; empty for random weights."""
     if config.fine_tune is None:
         return {}
     return {config.fine_tune.weights: hashlib.sha256(_file(config).read_bytes()).hexdigest()}
 
 
-def start(model: nn.Module, config: Config, classes: tuple[str, ...]) -> None:
-    """Gives a new model the weights to start from, and checks the names of what is to be frozen.
+def load_initial_weights(model: nn.Module, config: Config, classes: tuple[str, ...]) -> None:
+    """Load initial weights into a new model, and check the names of frozen modules.
 
-    A file of weights knows tensors and their shapes; the folder of a run also what they are for, which is compared.
+    A file of weights determines tensors and shapes only; a run folder also the task, which is compared.
 
     Raises:
-        CheckpointError: the weights cannot be read or do not fit; with all differences.
-        ValueError: the model has no module or parameter that should be frozen.
+        CheckpointError: the weights cannot be read or do not fit; lists all differences.
+        ValueError: the model lacks a module or parameter to freeze.
     """
     settings = config.fine_tune
     if settings is None:
@@ -42,7 +42,9 @@ def start(model: nn.Module, config: Config, classes: tuple[str, ...]) -> None:
         if name not in names:
             known = {name.partition(".")[0]: None for name, _ in model.named_parameters()}
             there = ", ".join(name for name in known if name != "head")
-            raise ValueError(f"fine_tune.frozen: {config.model.name} has no '{name}'; it has {there}, and their parts")
+            raise ValueError(
+                f"fine_tune.frozen: {config.model.name} has no '{name}'; it has {there} and their submodules"
+            )
     try:
         if (run := _run(config)) is not None:
             _compare(run, config, classes)
@@ -52,8 +54,8 @@ def start(model: nn.Module, config: Config, classes: tuple[str, ...]) -> None:
 
 
 def seen_before(config: Config) -> tuple[NDArray[np.uint64], list[Part]]:
-    """Digests and places of the jets that the weights to start from were trained on, as their run recorded them; none
-    for weights of other origin, which do not tell.
+    """Digests and positions of the jets that the initial weights were trained on, as recorded by their run; empty for
+    weights from elsewhere.
 
     Raises:
         CheckpointError: the record of the run is damaged.
@@ -75,7 +77,7 @@ def _file(config: Config) -> Path:
 
 
 def _run(config: Config) -> Path | None:
-    """The folder of the run that the weights are from, if they are from one."""
+    """The run folder that the weights come from, if any."""
     file = _file(config)
     known = file.name == "model.pt" and all((file.parent / name).is_file() for name in ("config.yaml", "model.json"))
     return file.parent if known else None
@@ -86,7 +88,7 @@ def _description(run: Path) -> Any:
 
 
 def _compare(run: Path, config: Config, classes: tuple[str, ...]) -> None:
-    """Whether the run trained this network, on these features and, if its head is kept, for these classes."""
+    """Check that the run trained this network with these features and, if its head is kept, these classes."""
     theirs = load_config(run / "config.yaml")
     pairs: dict[str, tuple[Any, Any]] = {
         "data.node_features": (theirs.data.node_features, config.data.node_features),
@@ -100,6 +102,6 @@ def _compare(run: Path, config: Config, classes: tuple[str, ...]) -> None:
         try:
             pairs["classes"] = (tuple(_description(run)["classes"]), classes)
         except (ValueError, KeyError, TypeError) as error:
-            raise CheckpointError(f"{run / 'model.json'}: damaged ({error}); copy the run anew") from error
-    if other := [f"{key} is {mine}, there it was {old}" for key, (old, mine) in pairs.items() if old != mine]:
-        raise CheckpointError("\n  ".join([f"{run}: was trained for something else:", *other]))
+            raise CheckpointError(f"{run / 'model.json'}: damaged ({error}); copy the run again") from error
+    if other := [f"{key} is {mine}, in that run {old}" for key, (old, mine) in pairs.items() if old != mine]:
+        raise CheckpointError("\n  ".join([f"{run}: trained for a different task:", *other]))

@@ -1,4 +1,4 @@
-"""The folder of a run: made, filled with a model and its description, and read again."""
+"""Run folders: creation, saving of a model and its description, loading."""
 
 from __future__ import annotations
 
@@ -24,17 +24,17 @@ from iagraph.models.state_dicts import write_state_dict
 from iagraph.train.config import Config, load_config
 from iagraph.train.datamodule import JetDataModule, Part
 from iagraph.train.evaluation import MultiplicityTagger
-from iagraph.train.fine_tuning import start
+from iagraph.train.fine_tuning import load_initial_weights
 
 PACKAGES = ("iagraph", "torch", "torch-geometric", "lightning", "numpy")
 
 
 class RunError(RuntimeError):
-    """A run cannot start, its folder cannot be made, or is not one. The message says what to do."""
+    """A run cannot start, or its folder cannot be created or is not a run. The message says what to do."""
 
 
 def model_arguments(config: Config, classes: Sequence[str]) -> dict[str, Any]:
-    """The name and the arguments of the model that a configuration describes, as :func:`make_model` takes them."""
+    """Name and arguments of a configuration's model, for :func:`make_model`."""
     settings = config.model.model_dump()
     if config.model.takes_pairs:
         settings["pair_features"] = config.data.pair_features
@@ -42,29 +42,29 @@ def model_arguments(config: Config, classes: Sequence[str]) -> dict[str, Any]:
 
 
 def build_model(config: Config, classes: Sequence[str]) -> nn.Module:
-    """The model that a configuration describes, with random weights."""
+    """The model of a configuration, with random weights."""
     return make_model(**model_arguments(config, classes))
 
 
 def new_model(config: Config, classes: Sequence[str]) -> nn.Module:
-    """The model that a training starts from: with random weights, or with those that it fine-tunes.
+    """The initial model of a training, with random or given weights.
 
     Raises:
-        RunError: the weights cannot be read or do not fit, or the model has nothing of a name that should be frozen.
+        RunError: the weights cannot be read or do not fit, or the model lacks a module to freeze.
     """
     model = build_model(config, classes)
     try:
-        start(model, config, tuple(classes))
+        load_initial_weights(model, config, tuple(classes))
     except ValueError as error:
         raise RunError(str(error)) from error
     return model
 
 
 def new_run_folder(output: Path, name: str) -> Path:
-    """Makes the first free one of ``output/name-001``, ``output/name-002``, ..., also when others do so meanwhile.
+    """Create the first free folder of ``output/name-001``, ``output/name-002``, ..., safely if others do the same.
 
     Raises:
-        RunError: the folder cannot be made.
+        RunError: the folder cannot be created.
     """
     make_folder(output, exist_ok=True)
     number = 1
@@ -76,24 +76,26 @@ def new_run_folder(output: Path, name: str) -> Path:
 
 
 def make_folder(path: Path, exist_ok: bool = False) -> Path:
-    """Makes a folder.
+    """Create a folder.
 
     Raises:
-        FileExistsError: it is there already, and that is not ok.
-        RunError: it cannot be made.
+        FileExistsError: it exists, unless ``exist_ok``.
+        RunError: it cannot be created.
     """
     try:
         path.mkdir(parents=True, exist_ok=exist_ok)
     except OSError as error:
         if isinstance(error, FileExistsError) and not exist_ok:
             raise
-        raise RunError(f"{path}: cannot make this folder ({error.strerror}); is it the right place?") from error
+        raise RunError(
+            f"{path}: cannot make this folder ({error.strerror}); check the path and its permissions"
+        ) from error
     return path
 
 
 @contextmanager
 def alone(folder: Path) -> Iterator[None]:
-    """Keeps a second process out of a folder, see :func:`iagraph.files.locked`.
+    """Exclude other processes from a folder, see :func:`iagraph.files.locked`.
 
     Raises:
         RunError: another process works there.
@@ -113,7 +115,7 @@ def save_model(
     baseline: MultiplicityTagger,
     started_from: dict[str, str],
 ) -> None:
-    """Writes ``model.pt``, plain tensors, ``model.json``, all that tells what they are, and ``trained_on.npy``."""
+    """Write ``model.pt`` (plain tensors), ``model.json`` (their description) and ``trained_on.npy``."""
     write_state_dict(folder / "model.pt", model.state_dict())
     with replaced(folder / "trained_on.npy") as file:
         np.save(file, data.trained_on, allow_pickle=False)
@@ -122,7 +124,7 @@ def save_model(
     description = {
         "model": arguments,
         "node_features": feature_names(arguments["node_features"], NODE_FEATURES),
-        "pair_features": _pair_features(arguments),
+        "pair_features": feature_names(pairs, PAIR_FEATURES) if (pairs := arguments.get("pair_features")) else (),
         "view": asdict(config.data.view),
         "massive_particles": data.massive_particles,
         "classes": data.classes,
@@ -135,21 +137,16 @@ def save_model(
     write_text(folder / "model.json", json.dumps(description, indent=2) + "\n")
 
 
-def _pair_features(arguments: dict[str, Any]) -> tuple[str, ...]:
-    name = arguments.get("pair_features")
-    return () if name is None else feature_names(name, PAIR_FEATURES)
-
-
 class Run(NamedTuple):
     """A finished run.
 
     Attributes:
         config: its configuration.
-        classes: names of the classes.
+        classes: class names.
         model: the trained model.
         baseline: the multiplicity tagger fitted to the training jets.
-        trained_on: where the training jets are.
-        massive: the fraction of massive particles in training; None if it was not recorded.
+        trained_on: where the training jets are stored.
+        massive: fraction of massive particles in training; None if not recorded.
     """
 
     config: Config
@@ -161,18 +158,18 @@ class Run(NamedTuple):
 
 
 def load_run(run: str | Path) -> Run:
-    """Configuration, model and what belongs to it.
+    """Load a finished run.
 
     Raises:
         RunError: the folder holds no finished run, or its weights are damaged.
-        ConfigError: its configuration has been changed into something invalid.
+        ConfigError: its configuration has become invalid.
     """
     run = user_path(run)
     missing = [
         name for name in ("config.yaml", "model.pt", "model.json", "trained_on.npy") if not (run / name).is_file()
     ]
     if missing:
-        raise RunError(f"{run}: holds no {', '.join(missing)}; give the folder of a run that has finished training")
+        raise RunError(f"{run}: lacks {', '.join(missing)}; give the folder of a finished run")
     config = load_config(run / "config.yaml")
     try:
         description = json.loads((run / "model.json").read_text(encoding="utf-8"))
@@ -184,12 +181,12 @@ def load_run(run: str | Path) -> Run:
         model.load_state_dict(torch.load(run / "model.pt", weights_only=True, map_location="cpu"))
     except (ValueError, KeyError, TypeError, AttributeError, RuntimeError, EOFError, pickle.UnpicklingError) as error:
         reason = " ".join(str(error).split())[:300]
-        raise RunError(f"{run}: model.pt or model.json is damaged or does not fit config.yaml ({reason})") from error
+        raise RunError(f"{run}: model.pt or model.json is damaged or does not match config.yaml ({reason})") from error
     return Run(config, classes, model, baseline, trained_on, massive)
 
 
 def read_history(folder: Path) -> list[dict[str, float]]:
-    """Loss and AUC after each epoch, the first one being number 1, from Lightning's CSV log."""
+    """Loss and AUC per epoch, counted from 1, from Lightning's CSV log."""
     epochs: dict[int, dict[str, float]] = {}
     with (folder / "log" / "metrics.csv").open(encoding="utf-8") as file:
         for row in csv.DictReader(file):

@@ -1,7 +1,7 @@
-"""The section `model` of a configuration: one class per network of the registry, told apart by `name`.
+"""The section ``model`` of a configuration: one class per network of the registry, discriminated by ``name``.
 
-The classes are made from the networks: their keys are the arguments of the constructors, of which :data:`KEYS` says the
-bounds and the meaning. An argument whose default is None or False may be left out; what shapes the result may not.
+The classes are generated from the networks: keys are constructor arguments, with bounds and meaning from :data:`KEYS`.
+Arguments with the default None or False are optional; what shapes the result is not.
 """
 
 import inspect
@@ -10,19 +10,11 @@ from functools import reduce
 from operator import or_
 from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal
 
-from pydantic import (
-    BaseModel,
-    BeforeValidator,
-    ConfigDict,
-    Field,
-    ValidationInfo,
-    create_model,
-    field_validator,
-    model_validator,
-)
+from pydantic import BeforeValidator, Field, ValidationInfo, create_model, field_validator, model_validator
 
 from iagraph.models.registry import MODELS, arguments
 from iagraph.nn.pruning import FORMER_NAMES, pruning_rule
+from iagraph.yaml_config import Section
 
 PositiveInt = Annotated[int, Field(ge=1)]
 Fraction = Annotated[float, Field(gt=0, le=1)]
@@ -30,24 +22,18 @@ Dropout = Annotated[float, Field(ge=0, lt=1)]
 Widths = Annotated[list[PositiveInt], Field(min_length=1)]
 
 
-class Section(BaseModel):
-    """A section whose values are not converted and whose keys are all known."""
-
-    model_config = ConfigDict(strict=True, extra="forbid", frozen=True, allow_inf_nan=False, validate_default=True)
-
-
 class PruningConfig(Section):
-    """Which edges of a block survive it."""
+    """Which edges a block keeps."""
 
     rule: Annotated[
         Literal["threshold", "top_k", "top_p", "edge_budget"],
         BeforeValidator(lambda name: FORMER_NAMES.get(name, name) if isinstance(name, str) else name),
     ] = Field(
-        description="By what |attention| edges survive: above a threshold, the strongest k of a particle, those that "
-        "hold a fraction of a particle's, or the strongest of a jet."
+        description="Edges to keep, by |attention|: above a threshold, the top k per particle, those that hold a "
+        "fraction of it per particle, or the top fraction per jet."
     )
     strength: Annotated[float, Field(gt=0)] = Field(
-        description="The threshold, k, the fraction p, or the fraction of a jet's edges that survive."
+        description="The threshold, k, the fraction p, or the fraction of a jet's edges to keep."
     )
 
     @model_validator(mode="after")
@@ -66,16 +52,16 @@ KEYS: dict[str, tuple[Any, str]] = {
         list[PositiveInt],
         "Hidden widths of the pair encoder, most of the cost; an empty list makes it linear.",
     ),
-    "pair_width": (PositiveInt, "Features per pair that all blocks share."),
-    "gate_hidden": (PositiveInt, "Hidden width of the gate, which sees all pairs."),
-    "gate_fraction": (Fraction, "Fraction of a jet's pairs that the gate lets through."),
-    "beta_per_head": (bool, "A subtraction strength per head, not one per block."),
-    "pruning": (PruningConfig | None, "Which edges of a block are left to the next; null: all."),
+    "pair_width": (PositiveInt, "Features per pair, shared by all blocks."),
+    "gate_hidden": (PositiveInt, "Hidden width of the gate, applied to all pairs."),
+    "gate_fraction": (Fraction, "Fraction of a jet's pairs that the gate keeps."),
+    "beta_per_head": (bool, "One subtraction strength per head instead of per block."),
+    "pruning": (PruningConfig | None, "Which edges a block passes on to the next; null: all."),
     "channels": (
         Annotated[list[Widths], Field(min_length=1)],
         "Widths of the layers of each EdgeConv block; published: three of 64, of 128 and of 256.",
     ),
-    "neighbors": (PositiveInt, "Nearest neighbors that a particle hears, found anew in each block."),
+    "neighbors": (PositiveInt, "Nearest neighbors per particle, recomputed in each block."),
     "head_hidden": (PositiveInt, "Hidden width of the classifier."),
     "dropout": (Dropout, "Fraction of activations that a training step sets to zero."),
 }
@@ -85,18 +71,18 @@ KEYS: dict[str, tuple[Any, str]] = {
 class ModelSection(Section):
     """The section of a network."""
 
-    takes_pairs: ClassVar[bool]  # does it take `data.pair_features`?
-    needs_pairs: ClassVar[bool]  # can it not do without them?
+    takes_pairs: ClassVar[bool]  # whether it takes `data.pair_features`
+    needs_pairs: ClassVar[bool]  # whether it requires them
 
     @property
     def drops_edges(self) -> bool:
-        """Whether it has a gate or a rule that could tighten."""
+        """Whether it has a gate or a rule to tighten."""
         return getattr(self, "gate_fraction", None) is not None or getattr(self, "pruning", None) is not None
 
     @field_validator("heads", check_fields=False)
     @classmethod
     def _heads_divide_width(cls, heads: int, info: ValidationInfo) -> int:
-        if info.data.get("width", heads) % heads:  # absent if width itself is at fault, which has its own message
+        if info.data.get("width", heads) % heads:  # absent if width itself is invalid and reported
             raise ValueError(f"should divide the width {info.data['width']}")
         return heads
 
@@ -122,7 +108,7 @@ def _section(name: str, model: type[Any]) -> type[ModelSection]:
 SECTIONS = {name: _section(name, model) for name, model in MODELS.items()}
 """The class of the section of each network."""
 
-globals().update({section.__name__: section for section in SECTIONS.values()})  # where pickle looks for them
+globals().update({section.__name__: section for section in SECTIONS.values()})  # for pickle
 
 if TYPE_CHECKING:
     ModelConfig = Any

@@ -1,4 +1,4 @@
-"""The Lightning module: loss, optimiser and schedule of any tagger."""
+"""The Lightning module: loss, optimiser and schedule of a tagger."""
 
 from __future__ import annotations
 
@@ -25,19 +25,19 @@ from iagraph.train.not_finite import first_not_finite, report
 
 
 class Tagger(LightningModule):
-    """Trains a model that turns a :class:`JetBatch` into logits, by cross entropy.
+    """Trains a model from :class:`JetBatch` to logits by cross entropy.
 
     Args:
         model: the model.
         config: optimiser and schedule.
         num_classes: number of classes, two or more.
         signal: index of the signal class, for two classes.
-        jets_per_epoch: number of training jets; needed to train.
-        fine_tune: what of a model with given weights stays frozen, and how fast its head learns.
-        loss_weights: by what the loss of a jet of each class is multiplied, besides its own weight; None: by one.
+        jets_per_epoch: number of training jets; required for training.
+        fine_tune: frozen modules and learning rate of the head in fine-tuning.
+        loss_weights: factor of the loss per class, in addition to jet weights; None means one.
 
     Raises:
-        FloatingPointError: a loss of training or validation is not finite, or a logit of either or of the test.
+        FloatingPointError: a loss or logit in training, validation or test is not finite.
     """
 
     val_auc: BinaryAUROC | MulticlassAUROC
@@ -71,24 +71,24 @@ class Tagger(LightningModule):
                 parameter.requires_grad_(False)
 
     def on_train_epoch_start(self) -> None:
-        """Frozen modules are in evaluation mode: their norms keep their statistics, their dropout drops nothing.
+        """Put frozen modules into evaluation mode, which fixes norm statistics and disables dropout.
 
-        Lightning leaves modules in their modes, also after a validation, but warns of such before the training.
+        Lightning preserves modes, also across validation, but warns if they are set before training.
         """
         for name, module in self.model.named_modules():
             if name in self.frozen:
                 module.eval()
 
     def training_step(self, jets: JetBatch, batch_index: int) -> Tensor:
-        """Cross entropy of a batch, which must be finite."""
+        """Cross entropy of a batch; must be finite."""
         if self.config.tighten:
             set_tightness(self.model, min(self.jets_seen / (self.config.tighten * self.jets_in_all), 1.0))
-        number = self._over_processes(len(jets))
+        number = self._sum_over_processes(len(jets))
         self.jets_seen += number
         losses = cross_entropy(self.model(jets), labels_of(jets), reduction="none")
         weights = self._weights(jets)
         weighted = losses if weights is None else weights * losses
-        # The gradients of several processes are averaged: this makes them those of the mean over the jets of all.
+        # Gradients are averaged over processes: this scaling gives the mean over all jets.
         loss = weighted.sum() * (self.trainer.world_size / number)
         if not torch.isfinite(loss):
             raise self._not_finite(f"batch {batch_index} of epoch {self.current_epoch + 1}", jets, losses)
@@ -98,7 +98,7 @@ class Tagger(LightningModule):
         return loss
 
     def _weights(self, jets: JetBatch) -> Tensor | None:
-        """By what the loss of each jet is multiplied; None: by one."""
+        """Factor of the loss per jet; None means one."""
         if self.loss_weights is None:
             return None
         of_class = self.loss_weights.to(self.device)[labels_of(jets)]
@@ -106,30 +106,30 @@ class Tagger(LightningModule):
 
     @staticmethod
     def _update(mean: MeanMetric, losses: Tensor, weights: Tensor | None) -> None:
-        """The mean of losses is weighted as they are."""
+        """Update the weighted mean of losses."""
         if weights is None:
             mean.update(losses)
         else:
             mean.update(losses, weights)
 
     def _not_finite(self, where: str, jets: JetBatch, losses: Tensor) -> FloatingPointError:
-        """What to raise for a batch whose losses or logits are not finite."""
+        """The error for a batch with losses or logits that are not finite."""
         folder = Path(self.trainer.default_root_dir) if self.trainer.is_global_zero else None
         return FloatingPointError(
             f"the loss is {losses.mean().item()} in {where} ({report(self.model, jets, losses, folder)}): lower "
             "train.learning_rate, or set train.precision=32-true"
         )
 
-    def _over_processes(self, number: int) -> int:
-        """The sum over the processes that train together."""
+    def _sum_over_processes(self, number: int) -> int:
+        """Sum over all training processes."""
         if self.trainer.world_size == 1:
             return number
         return int(self.trainer.strategy.reduce(torch.tensor(number, device=self.device), reduce_op="sum"))
 
     def on_train_epoch_end(self) -> None:
-        """Logs the loss of the epoch and beta of each attention layer.
+        """Log the loss of the epoch and beta of each attention layer.
 
-        At once: what Lightning is asked to log comes after the state of the training is kept.
+        Directly, since Lightning's own logging comes after the checkpoint.
         """
         values = {"epoch": self.current_epoch, "train_loss": float(self.train_loss.compute())}
         self.train_loss.reset()
@@ -138,37 +138,39 @@ class Tagger(LightningModule):
             logger.log_metrics(values, self.global_step - 1)
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        """Keeps how far the schedule is."""
+        """Store the progress of the schedule."""
         checkpoint |= {"jets_seen": self.jets_seen, "jets_in_all": self.jets_in_all}
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        """Takes it up again."""
+        """Restore the progress of the schedule."""
         self.jets_seen = checkpoint["jets_seen"]
         self._extended = checkpoint.get("jets_in_all", self.jets_in_all) != self.jets_in_all
 
     def on_train_start(self) -> None:
-        """Of a training that has become longer, the first step has the rate of the new schedule, not of the old one."""
+        """Start an extended training with the rate of the new schedule."""
         if self._extended:
             schedule: Any = self.lr_schedulers()
             for group, highest in zip(schedule.optimizer.param_groups, schedule.base_lrs, strict=True):
                 group["lr"] = highest * self._rate()
 
     def validation_step(self, jets: JetBatch, batch_index: int) -> None:
-        """Loss and AUC, exact over all validation jets; of more than two classes the macro average of each against all
-        others. Both must be finite: a NaN would be ranked, and give an AUC that means nothing.
+        """Loss and AUC, exact over all validation jets; for more than two classes the macro average of one against all
+        others.
+
+        Logits must be finite: a NaN would be ranked and give a meaningless AUC.
         """
-        if not len(jets):  # the last batch of one of several processes
+        if not len(jets):  # the last batch of a process
             return
         logits, labels = self.model(jets), labels_of(jets)
         losses = cross_entropy(logits, labels, reduction="none")
         if not (logits.isfinite().all() and losses.isfinite().all()):
             when = "before" if self.trainer.sanity_checking else "after"
             where = f"batch {batch_index} of the validation {when} epoch {self.current_epoch + 1}"
-            raise self._not_finite(where, jets, losses + 0 * logits.sum(1))  # not finite if a logit is not
+            raise self._not_finite(where, jets, losses + 0 * logits.sum(1))  # not finite if a logit is not finite
         self._update(self.val_loss, losses, self._weights(jets))
         self.log("val_loss", self.val_loss, prog_bar=True, batch_size=len(jets))
         if self.trainer.sanity_checking:
-            return  # the first few jets may be of one class, which has no AUC
+            return  # the first few jets may be of one class only
         if jets.weight is not None:
             self.weighted_auc.update(logits.float(), labels, jets.weight)
             self.log("val_auc", self.weighted_auc, prog_bar=True, batch_size=len(jets))
@@ -181,7 +183,7 @@ class Tagger(LightningModule):
         self.log("val_auc", self.val_auc, prog_bar=True, batch_size=len(jets))
 
     def predict_step(self, jets: JetBatch, batch_index: int) -> Tensor:
-        """Logits of a batch in float32, which must be finite; takes the time of it."""
+        """Logits of a batch in float32, timed; must be finite."""
         start = _now(self.device)
         logits = self.model(jets).float()
         self._timings.append((len(jets), _now(self.device) - start))
@@ -191,38 +193,38 @@ class Tagger(LightningModule):
             first = f", first in the output of {layer}" if layer else ""
             raise FloatingPointError(
                 f"the logits of {len(bad)} of the {len(jets)} jets of batch {batch_index} (the first: jet {bad[0]}) "
-                f"are not finite{first}: look at these jets, or train anew with a lower train.learning_rate or "
+                f"are not finite{first}: inspect these jets, or retrain with a lower train.learning_rate or "
                 "train.precision=32-true"
             )
         return logits
 
     def on_predict_batch_end(self, *_: Any) -> None:
-        """Ends the process when it is told to (SIGTERM), which Lightning only notes."""
+        """End the process on SIGTERM, which Lightning only records."""
         if self.trainer.received_sigterm:
             raise SystemExit(128 + signal.SIGTERM)
 
     def on_predict_start(self) -> None:
-        """Resets the watch, and notes the device: afterwards Lightning moves the model away from it."""
+        """Reset the timer and record the device, from which Lightning later removes the model."""
         self._timings.clear()
         self.predicted_on = self.device.type
 
     @property
     def batch_size(self) -> int:
-        """The largest batch of the last prediction."""
+        """Size of the largest batch of the last prediction."""
         return max(jets for jets, _ in self._timings)
 
     def jets_per_second(self) -> float:
-        """Rate of the last prediction, without the loader and without the first batch, which warms up."""
+        """Rate of the last prediction, without loader and first batch (warm-up)."""
         timings = self._timings[1:] or self._timings
         return sum(jets for jets, _ in timings) / sum(seconds for _, seconds in timings)
 
     def configure_optimizers(self) -> Any:
-        """AdamW, with a rate that rises linearly and falls along a cosine, step by step.
+        """AdamW with linear warm-up and cosine decay of the rate, step by step.
 
-        The rate follows the jets seen: with a budget of pairs, the number of steps is not known beforehand.
+        The rate follows the jets seen: with ``max_pairs``, the number of steps is not known in advance.
 
-        Matrices alone decay. Decay would draw biases and norms to zero, and every beta to 1/2, which is where the
-        sigmoid of zero lies. A head with a rate of its own makes two more groups, under the same schedule.
+        Weight decay applies to matrices only: it would pull biases and norms to zero, and beta to sigmoid(0) = 1/2. A
+        separate learning rate of the head adds two groups with the same schedule.
         """
         config = self.config
         parts: dict[float, list[nn.Parameter]] = {config.learning_rate: [], self.head_learning_rate: []}
@@ -241,13 +243,13 @@ class Tagger(LightningModule):
         return {"optimizer": optimizer, "lr_scheduler": {"scheduler": schedule, "interval": "step"}}
 
     def _rate(self) -> float:
-        """Learning rate after the jets seen, as a fraction of the highest."""
+        """Learning rate after the jets seen, as a fraction of the peak."""
         lowest = self.config.min_learning_rate / self.config.learning_rate
         return warmup_cosine(self.jets_seen / self.jets_in_all, self.config.warmup, lowest)
 
 
 class WeightedAUC(Metric):
-    """AUC of weighted jets, exact over all batches and processes; the macro average of more than two classes.
+    """AUC of weighted jets, exact over all batches and processes; macro average for more than two classes.
 
     Args:
         signal: index of the signal class, for two classes.
@@ -264,13 +266,13 @@ class WeightedAUC(Metric):
             self.add_state(name, default=[], dist_reduce_fx="cat")
 
     def update(self, logits: Tensor, labels: Tensor, weights: Tensor) -> None:
-        """Adds jets."""
+        """Add jets."""
         self.logits.append(logits)
         self.labels.append(labels)
         self.weights.append(weights)
 
     def compute(self) -> Tensor:
-        """The AUC of all jets."""
+        """AUC of all jets."""
         labels, logits, weights = (
             dim_zero_cat(each).cpu().numpy() for each in (self.labels, self.logits, self.weights)
         )
@@ -282,7 +284,7 @@ class WeightedAUC(Metric):
 
 
 def _now(device: torch.device) -> float:
-    """The time at which the device has done its work."""
+    """The time, once the device has finished its work."""
     if device.type == "cuda":
         torch.cuda.synchronize(device)
     elif device.type == "mps":
@@ -291,39 +293,39 @@ def _now(device: torch.device) -> float:
 
 
 def betas(model: nn.Module) -> dict[str, list[float]]:
-    """The learned beta of each differential attention layer, one number per layer or per head."""
+    """Learned beta of each differential attention layer, one number per layer or head."""
     convs = {name: layer for name, layer in model.named_modules() if isinstance(layer, SoftmaxDifference)}
     return {name: conv.beta.tolist() for name, conv in convs.items()}
 
 
 def set_tightness(model: nn.Module, tightness: float) -> None:
-    """How much of what they drop its gates and pruning rules drop in training mode, from 0 to 1."""
+    """Set the pruning strength of gates and rules in training mode, from 0 (none) to 1 (full)."""
     for module in model.modules():
         if isinstance(module, AttentionConv | PairGate):
             module.tightness = tightness
 
 
 def labels_of(jets: JetBatch) -> Tensor:
-    """The labels of a batch.
+    """Labels of a batch.
 
     Raises:
         ValueError: it has none.
     """
     if jets.y is None:
-        raise ValueError("these jets have no labels, which training and validation need")
+        raise ValueError("these jets have no labels, which training and validation require")
     return jets.y
 
 
 def warmup_cosine(progress: float, warmup: float, lowest: float) -> float:
-    """Learning rate, as a fraction of the highest, at a fraction of the training: linear rise, then half a cosine.
+    """Learning rate as a fraction of the peak: linear rise, then half a cosine.
 
     Args:
-        progress: fraction of the steps done, from 0 to 1.
-        warmup: fraction of the training that the rise takes.
-        lowest: where the cosine ends.
+        progress: finished fraction of the training, from 0 to 1.
+        warmup: fraction of the training with linear rise.
+        lowest: final value of the cosine.
     """
     if progress < warmup:
-        # The very first step moves, too: a rate of zero would waste it.
+        # Not zero, so the first step is not wasted.
         return max(progress / warmup, 0.01)
     angle = math.pi * min((progress - warmup) / (1 - warmup), 1.0)
     return lowest + (1 - lowest) * (1 + math.cos(angle)) / 2

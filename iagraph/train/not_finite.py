@@ -1,4 +1,4 @@
-"""Where a loss that is not finite comes from: the jets, the module, and files to look at both."""
+"""Diagnosis of a loss that is not finite: its jets, the first module at fault, and files to inspect both."""
 
 from __future__ import annotations
 
@@ -20,33 +20,33 @@ SHOWN = 5
 
 
 def report(model: nn.Module, jets: JetBatch, losses: Tensor, folder: Path | None) -> str:
-    """What is wrong with a batch, in a few words, after its jets and the weights were written down.
+    """Describe the problem of a batch briefly, and save its jets and the weights.
 
     Args:
         model: the model.
         jets: the batch.
-        losses: loss of each jet, shape [jets].
-        folder: where :data:`FILES` go; None writes nothing.
+        losses: loss per jet, shape [jets].
+        folder: folder for :data:`FILES`; None writes nothing.
     """
     bad = (~losses.isfinite()).nonzero().squeeze(1).tolist()
     parts = [f"its jet{'s' if len(bad) > 1 else ''} {_some(bad)} of {len(jets)}"] if bad else []
     weights = [name for name, parameter in model.named_parameters() if not parameter.isfinite().all()]
     if weights:
-        parts.append(f"weights that were not finite before: {_some(weights)}")
+        parts.append(f"weights that were already not finite: {_some(weights)}")
     elif (first := first_not_finite(model, jets)) is not None:
         parts.append(f"first in the output of {first}")
     if folder is not None:
-        # What is wrong with the training counts more than what may be wrong with the disk.
+        # A problem of the disk must not hide that of the training.
         with suppress(OSError, CheckpointError):
             _write(model, jets, losses, folder)
-            parts.append(f"jets and weights are in {folder / FILES[0]} and {FILES[1]}")
+            parts.append(f"jets and weights saved in {folder / FILES[0]} and {FILES[1]}")
     return "; ".join(parts)
 
 
 def first_not_finite(model: nn.Module, jets: JetBatch) -> str | None:
-    """The name of the module that is the first to make a number that is not finite of these jets; None if none does.
+    """Name of the first module whose output is not finite for these jets; None if there is none.
 
-    Of modules within one another it is the innermost. Dropout draws anew.
+    Of nested modules it is the innermost. Dropout is drawn again.
     """
     found: list[str] = []
 
@@ -79,7 +79,7 @@ def _write(model: nn.Module, jets: JetBatch, losses: Tensor, folder: Path) -> No
     arrays = {"ptr": jets.ptr, "loss": losses, "pid": jets.pid, "label": jets.y}
     arrays |= jets.momenta._asdict() | ({} if jets.impact is None else jets.impact._asdict())
     known: dict[str, Any] = {name: tensor.detach().cpu() for name, tensor in arrays.items() if tensor is not None}
-    with replaced(folder / FILES[0]) as file:  # NumPy knows no bfloat16
+    with replaced(folder / FILES[0]) as file:  # NumPy lacks bfloat16
         np.savez(file, **{key: (t.float() if t.is_floating_point() else t).numpy() for key, t in known.items()})
     write_state_dict(folder / FILES[1], model.state_dict())
 

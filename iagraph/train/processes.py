@@ -1,7 +1,7 @@
-"""How several processes that train together agree on the folder of their run.
+"""Agreement of several training processes on their run folder.
 
-Lightning starts those of one machine beside the first one, by the same command; they find the folder in their
-environment. What torchrun or Slurm start knows nothing of the others: the folder must be given.
+On one machine Lightning starts further processes by the same command; they find the folder in their environment.
+Processes of torchrun or Slurm are independent: the folder must be given.
 """
 
 from __future__ import annotations
@@ -14,24 +14,24 @@ from lightning.pytorch.utilities import rank_zero_only
 from iagraph.train.folder import RunError
 
 VARIABLE = "IAGRAPH_RUN_FOLDER"
-ADVICE = "processes that torchrun or Slurm starts need a folder that all know: give --into FOLDER"
+ADVICE = "processes of torchrun or Slurm need a common folder: give --into FOLDER"
 
 
 def rank() -> int:
-    """The number of this process among those that train together, 0 for the first one."""
+    """Rank of this process, 0 for the first."""
     return int(getattr(rank_zero_only, "rank", 0) or 0)
 
 
 def share_folder(folder: Path) -> None:
-    """Tells the folder to the processes that this one will start."""
+    """Pass the folder to processes that this one will start."""
     os.environ[VARIABLE] = str(folder.resolve())
 
 
 def shared_folder() -> Path:
-    """The folder that the first process has made.
+    """The folder created by the first process.
 
     Raises:
-        RunError: none has started this one.
+        RunError: this process was not started by it.
     """
     if VARIABLE not in os.environ:
         raise RunError(ADVICE)
@@ -39,7 +39,7 @@ def shared_folder() -> Path:
 
 
 def check_started_alone() -> None:
-    """That this process, the first one, is not one of several that were started from outside.
+    """Check that this first process is not one of several started externally.
 
     Raises:
         RunError: it is.

@@ -1,4 +1,4 @@
-"""What is told of a training where no progress bar can be drawn, as in a log file."""
+"""Progress of a training where no progress bar can be drawn, as in a log file."""
 
 from __future__ import annotations
 
@@ -6,10 +6,10 @@ from lightning import Callback, LightningModule, Trainer
 
 
 class EpochLines(Callback):
-    """Prints a line when an epoch is over."""
+    """Prints one line per epoch."""
 
     def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Prints the losses, and the AUC of the validation."""
+        """Print losses and validation AUC."""
         if trainer.is_global_zero:
             values = trainer.callback_metrics
             known = [

@@ -1,9 +1,9 @@
-"""A training run from a configuration to a folder that holds all of it, and the judgement of a run on other jets.
+"""Training runs, from a configuration to a run folder, and their evaluation on other jets.
 
-A run folder holds ``config.yaml`` (every key), ``model.pt`` (weights), ``model.json`` (what it takes to use them) and
-``trained_on.npy`` (by which training jets are recognised), ``metrics.json``, ``report.md``, ``predictions.npz``,
-``figures/``, ``log/`` (CSV and TensorBoard) and ``checkpoints/``. While it is trained, the last also holds the state
-from which an interrupted run goes on, afterwards that from which it can be extended (:mod:`iagraph.train.keeping`).
+A run folder holds ``config.yaml`` (every key), ``model.pt`` (weights), ``model.json`` (their description),
+``trained_on.npy`` (digests of the training jets), ``metrics.json``, ``report.md``, ``predictions.npz``, ``figures/``,
+``log/`` (CSV and TensorBoard) and ``checkpoints/``, from which an interrupted run resumes and a finished one can be
+extended (:mod:`iagraph.train.checkpoints`).
 """
 
 from __future__ import annotations
@@ -30,22 +30,34 @@ from iagraph.data import JetDataset, Jets, JetSource, StoredJets, StoreError, re
 from iagraph.files import remove_unfinished, replaced, user_files, user_path, write_text
 from iagraph.models import CheckpointError
 from iagraph.plotting import save_figure
+from iagraph.train.checkpoints import (
+    BEST,
+    END,
+    LAST,
+    AtomicCheckpointIO,
+    BestWeights,
+    ResumeCheckpoint,
+    moving_average,
+    read_state,
+    restore_log,
+    state_file,
+)
 from iagraph.train.config import Config, differences, dump_config, load_config
 from iagraph.train.datamodule import (
-    TOLERATED,
+    MAX_DUPLICATES,
     JetDataModule,
     check_jets,
     compare_masses,
     fingerprints,
+    known_fraction,
     make_loader,
     open_role,
     overlap,
     part_of,
     read_all,
-    share_known,
 )
 from iagraph.train.evaluation import MultiplicityTagger, evaluate_tagger
-from iagraph.train.extending import EXTENDING, check_extension, extensions
+from iagraph.train.extension import EXTENDABLE, check_extension, extension_record
 from iagraph.train.figures import loss_curves
 from iagraph.train.fine_tuning import origin, seen_before
 from iagraph.train.folder import (
@@ -58,30 +70,20 @@ from iagraph.train.folder import (
     read_history,
     save_model,
 )
-from iagraph.train.keeping import (
-    BEST,
-    END,
-    LAST,
-    BestWeights,
-    Keeper,
-    SafeFiles,
-    moving_average,
-    read_state,
-    restore_log,
-    state_file,
-)
 from iagraph.train.module import Tagger
 from iagraph.train.processes import check_started_alone, rank, share_folder, shared_folder
 from iagraph.train.progress import EpochLines
 from iagraph.yaml_config import ConfigError
 
+__all__ = ["evaluate", "resume", "train"]
+
 USER_ERRORS = (ConfigError, StoreError, RunError, CheckpointError, FloatingPointError, OSError)
-"""What a script reports in one line, without a traceback."""
+"""Errors that scripts report in one line, without a traceback."""
 
 
 @contextmanager
 def quiet() -> Iterator[None]:
-    """Without Lightning's advice on workers, which ignores that a batch is one gather, and its notes on hardware."""
+    """Silence Lightning's notes on hardware and its advice on workers, which does not apply to whole batches."""
     logger = logging.getLogger("lightning.pytorch")
     level = logger.level
     logger.setLevel(logging.WARNING)
@@ -97,22 +99,22 @@ def quiet() -> Iterator[None]:
 
 @quiet()
 def train(config: Config, callbacks: Sequence[Callback] = (), into: str | Path | None = None) -> Path:
-    """Trains, evaluates and records a model.
+    """Train, evaluate and record a model.
 
     Args:
         config: the configuration.
-        callbacks: what else Lightning calls during the training.
-        into: the run folder. Where it holds an interrupted run of the same configuration, this goes on, and a finished
-            one is left as it is: a command that a cluster starts again does the right thing.
+        callbacks: further Lightning callbacks.
+        into: the run folder. An interrupted run of the same configuration in it is resumed, a finished one left
+            unchanged, so a cluster may rerun the command.
 
     Returns:
         The run folder: ``into``, or ``OUTPUT/NAME-001`` or the next free number.
 
     Raises:
-        StoreError: the jets are missing, damaged or do not fit the configuration, or the weights to start from were
-            trained on those of the test.
-        RunError, CheckpointError: the device is not there, the weights to start from do not fit, the run folder cannot
-            be made, or the first epoch was interrupted.
+        StoreError: the jets are missing, damaged or do not fit the configuration, or the initial weights were trained
+            on test jets.
+        RunError, CheckpointError: the device is missing, the initial weights do not fit, the run folder cannot be
+            created, or the first epoch was interrupted.
         FloatingPointError: the loss is not finite.
     """
     into = None if into is None else user_path(into)
@@ -120,52 +122,50 @@ def train(config: Config, callbacks: Sequence[Callback] = (), into: str | Path |
         return _train(config, into, callbacks)
     if not (into / "config.yaml").is_file():
         if not into.is_dir() or any(path.name != "checkpoints" for path in into.iterdir()):
-            raise RunError(f"{into}: is there and holds no run; give another folder")
-        return _train(config, into, callbacks, resuming=True)  # it was killed before it had written anything
+            raise RunError(f"{into}: exists and holds no run; give another folder")
+        return _train(config, into, callbacks, resuming=True)  # killed before anything was written
     theirs = load_config(into / "config.yaml")
     if theirs != config:
         keys = list(differences(config, theirs))
         advice = f", or extend it: iagraph train --resume {into} {' '.join(f'{key}=...' for key in keys)}"
-        advice = advice if set(keys) <= set(EXTENDING) else ""
+        advice = advice if set(keys) <= set(EXTENDABLE) else ""
         raise RunError(f"{into}: holds a run that differs in {', '.join(keys[:5])}; give another folder{advice}")
     return into if _is_finished(into) else _train(config, into, callbacks, resuming=True)
 
 
 @quiet()
 def resume(folder: str | Path, changes: Sequence[str] = ()) -> Path:
-    """Goes on after the last epoch that was over with a run that was interrupted, whatever ended it; with changes, also
-    with one that has finished.
+    """Resume an interrupted run after its last finished epoch; with changes, also extend a finished one.
 
-    On one CPU process it ends as one that was never interrupted: with the same weights, log and predictions.
+    On one CPU process the result is that of an uninterrupted run: the same weights, log and predictions.
 
-    With more epochs, learning rate and tightening follow, from the next step on, the schedule of as many epochs, at the
-    place of the epochs that are over: after 10 of 10 epochs, those of 20 begin at half of the cosine. Best weights,
-    moments of the optimiser and log go on, and patience begins anew. With more patience alone, the run goes on as if it
-    had had it from its beginning.
+    With more epochs, learning rate and tightening follow the new schedule from the next step on: after 10 of 10 epochs,
+    a run of 20 continues in the middle of the cosine. Best weights, optimiser state and log are kept, and patience
+    restarts. With more patience only, the run continues as if it had been set from the start.
 
     Args:
-        folder: the run folder, which may have been moved meanwhile.
+        folder: the run folder, which may have been moved.
         changes: ``train.epochs=20``, ``train.patience=5`` or both.
 
     Returns:
         The folder.
 
     Raises:
-        RunError: it holds no run, a finished one (without changes), one of other jets, or one that another process
-            trains; or it cannot go on with these changes.
+        RunError: it holds no run, a finished one (without changes), one with other jets or one in training by another
+            process; or the changes are not possible.
         CheckpointError, ConfigError, StoreError, FloatingPointError: as :func:`train`.
     """
     folder = user_path(folder)
     if not (folder / "config.yaml").is_file():
-        raise RunError(f"{folder}: holds no config.yaml; give the folder of a run that was interrupted")
+        raise RunError(f"{folder}: holds no config.yaml; give the folder of an interrupted run")
     before = load_config(folder / "config.yaml")
     config = load_config(folder / "config.yaml", changes)
     if config != before:
         check_extension(folder, before, config)
     elif _is_finished(folder):
         raise RunError(
-            f"{folder}: has finished, there is nothing to go on with; its results are in report.md; to train it "
-            f"further: iagraph train --resume {folder} train.epochs={2 * config.train.epochs}"
+            f"{folder}: has finished, see report.md; to train it further: "
+            f"iagraph train --resume {folder} train.epochs={2 * config.train.epochs}"
         )
     return _train(config, folder, (), resuming=True)
 
@@ -176,14 +176,14 @@ def _is_finished(folder: Path) -> bool:
 
 @quiet()
 def train_into(folder: Path, config: Config) -> None:
-    """Trains, evaluates and records a model that others are compared with: silently, and to its end or not at all.
+    """Train, evaluate and record a model of a comparison: silently, and without partial results.
 
     Args:
-        folder: the run folder, made anew.
-        config: the configuration; its name and output are recorded only.
+        folder: the run folder, to be created.
+        config: the configuration; its name and output are only recorded.
 
     Raises:
-        FileExistsError: the folder is there already.
+        FileExistsError: the folder exists.
         StoreError, RunError, FloatingPointError: as :func:`train`; RunError also if the training was interrupted.
     """
     _train(config, folder, (), silent=True)
@@ -192,9 +192,9 @@ def train_into(folder: Path, config: Config) -> None:
 def _train(
     config: Config, folder: Path | None, callbacks: Sequence[Callback], silent: bool = False, resuming: bool = False
 ) -> Path:
-    """Without a folder of its own, the run gets the next one; unless it is silent, it may end early by Ctrl-C.
+    """Train in ``folder``, by default the next numbered one; Ctrl-C ends a training early unless ``silent``.
 
-    Of several processes all train, and the first one does the rest.
+    All processes train; the first one does the rest.
     """
     seed_everything(config.seed, verbose=False)
     data = JetDataModule(config.data, config.seed)
@@ -203,9 +203,7 @@ def _train(
     model, started_from = new_model(config, data.classes), origin(config)
     jets, loss_weights = len(data.datasets["train"]), data.loss_weights(config.train.class_weights)
     tagger = Tagger(model, config.train, len(data.classes), data.signal, jets, config.fine_tune, loss_weights)
-    judge = make_trainer(
-        config, enable_progress_bar=_shows_bar(silent)
-    )  # before anything is written: is the device there?
+    predictor = make_trainer(config, enable_progress_bar=_shows_bar(silent))  # fails early without the device
     if rank():
         folder = shared_folder() if folder is None else folder
         _fit(config, tagger, data, folder, callbacks, silent)
@@ -219,7 +217,7 @@ def _train(
     kept = make_folder(folder / "checkpoints", exist_ok=True)
     with alone(kept):
         remove_unfinished(folder)
-        if resuming and not (kept / LAST).exists() and (kept / END).exists():  # first: then it has not finished
+        if resuming and not (kept / LAST).exists() and (kept / END).exists():  # first, to mark the run as unfinished
             with replaced(kept / LAST) as file:
                 file.write((kept / END).read_bytes())
         if not (folder / "config.yaml").exists() or load_config(folder / "config.yaml") != config:
@@ -230,17 +228,17 @@ def _train(
         except SystemExit as interrupted:
             if silent:
                 raise RunError(f"interrupted: {folder} holds no finished run") from interrupted
-            _finish(interrupted, folder)
+            _report_interrupt(interrupted, folder)
             over = False
         except FloatingPointError as error:
-            raise FloatingPointError(f"{error}; {_what_is_kept(kept)}") from error
+            raise FloatingPointError(f"{error}; {_kept_weights(kept)}") from error
         best = torch.load(kept / BEST, weights_only=True, map_location="cpu")
         tagger.load_state_dict(best["state_dict"])
         save_model(folder, config, model, data, baseline, started_from)
         save_figure(loss_curves(read_history(folder)), folder / "figures" / "loss")
         loader = data.test_dataloader()
-        evaluation = evaluate_tagger(tagger, judge, loader, data.datasets["test"], baseline, config.data)
-        evaluation.write(folder, config.model.name, data.fingerprints["test"], extensions(kept))
+        evaluation = evaluate_tagger(tagger, predictor, loader, data.datasets["test"], baseline, config.data)
+        evaluation.write(folder, config.model.name, data.fingerprints["test"], extension_record(kept))
         if over:
             (kept / LAST).replace(kept / END)
     return folder
@@ -249,15 +247,15 @@ def _train(
 def _fit(
     config: Config, tagger: Tagger, data: JetDataModule, folder: Path, callbacks: Sequence[Callback], silent: bool
 ) -> None:
-    """Trains, from the state that is kept if there is one."""
+    """Train, from the saved state if there is one."""
     kept = folder / "checkpoints"
     state = read_state(kept, data.fingerprints, config.train)
     csv = CSVLogger(folder, "log", "")
     if not rank():
         if state is None and (folder / "log").exists():
-            shutil.rmtree(folder / "log")  # of an epoch that was not over
+            shutil.rmtree(folder / "log")  # of an unfinished first epoch
         restore_log(csv, "" if state is None else state.log)
-    keeper = Keeper(kept, csv, data.fingerprints, config.train, state)
+    resume_checkpoint = ResumeCheckpoint(kept, csv, data.fingerprints, config.train, state)
     if state is not None and state.over:
         return
     processes = config.train.devices * config.train.machines
@@ -277,10 +275,10 @@ def _fit(
             *([] if config.train.ema is None else [moving_average(config.train.ema)]),
             *([] if silent or _shows_bar(silent) else [EpochLines()]),
             *callbacks,
-            keeper,
+            resume_checkpoint,
         ],
         logger=[csv, TensorBoardLogger(folder, "log", "", purge_step=0 if state is None else state.steps)],
-        plugins=[SafeFiles()],
+        plugins=[AtomicCheckpointIO()],
         default_root_dir=folder,
         enable_checkpointing=True,
         enable_progress_bar=_shows_bar(silent),
@@ -290,25 +288,25 @@ def _fit(
 
 
 def _shows_bar(silent: bool) -> bool:
-    isatty = getattr(sys.stdout, "isatty", None)  # a stand-in may lack it, and without a console there is no stdout
+    isatty = getattr(sys.stdout, "isatty", None)  # a replacement may lack it, and stdout may be None
     return not silent and isatty is not None and isatty()  # in a file it would be thousands of lines
 
 
 @quiet()
 def evaluate(run: str | Path, file: str | None = None, device: str | None = None) -> Path:
-    """Judges the model of a run again: on its own test jets, or on those of another store.
+    """Evaluate the model of a run on its own test jets or on another store.
 
     Args:
         run: a run folder.
         file: a jet store, or a pattern such as ``jets/*.h5``; of stores that record splits, the part ``test`` is used.
-        device: kind of device, cpu for example; None takes that of the run.
+        device: kind of device, for example cpu; None uses that of the run.
 
     Returns:
-        The folder inside the run that holds the record; its name tells the file and the start of its fingerprint,
-        or the first of several files and the start of a digest of their fingerprints.
+        The folder of the evaluation inside the run, named after the (first) file and the start of its fingerprint, or
+        of a digest of several.
 
     Raises:
-        RunError: the folder holds no finished run, the device is not there, or the jets are those of the training.
+        RunError: the folder holds no finished run, the device is missing, or the model was trained on the jets.
         StoreError: the jets are missing, damaged or do not fit the model.
     """
     run = user_path(run)
@@ -323,17 +321,17 @@ def evaluate(run: str | Path, file: str | None = None, device: str | None = None
     else:
         for store in stores:
             if any(overlap(part_of(store), part) for part in trained_on):
-                raise RunError(f"{store.path}: the model was trained on jets of this file; judge it on others")
+                raise RunError(f"{store.path}: the model was trained on jets of this file; evaluate it on others")
         source = StoredJets(stores, config.data.max_particles, config.data.masses)
     check_jets(source, config.data, classes, ", ".join(files))
     compare_masses(massive, source, ", ".join(files))
     signal = None if config.data.signal is None else classes.index(config.data.signal)
     tagger = Tagger(model, config.train, len(classes), signal)
-    judge = make_trainer(
+    predictor = make_trainer(
         config, enable_progress_bar=_shows_bar(False), **({} if device is None else {"accelerator": device})
     )
     loader = make_loader(source, config.data)
-    evaluation = evaluate_tagger(tagger, judge, loader, source, baseline, config.data)
+    evaluation = evaluate_tagger(tagger, predictor, loader, source, baseline, config.data)
     prints = fingerprints(files, stores)
     print_of_all = sha256("".join(prints.values()).encode()).hexdigest() if len(files) > 1 else prints[files[0]]
     more = f"-and-{len(files) - 1}-more" if len(files) > 1 else ""
@@ -344,10 +342,10 @@ def evaluate(run: str | Path, file: str | None = None, device: str | None = None
 
 
 def make_trainer(config: Config, **settings: Any) -> Trainer:
-    """Lightning's trainer on the device and in the precision of the configuration; by default it only predicts.
+    """Lightning's trainer with device and precision of the configuration; by default for prediction only.
 
     Raises:
-        RunError: the device is not there.
+        RunError: the device is missing.
     """
     defaults = {
         "accelerator": config.train.device,
@@ -368,29 +366,26 @@ def _check_not_trained_on(run: Path, jets: Jets, where: str) -> None:
     try:
         trained_on = np.load(run / "trained_on.npy", allow_pickle=False)
     except (ValueError, EOFError) as error:
-        raise RunError(f"{run / 'trained_on.npy'}: damaged ({error}); copy the run anew") from error
-    known = share_known(jets.digests(), trained_on)
-    if known > TOLERATED:
-        raise RunError(f"{where}: the model was trained on {known:.0%} of these jets; judge it on others")
+        raise RunError(f"{run / 'trained_on.npy'}: damaged ({error}); copy the run again") from error
+    known = known_fraction(jets.digests(), trained_on)
+    if known > MAX_DUPLICATES:
+        raise RunError(f"{where}: the model was trained on {known:.0%} of these jets; evaluate it on others")
 
 
-def _what_is_kept(kept: Path) -> str:
-    """What a training leaves that cannot go on."""
+def _kept_weights(kept: Path) -> str:
+    """Describe what remains of a failed training."""
     if not (kept / LAST).exists():
-        return "no epoch was over, so nothing is kept"
+        return "no epoch was finished, so nothing is kept"
     epochs = torch.load(kept / LAST, weights_only=True, map_location="cpu")["epoch"] + 1
     return (
-        f"the best weights of the {epochs} epoch{'s' if epochs > 1 else ''} before are kept in {kept / BEST}; resumed, "
-        "the run comes to the same, so train anew"
+        f"the best weights of the {epochs} epoch{'s' if epochs > 1 else ''} before are kept in {kept / BEST}; resuming "
+        "would fail again, so retrain"
     )
 
 
-def _finish(interrupted: SystemExit, folder: Path) -> None:
-    """Lightning turns Ctrl-C into an exit; what was trained until then is worth to be kept."""
+def _report_interrupt(interrupted: SystemExit, folder: Path) -> None:
+    """Restore Ctrl-C, which Lightning turned into an exit, and report what is kept."""
     signal.signal(signal.SIGINT, signal.default_int_handler)
     if not (folder / "checkpoints" / BEST).exists():
-        raise RunError(f"interrupted before the first epoch was over: {folder} holds no model") from interrupted
-    print(
-        "\ninterrupted: the best epoch so far is kept and judged; the training goes on with: "
-        f"iagraph train --resume {folder}"
-    )
+        raise RunError(f"interrupted in the first epoch: {folder} holds no model") from interrupted
+    print(f"\ninterrupted: evaluating the best epoch so far; resume the training with: iagraph train --resume {folder}")

@@ -120,11 +120,11 @@ def test_classes_that_are_there_already_stay():
 
 def test_what_cannot_be_chosen_is_named(tmp_path):
     write_store(tmp_path / "a.h5", four_classes(8))
-    with pytest.raises(StoreError, match=r"a\.h5: no class Higgs; there are QCD, W, Z, top"):
+    with pytest.raises(StoreError, match=r"a\.h5: no class Higgs; available: QCD, W, Z, top"):
         JetStore(tmp_path / "a.h5", classes={"Higgs": ["Higgs"], "top": ["top"]})
     with pytest.raises(StoreError, match=r"a\.h5: class W is part of two classes"):
         convert([tmp_path / "a.h5"], tmp_path / "out.h5", classes={"a": ["W"], "b": ["Z", "W"]})
     write_store(tmp_path / "b.h5", four_classes(3))
-    with pytest.raises(StoreError, match=r"out\.h5: the files have no jets of the classes top"):
+    with pytest.raises(StoreError, match=r"out\.h5: no jets of the classes top"):
         convert([tmp_path / "b.h5"], tmp_path / "out.h5", classes={"top": ["top"]})
     assert sorted(path.name for path in tmp_path.iterdir()) == ["a.h5", "b.h5"]

@@ -26,7 +26,7 @@ def test_only_common_classes_are_compared():
     one, other = overview([1, 2, 3], [0, 1, 1]), overview([2, 2], [0, 0])
     lines = Comparison({"x": one, "y": other}).table().splitlines()
     assert [line.split(" | ")[:2] for line in lines[2:]] == [["| a", name] for name in ("multiplicity", "pt", "mass")]
-    with pytest.raises(StoreError, match="x and y: no jets of a common class; there are a, b and a, b"):
+    with pytest.raises(StoreError, match="x and y: no class has jets in both; found a, b and a, b"):
         Comparison({"x": overview([1], [0]), "y": overview([1], [1])})
 
 

@@ -45,14 +45,14 @@ def test_recorded_parts_stay_what_they_are(tmp_path):
     ]
     assert recorded[0]["provenance"] == {"seed": 1}
     write_store(tmp_path / "c.h5", jets)
-    with pytest.raises(StoreError, match=r"c\.h5: .* but .*a\.h5: .* in the parts train, test"):
+    with pytest.raises(StoreError, match=r"c\.h5: .* but .*a\.h5: .* with the splits train, test"):
         convert([tmp_path / "a.h5", tmp_path / "c.h5"], tmp_path / "new.h5")
 
 
 def test_a_file_named_twice_and_files_without_jets_are_refused(tmp_path):
     write_store(tmp_path / "a.h5", numbered_jets([2, 3]))
     write_store(tmp_path / "none.h5", numbered_jets([]))
-    with pytest.raises(StoreError, match=r"a\.h5: is named twice"):
+    with pytest.raises(StoreError, match=r"a\.h5: named twice"):
         convert([tmp_path / "a.h5", tmp_path / "." / "a.h5"], tmp_path / "out.h5")
     with pytest.raises(StoreError, match=r"none\.h5: no jets to convert"):
         convert([tmp_path / "none.h5"], tmp_path / "out.h5")
@@ -62,7 +62,7 @@ def test_a_file_named_twice_and_files_without_jets_are_refused(tmp_path):
 def test_an_existing_file_is_kept(tmp_path):
     write_store(tmp_path / "a.h5", numbered_jets([2, 3]))
     write_store(tmp_path / "out.h5", numbered_jets([1]))
-    with pytest.raises(StoreError, match=r"out\.h5: exists already; .*--force"):
+    with pytest.raises(StoreError, match=r"out\.h5: already exists; .*--force"):
         convert([tmp_path / "a.h5"], tmp_path / "out.h5")
     assert len(read_store(tmp_path / "out.h5")) == 1
     convert([tmp_path / "a.h5"], tmp_path / "out.h5", force=True)
@@ -116,14 +116,16 @@ class TestShards:
         assert len(read_store(tmp_path / "out.h5")) == 6
 
     def test_one_that_is_missing(self, shards, tmp_path):
-        with pytest.raises(StoreError, match=r"shard 2 of 3 is missing beside .*a\.h5"):
+        with pytest.raises(StoreError, match=r"shard 2 of 3 is missing next to .*a\.h5"):
             convert([shards("a.h5", 1), shards("c.h5", 3)], tmp_path / "out.h5")
 
     def test_one_that_comes_twice(self, shards, tmp_path):
-        with pytest.raises(StoreError, match=r"copy\.h5: is shard 1 of 3, as .*a\.h5 is"):
+        with pytest.raises(StoreError, match=r"copy\.h5: shard 1 of 3, as is .*a\.h5"):
             convert([shards("a.h5", 1), shards("b.h5", 2), shards("copy.h5", 1)], tmp_path / "out.h5")
 
     def test_one_of_another_sample(self, shards, tmp_path):
-        with pytest.raises(StoreError, match=r"other\.h5: is a shard of another sample than .*a\.h5 \(config\)"):
+        with pytest.raises(
+            StoreError, match=r"other\.h5: a shard of a different sample than .*a\.h5 \(differs in config\)"
+        ):
             convert([shards("a.h5", 1), shards("b.h5", 2), shards("other.h5", 3, seed=2)], tmp_path / "out.h5")
         assert not (tmp_path / "out.h5").exists()

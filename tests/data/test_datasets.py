@@ -177,7 +177,7 @@ def test_an_incomplete_archive_leaves_no_store(published, tmp_path, member):
     with tarfile.open(published[0] / "val.tar") as archive:
         end = archive.getmembers()[1].offset  # without its second file, the archive would still be a valid one
     (raw / "val.tar").write_bytes((published[0] / "val.tar").read_bytes()[: end if member else 700])
-    with pytest.raises(DownloadError, match=r"val\.tar: checksum is .*remove it and download it again"):
+    with pytest.raises(DownloadError, match=r"val\.tar: checksum is .*delete it and download it again"):
         JetClass(tmp_path / "jc", "val")
     assert list((tmp_path / "jc" / "processed").iterdir()) == []
 

@@ -107,13 +107,13 @@ def test_an_end_without_an_announced_length_is_no_end_of_the_file(path, part, pa
         assert server.asked == [None, f"bytes={12 * PIECE}-", f"bytes={13 * PIECE + 101}-"]
     with FlakyServer(CONTENT, [Reply(length=False, cut=12 * PIECE)]) as server:
         path.unlink()
-        assert "not the published file, or damaged on the way" in refusal(server, path, None)
+        assert "not the published file, or damaged in transit" in refusal(server, path, None)
         assert not part.exists()
 
 
 def test_pauses_grow_and_end_where_nothing_new_arrives(path, part, pauses):
     with FlakyServer(CONTENT, [Reply(cut=PIECE)] + 99 * [Reply(cut=0)]) as server:
-        assert "the connection broke" in refusal(server, path)
+        assert "or it broke" in refusal(server, path)
         assert pauses == list(module.PAUSES)
         assert part.read_bytes() == CONTENT[:PIECE]
         server.replies.clear()
@@ -172,7 +172,7 @@ def test_a_file_that_changes_midway_is_not_mixed(path, part, pauses, size):
 def test_a_file_that_changes_its_size_is_noticed_before_it_is_downloaded(path, part, pauses):
     with FlakyServer(CONTENT, [Reply(cut=PIECE), Reply(content=LONGER), Reply(content=LONGER, ranges=False)]) as server:
         for _ in range(2):
-            assert "the server has a file of 300011 bytes, published are 300007" in refusal(server, path)
+            assert "the server's file has 300011 bytes, expected 300007" in refusal(server, path)
             assert part.read_bytes() == CONTENT[:PIECE]
         get(server, path)
 
@@ -182,7 +182,7 @@ def test_corrupt_bytes_are_removed_and_downloaded_again_next_time(path, part):
     corrupt[150_001] ^= 1
     with FlakyServer(CONTENT, [Reply(content=bytes(corrupt))]) as server:
         message = refusal(server, path)
-        assert "it is removed" in message
+        assert "it was deleted" in message
         assert md5(corrupt) in message
         assert not part.exists()
         get(server, path)
@@ -216,7 +216,7 @@ def test_passing_errors_are_tried_again(path, pauses, status):
 
 def test_errors_that_do_not_pass_end_after_some_tries(path, pauses):
     with FlakyServer(CONTENT, 99 * [Reply(status=503)]) as server:
-        assert "the server answers 503 Service Unavailable" in refusal(server, path)
+        assert "the server responded 503 Service Unavailable" in refusal(server, path)
     assert pauses == list(module.PAUSES)
 
 
@@ -224,7 +224,7 @@ def test_errors_that_do_not_pass_end_after_some_tries(path, pauses):
 def test_lasting_errors_are_not_tried_again(path, pauses, status):
     with FlakyServer(CONTENT, [Reply(status=status, page=b"<html>no</html>")]) as server:
         message = refusal(server, path)
-        assert f"the server answers {status}" in message
+        assert f"the server responded {status}" in message
         assert f"or download it by hand to {path}" in message
         assert len(server.asked) == 1
         assert list(path.parent.iterdir()) == []
@@ -244,7 +244,7 @@ def test_the_server_says_how_long_to_wait(path, pauses, status):
 
 def test_a_server_that_asks_for_too_long_a_pause_is_left(path, pauses):
     with FlakyServer(CONTENT, [Reply(status=429, headers={"Retry-After": "86400"})]) as server:
-        assert "asks to wait for 86400 s; what has arrived is kept: try again later" in refusal(server, path)
+        assert "asking to wait 86400 s; received bytes are kept: try again later" in refusal(server, path)
     assert pauses == []
 
 
@@ -286,7 +286,7 @@ def test_redirects_are_followed_with_the_range_but_never_to_files(path, pauses):
             other.replies.append(Reply(cut=PIECE))
             get(server, path)
             assert other.asked == [None, f"bytes={PIECE}-"]
-            assert "neither https nor on this machine" in refusal(server, path.with_name("b"))
+            assert "neither https nor local" in refusal(server, path.with_name("b"))
             circle = Reply(status=302, headers={"Location": server.url})
             server.replies.extend(99 * [circle])
             assert f"{server.url}: Exceeded 30 redirects" in refusal(server, path.with_name("c"))
@@ -294,7 +294,7 @@ def test_redirects_are_followed_with_the_range_but_never_to_files(path, pauses):
 
 @pytest.mark.parametrize("url", ["http://example.org/file.h5", "file:///etc/passwd", "ftp://127.0.0.1/file.h5"])
 def test_only_https_is_spoken_to_others(path, pauses, url):
-    with pytest.raises(DownloadError, match="neither https nor on this machine"):
+    with pytest.raises(DownloadError, match="neither https nor local"):
         download(url, path, checksum=md5(CONTENT))
     assert pauses == []
 
@@ -331,7 +331,7 @@ def test_certificates_are_verified_and_https_does_not_lead_to_http(path, pauses,
         assert server.asked == []
         monkeypatch.setenv("REQUESTS_CA_BUNDLE", str(authority))
         server.replies.append(Reply(status=302, headers={"Location": plain.url}))
-        assert "neither https nor on this machine" in refusal(server, path)
+        assert "neither https nor local" in refusal(server, path)
         assert plain.asked == []
         get(server, path)
 
@@ -346,7 +346,7 @@ def test_a_disk_without_room_is_noticed_before_anything_is_written(path, part, m
     monkeypatch.setattr(module.shutil, "disk_usage", usage)
     with FlakyServer(CONTENT, []) as server:
         for size in (SIZE, None):
-            with pytest.raises(DownloadError, match=r"299906 bytes are missing, but only 299904 are free.*make room"):
+            with pytest.raises(DownloadError, match=r"299906 bytes missing, only 299904 free.*free some space"):
                 download(server.url, path, checksum=md5(CONTENT), size=size)
         assert part.read_bytes() == CONTENT[:101]
         part.write_bytes(CONTENT[:103])
@@ -360,7 +360,7 @@ def test_a_full_disk_keeps_what_it_holds(path, part, room):
     with FlakyServer(CONTENT, []) as server:
         resource.setrlimit(resource.RLIMIT_FSIZE, (room, limit[1]))  # the system refuses to write more
         try:
-            with pytest.raises(DownloadError, match=r"cannot write.*free space.*is kept, and the next try goes on"):
+            with pytest.raises(DownloadError, match=r"cannot write.*free space.*are kept; the next attempt resumes"):
                 download(server.url, path, checksum=md5(CONTENT), size=SIZE)
         finally:
             resource.setrlimit(resource.RLIMIT_FSIZE, limit)
@@ -375,7 +375,7 @@ def test_impossible_places_are_one_clear_error(tmp_path):
     with FlakyServer(CONTENT, []) as server:
         with pytest.raises(DownloadError, match="cannot write"):
             download(server.url, tmp_path / "file" / "file.h5", checksum=md5(CONTENT))
-        with pytest.raises(DownloadError, match="folder: is not a file; remove it, or choose another folder"):
+        with pytest.raises(DownloadError, match="folder: not a file; remove it, or choose another folder"):
             download(server.url, tmp_path / "folder", checksum=md5(CONTENT))
         assert server.asked == []
 
@@ -385,7 +385,7 @@ def test_an_existing_file_is_not_replaced_but_its_size_is_compared(path):
     path.write_bytes(OTHER)
     with FlakyServer(CONTENT, []) as server:
         assert download(server.url, path, checksum=md5(CONTENT), size=SIZE) == path
-        with pytest.raises(DownloadError, match="has 300007 bytes, published are 300011; remove it"):
+        with pytest.raises(DownloadError, match="has 300007 bytes, expected 300011; delete it"):
             download(server.url, path, checksum=md5(LONGER), size=len(LONGER))
         assert server.asked == []
     with pytest.raises(DownloadError, match=f"checksum is {md5(OTHER)}, expected {md5(CONTENT)}"):
@@ -467,7 +467,7 @@ def test_two_processes_download_a_file_once(path, part, capsys):
             second = threading.Thread(target=download, args=(server.url, path), kwargs={"checksum": md5(CONTENT)})
             second.start()
             waiting = ""
-            while "another process downloads it; waiting" not in waiting:
+            while "another process is downloading it; waiting" not in waiting:
                 waiting += capsys.readouterr().err
                 time.sleep(0.01)
             server.go_on.set()

@@ -25,7 +25,7 @@ from iagraph.data.generator import GenerateError, generate, plan, run_task
 from iagraph.data.parts import Counts, Parts, Result, Task
 from iagraph.data.recipe import GenerateConfig
 from iagraph.data.sample import SAMPLES
-from iagraph.data.selection import holds_hadronic_top, round_mantissa, select_jets
+from iagraph.data.selection import contains_hadronic_top, round_mantissa, select_jets
 from iagraph.data.store import StoreError, read_store, store_info
 from iagraph.files import LockedError, locked
 from iagraph.yaml_config import ConfigError, load_model
@@ -247,7 +247,7 @@ def test_matching_equals_a_walk_through_the_events(top_config, decay):
         for tops, jet_y, jet_phi in zip(walked, rapidity, phi, strict=True)
     ]
     assert 5 < sum(expected) < count - 5
-    assert holds_hadronic_top(record, rapidity, phi, 0.8).tolist() == expected
+    assert contains_hadronic_top(record, rapidity, phi, 0.8).tolist() == expected
 
 
 def test_top_jets_have_the_mass_of_the_top(top_config):
@@ -312,7 +312,7 @@ def test_a_killed_worker_is_told_of_and_the_same_call_goes_on(stores, tmp_path, 
 
     killer = threading.Thread(target=kill_worker)
     killer.start()
-    told = r"^a worker was killed; [123] of 4 tasks are kept in .*jets\.h5\.parts, and the same command .* --workers"
+    told = r"^a worker was killed; [123] of 4 tasks are kept in .*jets\.h5\.parts; the same command .* --workers"
     with pytest.raises(GenerateError, match=told):
         generate(RECIPE, out, jets=25, workers=1)
     killer.join()
@@ -329,12 +329,12 @@ def test_interruptions_keep_what_is_finished_for_the_same_jets_alone(stores, tmp
 
     def interrupted(most, message, **options):
         monkeypatch.setattr(generator, "_run_tasks", in_this_process(most))
-        with pytest.raises(KeyboardInterrupt, match=rf"jets\.h5 is not written; {message}"):
+        with pytest.raises(KeyboardInterrupt, match=rf"jets\.h5 was not written; {message}"):
             generate(RECIPE, out, jets=25, **options)
 
-    interrupted(0, "no task was finished")
+    interrupted(0, "no task had finished")
     assert list(tmp_path.iterdir()) == []
-    interrupted(2, r"2 of 4 tasks are kept in .*jets\.h5\.parts, and the same command goes on")
+    interrupted(2, r"2 of 4 tasks are kept in .*jets\.h5\.parts; the same command resumes")
     for difference, options in {
         "config.seed": {"overrides": ["seed=7"], "jets": 25},
         "jets": {"jets": 24},
@@ -349,7 +349,7 @@ def test_interruptions_keep_what_is_finished_for_the_same_jets_alone(stores, tmp
     damaged.write_bytes(damaged.read_bytes()[:-100])
     (parts / ".killed.h5.12ab.tmp").touch()
     monkeypatch.setattr(generator, "_run_tasks", in_this_process())
-    with pytest.raises(StoreError, match=rf"{damaged.name}: damaged, and removed; the same command makes it anew"):
+    with pytest.raises(StoreError, match=rf"{damaged.name}: damaged and removed; rerun the same command"):
         generate(RECIPE, out, jets=25)
     with locked(parts / ".lock"), pytest.raises(LockedError, match=rf"^process {os.getpid()} on .*jets\.h5\.parts"):
         generate(RECIPE, out, jets=25)
@@ -357,7 +357,7 @@ def test_interruptions_keep_what_is_finished_for_the_same_jets_alone(stores, tmp
     assert out.read_bytes() == stores["one"].read_bytes()
     assert list(tmp_path.iterdir()) == [out]
     interrupted(1, "1 of 4 tasks are kept", force=True)
-    interrupted(0, "no task was finished", force=True, overrides=["seed=7"])
+    interrupted(0, "no task had finished", force=True, overrides=["seed=7"])
     assert list(tmp_path.iterdir()) == [out]
 
 
@@ -450,10 +450,10 @@ def test_provenance_repeats_the_run_but_neither_time_nor_place(stores, config):
 def test_settings_that_pythia_refuses_are_named(config):
     task = Task(label=0, number=0, jets=1, seed=7)
     with pytest.raises(
-        GenerateError, match=r"gluon: Pythia does not know 'PhaseSpace:pTHat = 4\.'; .* It says: PYTHIA"
+        GenerateError, match=r"gluon: Pythia does not know 'PhaseSpace:pTHat = 4\.'; .* Its output: PYTHIA"
     ):
         run_task(task, config.model_copy(update={"pythia": ["PhaseSpace:pTHat = 4."]}))
-    with pytest.raises(GenerateError, match=r"gluon: Pythia cannot start with .*Beams:idA.* says: PYTHIA"):
+    with pytest.raises(GenerateError, match=r"gluon: Pythia cannot start with .*Beams:idA.* output: PYTHIA"):
         run_task(task, config.model_copy(update={"pythia": ["Beams:idA = 9999"]}))
 
 
@@ -462,7 +462,7 @@ def test_data_of_another_pythia_are_told_in_its_own_words(config, tmp_path, monk
     with pytest.raises(GenerateError) as caught:
         run_task(Task(label=0, number=0, jets=1, seed=7), config)
     told = str(caught.value)
-    assert told.startswith("process gluon: Pythia cannot start. It says: PYTHIA")
+    assert told.startswith("process gluon: Pythia cannot start. Its output: PYTHIA")
     assert str(tmp_path) in told
     assert "configuration" not in told
 
@@ -470,18 +470,18 @@ def test_data_of_another_pythia_are_told_in_its_own_words(config, tmp_path, monk
 def test_hopeless_selection_ends(config, monkeypatch):
     monkeypatch.setattr(generator, "PATIENCE", 100)
     window = config.jet.model_copy(update={"pt_min": 5000.0, "pt_max": 5500.0})
-    with pytest.raises(GenerateError, match=r"gluon: no jet in 100 events; correct"):
+    with pytest.raises(GenerateError, match=r"gluon: no jet selected in 100 events; correct"):
         run_task(Task(label=0, number=0, jets=1, seed=7), config.model_copy(update={"jet": window}))
 
 
 def test_nothing_is_generated_for_a_file_that_cannot_be_written(tmp_path, monkeypatch):
     monkeypatch.setattr(generator, "_run_tasks", lambda *_: pytest.fail("generated all the same"))
     (tmp_path / "old.h5").write_text("old")
-    with pytest.raises(StoreError, match=r"old\.h5: exists already; .* --force"):
+    with pytest.raises(StoreError, match=r"old\.h5: already exists; .* --force"):
         generate(RECIPE, tmp_path / "old.h5", jets=4)
-    with pytest.raises(StoreError, match="cannot write into its folder"):
+    with pytest.raises(StoreError, match="cannot write to its folder"):
         generate(RECIPE, tmp_path / "absent" / "new.h5", jets=4)
-    with pytest.raises(StoreError, match="cannot write into its folder"):
+    with pytest.raises(StoreError, match="cannot write to its folder"):
         generate(RECIPE, tmp_path / "old.h5" / "new.h5", jets=4)
     with pytest.raises(GenerateError, match="shard 2/2 of 4 jets is empty"):
         generate(RECIPE, tmp_path / "new.h5", jets=4, shard=(2, 2))

@@ -89,7 +89,7 @@ def test_graphs_carry_them(jets):
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        (-0.5, "jet 4 has the weight -0.5, expected finite and not negative: with negative ones losses have no lower"),
+        (-0.5, "jet 4 has the weight -0.5, expected finite and not negative: else losses have no lower"),
         (np.nan, "jet 4 has the weight nan"),
     ],
 )
@@ -115,7 +115,7 @@ def test_what_does_not_fit_is_refused(jets, tmp_path):
     write_store(tmp_path / "without.h5", without)
     with pytest.raises(StoreError, match=r"without\.h5: its jets have no weights"):
         JetStore(tmp_path / "without.h5", weights=True)
-    with pytest.raises(StoreError, match=r"with\.h5: its jets have weights, those of .*without\.h5 have none"):
+    with pytest.raises(StoreError, match=r"with\.h5 has weights, .*without\.h5 has none"):
         StoredJets([JetStore(tmp_path / "without.h5"), JetStore(tmp_path / "with.h5")])
 
 

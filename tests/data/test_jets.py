@@ -43,7 +43,7 @@ class TestDigests:
 
 
 def test_classes_need_names_of_their_own(tmp_path):
-    with pytest.raises(StoreError, match=r"classes \('quark', 'quark'\) name one class twice"):
+    with pytest.raises(StoreError, match=r"classes \('quark', 'quark'\) hold a name twice"):
         write_store(tmp_path / "a.h5", jets(classes=("quark", "quark")))
 
 

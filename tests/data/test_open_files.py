@@ -26,7 +26,7 @@ from iagraph.data import (
     write_store,
 )
 from iagraph.data.convert import convert
-from iagraph.files import reason_and_cure
+from iagraph.files import explain_os_error
 
 DESCRIPTORS = Path("/proc/self/fd")
 
@@ -146,13 +146,13 @@ def test_too_many_open_files_are_told(tmp_path):
         (OSError("Can't read data (file read failed: errno = 5, error message = 'Input/output error')"), "try again"),
         (OSError(errno.ESTALE, "x"), "try again"),
         (PermissionError(errno.EACCES, "x"), "check permissions"),
-        (OSError(errno.ENOSPC, "x"), "free space"),
+        (OSError(errno.ENOSPC, "x"), "free some space"),
         (OSError("unable to open file (file is already open for write (may use <h5clear file>)"), "h5clear"),
         (MemoryError("1 PiB"), "not enough memory"),
     ],
 )
 def test_what_the_system_says_and_what_to_do(error, told):
-    assert told in reason_and_cure(error)
+    assert told in explain_os_error(error)
 
 
 @pytest.mark.parametrize(
@@ -165,4 +165,4 @@ def test_what_the_system_says_and_what_to_do(error, told):
     ],
 )
 def test_damage_is_not_blamed_on_the_system(error):
-    assert reason_and_cure(error) is None
+    assert explain_os_error(error) is None

@@ -80,7 +80,7 @@ def test_only_the_columns_asked_for_are_read(tmp_path):
     jets = StoredJets([JetStore(tmp_path / "jets.h5", columns=("pt", "rapidity", "phi", "mass"))])
     batch = jets[[0, 2]]
     assert (batch.pid, batch.impact) == (None, None)
-    with pytest.raises(StoreError, match=r"jets\.h5: no column charge; there are: d0,"):
+    with pytest.raises(StoreError, match=r"jets\.h5: no column charge; available: d0,"):
         JetStore(tmp_path / "jets.h5", columns=("pt", "rapidity", "phi", "mass", "charge"))
 
 

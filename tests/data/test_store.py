@@ -184,7 +184,7 @@ def test_flipped_bits_never_change_jets_unnoticed(tmp_path):
             "pt",
             0.0,
             [2, 0, 3, 4],
-            r"jet 2, particle 1: pt = 0.0, expected finite and above 0.*; Jets.from_padded drops",
+            r"jet 2, particle 1: pt = 0.0, expected finite and above 0.*; Jets.from_padded removes",
         ),
         ("mass", -0.5, [3, 2], r"jet 1, particle 0: mass = -0.5"),
     ],
@@ -203,7 +203,7 @@ def test_first_bad_value_is_named(column, value, jets, message, tmp_path):
     [
         ({"offsets": np.array([0, 3, 2, 5])}, r"jet 1 has offsets \[3, 2\]"),
         ({"offsets": np.array([0, 3, 5])}, r"found 3 offsets, expected 4"),
-        ({"offsets": np.array([1, 2, 3, 5])}, r"beginning with 0"),
+        ({"offsets": np.array([1, 2, 3, 5])}, r"the first one 0"),
         ({"offsets": np.array([0, 1, 2, 4])}, r"pt has 5 values, expected 4"),
         ({"offsets": np.array([0, 1, 2, 5], np.int32)}, r"offsets is int32"),
         ({"label": np.array([0, 1, 2])}, r"jet 2 has label 2"),
@@ -272,7 +272,7 @@ def _resize(name, size):
         (lambda file: file.attrs.__setitem__("version", 3), r"version is 3, expected 2; update iagraph"),
         (
             lambda file: file.attrs.__setitem__("format", FORMAT),
-            r"'format' is no text of fixed length; if .* make it anew",
+            r"'format' is not a fixed-length string; if .* recreate it",
         ),
         (_delete("particles/mass"), r"lack mass"),
         (_delete("jets/label"), r"label"),
@@ -306,7 +306,7 @@ def test_splits_must_add_up_and_unknown_ones_list_the_others(tmp_path):
         with pytest.raises(StoreError, match="add up to 2 jets"):
             write_store(path, make_jets([2, 3]), splits=splits)
     write_store(path, make_jets([2, 3]), splits={"train": 2, "test": 0})
-    with pytest.raises(StoreError, match=r"no split 'val'; there are: train, test"):
+    with pytest.raises(StoreError, match=r"no split 'val'; available: train, test"):
         read_store(path, "val")
 
 

@@ -6,8 +6,8 @@ import pytest
 import torch
 from small_models import MODELS
 
-from iagraph.export.comparison import Comparison, ExportError, compare, difference, odd_jets
-from iagraph.export.networks import PaddedTagger
+from iagraph.export.comparison import Comparison, ExportError, compare, difference, edge_case_jets
+from iagraph.export.padded import PaddedTagger
 from iagraph.models import ParticleNet
 from iagraph.testing import random_jets
 
@@ -29,7 +29,7 @@ def model():
 
 def test_the_same_is_the_same(model):
     comparison = compare(padded(model), model, [random_jets([3, 40]), random_jets([5])])
-    assert comparison.jets == len(odd_jets()) + 3
+    assert comparison.jets == len(edge_case_jets()) + 3
     assert comparison.largest < 1e-6
     assert comparison.undecided == 0
 

@@ -10,7 +10,7 @@ from needs_onnx import needs_onnx
 
 import iagraph
 from iagraph.export import ExportError, export_onnx, export_program
-from iagraph.export.comparison import difference, odd_jets
+from iagraph.export.comparison import difference, edge_case_jets
 from iagraph.export.inputs import slots_of
 from iagraph.models import IAFormer, ParticleNet, ParticleTransformer
 from iagraph.models.registry import MODELS, TrainedModel
@@ -84,7 +84,7 @@ def test_the_file_tells_all_that_one_must_know(exported):
 
 def test_what_was_compared_is_told(exported):
     _, _, comparison = exported
-    assert comparison.jets == len(odd_jets()) + 2
+    assert comparison.jets == len(edge_case_jets()) + 2
     assert comparison.largest < 1e-5
     assert comparison.undecided == 0
 

@@ -7,7 +7,7 @@ from torch import nn
 
 from iagraph.export.comparison import difference
 from iagraph.export.inputs import input_names, slots_of
-from iagraph.export.networks import PaddedTagger
+from iagraph.export.padded import PaddedTagger
 from iagraph.export.tracing import traced
 from iagraph.graph import DenseGraph, PaddedGraph
 from iagraph.jets import PaddedJets

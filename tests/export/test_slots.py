@@ -6,8 +6,7 @@ from small_models import MODELS
 
 from iagraph.export.comparison import ExportError, compare, difference
 from iagraph.export.inputs import input_names, slots_of
-from iagraph.export.networks import PaddedTagger
-from iagraph.export.slots import view_of_slots
+from iagraph.export.padded import PaddedTagger, padded_view
 from iagraph.jets import PaddedJets
 from iagraph.testing import random_jets
 from iagraph.views import JetView
@@ -25,7 +24,7 @@ def test_slots_show_what_ragged_jets_show(view, slots):
     padding = torch.arange(slots) >= table["num_particles"].unsqueeze(1)
     table["four_momenta"][padding] = torch.nan
     table["four_momenta"][padding, 0] = torch.inf
-    found = PaddedJets(*view_of_slots(view, *table.values()))
+    found = PaddedJets(*padded_view(view, *table.values()))
     expected = view(jets)
     assert found.real.sum(1).tolist() == expected.ptr.diff().tolist()
     real = found.real.flatten()

@@ -37,7 +37,7 @@ def test_a_file_becomes_a_store_a_summary_and_a_figure(tmp_path, run, capsys, dr
     assert "1 jets have no particles" in printed
     assert (tmp_path / "out.png").read_bytes().startswith(b"\x89PNG")
     for name in ("out.png", "out.h5"):
-        with pytest.raises(SystemExit, match=rf"error: .*{name}: exists already"):
+        with pytest.raises(SystemExit, match=rf"error: .*{name}: already exists"):
             run(tmp_path / "a.h5", "--out", tmp_path / "out.h5")
         (tmp_path / name).unlink()
         (tmp_path / "out.pdf").unlink(missing_ok=True)
@@ -58,7 +58,7 @@ def test_dots_in_a_name_belong_to_it_and_other_files_are_left(tmp_path, run):
     (tmp_path / "qg_v1.2.h5").unlink()
     for name in ("qg_v1.2.png", "qg_v1.2.pdf"):
         (tmp_path / name).write_text("kept")
-        with pytest.raises(SystemExit, match=rf"error: .*{name}: exists already"):
+        with pytest.raises(SystemExit, match=rf"error: .*{name}: already exists"):
             run(tmp_path / "a.h5", "--out", tmp_path / "qg_v1.2.h5")
         assert (tmp_path / name).read_text() == "kept"
         (tmp_path / name).unlink()
@@ -97,7 +97,7 @@ def test_classes_are_chosen_and_merged(tmp_path, run):
     run(tmp_path / "a.h5", "--out", tmp_path / "m.h5", "--classes", "top", "--classes", "background=QCD,W")
     merged = read_store(tmp_path / "m.h5")
     assert (merged.classes, merged.label.tolist()) == (("top", "background"), [1, 1, 0, 1, 1, 0])
-    with pytest.raises(SystemExit, match=r"^error: .*a\.h5: no class Tbqq; there are QCD, W, top$"):
+    with pytest.raises(SystemExit, match=r"^error: .*a\.h5: no class Tbqq; available: QCD, W, top$"):
         run(tmp_path / "a.h5", "--out", tmp_path / "x.h5", "--classes", "QCD,Tbqq")
 
 

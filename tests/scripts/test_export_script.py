@@ -8,7 +8,7 @@ import pytest
 import torch
 from needs_onnx import needs_onnx
 
-from iagraph.export.of_run import JETS, jets_of_test
+from iagraph.export.of_run import JETS, comparison_jets
 from iagraph.models.registry import load
 
 pytestmark = needs_onnx
@@ -50,7 +50,7 @@ def test_writes_and_tells_what_was_compared(export, run, tmp_path, capsys, kinds
 
 def test_test_jets_are_spread_over_the_file(run):
     say_tested_on(run, ["sample:qg"])
-    batches, what = jets_of_test(load(run))
+    batches, what = comparison_jets(load(run))
     assert what == f"{JETS} test jets"
     labels = torch.cat([batch.y for batch in batches])
     assert len(labels) == JETS
@@ -59,7 +59,7 @@ def test_test_jets_are_spread_over_the_file(run):
 
 def test_without_the_test_jets(run):
     say_tested_on(run, ["gone.h5"])
-    assert jets_of_test(load(run)) == ([], "no test jets, which are not here,")
+    assert comparison_jets(load(run)) == ([], "no test jets, which are missing,")
 
 
 class TestMistakes:

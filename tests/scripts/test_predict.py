@@ -140,7 +140,7 @@ class TestMistakes:
         (tmp_path / "b.h5").write_bytes(whole[: len(whole) // 2])
         (tmp_path / "s.h5").write_text("old")
         words = (TRAINED, tmp_path / "a.h5", tmp_path / "b.h5", "--out", tmp_path / "s.h5")
-        assert "exists already" in self.refused(predict, tmp_path, *words)
+        assert "already exists" in self.refused(predict, tmp_path, *words)
         assert f"error: {tmp_path / 'b.h5'}: " in self.refused(predict, tmp_path, *words, "--force")
         assert (tmp_path / "s.h5").read_text() == "old"
 

@@ -220,7 +220,7 @@ def test_every_kind_of_scalar_is_taken_or_refused_line_by_line(recipe, scalar):
 @pytest.mark.parametrize(
     ("override", "problem"),
     [
-        ("name=2025", "'name' should be a valid string, found 2025; put it in quotes"),
+        ("name=2025", "'name' should be a valid string, found 2025; quote it"),
         ("data.signal=no", "'data.signal' should be a valid string, found false; yes, no, on and off mean true and"),
         ("train.epochs=1:30", "'train.epochs' should be a valid integer, found \"1:30\""),
         ("name=a/b", "'name' should match pattern '^[A-Za-z0-9][A-Za-z0-9_.-]*$', found \"a/b\""),
@@ -262,8 +262,8 @@ def test_every_kind_of_scalar_is_taken_or_refused_line_by_line(recipe, scalar):
         ),
         ("fine_tune={weights: a.pt}", "missing key 'fine_tune.new_head' (bool)"),
         ("fine_tune={weights: '', new_head: true}", "'fine_tune.weights' should have at least 1 character, found \"\""),
-        ("fine_tune.frozen=[head]", "'fine_tune.frozen.0' should leave the head free: it is what fine-tuning trains, "),
-        ("fine_tune.frozen=[convs.0, head.3]", "'fine_tune.frozen.1' should leave the head free"),
+        ("fine_tune.frozen=[head]", "'fine_tune.frozen.0' should not name the head, which fine-tuning trains, "),
+        ("fine_tune.frozen=[convs.0, head.3]", "'fine_tune.frozen.1' should not name the head"),
         ("fine_tune.head_learning_rate=0", "'fine_tune.head_learning_rate' should be greater than 0, found 0"),
         ("model.heads=7", "'model.heads' should divide the width 30, found 7"),
         ("model.head=7", "unknown key 'model.head'; did you mean 'model.heads'?"),
@@ -355,7 +355,7 @@ def test_problems_of_particlenet(recipe, override, problem):
 
 
 def test_only_what_drops_edges_tightens(recipe):
-    problem = "'train.tighten' should be 0: 'model.name' iaformer has neither a gate nor, here, a rule"
+    problem = "'train.tighten' should be 0: 'model.name' iaformer has no gate, and 'model.pruning' sets no rule"
     with pytest.raises(ConfigError, match=problem):
         load_config(recipe, ["train.tighten=0.5"])
     assert load_config(recipe, ["train.tighten=0.5", "model.pruning={rule: top_k, strength: 8}"]).train.tighten == 0.5

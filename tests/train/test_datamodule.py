@@ -64,7 +64,7 @@ def test_patterns_and_home_folders(tmp_path, monkeypatch):
     assert (settings.train, settings.val, settings.test) == ([one, two], [three], [four])
     data = JetDataModule(settings, seed=1)
     assert [len(data.datasets[role]) for role in ROLES] == [12, 10, 11]
-    with pytest.raises(ValueError, match=r"names no files: ~/none_\*\.h5: no file matches this pattern"):
+    with pytest.raises(ValueError, match=r"matches no files: ~/none_\*\.h5: no file matches this pattern"):
         config("~/none_*.h5", one, two)
 
 
@@ -82,14 +82,14 @@ def test_jets_that_two_roles_have_in_common(tmp_path):
 
 def test_jets_that_come_twice_in_one_role(tmp_path):
     one, two, three = (whole_file(tmp_path, f"{n}.h5", n, seed=n) for n in (20, 30, 40))
-    with pytest.raises(StoreError, match=r"data\.test: 50% of the jets come more than once; is a file listed twice"):
+    with pytest.raises(StoreError, match=r"data\.test: 50% of the jets are duplicates; is a file listed twice"):
         JetDataModule(config(one, two, [three, three]), seed=1)
 
 
 def test_a_role_that_the_file_does_not_record(tmp_path):
     path = tmp_path / "a.h5"
     write_store(path, jets(5), splits={"train": 3, "test": 2})
-    with pytest.raises(StoreError, match=r"no split 'val'; there are: train, test"):
+    with pytest.raises(StoreError, match=r"no split 'val'; available: train, test"):
         JetDataModule(config(str(path), str(path), str(path)), seed=1)
 
 
@@ -156,7 +156,7 @@ class TestThreeClasses:
 
     @pytest.mark.parametrize("name", ["bottom", "QCD"])
     def test_working_points_are_those_of_signals(self, files, name):
-        with pytest.raises(StoreError, match=rf"no signal class {name} \(data\.signal_efficiency\); there are Z, top"):
+        with pytest.raises(StoreError, match=rf"no signal class {name} \(data\.signal_efficiency\); available: Z, top"):
             JetDataModule(config(*files, signal=None, signal_efficiency={"top": 0.3, name: 0.7}), seed=1)
 
     def test_each_must_be_there(self, files, tmp_path):
@@ -171,7 +171,7 @@ class TestThreeClasses:
 
 def test_one_class_is_too_few(tmp_path):
     files = [whole_file(tmp_path, f"{n}.h5", n, classes=("gluon",)) for n in (5, 7, 11)]
-    with pytest.raises(StoreError, match=r"one class only \(gluon\); a tagger separates two or more"):
+    with pytest.raises(StoreError, match=r"one class only \(gluon\); a tagger needs two or more"):
         JetDataModule(config(*files, signal="gluon"), seed=1)
 
 
@@ -183,7 +183,7 @@ def test_two_classes_need_a_signal_and_have_their_working_points(split_file):
 
 
 def test_signal_must_be_a_class(split_file):
-    with pytest.raises(StoreError, match=r"no class 'top' \(data\.signal\); there are gluon, quark"):
+    with pytest.raises(StoreError, match=r"no class 'top' \(data\.signal\); available: gluon, quark"):
         JetDataModule(config(split_file, split_file, split_file, signal="top"), seed=1)
 
 
@@ -213,7 +213,7 @@ def test_full_needs_species_and_impact_parameters(tmp_path):
 
 
 def test_unknown_sample(split_file):
-    with pytest.raises(StoreError, match="sample:top: there is no such sample; the package has sample:qg"):
+    with pytest.raises(StoreError, match="sample:top: no such sample; available: sample:qg"):
         JetDataModule(config("sample:top", split_file, split_file), seed=1)
 
 
@@ -255,7 +255,7 @@ class TestInStores:
 
     def test_the_same_part_twice(self, tmp_path, split_file):
         other = whole_file(tmp_path, "other.h5", 9, seed=3)
-        with pytest.raises(StoreError, match=r"other\.h5 \(test\): jets that .*other\.h5 \(train\) has, too"):
+        with pytest.raises(StoreError, match=r"other\.h5 \(test\): shares jets with .*other\.h5 \(train\)"):
             JetDataModule(config(other, split_file, other, in_memory=False), seed=1)
 
     def test_a_budget_of_pairs_bounds_every_batch(self, split_file):

@@ -8,9 +8,9 @@ import torch
 from interrupted_runs import BATCH, STEPS, StopError, assert_same, stopped_at, toy
 from toy_runs import settings
 
+from iagraph.train.checkpoints import END, KEY, LAST
 from iagraph.train.config import load_config
 from iagraph.train.folder import RunError, read_history
-from iagraph.train.keeping import END, KEY, LAST
 from iagraph.train.module import Tagger, warmup_cosine
 from iagraph.train.run import resume, train, train_into
 
@@ -54,7 +54,7 @@ def test_history_is_appended_and_the_record_says_so(finished, extended, tmp_path
     again = resume(shutil.copytree(extended, tmp_path / "again"), ["train.epochs=5"])
     assert record(again)["training"] == {"epochs": 5, "extended_after": [2, 4]}
     line = capsys.readouterr().out.splitlines()[0]
-    assert line.startswith("extended: from epoch 5 on, the schedule is that of 5 epochs, in place of 4; the learning ")
+    assert line.startswith("extended: from epoch 5 on, with the schedule of 5 instead of 4 epochs; the learning ")
 
 
 @pytest.mark.parametrize("step", [1, STEPS + 3])
@@ -101,9 +101,12 @@ class TestRefusals:
     @pytest.mark.parametrize(
         ("changes", "message"),
         [
-            (["train.epochs=4", "train.clip=7"], r"goes on as it began, but for train\.epochs and train\.patience, f"),
-            (["train.epochs=1"], r"2 epochs are over; give train\.epochs more than 2"),
-            (["train.patience=9"], r"2 epochs are over; give train\.epochs more than 2"),
+            (
+                ["train.epochs=4", "train.clip=7"],
+                r"only train\.epochs and train\.patience may change in a resumed run, f",
+            ),
+            (["train.epochs=1"], r"2 epochs are done; set train\.epochs above 2"),
+            (["train.patience=9"], r"2 epochs are done; set train\.epochs above 2"),
         ],
     )
     def test_of_changes(self, run, changes, message):
@@ -114,7 +117,9 @@ class TestRefusals:
 
     def test_a_run_of_an_earlier_version(self, run):
         (run / "checkpoints" / END).unlink()
-        with pytest.raises(RunError, match=r"keeps no state .* from its weights: fine_tune\.weights=.*run"):
+        with pytest.raises(
+            RunError, match=r"has no extendable training state .* its weights: fine_tune\.weights=.*run"
+        ):
             resume(run, ["train.epochs=4"])
 
     def test_another_plan_for_a_folder(self, run):
@@ -132,7 +137,7 @@ def test_a_state_of_an_earlier_version_goes_on(store, tmp_path, monkeypatch, fin
         del state[KEY][key]
     del state["jets_in_all"]
     torch.save(state, last)
-    with pytest.raises(RunError, match="keeps no state"):
+    with pytest.raises(RunError, match="has no extendable training state"):
         resume(tmp_path / "run", ["train.epochs=4"])
     resume(tmp_path / "run")
     assert_same(tmp_path / "run", finished)

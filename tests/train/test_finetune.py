@@ -152,9 +152,9 @@ def test_a_run_of_random_weights_started_from_nothing(start):
     [
         (["fine_tune.frozen=[convs.0, convs.7]"], r"particlenet has no 'convs\.7'; it has .*convs"),
         (["fine_tune.weights=gone.pt"], r"fine_tune\.weights: gone\.pt: no such file"),
-        (["model.head_hidden=13", "fine_tune.new_head=false"], r"something else:\n  model\.head_hidden is 13, there"),
-        (["model.channels=[[7, 5]]"], r"something else:\n  model\.channels is \[\[7, 5\]\], there it was"),
-        (["data.node_features=kin"], r"something else:\n  data\.node_features is kin, there it was kinpid"),
+        (["model.head_hidden=13", "fine_tune.new_head=false"], r"different task:\n  model\.head_hidden is 13, in"),
+        (["model.channels=[[7, 5]]"], r"different task:\n  model\.channels is \[\[7, 5\]\], in that run"),
+        (["data.node_features=kin"], r"different task:\n  data\.node_features is kin, in that run kinpid"),
     ],
 )
 def test_mistakes_are_told_before_anything_is_written(start, store, tmp_path, changes, message):
@@ -198,7 +198,7 @@ def test_jets_of_the_first_training_are_refused_and_remembered(start, store, tmp
     write_store(known, read_store(store, "train"))
     for role in ("val", "test"):
         config = tuned(start, store, tmp_path / "runs", *others, f"data.{role}={known}")
-        with pytest.raises(StoreError, match=f"data.{role}: the weights that are fine-tuned were trained on some"):
+        with pytest.raises(StoreError, match=f"data.{role}: the initial weights were trained on some"):
             train(config)
     assert not (tmp_path / "runs").exists()
     second = train(tuned(start, store, tmp_path / "runs", *others, "train.epochs=1"))
@@ -218,16 +218,16 @@ def test_streamed_jets_of_the_first_training_are_refused(store, tmp_path):
     data.add_seen(*seen_before(config))
     assert len(data.parts) == 2
     test = seen_before(config)[1][0]._replace(begin=390, end=400)  # store has 300 + 80 + 120 jets
-    with pytest.raises(StoreError, match=r"data\.test: the weights that are fine-tuned"):
+    with pytest.raises(StoreError, match=r"data\.test: the initial weights"):
         data.add_seen(np.zeros(0, np.uint64), [test])
 
 
 def test_a_run_for_something_else_is_refused_where_shapes_agree(start, store, tmp_path):
     config = tuned(start, store, tmp_path, "model.neighbors=3", "model.dropout=0.3", new_head="false")
-    with pytest.raises(RunError, match=r"was trained for something else:\n  model\.neighbors is 3, there it was \d+"):
+    with pytest.raises(RunError, match=r"trained for a different task:\n  model\.neighbors is 3, in that run \d+"):
         new_model(config, CLASSES)
     config = tuned(start, store, tmp_path, new_head="false")
-    with pytest.raises(RunError, match=r"classes is \('QCD', 'top'\), there it was \('gluon', 'quark'\)"):
+    with pytest.raises(RunError, match=r"classes is \('QCD', 'top'\), in that run \('gluon', 'quark'\)"):
         new_model(config, ("QCD", "top"))
     new_model(tuned(start, store, tmp_path), ("QCD", "top"))  # with a new head, classes may be others
     shutil.copy(start / "model.pt", tmp_path / "model.pt")  # of a file alone, only shapes are known

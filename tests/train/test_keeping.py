@@ -25,8 +25,8 @@ from toy_runs import settings, toy_jets, weights
 
 from iagraph.data import read_store, write_store
 from iagraph.models import CheckpointError
+from iagraph.train.checkpoints import LAST, read_state
 from iagraph.train.folder import RunError, read_history
-from iagraph.train.keeping import LAST, read_state
 from iagraph.train.module import Tagger
 from iagraph.train.run import evaluate, resume, train, train_into
 
@@ -40,15 +40,15 @@ def undisturbed(store, tmp_path_factory):
 
 def moments():
     """Where to stop: in a training step, in a validation, while a state or the best weights are kept, afterwards."""
-    import iagraph.train.keeping as keeping
+    import iagraph.train.checkpoints as checkpoints
     import iagraph.train.run as run
 
     return {
         "first step": ((Tagger, "training_step"), 1),
         "second epoch": ((Tagger, "training_step"), STEPS + 3),
         "validation": ((Tagger, "validation_step"), 4),
-        "keeping best or last, first": ((keeping.torch, "save"), 1),
-        "keeping best or last, fourth": ((keeping.torch, "save"), 4),
+        "keeping best or last, first": ((checkpoints.torch, "save"), 1),
+        "keeping best or last, fourth": ((checkpoints.torch, "save"), 4),
         "last epoch": ((Tagger, "training_step"), EPOCHS * STEPS),
         "model": ((run, "save_model"), 1),
         "judgement": ((run, "evaluate_tagger"), 1),
@@ -177,7 +177,7 @@ def test_survives_being_killed_often(store, tmp_path):
 def test_a_full_disk_loses_nothing(store, tmp_path, undisturbed):
     assert Killed().run(train_with_little_room, tmp_path / "run", toy(store, tmp_path)) == 7
     message = tmp_path / "run" / "message"
-    assert f"make room, and go on with: iagraph train --resume {tmp_path}/run" in message.read_text()
+    assert f"free some space, then resume: iagraph train --resume {tmp_path}/run" in message.read_text()
     message.unlink()
     assert not list((tmp_path / "run").rglob("*.tmp"))
     resume(tmp_path / "run")
@@ -201,7 +201,7 @@ class TestRefusals:
         before = (tmp_path / "run" / "checkpoints" / LAST).read_bytes()
         jets.unlink()
         write_store(jets, toy_jets(500, 7), splits={"train": 300, "val": 80, "test": 120})
-        with pytest.raises(RunError, match=r"jets of data\.train .* are others than those that the run began with"):
+        with pytest.raises(RunError, match=r"jets of data\.train .* differ from those that the run began with"):
             resume(tmp_path / "run")
         assert (tmp_path / "run" / "checkpoints" / LAST).read_bytes() == before
         shutil.copy(store, jets)
@@ -212,7 +212,7 @@ class TestRefusals:
             train_into(tmp_path / "run", toy(store, tmp_path))
         last = tmp_path / "run" / "checkpoints" / LAST
         last.write_bytes(last.read_bytes()[:-100])
-        with pytest.raises(CheckpointError, match=r"last\.ckpt: is damaged .* delete it, and the run begins anew"):
+        with pytest.raises(CheckpointError, match=r"last\.ckpt: damaged .* delete it to restart the run"):
             resume(tmp_path / "run")
 
 
@@ -227,7 +227,7 @@ def test_ctrl_c_is_judged_and_can_go_on(store, tmp_path, monkeypatch, capsys, un
     with monkeypatch.context() as patch:
         patch.setattr(Tagger, "training_step", impatient)
         folder = train(toy(store, tmp_path))
-    assert f"goes on with: iagraph train --resume {folder}" in capsys.readouterr().out
+    assert f"resume the training with: iagraph train --resume {folder}" in capsys.readouterr().out
     assert json.loads((folder / "metrics.json").read_text())["jets"] == 120
     resume(folder)
     assert_same(folder, undisturbed)

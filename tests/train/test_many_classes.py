@@ -123,7 +123,7 @@ def test_description_of_an_older_version(finished, tmp_path):
     description = json.loads((finished / "model.json").read_text())
     description["multiplicity"] = {"slope": 0.1, "intercept": 2.0}
     (tmp_path / "model.json").write_text(json.dumps(description))
-    with pytest.raises(RunError, match=r"model\.json is damaged or does not fit config\.yaml \(.*slope"):
+    with pytest.raises(RunError, match=r"model\.json is damaged or does not match config\.yaml \(.*slope"):
         evaluate(tmp_path)
 
 

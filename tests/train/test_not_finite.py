@@ -31,7 +31,7 @@ def test_the_jet_is_named_and_saved(model, tmp_path):
     losses = torch.nn.functional.cross_entropy(logits, torch.tensor([0, 1, 1, 0]), reduction="none")
     text = report(model, jets, losses, tmp_path)
     assert text.startswith("its jet 2 of 4; first in the output of ")
-    assert text.endswith(f"jets and weights are in {tmp_path / FILES[0]} and {FILES[1]}")
+    assert text.endswith(f"jets and weights saved in {tmp_path / FILES[0]} and {FILES[1]}")
     saved = np.load(tmp_path / FILES[0], allow_pickle=False)
     assert {"ptr", "loss", "label", "pid", "pt", "rapidity", "phi", "mass", "d0", "dz_error"} <= set(saved)
     assert np.isnan(saved["pt"]).nonzero()[0].tolist() == [9]
@@ -54,7 +54,7 @@ def test_weights_that_are_spoiled_are_named(model):
         model.head.bias[0] = torch.nan
     losses = torch.full((4,), torch.nan)
     assert report(model, jets_with(1.0), losses, None) == (
-        "its jets 0, 1, 2, 3 of 4; weights that were not finite before: head.bias"
+        "its jets 0, 1, 2, 3 of 4; weights that were already not finite: head.bias"
     )
 
 
@@ -66,7 +66,9 @@ def test_a_folder_that_cannot_be_written_is_no_reason_to_be_silent(model, tmp_pa
 
 def test_a_training_stops_and_leaves_what_is_needed(store, tmp_path):
     wild = settings(store, tmp_path, "train.learning_rate=1e30", "train.clip=null", "train.warmup=0")
-    with pytest.raises(FloatingPointError, match=r"the loss is \S+ in batch \d+ of epoch \d+ \(its jets? .* are in .*"):
+    with pytest.raises(
+        FloatingPointError, match=r"the loss is \S+ in batch \d+ of epoch \d+ \(its jets? .* saved in .*"
+    ):
         train(wild)
     assert {path.name for path in (tmp_path / "qg-001").glob("not_finite*")} == set(FILES)
 
@@ -79,9 +81,9 @@ def test_weights_that_explode_in_the_last_step_of_an_epoch(store, tmp_path, monk
 
     monkeypatch.setattr(Tagger, "on_train_batch_end", explode)
     found = (
-        rf"the loss is nan in batch 0 of the validation after epoch {epoch} \(.*not finite before: head.bias; .*\): "
+        rf"the loss is nan in batch 0 of the validation after epoch {epoch} \(.*already not finite: head.bias; .*\): "
     )
-    kept = "no epoch was over" if epoch == 1 else r"the best weights of the 1 epoch before are kept in .*best\.ckpt"
+    kept = "no epoch was finished" if epoch == 1 else r"the best weights of the 1 epoch before are kept in .*best\.ckpt"
     with pytest.raises(FloatingPointError, match=f"{found}lower train.learning_rate, .*; {kept}"):
         train(settings(store, tmp_path))
     assert capsys.readouterr().out.count("val_auc") == epoch - 1
@@ -100,7 +102,7 @@ def test_logits_of_the_test_that_are_not_finite(store, tmp_path):
     torch.save(weights, run / "model.pt")
     write_store(tmp_path / "other.h5", toy_jets(20, 2))
     with pytest.raises(
-        FloatingPointError, match=r"logits of 20 of the 20 jets of batch 0 .* in the output of head: look"
+        FloatingPointError, match=r"logits of 20 of the 20 jets of batch 0 .* in the output of head: inspect"
     ):
         evaluate(run, str(tmp_path / "other.h5"))
     assert not list(run.glob("evaluation-*"))

@@ -15,10 +15,10 @@ from toy_runs import RECIPE, settings, weights
 from iagraph.data import JetLoader
 from iagraph.jets import JetBatch
 from iagraph.train import processes
+from iagraph.train.checkpoints import LAST
 from iagraph.train.config import load_config
 from iagraph.train.datamodule import JetDataModule
 from iagraph.train.folder import RunError, read_history
-from iagraph.train.keeping import LAST
 from iagraph.train.run import train, train_into
 from iagraph.yaml_config import ConfigError
 
@@ -139,7 +139,7 @@ class TestInto:
         (tmp_path / "run").mkdir()
         (tmp_path / "run" / "thesis.tex").touch()
         for into in (tmp_path / "run", tmp_path / "run" / "thesis.tex"):
-            with pytest.raises(RunError, match=f"{into}: is there and holds no run; give another folder"):
+            with pytest.raises(RunError, match=f"{into}: exists and holds no run; give another folder"):
                 train(settings(store, tmp_path), into=into)
 
     def test_another_configuration_is_refused(self, alone):

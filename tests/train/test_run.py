@@ -118,7 +118,7 @@ class TestEvaluate:
         for name in ("config.yaml", "model.json", "model.pt", "trained_on.npy"):
             (tmp_path / name).write_bytes((finished / name).read_bytes())
         (tmp_path / "model.pt").write_bytes((finished / "model.pt").read_bytes()[:3000])
-        with pytest.raises(RunError, match=r"model\.pt or model\.json is damaged or does not fit"):
+        with pytest.raises(RunError, match=r"model\.pt or model\.json is damaged or does not match"):
             evaluate(tmp_path)
 
     def test_damaged_digests(self, finished, tmp_path):
@@ -134,7 +134,9 @@ class TestEvaluate:
             evaluate(finished, device="cuda")
 
     def test_unfinished_run(self, tmp_path):
-        with pytest.raises(RunError, match=r"holds no config\.yaml, .*, trained_on\.npy; give the folder of a run"):
+        with pytest.raises(
+            RunError, match=r"lacks config\.yaml, .*, trained_on\.npy; give the folder of a finished run"
+        ):
             evaluate(tmp_path)
 
 

@@ -73,5 +73,5 @@ def test_parts_with_training_jets_are_refused(tmp_path):
         with pytest.raises(RunError, match=rf"{name}\.h5: the model was trained on jets of this file"):
             evaluate(folder, str(tmp_path / f"{name}.h5"))
     files[2] = f"data.test={tmp_path / 'renamed.h5'}"
-    with pytest.raises(StoreError, match=r"renamed\.h5 \(test\): jets that .*train\.h5 \(train\) has, too"):
+    with pytest.raises(StoreError, match=r"renamed\.h5 \(test\): shares jets with .*train\.h5 \(train\)"):
         train(settings("replaced", tmp_path, *files, "data.in_memory=false"))

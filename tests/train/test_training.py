@@ -128,7 +128,7 @@ def test_interrupted_training_keeps_its_best_epoch(store, tmp_path, monkeypatch,
     Recorder.seen, Impatient.stop_in_epoch = [], epoch
     config = settings(store, tmp_path, "train.epochs=6", "data.max_jets=128")
     if epoch == 0:
-        with pytest.raises(RunError, match="interrupted before the first epoch was over"):
+        with pytest.raises(RunError, match="interrupted in the first epoch"):
             train(config)
         return
     folder = train(config)

@@ -57,7 +57,7 @@ def test_weights_reach_loss_metrics_and_report(stores, tmp_path):
     assert auc.value != pytest.approx(roc_auc(found["label"], found["logits"]).value)
     effective = {k: effective_number(found["weight"][found["label"] == i]) for i, k in enumerate(("gluon", "quark"))}
     assert metrics["effective_jets"] == pytest.approx(effective)
-    assert "Jets are weighted. Effective numbers, (sum w)^2 / sum w^2: " in (run / "report.md").read_text()
+    assert "Jets are weighted. Effective numbers of jets, (sum w)^2 / sum w^2: " in (run / "report.md").read_text()
     write_store(tmp_path / "val.h5", read_store(store, "val"))
     again = np.load(evaluate(run, str(tmp_path / "val.h5")) / "predictions.npz")
     losses = cross_entropy(
@@ -116,7 +116,7 @@ class TestRefusals:
 
     def test_a_class_that_is_not_there(self, stores):
         data = JetDataModule(settings(stores / "none.h5", "runs").data, 1)
-        with pytest.raises(StoreError, match=r"train\.class_weights: no class top; there are gluon, quark"):
+        with pytest.raises(StoreError, match=r"train\.class_weights: no class top; available: gluon, quark"):
             data.loss_weights({"top": 2.0})
 
     def test_a_class_without_weight(self, stores, tmp_path):

@@ -1,7 +1,7 @@
-"""Readers of public jet files. `open_jets` finds the one that a file needs by looking into it.
+"""Readers of public jet files; ``open_jets`` selects one by the content of a file.
 
-HDF5 and ROOT files need not have checksums of their own (npz files and jet stores have): what damaged the inside of a
-published file may go unnoticed unless it is compared with the published checksum, as a download does.
+HDF5 and ROOT files may lack checksums (npz files and jet stores have them): damage inside a published file may go
+unnoticed unless its published checksum is verified, as downloads do.
 """
 
 from __future__ import annotations
@@ -32,26 +32,26 @@ EXPECTED = (
 
 
 def open_jets(path: str | Path, branches: BranchMap | None = None) -> Reader:
-    """The reader of a file of jets, recognised by its content; its name does not matter.
+    """The reader for a file of jets, selected by its content, not its name.
 
     Args:
-        path: The file.
-        branches: Of a ROOT tree or a parquet file of any names: which of its branches to read.
+        path: the file.
+        branches: which branches to read of a ROOT tree or parquet file with arbitrary names.
 
     Raises:
-        StoreError: If there is no such file, or it is none of the formats known here, or damaged.
-        ImportError: If the format needs a package that is not installed.
+        StoreError: the file is missing, damaged or of an unknown format.
+        ImportError: the format needs a package that is not installed.
     """
     path = user_path(path)
     with reading(path):
         if not path.is_file():
-            found = "is a folder; name a file in it" if path.is_dir() else "no such file; check the path"
+            found = "a folder; name a file in it" if path.is_dir() else "no such file; check the path"
             raise StoreError(f"{path}: {found}")
         with path.open("rb") as file:
             head = file.read(512)
     if branches is not None:
         return _open_mapped(path, head, branches)
-    if head.startswith(b"\x89HDF\r\n\x1a\n") or h5py.is_hdf5(path):  # the signature may come later
+    if head.startswith(b"\x89HDF\r\n\x1a\n") or h5py.is_hdf5(path):  # the signature may be further in
         return _open_hdf5(path)
     if head.startswith(b"PK"):
         return EnergyFlowReader(path)
@@ -82,25 +82,25 @@ def _open_mapped(path: Path, head: bytes, branches: BranchMap) -> Reader:
 
         return MappedReader(ParquetTable(path), branches)
     if not head.startswith(b"root"):
-        raise StoreError(f"{path}: is neither a ROOT nor a parquet file; a map of branches (--map) is for these")
+        raise StoreError(f"{path}: neither a ROOT nor a parquet file; a branch map (--map) needs one of these")
     if branches.tree is None:
-        raise StoreError(f"{path}: is a ROOT file, but the map of branches names no tree; add 'tree: NAME' to it")
+        raise StoreError(f"{path}: a ROOT file, but the branch map names no tree; add 'tree: NAME' to it")
     from iagraph.data.readers.root import RootTable
 
     return MappedReader(RootTable(path, branches.tree), branches)
 
 
 def _describe(head: bytes) -> str:
-    """What a file of no known format begins with."""
+    """How a file of unknown format begins."""
     start = head.lstrip().lower()
     if not head:
-        return "is empty; download or copy it anew"
+        return "empty; download or copy it again"
     if start.startswith((b"<!doctype html", b"<html")):
-        return "is a web page, perhaps an error message of a server; download it anew"
+        return "a web page, perhaps a server's error message; download it again"
     if head[257:262] == b"ustar" or head.startswith(b"\x1f\x8b"):
-        return "is an archive; unpack it and name a file in it"
+        return "an archive; unpack it and name a file in it"
     if head.startswith(b"\x93NUMPY"):
-        return "is a single NumPy array (npy)"
+        return "a single NumPy array (npy)"
     if b"\0" in head:
         return f"begins with the bytes {head[:8].hex(' ')}"
-    return f"is text that begins {head[:40].decode(errors='replace')!r}"
+    return f"text that begins {head[:40].decode(errors='replace')!r}"

@@ -1,4 +1,4 @@
-"""What all readers share: the jets of one file in parts, and errors that name the file."""
+"""Base of all readers: the jets of one file in parts, and errors that name the file."""
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Mapping
@@ -11,19 +11,19 @@ import numpy as np
 
 from iagraph.data.jets import Jets, StoreError
 from iagraph.data.store import PART
-from iagraph.files import reason_and_cure
+from iagraph.files import explain_os_error
 
 
 class Reader(ABC):
     """The jets of one file, in file order, in constant memory.
 
     Attributes:
-        format: What the file is, for people.
-        path: The file.
-        classes: The names of the classes, in the order of the labels.
-        jets: The number of jets in the file.
-        splits: The names of the parts that the file records, in their order.
-        provenance: What the file says of where its jets come from.
+        format: human-readable name of the format.
+        path: the file.
+        classes: class names in label order.
+        jets: number of jets in the file.
+        splits: names of the recorded splits, in order.
+        provenance: recorded origin of the jets.
     """
 
     format: ClassVar[str]
@@ -34,10 +34,10 @@ class Reader(ABC):
     provenance: Mapping[str, Any] = MappingProxyType({})
 
     def parts(self, jets_per_part: int = PART) -> Iterator[Jets]:
-        """Every jet with every particle, validated, `jets_per_part` at a time; the last part may be smaller.
+        """All jets with all particles, validated, ``jets_per_part`` at a time; the last part may be smaller.
 
         Raises:
-            StoreError: If the file is damaged or a value is not as it must be.
+            StoreError: the file is damaged or a value is invalid.
         """
         if jets_per_part < 1:
             raise StoreError(f"{self.path}: jets_per_part is {jets_per_part}, expected 1 or more")
@@ -48,36 +48,36 @@ class Reader(ABC):
                 done += len(part)
                 yield part
             if done != self.jets:
-                raise StoreError(f"found {done} jets, expected {self.jets}; do not change a file while it is read")
+                raise StoreError(f"found {done} jets, expected {self.jets}; do not modify a file while it is read")
 
     @abstractmethod
     def _parts(self, jets_per_part: int) -> Iterator[Jets]:
-        """The jets of `parts`, not yet validated; the messages of errors need not name the file."""
+        """The jets of ``parts``, not yet validated; error messages need not name the file."""
 
 
 @contextmanager
 def reading(path: Path) -> Iterator[None]:
-    """Whatever goes wrong inside becomes a StoreError that names the file; only a missing package remains one.
+    """Turn any error inside into a StoreError that names the file, except a missing package.
 
-    What the operating system refuses is told as that, see `iagraph.files.reason_and_cure`; all else is damage.
+    Errors of the operating system are explained by ``iagraph.files.explain_os_error``; all others mean damage.
     """
     try:
         yield
     except ImportError:
         raise
-    except StoreError as error:  # it may name the file already
+    except StoreError as error:  # may already name the file
         message = str(error)
         raise StoreError(message if message.startswith(f"{path}: ") else f"{path}: {message}") from error.__cause__
-    except Exception as error:  # a damaged file makes h5py, zipfile, uproot and pyarrow raise almost anything
-        if told := reason_and_cure(error):
-            raise StoreError(f"{path}: cannot be read {told}") from error
+    except Exception as error:  # on damaged files h5py, zipfile, uproot and pyarrow raise almost anything
+        if reason := explain_os_error(error):
+            raise StoreError(f"{path}: cannot be read {reason}") from error
         reason = (str(error).strip().splitlines() or [""])[0]
         raise StoreError(
-            f"{path}: incomplete or damaged ({type(error).__name__}: {reason}); download or copy it anew"
+            f"{path}: incomplete or damaged ({type(error).__name__}: {reason}); download or copy it again"
         ) from error
 
 
 def refuse(bad: np.ndarray, problem: Callable[[int], str]) -> None:
-    """StoreError about the first bad item, if there is one: `problem` says what is wrong with the item of an index."""
+    """StoreError for the first bad item, if any, described by ``problem`` from its index."""
     if bad.any():
         raise StoreError(problem(int(np.argmax(bad))))

@@ -1,4 +1,4 @@
-"""From the Cartesian four-momenta of a file to the columns of the store."""
+"""Conversion of Cartesian four-momenta to the columns of the store."""
 
 from collections.abc import Callable
 
@@ -6,35 +6,35 @@ import numpy as np
 
 from iagraph.data.readers.base import refuse
 
-# Public files hold float32 numbers, each rounded by up to 2^-24 of itself. Then |p| is off by up to 2^-24 |p| and E by
-# up to 2^-24 E: a massless particle shows E - |p| of up to 2^-23 E, either way, so a mass below 4.9e-4 E cannot be told
-# from none. All that is closer counts as massless: a spurious mass would be noise, and |p| is kept.
+# Public files hold float32 numbers, with relative rounding errors of up to 2^-24, so a massless particle has |E - |p||
+# of up to 2^-23 E, and a mass below 4.9e-4 E cannot be distinguished from zero. Within that, particles count as
+# massless: a spurious mass would be noise, and |p| is kept.
 MASSLESS = 2.0**-23
 
-# E below |p| is unphysical: rounding explains 2^-23, and some roundings more where a file's maker computed in float32.
-# Of 63,000 particles of the top tagging reference, JetClass and JetClass-II the worst is at -1.05e-7; quark/gluon
-# four-momenta computed in float32 reach -2.3e-7. Up to twice that the particle is massless, beyond it is an error.
+# E below |p| is unphysical: rounding explains 2^-23, and a little more if the producer computed in float32. Of 63,000
+# particles of the top tagging reference, JetClass and JetClass-II the worst is at -1.05e-7; quark/gluon four-momenta
+# computed in float32 reach -2.3e-7. Up to twice that counts as massless, beyond it is an error.
 SPACELIKE = 2.0**-21
 
 
-@np.errstate(over="ignore", invalid="ignore")  # infinities are found, here or by Jets.validate
+@np.errstate(over="ignore", invalid="ignore")  # infinities are caught here or by Jets.validate
 def momentum_columns(
     px: np.ndarray, py: np.ndarray, pz: np.ndarray, energy: np.ndarray, name: Callable[[int], str]
 ) -> dict[str, np.ndarray]:
-    """Columns pt, rapidity, phi and mass, float32 [P], of particles; the arithmetic is in float64.
+    """Columns pt, rapidity, phi and mass, float32 [P], computed in float64.
 
-    Columns of float32 give px, py, pz and E of the file back to within 2^-24 (1 + max(abs(y), pi)) E, that is 2.5e-7 E
-    for abs(y) < pi; E of a massless particle is ``|p|``, off by what it was in the file.
+    They reproduce px, py, pz and E of the file to within 2^-24 (1 + max(abs(y), pi)) E, that is 2.5e-7 E for abs(y) <
+    pi; E of a massless particle becomes ``|p|``.
 
     Args:
-        px: Momentum in GeV, [P].
-        py: Likewise.
-        pz: Likewise.
-        energy: In GeV, [P].
-        name: What to call the particle of an index in a message: its jet and its number there.
+        px: momentum in GeV, [P].
+        py: likewise.
+        pz: likewise.
+        energy: in GeV, [P].
+        name: describes the particle of an index in messages: its jet and its number there.
 
     Raises:
-        StoreError: If a number is not finite, E is not positive or clearly below ``|p|``, or pt is zero.
+        StoreError: a number is not finite, E is not positive or significantly below ``|p|``, or pt is zero.
     """
     px, py, pz, energy = (values.astype(np.float64) for values in (px, py, pz, energy))
     pt2 = px * px + py * py
@@ -55,18 +55,18 @@ def momentum_columns(
     refuse(
         pt == 0,
         lambda i: (
-            f"{name(i)}: {_vector(px, py, pz, energy, i)} flies along the beam, where rapidity and phi are not "
+            f"{name(i)}: {_vector(px, py, pz, energy, i)} is along the beam, where rapidity and phi are not "
             f"defined, expected pt > 0; {_CORRECT}"
         ),
     )
-    # As iagraph.kinematics.from_cartesian, which takes five times as long with what it does for gradients.
+    # As iagraph.kinematics.from_cartesian, which takes five times as long for the sake of gradients.
     mass2 = np.where(excess <= MASSLESS * energy, 0.0, excess * (energy + momentum))
     rapidity = np.arcsinh(pz / np.sqrt(mass2 + pt2))
     columns = {"rapidity": rapidity, "phi": np.arctan2(py, px), "mass": np.sqrt(mass2)}
     return {"pt": pt} | {column: values.astype(np.float32) for column, values in columns.items()}
 
 
-_CORRECT = "correct it, or drop the particle, where the file was made"
+_CORRECT = "correct it, or drop the particle, at its source"
 
 
 def _vector(px: np.ndarray, py: np.ndarray, pz: np.ndarray, energy: np.ndarray, i: int) -> str:

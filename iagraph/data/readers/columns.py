@@ -1,6 +1,6 @@
-"""Tables of jets, one row each: columns of a number per jet or of a list per jet, whatever file they are in."""
+"""Tables with one row per jet: columns of numbers or lists, independent of the file format."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import NamedTuple, Protocol
 
@@ -11,28 +11,28 @@ from iagraph.data.readers.base import refuse
 
 
 class Ragged(NamedTuple):
-    """A list of numbers per jet: `counts` [jets], and all numbers one after another, `values` [sum(counts)]."""
+    """A list of numbers per jet: ``counts`` [jets] and the concatenated ``values`` [sum(counts)]."""
 
     counts: np.ndarray
     values: np.ndarray
 
 
 class ColumnPart(NamedTuple):
-    """Some jets of a table: the columns of one number per jet, and those of a list per jet, by their names."""
+    """Some rows of a table: columns of one number per jet, and columns of a list per jet, by name."""
 
     numbers: dict[str, np.ndarray]
     lists: dict[str, Ragged]
 
 
 class Table(Protocol):
-    """A file with a table of jets; it is open only while it is looked at.
+    """A file with a table of jets, opened only while it is read.
 
     Attributes:
-        path: The file.
-        what: What messages call the table.
-        column: What they call its columns: the word for one and for several.
-        names: The names of the columns.
-        rows: The number of jets.
+        path: the file.
+        what: what to call the table in messages.
+        column: what to call one and several of its columns.
+        names: column names.
+        rows: number of jets.
     """
 
     path: Path
@@ -42,14 +42,14 @@ class Table(Protocol):
     rows: int
 
     def types(self, names: Sequence[str]) -> dict[str, tuple[str, str]]:
-        """Of each column "number", "list" or "other", and what its file calls the type."""
+        """For each column "number", "list" or "other", and its type in the file."""
 
     def parts(self, numbers: Sequence[str], lists: Sequence[str], jets_per_part: int) -> Iterator[ColumnPart]:
-        """These columns of all jets in order, so many jets at a time."""
+        """These columns of all jets in order, ``jets_per_part`` at a time."""
 
 
 def check_columns(table: Table, numbers: Sequence[str], lists: Sequence[str], cure: str) -> None:
-    """StoreError unless the table has these columns, of a number and of a list of numbers per jet; `cure` ends it."""
+    """StoreError, ending in ``cure``, unless the table has these columns of numbers and of lists of numbers."""
     if missing := [name for name in (*lists, *numbers) if name not in table.names]:
         raise StoreError(f"{table.what} lacks the {table.column[1]} {', '.join(missing)}; {cure}")
     types = table.types([*numbers, *lists])
@@ -61,28 +61,38 @@ def check_columns(table: Table, numbers: Sequence[str], lists: Sequence[str], cu
 
 
 def same_counts(lists: dict[str, Ragged], begin: int) -> np.ndarray:
-    """The number of particles of each jet, which all columns have to agree on; `begin` is the number of the first."""
+    """The number of particles per jet, on which all columns must agree; ``begin`` is the number of the first jet."""
     (first, ragged), *others = lists.items()
     for name, other in others:
         found, expected = other.counts, ragged.counts
         refuse(
             found != expected,
             lambda i, name=name, found=found, expected=expected: (  # type: ignore[misc]
-                f"jet {begin + i}: {name} has {found[i]} values, expected {expected[i]} as {first} has"
+                f"jet {begin + i}: {name} has {found[i]} values, expected {expected[i]} as in {first}"
             ),
         )
     return ragged.counts
 
 
+def particle_names(offsets: np.ndarray, begin: int) -> Callable[[int], str]:
+    """Names of particles in messages, by index; ``begin`` is the number of the first jet."""
+
+    def name(i: int) -> str:
+        jet = int(np.searchsorted(offsets, i, side="right")) - 1
+        return f"jet {begin + jet}, particle {i - offsets[jet]}"
+
+    return name
+
+
 def label_of_flags(flags: Sequence[np.ndarray], classes: Sequence[str], what: str, begin: int) -> np.ndarray:
-    """The class of each jet from one flag per class, 1 for its own and 0 for the others; `what` names the flags."""
+    """The class of each jet from one-hot flags; ``what`` names the flags in messages."""
     stacked = np.stack(flags, axis=1).astype(np.float64)
     is_one = stacked == 1
     refuse(
         (is_one.sum(axis=1) != 1) | ((stacked != 0) & ~is_one).any(axis=1),
         lambda i: (
-            f"jet {begin + i}: {what} are {stacked[i].tolist()}, expected 1 for one of {', '.join(classes)} and 0 for "
-            "the others"
+            f"jet {begin + i}: {what} are {stacked[i].tolist()}, expected 1 for one of {', '.join(classes)} and 0 "
+            "for the others"
         ),
     )
     return stacked.argmax(axis=1)

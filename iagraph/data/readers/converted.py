@@ -1,10 +1,10 @@
-"""Parquet files that others made of the public sets, recognised by their columns.
+"""Third-party parquet versions of the public sets, recognised by their columns.
 
-Those of weaver's converters (`convert_top_datasets.py` and `convert_qg_datasets.py` of the Particle Transformer) hold
-lists `part_px`, `part_py`, `part_pz`, `part_energy` and `label`, 1 for top or quark; quark-gluon files also `part_pid`.
-They lack the last jet of each published file, and the particles of quark-gluon jets are massless: their pseudorapidity
-is the published rapidity, which is what is read. Copies of the top quark tagging reference on public hubs hold its flat
-columns.
+Files of weaver's converters (``convert_top_datasets.py`` and ``convert_qg_datasets.py`` of the Particle Transformer)
+hold lists ``part_px``, ``part_py``, ``part_pz``, ``part_energy`` and ``label``, 1 for top or quark; quark-gluon files
+also ``part_pid``. They lack the last jet of each published file, and particles of quark-gluon jets are massless: their
+pseudorapidity is the published rapidity and is read as such. Copies of the top quark tagging reference on public hubs
+hold its flat columns.
 """
 
 from collections.abc import Iterator
@@ -28,10 +28,10 @@ QUARK_GLUON = BranchMap(
 
 
 class FlatParquetReader(Reader):
-    """The top quark tagging reference as a parquet table of its columns; the jets are as `TopTaggingReader` has them.
+    """The top quark tagging reference as a flat parquet table, read as by ``TopTaggingReader``.
 
     Raises:
-        StoreError: If a column is missing or holds no numbers.
+        StoreError: a column is missing or not numeric.
     """
 
     format = "top quark tagging reference data (parquet)"
@@ -52,10 +52,10 @@ class FlatParquetReader(Reader):
 
 
 def open_parquet(path: Path) -> Reader:
-    """The reader of a parquet file.
+    """The reader for a parquet file.
 
     Raises:
-        StoreError: If it is damaged, or its columns are of no layout that is known here.
+        StoreError: the file is damaged, or its layout is unknown.
     """
     table = ParquetTable(path)
     names = set(table.names)
@@ -67,6 +67,6 @@ def open_parquet(path: Path) -> Reader:
     listed = ", ".join(table.names[:8]) + (", ..." if len(table.names) > 8 else "")
     raise StoreError(
         f"{path}: parquet with the columns {listed or 'none'}; expected those of weaver's converters (label, part_px, "
-        "part_py, part_pz, part_energy) or of the top quark tagging reference (E_0, PX_0, ...); of others say with "
-        "--map which columns to read"
+        "part_py, part_pz, part_energy) or of the top quark tagging reference (E_0, PX_0, ...); for others, "
+        "name the columns with --map"
     )

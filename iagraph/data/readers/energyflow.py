@@ -1,8 +1,7 @@
 """Reader of EnergyFlow's quark and gluon jets (Komiske, Metodiev, Thaler; Zenodo 3164691 and 3066475).
 
-An npz file holds `X`, float64 [jets, slots, 4] = (pt in GeV, rapidity, phi, PDG id), zeros where there is no particle,
-and `y`, 1 for quark and 0 for gluon jets. Both are read from the archive as a stream: an X of 100,000 jets takes some
-450 MB in memory.
+An npz file holds ``X``, float64 [jets, slots, 4] = (pt in GeV, rapidity, phi, PDG id), zeros in empty slots, and ``y``,
+1 for quark and 0 for gluon jets. Both are streamed from the archive: X of 100,000 jets would take about 450 MB.
 """
 
 import math
@@ -46,12 +45,12 @@ _MASSES = np.array(list(MASSES.values()), np.float32)
 
 
 class EnergyFlowReader(Reader):
-    """Jets with `pt`, `rapidity`, `phi` as in the file, `mass` of the species, and `pid`.
+    """Jets with ``pt``, ``rapidity``, ``phi`` as in the file, ``mass`` by species, and ``pid``.
 
-    Where X has three columns, species are unknown: there is no `pid`, and particles count as massless.
+    If X has three columns, species are unknown: there is no ``pid``, and particles count as massless.
 
     Raises:
-        StoreError: If the archive or its arrays are not of this layout.
+        StoreError: the archive or its arrays have another layout.
     """
 
     format = "EnergyFlow quark/gluon jets (npz)"
@@ -68,7 +67,7 @@ class EnergyFlowReader(Reader):
             if len(x.shape) != 3 or x.shape[2] not in (3, 4) or x.dtype.kind != "f":
                 raise StoreError(
                     f"X is {x.dtype} of shape {x.shape}, expected floats of shape (jets, slots, 4): pt, rapidity, phi, "
-                    f"PDG id, or 3 without the last"
+                    f"PDG id, or 3 without the PDG id"
                 )
             if y.shape != x.shape[:1] or y.dtype.kind not in "biuf":
                 raise StoreError(f"y is {y.dtype} of shape {y.shape}, expected {x.shape[:1]} numbers, one per jet of X")
@@ -82,7 +81,7 @@ class EnergyFlowReader(Reader):
                 rows = min(jets_per_part, jets - begin)
                 yield self._jets(x.read(rows), y.read(rows), begin)
 
-    @np.errstate(over="ignore")  # what float32 cannot hold becomes infinite, which is noticed
+    @np.errstate(over="ignore")  # overflows of float32 become infinite, which is caught
     def _jets(self, x: np.ndarray, y: np.ndarray, begin: int) -> Jets:
         refuse((y != 0) & (y != 1), lambda i: f"jet {begin + i}: y = {y[i]}, expected 0 or 1; correct it")
         jet, slot = np.nonzero(x.any(axis=2))
@@ -90,8 +89,8 @@ class EnergyFlowReader(Reader):
         refuse(
             particle[:, 0].astype(np.float32) == 0,
             lambda i: (
-                f"jet {begin + jet[i]}, particle {slot[i]}: {particle[i].tolist()}, expected pt > 0, or zeros where "
-                "there is no particle; correct it"
+                f"jet {begin + jet[i]}, particle {slot[i]}: {particle[i].tolist()}, expected pt > 0, or all "
+                "zeros in an empty slot; correct it"
             ),
         )
         columns = dict(zip(("pt", "rapidity", "phi"), particle[:, :3].T.astype(np.float32), strict=True))
@@ -112,7 +111,7 @@ class EnergyFlowReader(Reader):
 
 
 class _Stream:
-    """An array inside an npz file, read from beginning to end; the archive compares its checksum when it gets there."""
+    """An array in an npz file, read sequentially; the archive verifies its checksum at the end."""
 
     def __init__(self, archive: zipfile.ZipFile, name: str) -> None:
         self._file = archive.open(f"{name}.npy")
@@ -120,19 +119,19 @@ class _Stream:
         read_header = np.lib.format.read_array_header_1_0 if old else np.lib.format.read_array_header_2_0
         self.shape, fortran_order, self.dtype = read_header(self._file)
         if self.dtype.hasobject:
-            raise StoreError(f"{name} holds Python objects, expected numbers; pad the jets with zeros to one array")
+            raise StoreError(f"{name} holds Python objects, expected numbers; pad the jets with zeros into one array")
         if fortran_order and len(self.shape) > 1:
             raise StoreError(f"{name} is in Fortran order, expected C order; write numpy.ascontiguousarray({name})")
         found = archive.getinfo(f"{name}.npy").file_size - self._file.tell()
         expected = math.prod(self.shape) * self.dtype.itemsize
         if found != expected:
-            raise StoreError(f"{name} has {found} bytes, expected {expected} for shape {self.shape}; copy it anew")
+            raise StoreError(f"{name} has {found} bytes, expected {expected} for shape {self.shape}; copy it again")
 
     def read(self, rows: int) -> np.ndarray:
         """The next rows along the first axis."""
         array = np.empty((rows, *self.shape[1:]), self.dtype)
         view = array.reshape(-1).view(np.uint8).data
-        for begin in range(0, len(view), BLOCK):  # asked for more, zipfile would hold as much compressed data, too
+        for begin in range(0, len(view), BLOCK):  # zipfile holds as much compressed data as it is asked for
             end = min(begin + BLOCK, len(view))
             view[begin:end] = self._file.read(end - begin)
         return array

@@ -1,6 +1,4 @@
-"""Jets as one row of numbers: E_0, PX_0, PY_0, PZ_0, E_1, ... of each particle and `is_signal_new`, as the top quark
-tagging reference has them, whatever file they are in.
-"""
+"""Jets as rows E_0, PX_0, PY_0, PZ_0, E_1, ..., ``is_signal_new`` (top quark tagging reference), in any file format."""
 
 import re
 from collections.abc import Collection
@@ -17,10 +15,10 @@ COMPONENTS = ("E", "PX", "PY", "PZ")
 
 
 def momentum_names(names: Collection[str]) -> list[str]:
-    """The names of the columns of all particles, in the order E_0, PX_0, PY_0, PZ_0, E_1, ...
+    """Column names of all particles, in the order E_0, PX_0, PY_0, PZ_0, E_1, ...
 
     Raises:
-        StoreError: If one of them, or the label, is not among the names.
+        StoreError: one of them, or the label, is missing.
     """
     slots = max(1, len({found[1] for name in names if (found := re.fullmatch(r"(?:E|PX|PY|PZ)_(\d+)", name))}))
     expected = [f"{component}_{slot}" for slot in range(slots) for component in COMPONENTS]
@@ -33,15 +31,15 @@ def momentum_names(names: Collection[str]) -> list[str]:
 
 
 def flat_jets(values: np.ndarray, label: np.ndarray, begin: int) -> Jets:
-    """Jets of rows; a particle is a slot in which some number is not zero, wherever it stands.
+    """Jets from rows; a particle is any slot with a non-zero number.
 
     Args:
-        values: The columns of `momentum_names`, shape [jets, 4 slots].
-        label: Of each jet 0 or 1, of any type.
-        begin: The number of the first jet.
+        values: the columns of ``momentum_names``, shape [jets, 4 slots].
+        label: 0 or 1 per jet, of any type.
+        begin: the number of the first jet.
 
     Raises:
-        StoreError: If a label is another, or a particle cannot be.
+        StoreError: a label or a particle is invalid.
     """
     vectors = values.reshape(len(values), -1, 4)
     is_particle = (vectors[..., 0] != 0) | (vectors[..., 1] != 0) | (vectors[..., 2] != 0) | (vectors[..., 3] != 0)

@@ -1,4 +1,4 @@
-"""Reader of our own jet stores, so that they can be converted and merged as other files are."""
+"""Reader of jet stores, so that they can be converted and merged like other files."""
 
 from collections.abc import Iterator
 from contextlib import closing
@@ -10,14 +10,14 @@ from iagraph.data.store import FORMAT, JetStore
 
 
 class JetStoreReader(Reader):
-    """The jets of a store, or of one of its parts.
+    """The jets of a store, or of one of its splits.
 
     Args:
-        path: The file.
-        split: The name of a part; None takes all jets, whatever splits the store records.
+        path: the file.
+        split: name of a split; None uses all jets.
 
     Raises:
-        StoreError: If it is damaged, or has no such part.
+        StoreError: the store is damaged, or lacks the split.
     """
 
     format = FORMAT

@@ -1,4 +1,4 @@
-"""Reader of JetClass (Qu, Li, Qian; Zenodo 6619768): ROOT files with a tree `tree`, one entry per jet."""
+"""Reader of JetClass (Qu, Li, Qian; Zenodo 6619768): ROOT files with a tree ``tree``, one entry per jet."""
 
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -8,7 +8,7 @@ import numpy as np
 from iagraph.data.jets import Jets, StoreError, offsets_of
 from iagraph.data.readers.base import Reader, reading, refuse
 from iagraph.data.readers.cartesian import momentum_columns
-from iagraph.data.readers.columns import ColumnPart, check_columns, label_of_flags, same_counts
+from iagraph.data.readers.columns import ColumnPart, check_columns, label_of_flags, particle_names, same_counts
 from iagraph.data.readers.root import RootTable
 
 TREE = "tree"
@@ -21,14 +21,14 @@ PARTICLE_BRANCHES = (*MOMENTUM, "part_charge", *(f"part_{name}" for name in SPEC
 
 
 class JetClassReader(Reader):
-    """Jets with `pt`, `rapidity`, `phi`, `mass`, `pid` and the impact parameters of the tracks in mm.
+    """Jets with ``pt``, ``rapidity``, ``phi``, ``mass``, ``pid`` and the impact parameters of the tracks in mm.
 
-    The detector tells five kinds of particles apart. As `pid` they are the species that are most frequent: charged
-    hadrons +-211, neutral hadrons 130, photons 22, electrons +-11, muons +-13, with the sign by the charge; 0 is a
-    neutral particle of no kind. `d0`, `d0_error`, `dz` and `dz_error` are as in the file, 0 for neutral particles.
+    The detector distinguishes five kinds of particles. Their ``pid`` is that of the most frequent species: charged
+    hadrons +-211, neutral hadrons 130, photons 22, electrons +-11, muons +-13, signed by charge; 0 for a neutral
+    particle without a kind. ``d0``, ``d0_error``, ``dz`` and ``dz_error`` are as in the file, 0 for neutral particles.
 
     Raises:
-        StoreError: If the tree is not of this layout, as in JetClass-II, whose 188 classes are numbered.
+        StoreError: the tree has another layout, as in JetClass-II with its 188 numbered classes.
     """
 
     format = "JetClass (ROOT)"
@@ -41,11 +41,11 @@ class JetClassReader(Reader):
             if not any(label in self._table.names for label in LABELS):
                 numbered = "jet_label" in self._table.names
                 raise StoreError(
-                    f"has no branches label_*, by which JetClass names the class of a jet"
-                    f"{'; jet_label is there, as in JetClass-II, whose classes are others' if numbered else ''}; say "
-                    "with --map which branches to read"
+                    f"has no branches label_*, which give the class in JetClass"
+                    f"{'; jet_label is that of JetClass-II, with other classes' if numbered else ''}; name the "
+                    "branches with --map"
                 )
-            check_columns(self._table, LABELS, PARTICLE_BRANCHES, "take the files of Zenodo 6619768")
+            check_columns(self._table, LABELS, PARTICLE_BRANCHES, "use the files of Zenodo 6619768")
 
     def _parts(self, jets_per_part: int) -> Iterator[Jets]:
         begin = 0
@@ -53,14 +53,10 @@ class JetClassReader(Reader):
             yield self._jets(part, begin)
             begin += len(part.numbers[LABELS[0]])
 
-    @np.errstate(over="ignore")  # what float32 cannot hold becomes infinite, which is noticed
+    @np.errstate(over="ignore")  # overflows of float32 become infinite, which is caught
     def _jets(self, part: ColumnPart, begin: int) -> Jets:
         offsets = offsets_of(same_counts(part.lists, begin))
-
-        def name(i: int) -> str:
-            jet = int(np.searchsorted(offsets, i, side="right")) - 1
-            return f"jet {begin + jet}, particle {i - offsets[jet]}"
-
+        name = particle_names(offsets, begin)
         flat = {branch: column.values for branch, column in part.lists.items()}
         px, py, pz, energy = (flat[branch] for branch in MOMENTUM)
         columns = momentum_columns(px, py, pz, energy, name)
@@ -71,14 +67,14 @@ class JetClassReader(Reader):
 
 
 def _pid(charge: np.ndarray, kinds: np.ndarray, name: Callable[[int], str]) -> np.ndarray:
-    """PDG ids from the charge, [P], and the five flags of `SPECIES`, [5, P]."""
+    """PDG ids from charge, [P], and the five flags of ``SPECIES``, [5, P]."""
     kinds = kinds.astype(np.float64)
     is_charged = kinds[[0, 3, 4]].any(axis=0)
     refuse(
         ((kinds != 0) & (kinds != 1)).any(axis=0) | (kinds.sum(axis=0) > 1) | (np.abs(charge) != is_charged),
         lambda i: (
             f"{name(i)}: charge {charge[i]:g} and flags {dict(zip(SPECIES, kinds[:, i].tolist(), strict=True))} "
-            f"do not fit, expected one flag at most, charge 1 or -1 for charged hadrons, electrons and muons, else 0"
+            f"disagree, expected at most one flag, charge 1 or -1 for charged hadrons, electrons and muons, else 0"
         ),
     )
     charged_hadron, neutral_hadron, photon, electron, muon = kinds

@@ -1,4 +1,4 @@
-"""Reader of trees and tables of any names, by a small map of their branches."""
+"""Reader of trees and tables with arbitrary names, given a map of their branches."""
 
 from __future__ import annotations
 
@@ -11,14 +11,14 @@ import numpy as np
 from iagraph.data.jets import Jets, StoreError, offsets_of
 from iagraph.data.readers.base import Reader, reading, refuse
 from iagraph.data.readers.cartesian import SPACELIKE, momentum_columns
-from iagraph.data.readers.columns import ColumnPart, Table, check_columns, label_of_flags, same_counts
+from iagraph.data.readers.columns import ColumnPart, Table, check_columns, label_of_flags, particle_names, same_counts
 
 try:
-    from pydantic import BaseModel, ConfigDict, Field, model_validator
+    from pydantic import Field, model_validator
 
-    from iagraph.yaml_config import ConfigError, load_model
+    from iagraph.yaml_config import ConfigError, Section, load_model
 except ImportError as error:
-    raise ImportError(f"maps of branches need {error.name}: pip install 'iagraph[data]'") from error
+    raise ImportError(f"branch maps need {error.name}: pip install 'iagraph[data]'") from error
 
 Name = Annotated[str, Field(min_length=1)]
 CONVENTIONS = (
@@ -31,14 +31,8 @@ CONVENTIONS = (
 )
 
 
-class Section(BaseModel):
-    """A part of a map: an unknown key is an error, and so is a value of another type."""
-
-    model_config = ConfigDict(extra="forbid", strict=True, frozen=True)
-
-
 class Particles(Section):
-    """Lists of one value per particle. Of the first eight, those of one convention."""
+    """Branches with one value per particle; the first nine keys follow one convention."""
 
     px: Name | None = Field(default=None, description="Momentum [GeV].")
     py: Name | None = Field(default=None, description="Momentum [GeV].")
@@ -48,8 +42,8 @@ class Particles(Section):
     eta: Name | None = Field(default=None, description="Pseudorapidity.")
     rapidity: Name | None = Field(default=None, description="Rapidity.")
     phi: Name | None = Field(default=None, description="Azimuth [rad].")
-    mass: Name | None = Field(default=None, description="Mass [GeV]; without it and energy, particles are massless.")
-    massless: bool = Field(default=False, description="energy is |p| but for rounding: the mass is 0.")
+    mass: Name | None = Field(default=None, description="Mass [GeV]; without mass and energy, particles are massless.")
+    massless: bool = Field(default=False, description="Whether energy is |p| up to rounding, so that the mass is 0.")
     pid: Name | None = Field(default=None, description="PDG id.")
     d0: Name | None = Field(default=None, description="Transverse impact parameter [mm].")
     d0_error: Name | None = Field(default=None, description="Its error [mm].")
@@ -58,42 +52,42 @@ class Particles(Section):
 
     @property
     def kinematics(self) -> set[str]:
-        """The keys of the convention that are given."""
+        """The given keys of the convention."""
         return {key for key in set.union(*CONVENTIONS) if getattr(self, key) is not None}
 
     @property
     def columns(self) -> dict[str, str]:
-        """The branch of each key that is given."""
+        """The branch of each given key."""
         return {key: value for key, value in self.model_dump(exclude_none=True).items() if key != "massless"}
 
     @model_validator(mode="after")
     def _one_convention(self) -> Particles:
         if self.kinematics not in CONVENTIONS:
             raise ValueError(
-                f"should have px, py, pz and energy; or pt, phi, eta or rapidity, and mass (with eta, energy may "
-                f"take its place; with neither, particles are massless); found "
+                f"should have px, py, pz and energy; or pt, phi, eta or rapidity, and mass (with eta, energy "
+                f"instead of it; with neither, particles are massless); found "
                 f"{', '.join(sorted(self.kinematics)) or 'none of them'}"
             )
         if self.massless and "energy" not in self.kinematics:
-            raise ValueError("should have no massless: true without energy; leave mass out, that is enough")
+            raise ValueError("should have massless: true only with energy; otherwise omit mass")
         return self
 
 
 class Label(Section):
-    """A branch of one whole number per jet."""
+    """A branch with one integer per jet."""
 
     branch: Name = Field(description="The branch.")
-    classes: dict[int, Name] = Field(min_length=1, description="The class that each number means.")
+    classes: dict[int, Name] = Field(min_length=1, description="The class for each number.")
 
 
 class BranchMap(Section):
-    """Which branches of a tree, or columns of a parquet file, hold the particles and the classes of its jets."""
+    """Branches of a tree, or columns of a parquet file, with the particles and classes of its jets."""
 
-    tree: Name | None = Field(default=None, description="Name of the tree; a parquet file needs none.")
-    particles: Particles = Field(description="Branches with a list per jet.")
-    label: Label | None = Field(default=None, description="The class of a jet as a number; or one_hot.")
+    tree: Name | None = Field(default=None, description="Name of the tree; not needed for parquet files.")
+    particles: Particles = Field(description="Branches with one list per jet.")
+    label: Label | None = Field(default=None, description="The class of a jet as a number; alternatively one_hot.")
     one_hot: dict[str, Name] | None = Field(
-        default=None, min_length=1, description="Of each class the branch that is 1 for its jets and 0 for others."
+        default=None, min_length=1, description="For each class, the branch that is 1 for its jets and 0 for others."
     )
     unlabelled: bool = Field(default=False, description="The class of jets is not known; in place of both.")
 
@@ -107,10 +101,10 @@ class BranchMap(Section):
 
 
 def load_map(path: str | Path) -> BranchMap:
-    """The map in a YAML file.
+    """Load a map from a YAML file.
 
     Raises:
-        StoreError: With every problem found, one per line.
+        StoreError: with every problem found, one per line.
     """
     try:
         return load_model(BranchMap, path)
@@ -121,16 +115,11 @@ def load_map(path: str | Path) -> BranchMap:
 class MappedReader(Reader):
     """The jets of a table whose columns a map names.
 
-    Energies of which a mass follows are taken as in `momentum_columns`. Rapidity is that of the massive particle,
-    y = asinh(sinh(eta) pt / mT) with mT^2 = m^2 + pt^2, the same as eta for a massless one.
-
-    Args:
-        table: The table.
-        branches: Its map.
-        format: What the file is, for people.
+    Energies that imply a mass are treated as in ``momentum_columns``. Rapidity is that of a massive particle, y =
+    asinh(sinh(eta) pt / mT) with mT^2 = m^2 + pt^2, the same as eta for a massless one.
 
     Raises:
-        StoreError: If a column is missing, or of another type.
+        StoreError: a column is missing or has a wrong type.
     """
 
     format: str  # type: ignore[misc]
@@ -138,7 +127,7 @@ class MappedReader(Reader):
 
     def __init__(self, table: Table, branches: BranchMap, format: str | None = None) -> None:
         self.path, self.jets, self._table, self._map = table.path, table.rows, table, branches
-        self.format = format or f"{table.what} by a map of branches"
+        self.format = format or f"{table.what} with a branch map"
         label, one_hot = branches.label, branches.one_hot or {}
         self.classes = tuple(dict.fromkeys(label.classes.values() if label else one_hot))
         self._lists = list(dict.fromkeys(branches.particles.columns.values()))
@@ -155,19 +144,15 @@ class MappedReader(Reader):
             yield (jets := self._jets(part, begin))
             begin += len(jets)
 
-    @np.errstate(over="ignore", invalid="ignore")  # what float32 cannot hold becomes infinite, which is noticed
+    @np.errstate(over="ignore", invalid="ignore")  # overflows of float32 become infinite, which is caught
     def _jets(self, part: ColumnPart, begin: int) -> Jets:
         offsets = offsets_of(same_counts(part.lists, begin))
         columns = {key: part.lists[branch].values for key, branch in self._map.particles.columns.items()}
-
-        def name(i: int) -> str:
-            jet = int(np.searchsorted(offsets, i, side="right")) - 1
-            return f"jet {begin + jet}, particle {i - offsets[jet]}"
-
+        name = particle_names(offsets, begin)
         particles = self._momenta(columns, name)
         if "pid" in columns:
             pid = columns["pid"].astype(np.int32)
-            refuse(pid != columns["pid"], lambda i: f"{name(i)}: pid = {columns['pid'][i]}, expected a whole number")
+            refuse(pid != columns["pid"], lambda i: f"{name(i)}: pid = {columns['pid'][i]}, expected an integer")
             particles["pid"] = pid
         impact = ("d0", "d0_error", "dz", "dz_error")
         particles |= {key: columns[key].astype(np.float32) for key in impact if key in columns}
@@ -178,7 +163,7 @@ class MappedReader(Reader):
         if "pt" in given:
             refuse(
                 ~(given["pt"].astype(np.float32) > 0),
-                lambda i: f"{name(i)}: pt = {given['pt'][i]:g}, expected pt > 0; drop it where the file was made",
+                lambda i: f"{name(i)}: pt = {given['pt'][i]:g}, expected pt > 0; drop it at its source",
             )
         if "energy" in given:
             if "pt" in given:
@@ -190,8 +175,8 @@ class MappedReader(Reader):
                 refuse(
                     ~(np.abs(energy - momentum) <= SPACELIKE * energy),
                     lambda i: (
-                        f"{name(i)}: E = {energy[i]:.9g} GeV is not |p| = {momentum[i]:.9g} GeV, expected massless "
-                        "particles; a map of branches (--map) without 'massless' reads masses"
+                        f"{name(i)}: E = {energy[i]:.9g} GeV is not |p| = {momentum[i]:.9g} GeV, expected a massless "
+                        "particle; a branch map (--map) without 'massless' reads masses"
                     ),
                 )
                 energy = momentum

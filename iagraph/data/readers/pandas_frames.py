@@ -1,9 +1,9 @@
-"""Tables of numbers as pandas writes them to HDF5 (`DataFrame.to_hdf`), read by h5py, a range of rows at a time.
+"""Numeric tables written by pandas to HDF5 (``DataFrame.to_hdf``), read with h5py in ranges of rows.
 
-With `format="table"` a group holds one data set `table` of compound rows: blocks `values_block_0`, ... of columns of
-one type, whose names are in the attributes `values_block_0_kind`, ..., and a field for each of `data_columns`. With
-`format="fixed"` it holds a data set `block0_values`, ... for each type and the names in `block0_items`, ....
-h5py reads whole compound rows, which takes no longer than one field of them, and nothing is unpickled.
+With ``format="table"`` a group holds one dataset ``table`` of compound rows: blocks ``values_block_0``, ... of columns
+of one type, named in the attributes ``values_block_0_kind``, ..., and a field for each of ``data_columns``. With
+``format="fixed"`` it holds a dataset ``block0_values``, ... per type and the names in ``block0_items``, .... h5py reads
+whole compound rows, as fast as one field, and nothing is unpickled.
 """
 
 import math
@@ -19,10 +19,10 @@ PREFERRED = "table"
 
 
 def find_frame(file: h5py.File) -> str | None:
-    """The name of the group that holds a table, `table` if there is one of this name; None if there is none.
+    """Name of the group that holds a table, preferably ``table``; None if there is none.
 
     Raises:
-        StoreError: If there are several, none of which is called `table`.
+        StoreError: there are several, none of them named ``table``.
     """
     if PREFERRED in file and "table" in file[PREFERRED]:
         return PREFERRED
@@ -40,11 +40,11 @@ class Frame:
     """A table in an open file.
 
     Attributes:
-        rows: The number of rows.
-        names: The names of the columns.
+        rows: number of rows.
+        names: column names.
 
     Raises:
-        StoreError: If it is no table as pandas writes it, or lacks rows.
+        StoreError: it is not a pandas table, or lacks rows.
     """
 
     def __init__(self, file: h5py.File, name: str) -> None:
@@ -71,22 +71,22 @@ class Frame:
         self._places = {name: (block, place) for block, names in columns.items() for place, name in enumerate(names)}
         self.names = [name for names in columns.values() for name in names]
         if len(self._places) < len(self.names):
-            raise StoreError(f"{self._where} has two columns of one name; write them with different names")
+            raise StoreError(f"{self._where} has two columns of one name; rename one")
 
     def check_numbers(self, names: Sequence[str]) -> None:
-        """StoreError unless these columns hold numbers or truth values."""
+        """StoreError unless these columns hold numbers or booleans."""
         for block, name in {self._places[name][0]: name for name in names}.items():
             found = self._blocks[block].dtype if self._table is None else self._table.dtype[block].base
             if self._table is not None and b"category" in _bytes(self._table, f"{block}_meta"):
-                raise StoreError(f"column {name} is a pandas category, expected numbers; write it as such")
+                raise StoreError(f"column {name} is a pandas category, expected numbers; convert it")
             if found.kind not in "biuf":
-                text = "objects or texts" if found.kind in "OSU" else str(found)
-                raise StoreError(f"column {name} holds {text}, expected numbers; write it as such")
+                text = "objects or strings" if found.kind in "OSU" else str(found)
+                raise StoreError(f"column {name} holds {text}, expected numbers; convert it")
             if self._table is None:
                 self._check_block(block)
 
     def read(self, groups: Sequence[Sequence[str]], begin: int, end: int) -> list[np.ndarray]:
-        """The rows begin:end of some groups of columns, each as an array [rows, columns]."""
+        """The rows begin:end of groups of columns, each as an array [rows, columns]."""
         rows = None if self._table is None else self._table[begin:end]
         read: dict[str, np.ndarray] = {}
         for block in dict.fromkeys(self._places[name][0] for names in groups for name in names):
@@ -100,7 +100,7 @@ class Frame:
         return found
 
     def _check_block(self, block: str) -> None:
-        """A block of the format `fixed`."""
+        """Check a block of the format ``fixed``."""
         values, columns = self._blocks[block], sum(place[0] == block for place in self._places.values())
         is_transposed = "transposed" in values.attrs and values.attrs.get_id("transposed").dtype.kind in "iub"
         if values.shape != (self.rows, columns) or not is_transposed:
@@ -115,12 +115,12 @@ class Frame:
         if values.chunks:
             chunks = math.prod(-(-size // chunk) for size, chunk in zip(values.shape, values.chunks, strict=True))
             if values.id.get_num_chunks() != chunks:
-                # HDF5 would fill in zeros, which are jets without particles.
-                raise StoreError(f"{self._where} lacks rows of its {self.rows}; download or copy it anew")
+                # HDF5 would fill in zeros, which mean empty jets.
+                raise StoreError(f"{self._where} lacks some of its {self.rows} rows; download or copy it again")
 
 
 def _runs(places: Sequence[tuple[str, int]]) -> Iterator[tuple[str, int, int]]:
-    """Places in blocks, in order, as block, first and last + 1 of neighbours."""
+    """Runs of neighbours (block, begin, end) among places in blocks."""
     block, first, last = "", 0, 0
     for name, place in places:
         if name == block and place == last:
@@ -134,9 +134,9 @@ def _runs(places: Sequence[tuple[str, int]]) -> Iterator[tuple[str, int, int]]:
 
 
 def _names_of_field(table: h5py.Dataset, field: str) -> list[str]:
-    """The columns of a field: its own name, or those of a block, as pandas recorded them.
+    """Column names of a field: its own, or those of a block, as recorded by pandas.
 
-    The record is a pickled list. Its strings are read off; unpickling could run any code that a file asks for.
+    The record is a pickled list. Only its strings are extracted, since unpickling could run arbitrary code.
     """
     shape = table.dtype[field].shape
     if not field.startswith("values_block_"):
@@ -146,18 +146,18 @@ def _names_of_field(table: h5py.Dataset, field: str) -> list[str]:
     record = _bytes(table, f"{field}_kind")
     if not record:
         raise StoreError(
-            f"{table.name} has no attribute {field}_kind, in which pandas records the names of the columns; copy the "
+            f"{table.name} has no attribute {field}_kind, where pandas records column names; copy the "
             "file with its attributes"
         )
     steps = pickletools.genops(record)
     names = [str(text) for code, text, _ in steps if code.name.endswith(("STRING", "UNICODE", "UNICODE8"))]
     if len(names) != math.prod(shape):
-        raise StoreError(f"{field} has {math.prod(shape)} columns, but {len(names)} names; write it anew")
+        raise StoreError(f"{field} has {math.prod(shape)} columns, but {len(names)} names; rewrite it")
     return names
 
 
 def _bytes(table: h5py.Dataset, attribute: str) -> bytes:
-    """An attribute of fixed length; texts of variable length are not read: see `iagraph.data.store`."""
+    """A fixed-length attribute; variable-length strings are not read, see ``iagraph.data.store``."""
     if attribute in table.attrs and table.attrs.get_id(attribute).dtype.kind == "S":
         found = table.attrs[attribute]
         return found if isinstance(found, bytes) else b""
@@ -166,17 +166,17 @@ def _bytes(table: h5py.Dataset, attribute: str) -> bytes:
 
 def _names_of_items(items: h5py.Dataset) -> list[str]:
     if not isinstance(items, h5py.Dataset) or items.ndim != 1 or items.dtype.kind != "S":
-        raise StoreError(f"{items.name} holds no names of columns; write it with DataFrame.to_hdf(format='table')")
+        raise StoreError(f"{items.name} holds no column names; write it with DataFrame.to_hdf(format='table')")
     need_filters(items)
     return [name.decode() for name in items[:].tolist()]
 
 
 def need_filters(values: h5py.Dataset) -> None:
-    """Make sure that data can be uncompressed: the published files use Blosc, which h5py does not bring."""
+    """Ensure that data can be decompressed: the published files use Blosc, which h5py lacks."""
     if not (missing := _missing_filters(values)):
         return
     try:
-        import hdf5plugin  # noqa: F401  # importing it makes its filters known
+        import hdf5plugin  # noqa: F401  # registers its filters
     except ImportError as error:
         message = f"{values.file.filename} is compressed with {', '.join(missing)} and needs {error.name}"
         raise ImportError(f"{message}: pip install 'iagraph[data]'") from error

@@ -1,6 +1,6 @@
-"""Parquet files, one row per jet, read batch by batch, since a row group of weaver's converters is a whole file.
+"""Parquet files, one row per jet, read batch by batch: weaver's converters write a whole file as one row group.
 
-Of each column that is read, a page is in memory, usually at most 1 MB: that is most for 800 flat columns.
+Memory holds a page of each column read, usually at most 1 MB; 800 flat columns take the most.
 """
 
 from collections.abc import Iterator, Sequence
@@ -21,11 +21,11 @@ try:
 except ImportError as error:
     raise ImportError(f"reading parquet files needs {error.name}: pip install 'iagraph[data]'") from error
 
-BUFFER = 1 << 16  # bytes read ahead of each of up to 800 columns
+BUFFER = 1 << 16  # bytes read ahead for each of up to 800 columns
 
 
 class ParquetTable:
-    """The table of a file; a `Table`."""
+    """The table of a file; implements ``Table``."""
 
     what, column = "the table", ("column", "columns")
 
@@ -35,7 +35,7 @@ class ParquetTable:
             self._schema, self.rows = file.schema_arrow, file.metadata.num_rows
             self.names = self._schema.names
             if len(set(self.names)) < len(self.names):
-                raise StoreError("two columns have one name; write the file with different ones")
+                raise StoreError("two columns have one name; rename one")
 
     @contextmanager
     def _open(self) -> Iterator[Any]:
@@ -44,12 +44,12 @@ class ParquetTable:
             yield file
 
     def types(self, names: Sequence[str]) -> dict[str, tuple[str, str]]:
-        """Of each column "number", "list" or "other", and what Arrow calls its type."""
+        """For each column "number", "list" or "other", and its Arrow type."""
         fields = {name: self._schema.field(name).type for name in names}
         return {name: (_kind(found), str(found)) for name, found in fields.items()}
 
     def parts(self, numbers: Sequence[str], lists: Sequence[str], jets_per_part: int) -> Iterator[ColumnPart]:
-        """These columns of all jets in order, so many jets at a time."""
+        """These columns of all jets in order, ``jets_per_part`` at a time."""
         begin = 0
         with self._open() as file:
             for batch in file.iter_batches(jets_per_part, columns=[*numbers, *lists], use_threads=False):

@@ -19,10 +19,10 @@ TREES = ("TTree", "ROOT::RNTuple")
 
 
 class RootTable:
-    """A tree of a file, by its name; a `Table`.
+    """A named tree of a file; implements ``Table``.
 
     Raises:
-        StoreError: If the file has no such tree, or an empty one.
+        StoreError: the tree is missing or empty.
     """
 
     column = ("branch", "branches")
@@ -31,29 +31,29 @@ class RootTable:
         self.path, self.tree, self.what = path, tree, f"tree '{tree}'"
         with reading(path), self._open() as opened:
             self.names, self.rows = opened.keys(recursive=True, full_paths=False), opened.num_entries
-            if not self.rows:  # files are written with an empty tree first, which damage may bring back
-                raise StoreError(f"{self.what} has no entries; download or copy it anew")
+            if not self.rows:  # files first hold an empty tree, which damage may restore
+                raise StoreError(f"{self.what} has no entries; download or copy it again")
 
     @contextmanager
     def _open(self) -> Iterator[Any]:
-        # A path would be searched for colons, asterisks and protocols. No cache, as each part is read once.
+        # uproot would interpret colons, asterisks and protocols in a path. No cache: each part is read once.
         with self.path.open("rb") as binary, uproot.open(binary, array_cache=None) as file:
             found = file.classnames(recursive=True, cycle=False)
             if found.get(self.tree) not in TREES:
                 held = ", ".join(f"{name} ({kind})" for name, kind in found.items()) or "nothing"
                 raise StoreError(
-                    f"holds {held}, expected a tree '{self.tree}' (TTree or RNTuple); of a tree of another name say "
-                    "with --map which branches to read"
+                    f"holds {held}, expected a tree '{self.tree}' (TTree or RNTuple); for a tree of another name, "
+                    "name the branches with --map"
                 )
             yield file[self.tree]
 
     def types(self, names: Sequence[str]) -> dict[str, tuple[str, str]]:
-        """Of each branch "number", "list" or "other", and what ROOT calls its type."""
+        """For each branch "number", "list" or "other", and its ROOT type."""
         with self._open() as tree:
             return {name: (_kind(tree.arrays([name], entry_stop=0)[name]), tree[name].typename) for name in names}
 
     def parts(self, numbers: Sequence[str], lists: Sequence[str], jets_per_part: int) -> Iterator[ColumnPart]:
-        """These branches of all jets in order, so many jets at a time."""
+        """These branches of all jets in order, ``jets_per_part`` at a time."""
         with self._open() as tree:
             for entries in tree.iterate([*numbers, *lists], step_size=jets_per_part):
                 yield ColumnPart(
@@ -66,7 +66,7 @@ class RootTable:
 
 
 def _kind(array: Any) -> str:
-    """Of an array without entries."""
+    """Kind of the branch, from an array without entries."""
     form = array.layout.form
     if form.is_numpy and not form.inner_shape:
         return "number"

@@ -1,9 +1,10 @@
 """Reader of the top quark tagging reference data (Kasieczka, Plehn, Thompson, Russel; Zenodo 2603256).
 
-pandas wrote these files as PyTables tables. Data set /table/table has one row per jet: `values_block_0`, float32 [804],
-holds E_0, PX_0, PY_0, PZ_0, E_1, ..., PZ_199 in GeV, zeros where there is no particle, and the momentum of the true top
-quark; `values_block_1`, int64 [2], holds `ttv` and `is_signal_new`. Others write the same columns under another key, in
-another order, with labels of another type or as data columns, or with `format="fixed"`: columns go by their names.
+pandas wrote these files as PyTables tables. Dataset /table/table has one row per jet: ``values_block_0``, float32
+[804], holds E_0, PX_0, PY_0, PZ_0, E_1, ..., PZ_199 in GeV, zeros in empty slots, and the momentum of the true top
+quark; ``values_block_1``, int64 [2], holds ``ttv`` and ``is_signal_new``. Third parties write these columns under
+another key, in another order, with other label types, as data columns or with ``format="fixed"``, so columns are found
+by name.
 """
 
 from collections.abc import Iterator
@@ -19,13 +20,13 @@ from iagraph.data.readers.pandas_frames import Frame, find_frame
 
 
 class TopTaggingReader(Reader):
-    """Jets with `pt`, `rapidity`, `phi` and `mass`, which is 0 in the reference data; the number of slots may differ.
+    """Jets with ``pt``, ``rapidity``, ``phi`` and ``mass``, which is 0 in the reference data; the number of slots may
+    differ.
 
-    A particle is a slot of a jet in which some number is not zero, wherever it stands. Columns of the true top quark
-    are not read.
+    A particle is any slot with a non-zero number. Columns of the true top quark are not read.
 
     Raises:
-        StoreError: If there is no table that pandas wrote, or a column is missing or holds no numbers.
+        StoreError: there is no pandas table, or a column is missing or not numeric.
     """
 
     format = "top quark tagging reference data (HDF5)"

@@ -114,7 +114,7 @@ def test_real_quark_gluon_jets(tmp_path):
 def test_masses_are_not_lost_silently(tmp_path):
     momenta = random_momenta(COUNTS)
     pid = np.full(sum(COUNTS), 211)
-    with pytest.raises(StoreError, match=r"a: jet \d, particle \d: E = .* is not \|p\| = .*, expected massless"):
+    with pytest.raises(StoreError, match=r"a: jet \d, particle \d: E = .* is not \|p\| = .*, expected a massless"):
         read(open_jets(weaver(tmp_path / "a", momenta, LABEL, pid)))
 
 

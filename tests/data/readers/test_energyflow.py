@@ -233,5 +233,5 @@ def test_a_particle_without_pt_is_not_dropped_silently(tmp_path, particle):
     X[:, 0] = 5.0, 0.1, 0.2, 22
     X[1, 2] = particle
     np.savez(tmp_path / "a.npz", X=X, y=np.array([0, 1]))
-    with pytest.raises(StoreError, match=r"a\.npz: jet 1, particle 2: .*expected pt > 0, or zeros"):
+    with pytest.raises(StoreError, match=r"a\.npz: jet 1, particle 2: .*expected pt > 0, or all zeros"):
         read(open_jets(tmp_path / "a.npz"))

@@ -107,7 +107,7 @@ class TestJetClass2Jets:
         assert jets.label.tolist() == (np.arange(100) % 10).tolist()
 
     def test_the_file_as_it_is_has_other_classes(self):
-        with pytest.raises(StoreError, match=r"has no branches label_\*, .*jet_label is there, as in JetClass-II"):
+        with pytest.raises(StoreError, match=r"has no branches label_\*, .*jet_label is that of JetClass-II"):
             open_jets(real_file("JetClassII_example.root"))
 
 
@@ -140,7 +140,7 @@ def test_species_that_cannot_be_are_named(tmp_path, momenta, kind, charge):
     kinds[11], charges[11] = kind, charge
     path = write_jetclass(tmp_path / "a", momenta, LABEL, kind=kinds, charge=charges)
     with pytest.raises(
-        StoreError, match=rf"a: jet 4, particle 2: charge {charge:g} and flags .* do not fit, expected one"
+        StoreError, match=rf"a: jet 4, particle 2: charge {charge:g} and flags .* disagree, expected at most one"
     ):
         read(open_jets(path), 3)
 
@@ -155,7 +155,7 @@ def test_flags_are_zero_or_one_and_exclude_each_other(tmp_path, momenta, flags):
     values[:, 11] = flags
     extra = {f"part_{KINDS[k]}": one_jet_per_number(row) for k, row in zip((NEUTRAL, PHOTON), values, strict=True)}
     path = write_jetclass(tmp_path / "a", momenta, LABEL, kind=np.full(22, 5), extra=extra)
-    with pytest.raises(StoreError, match=r"a: jet 4, particle 2: charge 0 and flags .*do not fit"):
+    with pytest.raises(StoreError, match=r"a: jet 4, particle 2: charge 0 and flags .*disagree"):
         read(open_jets(path))
 
 
@@ -198,16 +198,16 @@ def test_lists_of_different_lengths_are_named(tmp_path, momenta):
     counts = [3, 0, 5, 1, 6, 3, 4]
     extra = {"part_dzerr": ak.unflatten(np.zeros(22, np.float32), counts)}
     path = write_jetclass(tmp_path / "a", momenta, LABEL, extra=extra)
-    with pytest.raises(StoreError, match=r"a: jet 4: part_dzerr has 6 values, expected 7 as part_px has"):
+    with pytest.raises(StoreError, match=r"a: jet 4: part_dzerr has 6 values, expected 7 as in part_px"):
         read(open_jets(path), 3)
 
 
 def test_missing_branches_are_named(tmp_path, momenta):
     path = write_jetclass(tmp_path / "a", momenta, LABEL, drop=["part_d0val", "label_Wqq"])
-    with pytest.raises(StoreError, match=r"a: tree 'tree' lacks the branches part_d0val, label_Wqq; take the files"):
+    with pytest.raises(StoreError, match=r"a: tree 'tree' lacks the branches part_d0val, label_Wqq; use the files"):
         open_jets(path)
     path = write_jetclass(tmp_path / "a", momenta, LABEL, drop=[f"label_{name}" for name in TEN])
-    with pytest.raises(StoreError, match=r"a: has no branches label_\*, by which JetClass names the class of a jet;"):
+    with pytest.raises(StoreError, match=r"a: has no branches label_\*, which give the class in JetClass;"):
         open_jets(path)
 
 
@@ -243,7 +243,7 @@ def test_trees_that_uproot_writes_as_rntuple(tmp_path, momenta, jets_per_part):
 
 def test_an_rntuple_of_another_layout_is_named(tmp_path, momenta):
     path = write_jetclass(tmp_path / "a", momenta, LABEL, drop=["part_d0val"], rntuple=True)
-    with pytest.raises(StoreError, match=r"a: tree 'tree' lacks the branches part_d0val; take the files"):
+    with pytest.raises(StoreError, match=r"a: tree 'tree' lacks the branches part_d0val; use the files"):
         open_jets(path)
     path = write_jetclass(tmp_path / "a", momenta, LABEL, extra={"part_pz": np.zeros(7, np.float32)}, rntuple=True)
     with pytest.raises(StoreError, match=r"a: branch part_pz is float, expected a list per jet"):
@@ -251,7 +251,7 @@ def test_an_rntuple_of_another_layout_is_named(tmp_path, momenta):
 
 
 def test_no_jets(tmp_path):
-    with pytest.raises(StoreError, match=r"a: tree 'tree' has no entries; download or copy it anew"):
+    with pytest.raises(StoreError, match=r"a: tree 'tree' has no entries; download or copy it again"):
         open_jets(write_jetclass(tmp_path / "a", random_momenta([]), []))
 
 

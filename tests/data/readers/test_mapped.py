@@ -149,8 +149,8 @@ def test_the_example_of_the_documentation_is_a_map(tmp_path):
         ("particles: {}\none_hot: {a: b}", r"found none of them"),
         ("particles: {pt: a, eta: b, rapidity: c, phi: d}\none_hot: {a: b}", r"found eta, phi, pt, rapidity"),
         ("particles: {pt: a, rapidity: c, phi: d, energy: e}\none_hot: {a: b}", r"found energy, phi, pt, rapidity"),
-        ("particles: {pt: a, eta: c, phi: d, massless: true}\none_hot: {a: b}", r"no massless: true without energy"),
-        ("particles: {pt: a, eta: b, phi: c}", r"should have one of 'label' and 'one_hot'"),
+        ("particles: {pt: a, eta: c, phi: d, massless: true}\none_hot: {a: b}", r"massless: true only with energy"),
+        ("particles: {pt: a, eta: b, phi: c}", r"should have either 'label' or 'one_hot'"),
         ("particles: {pt: a, eta: b, phi: c, charge: q}\none_hot: {a: b}", r"unknown key 'particles.charge'"),
         ("particles: {pt: 5, eta: b, phi: c}\none_hot: {a: b}", r"'particles.pt' should be a valid string, found 5"),
         ("particles: {pt: a, eta: b, phi: c}\nlabel: {branch: x, classes: {}}", r"'label.classes' .* at least 1"),
@@ -176,7 +176,7 @@ def test_a_wrong_map_is_explained(tmp_path, text, message):
             r"jet 4: kind = 2, expected one of 0, 1",
         ),
         ("pt: pt, eta: eta, phi: phi", "one_hot: {a: is_top, b: is_w}", "Events", r"jet 0: is_top, is_w are \[0.0, 0"),
-        ("pt: pt, eta: eta, phi: phi, pid: eta", NUMBERED, "Events", r"jet 0, particle 0: pid = .*a whole number"),
+        ("pt: pt, eta: eta, phi: phi, pid: eta", NUMBERED, "Events", r"jet 0, particle 0: pid = .*an integer"),
         ("px: x, py: y, pz: z, energy: e, massless: true", NUMBERED, "Events", r"jet 0, particle 0: E = .* is not \|p"),
     ],
 )
@@ -191,10 +191,10 @@ def test_particles_without_pt_and_files_without_branches(tmp_path, columns, mapp
     with pytest.raises(StoreError, match=r"a: jet 4, particle 2: pt = 0, expected pt > 0"):
         read(open_jets(write_parquet(tmp_path / "a", columns), mapped("pt: pt, eta: eta, phi: phi")))
     (tmp_path / "b").write_bytes(b"\x89HDF\r\n\x1a\n")
-    with pytest.raises(StoreError, match=r"b: is neither a ROOT nor a parquet file"):
+    with pytest.raises(StoreError, match=r"b: neither a ROOT nor a parquet file"):
         open_jets(tmp_path / "b", mapped("pt: pt, eta: eta, phi: phi"))
     (tmp_path / "map.yaml").write_text("particles: {pt: pt, eta: eta, phi: phi}\none_hot: {QCD: is_qcd}")
-    with pytest.raises(StoreError, match=r"c: is a ROOT file, but the map of branches names no tree"):
+    with pytest.raises(StoreError, match=r"c: a ROOT file, but the branch map names no tree"):
         open_jets(write_root(tmp_path / "c", columns), load_map(tmp_path / "map.yaml"))
     assert_same(
         read(open_jets(tmp_path / "c", mapped("px: x, py: y, pz: z, energy: e"))),

@@ -106,7 +106,7 @@ def test_files_that_change_between_opening_and_reading(tmp_path, write):
     path = write(tmp_path / "a", random_momenta(COUNTS), LABEL)
     reader = open_jets(path)
     write(path, random_momenta([*COUNTS, 3]), [*LABEL, 1])
-    with pytest.raises(StoreError, match=r"a: found 8 jets, expected 7; do not change a file"):
+    with pytest.raises(StoreError, match=r"a: found 8 jets, expected 7; do not modify a file"):
         list(reader.parts())
     path.unlink()
     with pytest.raises(StoreError, match=r"a: .*No such file"):
@@ -146,16 +146,16 @@ def npy():
 @pytest.mark.parametrize(
     ("content", "message"),
     [
-        (b"", r"is empty; download or copy it anew"),
+        (b"", r"empty; download or copy it again"),
         (b"\x00" * 5, r"begins with the bytes 00 00 00 00 00"),
-        (html(), r"is a web page, perhaps an error message of a server; download it anew"),
-        (b"<HTML><body>no</body>", r"is a web page"),
-        (b"pt,phi\n1,2\n" * 1000, r"is text that begins 'pt,phi\\n1,2"),
-        ("größe".encode() * 100, r"is text that begins 'größe"),
-        (tar(), r"is an archive; unpack it"),
-        (gzip.compress(b"root"), r"is an archive; unpack it"),
-        (npy(), r"is a single NumPy array \(npy\)"),
-        (b"\x89HDF\r\n", r"is text|begins with"),
+        (html(), r"a web page, perhaps a server's error message; download it again"),
+        (b"<HTML><body>no</body>", r"a web page"),
+        (b"pt,phi\n1,2\n" * 1000, r"text that begins 'pt,phi\\n1,2"),
+        ("größe".encode() * 100, r"text that begins 'größe"),
+        (tar(), r"an archive; unpack it"),
+        (gzip.compress(b"root"), r"an archive; unpack it"),
+        (npy(), r"a single NumPy array \(npy\)"),
+        (b"\x89HDF\r\n", r"text|begins with"),
     ],
     ids=range(10),
 )
@@ -169,14 +169,14 @@ def test_other_files_are_described(tmp_path, content, message):
 @pytest.mark.parametrize("size", [0, 1, 1000])
 def test_garbage_behind_a_signature_is_damage(tmp_path, magic, size):
     (tmp_path / "a").write_bytes(magic + np.random.default_rng(0).bytes(size))
-    with pytest.raises(StoreError, match=r"a: incomplete or damaged \(.*\); download or copy it anew"):
+    with pytest.raises(StoreError, match=r"a: incomplete or damaged \(.*\); download or copy it again"):
         open_jets(tmp_path / "a")
 
 
 def test_missing_files_and_folders(tmp_path):
     with pytest.raises(StoreError, match=r"absent\.h5: no such file; check the path"):
         open_jets(tmp_path / "absent.h5")
-    with pytest.raises(StoreError, match=r": is a folder; name a file in it"):
+    with pytest.raises(StoreError, match=r": a folder; name a file in it"):
         open_jets(tmp_path)
     (tmp_path / "link").symlink_to(tmp_path / "absent.h5")
     with pytest.raises(StoreError, match=r"link: no such file"):

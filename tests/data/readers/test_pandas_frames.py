@@ -87,7 +87,7 @@ def test_other_forms_of_the_table(tmp_path, frame, written, change, options):
     [
         (
             lambda frame: frame.assign(is_signal_new=np.array(["QCD", "top"])[LABEL]),
-            "is_signal_new holds objects or te",
+            "is_signal_new holds objects or st",
         ),
         (lambda frame: frame.rename(columns={"is_signal_new": "label"}), r"has the columns .*, but no is_signal_new;"),
         (lambda frame: frame.rename(columns={"PX_1": "px1"}), r"has the columns .*, but no PX_1;"),

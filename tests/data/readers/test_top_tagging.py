@@ -188,7 +188,7 @@ def test_columns_that_are_missing_are_named(tmp_path, momenta, options, message)
 @pytest.mark.parametrize(
     ("record", "message"),
     [
-        (None, r"no attribute values_block_0_kind, in which pandas records the names"),
+        (None, r"no attribute values_block_0_kind, where pandas records column names"),
         (np.bytes_(b"garbage"), r"incomplete or damaged"),
         (np.int64(5), r"no attribute values_block_0_kind"),
         # Protocol 0 of a call: unpickling this would make a file.
@@ -226,7 +226,10 @@ def test_column_names_as_python_2_pickled_them(tmp_path, momenta):
         ([("index", "i8"), ("values_block_0", "f4", (48,))], "no is_signal_new"),
         ([("index", "i8"), ("values_block_1", "i8", (2,))], "has the columns ttv, is_signal_new, but no E_0"),
         ([("values_block_0", "f4"), ("values_block_1", "i8", (2,))], "values_block_0 has 1 columns, but 48 names"),
-        ([("values_block_0", "S4", (48,)), ("values_block_1", "i8", (2,))], "holds objects or texts, expected numbers"),
+        (
+            [("values_block_0", "S4", (48,)), ("values_block_1", "i8", (2,))],
+            "holds objects or strings, expected numbers",
+        ),
         ([("values_block_0", "f4", (12, 4)), ("values_block_1", "i8", (2,))], "expected rows of numbers"),
     ],
 )
@@ -271,7 +274,7 @@ def test_missing_packages_and_filters_are_named(tmp_path, monkeypatch, momenta):
 def test_rows_that_were_never_written_are_no_empty_jets(tmp_path, momenta):
     with h5py.File(write_top(tmp_path / "a.h5", momenta, LABEL, chunks=(4,)), "r+") as file:
         file["table/table"].resize((9,))
-    with pytest.raises(StoreError, match=r"a\.h5: /table/table lacks rows of its 9; download or copy it anew"):
+    with pytest.raises(StoreError, match=r"a\.h5: /table/table lacks some of its 9 rows; download or copy it again"):
         open_jets(tmp_path / "a.h5")
 
 

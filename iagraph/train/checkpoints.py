@@ -1,8 +1,8 @@
-"""What a training keeps on disk, so that it can go on after whatever ends it: its state after each epoch, whole.
+"""Checkpoints: the state of a training after each epoch, from which an interrupted run resumes.
 
-A run that goes on from there does the same, bit for bit on one CPU process, as one that was never interrupted: the
-state holds weights, optimiser, schedule, progress, early stopping, random states and the log, and the order of the jets
-follows from seed and epoch. What is lost is the epoch that was not over.
+On one CPU process a resumed run equals an uninterrupted one bit for bit: the state holds weights, optimiser, schedule,
+progress, early stopping, random states and log, and the order of jets follows from seed and epoch. Only the unfinished
+epoch is lost.
 """
 
 from __future__ import annotations
@@ -27,20 +27,20 @@ from iagraph.train.config import TrainConfig
 from iagraph.train.folder import RunError
 
 LAST, BEST, END = "last.ckpt", "best.ckpt", "end.ckpt"
-"""The state of a training that is not over, the best weights, and the state of one that is over and may be extended."""
+"""State of an unfinished training, best weights, and state of a finished training, which may be extended."""
 
 KEY = "iagraph"
-"""Where the state of a training holds what Lightning does not keep."""
+"""Key of what Lightning does not store in a checkpoint."""
 
 
-class SafeFiles(TorchCheckpointIO):
-    """Checkpoints that are on disk whole or not at all, and from which nothing but tensors and plain data is read."""
+class AtomicCheckpointIO(TorchCheckpointIO):
+    """Checkpoint files: written atomically, read as tensors and plain data only."""
 
     def save_checkpoint(self, checkpoint: dict[str, Any], path: Any, storage_options: Any = None) -> None:
-        """Writes one in place of an older one.
+        """Write a checkpoint, replacing an older one.
 
         Raises:
-            CheckpointError: it cannot be written; the older one is as it was.
+            CheckpointError: it cannot be written; the older one is unchanged.
         """
         path = Path(path)
         try:
@@ -49,21 +49,21 @@ class SafeFiles(TorchCheckpointIO):
                 torch.save(checkpoint, file)
         except (OSError, RuntimeError) as error:  # PyTorch's writer turns a full disk into a RuntimeError
             raise CheckpointError(
-                f"{path}: cannot write ({error}); make room, and go on with: iagraph train --resume "
+                f"{path}: cannot write ({error}); free some space, then resume: iagraph train --resume "
                 f"{path.parent.parent}"
             ) from error
 
     def load_checkpoint(self, path: Any, map_location: Any = None, weights_only: bool | None = True) -> dict[str, Any]:
-        """Reads one; whatever is asked for, no code in it is run."""
+        """Read a checkpoint; never runs code in it."""
         return torch.load(path, map_location=map_location, weights_only=True)
 
 
 class BestWeights(ModelCheckpoint):
-    """The weights of lowest validation loss, in ``best.ckpt`` of a folder that may be moved between interruptions.
+    """Keeps the weights of lowest validation loss in ``best.ckpt``; the folder may be moved between interruptions.
 
     Args:
-        folder: where to.
-        averaged: whether they are averages, which Lightning puts into whole checkpoints only.
+        folder: output folder.
+        averaged: whether weights are averaged, which Lightning stores in full checkpoints only.
     """
 
     def __init__(self, folder: Path, averaged: bool) -> None:
@@ -72,21 +72,21 @@ class BestWeights(ModelCheckpoint):
         )
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        """What is known of the best weights, which are in the folder as it is called now."""
+        """Restore the record of the best weights, with the current path of the folder."""
         path, score = f"{self.dirpath}/{BEST}", state_dict["best_model_score"]
         here = {"dirpath": self.dirpath, "best_model_path": path, "kth_best_model_path": path}
         super().load_state_dict({**state_dict, **here, "best_k_models": {path: score}})
 
 
 def moving_average(decay: float) -> WeightAveraging:
-    r"""The average of the weights that is validated and kept, instead of the weights that are trained.
+    r"""Exponential moving average of the weights, which is validated and saved instead of the weights.
 
-    After step :math:`t` it moves to the weights by :math:`1 - \min(d, (1 + t) / (10 + t))` of the way, with decay
-    :math:`d`: the first weights, which are random, are soon forgotten.
+    After step :math:`t` it moves towards the weights by the fraction :math:`1 - \min(d, (1 + t) / (10 + t))`, with
+    decay :math:`d`, so the random initial weights are soon forgotten.
     """
 
     def step(averages: list[Tensor], current: list[Tensor], steps: Tensor | int) -> None:
-        steps = int(steps)  # once for all of them: a GPU must wait for it
+        steps = int(steps)  # converted once, as it synchronises a GPU
         weight = 1 - min(decay, (1 + steps) / (10 + steps))
         for average, value in zip(averages, current, strict=True):
             if average.is_floating_point():
@@ -97,15 +97,15 @@ def moving_average(decay: float) -> WeightAveraging:
     return WeightAveraging(multi_avg_fn=step)
 
 
-class Keeper(Checkpoint):
-    """Keeps the state of a training after each epoch in ``last.ckpt``, and takes it up again.
+class ResumeCheckpoint(Checkpoint):
+    """Saves the state of a training after each epoch in ``last.ckpt``, and restores it.
 
     Args:
-        folder: where to.
-        csv: the log that is part of it.
-        jets: fingerprints of the files of jets, by role; a training goes on with the same ones only.
+        folder: output folder.
+        csv: the log, stored as well.
+        jets: fingerprints of the jet files, by role; a run resumes with the same jets only.
         plan: how long to train.
-        state: what the training goes on from; if that had other epochs, its patience begins anew.
+        state: the state to resume from; if its number of epochs differs, patience restarts.
     """
 
     def __init__(
@@ -117,13 +117,13 @@ class Keeper(Checkpoint):
         self._random: dict[str, Any] | None = None
 
     def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Keeps the state; of all callbacks this comes last, so that what the others log is part of it."""
+        """Save the state; the last of all callbacks, so it includes what the others log."""
         trainer.save_checkpoint(self.path)
 
     def on_save_checkpoint(self, trainer: Trainer, pl_module: LightningModule, checkpoint: dict[str, Any]) -> None:
-        """Adds what Lightning does not keep."""
-        states = _of_all_processes(_random_states())
-        if not trainer.is_global_zero:  # which does not write it either
+        """Add what Lightning does not store."""
+        states = _gathered(_random_states())
+        if not trainer.is_global_zero:  # which writes no checkpoint
             return
         self.csv.save()
         file = Path(self.csv.log_dir) / "metrics.csv"
@@ -138,29 +138,29 @@ class Keeper(Checkpoint):
         }
 
     def on_load_checkpoint(self, trainer: Trainer, pl_module: LightningModule, checkpoint: dict[str, Any]) -> None:
-        """Takes the random states up, for when the next epoch begins, and corrects the patience that is taken up."""
+        """Restore random states for the next epoch, and set the patience."""
         self._random = checkpoint[KEY]["random"][trainer.global_rank]
         for name, state in checkpoint["callbacks"].items():
             if name.startswith(EarlyStopping.__qualname__):
                 state |= {"patience": self.patience} | ({"wait_count": 0} if self.extended else {})
 
     def on_train_epoch_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Sets the random states to those of the end of the last epoch, if this one is the first after a break."""
+        """Set the random states of the end of the last epoch when resuming."""
         if self._random is not None:
             _set_random_states(self._random)
             self._random = None
 
 
 class State(NamedTuple):
-    """What is known of a training before it goes on.
+    """State of a training to be resumed.
 
     Attributes:
-        over: whether nothing is left to be trained.
+        over: whether the training is complete.
         log: the log so far.
-        steps: the first step that is to be logged.
-        done: number of epochs that are over.
-        epochs: how many there were to be at most.
-        extended_after: after which epochs there were to be more than before.
+        steps: the next step to be logged.
+        done: number of finished epochs.
+        epochs: planned number of epochs.
+        extended_after: epochs after which the plan was extended.
     """
 
     over: bool
@@ -172,16 +172,16 @@ class State(NamedTuple):
 
 
 def read_state(folder: Path, jets: dict[str, dict[str, str]], plan: TrainConfig) -> State | None:
-    """The state of a training; None if no epoch was over.
+    """Read the state of a training; None if no epoch was finished.
 
     Args:
-        folder: where :data:`LAST` or, of a run that has finished, :data:`END` is.
-        jets: fingerprints of the files of jets there are, by role.
+        folder: folder of :data:`LAST` or, for a finished run, :data:`END`.
+        jets: fingerprints of the current jet files, by role.
         plan: how long to train now.
 
     Raises:
-        CheckpointError: it is damaged.
-        RunError: the training had other jets.
+        CheckpointError: the state is damaged.
+        RunError: the training used other jets.
     """
     path = state_file(folder)
     if not path.exists():
@@ -194,39 +194,39 @@ def read_state(folder: Path, jets: dict[str, dict[str, str]], plan: TrainConfig)
         epochs, patience = (state.get(key, getattr(plan, key)) for key in ("epochs", "patience"))
         if (epochs, patience) != (plan.epochs, plan.patience):
             over = done >= plan.epochs
-    except Exception as error:  # damaged files raise anything
+    except Exception as error:  # on damaged files anything may be raised
         reason = " ".join(str(error).split())[:200]
-        raise CheckpointError(f"{path}: is damaged ({reason}); delete it, and the run begins anew") from error
+        raise CheckpointError(f"{path}: damaged ({reason}); delete it to restart the run") from error
     for role, files in jets.items():
         if list(files.values()) != list(found[role].values()):
             raise RunError(
-                f"{path.parent.parent}: the jets of data.{role} ({', '.join(files)}) are others than those that the "
-                "run began with; bring these back, or train anew"
+                f"{path.parent.parent}: the jets of data.{role} ({', '.join(files)}) differ from those that the "
+                "run began with; restore these, or start a new run"
             )
     return State(over, log, 1 + max(steps, default=-1), done, epochs, state.get("extended_after", []))
 
 
 def state_file(folder: Path) -> Path:
-    """The file of the state that a training goes on from; it may be absent."""
+    """The file of the state to resume from; it may be absent."""
     return folder / LAST if (folder / LAST).exists() or not (folder / END).exists() else folder / END
 
 
 def can_be_extended(folder: Path) -> bool:
-    """Whether there is a state that knows how long the training was to be; earlier versions kept none."""
+    """Whether there is a state that records the planned epochs; earlier versions did not."""
     path = state_file(folder)
     return path.exists() and "epochs" in torch.load(path, weights_only=True, map_location="cpu").get(KEY, {})
 
 
 def restore_log(log: CSVLogger, text: str) -> None:
-    """Makes a text, whose lines end in a line feed, the contents of a log so far."""
-    experiment = log.experiment  # which removes an older file when it is made
+    """Restore the contents of a log from text with line feeds."""
+    experiment = log.experiment  # its creation removes an older file
     if text:
         write_text(Path(experiment.metrics_file_path), text.replace("\n", "\r\n"))  # as Lightning ends its lines
         experiment.metrics_keys = text.partition("\n")[0].split(",")
 
 
-def _of_all_processes(mine: Any) -> list[Any]:
-    """What each of the processes that train together has, in their order."""
+def _gathered(mine: Any) -> list[Any]:
+    """Values of all training processes, by rank."""
     if not torch.distributed.is_initialized():
         return [mine]
     everyone: list[Any] = [None] * torch.distributed.get_world_size()
@@ -235,8 +235,8 @@ def _of_all_processes(mine: Any) -> list[Any]:
 
 
 def _random_states() -> dict[str, Any]:
-    """All that Lightning seeds."""
-    numpy: Any = np.random.get_state(legacy=False)  # noqa: NPY002, it is the global one that is kept
+    """Random states of all generators that Lightning seeds."""
+    numpy: Any = np.random.get_state(legacy=False)  # noqa: NPY002, the global generator is meant
     numpy["state"]["key"] = torch.from_numpy(numpy["state"]["key"].astype(np.int64))
     return {
         "python": random.getstate(),
