@@ -7,7 +7,7 @@ import os
 import platform
 import re
 import tempfile
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from importlib.metadata import PackageNotFoundError, packages_distributions, requires, version
 from pathlib import Path
 from typing import NamedTuple
@@ -87,22 +87,26 @@ def sums_over_edges() -> Finding:
 
 def extra(name: str) -> Finding:
     """Whether the packages of an extra can be imported: one that is installed may be broken."""
-    problems = []
+    problems, installed = [], packages_distributions()
     for requirement in requires("iagraph") or []:
         package, _, condition = requirement.partition(";")
         package = re.split(r"[\[<>=!~ ]", package)[0]
         if f'extra == "{name}"' not in condition.replace("'", '"') or package == "iagraph":
             continue
         try:
-            importlib.import_module(module_of(package))
+            importlib.import_module(module_of(package, installed))
         except Exception as error:  # a broken package raises anything
             problems.append(f"{package} ({' '.join(str(error).split())[:120]})")
     advice = f"pip install 'iagraph[{name}]'"
     return Finding(f"iagraph[{name}]", f"incomplete: {', '.join(problems)}; {advice}" if problems else "complete")
 
 
-def module_of(package: str) -> str:
+def module_of(package: str, installed: Mapping[str, list[str]]) -> str:
     """How an installed package is imported, pytest-xdist as xdist for example.
+
+    Args:
+        package: its name.
+        installed: the packages that each module belongs to.
 
     Raises:
         ImportError: it is not installed.
@@ -111,7 +115,7 @@ def module_of(package: str) -> str:
     def same(name: str) -> str:
         return re.sub(r"[-_.]+", "_", name).lower()
 
-    modules = [name for name, packages in packages_distributions().items() if same(package) in map(same, packages)]
+    modules = [name for name, packages in installed.items() if same(package) in map(same, packages)]
     public = [name for name in modules if name.isidentifier() and not name.startswith("_")]
     if not public:
         raise ImportError("not installed")

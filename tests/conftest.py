@@ -1,7 +1,9 @@
 import os
 
+import hypothesis
 import pytest
 import torch
+from saved_figures import figures
 
 from iagraph import segment
 from iagraph.graph import dense
@@ -9,6 +11,10 @@ from iagraph.graph import dense
 # The tensors of tests are small: threads would cost more than they bring, above all on a busy machine.
 torch.set_num_threads(1)
 os.environ.setdefault("OMP_NUM_THREADS", "1")  # of processes that tests start, while others run beside them
+
+# On a busy machine an example may take any time.
+hypothesis.settings.register_profile("iagraph", deadline=None)
+hypothesis.settings.load_profile("iagraph")
 
 
 @pytest.fixture(params=["native", "torch-scatter"])
@@ -26,3 +32,16 @@ def padding(request, monkeypatch):
     """Runs a test with much, little and no padding in dense blocks: a few jets would otherwise get a block each."""
     monkeypatch.setattr(dense, "MAX_SIZE_CLASSES", request.param)
     return request.param
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _empty_figures():
+    with figures("empty"):
+        yield
+
+
+@pytest.fixture
+def drawn():
+    """Figures are drawn."""
+    with figures("drawn"):
+        yield

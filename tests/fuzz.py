@@ -26,9 +26,10 @@ import numpy as np
 import torch
 
 sys.path.insert(0, str(Path(__file__).parent))
+sys.path.insert(0, str(Path(__file__).parent / "helpers"))
 
 from data.conftest import numbered_jets
-from data.readers.reader_files import random_momenta, write_jetclass, write_top
+from reader_files import random_momenta, write_jetclass, write_top
 
 USER_ERRORS = (StoreError, CheckpointError, ConfigError)
 COUNTS = [3, 1, 0, 5]

@@ -1,29 +1,43 @@
-"""The map of the house in CONTRIBUTING.md: every room is on it, and imports point up."""
+"""The layers of the package, listed in pyproject.toml: everything is in one, and imports point down."""
 
-import re
+import ast
 from pathlib import Path
 
+import pytest
+
+tomllib = pytest.importorskip("tomllib", reason="Python has it since 3.11")
+
 ROOT = Path(__file__).parents[1]
-MAP = re.findall(r"^\| (`iagraph/.*?) \|", (ROOT / "CONTRIBUTING.md").read_text(encoding="utf-8"), flags=re.MULTILINE)
-FLOOR = {room: floor for floor, row in enumerate(MAP) for room in re.findall(r"`iagraph/(\w+)", row)}
+LAYERS = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["tool"]["iagraph"]["layers"]
+LAYER = {name: number for number, names in enumerate(LAYERS) for name in names}
+FILES = [path for path in (ROOT / "iagraph").rglob("*.py") if path != ROOT / "iagraph" / "__init__.py"]
 
 
-def room_of(path):
+def part(path):
+    """The package or module right below `iagraph` that a file belongs to."""
     return path.relative_to(ROOT / "iagraph").parts[0].removesuffix(".py")
 
 
-FILES = [path for path in (ROOT / "iagraph").rglob("*.py") if path.parent.name != "iagraph" or path.stem != "__init__"]
+def imported(path):
+    """The parts that a file imports, within functions, too."""
+    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+        if isinstance(node, ast.ImportFrom) and node.module == "iagraph":
+            yield from (alias.name for alias in node.names)
+        names = [alias.name for alias in node.names] if isinstance(node, ast.Import) else []
+        names += [node.module or ""] if isinstance(node, ast.ImportFrom) else []
+        yield from (name.split(".")[1] for name in names if name.startswith("iagraph."))
 
 
-def test_every_room_is_on_the_map_and_every_place_on_the_map_is_there():
-    assert {room_of(path) for path in FILES} == set(FLOOR)
+def test_everything_is_in_a_layer_and_everything_in_a_layer_is_there():
+    assert {part(path) for path in FILES} == set(LAYER)
+    assert len(LAYER) == sum(map(len, LAYERS))
 
 
-def test_imports_point_to_rooms_above():
-    down = []
-    for path in FILES:
-        imported = re.findall(
-            r"^\s*(?:from|import) iagraph\.(\w+)", path.read_text(encoding="utf-8"), flags=re.MULTILINE
-        )
-        down += [(str(path.relative_to(ROOT)), room) for room in imported if FLOOR[room] > FLOOR[room_of(path)]]
-    assert not down
+def test_imports_point_down():
+    up = [
+        f"{path.relative_to(ROOT)} imports iagraph.{name}"
+        for path in FILES
+        for name in imported(path)
+        if LAYER.get(name, -1) > LAYER[part(path)]  # iagraph itself gives its version and the like
+    ]
+    assert not up

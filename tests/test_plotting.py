@@ -11,6 +11,8 @@ from iagraph.data.overview import Overview
 from iagraph.plotting import drawable, figure_files, save_figure
 from iagraph.train.figures import class_roc_curves, confusion, roc_curves, score_histograms
 
+pytestmark = pytest.mark.usefixtures("drawn")
+
 
 @pytest.mark.parametrize(
     ("name", "stem"),

@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from copy import copy
 from dataclasses import dataclass
 from functools import cached_property
 from itertools import pairwise
+from typing import Any
 
 import torch
 from torch import Tensor
 
 from iagraph.graph.protocol import Graph, Scores, Weigh
-from iagraph.graph.sparse import SparseGraph
+from iagraph.graph.sparse import SparseGraph, strongest_pairs
 from iagraph.kernels.blocks import BlockPairs, exponential_sum, regroup, softmax_sum, table
 from iagraph.kernels.switch import fast
 
@@ -83,7 +85,7 @@ class DenseScores:
 
 
 class DenseGraph(Graph):
-    """The complete graph, self-edges included, of each graph of a batch.
+    """The complete graph, self-edges included, of each graph of a batch, or one with most of its edges.
 
     Its attention sums over the sources without a list of weights: :meth:`attend` keeps none.
 
@@ -102,6 +104,7 @@ class DenseGraph(Graph):
         if batch is None:
             batch = _arange(ptr.numel() - 1, ptr).repeat_interleave(ptr.diff())
         self.num_nodes, self.num_graphs, self.batch = batch.numel(), ptr.numel() - 1, batch
+        self._counted: Tensor | None = None
         ordered, order = ptr.diff().sort(stable=True)
         sizes = ordered.tolist() if sizes is None else sorted(sizes)
         most = MAX_SIZE_CLASSES if ptr.device.type == "cpu" else MAX_SIZE_CLASSES_ON_GPUS
@@ -132,12 +135,28 @@ class DenseGraph(Graph):
         """The number of pairs of each block."""
         return [block.pairs.first.numel() for block in self.blocks]
 
+    @property
+    def counted_pairs(self) -> Tensor | None:
+        """See :class:`Graph`."""
+        return self._counted
+
+    def keep_strongest_pairs(self, strength: Tensor, number: Callable[[Any], Any]) -> tuple[DenseGraph, Tensor]:
+        """See :meth:`Graph.keep_strongest_pairs`; the other pairs keep their place and get no weight."""
+        kept = copy(self)
+        kept._counted = strongest_pairs(self, strength, number)
+        return kept, _arange(strength.numel(), strength)
+
     def scores(self, pair_values: Sequence[Tensor]) -> DenseScores:
         """See :meth:`Graph.scores`."""
+        if self._counted is not None:
+            pieces = zip(pair_values, self._counted.split(self.pair_counts), strict=True)
+            pair_values = [values.where(counted, -torch.inf) for values, counted in pieces]
         return DenseScores(pair_values, self.blocks)
 
     def dot(self, queries: Tensor, keys: Tensor, heads: int, scores: Scores | None = None) -> list[Tensor]:
         """See :meth:`Graph.dot`; for each block a table [heads, G, N targets, N sources]."""
+        if scores is None and self._counted is not None:
+            scores = self.scores([queries.new_zeros(heads, number) for number in self.pair_counts])
         products = []
         for number, (block, query, key) in enumerate(
             zip(self.blocks, self._padded(queries), self._padded(keys), strict=True)

@@ -84,6 +84,19 @@ class Graph(ABC):
         """
 
     @abstractmethod
+    def keep_strongest_pairs(self, strength: Tensor, number: Callable[[Any], Any]) -> tuple[Graph, Tensor]:
+        """The graph with the strongest pairs of each graph alone, and those of a node with itself.
+
+        Args:
+            strength: of the pairs, shape [pairs].
+            number: how many to keep of a number of pairs of different nodes, or of several numbers in a tensor.
+
+        Returns:
+            The graph, and the place of each of its pairs among those that there were, shape [kept pairs]. A form whose
+            shape is fixed keeps pairs that count no more (:attr:`counted_pairs`).
+        """
+
+    @abstractmethod
     def with_tokens(self) -> Graph:
         """The graph in which each graph has one more node, its token, at which alone edges arrive: from itself and from
         all others. Its sources are the tokens followed by the nodes, its targets the tokens.
@@ -162,18 +175,6 @@ class PrunableGraph(Graph):
         Args:
             edges: True for those that stay, shape [\*edges].
             values: of edges, shape [columns, \*edges].
-        """
-
-    @abstractmethod
-    def keep_strongest_pairs(self, strength: Tensor, number: Callable[[Any], Any]) -> tuple[Any, Tensor]:
-        """The graph with the strongest pairs of each graph alone, and those of a node with itself.
-
-        Args:
-            strength: of the pairs, shape [pairs].
-            number: how many to keep of a number of pairs of different nodes, or of several numbers in a tensor.
-
-        Returns:
-            The graph, and the place of each of its pairs among those that there were, shape [kept pairs].
         """
 
     @abstractmethod

@@ -8,7 +8,7 @@ from typing import Any, Literal
 import torch
 from torch import Tensor
 
-from iagraph.graph.protocol import PrunableGraph, Scores
+from iagraph.graph.protocol import Graph, PrunableGraph, Scores
 from iagraph.segment import UNAVAILABLE, segment_softmax, segment_sum, weighted_sum
 
 
@@ -301,10 +301,7 @@ class SparseGraph(PrunableGraph):
 
     def keep_strongest_pairs(self, strength: Tensor, number: Callable[[Any], Any]) -> tuple[SparseGraph, Tensor]:
         """See :meth:`PrunableGraph.keep_strongest_pairs`."""
-        itself, graph = self.first == self.second, self.batch.index_select(0, self.first)
-        between = _between(graph, itself, self.num_graphs)
-        strength = strength.masked_fill(itself, -torch.inf).unsqueeze(1)
-        chosen = _strongest(strength, graph, number(between)).squeeze(1) | itself
+        chosen = strongest_pairs(self, strength, number)
         pairs = chosen.nonzero().squeeze(1)
         first, second = self.first.index_select(0, pairs), self.second.index_select(0, pairs)
         if self._edges is None:  # the edges that are dropped here are not even listed
@@ -349,6 +346,14 @@ def _between(graph: Tensor, itself: Tensor, num_graphs: int) -> Tensor:
     """The number of those of each graph that are not of a node with itself; ``num_graphs`` at least."""
     all_of_them = _count(graph, num_graphs)
     return all_of_them - torch.zeros_like(all_of_them).index_add_(0, graph, itself.to(all_of_them))
+
+
+def strongest_pairs(graph: Graph, strength: Tensor, number: Callable[[Any], Any]) -> Tensor:
+    """True for the pairs that :meth:`Graph.keep_strongest_pairs` keeps, shape [pairs]."""
+    itself, graph_of_pair = graph.first == graph.second, graph.batch.index_select(0, graph.first)
+    between = _between(graph_of_pair, itself, graph.num_graphs)
+    strength = strength.masked_fill(itself, -torch.inf).unsqueeze(1)
+    return _strongest(strength, graph_of_pair, number(between)).squeeze(1) | itself
 
 
 def _strongest(values: Tensor, segment: Tensor, number: int | Tensor) -> Tensor:

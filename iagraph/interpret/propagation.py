@@ -39,16 +39,16 @@ def linear_rules(model: AttentionModel) -> Iterator[None]:
                 continue
             if isinstance(module, AttentionConv):
                 # A method of this one layer, in place of that of its class.
-                setattr(module, "weigh", partial(_constant, module.weigh))  # noqa: B010, a method for mypy
-                undo.callback(delattr, module, "weigh")
+                setattr(module, "weights", partial(_constant, module.weights))  # noqa: B010, a method for mypy
+                undo.callback(delattr, module, "weights")
             for kind, rule in RULES.items():
                 if isinstance(module, kind):
                     undo.callback(module.register_forward_hook(rule).remove)
         yield
 
 
-def _constant(weigh: Callable[[Tensor], Tensor], maps: Tensor) -> Tensor:
-    return weigh(maps).detach()
+def _constant(weights: Callable[[Tensor], Tensor], maps: Tensor) -> Tensor:
+    return weights(maps).detach()
 
 
 def _layer_norm(module: nn.LayerNorm, inputs: tuple[Tensor], output: Tensor) -> Tensor:

@@ -115,11 +115,11 @@ class AttentionNetwork(nn.Module):
         if self.pair_encoder is None or pairs is None:
             return [None] * len(self.blocks)
         weights = [cast(nn.Linear, conv.lin_score).weight for conv in self.convs()]
+        scores = pair_scores(pairs, self.pair_encoder, weights, graph.pair_counts)
         if bias is None:
-            return pair_scores(pairs, self.pair_encoder, weights, graph.pair_counts)
-        # Of few pairs the activations are small: computing them again for the gradients would take longer.
-        scores = self.pair_encoder(pairs) @ torch.stack(weights).mT + bias.unsqueeze(1)
-        return [of_block.t().split(list(graph.pair_counts), dim=1) for of_block in scores]
+            return scores
+        biases = bias.split(list(graph.pair_counts))
+        return [[piece + of_piece for piece, of_piece in zip(each, biases, strict=True)] for each in scores]
 
     def read_out(self, x: Tensor, graph: Graph) -> Tensor:
         """The result, shape [graphs, out_channels], from vectors of the nodes, shape [nodes, width]."""

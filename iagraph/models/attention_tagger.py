@@ -76,8 +76,8 @@ class AttentionTagger(AttentionNetwork):
         x = self.particle_encoder(features)
         if return_attention_weights and isinstance(jets, PaddedJets):
             raise ValueError("jets in slots give no list of edges: ask for attention weights with a JetBatch")
-        knows_edges = self.drops_edges or return_attention_weights or any(conv.watched() for conv in self.convs())
-        graph = jets.prunable_graph(edge_index) if knows_edges else jets.graph(edge_index)
+        needs_edges = self.needs_edges() or return_attention_weights
+        graph = jets.prunable_graph(edge_index) if needs_edges else jets.graph(edge_index)
         weights = []
         for output in self.run_blocks(x, *self.look_at_pairs(x, graph, jets)):
             x = output.x
@@ -85,6 +85,10 @@ class AttentionTagger(AttentionNetwork):
                 weights.append(output.edge_weights())
         logits = self.read_out(x, graph)
         return (logits, weights) if return_attention_weights else logits
+
+    def needs_edges(self) -> bool:
+        """Whether somebody asks for edges one by one."""
+        return any(conv.pruning is not None or conv.watched() for conv in self.convs())
 
     def look_at_pairs(self, x: Tensor, graph: Graph, jets: JetBatch) -> Pairs:
         """What attention is to know of pairs, and the graph of those that are worth it.

@@ -42,7 +42,7 @@ class CascadedIAFormer(GatedIAFormer):
         assert bias is not None
         for block, conv, encoder in zip(self.blocks, self.convs(), self.pair_encoders, strict=True):
             scores = cast(nn.Linear, conv.lin_score)(encoder(pairs)).t() + bias
-            output = block(x, graph, graph.scores([scores]))
+            output = block(x, graph, graph.scores(scores.split(list(graph.pair_counts), dim=1)))
             x, graph = output.x, output.graph
             yield output
             if conv.pruning is not None and block is not self.blocks[-1]:

@@ -123,11 +123,18 @@ class AttentionConv(MessagePassing):
             raise ValueError(f"{type(self).__name__} weighs edges by their features: give edge_attr, or scores")
         return scores
 
-    def weigh(self, maps: Tensor) -> Tensor:
-        """Weights of the heads from the softmax maps, ``[maps, ...]`` to ``[heads, ...]``; linear, so that sums may be
-        weighed instead (:meth:`~iagraph.graph.Graph.attend`).
+    def weigh(self, *maps: Tensor) -> Tensor:
+        r"""Weights of edges from the :attr:`maps_per_head` softmax maps, all of shape [heads, \*edges];
+        linear, so that sums may be weighed instead (:meth:`~iagraph.graph.Graph.attend`).
         """
-        return maps
+        (alpha,) = maps
+        return alpha
+
+    def weights(self, maps: Tensor) -> Tensor:
+        """What :meth:`weigh` makes of all maps, ``[maps, ...]`` to ``[heads, ...]``."""
+        if maps.ndim == 2:  # a list stands in memory edge by edge: cut so, the gradient of all maps does, too
+            return self.weigh(*(one.t() for one in maps.t().chunk(self.maps_per_head, dim=1)))
+        return self.weigh(*maps.chunk(self.maps_per_head))
 
     def project(self, sums: Tensor) -> Tensor:
         """The result, made of the sums of all heads, shape [nodes, out_channels]."""
@@ -159,10 +166,10 @@ class AttentionConv(MessagePassing):
         values = self.lin_value(source).unflatten(1, (self.heads, -1))
         drop = self.drop if self.training and self.dropout else None
         if self.pruning is None and not self.watched():
-            sums, alpha = graph.attend(scores, values, self.weigh, drop)
+            sums, alpha = graph.attend(scores, values, self.weights, drop)
             return AttentionOutput(self.project(sums.flatten(1)), graph, alpha)
         graph, maps = self.prune(graph, scores)
-        alpha = self.weigh(maps if drop is None else drop(maps))
+        alpha = self.weights(maps if drop is None else drop(maps))
         sums = self._sent(graph, alpha, values) if self.watched() else graph.aggregate(alpha, values)
         return AttentionOutput(self.project(sums.flatten(1)), graph, alpha)
 
@@ -174,7 +181,7 @@ class AttentionConv(MessagePassing):
         if self.pruning is None:
             return graph, maps
         rule = self.pruning.relaxed(self.tightness) if self.training else self.pruning
-        wanted = rule(self.weigh(maps), graph)
+        wanted = rule(self.weights(maps), graph)
         graph, maps, scores, wanted = graph.keep(wanted.any(0), maps, scores, wanted)
         wanted = wanted.repeat(maps.size(0) // wanted.size(0), *[1] * (wanted.ndim - 1))
         if rule.renormalize:  # with the lowest number that is finite, for a head may want none of a node's edges

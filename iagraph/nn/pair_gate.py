@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import gelu, logsigmoid
 
-from iagraph.graph import PrunableGraph
+from iagraph.graph import Graph
 from iagraph.nn.encoders import ThinLinear
 from iagraph.nn.pruning import EdgeBudget
 
@@ -43,7 +43,12 @@ class PairGate(nn.Module):
         """What the gate makes of pairs, shape [pairs, features] to [pairs, 1]."""
         return self.lin(gelu(self.hidden(features)))
 
-    def forward(self, features: Tensor, graph: PrunableGraph) -> tuple[PrunableGraph, Tensor, Tensor]:
+    @property
+    def current_budget(self) -> EdgeBudget:
+        """The budget as far as the cut is made."""
+        return cast(EdgeBudget, self.budget.relaxed(self.tightness)) if self.training else self.budget
+
+    def forward(self, features: Tensor, graph: Graph) -> tuple[Graph, Tensor, Tensor]:
         r"""The graph of the pairs that survive.
 
         Args:
@@ -56,7 +61,6 @@ class PairGate(nn.Module):
         """
         with torch.autocast(features.device.type, enabled=False):  # sixteen bits hardly tell pairs apart
             g = self.rate(features).squeeze(1)
-        budget = cast(EdgeBudget, self.budget.relaxed(self.tightness)) if self.training else self.budget
-        graph, survivors = graph.keep_strongest_pairs(g.detach(), budget.number)
+        graph, survivors = graph.keep_strongest_pairs(g.detach(), self.current_budget.number)
         kept = features.t().index_select(1, survivors).t()  # features of pairs lie in memory one after the other
         return graph, kept, logsigmoid(g.index_select(0, survivors))

@@ -48,12 +48,10 @@ class SoftmaxDifference(AttentionConv):
         r"""The learned :math:`\beta`, shape [1] or [heads]."""
         return self.theta.sigmoid()
 
-    def weigh(self, maps: Tensor) -> Tensor:
-        r"""The first map of each head minus :math:`\beta` times the second; of dense graphs the sums that the two maps
-        weigh (:meth:`~iagraph.graph.DenseGraph.attend`), which is the same.
-        """
-        first, second = maps.chunk(2)
-        beta = self.beta.view(-1, *[1] * (maps.ndim - 1))
+    def weigh(self, *maps: Tensor) -> Tensor:
+        r"""The first map of each head minus :math:`\beta` times the second."""
+        first, second = maps
+        beta = self.beta.view(-1, *[1] * (first.ndim - 1))
         return torch.addcmul(first, beta, second, value=-1)  # first - beta * second, rounded once
 
     def reset_parameters(self) -> None:

@@ -97,7 +97,7 @@ def test_growth_is_that_of_time_over_that_of_pairs():
     assert cost.growth_notes(rows) == lines
 
 
-def test_the_figure_draws_every_number_and_growth_as_the_pairs(report, tmp_path):
+def test_the_figure_draws_every_number_and_growth_as_the_pairs(report, tmp_path, drawn):
     for row in report.rows:  # networks as small as these may need no more memory than there is
         row |= {f"{mode} peak [MB]": row["particles"] + index for index, mode in enumerate(cost.MODES)}
     figure = cost.figure_of(report.rows)

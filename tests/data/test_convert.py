@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
 from data.conftest import assert_same, numbered_jets
-from data.readers.reader_files import random_momenta, real_file, write_top
+from reader_files import random_momenta, real_file, write_top
 
 from iagraph.data import StoreError, open_jets, read_store, store_info, write_store
 from iagraph.data.convert import convert

@@ -1,13 +1,15 @@
 """Whatever is in them, files of jets end in a message or in the jets that were written, and jets in finite numbers."""
 
+from functools import cache
+
 import numpy as np
 import pytest
 import torch
 from data.conftest import assert_same, numbered_jets
-from data.readers.reader_files import outcome, random_momenta, write_jetclass, write_top
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
+from reader_files import outcome, random_momenta, write_jetclass, write_top
 from small_models import MODELS
 
 from iagraph.data import JetDataset, Jets, StoreError, read_store, write_store
@@ -40,7 +42,7 @@ def damages(draw):
     return damaged
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=150)
 @given(damage=damages())
 def test_a_damaged_store_gives_the_jets_that_were_written_or_a_message(tmp_path_factory, damage):
     path = tmp_path_factory.mktemp("store") / "jets.h5"
@@ -67,7 +69,7 @@ def test_damaged_files_of_others_give_jets_or_a_message(tmp_path, kind):
     content = path.read_bytes()
     assert len(outcome(path)) == len(COUNTS)
 
-    @settings(max_examples=60, deadline=None)
+    @settings(max_examples=60)
     @given(damage=damages())
     def check(damage):
         path.write_bytes(damage(content))
@@ -90,7 +92,13 @@ def columns_of(size):
     )
 
 
-@settings(max_examples=60, deadline=None)
+@cache
+def models():
+    torch.manual_seed(3)
+    return {name: make().eval() for name, make in MODELS.items()}
+
+
+@settings(max_examples=60)
 @given(counts=st.lists(st.integers(0, 4), min_size=1, max_size=5), data=st.data())
 def test_all_that_is_made_of_valid_jets_is_finite(counts, data):
     jets = Jets(data.draw(columns_of(sum(counts))), offsets_of(counts), np.arange(len(counts)) % 2, ("a", "b"))
@@ -101,12 +109,12 @@ def test_all_that_is_made_of_valid_jets_is_finite(counts, data):
     first, second = batch.prunable_graph().edge_index
     for name in PAIR_FEATURES:
         assert batch.edge_features(name, first, second).isfinite().all(), name
-    for name, model in MODELS.items():
-        torch.manual_seed(3)
-        assert model().eval()(batch).isfinite().all(), name
+    with torch.inference_mode():
+        for name, model in models().items():
+            assert model(batch).isfinite().all(), name
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(data=st.data(), column=st.sampled_from(COLUMNS), value=st.floats(width=32))
 def test_any_number_is_taken_or_named(data, column, value):
     jets = Jets(data.draw(columns_of(5)), offsets_of([2, 3]), np.array([0, 1]), ("a", "b"))

@@ -9,7 +9,7 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 import numpy as np
 import pytest
 import torch
-from data.readers.reader_files import momenta_of, random_momenta, write_jetclass, write_top
+from reader_files import momenta_of, random_momenta, write_jetclass, write_top
 from torch_geometric.loader import DataLoader
 from torch_geometric.transforms import Compose
 

@@ -45,27 +45,32 @@ def top_config():
     return load_model(GenerateConfig, TOP_RECIPE)
 
 
+RESULTS = {}
+
+
 def in_this_process(most=math.inf):
-    """For `_run_tasks`: so many tasks, then Ctrl-C."""
+    """For `_run_tasks`: so many tasks, then Ctrl-C. No task is run twice, for its jets are the same again."""
 
     def run_tasks(tasks, config, parts, workers):
         for done, task in enumerate(task for task in tasks if not parts.holds(task)):
             if done == most:
                 raise KeyboardInterrupt
-            generator._run_task(task, config, parts)
+            if (key := (task, config.model_dump_json())) not in RESULTS:
+                RESULTS[key] = run_task(task, config)
+            parts.keep(RESULTS[key])
 
     return run_tasks
 
 
 @pytest.fixture(scope="module")
 def stores(tmp_path_factory):
-    """The same 25 jets made by two workers, by one, and as two shards."""
+    """The same 25 jets made by two workers, in this process, and as two shards."""
     folder = tmp_path_factory.mktemp("generated")
     runs = {"two": {"workers": 2}, "one": {}, "shard1": {"shard": (1, 2)}, "shard2": {"shard": (2, 2)}}
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(generator, "TASK_JETS", 7)
         for name, options in runs.items():
-            if "shard" in options:  # without processes of their own, which take seconds to start
+            if name != "two":  # without processes of their own, which take seconds to start
                 patch.setattr(generator, "_run_tasks", in_this_process())
             generate(RECIPE, folder / f"{name}.h5", jets=25, **options)
     return {name: folder / f"{name}.h5" for name in runs}
@@ -444,10 +449,11 @@ def test_provenance_repeats_the_run_but_neither_time_nor_place(stores, config):
 
 def test_settings_that_pythia_refuses_are_named(config):
     task = Task(label=0, number=0, jets=1, seed=7)
-    said = "It says: PYTHIA Error: input string not found"
-    with pytest.raises(GenerateError, match=rf"gluon: Pythia does not know 'PhaseSpace:pTHat = 4\.'; .* {said}"):
+    with pytest.raises(
+        GenerateError, match=r"gluon: Pythia does not know 'PhaseSpace:pTHat = 4\.'; .* It says: PYTHIA"
+    ):
         run_task(task, config.model_copy(update={"pythia": ["PhaseSpace:pTHat = 4."]}))
-    with pytest.raises(GenerateError, match=r"gluon: Pythia cannot start with .*Beams:idA.* says: PYTHIA Error .*beam"):
+    with pytest.raises(GenerateError, match=r"gluon: Pythia cannot start with .*Beams:idA.* says: PYTHIA"):
         run_task(task, config.model_copy(update={"pythia": ["Beams:idA = 9999"]}))
 
 
@@ -455,9 +461,10 @@ def test_data_of_another_pythia_are_told_in_its_own_words(config, tmp_path, monk
     monkeypatch.setenv("PYTHIA8DATA", str(tmp_path))
     with pytest.raises(GenerateError) as caught:
         run_task(Task(label=0, number=0, jets=1, seed=7), config)
-    found = f"PYTHIA Error in Settings::init: settings file {tmp_path}/Index.xml not found"
-    assert str(caught.value).startswith(f"process gluon: Pythia cannot start. It says: {found}")
-    assert "configuration" not in str(caught.value)
+    told = str(caught.value)
+    assert told.startswith("process gluon: Pythia cannot start. It says: PYTHIA")
+    assert str(tmp_path) in told
+    assert "configuration" not in told
 
 
 def test_hopeless_selection_ends(config, monkeypatch):

@@ -12,7 +12,7 @@ import h5py
 import numpy as np
 import pytest
 from data.conftest import assert_same, numbered_jets
-from data.readers.reader_files import random_momenta, write_jetclass, write_top
+from reader_files import random_momenta, write_jetclass, write_top
 
 from iagraph.data import (
     JetLoader,

@@ -58,7 +58,7 @@ def test_the_sample_is_bounded_and_even(monkeypatch):
 @pytest.mark.parametrize(
     "jets", [jets_of([[]]), jets_of([[(1, 0, 0, 0)]]), jets_of([], ())], ids=["empty", "one", "no"]
 )
-def test_few_jets_are_drawn(jets, tmp_path):
+def test_few_jets_are_drawn(jets, tmp_path, drawn):
     seen = Overview(jets.classes)
     seen.add(jets)
     seen.figure().savefig(tmp_path / "overview.png")

@@ -47,7 +47,7 @@ def ragged_jets(draw):
     return Jets(particles, np.cumsum([0, *counts], dtype=np.int64), label, ("a", "b", "ünï"))
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 @given(jets=ragged_jets(), share=st.floats(0, 1))
 def test_round_trip_is_exact_and_parts_join_to_the_whole(tmp_path_factory, jets, share):
     path = tmp_path_factory.mktemp("store") / "jets.h5"
@@ -64,7 +64,6 @@ def test_round_trip_is_exact_and_parts_join_to_the_whole(tmp_path_factory, jets,
     assert info.bytes == path.stat().st_size
 
 
-@settings(deadline=None)
 @given(jets=ragged_jets(), data=st.data())
 def test_take_equals_picking_jet_by_jet(jets, data):
     picks = data.draw(st.lists(st.integers(-len(jets), len(jets) - 1), max_size=9) if len(jets) else st.just([]))

@@ -23,9 +23,3 @@ def test_layer_of_your_own():
     exec(BLOCKS[1], names)
     arrived = torch.bincount(names["edge_index"][1], minlength=9) > 0
     torch.testing.assert_close(names["sums"], (arrived.unsqueeze(1) * (1 - names["conv"].beta)).detach().expand(9, 4))
-
-
-def test_every_example_and_every_layer_is_on_the_page():
-    assert len(BLOCKS) == 2
-    examples = (Path(__file__).parents[2] / "docs" / "examples").glob("*.py")
-    assert all(f"`python docs/examples/{path.name}`" in PAGE for path in examples)

@@ -21,10 +21,11 @@ pytestmark = needs_onnx
 
 TRAINED = Path(__file__).parents[1] / "models" / "trained"
 NAMES = ("four_momenta", "num_particles", "pid")
-KINDS = ["iaformer", "particle_transformer", "particlenet"]
+KINDS = ["iaformer", "particlenet", "particle_transformer"]
 
 
-@pytest.fixture(scope="module", params=KINDS)
+# Each export takes ten seconds and more. Padded as exported models are, ParT is compared in test_padded.py, too.
+@pytest.fixture(scope="module", params=["iaformer", "particlenet", pytest.param(KINDS[2], marks=pytest.mark.slow)])
 def exported(request, tmp_path_factory):
     trained = iagraph.load(TRAINED / f"{request.param}-0.1.0")
     path = tmp_path_factory.mktemp(request.param) / "tagger.onnx"

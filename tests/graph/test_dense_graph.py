@@ -6,6 +6,7 @@ from iagraph.kernels import blocks
 
 SIZES = [5, 0, 1, 7, 2, 5, 0, 3]
 PTR = torch.tensor([0, *SIZES]).cumsum(0)
+FEW = torch.tensor([0, 3, 3, 4, 8, 10, 13])  # for gradients by differences, which take a run for each number
 
 
 def brute_force_edges():
@@ -107,22 +108,20 @@ def test_padding_is_what_these_tests_run_with(padding):
 def test_weighted_sums_over_dense_blocks(padding, edges_in_cache, monkeypatch):
     monkeypatch.setattr(blocks, "EDGES_IN_CACHE", edges_in_cache)
     torch.manual_seed(2)
-    graph = DenseGraph(PTR)
-    maps, channels = 5, 2
-    pair_values = torch.randn(maps, graph.first.numel(), dtype=torch.float64, requires_grad=True)
-    value = torch.randn(graph.num_nodes, maps, channels, dtype=torch.float64, requires_grad=True)
 
-    def by_pairs(pair_values, value):
-        return attend(graph, lift(graph, pair_values), value)
+    def inputs(graph, maps, channels):
+        pairs, nodes = graph.first.numel(), graph.num_nodes
+        shapes = (maps, pairs), (nodes, maps, channels)
+        return [torch.randn(shape, dtype=torch.float64, requires_grad=True) for shape in shapes]
 
-    def by_tables(pair_values, value):
-        return attend(graph, lift(graph, pair_values), value, dropout=each)
-
+    graph, few = DenseGraph(PTR), DenseGraph(FEW)
+    pair_values, value = inputs(graph, 5, 2)
     matrix = as_matrix(graph, pair_values.detach()).nan_to_num(-torch.inf).softmax(-1)
     expected = torch.einsum("mts,smc->tmc", matrix, value.detach())
-    for sums in by_pairs, by_tables:
-        torch.testing.assert_close(sums(pair_values, value), expected)
-        assert torch.autograd.gradcheck(sums, (pair_values, value))
+    for dropout in None, each:  # by pairs, by tables
+        torch.testing.assert_close(attend(graph, lift(graph, pair_values), value, dropout), expected)
+        sums = lambda pair_values, value: attend(few, lift(few, pair_values), value, dropout)  # noqa: B023, E731
+        assert torch.autograd.gradcheck(sums, inputs(few, 3, 2))
 
 
 @pytest.mark.parametrize("offset", [0.0, -60.0, -200.0, torch.nan])
@@ -168,12 +167,16 @@ def test_products_of_queries_and_keys(padding):
             torch.testing.assert_close(other[:, g][:, real][:, :, real], expected)
             assert product[:, g][:, :, ~real].isneginf().all()
             assert other[:, g][:, :, ~real].isneginf().all()
-    real_only = lambda q, k: torch.cat([p[p.isfinite()] for p in graph.dot(q, k, heads)])  # noqa: E731
+
+    few = DenseGraph(FEW)
+    query, key = (torch.randn(few.num_nodes, heads * 2, dtype=torch.float64, requires_grad=True) for _ in range(2))
+    bias = torch.randn(heads, sum(few.pair_counts), dtype=torch.float64, requires_grad=True)
+    real_only = lambda q, k: torch.cat([p[p.isfinite()] for p in few.dot(q, k, heads)])  # noqa: E731
     assert torch.autograd.gradcheck(real_only, (query, key))
 
     def weights(q, k, b):  # rows of padded targets are never looked at
-        maps = [product.softmax(-1) for product in graph.dot(q, k, heads, lift(graph, b))]
-        return torch.cat([m[:, ~block.padding].flatten() for m, block in zip(maps, graph.blocks, strict=True)])
+        maps = [product.softmax(-1) for product in few.dot(q, k, heads, lift(few, b))]
+        return torch.cat([m[:, ~block.padding].flatten() for m, block in zip(maps, few.blocks, strict=True)])
 
     assert torch.autograd.gradcheck(weights, (query, key, bias))
 

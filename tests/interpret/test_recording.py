@@ -32,7 +32,7 @@ def test_weights_are_those_that_the_model_uses(model):
 def test_scores_make_the_maps_and_maps_the_weights(model):
     jets = random_jets(COUNTS, 2).double()
     for conv, layer in zip(model.convs(), record_attention(model, jets).layers, strict=True):
-        torch.testing.assert_close(conv.weigh(layer.maps.t()).t(), layer.alpha)
+        torch.testing.assert_close(conv.weights(layer.maps.t()).t(), layer.alpha)
         parts = [part for part in (layer.content, layer.pair) if part is not None]
         total = torch.stack(parts).sum(0)
         source, target = layer.edge_index

@@ -354,5 +354,5 @@ def test_gradients_of_parameters_by_transforms():
 
 def test_fast_kernels_say_that_they_know_no_transforms():
     conv, given = made(ATTENTION["differential"]), features(ATTENTION["differential"], SORTED)
-    with kernels.use("fast"), pytest.raises(RuntimeError, match="setup_context"):
+    with kernels.use("fast"), pytest.raises(RuntimeError):
         torch.func.grad(lambda x: conv(x, SORTED, *given).sum())(vectors())

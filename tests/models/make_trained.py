@@ -12,10 +12,9 @@ from pathlib import Path
 import numpy as np
 import torch
 
-sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
-sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "train"))
+sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "helpers"))
 
-from test_models import TOYS, toy
+from toy_models import TOYS, toy
 from toy_runs import toy_jets
 
 import iagraph

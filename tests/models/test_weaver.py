@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 import reference_weaver
 import torch
-from data.readers.reader_files import real_file
+from reader_files import real_file
 from weaver.nn.model.ParticleNet import ParticleNetTagger, knn
 
 from iagraph.graph import DenseGraph

@@ -77,10 +77,10 @@ def test_every_form_of_a_graph_and_the_public_face_agree(case, backend, padding)
 def test_weights_of_heads_are_linear_in_the_maps(case, shape):
     conv, _ = case
     one, other = torch.randn(2, conv.maps, *shape).double()
-    expected = 0.7 * conv.weigh(one) - 1.3 * conv.weigh(other)
+    expected = 0.7 * conv.weights(one) - 1.3 * conv.weights(other)
     assert expected.shape == (3, *shape)
-    torch.testing.assert_close(conv.weigh(0.7 * one - 1.3 * other), expected, rtol=0, atol=1e-14)
-    assert not conv.weigh(torch.zeros_like(one)).any()
+    torch.testing.assert_close(conv.weights(0.7 * one - 1.3 * other), expected, rtol=0, atol=1e-14)
+    assert not conv.weights(torch.zeros_like(one)).any()
 
 
 def test_messages_are_seen_where_they_are_asked_for(case):

@@ -27,7 +27,7 @@ def run(monkeypatch):
     return run_script
 
 
-def test_a_file_becomes_a_store_a_summary_and_a_figure(tmp_path, run, capsys):
+def test_a_file_becomes_a_store_a_summary_and_a_figure(tmp_path, run, capsys, drawn):
     write_store(tmp_path / "a.h5", numbered_jets([2, 0, 3]))
     write_store(tmp_path / "b.h5", numbered_jets([4]))
     run(tmp_path / "a.h5", tmp_path / "b.h5", "--out", tmp_path / "out.h5")

@@ -1,4 +1,5 @@
 import pytest
+from saved_figures import figures
 from toy_runs import RECIPE, settings, toy_jets
 
 from iagraph.data import write_store
@@ -10,6 +11,12 @@ PART = (
     "pair_hidden: [5], dropout: 0.1}"
 )
 SMALL = ["train.epochs=2", "model.blocks=1", "model.particle_hidden=[11]", "train.device=cpu"]
+
+
+@pytest.fixture(scope="package", autouse=True)
+def _laid_out_figures():
+    with figures("laid out"):
+        yield
 
 
 @pytest.fixture(scope="session")

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 from filelock import FileLock
-from test_pruning_plan import tiny
+from studies.test_pruning_plan import tiny
 from toy_runs import CLASSES, settings, toy_jets, weights
 
 from iagraph.data import JetDataset, write_store

@@ -1,9 +1,7 @@
 import json
-from pathlib import Path
 
 import pytest
 import torch
-from matplotlib.figure import Figure
 
 from iagraph.interpret.cka import linear_cka
 from iagraph.interpret.depths import jet_means
@@ -35,14 +33,7 @@ def test_no_beta(tmp_path, toy_run):
     assert kept_epoch(open_run(toy_run, 50).model, BetaHistory([], {})) is None
 
 
-def without_drawing(figure, file, **more):
-    """Drawing takes seconds; the study of a single run draws its figures."""
-    if isinstance(file, str | Path):
-        Path(file).touch()
-
-
-def test_two_runs_side_by_side(toy_run, part_run, tmp_path, monkeypatch):
-    monkeypatch.setattr(Figure, "savefig", without_drawing)
+def test_two_runs_side_by_side(toy_run, part_run, tmp_path):
     folder = study(Plan([toy_run, part_run], tmp_path / "similarity", 90, "typed"))
     one, other = f"{toy_run.parent.name}/toy", f"{part_run.parent.name}/toy"
     files = {path.name for path in folder.glob("*.png")}

@@ -118,7 +118,7 @@ json = st.recursive(
 )
 
 
-@settings(max_examples=50, deadline=None)
+@settings(max_examples=50)
 @given(path=st.sampled_from([key for key, *_ in flat(VALUES)]), value=json, cut=st.integers(0, 2))
 def test_any_value_of_any_key_is_taken_or_named(tmp_path_factory, path, value, cut):
     values = copy.deepcopy(VALUES)

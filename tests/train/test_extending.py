@@ -5,7 +5,7 @@ import shutil
 
 import pytest
 import torch
-from test_keeping import StopError, assert_same, stopped_at, toy
+from interrupted_runs import BATCH, STEPS, StopError, assert_same, stopped_at, toy
 from toy_runs import settings
 
 from iagraph.train.config import load_config
@@ -15,7 +15,8 @@ from iagraph.train.module import Tagger, warmup_cosine
 from iagraph.train.run import resume, train, train_into
 
 SHORT = ["train.epochs=2", "train.patience=2"]
-STILL = ["train.learning_rate=1e-30", "train.min_learning_rate=1e-30", "train.epochs=5"]  # no epoch beats the first
+# No epoch beats the first.
+STILL = ["train.learning_rate=1e-30", "train.min_learning_rate=1e-30", "train.epochs=5", "data.max_jets=64"]
 
 
 @pytest.fixture(scope="module")
@@ -56,7 +57,7 @@ def test_history_is_appended_and_the_record_says_so(finished, extended, tmp_path
     assert line.startswith("extended: from epoch 5 on, the schedule is that of 5 epochs, in place of 4; the learning ")
 
 
-@pytest.mark.parametrize("step", [1, 9 + 4])
+@pytest.mark.parametrize("step", [1, STEPS + 3])
 def test_an_interrupted_extension_ends_as_one_that_never_was(run, monkeypatch, extended, step):
     with stopped_at(monkeypatch, (Tagger, "training_step"), step), pytest.raises(StopError):
         resume(run, ["train.epochs=4"])
@@ -71,7 +72,7 @@ def test_the_rate_is_that_of_the_longer_schedule_from_the_first_step_on(run, mon
     rates, config = [], load_config(run / "config.yaml").train
     monkeypatch.setattr(Tagger, "on_train_batch_start", note)
     resume(run, ["train.epochs=4"])
-    done = [(epoch + 37 * step / 300) / 4 for epoch in (2, 3) for step in range(9)]
+    done = [(epoch + BATCH * step / 300) / 4 for epoch in (2, 3) for step in range(STEPS)]
     lowest = config.min_learning_rate / config.learning_rate
     expected = [config.learning_rate * warmup_cosine(each, config.warmup, lowest) for each in done]
     assert rates == pytest.approx(expected)
@@ -89,7 +90,7 @@ def test_more_patience_is_as_if_it_had_been_so_from_the_beginning(store, tmp_pat
 
 
 def test_an_interrupted_run_may_become_shorter_or_longer(store, tmp_path, monkeypatch):
-    with stopped_at(monkeypatch, (Tagger, "training_step"), 9 + 4), pytest.raises(StopError):
+    with stopped_at(monkeypatch, (Tagger, "training_step"), STEPS + 3), pytest.raises(StopError):
         train_into(tmp_path / "run", toy(store, tmp_path))
     resume(tmp_path / "run", ["train.epochs=2"])
     assert len(read_history(tmp_path / "run")) == 2
@@ -123,7 +124,7 @@ class TestRefusals:
 
 
 def test_a_state_of_an_earlier_version_goes_on(store, tmp_path, monkeypatch, finished):
-    with stopped_at(monkeypatch, (Tagger, "training_step"), 9 + 4), pytest.raises(StopError):
+    with stopped_at(monkeypatch, (Tagger, "training_step"), STEPS + 3), pytest.raises(StopError):
         train_into(tmp_path / "run", toy(store, tmp_path, *SHORT))
     last = tmp_path / "run" / "checkpoints" / LAST
     state = torch.load(last, weights_only=True)

@@ -9,6 +9,8 @@ from iagraph.metrics import background_rejection, roc_auc
 from iagraph.plotting import save_figure
 from iagraph.train.figures import class_roc_curves, confusion, loss_curves, roc_curves, score_histograms
 
+pytestmark = pytest.mark.usefixtures("drawn")
+
 HISTORY = [
     {"epoch": 1, "train_loss": 0.6, "val_loss": 0.5, "val_auc": 0.8},
     {"epoch": 2, "train_loss": 0.4, "val_loss": 0.3, "val_auc": 0.87654},

@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from test_models import no_figures, toy  # noqa: F401
+from toy_models import toy
 from toy_runs import RECIPE, toy_jets, weights
 
 from iagraph.data import StoreError, read_store, write_store

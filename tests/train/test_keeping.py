@@ -1,19 +1,25 @@
 """A run that is interrupted, by whatever, goes on and ends as one that never was."""
 
 import json
-import multiprocessing
-import os
 import random
-import resource
 import shutil
 import signal
 import time
-from contextlib import contextmanager
-from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
+from interrupted_runs import (
+    EPOCHS,
+    STEPS,
+    Killed,
+    StopError,
+    assert_same,
+    stopped_at,
+    toy,
+    train_and_hang,
+    train_with_little_room,
+)
 from lightning import Callback
 from toy_runs import settings, toy_jets, weights
 
@@ -21,18 +27,8 @@ from iagraph.data import read_store, write_store
 from iagraph.models import CheckpointError
 from iagraph.train.folder import RunError, read_history
 from iagraph.train.keeping import LAST, read_state
+from iagraph.train.module import Tagger
 from iagraph.train.run import evaluate, resume, train, train_into
-
-EPOCHS = 3
-
-
-def toy(store, output, *more):
-    # ParT, for its dropout draws random numbers.
-    part = "model={name: particle_transformer, width: 8, blocks: 2, class_blocks: 1, heads: 2, particle_hidden: [7], "
-    part += "pair_hidden: [5], dropout: 0.3}"
-    return settings(
-        store, output, "data.pair_features=part", part, f"train.epochs={EPOCHS}", "data.batch_size=37", *more
-    )
 
 
 @pytest.fixture(scope="module")
@@ -42,72 +38,18 @@ def undisturbed(store, tmp_path_factory):
     return folder
 
 
-def assert_same(one, other):
-    """The same weights, log and predictions to the last bit, and the same bytes in texts that tell no times."""
-    mine, theirs = weights(one), weights(other)
-    assert mine.keys() == theirs.keys()
-    assert all(mine[name].equal(theirs[name]) for name in mine)
-    texts = [
-        {
-            path.relative_to(run): path.read_bytes()
-            for path in run.rglob("*")
-            if path.suffix in (".csv", ".yaml", ".json")
-        }
-        for run in (one, other)
-    ]
-    told = [json.loads(each.pop(Path("metrics.json"))) for each in texts]
-    for numbers in told:
-        del numbers["cost"]["jets_per_second"]
-    assert told[0] == told[1]
-    assert texts[0].keys() == texts[1].keys() >= {Path("log/metrics.csv"), Path("config.yaml"), Path("model.json")}
-    for name, content in texts[0].items():
-        if name != Path("config.yaml"):  # which names the folder that the runs are in
-            assert content == texts[1][name], name
-    for name in ("logits", "label"):
-        np.testing.assert_array_equal(*(np.load(run / "predictions.npz")[name] for run in (one, other)))
-    best = [torch.load(run / "checkpoints" / "best.ckpt", weights_only=True)["epoch"] for run in (one, other)]
-    assert best[0] == best[1]
-    names = [
-        {str(path.relative_to(run)) for path in run.rglob("*") if "events" not in path.name} for run in (one, other)
-    ]
-    assert names[0] == names[1]
-
-
-class StopError(Exception):
-    pass
-
-
-@contextmanager
-def stopped_at(monkeypatch, what, number):
-    """Within it, the call of this number of `iagraph.train.run.<what>` or a method raises in place of being done."""
-    owner, name = what
-    original, calls = getattr(owner, name), []
-
-    def counted(*args, **kwargs):
-        calls.append(name)
-        if len(calls) == number:
-            raise StopError
-        return original(*args, **kwargs)
-
-    with monkeypatch.context() as patch:
-        patch.setattr(owner, name, counted)
-        yield
-
-
 def moments():
     """Where to stop: in a training step, in a validation, while a state or the best weights are kept, afterwards."""
     import iagraph.train.keeping as keeping
     import iagraph.train.run as run
-    from iagraph.train.module import Tagger
 
-    steps = 9  # 300 jets in batches of 37
     return {
         "first step": ((Tagger, "training_step"), 1),
-        "second epoch": ((Tagger, "training_step"), steps + 4),
-        "validation": ((Tagger, "validation_step"), 5 + 3 * 1),
+        "second epoch": ((Tagger, "training_step"), STEPS + 3),
+        "validation": ((Tagger, "validation_step"), 4),
         "keeping best or last, first": ((keeping.torch, "save"), 1),
         "keeping best or last, fourth": ((keeping.torch, "save"), 4),
-        "last epoch": ((Tagger, "training_step"), EPOCHS * steps),
+        "last epoch": ((Tagger, "training_step"), EPOCHS * STEPS),
         "model": ((run, "save_model"), 1),
         "judgement": ((run, "evaluate_tagger"), 1),
     }
@@ -124,14 +66,12 @@ def test_an_interrupted_run_ends_as_one_that_never_was(store, tmp_path, monkeypa
 
 
 def test_it_may_be_moved_and_interrupted_again(store, tmp_path, monkeypatch, undisturbed):
-    from iagraph.train.module import Tagger
-
-    with stopped_at(monkeypatch, (Tagger, "training_step"), 14), pytest.raises(StopError):
+    with stopped_at(monkeypatch, (Tagger, "training_step"), STEPS + 3), pytest.raises(StopError):
         train_into(tmp_path / "here", toy(store, tmp_path))
     shutil.move(tmp_path / "here", tmp_path / "there")
-    with stopped_at(monkeypatch, (Tagger, "training_step"), 13), pytest.raises(StopError):
+    with stopped_at(monkeypatch, (Tagger, "training_step"), STEPS + 2), pytest.raises(StopError):
         resume(tmp_path / "there")
-    assert read_state(tmp_path / "there" / "checkpoints", {}, toy(store, tmp_path).train).steps == 2 * 9
+    assert read_state(tmp_path / "there" / "checkpoints", {}, toy(store, tmp_path).train).steps == 2 * STEPS
     resume(tmp_path / "there")
     assert_same(tmp_path / "there", undisturbed)
 
@@ -161,7 +101,7 @@ def test_moving_averages_are_what_is_validated_and_kept(store, tmp_path):
             for name, value in current.items()
         }
     kept = weights(tmp_path / "run")
-    assert len(steps.weights) == 9
+    assert len(steps.weights) == STEPS
     for name, value in average.items():
         torch.testing.assert_close(kept[name], value)
     assert any(not kept[name].allclose(value) for name, value in steps.weights[-1].items())
@@ -177,11 +117,9 @@ def _validation_jets(store, folder):
 
 
 def test_moving_averages_go_on_after_a_break(store, tmp_path, monkeypatch):
-    from iagraph.train.module import Tagger
-
-    config = toy(store, tmp_path, "train.ema=0.9")
+    config = toy(store, tmp_path, "train.ema=0.9", "train.epochs=2")
     train_into(tmp_path / "undisturbed", config)
-    with stopped_at(monkeypatch, (Tagger, "training_step"), 13), pytest.raises(StopError):
+    with stopped_at(monkeypatch, (Tagger, "training_step"), STEPS + 3), pytest.raises(StopError):
         train_into(tmp_path / "run", config)
     resume(tmp_path / "run")
     assert_same(tmp_path / "run", tmp_path / "undisturbed")
@@ -198,29 +136,6 @@ def test_early_stopping_is_remembered(store, tmp_path, monkeypatch):
     assert [row["epoch"] for row in read_history(tmp_path / "run")] == [1, 2, 3]
     resume(tmp_path / "run")
     assert (tmp_path / "run" / "log" / "metrics.csv").read_text() == log
-
-
-class Killed:
-    """Trains, or goes on, in a process of its own that may be killed."""
-
-    def __init__(self):
-        # A server that has imported everything, so that a process is there in no time.
-        self.context = multiprocessing.get_context("forkserver")
-        self.context.set_forkserver_preload(["iagraph.train.run"])
-
-    def run(self, function, *arguments, seconds=None):
-        process = self.context.Process(target=_quietly, args=(function, *arguments))
-        process.start()
-        process.join(seconds)
-        if process.exitcode is None:
-            os.kill(process.pid, signal.SIGKILL)
-            process.join()
-        return process.exitcode
-
-
-def _quietly(function, *arguments):
-    torch.set_num_threads(1)
-    function(*arguments)
 
 
 def killed_until_it_ends(store, tmp_path, seed, kills):
@@ -245,8 +160,12 @@ def killed_until_it_ends(store, tmp_path, seed, kills):
         assert_same(folder, tmp_path / f"whole-{seed}")
 
 
-def test_survives_being_killed(store, tmp_path):
-    killed_until_it_ends(store, tmp_path, seed=1, kills=1)
+def test_survives_being_killed(store, tmp_path, undisturbed):
+    folder, killed = tmp_path / "run", Killed()
+    assert killed.run(train_and_hang, folder, toy(store, tmp_path), until=(folder / "here").exists) == -signal.SIGKILL
+    (folder / "here").unlink()
+    resume(folder)
+    assert_same(folder, undisturbed)
 
 
 @pytest.mark.slow
@@ -255,18 +174,8 @@ def test_survives_being_killed_often(store, tmp_path):
         killed_until_it_ends(store, tmp_path, seed, kills=8)
 
 
-def _with_little_room(folder, config):
-    """Files may not become larger than the state of the training: as on a full disk, writing it fails."""
-    resource.setrlimit(resource.RLIMIT_FSIZE, (30_000, resource.RLIM_INFINITY))
-    try:
-        train_into(folder, config)
-    except CheckpointError as error:
-        (folder / "message").write_text(str(error)[:500])
-        os._exit(7)
-
-
 def test_a_full_disk_loses_nothing(store, tmp_path, undisturbed):
-    assert Killed().run(_with_little_room, tmp_path / "run", toy(store, tmp_path)) == 7
+    assert Killed().run(train_with_little_room, tmp_path / "run", toy(store, tmp_path)) == 7
     message = tmp_path / "run" / "message"
     assert f"make room, and go on with: iagraph train --resume {tmp_path}/run" in message.read_text()
     message.unlink()
@@ -285,11 +194,9 @@ class TestRefusals:
             resume(tmp_path)
 
     def test_other_jets(self, store, tmp_path, monkeypatch):
-        from iagraph.train.module import Tagger
-
         jets = tmp_path / "jets.h5"
         shutil.copy(store, jets)
-        with stopped_at(monkeypatch, (Tagger, "training_step"), 12), pytest.raises(StopError):
+        with stopped_at(monkeypatch, (Tagger, "training_step"), STEPS + 3), pytest.raises(StopError):
             train_into(tmp_path / "run", toy(jets, tmp_path))
         before = (tmp_path / "run" / "checkpoints" / LAST).read_bytes()
         jets.unlink()
@@ -301,9 +208,7 @@ class TestRefusals:
         resume(tmp_path / "run")
 
     def test_a_damaged_state(self, store, tmp_path, monkeypatch):
-        from iagraph.train.module import Tagger
-
-        with stopped_at(monkeypatch, (Tagger, "training_step"), 12), pytest.raises(StopError):
+        with stopped_at(monkeypatch, (Tagger, "training_step"), STEPS + 3), pytest.raises(StopError):
             train_into(tmp_path / "run", toy(store, tmp_path))
         last = tmp_path / "run" / "checkpoints" / LAST
         last.write_bytes(last.read_bytes()[:-100])
@@ -311,9 +216,7 @@ class TestRefusals:
             resume(tmp_path / "run")
 
 
-def test_ctrl_c_is_judged_and_can_go_on(store, tmp_path, monkeypatch, capsys):
-    from iagraph.train.module import Tagger
-
+def test_ctrl_c_is_judged_and_can_go_on(store, tmp_path, monkeypatch, capsys, undisturbed):
     original = Tagger.training_step
 
     def impatient(self, jets, batch_index):
@@ -327,5 +230,4 @@ def test_ctrl_c_is_judged_and_can_go_on(store, tmp_path, monkeypatch, capsys):
     assert f"goes on with: iagraph train --resume {folder}" in capsys.readouterr().out
     assert json.loads((folder / "metrics.json").read_text())["jets"] == 120
     resume(folder)
-    train_into(tmp_path / "whole", toy(store, tmp_path))
-    assert_same(folder, tmp_path / "whole")
+    assert_same(folder, undisturbed)

@@ -7,6 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from saved_figures import figures
 from sklearn.metrics import roc_auc_score
 from toy_runs import CLASSES, FILES, settings, toy_jets, weights
 
@@ -35,7 +36,8 @@ def finished(request, tmp_path_factory):
     ]
     write_store(folder / "toy.h5", jets.take(np.concatenate(order)), splits=SPLITS)
     own = "data.signal_efficiency.quark=0.9"
-    return train(settings(folder / "toy.h5", folder, *MANY, own, "train.learning_rate=1e-2"))
+    with figures("drawn"):
+        return train(settings(folder / "toy.h5", folder, *MANY, own, "train.learning_rate=1e-2"))
 
 
 MANY = ("data.signal=null", "data.node_features=full", "data.batch_size=16")

@@ -6,7 +6,8 @@ import json
 import numpy as np
 import pytest
 import torch
-from toy_runs import FILES, settings
+from toy_models import TOYS, toy
+from toy_runs import FILES
 
 from iagraph.data import JetDataset, JetLoader, read_store
 from iagraph.models import CascadedIAFormer, GatedIAFormer, IAFormer, LearnedPairIAFormer
@@ -16,35 +17,6 @@ from iagraph.train.config import Config
 from iagraph.train.folder import build_model, load_run, new_model, read_history
 from iagraph.train.run import train
 from iagraph.yaml_config import fields
-
-NODES = {"width": 10, "blocks": 1, "heads": 5, "particle_hidden": [11]}
-PAIRS = {"pair_hidden": [7], "pair_width": 3}
-TOYS = {
-    "iaformer": ("invariant", NODES | PAIRS),
-    "gated_iaformer": ("invariant", NODES | PAIRS | {"gate_hidden": 5, "gate_fraction": 0.3}),
-    "cascaded_iaformer": ("invariant", NODES | PAIRS | {"gate_hidden": 5, "gate_fraction": 0.3}),
-    "plain_transformer": (None, NODES),
-    "interaction_transformer": ("invariant", NODES | PAIRS),
-    "pair_transformer": ("invariant", NODES | PAIRS),
-    "learned_pair_iaformer": (None, NODES | PAIRS),
-    "particle_transformer": ("part", NODES | {"class_blocks": 1, "pair_hidden": [7], "dropout": 0.1}),
-    "particlenet": (None, {"channels": [[7, 5], [3]], "neighbors": 4, "head_hidden": 11, "dropout": 0.1}),
-}
-
-
-@pytest.fixture(scope="module", autouse=True)
-def no_figures():
-    """Figures take most of the time of such small runs; test_run.py looks at them."""
-    with pytest.MonkeyPatch.context() as patch:
-        for place in ("run", "evaluation"):
-            patch.setattr(f"iagraph.train.{place}.save_figure", lambda figure, path: None)
-        yield
-
-
-def toy(name, store, output, *more):
-    pairs, sizes = TOYS[name]
-    model = f"model={json.dumps({'name': name} | sizes)}"
-    return settings(store, output, model, f"data.pair_features={json.dumps(pairs)}", *more)
 
 
 def test_configurations_name_the_models_that_there_are():

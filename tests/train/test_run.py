@@ -4,6 +4,7 @@ import h5py
 import numpy as np
 import pytest
 import torch
+from saved_figures import figures
 from toy_runs import FILES, settings, toy_jets, weights
 
 from iagraph.data import Jets, StoreError, write_store
@@ -19,7 +20,9 @@ no_cuda = pytest.mark.skipif(torch.cuda.is_available(), reason="there is a CUDA 
 
 @pytest.fixture(scope="module")
 def finished(store, tmp_path_factory):
-    return train(settings(store, tmp_path_factory.mktemp("runs"), "train.epochs=3", "train.learning_rate=1e-2"))
+    config = settings(store, tmp_path_factory.mktemp("runs"), "train.epochs=3", "train.learning_rate=1e-2")
+    with figures("drawn"):
+        return train(config)
 
 
 def test_folder_holds_everything(finished):

@@ -24,15 +24,16 @@ class Counter(Tagger):
         return super().training_step(jets, batch_index)
 
 
-@pytest.fixture
-def streamed(store, tmp_path, monkeypatch):
+@pytest.fixture(scope="module")
+def streamed(store, tmp_path_factory):
     """A run of three epochs on jets that stay in their file, with a budget that binds and a worker process."""
-    monkeypatch.setattr("iagraph.train.run.Tagger", Counter)
-    monkeypatch.setattr("iagraph.data.sources.BLOCK", 16)
-    monkeypatch.setattr("iagraph.data.loader.POOL", 100)
     Counter.epochs = []
     changes = ("data.in_memory=false", "data.max_pairs=2000", "data.workers=1", "train.epochs=3")
-    return train(settings(store, tmp_path, *changes)), Counter.epochs
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("iagraph.train.run.Tagger", Counter)
+        patch.setattr("iagraph.data.sources.BLOCK", 16)
+        patch.setattr("iagraph.data.loader.POOL", 100)
+        return train(settings(store, tmp_path_factory.mktemp("streamed"), *changes)), Counter.epochs
 
 
 def test_every_epoch_has_all_jets_within_the_budget(streamed):

@@ -15,7 +15,9 @@ from iagraph.train.run import evaluate, train
 
 
 def test_same_seed_same_weights(store, tmp_path):
-    runs = [train(settings(store, tmp_path, f"seed={seed}")) for seed in (5, 5, 6)]
+    runs = [
+        train(settings(store, tmp_path, f"seed={seed}", "train.epochs=1", "data.max_jets=128")) for seed in (5, 5, 6)
+    ]
     assert [run.name for run in runs] == ["qg-001", "qg-002", "qg-003"]
     one, same, other = (weights(run) for run in runs)
     assert all(torch.equal(one[name], same[name]) for name in one)
@@ -41,13 +43,14 @@ class Recorder(Tagger):
         self.val_loss.update(self.losses[self.current_epoch])
 
 
-@pytest.fixture
-def recorded(store, tmp_path, monkeypatch):
+@pytest.fixture(scope="module")
+def recorded(store, tmp_path_factory):
     """A run of two batches per epoch whose validation loss is lowest after epoch 2 of at most 6."""
-    monkeypatch.setattr("iagraph.train.run.Tagger", Recorder)
     Recorder.seen = []
     changes = ("train.epochs=6", "train.patience=2", "data.max_jets=128", "train.learning_rate=1e-2")
-    folder = train(settings(store, tmp_path, *changes))
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("iagraph.train.run.Tagger", Recorder)
+        folder = train(settings(store, tmp_path_factory.mktemp("recorded"), *changes))
     return folder, Recorder.seen
 
 
@@ -85,7 +88,16 @@ class TestTraining:
     def test_options_reach_the_trainer(self, store, tmp_path, monkeypatch):
         made = []
         monkeypatch.setattr("iagraph.train.run.Trainer", lambda **given: made.append(given) or Trainer(**given))
-        train(settings(store, tmp_path, "train.accumulate=3", "train.clip=0.7", "train.precision=bf16-mixed"))
+        train(
+            settings(
+                store,
+                tmp_path,
+                "train.accumulate=3",
+                "train.clip=0.7",
+                "train.precision=bf16-mixed",
+                "data.max_jets=128",
+            )
+        )
         fit = made[-1]
         assert (fit["accumulate_grad_batches"], fit["gradient_clip_val"], fit["max_epochs"]) == (3, 0.7, 2)
         assert {given["precision"] for given in made} == {"bf16-mixed"}

@@ -67,6 +67,7 @@ def test_studies_see_it(run):
         assert not jets.momenta.mass.any()
 
 
+@pytest.mark.slow
 @needs_onnx
 def test_so_does_the_exported_file(run, whole_jets, tmp_path):
     onnxruntime = pytest.importorskip("onnxruntime")
@@ -85,14 +86,18 @@ def test_so_does_the_exported_file(run, whole_jets, tmp_path):
     assert np.isfinite(session.run(["logits"], {name: values.numpy() for name, values in few.items()})[0]).all()
 
 
-@pytest.mark.slow
 def test_torch_export_does_it_too(run, whole_jets, tmp_path):
     from iagraph.export import export_program
+    from iagraph.export.inputs import slots_of
 
     assert export_program(iagraph.load(run), tmp_path / "tagger.pt2", [whole_jets]).largest < 1e-5
     files = {"iagraph.json": ""}
-    torch.export.load(tmp_path / "tagger.pt2", extra_files=files)
+    program = torch.export.load(tmp_path / "tagger.pt2", extra_files=files).module()
     assert json.loads(files["iagraph.json"])["view"] == {"max_particles": MOST, "masses": "zero"}
+    inputs = slots_of(whole_jets, ("four_momenta", "num_particles", "pid"))
+    with torch.inference_mode():
+        _, logits = program(*inputs.values())
+    np.testing.assert_allclose(logits, np.load(run / "predictions.npz")["logits"], atol=1e-4)
 
 
 class TestOlderRuns:

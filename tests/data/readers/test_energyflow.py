@@ -77,7 +77,7 @@ class TestRealJets:
         assert_same(read(reader, jets_per_part), read(reader))
 
 
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=25)
 @given(
     counts=st.lists(st.integers(0, 5), max_size=13),
     jets_per_part=st.sampled_from([1, 2, 3, 5, 13, 100]),

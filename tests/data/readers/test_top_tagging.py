@@ -98,7 +98,7 @@ def test_blosc(tmp_path, momenta):
         assert_same(read(open_jets(path)), read(open_jets(write_top(tmp_path / "plain.h5", momenta, LABEL))))
 
 
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=25)
 @given(counts=st.lists(st.integers(0, 5), max_size=13), jets_per_part=st.sampled_from([1, 2, 3, 5, 13, 100]))
 def test_ragged_jets_of_all_kinds(tmp_path_factory, counts, jets_per_part):
     momenta = random_momenta(counts)

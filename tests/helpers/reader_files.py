@@ -11,7 +11,7 @@ import pytest
 from iagraph.data import Jets, StoreError
 from iagraph.data.readers import open_jets
 
-REAL = Path(os.environ.get("IAGRAPH_TEST_DATA", Path(__file__).parents[4] / "shared" / "data"))
+REAL = Path(os.environ.get("IAGRAPH_TEST_DATA", Path(__file__).parents[3] / "shared" / "data"))
 KINDS = ("isChargedHadron", "isNeutralHadron", "isPhoton", "isElectron", "isMuon")
 TEN = ("QCD", "Hbb", "Hcc", "Hgg", "H4q", "Hqql", "Zqq", "Wqq", "Tbqq", "Tbl")
 

@@ -10,7 +10,7 @@ from iagraph.kinematics import Impact
 from iagraph.testing import random_jets
 from iagraph.train.config import load_config
 
-RECIPE = Path(__file__).parents[1] / "configs" / "qg.yaml"
+RECIPE = Path(__file__).parents[2] / "configs" / "qg.yaml"
 CLASSES = ("gluon", "quark", "Z", "W", "top", "Hbb", "Hcc", "Hgg", "H4q", "Hqql")
 MULTIPLICITY = np.array([13, 9, 19, 6, 26, 4, 35, 3, 45, 2])
 FILES = {"config.yaml", "model.pt", "model.json", "trained_on.npy", "metrics.json", "report.md", "predictions.npz"}
