@@ -93,7 +93,7 @@ def write_section(folder: Path, section: Section, command: str, about: Mapping[s
         (folder / f"{name}.tex").write_text(table.latex(notes), encoding="utf-8")
         parts += [table.caption, table.markdown()]
     parts.append("\n".join(f"- {note}" for note in notes))
-    tables = {name: [dict(row) for row in table.rows] for name, table in section.tables.items()}
+    tables = {name: [dict(row) for row in table.exact or table.rows] for name, table in section.tables.items()}
     numbers = {"tables": tables, "numbers": section.numbers, "notes": notes, "machine": machine()}
     report = json.dumps(_json({"command": command, **numbers, **about}), indent=2, allow_nan=False)
     images = [(_image(figure), caption) for figure, caption in section.figures.values()]

@@ -77,7 +77,7 @@ def test_outputs_stay_the_same_and_nothing_stays_behind(model):
         torch.testing.assert_close(model(jets, fully_connected(jets.ptr)), expected)
     for module in model.modules():
         assert not module._forward_hooks
-        assert "weigh" not in vars(module)
+        assert "weights" not in vars(module)
 
 
 def test_no_gradient_through_attention():

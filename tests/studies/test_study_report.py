@@ -54,6 +54,13 @@ def test_what_is_written(run, tmp_path):
     assert report["configs"][run.name]["model"]["name"] == "iaformer"
 
 
+def test_the_record_has_the_exact_rows(run, tmp_path):
+    table = Table("Models.", [{"": "A", "AUC": "0.88"}], [{"model": "A", "auc": 0.8812345}])
+    folder = write_study(tmp_path / "a", Section("Models", {"table": table}, {}), [run], "")
+    assert json.loads((folder / "report.json").read_text())["tables"]["table"] == [{"model": "A", "auc": 0.8812345}]
+    assert "| A | 0.88 |" in (folder / "table.md").read_text()
+
+
 def test_report_joins_the_studies_and_needs_no_other_file(run, tmp_path):
     write_study(tmp_path / "b", a_section("Second"), [run], "")
     write_study(tmp_path / "a", a_section("First", live=["<p>moves</p>"]), [run], "")
