@@ -11,7 +11,7 @@ from statistics import median, stdev
 import torch
 from torch import Tensor
 
-from iagraph.command_line import positive
+from iagraph.cli.arguments import positive
 from iagraph.data import JetDataset, read_store, resolve
 from iagraph.graph import fully_connected
 from iagraph.models import IAFormer

@@ -17,7 +17,7 @@ def keep_freed_memory() -> bool:
 
     By default, glibc gives the memory of large tensors back to Linux as soon as they are freed, and Linux clears each
     page of it again on first use: a third of the time of inference of small models. The process then holds what it
-    needed at most, but for tensors above 32 MB. The scripts call this; call it at the start of a program of your own.
+    needed at most, but for tensors above 32 MB. The commands call this; call it at the start of a program of your own.
 
     Returns:
         True if the allocator takes such wishes: glibc does, others do as they please.
