@@ -88,8 +88,9 @@ TOPICS = {
 def write_pages() -> None:
     """Writes docs/api, only where something has changed."""
     FOLDER.mkdir(exist_ok=True)
-    modules = [name for _, name, _ in pkgutil.walk_packages(iagraph.__path__, "iagraph.")]
-    packages = {name for _, name, is_package in pkgutil.walk_packages(iagraph.__path__, "iagraph.") if is_package}
+    found = list(pkgutil.walk_packages(iagraph.__path__, "iagraph."))
+    modules = [module.name for module in found if module.name != "iagraph.__main__"]
+    packages = {module.name for module in found if module.ispkg}
     pages: dict[str, list[str]] = {"iagraph": ["iagraph"]}
     for name in modules:
         parent = name.rpartition(".")[0]

@@ -19,7 +19,7 @@ def keep_freed_memory() -> bool:
 
     By default, glibc returns the memory of large tensors to Linux at once, and Linux clears its pages again on next
     use: a third of the inference time of small models. With this, the process holds its peak memory, except for tensors
-    above 32 MB. Scripts call it; call it at the start of your own program.
+    above 32 MB. The commands call it; call it at the start of your own program.
 
     Returns:
         Whether the allocator supports this: glibc does.

@@ -22,6 +22,6 @@ def test_there_are_examples():
 
 def test_files_that_the_readme_names_exist():
     names = re.findall(r"`((?:iagraph|configs|scripts)/[\w/.]*)`", README)
-    assert names
     names += [link for link in re.findall(r"\]\(([^)]*)\)", README) if "://" not in link]
+    assert names
     assert not [name for name in names if not (ROOT / name).exists()]
