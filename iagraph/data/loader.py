@@ -116,8 +116,8 @@ class JetLoader:
             raise ValueError(f"batch_size {batch_size} and max_pairs {max_pairs} should be at least 1")
         if not (hasattr(jets, "sizes") and hasattr(jets, "gather")):
             raise TypeError(
-                f"JetLoader takes a JetDataset or StoredJets, found {type(jets).__name__}; wrap them, as in "
-                "JetDataset(jets) for Jets in memory"
+                f"JetLoader takes a JetDataset or StoredJets, found {type(jets).__name__}; select jets first, as "
+                "in JetDataset(jets.take(numbers)) for the Jets of a store"
             )
         self.batch_size, self.max_pairs = batch_size, max_pairs
         self._sampler = PoolSampler(jets.sizes, shuffle, seed, shard)

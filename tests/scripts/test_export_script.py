@@ -44,7 +44,7 @@ def test_writes_and_tells_what_was_compared(export, run, tmp_path, capsys, kinds
     export(run, *(word for kind, file in zip(kinds, files, strict=True) for word in (f"--{kind}", file)))
     for line, file in zip(capsys.readouterr().out.splitlines(), files, strict=True):
         assert line.startswith(f"{file}: ")
-        assert f"over {JETS + 12} jets ({JETS} test jets and random ones): logits differ by" in line
+        assert f"on {JETS + 12} jets ({JETS} test jets and random ones): logits differ by" in line
         assert file.stat().st_size > 1e4
 
 

@@ -33,7 +33,7 @@ def test_train_and_evaluate(tmp_path):
         (["train", "qg", "train.epochs=many"], "command line: 'train.epochs' should be a valid integer"),
         (["train", "configs/nothing.yaml"], "configs/nothing.yaml: cannot read the file"),
         (["train", "qg", "data.test=gone.h5"], "gone.h5: no such file"),
-        (["evaluate", "configs"], "configs: holds no config.yaml, model.pt, model.json"),
+        (["evaluate", "configs"], "configs: lacks config.yaml, model.pt, model.json"),
     ],
 )
 def test_mistakes_end_in_one_line(command, words, message):

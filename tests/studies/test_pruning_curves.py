@@ -130,7 +130,7 @@ class TestRefusedBeforeAnythingIsWritten:
         assert not study.folder.exists()
 
     def test_no_run(self, tmp_path):
-        self.refused(tmp_path, tmp_path, "holds no config.yaml, model.pt")
+        self.refused(tmp_path, tmp_path, "lacks config.yaml, model.pt")
 
     def test_too_few_jets(self, toy_run, tmp_path):
         self.refused(

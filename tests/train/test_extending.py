@@ -123,7 +123,7 @@ class TestRefusals:
             resume(run, ["train.epochs=4"])
 
     def test_another_plan_for_a_folder(self, run):
-        message = r"differs in train\.epochs; give another folder, or extend it: python .* train\.epochs=\.\.\."
+        message = r"differs in train\.epochs; give another folder, or extend it: iagraph train .* train\.epochs=\.\.\."
         with pytest.raises(RunError, match=message):
             train(load_config(run / "config.yaml", ["train.epochs=4"]), into=run)
 

@@ -66,6 +66,6 @@ def test_what_is_no_source_of_jets_is_refused_in_a_line():
     jets = JetDataset(toy_jets(20, 1))
     for wrong in (Subset(jets, [1, 2]), jets[:], [1, 2], torch.zeros(3), np.zeros(3)):
         with pytest.raises(
-            TypeError, match=f"JetLoader takes a JetDataset or StoredJets, found {type(wrong).__name__}; choo"
+            TypeError, match=f"JetLoader takes a JetDataset or StoredJets, found {type(wrong).__name__}; select jets"
         ):
             JetLoader(wrong, 4)

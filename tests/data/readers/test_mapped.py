@@ -150,7 +150,7 @@ def test_the_example_of_the_documentation_is_a_map(tmp_path):
         ("particles: {pt: a, eta: b, rapidity: c, phi: d}\none_hot: {a: b}", r"found eta, phi, pt, rapidity"),
         ("particles: {pt: a, rapidity: c, phi: d, energy: e}\none_hot: {a: b}", r"found energy, phi, pt, rapidity"),
         ("particles: {pt: a, eta: c, phi: d, massless: true}\none_hot: {a: b}", r"massless: true only with energy"),
-        ("particles: {pt: a, eta: b, phi: c}", r"should have either 'label' or 'one_hot'"),
+        ("particles: {pt: a, eta: b, phi: c}", r"should have one of 'label' and 'one_hot'"),
         ("particles: {pt: a, eta: b, phi: c, charge: q}\none_hot: {a: b}", r"unknown key 'particles.charge'"),
         ("particles: {pt: 5, eta: b, phi: c}\none_hot: {a: b}", r"'particles.pt' should be a valid string, found 5"),
         ("particles: {pt: a, eta: b, phi: c}\nlabel: {branch: x, classes: {}}", r"'label.classes' .* at least 1"),
