@@ -142,7 +142,7 @@ class JetBatch:
             return SparseGraph.from_pairs(*unordered_pairs(self.ptr, self.sizes), self.batch, len(self))
         if bool((self.batch[edge_index[0]] != self.batch[edge_index[1]]).any()):
             raise ValueError("edge_index joins particles of different jets: remove these edges")
-        return SparseGraph.from_edges(edge_index, self.batch.numel(), self.batch, len(self))
+        return SparseGraph.scored_per_pair(edge_index, self.batch.numel(), self.batch, len(self))
 
     def padded(self, slots: int | None = None) -> PaddedJets:
         """The same jets in slots.

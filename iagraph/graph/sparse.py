@@ -109,7 +109,7 @@ class SparseGraph(PrunableGraph):
         self.num_sources = num_nodes if num_sources is None else num_sources
 
     @classmethod
-    def of_edges(
+    def scored_per_edge(
         cls,
         edge_index: Tensor,
         num_nodes: int,
@@ -131,7 +131,7 @@ class SparseGraph(PrunableGraph):
         return cls(num_nodes, batch, num_graphs, target, source, (edge_index, None, None), num_sources)
 
     @classmethod
-    def from_edges(
+    def scored_per_pair(
         cls, edge_index: Tensor, num_nodes: int, batch: Tensor | None = None, num_graphs: int = 1
     ) -> SparseGraph:
         """Given edges, the two directions of which share the scores of their pair.
@@ -172,7 +172,7 @@ class SparseGraph(PrunableGraph):
         token = torch.arange(num_graphs, device=batch.device)
         sources = torch.arange(num_graphs + batch.numel(), device=batch.device)
         edge_index = torch.stack([sources, torch.cat([token, batch])])
-        return cls.of_edges(edge_index, num_graphs, token, sources.numel(), num_graphs)
+        return cls.scored_per_edge(edge_index, num_graphs, token, sources.numel(), num_graphs)
 
     # --- its edges ---------------------------------------------------------------------------------------------------
 

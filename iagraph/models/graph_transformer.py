@@ -118,7 +118,7 @@ class GraphTransformer(AttentionNetwork):
             batch_size = 1
         elif batch_size is None:
             batch_size = int(batch.max()) + 1 if batch.numel() else 0
-        graph = SparseGraph.of_edges(edges.edge_index, x.size(0), batch, num_graphs=batch_size)
+        graph = SparseGraph.scored_per_edge(edges.edge_index, x.size(0), batch, num_graphs=batch_size)
         x, weights = self.particle_encoder(x), []
         for output in self.run_blocks(x, graph, edge_attr if self.edge_dim is not None else None):
             x = output.x

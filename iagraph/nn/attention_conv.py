@@ -140,7 +140,7 @@ class AttentionConv(MessagePassing):
         """The result, made of the sums of all heads, shape [nodes, out_channels]."""
         return self.lin_out(sums)
 
-    def score(self, edge_attr: Tensor | None) -> Tensor | None:
+    def feature_scores(self, edge_attr: Tensor | None) -> Tensor | None:
         """Scores made of edge features, shape [edges, maps]; edge features themselves where there is no such map.
 
         Features of shape [edges] are one per edge.
@@ -164,7 +164,7 @@ class AttentionConv(MessagePassing):
         source, target = (x, x) if isinstance(x, Tensor) else x
         scores = self.scores(source, target, graph, scores)
         values = self.lin_value(source).unflatten(1, (self.heads, -1))
-        drop = self.drop if self.training and self.dropout else None
+        drop = self.drop_entries if self.training and self.dropout else None
         if self.pruning is None and not self.watched():
             sums, alpha = graph.attend(scores, values, self.weights, drop)
             return AttentionOutput(self.project(sums.flatten(1)), graph, alpha)
@@ -188,7 +188,7 @@ class AttentionConv(MessagePassing):
             maps = graph.softmax(scores.masked_fill(~wanted, torch.finfo(scores.dtype).min))
         return graph, maps * wanted
 
-    def drop(self, maps: Tensor) -> Tensor:
+    def drop_entries(self, maps: Tensor) -> Tensor:
         """The maps, some entries dropped and the others scaled."""
         return dropout(maps, self.dropout)
 
@@ -233,8 +233,8 @@ class AttentionConv(MessagePassing):
             raise ValueError(f"batch has shape {found}: give the graph of each target, [{edges.num_targets}]")
         num_sources = None if isinstance(x, Tensor) else source.size(0)
         num_graphs = 1 if batch is None else 0
-        graph = SparseGraph.of_edges(edges.edge_index, edges.num_targets, batch, num_sources, num_graphs)
-        scores = self.score(edge_attr)
+        graph = SparseGraph.scored_per_edge(edges.edge_index, edges.num_targets, batch, num_sources, num_graphs)
+        scores = self.feature_scores(edge_attr)
         output = self.attend(x, graph, None if scores is None else graph.scores([scores.t()]))
         if not return_attention_weights:
             return output.x

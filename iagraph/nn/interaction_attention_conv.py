@@ -72,14 +72,14 @@ class InteractionAttentionConv(AttentionConv):
         r"""Queries, divided by :math:`\sqrt{d}`; shape [nodes, out_channels]."""
         return self.lin_query(x) / math.sqrt(self.out_channels // self.maps)
 
-    def score(self, edge_attr: Tensor | None) -> Tensor | None:
+    def feature_scores(self, edge_attr: Tensor | None) -> Tensor | None:
         """Biases of edges, shape [edges, maps]."""
         if self.lin_score is None and edge_attr is not None and edge_attr.shape[1:] != (self.maps,):
             raise ValueError(
                 f"edge_attr has shape {list(edge_attr.shape)}: without edge_dim it holds the biases themselves, "
                 f"[edges, {self.maps}]"
             )
-        return super().score(edge_attr)
+        return super().feature_scores(edge_attr)
 
     def scores(self, source: Tensor, target: Tensor | None, graph: Graph, scores: Scores | None) -> Scores:
         """Products of queries and keys, plus the biases."""

@@ -18,7 +18,7 @@ from iagraph.nn import InteractionAttentionConv, SoftmaxDifference
 from iagraph.nn.attention_conv import AttentionOutput
 
 
-class LayerAccount(NamedTuple):
+class LayerCost(NamedTuple):
     """What a layer left of the graphs of jets.
 
     Attributes:
@@ -32,7 +32,7 @@ class LayerAccount(NamedTuple):
     beta: Tensor | None
 
 
-class Account(NamedTuple):
+class Cost(NamedTuple):
     """What a model does for jets.
 
     Attributes:
@@ -42,7 +42,7 @@ class Account(NamedTuple):
     """
 
     all_edges: Tensor
-    layers: list[LayerAccount]
+    layers: list[LayerCost]
     multiply_adds: float
 
     @property
@@ -52,7 +52,7 @@ class Account(NamedTuple):
 
 
 @torch.no_grad()
-def account(model: AttentionTagger, jets: JetBatch, edge_index: Tensor | None = None) -> Account:
+def cost(model: AttentionTagger, jets: JetBatch, edge_index: Tensor | None = None) -> Cost:
     """The edges that each layer has left, and the multiply-adds of all of it, in evaluation mode.
 
     Args:
@@ -68,8 +68,8 @@ def account(model: AttentionTagger, jets: JetBatch, edge_index: Tensor | None = 
         jet = jets.batch.index_select(0, edges[1])
         of_head = jet.new_zeros(len(jets), alpha.size(1)).index_add(0, jet, (alpha != 0).long())
         beta = conv.beta.detach() if isinstance(conv, SoftmaxDifference) else None
-        layers.append(LayerAccount(torch.bincount(jet, minlength=len(jets)), of_head, beta))
-    return Account(jets.ptr.diff().square(), layers, multiply_adds(model, jets, edge_index))
+        layers.append(LayerCost(torch.bincount(jet, minlength=len(jets)), of_head, beta))
+    return Cost(jets.ptr.diff().square(), layers, multiply_adds(model, jets, edge_index))
 
 
 def multiply_adds(model: nn.Module, jets: JetBatch, edge_index: Tensor | None = None) -> float:
