@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from itertools import pairwise
-from typing import Any, cast
+from typing import cast
 
 import torch
 from torch import Tensor, nn
@@ -90,7 +90,7 @@ class ParticleNet(nn.Module):
         """
         jets, _ = jets_and_edges(jets, None)
         features = jets.node_features(self.node_features)
-        graph: Any = jets.graph()
+        graph = jets.graph()
         x = through([self.particle_norm], self.scale_particles(features).to(self.dtype), jets.counted)
         points = torch.stack([features[:, column] for column in self.position], dim=1)
         for conv in cast(Iterable[EdgeConv], self.convs):
