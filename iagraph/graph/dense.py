@@ -170,8 +170,8 @@ class DenseGraph(Graph):
         return products
 
     def attend(self, scores: Scores, values: Tensor, weigh: Weigh, dropout: Weigh | None = None) -> tuple[Tensor, None]:
-        """See :meth:`Graph.attend`. For scores of pairs, ``weigh`` is applied to the sums, not the maps: the same, as it
-        is linear, without a table of weights.
+        """See :meth:`Graph.attend`. For scores of pairs, ``weigh`` is applied to the sums, not the maps: the same, as
+        it is linear, without a table of weights.
         """
         if isinstance(scores, DenseScores) and dropout is None:
             maps = len(scores.of_pairs[0])
