@@ -138,7 +138,7 @@ def architecture(state: dict[str, Tensor]) -> type[ParticleTransformer] | type[P
 
 
 def current_names(state: dict[str, Tensor]) -> dict[str, Tensor]:
-    """A state of weaver under today's names, without prefix. Batch counts, unused and absent in older files, are added."""
+    """A state of weaver under today's names, without prefix. Batch counts, absent in older files, are added."""
     state = {name.removeprefix(PREFIX): tensor for name, tensor in state.items()}
     state = {re.sub(r"\.in_proj_(weight|bias)$", r".in_proj.\1", name): tensor for name, tensor in state.items()}
     counts = {re.sub("running_mean$", "num_batches_tracked", name) for name in state if name.endswith("running_mean")}
