@@ -63,7 +63,7 @@ class AttentionNetwork(nn.Module):
         options: further arguments of :meth:`init_conv`.
 
     Raises:
-        ValueError: there is no block, or ``width`` is no multiple of ``heads``.
+        ValueError: there is no block, or ``width`` is not a multiple of ``heads``.
     """
 
     pair_encoder: Any

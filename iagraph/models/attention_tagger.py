@@ -32,7 +32,7 @@ class AttentionTagger(AttentionNetwork):
         options: what :meth:`init_conv` takes beside.
 
     Raises:
-        ValueError: an unknown feature set, no block, or ``width`` is no multiple of ``heads``.
+        ValueError: an unknown feature set, no block, or ``width`` is not a multiple of ``heads``.
     """
 
     def __init__(
@@ -161,7 +161,7 @@ class PairAttentionTagger(AttentionTagger):
         options: what :meth:`init_conv` takes beside.
 
     Raises:
-        ValueError: an unknown feature set, no block, or ``width`` is no multiple of ``heads``.
+        ValueError: an unknown feature set, no block, or ``width`` is not a multiple of ``heads``.
     """
 
     def __init__(

@@ -24,7 +24,7 @@ class CascadedIAFormer(GatedIAFormer):
         options: see ``sizes``.
 
     Raises:
-        ValueError: an unknown feature set, no block, ``width`` is no multiple of ``heads``, or a fraction out of range.
+        ValueError: an unknown feature set, no block, a fraction out of range, or ``width`` is no multiple of ``heads``.
     """
 
     def __init__(self, *sizes: Any, pair_hidden: Sequence[int] = (), **options: Any) -> None:

@@ -60,7 +60,7 @@ class GatedIAFormer(IAFormer):
         options: see ``sizes``.
 
     Raises:
-        ValueError: an unknown feature set, no block, ``width`` is no multiple of ``heads``, or a fraction out of range.
+        ValueError: an unknown feature set, no block, a fraction out of range, or ``width`` is no multiple of ``heads``.
     """
 
     def __init__(self, *sizes: Any, gate_hidden: int = 16, gate_fraction: float = 0.2, **options: Any) -> None:

@@ -49,7 +49,7 @@ class GraphTransformer(AttentionNetwork):
         - output: :math:`(\text{graphs}, F_{out})`, or :math:`(|\mathcal{V}|, F_{out})` if ``per_node``
 
     Raises:
-        ValueError: there is no block, or ``hidden_channels`` is no multiple of ``heads``.
+        ValueError: there is no block, or ``hidden_channels`` is not a multiple of ``heads``.
     """
 
     def __init__(
@@ -101,7 +101,7 @@ class GraphTransformer(AttentionNetwork):
                 the kept edges, their weights, shape [edges, heads], and their indices among the given edges.
 
         Raises:
-            ValueError: ``edge_index`` is no graph of these nodes, or features are missing or have other sizes.
+            ValueError: ``edge_index`` is not a graph of these nodes, or features are missing or have other sizes.
         """
         edges = edges_of(edge_index, x.size(0), None)
         edge_attr = edges.values if edge_attr is None and self.edge_dim is not None else edge_attr

@@ -33,7 +33,7 @@ class IAFormer(PairAttentionTagger):
             all. The pair encoder still sees all pairs, unlike that of :class:`~iagraph.models.CascadedIAFormer`.
 
     Raises:
-        ValueError: an unknown feature set, no block, or ``width`` is no multiple of ``heads``.
+        ValueError: an unknown feature set, no block, or ``width`` is not a multiple of ``heads``.
     """
 
     def init_conv(  # type: ignore[override]

@@ -20,7 +20,7 @@ class ParticleNet(nn.Module):
     `"ParticleNet: Jet Tagging via Particle Clouds" <https://arxiv.org/abs/1902.08570>`_.
 
     Batch norm of the features, then blocks of :class:`~iagraph.nn.EdgeConv` over the k nearest neighbours, which are
-    searched anew in each block: first in :math:`(\Delta\eta, \Delta\phi)`, then among the node vectors. Then the mean
+    found again in each block: first in :math:`(\Delta\eta, \Delta\phi)`, then among the node vectors. Then the mean
     over a jet's particles, a hidden layer with ReLU and dropout, logits.
 
     With the same weights the logits in evaluation mode equal those of ParticleNet in weaver-core, the authors'

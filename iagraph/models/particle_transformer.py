@@ -133,7 +133,7 @@ class ParticleTransformer(nn.Module):
         dropout: probability with which the particle attention blocks drop entries in training.
 
     Raises:
-        ValueError: an unknown feature set, no block of a kind, or ``width`` is no multiple of ``heads``.
+        ValueError: an unknown feature set, no block of a kind, or ``width`` is not a multiple of ``heads``.
     """
 
     def __init__(

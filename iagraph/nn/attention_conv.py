@@ -69,7 +69,7 @@ class AttentionConv(MessagePassing):
             evaluation.
 
     Raises:
-        ValueError: ``out_channels`` is no multiple of ``heads``, or ``pruning`` is no rule.
+        ValueError: ``out_channels`` is not a multiple of ``heads``, or ``pruning`` is not a rule.
     """
 
     maps_per_head = 1
@@ -223,7 +223,7 @@ class AttentionConv(MessagePassing):
                 graph.
 
         Raises:
-            ValueError: ``edge_index`` is no graph of these nodes, vectors or edge features are missing or have other
+            ValueError: ``edge_index`` is not a graph of these nodes, vectors or edge features are missing or have other
                 sizes, or ``batch`` does not fit the targets.
         """
         source, target = (x, x) if isinstance(x, Tensor) else x

@@ -43,7 +43,7 @@ class DifferentialAttentionConv(SoftmaxDifference, PairAttentionConv):
         - output: node vectors :math:`(|\mathcal{V}|, F_{out})` or :math:`(|\mathcal{V}_t|, F_{out})`
 
     Raises:
-        ValueError: ``out_channels`` is no multiple of ``heads``, or ``beta`` is not in (0, 1).
+        ValueError: ``out_channels`` is not a multiple of ``heads``, or ``beta`` is not in (0, 1).
     """
 
     def __init__(

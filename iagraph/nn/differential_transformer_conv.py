@@ -51,7 +51,7 @@ class DifferentialTransformerConv(SoftmaxDifference, InteractionAttentionConv):
         :math:`(|\mathcal{E}|, 2 \cdot heads)` or none.
 
     Raises:
-        ValueError: ``out_channels`` is no multiple of twice ``heads``, ``beta`` is not in (0, 1), and as
+        ValueError: ``out_channels`` is not a multiple of twice ``heads``, ``beta`` is not in (0, 1), and as
             :class:`~iagraph.nn.InteractionAttentionConv`.
     """
 

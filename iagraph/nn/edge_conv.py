@@ -75,7 +75,7 @@ class EdgeConv(MessagePassing):
                 the transposed adjacency, shape [targets, sources].
 
         Raises:
-            ValueError: ``edge_index`` is no graph of these nodes, or the targets of a bipartite graph have no vectors.
+            ValueError: ``edge_index`` is not a graph of these nodes, or the targets of a bipartite graph lack vectors.
         """
         source, target = (x, x) if isinstance(x, Tensor) else x
         if target is None:

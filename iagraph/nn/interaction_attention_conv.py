@@ -46,7 +46,7 @@ class InteractionAttentionConv(AttentionConv):
         - output: node vectors :math:`(|\mathcal{V}|, F_{out})` or :math:`(|\mathcal{V}_t|, F_{out})`
 
     Raises:
-        ValueError: ``out_channels`` is no multiple of ``heads``, the targets of a bipartite graph have no vectors, or
+        ValueError: ``out_channels`` is not a multiple of ``heads``, the targets of a bipartite graph lack vectors, or
             edge features are missing despite an ``edge_dim``, or biases are not one per edge and head.
     """
 

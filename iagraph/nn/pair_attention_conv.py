@@ -31,7 +31,7 @@ class PairAttentionConv(AttentionConv):
         As :class:`~iagraph.nn.DifferentialAttentionConv`.
 
     Raises:
-        ValueError: ``out_channels`` is no multiple of ``heads``.
+        ValueError: ``out_channels`` is not a multiple of ``heads``.
     """
 
     def __init__(
