@@ -12,7 +12,7 @@ from benchmark.cost import measure_steps
 from benchmark.measure import Report, in_new_process
 from iagraph.data import JetDataset, read_store, resolve
 from iagraph.models import GatedIAFormer
-from iagraph.models.accounts import account, multiply_adds
+from iagraph.models.costs import cost, multiply_adds
 
 FRACTIONS = (1.0, 0.5, 0.3, 0.2, 0.1, 0.05)
 JETS = 64
@@ -57,6 +57,6 @@ def measure(fraction: float | None, repeats: int) -> dict[str, Any]:
     model = iaformer() if fraction is None else gated(fraction)
     jets = JetDataset(read_store(resolve("sample:qg"), "test"))[:JETS]
     steps = measure_steps(model, jets, repeats)
-    kept = account(model, jets).kept[-1]
+    kept = cost(model, jets).kept[-1]
     row = {"gate": "nothing dropped" if fraction is None else f"{fraction:g}", "edges kept": kept}
     return row | {"MFLOP/jet": 2e-6 * multiply_adds(model, jets) / JETS} | steps

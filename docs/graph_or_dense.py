@@ -75,7 +75,7 @@ def graphs_of_any_kind(repeats: int) -> list[Row]:
 
 def dense(conv: DifferentialAttentionConv, x: Tensor, features: Tensor, absent: Tensor) -> Tensor:
     """The layer as dense attention, all nodes to all, what is no edge masked."""
-    scores = conv.score(features).masked_fill(absent.unsqueeze(-1), -torch.inf)
+    scores = conv.feature_scores(features).masked_fill(absent.unsqueeze(-1), -torch.inf)
     alpha = conv.weights(scores.softmax(dim=1).permute(2, 0, 1))
     value = conv.lin_value(x).unflatten(1, (HEADS, -1))
     return conv.lin_out(torch.einsum("hij,jhc->ihc", alpha, value).flatten(1))

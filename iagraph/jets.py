@@ -1,7 +1,7 @@
-"""Jets as graphs: the batch that the models take, ragged or in slots.
+"""Jets as graphs: the batch that models take, ragged or in slots.
 
-Edges and pair features are never stored: a jet is about 1 kB, its pairs are a hundred times that. Models make them from
-``ptr`` on their own device.
+Edges and pair features are never stored: a jet takes about 1 kB, its pairs a hundred times that. Models make them on
+their own device.
 """
 
 from __future__ import annotations
@@ -35,9 +35,9 @@ class JetBatch:
     Attributes:
         momenta: four-momenta of all particles, each component of shape [particles].
         ptr: where the particles of each jet begin and end, int64, shape [jets + 1].
-        pid: PDG identifiers, shape [particles], if they are known.
-        y: class of each jet, int64, shape [jets], if it is known.
-        impact: impact parameters in mm, each of shape [particles], if they are known.
+        pid: PDG identifiers, shape [particles], if known.
+        y: class of each jet, int64, shape [jets], if known.
+        impact: impact parameters in mm, each of shape [particles], if known.
         weight: how much each jet counts in a loss, shape [jets]; None if all count alike.
     """
 
@@ -54,18 +54,18 @@ class JetBatch:
     @cached_property
     def batch(self) -> Tensor:
         """The jet of each particle, shape [particles]."""
-        with torch.inference_mode(False):  # made once, and then good for training, too
+        with torch.inference_mode(False):  # made once, usable in training, too
             jets, particles = torch.arange(len(self), device=self.ptr.device), self.momenta.pt.numel()
             return jets.repeat_interleave(self.ptr.diff(), output_size=particles)
 
     @cached_property
     def sizes(self) -> list[int]:
-        """Number of particles of each jet, on the host; jets that come from there know it without asking the device."""
+        """Number of particles of each jet, on the host; kept by :meth:`to`, so that a GPU is not waited for."""
         return self.ptr.diff().tolist()
 
     @property
     def counted(self) -> Tensor | None:
-        """True for particles, shape [particles]; None if there is no padding among them."""
+        """True for real particles, shape [particles]; None without padding."""
         return None
 
     def to(self, device: torch.device | str, non_blocking: bool = False) -> JetBatch:
@@ -76,7 +76,7 @@ class JetBatch:
         return jets
 
     def pin_memory(self) -> JetBatch:
-        """The same jets in page-locked memory, from which copies to a GPU run in the background."""
+        """The same jets in page-locked memory, for copies to a GPU in the background."""
         return self._map(Tensor.pin_memory)
 
     def double(self) -> JetBatch:
@@ -102,7 +102,7 @@ class JetBatch:
         return node_features(name, self.momenta, self.batch, self.ptr, self.pid, self.impact)
 
     def edge_features(self, name: str, first: Tensor, second: Tensor) -> Tensor:
-        """Pair features by name, and a last row that marks the pairs of a particle with itself.
+        """Pair features by name, and a last row that marks self-pairs.
 
         Args:
             name: a key of :data:`iagraph.kinematics.PAIR_FEATURES`.
@@ -119,7 +119,7 @@ class JetBatch:
         return torch.stack([*columns, (first == second).to(pt)])
 
     def graph(self, edge_index: Tensor | None = None) -> Graph:
-        """Who sends to whom: all particles of a jet to one another, in dense blocks, or along given edges.
+        """The graph of the jets: complete, in dense blocks, or a list of given edges.
 
         Args:
             edge_index: rows (source, target), shape [2, edges]; None for complete graphs.
@@ -132,7 +132,7 @@ class JetBatch:
         return DenseGraph(self.ptr, self.batch, self.sizes)
 
     def prunable_graph(self, edge_index: Tensor | None = None) -> PrunableGraph:
-        """The same as a graph that knows its edges, so that some can be dropped: a list, complete in the order of
+        """The same graph as a list of edges, some of which can be dropped; complete graphs in the order of
         :func:`~iagraph.graph.fully_connected`.
 
         Raises:
@@ -142,13 +142,13 @@ class JetBatch:
             return SparseGraph.from_pairs(*unordered_pairs(self.ptr, self.sizes), self.batch, len(self))
         if bool((self.batch[edge_index[0]] != self.batch[edge_index[1]]).any()):
             raise ValueError("edge_index joins particles of different jets: remove these edges")
-        return SparseGraph.from_edges(edge_index, self.batch.numel(), self.batch, len(self))
+        return SparseGraph.scored_per_pair(edge_index, self.batch.numel(), self.batch, len(self))
 
     def padded(self, slots: int | None = None) -> PaddedJets:
         """The same jets in slots.
 
         Args:
-            slots: of each jet; None for as many as the largest has particles.
+            slots: number per jet; None for the size of the largest jet.
 
         Raises:
             ValueError: a jet has more particles than there are slots.
@@ -231,7 +231,7 @@ class JetBatch:
         momenta = Momenta(*(data[name] for name in Momenta._fields))
         impact = None if missing else Impact(*(data[name] for name in Impact._fields))
         ptr = data.ptr if "ptr" in data else torch.tensor([0, momenta.pt.numel()], device=momenta.pt.device)
-        if momenta.pt.device.type == "cpu":  # a GPU would have to be waited for
+        if momenta.pt.device.type == "cpu":  # checking would wait for a GPU
             finite = torch.stack([component.isfinite() for component in momenta]).all(0)
             for particle in (~(finite & (momenta.pt > 0) & (momenta.mass >= 0))).nonzero()[:1, 0].tolist():
                 values = ", ".join(f"{name} = {data[name][particle].item():g}" for name in Momenta._fields)
@@ -247,15 +247,14 @@ class JetBatch:
 
 
 JetInput: TypeAlias = JetBatch | Data | Batch | Sequence[Data]
-"""What models take: jets as a :class:`JetBatch`, or as PyTorch Geometric has graphs."""
+"""Input of models: a :class:`JetBatch`, or graphs of PyTorch Geometric."""
 
 
 def jets_and_edges(jets: JetInput, edge_index: Tensor | None) -> tuple[JetBatch, Tensor | None]:
-    """Jets of any kind as a batch, and the edges among their particles if not all: those given, otherwise those that
-    the graphs of PyTorch Geometric have.
+    """Jets as a batch, and their edges: those given, else those of the PyTorch Geometric graphs; None for all.
 
     Raises:
-        ValueError: the graphs are no jets.
+        ValueError: the graphs are not jets.
     """
     if isinstance(jets, JetBatch):
         return jets, edge_index
@@ -265,18 +264,17 @@ def jets_and_edges(jets: JetInput, edge_index: Tensor | None) -> tuple[JetBatch,
 
 
 class PaddedJets(JetBatch):
-    """Jets whose particles stand in slots. What stands in padding is not looked at, not even if it is NaN.
+    """Jets with particles in slots. Padding is ignored, even NaN.
 
     Args:
         four_momenta: transverse momentum [GeV], rapidity, azimuth [rad] and mass [GeV], shape [jets, slots, 4].
-        num_particles: how many slots of each jet hold a particle, the first ones; shape [jets].
-        pid: PDG identifiers, shape [jets, slots], if they are known.
-        impact: impact parameters in the order of :class:`~iagraph.kinematics.Impact`, shape [jets, slots, 4], if they
-            are known.
+        num_particles: number of particles of each jet, in its first slots; shape [jets].
+        pid: PDG identifiers, shape [jets, slots], if known.
+        impact: impact parameters in the order of :class:`~iagraph.kinematics.Impact`, shape [jets, slots, 4], if known.
         compact: as in :class:`~iagraph.graph.PaddedGraph`.
 
     Attributes:
-        real: where there are particles, shape [jets, slots].
+        real: True for slots with a particle, shape [jets, slots].
     """
 
     def __init__(
@@ -324,7 +322,7 @@ class PaddedJets(JetBatch):
         return jets
 
     def sums(self) -> Momenta:
-        """The vector sum of the particles of each jet, made in float64, shape [jets]."""
+        """The vector sum of the particles of each jet, computed in float64, shape [jets]."""
         vectors = to_cartesian(Momenta(*(component.double() for component in self.momenta)))
         sums = from_cartesian(*(component.view_as(self.real).sum(1) for component in vectors))
         return Momenta(*(component.to(self.momenta.pt.dtype) for component in sums))

@@ -1,6 +1,7 @@
 """The layers of the package, listed in pyproject.toml: everything is in one, and imports point down."""
 
 import ast
+import re
 from pathlib import Path
 
 import pytest
@@ -41,3 +42,20 @@ def test_imports_point_down():
         if LAYER.get(name, -1) > LAYER[part(path)]  # iagraph itself gives its version and the like
     ]
     assert not up
+
+
+def names(node):
+    """The names that a statement defines."""
+    targets = getattr(node, "targets", None) or [getattr(node, "target", node)]
+    return {getattr(target, "name", getattr(target, "id", None)) for target in targets}
+
+
+def test_places_named_in_contributing_exist():
+    places = re.findall(r"`([\w/]+\.py): ([\w.]+)`", (ROOT / "CONTRIBUTING.md").read_text(encoding="utf-8"))
+    assert len(places) > 20
+    for file, name in places:
+        body = ast.parse((ROOT / file).read_text(encoding="utf-8")).body
+        for part in name.split("."):
+            found = [node for node in body if part in names(node)]
+            assert found, f"CONTRIBUTING.md names {file}: {name}"
+            body = getattr(found[0], "body", [])

@@ -1,4 +1,4 @@
-"""Who sends to whom. Layers ask a :class:`Graph` and do not know in which form it is held."""
+"""Graphs in three forms behind one protocol: layers call a :class:`Graph` and do not know its form."""
 
 from iagraph.graph.dense import DenseGraph
 from iagraph.graph.padded import PaddedGraph

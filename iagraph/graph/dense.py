@@ -1,4 +1,4 @@
-"""Complete graphs in dense blocks of similar size: what is fastest on a CPU."""
+"""Complete graphs in dense blocks of similar size: the fastest form on a CPU."""
 
 from __future__ import annotations
 
@@ -21,10 +21,10 @@ MAX_SIZE_CLASSES = 16
 """Graphs of similar size share a dense block: with 16 blocks for 64 jets, padded slots are 1.14 times the real ones."""
 
 MAX_SIZE_CLASSES_ON_GPUS = 4
-"""There each block costs the launches of its kernels, and padding costs little."""
+"""On a GPU each block costs kernel launches, and padding costs little."""
 
 WIDE = 16
-"""Channels from which on products of values with maps take less time with the channels along the fast axis."""
+"""From this many channels per head, products of values with maps are faster with channels last."""
 
 
 @dataclass
@@ -32,8 +32,8 @@ class DenseBlock:
     """Complete graphs of similar size: G graphs, padded to the N nodes of the largest.
 
     Attributes:
-        nodes: the node in each slot, -1 where it is padding; shape [G, N].
-        sizes: numbers of nodes of the graphs, known without asking the device.
+        nodes: the node in each slot, -1 for padding; shape [G, N].
+        sizes: numbers of nodes of the graphs, on the host.
     """
 
     nodes: Tensor
@@ -41,22 +41,22 @@ class DenseBlock:
 
     @cached_property
     def padding(self) -> Tensor:
-        """True where a slot holds no node, shape [G, N]."""
+        """True for slots without a node, shape [G, N]."""
         return self.nodes < 0
 
     @cached_property
     def pairs(self) -> BlockPairs:
-        """The pairs of its nodes; only models that look at pairs need them."""
+        """The pairs of its nodes, made when first needed."""
         graphs, size = self.nodes.shape
         number = sum(n * (n + 1) // 2 for n in self.sizes)
-        # Of a graph of n nodes the target t has the sources t to n - 1.
+        # In a graph of n nodes, target t has the sources t to n - 1.
         sources = ((~self.padding).sum(1, keepdim=True) - _arange(size, self.nodes)).clamp(min=0).flatten()
         first = _arange(graphs * size, self.nodes).repeat_interleave(sources, output_size=number)
         begin = (sources.cumsum(0) - sources).index_select(0, first)
         slots = [first, first + _arange(number, self.nodes) - begin]
         target, source = (slot % size for slot in slots)
         edge, mirrored = slots[0] * size + source, slots[1] * size + target
-        # A row without any edge would be NaN.
+        # Softmax over a row without any edge would give NaN.
         to_padding_alone = self.padding.unsqueeze(2) & ~self.padding.unsqueeze(1)
         pair_of_edge = torch.where(to_padding_alone, edge.numel() + 1, edge.numel()).flatten()
         pair = torch.arange(edge.numel(), device=edge.device)
@@ -80,23 +80,21 @@ class DenseScores:
 
     @cached_property
     def tables(self) -> list[Tensor]:
-        """The same for each block as a table of directed edges, shape [maps, G, N targets, N sources]."""
+        """Scores of each block as a table of directed edges, shape [maps, G, N targets, N sources]."""
         return [table(values, block.pairs) for values, block in zip(self.of_pairs, self.blocks, strict=True)]
 
 
 class DenseGraph(Graph):
-    """The complete graph, self-edges included, of each graph of a batch, or one with most of its edges.
-
-    Its attention sums over the sources without a list of weights: :meth:`attend` keeps none.
+    """Complete graphs with self-edges, or graphs with most of those edges. :meth:`attend` keeps no list of weights.
 
     Args:
         ptr: where each graph's nodes begin and end, shape [graphs + 1].
-        batch: the graph of each node, shape [nodes], if it is there already.
-        sizes: numbers of nodes of the graphs, if they are known without asking the device.
+        batch: the graph of each node, shape [nodes], if already known.
+        sizes: numbers of nodes of the graphs, if known on the host.
 
     Attributes:
         blocks: the dense blocks.
-        node_of_slot: the node in each slot of the blocks laid end to end, -1 where a slot is padding.
+        node_of_slot: the node in each slot of the concatenated blocks, -1 for padding.
         slot_of_node: its inverse.
     """
 
@@ -115,7 +113,7 @@ class DenseGraph(Graph):
             nodes = torch.where(position < ordered[begin:end].unsqueeze(1), node, -1)
             self.blocks.append(DenseBlock(nodes, sizes[begin:end]))
         self.node_of_slot = torch.cat([block.nodes.flatten() for block in self.blocks])
-        # Padding goes to a place that is then left out.
+        # Padding goes to an extra last place, then cut off.
         place = torch.where(self.node_of_slot < 0, self.num_nodes, self.node_of_slot)
         slots = self.node_of_slot.new_empty(self.num_nodes + 1)
         self.slot_of_node = slots.scatter_(0, place, _arange(place.numel(), ptr))[:-1]
@@ -141,7 +139,7 @@ class DenseGraph(Graph):
         return self._counted
 
     def keep_strongest_pairs(self, strength: Tensor, number: Callable[[Any], Any]) -> tuple[DenseGraph, Tensor]:
-        """See :meth:`Graph.keep_strongest_pairs`; the other pairs keep their place and get no weight."""
+        """See :meth:`Graph.keep_strongest_pairs`; dropped pairs keep their place and get no weight."""
         kept = copy(self)
         kept._counted = strongest_pairs(self, strength, number)
         return kept, _arange(strength.numel(), strength)
@@ -154,7 +152,7 @@ class DenseGraph(Graph):
         return DenseScores(pair_values, self.blocks)
 
     def dot(self, queries: Tensor, keys: Tensor, heads: int, scores: Scores | None = None) -> list[Tensor]:
-        """See :meth:`Graph.dot`; for each block a table [heads, G, N targets, N sources]."""
+        """See :meth:`Graph.dot`; one table [heads, G, N targets, N sources] per block."""
         if scores is None and self._counted is not None:
             scores = self.scores([queries.new_zeros(heads, number) for number in self.pair_counts])
         products = []
@@ -162,18 +160,18 @@ class DenseGraph(Graph):
             zip(self.blocks, self._padded(queries), self._padded(keys), strict=True)
         ):
             graphs, size = block.nodes.shape
-            if scores is None:  # a row for all targets of a graph
+            if scores is None:  # one row for all targets of a graph
                 start = torch.where(block.padding, -torch.inf, 0.0).to(query.dtype).unsqueeze(1).repeat(heads, 1, 1)
             else:
                 start = scores.tables[number].flatten(0, 1)
-            # Products and sum in one pass: the blocks are too large to stay in cache from one to the other.
-            queried, asked = _per_head(query, heads).flatten(0, 1), _per_head(key, heads).flatten(0, 1)
-            products.append(torch.baddbmm(start, queried, asked.mT).view(heads, graphs, size, size))
+            # Product and sum in one pass: blocks are too large to stay in cache between two.
+            query, key = _per_head(query, heads).flatten(0, 1), _per_head(key, heads).flatten(0, 1)
+            products.append(torch.baddbmm(start, query, key.mT).view(heads, graphs, size, size))
         return products
 
     def attend(self, scores: Scores, values: Tensor, weigh: Weigh, dropout: Weigh | None = None) -> tuple[Tensor, None]:
-        """See :meth:`Graph.attend`. Of scores of pairs the sums of the maps are weighed, not the maps: ``weigh`` is
-        linear, so that this is the same and spares the table of weights.
+        """See :meth:`Graph.attend`. For scores of pairs, ``weigh`` is applied to the sums, not the maps: the same, as
+        it is linear, without a table of weights.
         """
         if isinstance(scores, DenseScores) and dropout is None:
             maps = len(scores.of_pairs[0])
@@ -192,7 +190,7 @@ class DenseGraph(Graph):
         return SparseGraph.of_tokens(self.batch, self.num_graphs)
 
     def _aggregate(self, weights: list[Tensor], values: Tensor) -> Tensor:
-        """Sums of values with given weights, for each block [heads, G, N, N]; shape [nodes, heads, channels]."""
+        """Weighted sums, shape [nodes, heads, channels], with weights [heads, G, N, N] per block."""
         heads = len(weights[0])
         if values.size(1) >= heads * WIDE:
             blocks = [_per_head(value, heads) for value in self._padded(values)]
@@ -201,7 +199,7 @@ class DenseGraph(Graph):
         return self._by_node([value @ weight.mT for weight, value in zip(weights, by_channel, strict=True)])
 
     def _softmax_sums(self, of_pairs: Sequence[Tensor], values: Tensor, maps: int) -> Tensor:
-        """Sums weighed by the softmax over the sources; values [nodes, maps * channels] to [nodes, maps, channels]."""
+        """Softmax-weighted sums over the sources; values [nodes, maps * channels] to [nodes, maps, channels]."""
         quotients = self._quotients(of_pairs, values, maps)
         if quotients is not None:
             return quotients
@@ -209,37 +207,26 @@ class DenseGraph(Graph):
         return self._by_node([softmax_sum(score, value, block.pairs) for score, value, block in pieces])
 
     def _quotients(self, of_pairs: Sequence[Tensor], values: Tensor, maps: int) -> Tensor | None:
-        """The same as sums weighed by exponentials over the sums of these weights, in two thirds of the time; None
-        where that would not be precise, or is not meant to be fast: in sixteen bits, or on a GPU, which would have to
-        wait for the check.
+        """The same as a quotient, sums weighted by exponentials over the sums of exponentials, in two thirds of the
+        time. None where that is imprecise (sixteen bits), slow (a GPU would wait for the check), or fast kernels are
+        off.
         """
         dtype = of_pairs[0].dtype
         full = values.dtype == dtype and dtype in (torch.float32, torch.float64)
         if not (full and fast() and self.num_nodes) or values.device.type != "cpu" or torch.is_autocast_enabled("cpu"):
             return None
-        # The sums of the weights are those of one more channel, of ones.
+        # An extra channel of ones sums the weights.
         with_ones = torch.nn.functional.pad(values.unflatten(1, (maps, -1)), (0, 1), value=1.0).flatten(1)
         pieces = zip(of_pairs, self._by_channel(with_ones, maps), self.blocks, strict=True)
         sums = self._by_node([exponential_sum(score, value, block.pairs) for score, value, block in pieces])
         total = sums[:, :, -1:].contiguous()
-        # A target whose scores are all far below the largest of others has weights too small to be precise, or none.
+        # If a target's scores are all far below the map's maximum, its exponentials lose precision or vanish.
         precise = bool(total.amin() >= torch.finfo(dtype).tiny / torch.finfo(dtype).eps)
         return sums[:, :, :-1] / total if precise else None
 
     @torch.no_grad()
     def nearest(self, points: Tensor, k: int) -> Tensor:
-        """The ``k`` nodes of the same graph that are nearest to each node, itself excluded, nearest first.
-
-        Distances are Euclidean, from the points relative to the mean of their graph, where rounding is least. Of nodes
-        that are equally far away any may come first.
-
-        Args:
-            points: coordinates, shape [nodes, dimensions].
-            k: number of neighbours.
-
-        Returns:
-            Nodes, shape [nodes, k]; -1 where a graph has no further node.
-        """
+        """See :meth:`Graph.nearest`."""
         pieces = []
         # Sixteen bits cannot tell neighbours apart.
         with torch.autocast(points.device.type, enabled=False):
@@ -253,7 +240,7 @@ class DenseGraph(Graph):
         return torch.cat(pieces)[self.slot_of_node]
 
     def _padded(self, values: Tensor) -> list[Tensor]:
-        """Values of nodes, shape [nodes, channels], as blocks [G, N, channels] with zeros in padded slots."""
+        """Values of nodes, shape [nodes, channels], as blocks [G, N, channels], zero in padding."""
         slots = regroup(values, self.node_of_slot, self.slot_of_node)
         pieces = slots.split([block.nodes.numel() for block in self.blocks])
         return [
@@ -261,8 +248,8 @@ class DenseGraph(Graph):
         ]
 
     def _by_channel(self, values: Tensor, maps: int) -> list[Tensor]:
-        """Values of nodes, shape [nodes, maps * channels], as blocks [maps, G, channels, N]: so oriented, products of
-        two channels with maps take less than half of the time on a CPU.
+        """Values of nodes, shape [nodes, maps * channels], as blocks [maps, G, channels, N]: in this layout, products
+        of two channels with maps take less than half of the time on a CPU.
         """
         return [block.unflatten(2, (maps, -1)).permute(2, 0, 3, 1) for block in self._padded(values)]
 
@@ -273,11 +260,11 @@ class DenseGraph(Graph):
 
 
 def distances(place: Tensor, padding: Tensor) -> Tensor:
-    """Squared distances of the nodes of each graph, infinite from a node to itself and to padding.
+    """Squared distances between the nodes of each graph, infinite to itself and to padding.
 
     Args:
-        place: coordinates, shape [G, N, dimensions], zero where a slot is padding.
-        padding: True where a slot holds no node, shape [G, N].
+        place: coordinates, shape [G, N, dimensions], zero in padding.
+        padding: True for slots without a node, shape [G, N].
 
     Returns:
         Shape [G, N, N].
@@ -295,8 +282,8 @@ def _arange(length: int, like: Tensor) -> Tensor:
 
 
 def _size_classes(ordered: Sequence[int], most: int) -> list[tuple[int, int]]:
-    """Cuts ascending sizes into at most so many runs of equally many graphs, at least one, which may have none; empty
-    graphs are in none.
+    """Splits ascending sizes into at most ``most`` runs of about equally many graphs. Empty graphs are left out; there
+    is always one run, if need be empty.
     """
     begin = next((k for k, size in enumerate(ordered) if size > 0), len(ordered))
     graphs = len(ordered) - begin

@@ -1,7 +1,7 @@
-"""All graphs in one table of slots, graphs times nodes: shapes depend on nothing that the table holds.
+"""All graphs in one table of slots, graphs times nodes: shapes do not depend on values.
 
-The slots of all graphs, laid end to end, are the nodes; a slot without a node is padding, on which nothing depends. So
-``torch.compile`` takes a network whole, a GPU never makes its host wait, and ONNX has the sizes open.
+The slots of all graphs, end to end, are the nodes; empty slots are padding and affect nothing. So ``torch.compile``
+takes a network whole, the host never waits for the GPU, and sizes stay dynamic in ONNX.
 """
 
 from __future__ import annotations
@@ -22,11 +22,11 @@ class PaddedGraph(PrunableGraph):
     """Graphs in slots. Make it with :meth:`complete`.
 
     Args:
-        real: True where there is a node, shape [graphs, slots].
+        real: True for slots with a node, shape [graphs, slots].
         edges: True where there is an edge, shape [graphs, targets, sources].
-        pairs: where the edge of each pair with its target first stands in the flattened table, shape [pairs].
-        compact: the pairs are those of the graph and no others, so that their number depends on it: what is not there
-            is not encoded. Otherwise there are as many in any graph.
+        pairs: index in the flattened table of the edge of each pair whose target is ``first``, shape [pairs].
+        compact: list only pairs of real nodes, so that padding is not encoded but the number of pairs varies. Otherwise
+            list all pairs of slots.
     """
 
     def __init__(self, real: Tensor, edges: Tensor, pairs: Tensor, compact: bool) -> None:
@@ -37,7 +37,7 @@ class PaddedGraph(PrunableGraph):
         self.batch = graph.unsqueeze(1).expand_as(real).flatten()
         self.is_self = torch.eye(self.slots, dtype=torch.bool, device=real.device)
         self.pairs = pairs
-        # Without remainders, which ONNX has only of sizes that are known.
+        # No remainders: ONNX needs static sizes for them.
         self.first = pairs // self.slots
         begin = self.first // self.slots * self.slots
         self.second = begin + pairs - self.first * self.slots
@@ -48,7 +48,7 @@ class PaddedGraph(PrunableGraph):
 
     @classmethod
     def complete(cls, real: Tensor, compact: bool = False) -> PaddedGraph:
-        """The complete graphs of the nodes that there are, self-edges included; arguments as above."""
+        """Complete graphs of the real nodes, self-edges included; arguments as above."""
         graphs, slots = real.shape
         position = torch.arange(slots, device=real.device)
         edges = real.unsqueeze(1) & real.unsqueeze(2)
@@ -105,12 +105,12 @@ class PaddedGraph(PrunableGraph):
         return x.sum(1) / self.real.sum(1, keepdim=True).clamp(min=1)
 
     def nearest(self, points: Tensor, k: int) -> Tensor:
-        """See :meth:`DenseGraph.nearest`."""
+        """See :meth:`Graph.nearest`."""
         with torch.no_grad(), torch.autocast(points.device.type, enabled=False):
             points = points if points.dtype == torch.float64 else points.float()
             place = points.unflatten(0, self.real.shape).where(self.real.unsqueeze(2), 0.0)
             distance = distances(place, ~self.real)
-            # So many more slots that there are k others in any graph.
+            # Add k slots, so that every graph has at least k others.
             shortest, slot = pad(distance, (0, k), value=torch.inf).topk(k, largest=False)
         begin = torch.arange(self.num_graphs, device=slot.device).view(-1, 1, 1) * self.slots
         return torch.where(shortest == torch.inf, -1, begin + slot).flatten(0, 1)
@@ -135,16 +135,15 @@ class PaddedGraph(PrunableGraph):
         return (self.edges & ~self.is_self).sum((1, 2))
 
     def keep(self, edges: Tensor, *values: Tensor) -> tuple[Any, ...]:
-        """See :meth:`PrunableGraph.keep`; values, those of dropped edges too, stay where they are in the table."""
-        kept = copy(self)  # its pairs, and where they stand, are the same
+        """See :meth:`PrunableGraph.keep`; values stay in place in the table, those of dropped edges too."""
+        kept = copy(self)  # same pairs in the same places
         kept.edges = self.edges & edges
         return kept, *values
 
     def keep_strongest_pairs(self, strength: Tensor, number: Callable[[Any], Any]) -> tuple[PaddedGraph, Tensor]:
-        """See :meth:`PrunableGraph.keep_strongest_pairs`.
+        """See :meth:`Graph.keep_strongest_pairs`.
 
-        If the graph is not compact, as many pairs of each graph are left as of a graph without padding, some of which
-        are part of none.
+        If not compact, each graph keeps as many pairs as a full one would; the surplus does not count.
         """
         between = number(self.edges.triu(1).sum((1, 2))).unsqueeze(1)
         if self.compact:
@@ -158,9 +157,9 @@ class PaddedGraph(PrunableGraph):
             itself = (self.first == self.second).view_as(of_graph)
             there = self.edges.flatten().index_select(0, self.pairs).view_as(of_graph)
             strength = strength.view_as(of_graph).where(there, -torch.inf).where(~itself, torch.inf)
-            left = number(self.slots * (self.slots - 1) // 2) + self.slots
-            order = strength.sort(dim=1, descending=True, stable=True).indices[:, :left]
-            rank = torch.arange(left, device=order.device)
+            kept = number(self.slots * (self.slots - 1) // 2) + self.slots
+            order = strength.sort(dim=1, descending=True, stable=True).indices[:, :kept]
+            rank = torch.arange(kept, device=order.device)
             best = (rank < between + self.slots) & there.gather(1, order)
             index = order + torch.arange(self.num_graphs, device=order.device).unsqueeze(1) * of_graph.size(1)
             index = index.flatten()
@@ -184,13 +183,13 @@ class PaddedGraph(PrunableGraph):
         maps = values.size(0)
         rows = torch.cat([values.t(), values.new_zeros(1, maps)]).index_select(0, self.pair_of_edge)
         if self.compact:
-            # onnxruntime copies rows in one go, and numbers one by one. For the same reason a product with the unit
-            # matrix, which changes nothing, turns rows into columns in a fraction of the time.
+            # onnxruntime copies whole rows at once, but single numbers one by one. So a product with the unit matrix
+            # transposes in a fraction of the time.
             rows = (torch.eye(maps, dtype=rows.dtype, device=rows.device) @ rows.t()).t()
         return rows.t().view(maps, self.num_graphs, self.slots, self.slots)
 
     def _masked(self, scores: Tensor) -> Tensor:
-        """Scores, as low as can be where there is no edge: finite, for a target may have none."""
+        """Scores, with the lowest finite number where no edge is: -inf would give NaN for targets without edges."""
         return scores.where(self.edges, torch.finfo(scores.dtype).min)
 
     def _targets(self, values: Tensor) -> Tensor:
@@ -208,10 +207,10 @@ class PaddedGraph(PrunableGraph):
 
 
 class TokenTable(PaddedGraph):
-    """The graph of :meth:`Graph.with_tokens` of graphs in slots: one target in each, and a slot more of sources.
+    """:meth:`Graph.with_tokens` for graphs in slots: one target per graph and one more source slot.
 
     Args:
-        real: True where there is a node beside the token, shape [graphs, slots].
+        real: True for slots with a node besides the token, shape [graphs, slots].
     """
 
     def __init__(self, real: Tensor) -> None:
@@ -228,7 +227,7 @@ class TokenTable(PaddedGraph):
 
 
 def _strongest(values: Tensor, number: int | Tensor) -> Tensor:
-    """True for so many of the largest values along the last axis; of equal ones the first in order."""
+    """True for the ``number`` largest values along the last axis; among equals the first win."""
     order = values.sort(dim=-1, descending=True, stable=True).indices
     first = torch.arange(values.size(-1), device=values.device) < number
     return torch.zeros_like(values, dtype=torch.bool).scatter(-1, order, first.expand_as(order))

@@ -1,12 +1,12 @@
-r"""What layers, rules and gates ask of a graph.
+r"""The interface of graphs for layers, rules and gates.
 
 Three forms give the same numbers. :class:`~iagraph.graph.DenseGraph` holds complete graphs in blocks of similar size,
-which is the fastest on a CPU; :class:`~iagraph.graph.PaddedGraph` one table for all graphs, of a shape that does not
-depend on what it holds, for GPUs, ``torch.compile`` and ONNX; :class:`~iagraph.graph.SparseGraph` any list of edges.
+the fastest on a CPU; :class:`~iagraph.graph.PaddedGraph` holds all graphs in one table of static shape, for GPUs,
+``torch.compile`` and ONNX; :class:`~iagraph.graph.SparseGraph` is any list of edges.
 
-Values of edges have the maps or heads in front and the edges behind, ``[maps, *edges]``: ``*edges`` is ``[edges]`` for
-a list and ``[graphs, targets, sources]`` for a table. Scores are opaque to layers: a form may hold them otherwise. An
-edge leads from its source to its target, the sum over which is made for each target. Nothing here knows of physics.
+Values of edges have shape ``[maps, *edges]`` or ``[heads, *edges]``, where ``*edges`` is ``[edges]`` for a list and
+``[graphs, targets, sources]`` for a table. Layers do not look into scores: each form stores them as it likes. An edge
+runs from source to target; each target sums over its sources. No physics here.
 """
 
 from __future__ import annotations
@@ -19,23 +19,23 @@ from torch import Tensor
 from torch_geometric.utils import scatter
 
 Scores = Any
-"""Scores of directed edges, as :meth:`Graph.scores` or :meth:`Graph.dot` gives them."""
+"""Scores of directed edges, from :meth:`Graph.scores` or :meth:`Graph.dot`."""
 
 Weigh = Callable[[Tensor], Tensor]
-"""Weights of heads from softmax maps, ``[maps, ...]`` to ``[heads, ...]``; linear, so that it may as well be applied to
-sums that the maps weigh."""
+"""Turns softmax maps ``[maps, ...]`` into weights ``[heads, ...]``; linear, so it also works on sums weighted by the
+maps."""
 
 
 class Graph(ABC):
     """A batch of graphs.
 
     Attributes:
-        num_nodes: number of nodes at which edges arrive.
+        num_nodes: number of target nodes.
         num_graphs: number of graphs.
         batch: the graph of each node, shape [nodes].
-        first, second: the unordered pairs of nodes whose values make scores, each once, shape [pairs]; a node with
-            itself is one of them where that edge is part of the graph.
-        pair_counts: numbers of pairs in the pieces in which values of pairs come.
+        first, second: the two nodes of each unordered pair that has scores, shape [pairs]; self-pairs included if the
+            graph has self-edges.
+        pair_counts: number of pairs in each piece of pair values.
     """
 
     num_nodes: int
@@ -47,7 +47,7 @@ class Graph(ABC):
 
     @property
     def counted_pairs(self) -> Tensor | None:
-        """True for the pairs that are part of the graph, shape [pairs]; None if all are."""
+        """True for pairs that are part of the graph, shape [pairs]; None if all are."""
         return None
 
     @abstractmethod
@@ -56,13 +56,13 @@ class Graph(ABC):
 
     @abstractmethod
     def dot(self, queries: Tensor, keys: Tensor, heads: int, scores: Scores | None = None) -> Scores:
-        r"""Scores of edges :math:`q_i \cdot k_j`, plus others if there are any.
+        r"""Scores of edges :math:`q_i \cdot k_j`, plus ``scores`` if given.
 
         Args:
             queries: of the targets, shape [targets, heads * channels].
             keys: of the sources, shape [sources, heads * channels].
             heads: number of heads.
-            scores: one map per head.
+            scores: to add, one map per head.
         """
 
     @abstractmethod
@@ -75,43 +75,57 @@ class Graph(ABC):
         Args:
             scores: of the edges.
             values: of the sources, shape [sources, heads, channels].
-            weigh: makes weights of heads from the softmax maps.
-            dropout: drops entries of the maps before.
+            weigh: turns softmax maps into weights of heads.
+            dropout: drops entries of the maps first.
 
         Returns:
-            Sums, shape [targets, heads, channels], and the weights, shape [heads, \*edges], or None where they are not
-            kept.
+            Sums, shape [targets, heads, channels], and the weights, shape [heads, \*edges]; None if not kept.
         """
 
     @abstractmethod
     def keep_strongest_pairs(self, strength: Tensor, number: Callable[[Any], Any]) -> tuple[Graph, Tensor]:
-        """The graph with the strongest pairs of each graph alone, and those of a node with itself.
+        """The graph with only the strongest pairs of each graph, and all self-pairs.
 
         Args:
             strength: of the pairs, shape [pairs].
-            number: how many to keep of a number of pairs of different nodes, or of several numbers in a tensor.
+            number: from the number of pairs of different nodes (one, or a tensor of several) to how many to keep.
 
         Returns:
-            The graph, and the place of each of its pairs among those that there were, shape [kept pairs]. A form whose
-            shape is fixed keeps pairs that count no more (:attr:`counted_pairs`).
+            The new graph, and the old index of each of its pairs, shape [kept pairs]. Forms of fixed shape may still
+            hold dropped pairs; :attr:`counted_pairs` marks the real ones.
         """
 
     @abstractmethod
     def with_tokens(self) -> Graph:
-        """The graph in which each graph has one more node, its token, at which alone edges arrive: from itself and from
-        all others. Its sources are the tokens followed by the nodes, its targets the tokens.
+        """The graph with a token added to each graph. Edges end only at tokens, and come from the token itself and all
+        nodes of its graph. Sources: the tokens, then the nodes; targets: the tokens.
         """
 
+    def nearest(self, points: Tensor, k: int) -> Tensor:
+        """The ``k`` nodes of the same graph nearest to each node, itself excluded, nearest first.
+
+        Distances are Euclidean, from points relative to the mean of their graph, where rounding is least. Ties are
+        broken arbitrarily.
+
+        Args:
+            points: coordinates, shape [nodes, dimensions].
+            k: number of neighbours.
+
+        Returns:
+            Nodes, shape [nodes, k]; -1 where a graph has no further node.
+        """
+        raise NotImplementedError(f"{type(self).__name__} does not search neighbours: take a complete graph")
+
     def mean(self, x: Tensor) -> Tensor:
-        """Means over the nodes of each graph, zero without any; [nodes, channels] to [graphs, channels]."""
+        """Means over the nodes of each graph, zero if empty; [nodes, channels] to [graphs, channels]."""
         return scatter(x, self.batch, 0, self.num_graphs, "mean")
 
 
 class PrunableGraph(Graph):
-    """A graph that knows its edges one by one, so that some can be dropped.
+    """A graph with individual edges, some of which can be dropped.
 
     Attributes:
-        is_self: True for the edges of a node with itself, shape that of the edges or one that broadcasts to it.
+        is_self: True for self-edges, in the shape of the edges or one that broadcasts to it.
     """
 
     is_self: Tensor
@@ -142,12 +156,12 @@ class PrunableGraph(Graph):
 
     @abstractmethod
     def strongest(self, strength: Tensor, number: int | Tensor, per: Literal["target", "graph"]) -> Tensor:
-        r"""True for the strongest edges of each target or graph; of equal ones the first in order count as stronger.
+        r"""True for the strongest edges of each target or graph; among equals the first win.
 
         Args:
             strength: shape [columns, \*edges].
-            number: of edges, of each graph shape [graphs].
-            per: among the edges of what.
+            number: how many edges; per graph a tensor of shape [graphs].
+            per: whether each target or each graph has its own strongest edges.
 
         Returns:
             Shape [columns, \*edges].
@@ -155,13 +169,13 @@ class PrunableGraph(Graph):
 
     @abstractmethod
     def cumulative(self, strength: Tensor) -> tuple[Tensor, Tensor]:
-        r"""For each edge the sum of the stronger ones of its target, and the sum of all of them.
+        r"""For each edge, the sum over the stronger edges of its target, and the sum over all of them.
 
         Args:
-            strength: none negative, shape [columns, \*edges].
+            strength: non-negative, shape [columns, \*edges].
 
         Returns:
-            Two of the same shape, or that broadcast to it.
+            Two tensors of the same shape, or that broadcast to it.
         """
 
     @abstractmethod
@@ -170,13 +184,13 @@ class PrunableGraph(Graph):
 
     @abstractmethod
     def keep(self, edges: Tensor, *values: Tensor) -> tuple[Any, ...]:
-        r"""The graph with some of its edges and the same pairs, and values of these edges.
+        r"""The graph with some of its edges and all its pairs, and the values of the kept edges.
 
         Args:
-            edges: True for those that stay, shape [\*edges].
+            edges: True for those to keep, shape [\*edges].
             values: of edges, shape [columns, \*edges].
         """
 
     @abstractmethod
     def without_idle_pairs(self) -> tuple[Any, Tensor]:
-        """The graph with the pairs that its edges need, and the place of each among those that there were."""
+        """The graph without pairs that no edge uses, and the old index of each pair kept."""

@@ -1,4 +1,4 @@
-"""Graphs as lists of edges: any edges in any order, which can become fewer; and lists of all edges, or all pairs."""
+"""Graphs as lists of edges, in any order and prunable; lists of all edges or all pairs."""
 
 from __future__ import annotations
 
@@ -29,11 +29,11 @@ def fully_connected(ptr: Tensor) -> Tensor:
 
 
 def unordered_pairs(ptr: Tensor, sizes: Sequence[int] | None = None) -> tuple[Tensor, Tensor]:
-    """All unordered pairs of nodes within each graph of a batch, those of a node with itself included.
+    """All unordered pairs of nodes within each graph of a batch, self-pairs included.
 
     Args:
         ptr: where each graph's nodes begin and end, shape [graphs + 1].
-        sizes: numbers of nodes of the graphs, if they are known without asking the device.
+        sizes: numbers of nodes of the graphs, if known on the host.
 
     Returns:
         The two nodes, ``first <= second``, each of shape [pairs], sorted by the first, then by the second.
@@ -45,7 +45,7 @@ def unordered_pairs(ptr: Tensor, sizes: Sequence[int] | None = None) -> tuple[Te
 
 
 def fully_connected_ids(edge_index: Tensor, ptr: Tensor, batch: Tensor) -> Tensor:
-    """The place of each edge in :func:`fully_connected`, shape [edges].
+    """The index of each edge in :func:`fully_connected`, shape [edges].
 
     Args:
         edge_index: edges within graphs, rows (source, target), shape [2, edges].
@@ -60,8 +60,8 @@ def fully_connected_ids(edge_index: Tensor, ptr: Tensor, batch: Tensor) -> Tenso
 
 
 def _runs(begin: Tensor, length: Tensor, total: int | None = None) -> tuple[Tensor, Tensor]:
-    """For each k the numbers ``begin[k], begin[k] + 1, ...``, so many: k and number, each of shape [sum of lengths],
-    the ``total`` if that is known.
+    """For each k, ``length[k]`` numbers ``begin[k], begin[k] + 1, ...``: k and number, each of shape [sum of lengths],
+    which is ``total`` if known.
     """
     index = torch.arange(begin.numel(), device=begin.device).repeat_interleave(length, output_size=total)
     shift = begin - (length.cumsum(0) - length)
@@ -71,8 +71,8 @@ def _runs(begin: Tensor, length: Tensor, total: int | None = None) -> tuple[Tens
 def sorted_ptr(index: Tensor, num_segments: int) -> Tensor | None:
     """Where each segment begins and ends, shape [num_segments + 1], if ``index`` is ascending; otherwise None.
 
-    Also None where nothing asks for it: on a GPU without torch-scatter, and while ``torch.compile`` traces, which must
-    not depend on what tensors hold.
+    Also None where it is not used: on a GPU without torch-scatter, and under ``torch.compile``, which must not depend
+    on values.
     """
     wanted = index.device.type == "cpu" or not UNAVAILABLE
     if torch.compiler.is_compiling() or not wanted or bool((index[1:] < index[:-1]).any()):
@@ -84,11 +84,11 @@ def sorted_ptr(index: Tensor, num_segments: int) -> Tensor | None:
 
 
 class SparseGraph(PrunableGraph):
-    """Directed edges in any order, as PyTorch Geometric has them. Make it with a classmethod.
+    """Directed edges in any order, as in PyTorch Geometric. Make it with a classmethod.
 
     Attributes:
-        num_sources: number of nodes from which edges come.
-        pair_of_edge: the pair of each edge, shape [edges]; None where each edge is a pair of its own.
+        num_sources: number of source nodes.
+        pair_of_edge: the pair of each edge, shape [edges]; None if each edge has scores of its own.
     """
 
     def __init__(
@@ -103,13 +103,13 @@ class SparseGraph(PrunableGraph):
     ) -> None:
         self.num_nodes, self.batch, self.num_graphs = num_nodes, batch, num_graphs
         self.first, self.second = first, second
-        self._edges = edges  # edge_index, pair_of_edge, edge_ids; made of the pairs when they are asked for
+        self._edges = edges  # edge_index, pair_of_edge, edge_ids; listed from the pairs when first needed
         self._ptr: tuple[Tensor | None] | None = None  # in Python 3.11 torch.compile cannot read a cached_property
         self.bipartite = num_sources is not None
         self.num_sources = num_nodes if num_sources is None else num_sources
 
     @classmethod
-    def of_edges(
+    def scored_per_edge(
         cls,
         edge_index: Tensor,
         num_nodes: int,
@@ -117,29 +117,29 @@ class SparseGraph(PrunableGraph):
         num_sources: int | None = None,
         num_graphs: int = 1,
     ) -> SparseGraph:
-        """Given edges, each with scores of its own.
+        """The given edges, each with scores of its own.
 
         Args:
             edge_index: shape [2, edges], rows (source, target).
-            num_nodes: number of nodes at which edges arrive.
-            batch: the graph of each of these nodes; None if there is but one graph.
-            num_sources: of a bipartite graph the number of nodes from which edges come; None if these are the same.
-            num_graphs: number of graphs; 0 if only ``batch`` tells, where no means over graphs are needed.
+            num_nodes: number of target nodes.
+            batch: the graph of each target; None for a single graph.
+            num_sources: number of source nodes of a bipartite graph; None if sources and targets are the same nodes.
+            num_graphs: number of graphs; 0 if unknown, where no means over graphs are needed.
         """
         source, target = edge_index
         batch = edge_index.new_zeros(num_nodes) if batch is None else batch
         return cls(num_nodes, batch, num_graphs, target, source, (edge_index, None, None), num_sources)
 
     @classmethod
-    def from_edges(
+    def scored_per_pair(
         cls, edge_index: Tensor, num_nodes: int, batch: Tensor | None = None, num_graphs: int = 1
     ) -> SparseGraph:
-        """Given edges, the two directions of which share the scores of their pair.
+        """The given edges; both directions of an edge share the scores of their pair.
 
         Args:
             edge_index: shape [2, edges], rows (source, target).
             num_nodes: number of nodes.
-            batch: the graph of each node; None if there is but one graph.
+            batch: the graph of each node; None for a single graph.
             num_graphs: number of graphs.
         """
         source, target = edge_index
@@ -153,10 +153,10 @@ class SparseGraph(PrunableGraph):
 
     @classmethod
     def from_pairs(cls, first: Tensor, second: Tensor, batch: Tensor, num_graphs: int) -> SparseGraph:
-        """Both directed edges of each of some pairs of nodes; one for a node with itself.
+        """Both directed edges of each given pair of nodes; a single one for a self-pair.
 
         They are sorted by target, then by source, so that those of all pairs are the edges of :func:`fully_connected`.
-        They are not listed before they are asked for.
+        They are listed when first needed.
 
         Args:
             first: one node of each pair, each pair once; shape [pairs].
@@ -172,7 +172,7 @@ class SparseGraph(PrunableGraph):
         token = torch.arange(num_graphs, device=batch.device)
         sources = torch.arange(num_graphs + batch.numel(), device=batch.device)
         edge_index = torch.stack([sources, torch.cat([token, batch])])
-        return cls.of_edges(edge_index, num_graphs, token, sources.numel(), num_graphs)
+        return cls.scored_per_edge(edge_index, num_graphs, token, sources.numel(), num_graphs)
 
     # --- its edges ---------------------------------------------------------------------------------------------------
 
@@ -181,7 +181,7 @@ class SparseGraph(PrunableGraph):
             pair = torch.arange(self.first.numel(), device=self.first.device)
             mirrored = (self.first != self.second).nonzero().squeeze(1)
             source = torch.cat([self.first.index_select(0, mirrored), self.second])
-            # A CPU sorts whole numbers of 32 bits in half of the time of those of 64.
+            # A CPU sorts 32-bit integers in half of the time of 64-bit ones.
             target = torch.cat([self.second.index_select(0, mirrored), self.first])
             order = target.int().argsort(stable=True)
             pair_of_edge = torch.cat([mirrored, pair]).index_select(0, order)
@@ -191,7 +191,7 @@ class SparseGraph(PrunableGraph):
 
     @property
     def edge_index(self) -> Tensor:
-        """The edges, rows (source, target), shape [2, edges]; never changed."""
+        """The edges, rows (source, target), shape [2, edges]; never modified."""
         return self._listed()[0]
 
     @property
@@ -201,8 +201,8 @@ class SparseGraph(PrunableGraph):
 
     @property
     def edge_ids(self) -> Tensor:
-        """The place of each edge among those that the graph was made from, shape [edges]; if it was made from pairs,
-        among those of :func:`fully_connected`.
+        """The index of each edge among those that the graph was made from, shape [edges]; for a graph made from pairs,
+        in :func:`fully_connected`.
         """
         edge_index, pair_of_edge, edge_ids = self._listed()
         if edge_ids is not None:
@@ -219,7 +219,7 @@ class SparseGraph(PrunableGraph):
 
     @property
     def ptr(self) -> Tensor | None:
-        """Where the edges of each target begin and end if they are sorted by target, otherwise None."""
+        """Where the edges of each target begin and end if sorted by target, otherwise None."""
         if torch.compiler.is_compiling():
             return None
         if self._ptr is None:
@@ -228,7 +228,7 @@ class SparseGraph(PrunableGraph):
 
     @property
     def is_self(self) -> Tensor:  # type: ignore[override]
-        """See :class:`PrunableGraph`. In a bipartite graph no node is the same as another, whatever its number."""
+        """See :class:`PrunableGraph`. A bipartite graph has no self-edges, even where indices match."""
         source, target = self.edge_index
         return torch.zeros_like(source, dtype=torch.bool) if self.bipartite else source == target
 
@@ -238,7 +238,7 @@ class SparseGraph(PrunableGraph):
         return self.batch.index_select(0, self.edge_index[1])
 
     # --- attention ---------------------------------------------------------------------------------------------------
-    # Values of edges stand in memory edge by edge, [edges, maps], and are handed out transposed.
+    # Values of edges are stored edge by edge, [edges, maps], and returned transposed.
 
     def scores(self, pair_values: Sequence[Tensor]) -> Tensor:
         """See :meth:`Graph.scores`; shape [maps, edges]."""
@@ -300,11 +300,11 @@ class SparseGraph(PrunableGraph):
         return self._with(self.first, self.second, chosen), *(v.t().index_select(0, kept).t() for v in values)
 
     def keep_strongest_pairs(self, strength: Tensor, number: Callable[[Any], Any]) -> tuple[SparseGraph, Tensor]:
-        """See :meth:`PrunableGraph.keep_strongest_pairs`."""
+        """See :meth:`Graph.keep_strongest_pairs`."""
         chosen = strongest_pairs(self, strength, number)
         pairs = chosen.nonzero().squeeze(1)
         first, second = self.first.index_select(0, pairs), self.second.index_select(0, pairs)
-        if self._edges is None:  # the edges that are dropped here are not even listed
+        if self._edges is None:  # dropped edges are then never listed
             return self._with(first, second, None), pairs
         (kept,) = self.keep(chosen.index_select(0, self._pair_of_edge()))
         return kept._of_pairs(pairs), pairs
@@ -316,14 +316,14 @@ class SparseGraph(PrunableGraph):
         return self._of_pairs(pairs), pairs
 
     def _of_pairs(self, pairs: Tensor) -> SparseGraph:
-        """The same edges, with those of the pairs that they need."""
+        """The same edges with only these pairs, which must include all that the edges use."""
         number = torch.empty_like(self.first).index_copy_(0, pairs, torch.arange(pairs.numel(), device=pairs.device))
         edge_index, _, edge_ids = self._listed()
         edges = (edge_index, number.index_select(0, self._pair_of_edge()), edge_ids)
         return self._with(self.first.index_select(0, pairs), self.second.index_select(0, pairs), edges)
 
     def _pair_of_edge(self) -> Tensor:
-        """The pair of each edge, whether or not each is a pair of its own."""
+        """The pair of each edge, its own index if it has scores of its own."""
         if self.pair_of_edge is None:
             return torch.arange(self.first.numel(), device=self.first.device)
         return self.pair_of_edge
@@ -336,14 +336,14 @@ class SparseGraph(PrunableGraph):
 
 
 def _count(index: Tensor, length: int) -> Tensor:
-    """How often each number occurs, shape [length], or as many as occur if length is zero."""
+    """How often each number occurs, shape [length]; of length 0, up to the largest."""
     if index.device.type == "cpu" or not length:
         return torch.bincount(index, minlength=length)
-    return index.new_zeros(length).index_add_(0, index, torch.ones_like(index))  # a count makes the host wait
+    return index.new_zeros(length).index_add_(0, index, torch.ones_like(index))  # bincount makes the host wait
 
 
 def _between(graph: Tensor, itself: Tensor, num_graphs: int) -> Tensor:
-    """The number of those of each graph that are not of a node with itself; ``num_graphs`` at least."""
+    """The number of edges or pairs of each graph without self-edges, at least ``num_graphs`` numbers."""
     all_of_them = _count(graph, num_graphs)
     return all_of_them - torch.zeros_like(all_of_them).index_add_(0, graph, itself.to(all_of_them))
 
@@ -357,9 +357,7 @@ def strongest_pairs(graph: Graph, strength: Tensor, number: Callable[[Any], Any]
 
 
 def _strongest(values: Tensor, segment: Tensor, number: int | Tensor) -> Tensor:
-    """True for the largest values of each segment, as many as ``number`` says, of each segment or of all alike; shape
-    [rows, columns].
-    """
+    """True for the ``number`` (one for all, or one each) largest values of each segment, shape [rows, columns]."""
     sizes = _count(segment, 0 if isinstance(number, int) else number.numel())
     begin = sizes.cumsum(0) - sizes
     end = (begin + number).repeat_interleave(sizes, output_size=segment.numel())
@@ -373,7 +371,7 @@ def sums_in_segment(values: Tensor, segment: Tensor, num_segments: int) -> tuple
     """For each value the sum of the larger ones of its segment, and the sum of each segment.
 
     Args:
-        values: none negative, shape [rows, columns].
+        values: non-negative, shape [rows, columns].
         segment: the segment of each row, shape [rows].
         num_segments: number of segments.
 
@@ -383,23 +381,25 @@ def sums_in_segment(values: Tensor, segment: Tensor, num_segments: int) -> tuple
     total = segment_sum(values, segment, num_segments)
     order = by_segment(values, segment)
     ordered = values.gather(0, order)
-    before = total.cumsum(0) - total  # what all earlier segments sum to
-    ascending = segment.index_select(0, order[:, 0])  # not by counting, whose result has a size that depends on values
+    before = total.cumsum(0) - total  # sum over all earlier segments
+    ascending = segment.index_select(0, order[:, 0])  # not by counting: its size would depend on values
     running = ordered.cumsum(0) - ordered - before.index_select(0, ascending)
     return torch.empty_like(values).scatter_(0, order, running), total
 
 
 def by_segment(values: Tensor, segment: Tensor) -> Tensor:
-    """Rows in the order of segments, within one in that of falling values, then in their own; for each column."""
+    """For each column, the order that sorts rows by segment, then by falling value, then by position."""
     columns = []
     for column in values.unbind(1):
-        # A CPU sorts one column of whole numbers in a tenth of the time. The bits of positive floating-point numbers
-        # are in their order, those of negative ones in the opposite order: turned round by flipping all but the sign.
-        column = (column if column.dtype == torch.float64 else column.float()) + 0.0  # for -0.0 is below it
+        # A CPU sorts one column of integers in a tenth of the time. The bits of positive floats sort as the floats do,
+        # those of negative ones in reverse: flipping all but the sign fixes that.
+        column = (
+            column if column.dtype == torch.float64 else column.float()
+        ) + 0.0  # as integers, -0.0 sorts below 0.0
         bits = column.contiguous().view(torch.int64 if column.dtype == torch.float64 else torch.int32)
         integers = torch.iinfo(bits.dtype)
         falling = ~(bits ^ ((bits >> (integers.bits - 1)) & integers.max))
-        if bits.dtype == torch.int32:  # there is room for the segment in front
+        if bits.dtype == torch.int32:  # the segment fits into the upper half
             columns.append(falling.add(segment << 32).argsort(stable=True))
         else:
             order = falling.argsort(stable=True)

@@ -1,7 +1,7 @@
-"""What makes a processor fast, each function beside its reference: the same in a few lines of PyTorch.
+"""Fast kernels, each beside its reference in a few lines of plain PyTorch.
 
-:func:`use` says which of the two runs; tests prove them equal. A reference has gradients of any order, forward
-derivatives and ``torch.func``; of a fast kernel the gradient of a gradient is that of its reference.
+:func:`use` chooses which of the two runs; tests prove them equal. A reference supports gradients of any order, forward
+derivatives and ``torch.func``; second derivatives of a fast kernel are those of its reference.
 """
 
 from iagraph.kernels.switch import use

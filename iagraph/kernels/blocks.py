@@ -1,8 +1,8 @@
-"""Attention in dense blocks of complete graphs: weighted sums in which no table of weights leaves a CPU's cache.
+"""Attention in dense blocks of complete graphs: weighted sums whose tables of weights never leave a CPU's cache.
 
-Scores are known once per unordered pair of nodes and stand in a table [graphs, targets, sources] twice. A kernel
-spreads as many of its maps at a time as stay in cache, and recomputes them in the backward pass: memory grows with the
-pairs alone, in no more time than it takes to fetch the tables.
+Scores are given once per unordered pair of nodes and appear twice in a table [graphs, targets, sources]. A kernel
+expands as many maps at a time as fit into cache, and recomputes them in the backward pass: memory grows with the pairs
+alone, and fetching stored tables would take as long.
 """
 
 from __future__ import annotations
@@ -20,20 +20,20 @@ LOG2_E = math.log2(math.e)
 """Exponentials are computed as powers of two, in a third of the time."""
 
 EDGES_IN_CACHE = 2**19
-"""Edges, times maps, whose softmax a CPU takes at once."""
+"""Number of edges, times maps, whose softmax a CPU computes at once."""
 
-# The functions below have no setup_context: with one, PyTorch inspects a signature in each call, 50 us.
+# The functions below have no setup_context: it makes PyTorch inspect a signature in each call, 50 us.
 
 
 class BlockPairs(NamedTuple):
-    """The unordered pairs of the nodes of a dense block, each once, a node with itself included.
+    """The unordered pairs of the nodes of a dense block, each once, self-pairs included.
 
     Attributes:
         first, second: the two nodes, shape [pairs].
-        pair_of_edge: the pair of each entry of the flattened [G, N, N] table. Edges from padding have the
-            number of pairs instead, those from nodes to padding that number plus 1.
-        edge_of_pair: where the two directed edges of each pair stand in the flattened table, shape [2, pairs].
-        weight: 1/2 for the pair of a node with itself, whose two edges are one; 1 otherwise; shape [pairs].
+        pair_of_edge: the pair of each entry of the flattened [G, N, N] table; the number of pairs for edges from
+            padding, that number plus 1 for edges from nodes to padding.
+        edge_of_pair: index in the flattened table of the two directed edges of each pair, shape [2, pairs].
+        weight: 1/2 for self-pairs, whose two edges are the same; 1 otherwise; shape [pairs].
         shape: G and N.
     """
 
@@ -49,21 +49,21 @@ class BlockPairs(NamedTuple):
 
 
 def table(pair_values: Tensor, pairs: BlockPairs) -> Tensor:
-    """Values of unordered pairs as a table of directed edges: each pair's number at both of its edges.
+    """Values of unordered pairs as a table of directed edges, each at both edges of its pair.
 
     Args:
         pair_values: shape [maps, pairs].
-        pairs: where the edges stand.
+        pairs: the pairs of the block.
 
     Returns:
         Shape [maps, G, N targets, N sources]. Edges from padding get minus infinity, so that a softmax over the sources
-        leaves them out; rows of padded targets mean nothing.
+        leaves them out; rows of padded targets are meaningless.
     """
     return _Table.apply(pair_values, pairs) if fast() else _table(pair_values, pairs)
 
 
 class _Table(torch.autograd.Function):
-    """The same with a gradient that does not scatter."""
+    """The same with a gradient that gathers instead of scattering."""
 
     @staticmethod
     def forward(ctx: Any, pair_values: Tensor, pairs: BlockPairs) -> Tensor:
@@ -76,14 +76,14 @@ class _Table(torch.autograd.Function):
 
 
 def _table(pair_values: Tensor, pairs: BlockPairs) -> Tensor:
-    # Two more columns, for edges from and to padding, take a tenth of the time of a masked_fill afterwards.
+    # Two extra columns, for edges from and to padding, take a tenth of the time of a later masked_fill.
     shape = (pair_values.size(0), 1)
     from_padding, to_padding = pair_values.new_full(shape, -torch.inf), pair_values.new_zeros(shape)
     return _spread(torch.cat([pair_values, from_padding, to_padding], dim=1), pairs)
 
 
 def _spread(padded: Tensor, pairs: BlockPairs) -> Tensor:
-    """Values of pairs, and in two more columns those of edges from and to padding, as a table."""
+    """Values of pairs, with two extra columns for edges from and to padding, as a table."""
     graphs, size = pairs.shape
     return padded.index_select(1, pairs.pair_of_edge).view(padded.size(0), graphs, size, size)
 
@@ -95,17 +95,17 @@ def _fold(grad: Tensor, pairs: BlockPairs) -> Tensor:
     return both.mul(pairs.weight.to(grad)) if torch.is_grad_enabled() else both.mul_(pairs.weight.to(grad))
 
 
-# --- sums weighed by a softmax ---------------------------------------------------------------------------------------
+# --- sums weighted by a softmax --------------------------------------------------------------------------------------
 
 
 def softmax_sum(pair_scores: Tensor, values: Tensor, pairs: BlockPairs) -> Tensor:
-    r"""Values of the sources, weighed by the softmax of scores over the sources and summed,
+    r"""Sums over the sources, weighted by the softmax of their scores,
     :math:`\sum_j \operatorname{softmax}_j(s_{ij}) v_j`.
 
     Args:
         pair_scores: shape [maps, pairs].
         values: shape [maps, G, channels, N sources].
-        pairs: where the edges of the pairs stand.
+        pairs: the pairs of the block.
 
     Returns:
         Shape [maps, G, channels, N targets].
@@ -126,7 +126,7 @@ class _SoftmaxSum(torch.autograd.Function):
         ctx.save_for_backward(pair_scores, values)
         ctx.pairs = pairs
         parts = _in_cache(pairs, pair_scores, values)
-        with torch.autocast(values.device.type, enabled=False):  # as it is for the gradients
+        with torch.autocast(values.device.type, enabled=False):  # as in the backward pass
             return _joined([value @ _softmax(score, pairs).to(value).mT for score, value in parts])
 
     @staticmethod
@@ -142,23 +142,23 @@ class _SoftmaxSum(torch.autograd.Function):
         return _joined(grad_scores), _joined(grad_values), None
 
 
-# --- sums weighed by exponentials ------------------------------------------------------------------------------------
+# --- sums weighted by exponentials -----------------------------------------------------------------------------------
 
 
 def exponential_sum(pair_scores: Tensor, values: Tensor, pairs: BlockPairs) -> Tensor:
-    r"""Values of the sources, weighed by the exponentials of scores and summed,
+    r"""Sums over the sources, weighted by the exponentials of their scores,
     :math:`\sum_j e^{s_{ij} - \max s} v_j`.
 
-    The largest score of a map cancels in quotients of such sums, and the gradient counts on that. A pair has one
-    exponential for its two edges.
+    The maximum, over a whole map, cancels in quotients of such sums; the gradient relies on that. Both edges of a pair
+    share one exponential.
 
     Args:
         pair_scores: shape [maps, pairs], at least one pair.
-        values: shape [maps, G, channels, N sources], zero where a slot is padding.
-        pairs: where the edges of the pairs stand.
+        values: shape [maps, G, channels, N sources], zero in padding.
+        pairs: the pairs of the block.
 
     Returns:
-        Shape [maps, G, channels, N targets]. Columns of padded targets mean nothing.
+        Shape [maps, G, channels, N targets]. Columns of padded targets are meaningless.
     """
     if not fast():
         return exponential_sum_reference(pair_scores, values, pairs)
@@ -191,7 +191,7 @@ class _ExponentialSum(torch.autograd.Function):
 
 
 def _exponentials(pair_scores: Tensor) -> Tensor:
-    """Exponentials of scores relative to the largest of their map, and two columns of ones for edges from and to
+    """Exponentials of scores relative to the maximum of their map, and two columns of ones for edges from and to
     padding.
     """
     maps, pairs = pair_scores.shape
@@ -206,13 +206,13 @@ def _softmax(pair_scores: Tensor, pairs: BlockPairs) -> Tensor:
 
 
 def _again(reference: Callable[..., Tensor], ctx: Any, grad: Tensor) -> tuple[Tensor | None, Tensor | None, None]:
-    """Gradients that have gradients."""
+    """Differentiable gradients."""
     of_scores, of_values = differentiable(lambda *tensors: reference(*tensors, ctx.pairs), ctx.saved_tensors, [grad])
     return of_scores, of_values, None
 
 
 def _in_cache(pairs: BlockPairs, *tensors: Tensor) -> Iterator[tuple[Tensor, ...]]:
-    """Some maps at a time, on a CPU as many as stay in cache."""
+    """Maps in parts, on a CPU as many at a time as fit into cache."""
     entries = max(pairs.pair_of_edge.numel(), 1)
     at_once = max(EDGES_IN_CACHE // entries, 1) if tensors[0].device.type == "cpu" else max(len(tensors[0]), 1)
     return zip(*(tensor.split(at_once) for tensor in tensors), strict=True)
@@ -230,7 +230,7 @@ def regroup(rows: Tensor, where: Tensor, back: Tensor) -> Tensor:
 
     Args:
         rows: shape [rows, channels].
-        where: the old place of each new row; -1 for a row of zeros.
+        where: the old place of each new row; -1 for zeros.
         back: the new place of each old row.
 
     Returns:
@@ -240,7 +240,7 @@ def regroup(rows: Tensor, where: Tensor, back: Tensor) -> Tensor:
 
 
 class _Regroup(torch.autograd.Function):
-    """The same with a gradient that does not scatter."""
+    """The same with a gradient that gathers instead of scattering."""
 
     @staticmethod
     def forward(ctx: Any, rows: Tensor, where: Tensor, back: Tensor) -> Tensor:
@@ -254,7 +254,7 @@ class _Regroup(torch.autograd.Function):
 
 
 def _take_rows(rows: Tensor, where: Tensor) -> Tensor:
-    if where.numel() <= rows.size(0):  # no more new rows than old ones, and each old one is taken: none is of zeros
+    if where.numel() <= rows.size(0):  # each old row is taken and there are no more new ones, so none is zero
         return rows.index_select(0, where)
-    with_zeros = torch.nn.functional.pad(rows, (0, 0, 0, 1))  # what -1 takes, in a third of the time of a masked_fill
+    with_zeros = torch.nn.functional.pad(rows, (0, 0, 0, 1))  # for -1, in a third of the time of a masked_fill
     return with_zeros.index_select(0, where.remainder(rows.size(0) + 1))

@@ -1,4 +1,4 @@
-"""Maps of many edges, each after batch norm and ReLU, and their mean over neighbours, in parts that stay in cache."""
+"""Linear maps of edges with batch norm and ReLU, and the mean over neighbours, in parts that stay in cache."""
 
 from __future__ import annotations
 
@@ -15,18 +15,18 @@ from iagraph.kernels.switch import differentiable
 from iagraph.memory import cut_for_cache
 
 VALUES_IN_CACHE = 2**18
-"""Numbers in the vectors of the edges that a CPU maps at once, 1 MB in float32."""
+"""Size of the edge vectors that a CPU maps at once, 1 MB in float32."""
 
 
 def folded_maps(
     center: Tensor, other: Tensor, neighbors: Tensor, weights: Sequence[Tensor], biases: Sequence[Tensor]
 ) -> Tensor:
     r"""The mean over neighbours of :math:`h_L`, with :math:`h_l = \mathrm{ReLU}(W_l h_{l-1} + b_l)` and
-    :math:`h_0 = \mathrm{ReLU}(c_i + o_j)`: batch norms that use fixed statistics have become part of the linear maps.
+    :math:`h_0 = \mathrm{ReLU}(c_i + o_j)`: batch norms with fixed statistics are folded into the linear maps.
 
     Args:
-        center: what an edge gets from its target, shape [nodes, channels].
-        other: what it gets from its source, shape [sources, channels].
+        center: the target's part of an edge, shape [nodes, channels].
+        other: the source's part of an edge, shape [sources, channels].
         neighbors: the sources of each node's edges, shape [nodes, k].
         weights: one matrix for each map.
         biases: one vector for each map.
@@ -36,7 +36,7 @@ def folded_maps(
     """
     means = []
     for part, sources in zip(*_parts(center, neighbors, [bias.numel() for bias in biases]), strict=True):
-        # The sum and the products before each ReLU are not needed for gradients, so it can overwrite them.
+        # Gradients do not need the values before each ReLU, so it overwrites them.
         edges = (part.unsqueeze(1) + embedding(sources, other)).relu_()
         for weight, bias in zip(weights, biases, strict=True):
             edges = linear(edges, weight, bias).relu_()
@@ -49,14 +49,14 @@ def normed_maps(
 ) -> Tensor:
     r"""The mean over neighbours of :math:`h_L`, with :math:`h_l = \mathrm{ReLU}(\gamma_l \hat z_l + \beta_l)`,
     :math:`z_l = W_l h_{l-1}`, :math:`z_0 = c_i + o_j`, and :math:`\hat z = (z - \langle z \rangle) / \sigma(z)` from
-    the statistics of all edges, of which there must be two.
+    the statistics of all edges, at least two.
 
-    The same as the modules one after the other in training mode, which are the reference, running statistics included.
-    Of all activations only :math:`z_l` are kept for the gradients. Hooks on the modules see nothing of it.
+    The reference is the modules one after the other in training mode, running statistics included. Of all activations
+    only :math:`z_l` are kept for the backward pass. Hooks on the modules do not run.
 
     Args:
-        center: what an edge gets from its target, shape [nodes, channels].
-        other: what it gets from its source, shape [sources, channels].
+        center: the target's part of an edge, shape [nodes, channels].
+        other: the source's part of an edge, shape [sources, channels].
         neighbors: the sources of each node's edges, shape [nodes, k].
         weights: one matrix for each map.
         norms: the batch norm before the first map, and one after each.
@@ -64,13 +64,13 @@ def normed_maps(
     Returns:
         Shape [nodes, channels of the last map].
     """
-    weights = [weight.to(center.dtype) for weight in weights]  # under autocast a product has been rounded before
+    weights = [weight.to(center.dtype) for weight in weights]  # under autocast an earlier product has rounded
     affine = [*(norm.weight for norm in norms), *(norm.bias for norm in norms)]
     return _NormedMaps.apply(neighbors, norms, center, other, *affine, *weights)
 
 
 def _reference(neighbors: Tensor, eps: Sequence[float], center: Tensor, other: Tensor, *tensors: Tensor) -> Tensor:
-    """The same in plain PyTorch, but for the running statistics."""
+    """The same in plain PyTorch, except for the running statistics."""
     gammas, betas, weights = _cut(tensors, len(eps), len(eps))
     h = (center.unsqueeze(1) + embedding(neighbors, other)).flatten(0, 1)
     for layer, (gamma, beta) in enumerate(zip(gammas, betas, strict=True)):
@@ -85,7 +85,7 @@ class _NormedMaps(torch.autograd.Function):
         ctx: Any, neighbors: Tensor, norms: Sequence[nn.BatchNorm1d], center: Tensor, other: Tensor, *tensors: Tensor
     ) -> Tensor:
         gammas, betas, weights = _cut(tensors, len(norms), len(norms))
-        # Many small tensors, whose room is used again; that of large ones goes back to the system each time.
+        # Many small tensors: their memory is reused, that of large ones is returned to the system each time.
         rows = [
             embedding(sources, other).add_(part.unsqueeze(1)).flatten(0, 1)
             for part, sources in zip(*_parts(center, neighbors, [gamma.numel() for gamma in gammas]), strict=True)
@@ -125,8 +125,7 @@ class _NormedMaps(torch.autograd.Function):
         edges, k = neighbors.numel(), neighbors.size(1)
         grads, sources = _parts(grad / k, neighbors, [gamma.numel() for gamma in gammas])
         rows = [kept[begin : begin + len(grads)] for begin in range(0, len(kept), len(grads))]
-        # g: gradients of what goes into a ReLU; sums: those of g and of g z over all edges, as the gradient of a norm
-        # needs them.
+        # g: gradients of the inputs of a ReLU; sums: of g and of g z over all edges, for the gradient of the norm.
         g = [part.repeat_interleave(k, dim=0) for part in grads]
         sums = [torch.zeros(2, *mean.shape, dtype=mean.dtype, device=mean.device) for mean in means]
         for part, z in zip(g, rows[last], strict=True):
@@ -159,25 +158,25 @@ class _NormedMaps(torch.autograd.Function):
 
 
 def _through_relu(grad: Tensor, h: Tensor, z: Tensor, sums: Tensor) -> None:
-    """Turns, in place, the gradient of h into that of what went into the ReLU; adds up its sums; overwrites h."""
+    """Turns the gradient of h into that of the input of its ReLU, in place; adds up its sums; overwrites h."""
     torch.ops.aten.threshold_backward.grad_input(grad, h, 0, grad_input=grad)
     sums[0] += grad.sum(dim=0, dtype=sums.dtype)
     sums[1] += torch.mul(grad, z, out=h).sum(dim=0, dtype=sums.dtype)
 
 
 def _linear_part(averages: Tensor, mean: Tensor, inverse: Tensor) -> tuple[Tensor, Tensor]:
-    r"""The slope and the offset in the gradient of z, which with :math:`\hat z = (z - \langle z \rangle) / \sigma` is
+    r"""Slope and offset in the gradient of z, which with :math:`\hat z = (z - \langle z \rangle) / \sigma` is
     :math:`\frac{\gamma}{\sigma} \left( g - \langle g \rangle - \hat z \langle g \hat z \rangle \right) =
     \frac{\gamma}{\sigma} (g + \mathrm{slope} \cdot z + \mathrm{offset})`.
 
-    The factor in front is left to the weights and the sums that follow.
+    The factor in front is applied later, to weights and sums.
     """
     slope = -(averages[1] - mean * averages[0]) * inverse.square()
     return slope, -averages[0] - slope * mean
 
 
 def _affine(gamma: Tensor, beta: Tensor, mean: Tensor, inverse: Tensor) -> tuple[Tensor, Tensor]:
-    """Scale and shift that do what a norm does."""
+    """The scale and shift of a norm."""
     scale = gamma * inverse
     return scale, beta - mean * scale
 
@@ -194,8 +193,8 @@ def _moments(rows: Tensor) -> tuple[int, Tensor, Tensor]:
 
 
 def _combined(moments: Sequence[tuple[int, Tensor, Tensor]]) -> tuple[Tensor, Tensor]:
-    """Mean and variance of all rows from the moments of parts of them."""
-    if len(moments) == 1:  # as on a GPU, where a list of numbers would have to be copied
+    """Mean and variance of all rows from the moments of their parts."""
+    if len(moments) == 1:  # as on a GPU, where the numbers would have to be copied
         rows, mean, square = moments[0]
         return mean, square / rows
     numbers, means, squares = zip(*moments, strict=True)
@@ -218,7 +217,7 @@ def _update(norm: nn.BatchNorm1d, mean: Tensor, variance: Tensor, rows: int) -> 
 
 
 def _parts(values: Tensor, neighbors: Tensor, widths: Sequence[int]) -> tuple[tuple[Tensor, ...], tuple[Tensor, ...]]:
-    """Values of nodes and their neighbours, some nodes at a time, on a CPU as many as have edges that stay in cache."""
+    """Values and neighbours of nodes, in parts; on a CPU as many nodes at a time as have edges that fit into cache."""
     if not cut_for_cache(values):
         return (values,), (neighbors,)
     at_once = max(VALUES_IN_CACHE // (neighbors.size(1) * max([values.size(1), *widths])), 1)
@@ -226,6 +225,6 @@ def _parts(values: Tensor, neighbors: Tensor, widths: Sequence[int]) -> tuple[tu
 
 
 def _cut(tensors: Sequence[Tensor], *lengths: int) -> Iterator[Sequence[Tensor]]:
-    """Pieces of a list, the last one with all that is left."""
+    """Pieces of a list, the last one with the rest."""
     ends = list(accumulate(lengths, initial=0))
     return (tensors[begin:end] for begin, end in zip(ends, [*ends[1:], len(tensors)], strict=True))

@@ -1,4 +1,4 @@
-"""Scores of many pairs at once: a perceptron whose activations a CPU never fetches from memory."""
+"""Scores of many pairs by a perceptron whose activations stay in a CPU's cache."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from iagraph.kernels.switch import differentiable, fast
 
 PAIRS_IN_CACHE = 2048
-"""Pairs that a CPU encodes at once: their activations, 1 MB in layers of 128, stay in cache."""
+"""Number of pairs that a CPU encodes at once: their activations, 1 MB in layers of 128, stay in cache."""
 
 
 def pair_scores(
@@ -21,13 +21,13 @@ def pair_scores(
     r"""Scores of pairs for several layers, :math:`W h_L` with :math:`h_l = \mathrm{GELU}(W_l h_{l-1} + b_l)` and
     :math:`h_0` the inputs.
 
-    Of the activations only those before each GELU from the second layer on are kept for the gradients. The modules
-    themselves run where one of them has hooks, as those of ``torch.nn.utils.prune``.
+    Only the activations before each GELU, from the second layer on, are kept for the backward pass. If a module has
+    hooks, such as those of ``torch.nn.utils.prune``, the modules themselves run.
 
     Args:
         inputs: shape [pairs, features].
         encoder: linear maps, each followed by GELU.
-        weights: for each layer its map to scores, shape [maps, width of the encoder's last layer].
+        weights: the map to scores of each layer, shape [maps, width of the encoder's last layer].
         counts: numbers of pairs in each piece of the result.
 
     Returns:
@@ -73,18 +73,18 @@ class _PairScores(torch.autograd.Function):
     ) -> tuple[Tensor, ...]:
         weights, biases = [w.t().contiguous() for w in encoder[::2]], encoder[1::2]
         parts = _parts(counts, inputs)
-        buffers = [_room(inputs, parts, bias.numel()) for bias in biases]
+        buffers = [_buffer(inputs, parts, bias.numel()) for bias in biases]
         kept: list[Tensor] = []
         scores = [inputs.new_empty(weight.size(0), count) for count in counts]
         for piece, begin, end, first in parts:
             h = inputs[first : first + end - begin]
             for layer, (w, bias, buffer) in enumerate(zip(weights, biases, buffers, strict=True)):
-                room = buffer[: end - begin]
+                out = buffer[: end - begin]
                 if layer and keep:
                     kept.append(torch.addmm(bias, h, w))
-                    h = _gelu(kept[-1], room)
+                    h = _gelu(kept[-1], out)
                 else:
-                    h = _gelu(torch.addmm(bias, h, w, out=room), room)
+                    h = _gelu(torch.addmm(bias, h, w, out=out), out)
             torch.mm(weight, h.t(), out=scores[piece][:, begin:end])
         ctx.counts, ctx.maps = counts, maps
         ctx.save_for_backward(inputs, weight, *encoder, *kept)
@@ -102,11 +102,11 @@ class _PairScores(torch.autograd.Function):
         weights, biases = encoder[::2], encoder[1::2]
         transposed = [w.t().contiguous() for w in weights]
         parts = _parts(ctx.counts, inputs)
-        values = [_room(inputs, parts, bias.numel()) for bias in biases]
-        slopes = [_room(inputs, parts, bias.numel()) for bias in biases]
-        before = _room(inputs, parts, biases[0].numel())
+        values = [_buffer(inputs, parts, bias.numel()) for bias in biases]
+        slopes = [_buffer(inputs, parts, bias.numel()) for bias in biases]
+        before = _buffer(inputs, parts, biases[0].numel())
         grad_inputs = torch.empty_like(inputs) if ctx.needs_input_grad[3] else None
-        # Sums over the parts: of sixteen bits they would lose most.
+        # Sums over the parts, which would lose most of their precision in sixteen bits.
         precise = torch.promote_types(inputs.dtype, torch.float32)
         grad_weight = torch.zeros_like(weight, dtype=precise)
         grad_weights = [torch.zeros_like(w, dtype=precise) for w in transposed]
@@ -131,13 +131,13 @@ class _PairScores(torch.autograd.Function):
         return None, None, None, grad_inputs, *(each.to(inputs.dtype) for each in (grad_weight, *of_encoder))
 
 
-def _room(inputs: Tensor, parts: Sequence[tuple[int, int, int, int]], width: int) -> Tensor:
-    """Room for the activations of a layer, used again for each part."""
+def _buffer(inputs: Tensor, parts: Sequence[tuple[int, int, int, int]], width: int) -> Tensor:
+    """A buffer for the activations of a layer, reused for each part."""
     return inputs.new_empty(max((end - begin for _, begin, end, _ in parts), default=0), width)
 
 
 def _parts(counts: Sequence[int], inputs: Tensor) -> list[tuple[int, int, int, int]]:
-    """What is encoded at once: piece, begin and end in it, and the first of its pairs among all."""
+    """Parts to encode at once: piece, begin and end in it, and the index of the first pair among all."""
     at_once = PAIRS_IN_CACHE if inputs.device.type == "cpu" else max(*counts, 1)
     return [
         (piece, begin, min(begin + at_once, count), first + begin)

@@ -1,4 +1,4 @@
-"""Sums over sorted rows on a CPU, as sums of embeddings: a fifth of the time of ``scatter_add``, with the same result.
+"""Sums over sorted rows on a CPU by ``embedding_bag``: the result of ``scatter_add`` in a fifth of the time.
 
 The references are in :mod:`iagraph.segment`, which calls these functions.
 """
@@ -12,7 +12,7 @@ from torch import Tensor
 from torch.nn.functional import embedding_bag
 
 WIDE = 4
-"""Channels of a head from which on :func:`weighted_sum` pays."""
+"""From this many channels per head, :func:`weighted_sum` pays."""
 
 
 def sorted_sum(src: Tensor, index: Tensor, ptr: Tensor) -> Tensor:
@@ -44,13 +44,13 @@ class _SortedSum(torch.autograd.Function):
 
 
 def weighted_sum(weights: Tensor, values: Tensor, source: Tensor, target: Tensor, ptr: Tensor) -> Tensor:
-    """Weighted sums over sorted edges, head by head, without a list of what is sent along each edge.
+    """Weighted sums over sorted edges, head by head, without a list of messages.
 
     Args:
         weights: on a CPU, shape [edges, heads].
         values: of the same type, shape [nodes, heads * channels].
-        source: where each edge comes from, shape [edges].
-        target: where it arrives, ascending, shape [edges].
+        source: the source of each edge, shape [edges].
+        target: the target of each edge, ascending, shape [edges].
         ptr: where the edges of each target begin and end, shape [targets + 1].
 
     Returns:
@@ -83,8 +83,8 @@ class _WeightedSum(torch.autograd.Function):
         return grad_weights, by_head(grad_values, heads), None, None, None
 
 
-# A head may have but two channels, and products along so short an axis are slow on a CPU. So all first channels come
-# first, then all second ones, and the weights are laid out as often: a third of the time.
+# Heads may have only two channels, and a CPU is slow on so short an axis. So values are ordered channel by channel and
+# weights repeated to match: a third of the time.
 
 
 def by_channel(values: Tensor, heads: int) -> Tensor:
@@ -93,10 +93,10 @@ def by_channel(values: Tensor, heads: int) -> Tensor:
 
 
 def by_head(values: Tensor, heads: int) -> Tensor:
-    """The inverse."""
+    """The inverse of :func:`by_channel`."""
     return values.unflatten(1, (-1, heads)).transpose(1, 2).flatten(1)
 
 
 def repeated(weights: Tensor, values: Tensor) -> Tensor:
-    """Weights of heads for each channel, shape [edges, channels * heads]."""
+    """Weights of heads, repeated for each channel, shape [edges, channels * heads]."""
     return torch.cat([weights] * (values.size(1) // weights.size(1)), dim=1)

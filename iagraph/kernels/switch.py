@@ -10,16 +10,16 @@ from torch import Tensor
 
 KINDS = ("auto", "fast", "reference")
 VARIABLE = "IAGRAPH_KERNELS"
-"""Environment variable that holds the kind at the start."""
+"""Environment variable that sets the initial kind."""
 
 
-class use:  # noqa: N801, a setting as torch.set_grad_enabled is one
-    """Chooses the kernels of this process from now on; as a context manager, within it alone.
+class use:  # noqa: N801, a setting like torch.set_grad_enabled
+    """Sets the kernels of this process; as a context manager, only within it.
 
     Args:
-        kind: ``"reference"`` for plain PyTorch, ``"fast"`` for the kernels, ``"auto"`` (the default, and what the
-            environment variable ``IAGRAPH_KERNELS`` may say instead) for the kernels but under transforms of
-            ``torch.func``, which they do not support.
+        kind: ``"reference"`` for plain PyTorch, ``"fast"`` for the kernels, ``"auto"`` for the kernels except under
+            transforms of ``torch.func``, which they do not support. The default is ``"auto"``, or what the environment
+            variable ``IAGRAPH_KERNELS`` says.
 
     Raises:
         ValueError: there is no such kind.
@@ -43,7 +43,7 @@ use(os.environ.get(VARIABLE, "auto"))
 
 
 def fast() -> bool:
-    """Whether a fast kernel is to run. Never while ``torch.compile`` traces: its own fusion is what is wanted then."""
+    """Whether to run a fast kernel. Never under ``torch.compile``, which does its own fusion."""
     if use.kind == "reference" or torch.compiler.is_compiling():
         return False
     return use.kind == "fast" or not torch._C._are_functorch_transforms_active()
@@ -52,16 +52,16 @@ def fast() -> bool:
 def differentiable(
     function: Callable[..., Tensor | Sequence[Tensor]], inputs: Sequence[Tensor], grads: Sequence[Tensor]
 ) -> list[Tensor | None]:
-    """Gradients of a function that have gradients themselves: what a kernel's ``backward`` returns where these are
-    wanted, with its reference as the function.
+    """Differentiable gradients of a function, by autograd: a kernel's ``backward`` returns them, with its reference as
+    the function, when second derivatives are needed.
 
     Args:
         function: from the inputs to one or several tensors.
-        inputs: what it was called with.
+        inputs: its arguments.
         grads: gradients of its results.
 
     Returns:
-        Those of the inputs; None for one that needs none.
+        Gradients of the inputs; None for inputs that need none.
     """
     outputs = function(*inputs)
     wanted = [tensor for tensor in inputs if tensor.requires_grad]

@@ -1,7 +1,7 @@
-"""IAFormer with parts taken away or exchanged, on the same skeleton, to see what they bring.
+"""Ablations of IAFormer: parts removed or replaced on the same skeleton, to measure what they contribute.
 
-After the comparisons of arXiv 2505.03258. From IAFormer to plain attention: :class:`LearnedPairIAFormer` learns what a
-pair is, :class:`PairTransformer` lacks the second attention map, :class:`InteractionTransformer` has queries and keys
+After the comparisons of arXiv 2505.03258. From IAFormer to plain attention: :class:`LearnedPairIAFormer` learns its
+pairs, :class:`PairTransformer` lacks the second attention map, :class:`InteractionTransformer` has queries and keys
 beside the pairs, as ParT does, :class:`PlainTransformer` lacks the pairs. All default to the sizes of IAFormer.
 """
 
@@ -55,15 +55,15 @@ class PairTransformer(PairAttentionTagger):
 
 
 class LearnedPairIAFormer(IAFormer):
-    """IAFormer that learns what a pair is from its particles' vectors
-    (:class:`~iagraph.models.attention_tagger.LearnedPairs`), instead of being told by pair features.
+    """IAFormer with pair features learned from the particles' vectors
+    (:class:`~iagraph.models.attention_tagger.LearnedPairs`).
 
     Args:
         As :class:`~iagraph.models.IAFormer`, without ``pair_features``.
     """
 
     fixed = ("pair_features",)
-    """Arguments of its base that it does not take."""
+    """Arguments of its base class that it does not take."""
 
     def __init__(self, node_features: str = "kin", *sizes: Any, **options: Any) -> None:
         super().__init__(node_features, "", *sizes, **options)

@@ -1,4 +1,4 @@
-"""Attention blocks over a graph of any form, with or without pairs: what all variants of IAFormer share."""
+"""Attention blocks over a graph of any form, with or without pairs: the skeleton of all variants of IAFormer."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ class AttentionBlock(nn.Module):
         )
 
     def forward(self, x: Tensor, graph: Graph, scores: Scores | None) -> AttentionOutput:
-        """New node vectors, and the graph that the attention has kept; arguments as of :meth:`AttentionConv.attend`."""
+        """New node vectors, and the graph of the kept edges; arguments as in :meth:`AttentionConv.attend`."""
         output = self.conv.attend(self.norm_in(x), graph, scores)
         x = x + self.norm_out(output.x)
         return output._replace(x=x + self.feed_forward(x))
@@ -51,19 +51,19 @@ class AttentionBlock(nn.Module):
 class AttentionNetwork(nn.Module):
     """Node encoder, attention blocks, mean over the nodes of each graph, linear map to the result.
 
-    A variant says in :meth:`init_conv` what attention is. If its scores come from pairs, it makes a ``pair_encoder``.
+    A variant defines its attention in :meth:`init_conv`. If scores come from pairs, it also sets ``pair_encoder``.
 
     Args:
         node_channels: number of node features.
-        out_channels: size of the result, of each graph.
+        out_channels: size of the result of each graph.
         width: size of the node vectors, a multiple of ``heads``.
         blocks: number of blocks.
         heads: attention heads per block.
         particle_hidden: hidden widths of the node encoder.
-        options: what :meth:`init_conv` takes beside.
+        options: further arguments of :meth:`init_conv`.
 
     Raises:
-        ValueError: there is no block, or ``width`` is no multiple of ``heads``.
+        ValueError: there is no block, or ``width`` is not a multiple of ``heads``.
     """
 
     pair_encoder: Any
@@ -89,19 +89,19 @@ class AttentionNetwork(nn.Module):
         self.head = nn.Linear(width, out_channels)
 
     def init_conv(self, width: int, heads: int, blocks: int, **options: Any) -> AttentionConv:
-        """Makes the attention layer of a block, of which there are ``blocks``, from ``width`` to ``width``."""
+        """Makes the attention layer, from ``width`` to ``width``, of one of ``blocks`` blocks."""
         raise NotImplementedError
 
     def run_blocks(
         self, x: Tensor, graph: Graph, pairs: Tensor | None = None, bias: Tensor | None = None
     ) -> Iterator[AttentionOutput]:
-        """What each block makes of the nodes and of the graph. A block sees the edges that the one before has kept.
+        """The output of each block. A block sees the edges that the previous one kept.
 
         Args:
             x: node vectors before the first block, shape [nodes, width].
             graph: the graph.
-            pairs: features of its pairs, shape [pairs, channels], where attention looks at pairs.
-            bias: what a gate adds to all scores of a pair that it has let through, shape [pairs].
+            pairs: features of its pairs, shape [pairs, channels], if attention uses them.
+            bias: added by a gate to all scores of each kept pair, shape [pairs].
         """
         for block, scores in zip(self.blocks, self.pair_scores(graph, pairs, bias), strict=True):
             output = block(x, graph, None if scores is None else graph.scores(scores))
@@ -109,8 +109,8 @@ class AttentionNetwork(nn.Module):
             yield output
 
     def pair_scores(self, graph: Graph, pairs: Tensor | None, bias: Tensor | None) -> Sequence[Sequence[Tensor] | None]:
-        """For each block the scores of pairs, in pieces of shape [maps, pairs], or None: from one run of the encoder,
-        in whose output they are linear.
+        """Scores of pairs for each block, in pieces of shape [maps, pairs], or None. They are linear in the encoder's
+        output, so one run serves all blocks.
         """
         if self.pair_encoder is None or pairs is None:
             return [None] * len(self.blocks)
@@ -122,7 +122,7 @@ class AttentionNetwork(nn.Module):
         return [[piece + of_piece for piece, of_piece in zip(each, biases, strict=True)] for each in scores]
 
     def read_out(self, x: Tensor, graph: Graph) -> Tensor:
-        """The result, shape [graphs, out_channels], from vectors of the nodes, shape [nodes, width]."""
+        """The result, shape [graphs, out_channels], from node vectors, shape [nodes, width]."""
         # Sixteen bits would round the scores of many graphs to the same number.
         with torch.autocast(x.device.type, enabled=False):
             return self.head(graph.mean(x.to(self.head.weight.dtype)))
@@ -133,5 +133,5 @@ class AttentionNetwork(nn.Module):
 
     @property
     def drops_edges(self) -> bool:
-        """Whether it drops edges, by a rule or by a gate."""
+        """Whether the network drops edges, by a rule or a gate."""
         return any(conv.pruning is not None for conv in self.convs())

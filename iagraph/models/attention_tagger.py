@@ -1,4 +1,4 @@
-"""The network on jets: variants differ in what attention is and in what it knows of pairs."""
+"""The network on jets; variants differ in their attention and its pair features."""
 
 from __future__ import annotations
 
@@ -16,11 +16,11 @@ from iagraph.models.attention_network import AttentionNetwork
 from iagraph.nn import PairEncoder, Standardize
 
 Pairs = tuple[Graph, Tensor | None, Tensor | None]
-"""A graph, the features of its pairs, shape [pairs, channels], and a bias of their scores, shape [pairs]; or none."""
+"""A graph, features of its pairs, shape [pairs, channels], and a bias of their scores, shape [pairs]; or None."""
 
 
 class AttentionTagger(AttentionNetwork):
-    """Jets in, logits out; attention sees no pairs here.
+    """Jets in, logits out; attention without pair features.
 
     Args:
         node_features: name of the node feature set, a key of :data:`iagraph.kinematics.NODE_FEATURES`.
@@ -32,7 +32,7 @@ class AttentionTagger(AttentionNetwork):
         options: what :meth:`init_conv` takes beside.
 
     Raises:
-        ValueError: an unknown feature set, no block, or ``width`` is no multiple of ``heads``.
+        ValueError: an unknown feature set, no block, or ``width`` is not a multiple of ``heads``.
     """
 
     def __init__(
@@ -56,26 +56,27 @@ class AttentionTagger(AttentionNetwork):
         """Logits of jets.
 
         Args:
-            jets: the jets, as a batch or as graphs of PyTorch Geometric. One without particles gets the bias of the
+            jets: the jets, as a batch or as graphs of PyTorch Geometric. A jet without particles gets the bias of the
                 last layer.
-            edge_index: which particles see which, rows (source, target), shape [2, edges]; None for those that the
-                graphs have, or all of a jet.
+            edge_index: edges within jets, rows (source, target), shape [2, edges]; None for those of the graphs, or all
+                edges.
             return_attention_weights: return ``(logits, weights)``, with ``(edge_index, alpha, edge_ids)`` for each
-                block: the edges that it has kept, their weights, shape [edges, heads], and which they are of the edges
-                given, or of those of ``fully_connected(jets.ptr)``.
+                block: the kept edges, their weights, shape [edges, heads], and their indices among the given edges, or
+                those of ``fully_connected(jets.ptr)``.
 
         Returns:
             Shape [jets, num_classes].
 
         Raises:
-            ValueError: an edge joins two jets, the graphs are no jets, or weights are asked for of jets in slots.
+            ValueError: an edge joins two jets, the graphs are not jets, or weights are requested of jets in slots.
         """
         jets, edge_index = jets_and_edges(jets, edge_index)
-        # The weights' precision counts, whatever that of the jets.
+        # Computed in the precision of the weights, not of the jets.
         features = self.scale_particles(jets.node_features(self.node_features)).to(self.head.weight.dtype)
         x = self.particle_encoder(features)
         if return_attention_weights and isinstance(jets, PaddedJets):
             raise ValueError("jets in slots give no list of edges: ask for attention weights with a JetBatch")
+        # A rule or a hook needs single edges: a list; otherwise dense blocks.
         needs_edges = self.needs_edges() or return_attention_weights
         graph = jets.prunable_graph(edge_index) if needs_edges else jets.graph(edge_index)
         weights = []
@@ -87,11 +88,11 @@ class AttentionTagger(AttentionNetwork):
         return (logits, weights) if return_attention_weights else logits
 
     def needs_edges(self) -> bool:
-        """Whether somebody asks for edges one by one."""
+        """Whether a rule or a hook needs single edges."""
         return any(conv.pruning is not None or conv.watched() for conv in self.convs())
 
     def look_at_pairs(self, x: Tensor, graph: Graph, jets: JetBatch) -> Pairs:
-        """What attention is to know of pairs, and the graph of those that are worth it.
+        """The graph with the pairs that attention uses, their features and bias.
 
         Args:
             x: vectors of the particles before the first block, shape [particles, width].
@@ -102,7 +103,7 @@ class AttentionTagger(AttentionNetwork):
 
 
 class FixedPairs(nn.Module):
-    """Pair features by name, scaled; the last one marks the pairs of a particle with itself.
+    """Pair features by name, scaled; the last one marks self-pairs.
 
     Args:
         name: a key of :data:`iagraph.kinematics.PAIR_FEATURES`.
@@ -119,12 +120,12 @@ class FixedPairs(nn.Module):
         self.scale = Standardize([SCALING[name] for name in names])
 
     def forward(self, x: Tensor, graph: Graph, jets: JetBatch) -> Tensor:
-        """Shape [pairs, channels]; of the particles' vectors ``x`` only the precision counts."""
+        """Features, shape [pairs, channels], in the precision of ``x``, which is not used otherwise."""
         return self.scale(jets.edge_features(self.name, graph.first, graph.second).t()).to(x)
 
 
 class LearnedPairs(nn.Module):
-    r"""What two particles' vectors have in common and what tells them apart, whatever their order.
+    r"""Symmetric features of a pair, made of its two particles' vectors.
 
     .. math::
         (\mathbf{x}_i + \mathbf{x}_j, \; |\mathbf{x}_i - \mathbf{x}_j|, \; \delta_{ij})
@@ -138,14 +139,14 @@ class LearnedPairs(nn.Module):
         self.channels = 2 * width + 1
 
     def forward(self, x: Tensor, graph: Graph, jets: JetBatch) -> Tensor:
-        """Shape [pairs, channels], from the particles' vectors ``x`` before the first block."""
+        """Features, shape [pairs, channels], from the particles' vectors ``x`` before the first block."""
         first, second = embedding(graph.first, x), embedding(graph.second, x)
         is_self = (graph.first == graph.second).to(x).unsqueeze(1)
         return torch.cat([first + second, (first - second).abs(), is_self], dim=1)
 
 
 class PairAttentionTagger(AttentionTagger):
-    """Jets in, logits out; scores come from pairs, which an encoder sees once and all blocks share.
+    """Jets in, logits out; scores come from pairs, encoded once and shared by all blocks.
 
     Args:
         node_features: name of the node feature set, a key of :data:`iagraph.kinematics.NODE_FEATURES`.
@@ -160,7 +161,7 @@ class PairAttentionTagger(AttentionTagger):
         options: what :meth:`init_conv` takes beside.
 
     Raises:
-        ValueError: an unknown feature set, no block, or ``width`` is no multiple of ``heads``.
+        ValueError: an unknown feature set, no block, or ``width`` is not a multiple of ``heads``.
     """
 
     def __init__(
@@ -183,11 +184,11 @@ class PairAttentionTagger(AttentionTagger):
         self.init_encoder(pair_hidden, pair_width)
 
     def init_pairs(self) -> nn.Module:
-        """Makes what the encoder gets to know of a pair."""
+        """Makes the module that computes the inputs of the pair encoder."""
         return FixedPairs(self.pair_features)
 
     def init_encoder(self, hidden: Sequence[int], width: int) -> None:
-        """Makes the encoder of pairs."""
+        """Makes the pair encoder."""
         self.pair_encoder = PairEncoder(self.pair_inputs.channels, hidden, width)
 
     def look_at_pairs(self, x: Tensor, graph: Graph, jets: JetBatch) -> Pairs:

@@ -1,4 +1,4 @@
-"""IAFormer whose graph becomes smaller from block to block: what is dropped is never encoded or attended to again."""
+"""IAFormer whose graph shrinks from block to block: dropped pairs are never encoded or attended to again."""
 
 from __future__ import annotations
 
@@ -13,18 +13,18 @@ from iagraph.nn.attention_conv import AttentionOutput
 
 
 class CascadedIAFormer(GatedIAFormer):
-    r"""IAFormer (arXiv 2505.03258) on a graph that a gate, and then attention, make sparse.
+    r"""IAFormer (arXiv 2505.03258) on a graph made sparse by a gate, and then by attention.
 
-    As :class:`~iagraph.models.GatedIAFormer`, but each block has a pair encoder of its own, which sees the pairs that
-    are left. With a rule, the edges that survive a block are the candidates of the next.
+    As :class:`~iagraph.models.GatedIAFormer`, but each block has its own pair encoder, which sees only kept pairs. With
+    a rule, each block keeps some of the edges that the previous one kept.
 
     Args:
-        sizes: the arguments of :class:`~iagraph.models.GatedIAFormer`, like ``options``.
-        pair_hidden: hidden widths of the pair encoder of each block, by its name alone; linear by default.
+        sizes: passed to :class:`~iagraph.models.GatedIAFormer`, as are ``options``.
+        pair_hidden: hidden widths of the pair encoder of each block, by keyword only; none by default.
         options: see ``sizes``.
 
     Raises:
-        ValueError: an unknown feature set, no block, ``width`` is no multiple of ``heads``, or a fraction out of range.
+        ValueError: an unknown feature set, no block, a fraction out of range, or ``width`` is no multiple of ``heads``.
     """
 
     def __init__(self, *sizes: Any, pair_hidden: Sequence[int] = (), **options: Any) -> None:
@@ -37,7 +37,7 @@ class CascadedIAFormer(GatedIAFormer):
     def run_blocks(
         self, x: Tensor, graph: Any, pairs: Tensor | None = None, bias: Tensor | None = None
     ) -> Iterator[AttentionOutput]:
-        """See :meth:`AttentionNetwork.run_blocks`; the pairs of a block are those of the edges that are left."""
+        """See :meth:`AttentionNetwork.run_blocks`; a block encodes only the pairs of its edges."""
         assert pairs is not None
         assert bias is not None
         for block, conv, encoder in zip(self.blocks, self.convs(), self.pair_encoders, strict=True):

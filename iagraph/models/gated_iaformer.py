@@ -1,4 +1,4 @@
-"""IAFormer behind a gate: of a jet's pairs only the most promising are encoded and attended to."""
+"""IAFormer behind a gate: only the most promising pairs of a jet are encoded and attended to."""
 
 from __future__ import annotations
 
@@ -15,18 +15,18 @@ from iagraph.nn.pair_gate import PairGate
 from iagraph.nn.pruning import EdgeBudget
 
 LIST_BELOW = 0.5
-"""Fraction of pairs below which a list of edges is faster, on a CPU, than dense blocks with all pairs. Of lists with
-all pairs a training step takes 1.5 times as long as of blocks, and three times the memory.
+"""Fraction of pairs below which a list of edges is faster, on a CPU, than dense blocks with all pairs. With all pairs,
+lists take 1.5 times the time and three times the memory of blocks in training.
 """
 
 
 class GatedPairs(FixedPairs):
-    """Pair features, and the gate that looks at them.
+    """Pair features and their gate.
 
     Args:
         name: name of the pair feature set, a key of :data:`iagraph.kinematics.PAIR_FEATURES`.
         hidden: hidden width of the gate.
-        fraction: fraction of a jet's pairs that the gate lets through, in (0, 1].
+        fraction: fraction of a jet's pairs that the gate keeps, in (0, 1].
 
     Raises:
         ValueError: an unknown feature set, or a fraction out of range.
@@ -37,34 +37,34 @@ class GatedPairs(FixedPairs):
         self.gate = PairGate(self.channels, hidden, EdgeBudget(fraction=fraction))
 
     def forward(self, x: Tensor, graph: Graph, jets: JetBatch) -> Tensor:
-        """See :class:`FixedPairs`; in the precision of the weights, for sixteen bits hardly tell pairs apart."""
+        """See :class:`FixedPairs`; in the precision of the weights, as sixteen bits hardly tell pairs apart."""
         return super().forward(self.gate.lin.weight, graph, jets)
 
 
 class GatedIAFormer(IAFormer):
-    r"""IAFormer (arXiv 2505.03258) on the pairs that a gate lets through.
+    r"""IAFormer (arXiv 2505.03258) on the pairs that a gate keeps.
 
-    The gate (:class:`~iagraph.nn.PairGate`) looks at the raw features of all unordered pairs of a jet, and lets the
-    best of them through. Encoder and attention see these alone. The gate :math:`g` stands in both maps of attention,
+    The gate (:class:`~iagraph.nn.PairGate`) looks at the raw features of all unordered pairs of a jet and keeps the
+    best. Encoder and attention see only these. The gate :math:`g` enters both softmax maps,
 
     .. math::
         \alpha_{ij} = \operatorname{softmax}_j(\mathbf{w}_1 \cdot \mathbf{e}_{ij} + \ln \sigma(g_{ij}))
                       - \beta \operatorname{softmax}_j(\mathbf{w}_2 \cdot \mathbf{e}_{ij} + \ln \sigma(g_{ij})),
 
-    so that it learns what the edges that it let through are worth. Particles keep the edge with themselves.
+    so that it learns what kept edges are worth. Self-edges are always kept.
 
     Args:
-        sizes: the arguments of :class:`~iagraph.models.IAFormer`, like ``options``.
+        sizes: passed to :class:`~iagraph.models.IAFormer`, as are ``options``.
         gate_hidden: hidden width of the gate.
-        gate_fraction: fraction of a jet's pairs that the gate lets through, in (0, 1]; 1 lets all through.
+        gate_fraction: fraction of a jet's pairs that the gate keeps, in (0, 1]; 1 keeps all.
         options: see ``sizes``.
 
     Raises:
-        ValueError: an unknown feature set, no block, ``width`` is no multiple of ``heads``, or a fraction out of range.
+        ValueError: an unknown feature set, no block, a fraction out of range, or ``width`` is no multiple of ``heads``.
     """
 
     def __init__(self, *sizes: Any, gate_hidden: int = 16, gate_fraction: float = 0.2, **options: Any) -> None:
-        self.gate_arguments = (gate_hidden, gate_fraction)  # for init_pairs, which the skeleton calls
+        self.gate_arguments = (gate_hidden, gate_fraction)  # for init_pairs, which the base class calls
         super().__init__(*sizes, **options)
 
     def init_pairs(self) -> nn.Module:
@@ -72,11 +72,11 @@ class GatedIAFormer(IAFormer):
         return GatedPairs(self.pair_features, *self.gate_arguments)
 
     def needs_edges(self) -> bool:
-        """Also if the gate lets so few pairs through that a list of them is faster than dense blocks."""
+        """Also if the gate keeps so few pairs that a list is faster than dense blocks."""
         return self.pair_inputs.gate.current_budget.fraction < LIST_BELOW or super().needs_edges()
 
     def look_at_pairs(self, x: Tensor, graph: Graph, jets: JetBatch) -> Pairs:
-        """Of all pairs of a graph, those that the gate lets through."""
+        """The pairs of a graph that the gate keeps."""
         return self.pair_inputs.gate(self.pair_inputs(x, graph, jets), graph)
 
     @property

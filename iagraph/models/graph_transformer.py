@@ -1,4 +1,4 @@
-"""The network of IAFormer on any graph, with the arguments that models of PyTorch Geometric have."""
+"""The network of IAFormer on any graph, with the arguments of PyTorch Geometric's models."""
 
 from __future__ import annotations
 
@@ -22,12 +22,12 @@ class GraphTransformer(AttentionNetwork):
         \alpha_{ij} = \operatorname{softmax}_j(W_1 \mathbf{e}_{ij})
                       - \beta \operatorname{softmax}_j(W_2 \mathbf{e}_{ij})
 
-    with :math:`\mathbf{e}_{ij}` what an encoder that all blocks share makes of the edge's features (arXiv 2505.03258).
-    Without edge features attention comes from queries and keys
-    (:class:`~iagraph.nn.InteractionAttentionConv`). It is the network of :class:`~iagraph.models.IAFormer` and takes
-    its weights, but for the constants that scale features: fed with the scaled features of jets it gives their logits.
+    with :math:`\mathbf{e}_{ij}` the edge's features after an encoder shared by all blocks (arXiv 2505.03258). Without
+    edge features attention comes from queries and keys (:class:`~iagraph.nn.InteractionAttentionConv`). It is the
+    network of :class:`~iagraph.models.IAFormer` and takes its weights, except for the constants that scale features:
+    on the scaled features of jets it gives their logits.
 
-    No edge is added: include self-loops in ``edge_index`` if a node shall see itself.
+    No edge is added: include self-loops in ``edge_index`` if a node should see itself.
 
     Args:
         in_channels: number of node features.
@@ -36,12 +36,12 @@ class GraphTransformer(AttentionNetwork):
         out_channels: size of the result.
         heads: attention heads per block.
         edge_dim: number of edge features; None if there are none.
-        pruning: which edges of a block survive it and are the candidates of the next (:mod:`iagraph.nn.pruning`); None
-            keeps all.
+        pruning: which edges a block keeps for itself and the following ones (:mod:`iagraph.nn.pruning`); None keeps
+            all.
         node_hidden: hidden widths of the node encoder.
         edge_hidden: hidden widths of the edge encoder.
         edge_width: size of the encoded edges.
-        per_node: give a result for each node instead of one for each graph.
+        per_node: return a result for each node instead of each graph.
 
     Shapes:
         - input: node features :math:`(|\mathcal{V}|, F_{in})`, edge indices :math:`(2, |\mathcal{E}|)` or a sparse
@@ -49,7 +49,7 @@ class GraphTransformer(AttentionNetwork):
         - output: :math:`(\text{graphs}, F_{out})`, or :math:`(|\mathcal{V}|, F_{out})` if ``per_node``
 
     Raises:
-        ValueError: there is no block, or ``hidden_channels`` is no multiple of ``heads``.
+        ValueError: there is no block, or ``hidden_channels`` is not a multiple of ``heads``.
     """
 
     def __init__(
@@ -75,7 +75,7 @@ class GraphTransformer(AttentionNetwork):
     def init_conv(  # type: ignore[override]
         self, width: int, heads: int, blocks: int, edge_width: int | None, pruning: PruningRule | None
     ) -> AttentionConv:
-        """Differential attention, or plain attention where edges have no features."""
+        """Differential attention, or plain attention without edge features."""
         if edge_width is None:
             return InteractionAttentionConv(width, width, heads, pruning=pruning)
         return DifferentialAttentionConv(width, width, heads, edge_width, initial_beta(blocks), pruning=pruning)
@@ -95,13 +95,13 @@ class GraphTransformer(AttentionNetwork):
             x: node features, shape [nodes, in_channels].
             edge_index: edges, rows (source, target), as a tensor or an ``EdgeIndex``; or a sparse adjacency.
             edge_attr: edge features, shape [edges, edge_dim]; None for those of a sparse adjacency.
-            batch: the graph of each node; None if all of it is one graph.
-            batch_size: number of graphs; None for as many as ``batch`` tells.
+            batch: the graph of each node; None for a single graph.
+            batch_size: number of graphs; None takes it from ``batch``.
             return_attention_weights: return ``(out, weights)``, with ``(edge_index, alpha, edge_ids)`` for each block:
-                the edges that it has kept, their weights, shape [edges, heads], and which of those given they are.
+                the kept edges, their weights, shape [edges, heads], and their indices among the given edges.
 
         Raises:
-            ValueError: ``edge_index`` is no graph of these nodes, or features are missing or have other sizes.
+            ValueError: ``edge_index`` is not a graph of these nodes, or features are missing or have other sizes.
         """
         edges = edges_of(edge_index, x.size(0), None)
         edge_attr = edges.values if edge_attr is None and self.edge_dim is not None else edge_attr
@@ -118,7 +118,7 @@ class GraphTransformer(AttentionNetwork):
             batch_size = 1
         elif batch_size is None:
             batch_size = int(batch.max()) + 1 if batch.numel() else 0
-        graph = SparseGraph.of_edges(edges.edge_index, x.size(0), batch, num_graphs=batch_size)
+        graph = SparseGraph.scored_per_edge(edges.edge_index, x.size(0), batch, num_graphs=batch_size)
         x, weights = self.particle_encoder(x), []
         for output in self.run_blocks(x, graph, edge_attr if self.edge_dim is not None else None):
             x = output.x

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from itertools import pairwise
-from typing import Any, cast
+from typing import cast
 
 import torch
 from torch import Tensor, nn
@@ -20,7 +20,7 @@ class ParticleNet(nn.Module):
     `"ParticleNet: Jet Tagging via Particle Clouds" <https://arxiv.org/abs/1902.08570>`_.
 
     Batch norm of the features, then blocks of :class:`~iagraph.nn.EdgeConv` over the k nearest neighbours, which are
-    found anew before each block: first in :math:`(\Delta\eta, \Delta\phi)`, then among the node vectors. Then the mean
+    found again in each block: first in :math:`(\Delta\eta, \Delta\phi)`, then among the node vectors. Then the mean
     over a jet's particles, a hidden layer with ReLU and dropout, logits.
 
     With the same weights the logits in evaluation mode equal those of ParticleNet in weaver-core, the authors'
@@ -30,11 +30,11 @@ class ParticleNet(nn.Module):
     - In training, weaver's batch norms count padded slots; here only particles and their edges count.
     - A jet of fewer than k + 1 particles lacks neighbours. weaver then takes padded slots, whose vectors are zero, and
       fails if the batch has no more than k slots; here a missing neighbour counts as a node of zeros in any batch.
-    - A particle is never its own neighbour. weaver drops the nearest one for itself, which may be another one at the
-      very same place.
+    - A particle is never its own neighbour. weaver drops the nearest one as the particle itself, which may be another
+      one at the same place.
 
-    Of neighbours that are equally far away, as particles on a grid may be, either may be taken, and so the logits can
-    depend on the order of the particles, there and in weaver alike.
+    Ties between equally distant neighbours, as on a grid, are broken arbitrarily, so that logits can then depend on the
+    order of the particles, here and in weaver alike.
 
     Args:
         node_features: name of the node feature set, a key of :data:`iagraph.kinematics.NODE_FEATURES`.
@@ -76,21 +76,21 @@ class ParticleNet(nn.Module):
 
     @property
     def dtype(self) -> torch.dtype:
-        """Precision of the weights, in which all is computed, whatever that of the jets."""
+        """Precision of the weights, in which everything is computed, whatever that of the jets."""
         return self.particle_norm.weight.dtype
 
     def forward(self, jets: JetInput) -> Tensor:
-        """Logits of jets, shape [jets, num_classes]. One without particles gets what the head makes of zeros.
+        """Logits of jets, shape [jets, num_classes]. A jet without particles gets the head's output for zeros.
 
         Args:
-            jets: the jets, as a batch or as graphs of PyTorch Geometric, whose edges count for nothing here.
+            jets: the jets, as a batch or as graphs of PyTorch Geometric, whose edges are ignored.
 
         Raises:
-            ValueError: the graphs are no jets.
+            ValueError: the graphs are not jets.
         """
         jets, _ = jets_and_edges(jets, None)
         features = jets.node_features(self.node_features)
-        graph: Any = jets.graph()
+        graph = jets.graph()
         x = through([self.particle_norm], self.scale_particles(features).to(self.dtype), jets.counted)
         points = torch.stack([features[:, column] for column in self.position], dim=1)
         for conv in cast(Iterable[EdgeConv], self.convs):

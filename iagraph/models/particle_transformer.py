@@ -21,7 +21,7 @@ from iagraph.nn.encoders import through
 from iagraph.nn.pair_biases import PairBiases
 
 NODES_AT_ONCE = 512
-"""Nodes whose wide hidden vectors a CPU makes at once: 1 MB in layers of 512, they stay in cache."""
+"""Number of nodes whose wide hidden vectors a CPU computes at once: 1 MB in layers of 512, they stay in cache."""
 
 
 class ParticleTransformerBlock(nn.Module):
@@ -58,24 +58,24 @@ class ParticleTransformerBlock(nn.Module):
         self.dropout = Dropout(dropout)
 
     def forward(self, x: Tensor, graph: Graph, scores: Scores | None) -> Tensor:
-        """New node vectors, shape [nodes, width]; arguments as of :meth:`InteractionAttentionConv.attend`."""
+        """New node vectors, shape [nodes, width]; arguments as in :meth:`InteractionAttentionConv.attend`."""
         return self.add(x, self.conv.attend(self.norm_in(x), graph, scores).x)
 
     @torch.no_grad()
     def shrink(self, factor: float) -> None:
-        """Divides what the block adds to the vectors, before its norm, by a factor."""
+        """Divides the last linear map of the attention and of the feed-forward network by a factor."""
         self.conv.lin_out.weight /= factor
         cast(nn.Linear, self.feed_forward[-1]).weight /= factor
 
     def add(self, x: Tensor, attended: Tensor) -> Tensor:
-        """The vectors with the result of the attention, and with that of the feed-forward network, added to them."""
+        """Residual sums with the result of the attention, then with that of the feed-forward network."""
         scale = self.head_scale.repeat_interleave(x.size(1) // self.head_scale.numel())
         x = x + self.dropout(self.norm_out(scale * attended))
         return self.residual_scale * x + self.dropout(_in_parts(self.feed_forward, x))
 
 
 class ClassAttentionBlock(ParticleTransformerBlock):
-    """Class attention block (Fig. 3c): a token per jet asks all particles of the jet, and itself.
+    """Class attention block (Fig. 3c): the token of a jet attends to all its particles and to itself.
 
     Args:
         width: size of the vectors, a multiple of ``heads``.
@@ -96,28 +96,28 @@ class ClassAttentionBlock(ParticleTransformerBlock):
         Returns:
             Shape [jets, width].
         """
-        asked = self.norm_in(torch.cat([token, x]))
-        return self.add(token, self.conv.attend((asked, token), graph).x)
+        sources = self.norm_in(torch.cat([token, x]))
+        return self.add(token, self.conv.attend((sources, token), graph).x)
 
 
 class ParticleTransformer(nn.Module):
     r"""Jet tagger with particle attention and class attention, from
     `"Particle Transformer for Jet Tagging" <https://arxiv.org/abs/2202.03772>`_ (ParT).
 
-    An encoder with a batch norm of its inputs makes vectors of particles, another one the bias :math:`U_{ij}` of pairs,
-    one number per head, shared by all blocks. The class token, the same for all jets at first, attends to the particles
-    in ``class_blocks`` and goes through a last LN and a linear map to the logits.
+    An encoder with batch-normed inputs makes vectors of particles, another one the bias :math:`U_{ij}` of pairs, one
+    number per head, shared by all blocks. The class token, initially the same for all jets, attends to the particles in
+    ``class_blocks``, followed by a last LN and a linear map to the logits.
 
     With the same weights the logits in evaluation mode equal those of ParticleTransformer in weaver-core, the authors'
     implementation, with the arguments of its published networks; weights are exchanged by
     :func:`~iagraph.models.load_weaver`. Where they differ:
 
-    - weaver's pair masses are :math:`E^2 - |\vec p|^2`, which in float32 is rounding alone for collinear particles
-      and for a particle with itself; that moves its logits by some 1e-2. Here nothing cancels, and the masses equal
-      weaver's in float64 (at several TeV even those round above the floor of 1e-8 GeV^2). The published weights were
-      trained with the rounded masses.
+    - weaver's pair masses are :math:`E^2 - |\vec p|^2`, which in float32 is pure rounding error for collinear particles
+      and for self-pairs; that moves its logits by some 1e-2. Here nothing cancels, and the masses equal weaver's in
+      float64 (at several TeV even those round above the floor of 1e-8 GeV^2). The published weights were trained with
+      the rounded masses.
     - In training, weaver's batch norm of the inputs counts padded slots, and its batches are cut at a random length;
-      here every particle counts, and nothing else.
+      here all particles count, and nothing else.
 
     Args:
         node_features: name of the node feature set, a key of :data:`iagraph.kinematics.NODE_FEATURES`.
@@ -133,7 +133,7 @@ class ParticleTransformer(nn.Module):
         dropout: probability with which the particle attention blocks drop entries in training.
 
     Raises:
-        ValueError: an unknown feature set, no block of a kind, or ``width`` is no multiple of ``heads``.
+        ValueError: an unknown feature set, no block of a kind, or ``width`` is not a multiple of ``heads``.
     """
 
     def __init__(
@@ -171,21 +171,21 @@ class ParticleTransformer(nn.Module):
         """Logits of jets.
 
         Args:
-            jets: the jets, as a batch or as graphs of PyTorch Geometric. In one without particles, the class token sees
-                itself alone.
-            edge_index: which particles see which, rows (source, target), shape [2, edges]; None for those that the
-                graphs have, or all of a jet.
+            jets: the jets, as a batch or as graphs of PyTorch Geometric. In a jet without particles the class token
+                attends only to itself.
+            edge_index: edges within jets, rows (source, target), shape [2, edges]; None for those of the graphs, or all
+                edges.
 
         Returns:
             Shape [jets, num_classes].
 
         Raises:
-            ValueError: an edge joins two jets, or the graphs are no jets.
+            ValueError: an edge joins two jets, or the graphs are not jets.
         """
         jets, edge_index = jets_and_edges(jets, edge_index)
         watched = any(conv.watched() for conv in self.convs())
         graph = jets.prunable_graph(edge_index) if watched else jets.graph(edge_index)
-        # The weights' precision counts, whatever that of the jets.
+        # Computed in the precision of the weights, not of the jets.
         features = self.scale_particles(jets.node_features(self.node_features)).to(self.norm.weight.dtype)
         x = _in_parts(self.particle_encoder, through([self.particle_norm], features, jets.counted))
         bias = self.pair_bias(jets, graph, x.dtype)
@@ -204,7 +204,7 @@ class ParticleTransformer(nn.Module):
             return self.head(self.norm(token.to(self.norm.weight.dtype)))
 
     def pair_bias(self, jets: JetBatch, graph: Graph, dtype: torch.dtype) -> Scores | None:
-        """Biases of the pairs of a graph, as the blocks take them."""
+        """Biases of the pairs of a graph, in the form that blocks take."""
         if self.pair_encoder is None:
             return None
         assert self.pair_features is not None
@@ -217,7 +217,7 @@ class ParticleTransformer(nn.Module):
         return [module for module in self.blocks.modules() if isinstance(module, InteractionAttentionConv)]
 
     def _initialise(self) -> None:
-        """Weights as the authors draw them; deeper blocks add less at first. Pair encoder: PyTorch's own."""
+        """The authors' initial weights; deeper blocks add less at first. Pair encoder: PyTorch's own."""
         nn.init.trunc_normal_(self.class_token, std=0.02)
         for part in (self.particle_encoder, self.blocks, self.class_blocks, self.head):
             for module in part.modules():
@@ -236,5 +236,5 @@ def _particle_encoder(widths: Sequence[int]) -> nn.Sequential:
 
 
 def _in_parts(module: nn.Module, x: Tensor) -> Tensor:
-    """Vectors of nodes through a module that looks at each alone, on a CPU some at a time: half the time and memory."""
+    """Node vectors through a module that acts on each separately; on a CPU in parts: half the time and memory."""
     return torch.cat([module(part) for part in x.split(NODES_AT_ONCE)]) if cut_for_cache(x) else module(x)

@@ -1,4 +1,4 @@
-"""The models by name, and trained ones made again from the files that a run leaves."""
+"""The models by name, and trained models loaded from the files of a run."""
 
 from __future__ import annotations
 
@@ -36,17 +36,17 @@ MODELS: dict[str, type[nn.Module]] = {
     "particle_transformer": ParticleTransformer,
     "particlenet": ParticleNet,
 }
-"""The models by their names in configurations and in files of trained models: the one place where they are named."""
+"""The models by their names in configurations and in files of trained models; names are defined only here."""
 
 
 def names_of(*kinds: type[nn.Module]) -> list[str]:
-    """The names of the models that are of one of these kinds."""
+    """The names of the models that derive from one of these classes."""
     return [name for name, model in MODELS.items() if issubclass(model, kinds)]
 
 
 def arguments(model: type[nn.Module]) -> dict[str, inspect.Parameter]:
-    """What a model can be made with, by name: the arguments of its constructor and, where that hands some on, those of
-    its bases' constructors and of its ``init_conv``.
+    """The keyword arguments of a model: those of its constructor and, where it passes some on, of its bases'
+    constructors and of ``init_conv``; without those in ``fixed``.
     """
     found: dict[str, inspect.Parameter] = {}
     for kind in reversed(model.__mro__):
@@ -62,11 +62,11 @@ def make_model(name: str, pruning: dict[str, Any] | None = None, **arguments: An
     Args:
         name: a key of :data:`MODELS`.
         pruning: ``rule`` and ``strength`` of its layers, as :func:`~iagraph.nn.pruning_rule` takes them.
-        arguments: those of the model.
+        arguments: further arguments of the model.
 
     Raises:
         KeyError: there is no model of that name.
-        TypeError, ValueError: it does not take these arguments.
+        TypeError, ValueError: the model does not take these arguments.
     """
     if pruning is not None:
         arguments["pruning"] = pruning_rule(pruning["rule"], pruning["strength"])
@@ -74,17 +74,17 @@ def make_model(name: str, pruning: dict[str, Any] | None = None, **arguments: An
 
 
 class TrainedModel(nn.Module):
-    """A trained model that knows what it was trained for.
+    """A trained model with its classes and its view of jets.
 
-    It takes whole jets, and sees of them what it saw in training (:attr:`view`). It warns once, if it learned from
-    massive particles and gets massless ones, or the other way round (:func:`iagraph.views.mass_mismatch`).
+    It takes whole jets and sees the same part of them as in training (:attr:`view`). It warns once if it was trained on
+    massive particles and gets massless ones, or vice versa (:func:`iagraph.views.mass_mismatch`).
 
     Attributes:
         model: the model itself.
-        view: what it sees of jets.
+        view: the part of jets that it sees.
         classes: names of the classes, in the order of the logits.
-        description: all that ``model.json`` tells: arguments of the model, features, view, fingerprints of the jets it
-            was trained on, versions.
+        description: the contents of ``model.json``: arguments of the model, features, view, fingerprints of the
+            training jets, versions.
     """
 
     def __init__(self, model: nn.Module, description: dict[str, Any]) -> None:
@@ -98,10 +98,10 @@ class TrainedModel(nn.Module):
         """Logits, shape [jets, classes].
 
         Args:
-            jets: the jets, as a batch or as graphs of PyTorch Geometric; edges that these have count for nothing here.
+            jets: the jets, as a batch or as graphs of PyTorch Geometric, whose edges are ignored.
 
         Raises:
-            ValueError: the jets lack what its features are made of.
+            ValueError: the jets lack inputs of its features.
         """
         jets, _ = jets_and_edges(jets, None)
         jets = self.view(jets)
@@ -109,7 +109,7 @@ class TrainedModel(nn.Module):
         return self.model(jets)
 
     def _compare_masses(self, jets: JetBatch) -> None:
-        """Warns if they are not as in training. On a GPU only the first jets are looked at: the host waits for that."""
+        """Warns if masses differ from training. On a GPU only the first jets are checked, as the host waits for it."""
         if self._masses_compared or torch.compiler.is_compiling():
             return
         mismatch = mass_mismatch(self.description.get("massive_particles"), jets)
@@ -118,7 +118,7 @@ class TrainedModel(nn.Module):
             warnings.warn(mismatch, stacklevel=5)  # where the model is called
 
     def probabilities(self, jets: JetInput) -> Tensor:
-        """The probability of each class, shape [jets, classes]; it presumes equally many jets of each as in training.
+        """The probability of each class, shape [jets, classes], for the class fractions of the training jets.
 
         Raises:
             ValueError: as :meth:`forward`.
@@ -129,11 +129,11 @@ class TrainedModel(nn.Module):
 def load(path: str | Path) -> TrainedModel:
     """The trained model of a run, on the CPU and in evaluation mode.
 
-    Two files are read, ``model.pt`` and ``model.json``, and no code in them is run. Where an older version wrote what
-    the model sees of jets into ``config.yaml`` alone, it is taken from there, if that file is there, too.
+    Reads ``model.pt`` and ``model.json``, and runs no code in them. Older versions wrote the view of jets only into
+    ``config.yaml``; it is then read from there, if the file exists.
 
     Args:
-        path: the folder of a run, or another one that holds both files.
+        path: the folder of a run, or any folder with both files.
 
     Raises:
         CheckpointError: a file is missing or damaged, or they do not fit.
@@ -160,7 +160,7 @@ def load(path: str | Path) -> TrainedModel:
 
 
 def _configured_view(path: Path) -> JetView:
-    """The view that a configuration asks for; the default without one.
+    """The view of jets in a configuration; the default without one.
 
     Raises:
         CheckpointError: the file cannot be read.

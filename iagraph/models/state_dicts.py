@@ -1,4 +1,4 @@
-"""Files of weights, tensors by name: read without running what is in them, compared, written whole or not at all."""
+"""Files of weights, tensors by name: read without running code in them, compared, written atomically."""
 
 from __future__ import annotations
 
@@ -12,11 +12,11 @@ from torch import Tensor
 from iagraph.files import replaced
 
 MOST_DIFFERENCES = 12
-"""So many differences of a kind are listed; a file of another architecture has hundreds, which say no more."""
+"""At most this many differences of a kind are listed; a file of another architecture has hundreds."""
 
 
 FORMER_NAMES = {"gated_pairs.": "pair_inputs."}
-"""Modules that had another name in earlier versions."""
+"""Names of modules in earlier versions, and today's."""
 
 
 class CheckpointError(ValueError):
@@ -31,7 +31,7 @@ def read_state_dict(path: Path) -> dict[str, Tensor]:
     """
     try:
         if zipfile.is_zipfile(path):
-            # PyTorch does not look at the checksums that it writes.
+            # PyTorch does not check the checksums that it writes.
             with zipfile.ZipFile(path) as archive:
                 if damaged := archive.testzip():
                     raise CheckpointError(f"{path}: is damaged (checksum of {damaged}); fetch or write it again")
@@ -60,11 +60,11 @@ def read_state_dict(path: Path) -> dict[str, Tensor]:
 
 
 def with_current_names(state: dict[str, Tensor], prefix: str = "") -> dict[str, Tensor]:
-    """The state, in which tensors under names of earlier versions have been given today's.
+    """The state with names of earlier versions replaced by today's.
 
     Args:
-        state: tensors by name; it is changed.
-        prefix: what stands before the names of the model.
+        state: tensors by name; changed in place.
+        prefix: prefix of the names.
     """
     for former, current in FORMER_NAMES.items():
         for name in [name for name in state if name.startswith(prefix + former)]:
@@ -73,7 +73,7 @@ def with_current_names(state: dict[str, Tensor], prefix: str = "") -> dict[str, 
 
 
 def write_state_dict(path: Path, state: dict[str, Tensor]) -> None:
-    """Writes tensors by name, from the CPU; after an error, an older file is as it was.
+    """Writes tensors by name, moved to the CPU; after an error, an older file is unchanged.
 
     Raises:
         CheckpointError: the file cannot be written.
@@ -88,17 +88,17 @@ def write_state_dict(path: Path, state: dict[str, Tensor]) -> None:
 def refuse_differences(
     path: Path, kind: str, expected: dict[str, Tensor], found: dict[str, Tensor], advice: str
 ) -> None:
-    """Does nothing if a file has the names and shapes of a model.
+    """Checks that a file has the names and shapes of a model.
 
     Args:
         path: the file.
-        kind: what the model is called.
-        expected: the tensors of the model, under the names that the file should have.
+        kind: name of the model.
+        expected: the tensors of the model, under the names expected in the file.
         found: the tensors of the file.
         advice: what to do if they differ.
 
     Raises:
-        CheckpointError: with all differences.
+        CheckpointError: they differ; with all differences.
     """
     common = [name for name in expected if name in found]
     kinds = {

@@ -2,8 +2,8 @@
 Transformer and ParticleNet: read and written, without weaver.
 
 Such a file (``ParT_kin.pt``, ``ParticleNet_full.pt``, ...) holds tensors by name. It holds neither the names of the
-classes nor their order, nor how inputs are made and scaled, nor what has no weights: the number of neighbours of
-ParticleNet, and dropout. Sizes are told from the shapes; the features from their number: 7 are ``kin``, 13 ``kinpid``,
+classes nor their order, nor how inputs are made and scaled, nor anything without weights: the number of neighbours of
+ParticleNet, and dropout. Sizes follow from the shapes; the features from their number: 7 are ``kin``, 13 ``kinpid``,
 17 ``full``, as in the official configurations of JetClass. Their scaling is fixed in our models.
 """
 
@@ -28,7 +28,7 @@ PREFIX = "mod."
 """The official networks are wrapped in a module of this name."""
 
 # Names, weaver's and ours: "#" stands for a number, "*" for the name of a tensor. The projections of queries, keys and
-# values are one matrix in weaver, cut here before names are compared.
+# values are one matrix in weaver, split here before names are compared.
 _BLOCK = {
     "pre_attn_norm.*": "norm_in.*",
     "attn.in_proj.query.*": "conv.lin_query.*",
@@ -67,13 +67,13 @@ PARTICLE_NET = {
 def load_weaver(path: str | Path) -> ParticleTransformer | ParticleNet:
     """The model of a checkpoint of weaver-core, in evaluation mode, on the CPU and in the precision of the file.
 
-    ParticleNet gets 16 neighbours and both models a dropout of 0.1, as published: the file does not tell. Give the
-    model jets with the features it was trained on; what its classes are called, only the maker of the file knows (the
-    official ones: QCD, Hbb, Hcc, Hgg, H4q, Hqql, Zqq, Wqq, Tbqq, Tbl).
+    ParticleNet gets 16 neighbours and both models a dropout of 0.1, as published: the file does not hold them. Give the
+    model jets with the features it was trained on; the file does not name its classes (the official ones: QCD, Hbb,
+    Hcc, Hgg, H4q, Hqql, Zqq, Wqq, Tbqq, Tbl).
 
     Args:
         path: a state dict of weaver's ``ParticleTransformer`` (its first version) or ``ParticleNet`` (without fusion
-            block), as the official networks write it.
+            block), as written by the official networks.
 
     Raises:
         CheckpointError: the file cannot be read, or holds another architecture; with all differences.
@@ -100,14 +100,14 @@ def load_weaver(path: str | Path) -> ParticleTransformer | ParticleNet:
 
 
 def save_weaver(model: ParticleTransformer | ParticleNet, path: str | Path) -> None:
-    """Writes a checkpoint that weaver's official networks load, strictly; an older file is replaced, or as it was.
+    """Writes a checkpoint that weaver's official networks load strictly. An older file is replaced, or unchanged after
+    an error.
 
-    Give weaver the sizes that the model has where they are not the published ones, above all ``neighbors``: they are
-    not in the file.
+    Sizes other than the published ones must be given to weaver, above all ``neighbors``: they are not in the file.
 
     Args:
-        model: with node features ``kin``, ``kinpid`` or ``full`` and, if it is a Particle Transformer, pair features
-            ``part``: what weaver makes of jets.
+        model: with node features ``kin``, ``kinpid`` or ``full`` and, for a Particle Transformer, pair features
+            ``part``, as in weaver.
         path: the file; its folder must exist.
 
     Raises:
@@ -128,7 +128,7 @@ def save_weaver(model: ParticleTransformer | ParticleNet, path: str | Path) -> N
 
 
 def architecture(state: dict[str, Tensor]) -> type[ParticleTransformer] | type[ParticleNet] | None:
-    """Which of weaver's models wrote these tensors; None if neither did."""
+    """The weaver model that these tensors belong to; None if neither."""
     names = [name.removeprefix(PREFIX) for name in state]
     if any(name.startswith("edge_convs.") for name in names):
         return ParticleNet
@@ -138,7 +138,7 @@ def architecture(state: dict[str, Tensor]) -> type[ParticleTransformer] | type[P
 
 
 def current_names(state: dict[str, Tensor]) -> dict[str, Tensor]:
-    """A state of weaver under today's names, without prefix. Older files lack the batch counts, which nothing uses."""
+    """A state of weaver under today's names, without prefix. Batch counts, absent in older files, are added."""
     state = {name.removeprefix(PREFIX): tensor for name, tensor in state.items()}
     state = {re.sub(r"\.in_proj_(weight|bias)$", r".in_proj.\1", name): tensor for name, tensor in state.items()}
     counts = {re.sub("running_mean$", "num_batches_tracked", name) for name in state if name.endswith("running_mean")}
@@ -162,7 +162,7 @@ def to_weaver(model: nn.Module) -> dict[str, Tensor]:
 
 
 def from_weaver(model: nn.Module, state: dict[str, Tensor]) -> None:
-    """Copies tensors of weaver, of :func:`current_names` and fitting shapes, into a model; it keeps what they lack."""
+    """Copies tensors of weaver, from :func:`current_names` and of fitting shapes, into a model; others stay."""
     table, own = _table(model), model.state_dict()
     for name, tensor in state.items():
         parts = {name: tensor}
@@ -180,7 +180,7 @@ def _table(model: nn.Module) -> dict[str, str]:
 
 
 def _translate(name: str, table: dict[str, str]) -> str:
-    """A name by a table of names with placeholders, which come in the same order on both sides."""
+    """Translates a name by a table with placeholders, in the same order on both sides."""
     for source, target in table.items():
         if match := re.fullmatch(_pattern(source), name):
             for part in match.groups():
@@ -194,14 +194,14 @@ def _pattern(template: str) -> str:
 
 
 def _kernel_axes(theirs: str, tensor: Tensor) -> int:
-    """How many axes of length 1 weaver's tensor has at its end: it writes linear maps as convolutions of width 1."""
+    """Number of trailing axes of length 1 of weaver's tensor: its linear maps are convolutions of width 1."""
     if re.fullmatch(_pattern("edge_convs.#.convs.#.weight"), theirs):
         return 2
     return int(theirs.endswith(".sc.weight") or (theirs.startswith("pair_embed.") and tensor.dim() == 2))
 
 
 def _settings(state: dict[str, Tensor], kind: type[nn.Module]) -> dict[str, Any]:
-    """The arguments of the model with these shapes. Those that they do not tell are left to the published defaults.
+    """The arguments of the model with these shapes. The published defaults hold for the others.
 
     Raises:
         ValueError: weaver has no features of this number.
@@ -211,12 +211,12 @@ def _settings(state: dict[str, Tensor], kind: type[nn.Module]) -> dict[str, Any]
         return state[name].size(0) if name in state and state[name].dim() else 0
 
     def numbers(template: str) -> list[int]:
-        """The numbers that stand for the first placeholder, ascending."""
+        """The numbers in place of the first placeholder, ascending."""
         matches = (re.fullmatch(_pattern(template), name) for name in state)
         return sorted({int(match[1]) for match in matches if match})
 
     def widths(template: str) -> tuple[int, ...]:
-        """What the linear maps called so give; norms, which have no second axis, have the same name."""
+        """Output sizes of the linear maps of these names; norms share the names but have no second axis."""
         names = [template.replace("#", str(number)) for number in numbers(template)]
         return tuple(size(name) for name in names if state[name].dim() > 1)
 

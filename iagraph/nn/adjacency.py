@@ -1,4 +1,4 @@
-"""The edges of a graph, in whichever form PyTorch Geometric has them."""
+"""The edges of a graph, from any form of PyTorch Geometric."""
 
 from __future__ import annotations
 
@@ -12,13 +12,13 @@ from torch_geometric.utils import is_torch_sparse_tensor, to_edge_index
 
 
 class Edges(NamedTuple):
-    """Edges as a layer reads them.
+    """Edges in the form that layers use.
 
     Attributes:
         edge_index: rows (source, target), shape [2, edges], a plain tensor.
-        num_targets: number of nodes at which edges may arrive.
-        given: what they were read from.
-        values: of a sparse adjacency its values, shape [edges] or [edges, features]; None otherwise.
+        num_targets: number of target nodes.
+        given: the object that they were read from.
+        values: the values of a sparse adjacency, shape [edges] or [edges, features]; None otherwise.
     """
 
     edge_index: Tensor
@@ -26,8 +26,8 @@ class Edges(NamedTuple):
     given: Adj
     values: Tensor | None = None
 
-    def weighed(self, alpha: Tensor) -> Adj:
-        """Edges as they were given; a sparse adjacency with the weights as its values."""
+    def weighted(self, alpha: Tensor) -> Adj:
+        """The edges as given; a sparse adjacency with the weights as its values."""
         if self.values is None:
             return self.given
         size = (*self.given.shape[:2], *alpha.shape[1:])
@@ -45,13 +45,13 @@ def edges_of(adjacency: Adj, num_sources: int, num_targets: int | None) -> Edges
 
     Args:
         adjacency: rows (source, target), shape [2, edges]; or sparse, transposed as everywhere in PyTorch Geometric:
-            shape [targets, sources], with or without features of edges as values. The edges of the latter are in the
-            order of its entries; one in COO form is coalesced first.
-        num_sources: number of nodes from which edges may come.
-        num_targets: number of nodes at which they may arrive; None if a sparse adjacency tells, or if they are as many.
+            shape [targets, sources], with or without edge features as values. Its edges are in the order of its
+            entries; in COO form it is coalesced first.
+        num_sources: number of source nodes.
+        num_targets: number of target nodes; None: taken from a sparse adjacency, otherwise ``num_sources``.
 
     Raises:
-        ValueError: it is no graph, or one of other nodes.
+        ValueError: it is not a graph, or has other numbers of nodes.
     """
     if isinstance(adjacency, Tensor) and is_torch_sparse_tensor(adjacency):
         shape = (adjacency.size(0) if num_targets is None else num_targets, num_sources)

@@ -1,4 +1,4 @@
-"""What all attention layers share."""
+"""The base class of all attention layers."""
 
 from __future__ import annotations
 
@@ -18,16 +18,16 @@ from iagraph.nn.lazy_linear import both_sizes, make_linear
 from iagraph.nn.pruning import PruningRule
 
 HOOKS = [f"{step}_forward_{when}hooks" for step in ("propagate", "message", "aggregate") for when in ("pre_", "")]
-"""Where PyTorch Geometric keeps what watches the messages of a layer."""
+"""Attributes in which PyTorch Geometric keeps the hooks on a layer's messages."""
 
 
 class AttentionOutput(NamedTuple):
-    r"""What a layer makes of a graph.
+    r"""The output of an attention layer.
 
     Attributes:
         x: new node vectors, shape [nodes, out_channels].
-        graph: the graph with the edges that the layer has kept.
-        alpha: their weights, shape [heads, \*edges]; None for a complete graph in dense blocks, which keeps none.
+        graph: the graph with the edges that the layer kept.
+        alpha: their weights, shape [heads, \*edges]; None for dense blocks, which keep none.
     """
 
     x: Tensor
@@ -35,8 +35,8 @@ class AttentionOutput(NamedTuple):
     alpha: Tensor | None
 
     def edge_weights(self) -> tuple[Tensor, Tensor, Tensor]:
-        """Of a list of edges: those kept, rows (source, target), shape [2, edges]; their weights, shape [edges, heads];
-        and which they are of the edges that the graph was made from, shape [edges].
+        """For a list of edges: the kept ones, rows (source, target), shape [2, edges]; their weights, shape [edges,
+        heads]; their indices among the original edges, shape [edges].
         """
         assert self.alpha is not None
         return self.graph.edge_index, self.alpha.t(), self.graph.edge_ids
@@ -48,31 +48,32 @@ class AttentionConv(MessagePassing):
     .. math::
         \mathbf{x}^{\prime}_i = \mathbf{W}_o \sum_{j \in \mathcal{N}(i)} \alpha_{ij} \mathbf{W}_v \mathbf{x}_j
 
-    A subclass says which scores an edge has (:meth:`scores`) and how weights are made of their softmax maps over the
-    edges of a target (:meth:`weigh`); by default there is one map per head, and it is the weight. A node without
-    incoming edges gets what :math:`\mathbf{W}_o` makes of zero.
+    A subclass defines the scores of edges (:meth:`scores`) and how their softmax maps over the edges of a target become
+    weights (:meth:`weigh`); by default each head has one map, which is its weight. A node without incoming edges gets
+    :math:`\mathbf{W}_o` of zero.
 
-    With a rule (:mod:`iagraph.nn.pruning`) some edges are dropped, after their weights are known: nothing is sent along
-    them. The graph that the caller has stays as it is; the layer says which edges are left.
+    A rule (:mod:`iagraph.nn.pruning`) drops edges once their weights are known: no message is sent along them. The
+    caller's graph is unchanged; the layer returns the graph of the kept edges.
 
     Args:
-        in_channels: size of the node vectors; -1 takes it from the first input. For a bipartite graph a tuple, those of
-            sources and of targets, where a layer looks at these.
-        out_channels: size of the result, that of all heads together as in PyTorch Geometric's ``HGTConv``; a multiple
-            of ``heads``.
+        in_channels: size of the node vectors; -1 takes it from the first input. For a bipartite graph a tuple, sizes of
+            sources and of targets, if the layer uses both.
+        out_channels: size of the result of all heads together, as in PyTorch Geometric's ``HGTConv``; a multiple of
+            ``heads``.
         heads: number of attention heads.
         bias: add learned constants to values and result.
-        pruning: which edges survive; None keeps all.
+        pruning: which edges to keep; None keeps all.
 
     Attributes:
-        tightness: how much of the rule holds in training mode, 0 for nothing to 1; in evaluation all of it does.
+        tightness: how strictly the rule applies in training, from 0 (not at all) to 1 (fully); always fully in
+            evaluation.
 
     Raises:
-        ValueError: ``out_channels`` is no multiple of ``heads``, or ``pruning`` is no rule.
+        ValueError: ``out_channels`` is not a multiple of ``heads``, or ``pruning`` is not a rule.
     """
 
     maps_per_head = 1
-    """Softmax maps of a head, all first ones before all second ones."""
+    """Softmax maps per head; in memory, the first maps of all heads come before the second ones."""
     edge_dim: int | None
     lin_score: nn.Linear | None
     """The map from edge features to scores; each subclass makes its own, or none."""
@@ -105,16 +106,16 @@ class AttentionConv(MessagePassing):
         """Number of softmax maps."""
         return self.maps_per_head * self.heads
 
-    # --- what a subclass may say otherwise ---------------------------------------------------------------------------
+    # --- for subclasses to override ----------------------------------------------------------------------------------
 
     def scores(self, source: Tensor, target: Tensor | None, graph: Graph, scores: Scores | None) -> Scores:
-        """Scores of the edges of a graph; by default those made of the edge features alone.
+        """Scores of the edges of a graph; by default those from edge features alone.
 
         Args:
             source: vectors of the sources, shape [sources, in_channels].
-            target: those of the targets, the same if there is but one kind of nodes; None if they have none.
+            target: vectors of the targets, the same unless bipartite; None if they have none.
             graph: the graph.
-            scores: those that the edge features make, if there are any.
+            scores: scores from edge features, if any.
 
         Raises:
             ValueError: there are none.
@@ -124,24 +125,26 @@ class AttentionConv(MessagePassing):
         return scores
 
     def weigh(self, *maps: Tensor) -> Tensor:
-        r"""Weights of edges from the :attr:`maps_per_head` softmax maps, all of shape [heads, \*edges];
-        linear, so that sums may be weighed instead (:meth:`~iagraph.graph.Graph.attend`).
+        r"""Weights of edges from the :attr:`maps_per_head` softmax maps, all of shape [heads, \*edges]; linear, so that
+        it also works on sums (:meth:`~iagraph.graph.Graph.attend`).
         """
         (alpha,) = maps
         return alpha
 
     def weights(self, maps: Tensor) -> Tensor:
-        """What :meth:`weigh` makes of all maps, ``[maps, ...]`` to ``[heads, ...]``."""
-        if maps.ndim == 2:  # a list stands in memory edge by edge: cut so, the gradient of all maps does, too
+        """:meth:`weigh` of all maps, ``[maps, ...]`` to ``[heads, ...]``. Called on sums by ``DenseGraph.attend``, on
+        maps by ``PrunableGraph.attend``, and for rules by :meth:`prune` and :meth:`attend`.
+        """
+        if maps.ndim == 2:  # a list is stored edge by edge: split like this, so is the gradient
             return self.weigh(*(one.t() for one in maps.t().chunk(self.maps_per_head, dim=1)))
         return self.weigh(*maps.chunk(self.maps_per_head))
 
     def project(self, sums: Tensor) -> Tensor:
-        """The result, made of the sums of all heads, shape [nodes, out_channels]."""
+        """The result, shape [nodes, out_channels], from the sums of all heads."""
         return self.lin_out(sums)
 
-    def score(self, edge_attr: Tensor | None) -> Tensor | None:
-        """Scores made of edge features, shape [edges, maps]; edge features themselves where there is no such map.
+    def feature_scores(self, edge_attr: Tensor | None) -> Tensor | None:
+        """Scores from edge features, shape [edges, maps]; without ``lin_score`` the features themselves.
 
         Features of shape [edges] are one per edge.
         """
@@ -158,13 +161,13 @@ class AttentionConv(MessagePassing):
 
         Args:
             x: node vectors, shape [nodes, in_channels], or those of sources and targets.
-            graph: a :class:`~iagraph.graph.Graph`; for a layer with a rule a :class:`~iagraph.graph.PrunableGraph`.
-            scores: scores of its edges from their features, as its :meth:`~iagraph.graph.Graph.scores` gives them.
+            graph: a :class:`~iagraph.graph.Graph`; with a rule, a :class:`~iagraph.graph.PrunableGraph`.
+            scores: scores of its edges from their features, made by its :meth:`~iagraph.graph.Graph.scores`.
         """
         source, target = (x, x) if isinstance(x, Tensor) else x
         scores = self.scores(source, target, graph, scores)
         values = self.lin_value(source).unflatten(1, (self.heads, -1))
-        drop = self.drop if self.training and self.dropout else None
+        drop = self.drop_entries if self.training and self.dropout else None
         if self.pruning is None and not self.watched():
             sums, alpha = graph.attend(scores, values, self.weights, drop)
             return AttentionOutput(self.project(sums.flatten(1)), graph, alpha)
@@ -174,22 +177,22 @@ class AttentionConv(MessagePassing):
         return AttentionOutput(self.project(sums.flatten(1)), graph, alpha)
 
     def prune(self, graph: PrunableGraph, scores: Scores) -> tuple[PrunableGraph, Tensor]:
-        r"""The graph with the edges that the rule leaves, and their softmax maps, shape [maps, \*edges]: zero where a
-        head does without an edge that others keep.
+        r"""The graph with the edges that the rule keeps, and their softmax maps, shape [maps, \*edges]: zero where a
+        head drops an edge that another keeps.
         """
         maps = graph.softmax(scores)
         if self.pruning is None:
             return graph, maps
         rule = self.pruning.relaxed(self.tightness) if self.training else self.pruning
-        wanted = rule(self.weights(maps), graph)
-        graph, maps, scores, wanted = graph.keep(wanted.any(0), maps, scores, wanted)
-        wanted = wanted.repeat(maps.size(0) // wanted.size(0), *[1] * (wanted.ndim - 1))
-        if rule.renormalize:  # with the lowest number that is finite, for a head may want none of a node's edges
-            maps = graph.softmax(scores.masked_fill(~wanted, torch.finfo(scores.dtype).min))
-        return graph, maps * wanted
+        kept = rule(self.weights(maps), graph)
+        graph, maps, scores, kept = graph.keep(kept.any(0), maps, scores, kept)
+        kept = kept.repeat(maps.size(0) // kept.size(0), *[1] * (kept.ndim - 1))
+        if rule.renormalize:  # finite, because a head may keep none of a node's edges
+            maps = graph.softmax(scores.masked_fill(~kept, torch.finfo(scores.dtype).min))
+        return graph, maps * kept
 
-    def drop(self, maps: Tensor) -> Tensor:
-        """The maps, some entries dropped and the others scaled."""
+    def drop_entries(self, maps: Tensor) -> Tensor:
+        """Dropout of the entries of softmax maps."""
         return dropout(maps, self.dropout)
 
     def forward(
@@ -202,26 +205,26 @@ class AttentionConv(MessagePassing):
     ) -> Tensor | tuple[Tensor, tuple[Tensor, ...]]:
         """Runs the layer on any graph.
 
-        No edge is added: include self-loops in ``edge_index`` if a node shall see itself.
+        No edge is added: include self-loops in ``edge_index`` if a node should see itself.
 
         Args:
-            x: node vectors, or those of sources and targets. In the latter case no edge counts as one of a node with
-                itself, and a rule may drop it.
+            x: node vectors, or those of sources and targets. In the latter case no edge is a self-edge, and a rule may
+                drop any.
             edge_index: edges, rows (source, target), as a tensor or an ``EdgeIndex``; or a sparse tensor of PyTorch,
                 the transposed adjacency, shape [targets, sources].
-            edge_attr: edge features, shape [edges, edge_dim], or [edges] if there is one; those of a sparse adjacency
-                in the order of its entries, or its values if there are no others. Values of shape [edges] are features
-                for a layer with an ``edge_dim`` of 1, and nothing for others.
+            edge_attr: edge features, shape [edges, edge_dim], or [edges] for one; for a sparse adjacency in the order
+                of its entries, by default its values. Values of shape [edges] count as features only if ``edge_dim`` is
+                1.
             return_attention_weights: return ``(out, (edge_index, alpha))`` with the weights, shape [edges, heads], in
-                the order of the edges given; a sparse adjacency comes back with them as values. Of a layer with a rule
-                ``(out, (edge_index, alpha, edge_ids))``, with the edges that are left, as a tensor, their weights, and
-                which of the edges given they are.
-            batch: the graph of each target, shape [targets], for rules that give each graph a budget of its own; None
-                if all of it is one graph.
+                the order of the given edges; a sparse adjacency is returned with them as values. With a rule, return
+                ``(out, (edge_index, alpha, edge_ids))``: the kept edges, as a tensor, their weights, and their indices
+                among the given edges.
+            batch: the graph of each target, shape [targets], for rules with a budget per graph; None for a single
+                graph.
 
         Raises:
-            ValueError: ``edge_index`` is no graph of these nodes, vectors or edge features are missing or have other
-                sizes, or ``batch`` does not tell the graph of each target.
+            ValueError: ``edge_index`` is not a graph of these nodes, vectors or edge features are missing or have other
+                sizes, or ``batch`` does not fit the targets.
         """
         source, target = (x, x) if isinstance(x, Tensor) else x
         edges = edges_of(edge_index, source.size(0), None if target is None else target.size(0))
@@ -233,16 +236,16 @@ class AttentionConv(MessagePassing):
             raise ValueError(f"batch has shape {found}: give the graph of each target, [{edges.num_targets}]")
         num_sources = None if isinstance(x, Tensor) else source.size(0)
         num_graphs = 1 if batch is None else 0
-        graph = SparseGraph.of_edges(edges.edge_index, edges.num_targets, batch, num_sources, num_graphs)
-        scores = self.score(edge_attr)
+        graph = SparseGraph.scored_per_edge(edges.edge_index, edges.num_targets, batch, num_sources, num_graphs)
+        scores = self.feature_scores(edge_attr)
         output = self.attend(x, graph, None if scores is None else graph.scores([scores.t()]))
         if not return_attention_weights:
             return output.x
         kept, alpha, edge_ids = output.edge_weights()
-        return output.x, (edges.weighed(alpha), alpha) if self.pruning is None else (kept, alpha, edge_ids)
+        return output.x, (edges.weighted(alpha), alpha) if self.pruning is None else (kept, alpha, edge_ids)
 
     def _check_sizes(self, source: Tensor, edge_index: Tensor, edge_attr: Tensor | None) -> None:
-        if torch.compiler.is_compiling():  # which would tie the code to these sizes
+        if torch.compiler.is_compiling():  # checks would tie the code to these sizes
             return
         channels = both_sizes(self.in_channels)[0]
         if channels not in (-1, source.size(-1)):
@@ -256,8 +259,8 @@ class AttentionConv(MessagePassing):
             raise ValueError(f"edge_attr has shape {list(edge_attr.shape)}: this layer takes [edges, {self.edge_dim}]")
 
     def watched(self) -> bool:
-        """Whether somebody wants to see messages: an explainer of PyTorch Geometric, or a hook on them. They are then
-        sent one by one, which gives the same result more slowly.
+        """Whether a PyTorch Geometric explainer or a hook watches messages. They are then sent edge by edge: same
+        result, slower.
         """
         return bool(self.explain or any(getattr(self, f"_{name}") for name in HOOKS))
 
@@ -269,7 +272,7 @@ class AttentionConv(MessagePassing):
         )
 
     def message(self, value_j: Tensor, alpha: Tensor) -> Tensor:
-        """The value of the source, times the weight of the edge."""
+        """The value of the source times the weight of the edge."""
         return alpha.unsqueeze(-1) * value_j
 
     def reset_parameters(self) -> None:

@@ -17,24 +17,24 @@ class DifferentialAttentionConv(SoftmaxDifference, PairAttentionConv):
         \alpha_{ij} = \operatorname{softmax}_j(\mathbf{w}_1 \cdot \mathbf{e}_{ij})
                       - \beta \operatorname{softmax}_j(\mathbf{w}_2 \cdot \mathbf{e}_{ij})
 
-    for each head. The scores come from the edges alone; with queries and keys, too, it is
-    :class:`~iagraph.nn.DifferentialTransformerConv`. The weights are signed and
-    those of a node sum to :math:`1 - \beta`. :math:`\beta = \sigma(\theta)` is learned and stays in (0, 1); it starts
-    at ``beta``. (The authors' code clips instead, which stops the gradient at the bound.)
+    for each head. The scores come from edge features alone; :class:`~iagraph.nn.DifferentialTransformerConv` adds
+    queries and keys. The weights are signed and those of a node sum to :math:`1 - \beta`.
+    :math:`\beta = \sigma(\theta)` is learned and stays in (0, 1); it starts at ``beta``. (The authors' code clips
+    instead, which stops the gradient at the bound.)
 
-    No edge is added, and without ``pruning`` none removed: include self-loops in ``edge_index`` if a node shall see
-    itself. A node without incoming edges gets zero. In a bipartite graph, of the targets only their number counts;
-    None stands for as many as a sparse adjacency has, or as there are sources.
+    No edge is added, and without ``pruning`` none removed: include self-loops in ``edge_index`` if a node should see
+    itself. A node without incoming edges gets zero. In a bipartite graph only the number of targets is used; with None
+    for their vectors it is taken from a sparse adjacency, or is that of the sources.
 
     Args:
         in_channels: size of the node vectors, or of those of sources and targets; -1 takes it from the first input.
-            Those of the targets may have any size.
+            Targets may have any size.
         out_channels: size of the result, a multiple of ``heads``.
         heads: number of attention heads.
         edge_dim: size of the edge features.
-        beta: where :math:`\beta` starts, in (0, 1).
+        beta: initial value of :math:`\beta`, in (0, 1).
         beta_per_head: learn one :math:`\beta` per head instead of one for the layer.
-        pruning: which edges survive (:mod:`iagraph.nn.pruning`); None keeps all.
+        pruning: which edges to keep (:mod:`iagraph.nn.pruning`); None keeps all.
 
     Shapes:
         - input: node vectors :math:`(|\mathcal{V}|, F_{in})` or
@@ -43,7 +43,7 @@ class DifferentialAttentionConv(SoftmaxDifference, PairAttentionConv):
         - output: node vectors :math:`(|\mathcal{V}|, F_{out})` or :math:`(|\mathcal{V}_t|, F_{out})`
 
     Raises:
-        ValueError: ``out_channels`` is no multiple of ``heads``, or ``beta`` is not in (0, 1).
+        ValueError: ``out_channels`` is not a multiple of ``heads``, or ``beta`` is not in (0, 1).
     """
 
     def __init__(

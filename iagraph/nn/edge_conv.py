@@ -27,14 +27,14 @@ class EdgeConv(MessagePassing):
         \mathbf{x}^{\prime}_i = \operatorname{ReLU} \left( \mathbf{S} \mathbf{x}_i + \frac{1}{|\mathcal{N}(i)|}
         \sum_{j \in \mathcal{N}(i)} h(\mathbf{x}_i, \mathbf{x}_j - \mathbf{x}_i) \right)
 
-    with :math:`h` some linear maps, each followed by batch norm and ReLU, and :math:`\mathbf{S}` a linear map with
-    batch norm, or the identity where the sizes are known to be equal. The first map is linear in both arguments and
+    with :math:`h` linear maps, each followed by batch norm and ReLU, and :math:`\mathbf{S}` a linear map with batch
+    norm, or the identity if both sizes are given and equal. The first map is linear in both arguments and
     therefore applied per node, not per edge: :math:`\mathbf{A} \mathbf{x}_i + \mathbf{B} (\mathbf{x}_j -
     \mathbf{x}_i) = (\mathbf{A} - \mathbf{B}) \mathbf{x}_i + \mathbf{B} \mathbf{x}_j`.
 
     Args:
         in_channels: size of the node vectors; -1 takes it from the first input.
-        channels: sizes after each map of :math:`h`; the last is that of the result.
+        channels: size after each map of :math:`h`; the last is that of the result.
 
     Shapes:
         - input: node vectors :math:`(|\mathcal{V}|, F_{in})` or
@@ -75,7 +75,7 @@ class EdgeConv(MessagePassing):
                 the transposed adjacency, shape [targets, sources].
 
         Raises:
-            ValueError: ``edge_index`` is no graph of these nodes, or the targets of a bipartite graph have no vectors.
+            ValueError: ``edge_index`` is not a graph of these nodes, or the targets of a bipartite graph lack vectors.
         """
         source, target = (x, x) if isinstance(x, Tensor) else x
         if target is None:
@@ -87,7 +87,7 @@ class EdgeConv(MessagePassing):
         return (self.shortcut(target) + mean).relu()
 
     def message(self, center_i: Tensor, other_j: Tensor) -> Tensor:
-        """What an edge carries, shape [edges, channels]."""
+        """The message of an edge, shape [edges, channels]."""
         return self._other_maps(center_i + other_j)
 
     def convolve(self, x: Tensor, neighbors: Tensor, real: Tensor | None = None) -> Tensor:
@@ -95,10 +95,10 @@ class EdgeConv(MessagePassing):
 
         Args:
             x: node vectors, shape [nodes, in_channels].
-            neighbors: the neighbours of each node, shape [nodes, k]. One that is missing (-1) counts as a node of
-                zeros: the published networks were trained with padding that acts like this.
-            real: True for nodes that are no padding, shape [nodes], which alone make the statistics of batch norms;
-                None if all are.
+            neighbors: the neighbours of each node, shape [nodes, k]. A missing one (-1) counts as a node of zeros: the
+                published networks were trained with such padding.
+            real: True for nodes that are not padding, shape [nodes]; batch norms take their statistics from these. None
+                if all are real.
 
         Returns:
             Node vectors, shape [nodes, channels].
@@ -108,11 +108,11 @@ class EdgeConv(MessagePassing):
         norms = list(cast(Sequence[BatchNorm], self.norms))
         weights = [cast(nn.Linear, linear).weight for linear in self.linears]
         of_batch = {norm.training and neighbors.numel() > 1 for norm in norms}
-        # Sixteen bits would round the gradients of folded weights, of which small differences are those of the norms.
+        # Sixteen bits would round the gradients of folded weights, whose small differences are those of the norms.
         rounded = torch.is_autocast_enabled(x.device.type) and torch.is_grad_enabled()
         plain = len(of_batch) == 1 and all(type(norm) is BatchNorm for norm in norms)
         if not (plain and fast()) or (rounded and of_batch == {False}) or (real is not None and of_batch == {True}):
-            # Some norms are frozen, or were exchanged for others, such as those that share statistics among devices.
+            # Some norms are frozen, or were replaced, for example by ones synchronised across devices.
             center, other = self._first_map(x, x)
             edges = (center.unsqueeze(1) + embedding(sources, _with_zeros(other))).flatten(0, 1)
             real_edges = None if real is None else real.repeat_interleave(neighbors.size(1))
@@ -129,12 +129,12 @@ class EdgeConv(MessagePassing):
         return (shortcut + mean).relu()
 
     def _first_map(self, source: Tensor, target: Tensor) -> tuple[Tensor, Tensor]:
-        """What the first linear map makes of targets and of sources, to be added."""
+        """The first linear map of targets and of sources, to be added."""
         self._take_size(source)
         return _of_both_ends(source, target, cast(nn.Linear, self.linears[0]).weight)
 
     def _take_size(self, x: Tensor) -> None:
-        """Gives the first map, of which the weights alone are used, the size of its input."""
+        """Sets the input size of a lazy first map, of which only the weights are used."""
         if is_uninitialized_parameter(self.linears[0].weight):
             self.linears[0](x.new_empty(0, 2 * x.size(1)))
 
@@ -150,12 +150,12 @@ class EdgeConv(MessagePassing):
 
 
 def _of_both_ends(source: Tensor, target: Tensor, weight: Tensor, bias: Tensor | None = None) -> tuple[Tensor, Tensor]:
-    """A linear map of (x_i, x_j - x_i), as what it makes of the target i and what of the source j."""
+    """A linear map of (x_i, x_j - x_i), split into a part of the target i and a part of the source j."""
     of_center, of_difference = weight.chunk(2, dim=1)
     center = nn.functional.linear(target, of_center - of_difference, bias)
     return center, nn.functional.linear(source, of_difference)
 
 
 def _with_zeros(rows: Tensor) -> Tensor:
-    """The rows and one of zeros, for neighbours that are missing."""
+    """The rows and a row of zeros for missing neighbours."""
     return torch.cat([rows, rows.new_zeros(1, rows.size(1))])

@@ -1,4 +1,4 @@
-"""Encoders: what a particle is, and what a pair of particles is, as a vector."""
+"""Encoders of particles and of pairs of particles."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ class Standardize(nn.Module):
     r"""Fixed affine scaling with a clip, :math:`x \mapsto \mathrm{clip}((x - c) / w, \pm 5)`.
 
     The constants are part of the model (and of its checkpoints), not fitted, as in ParT (arXiv 2202.03772). Each is
-    held as the sum of two numbers in float32, so that a model turned to float64 has them to 1e-14.
+    stored as the sum of two float32 numbers, so that a model converted to float64 has them to 1e-14.
 
     Args:
         scaling: centre c and width w of each feature.
@@ -78,8 +78,8 @@ class PairEncoder(nn.Sequential):
 
 
 class BatchNorm(nn.BatchNorm1d):
-    """:class:`torch.nn.BatchNorm1d` for rows that may be few: a single one, which has no variance, or none at all, is
-    normalised in training, too, by the running statistics, which it leaves alone.
+    """:class:`torch.nn.BatchNorm1d` that accepts fewer than two rows in training: it then normalises by the running
+    statistics and leaves them unchanged.
     """
 
     def forward(self, input: Tensor, real: Tensor | None = None) -> Tensor:
@@ -87,8 +87,7 @@ class BatchNorm(nn.BatchNorm1d):
 
         Args:
             input: shape [rows, features].
-            real: True for rows that count in the statistics, shape [rows], as those of padding should not; None if all
-                do.
+            real: True for rows that count in the statistics, unlike padding, shape [rows]; None if all do.
         """
         if self.training and real is not None:
             return self._normalised(input, real)
@@ -98,7 +97,7 @@ class BatchNorm(nn.BatchNorm1d):
         return super().forward(input)
 
     def _normalised(self, input: Tensor, real: Tensor) -> Tensor:
-        """By the statistics of some rows, which are taken into the running ones; without a wait for their number."""
+        """Normalises by the statistics of the real rows and updates the running ones, without waiting for the GPU."""
         assert self.running_mean is not None
         assert self.running_var is not None
         assert self.num_batches_tracked is not None
@@ -115,7 +114,7 @@ class BatchNorm(nn.BatchNorm1d):
         return centred * (variance + self.eps).rsqrt() * self.weight + self.bias
 
     def as_affine(self) -> tuple[Tensor, Tensor]:
-        """Scale and shift that the norm is where it uses its running statistics, each of shape [features]."""
+        """Scale and shift of the norm with its running statistics, each of shape [features]."""
         assert self.running_mean is not None
         assert self.running_var is not None
         scale = self.weight / (self.running_var + self.eps).sqrt()
@@ -123,7 +122,7 @@ class BatchNorm(nn.BatchNorm1d):
 
 
 def through(modules: Iterable[nn.Module], x: Tensor, real: Tensor | None) -> Tensor:
-    """Vectors through modules one after the other; of batch norms the rows that are real make the statistics."""
+    """Vectors through modules one after the other; batch norms take their statistics from real rows."""
     for module in modules:
         x = module(x, real) if isinstance(module, BatchNorm) and real is not None else module(x)
     return x
@@ -133,7 +132,7 @@ class ThinLinear(nn.Linear):
     """:class:`torch.nn.Linear` for a long list of short vectors, such as pair features.
 
     For six features of 77,000 pairs its gradient takes 6 ms instead of 45 ms (100 ms if the features come transposed)
-    on one CPU core: with the weight laid out the other way round, autograd computes its gradient as x^T g, not g^T x.
+    on one CPU core: with a transposed copy of the weight, autograd computes its gradient as x^T g, not g^T x.
     """
 
     def forward(self, input: Tensor) -> Tensor:

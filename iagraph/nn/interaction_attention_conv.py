@@ -1,4 +1,4 @@
-"""Attention from queries and keys, with a bias from pairs."""
+"""Attention from queries and keys, with a bias from edge features."""
 
 from __future__ import annotations
 
@@ -24,20 +24,20 @@ class InteractionAttentionConv(AttentionConv):
             \frac{(\mathbf{W}_q \mathbf{x}_i) \cdot (\mathbf{W}_k \mathbf{x}_j)}{\sqrt{d}} + u_{ij} \right)
 
     for each head, with :math:`d` channels per head. The bias :math:`u_{ij}` is :math:`\mathbf{w} \cdot
-    \mathbf{e}_{ij}` if there is an ``edge_dim``; without, the edge features are the biases themselves, one per head.
+    \mathbf{e}_{ij}` if ``edge_dim`` is given; otherwise the edge features are the biases themselves, one per head.
     Without edge features it is plain attention.
 
-    No edge is added, and without ``pruning`` none removed: include self-loops in ``edge_index`` if a node shall see
+    No edge is added, and without ``pruning`` none removed: include self-loops in ``edge_index`` if a node should see
     itself. A node without incoming edges gets the bias of the last map.
 
     Args:
         in_channels: size of the node vectors, or of those of sources and targets; -1 takes it from the first input.
         out_channels: size of the result, a multiple of ``heads``.
         heads: number of attention heads.
-        edge_dim: size of the edge features; None if these are the biases themselves.
+        edge_dim: size of the edge features; None if they are the biases themselves.
         bias: add learned constants to queries, keys, values and result.
         dropout: probability with which a weight is dropped in training.
-        pruning: which edges survive (:mod:`iagraph.nn.pruning`); None keeps all.
+        pruning: which edges to keep (:mod:`iagraph.nn.pruning`); None keeps all.
 
     Shapes:
         - input: node vectors :math:`(|\mathcal{V}|, F_{in})` or
@@ -46,8 +46,8 @@ class InteractionAttentionConv(AttentionConv):
         - output: node vectors :math:`(|\mathcal{V}|, F_{out})` or :math:`(|\mathcal{V}_t|, F_{out})`
 
     Raises:
-        ValueError: ``out_channels`` is no multiple of ``heads``, the targets of a bipartite graph have no vectors, or
-            there are no edge features although there is an ``edge_dim``, or biases are not one per edge and head.
+        ValueError: ``out_channels`` is not a multiple of ``heads``, the targets of a bipartite graph lack vectors, or
+            edge features are missing despite an ``edge_dim``, or biases are not one per edge and head.
     """
 
     def __init__(
@@ -72,14 +72,14 @@ class InteractionAttentionConv(AttentionConv):
         r"""Queries, divided by :math:`\sqrt{d}`; shape [nodes, out_channels]."""
         return self.lin_query(x) / math.sqrt(self.out_channels // self.maps)
 
-    def score(self, edge_attr: Tensor | None) -> Tensor | None:
+    def feature_scores(self, edge_attr: Tensor | None) -> Tensor | None:
         """Biases of edges, shape [edges, maps]."""
         if self.lin_score is None and edge_attr is not None and edge_attr.shape[1:] != (self.maps,):
             raise ValueError(
                 f"edge_attr has shape {list(edge_attr.shape)}: without edge_dim it holds the biases themselves, "
                 f"[edges, {self.maps}]"
             )
-        return super().score(edge_attr)
+        return super().feature_scores(edge_attr)
 
     def scores(self, source: Tensor, target: Tensor | None, graph: Graph, scores: Scores | None) -> Scores:
         """Products of queries and keys, plus the biases."""

@@ -1,4 +1,4 @@
-"""Linear maps whose input may be of a size not known yet."""
+"""Linear maps whose input size may not be known yet."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from torch_geometric.nn.dense.linear import Linear
 
 
 def make_linear(in_channels: int, out_channels: int, bias: bool = False) -> nn.Linear | Linear:
-    """A linear map; with ``in_channels`` of -1 one that takes its size from its first input, as PyTorch Geometric's."""
+    """A linear map; with ``in_channels`` -1, PyTorch Geometric's, which takes its size from its first input."""
     make = Linear if in_channels == -1 else nn.Linear
     return make(in_channels, out_channels, bias=bias)
 

@@ -16,22 +16,22 @@ class PairAttentionConv(AttentionConv):
         \mathbf{x}^{\prime}_i = \mathbf{W}_o \sum_{j \in \mathcal{N}(i)} \alpha_{ij} \mathbf{W}_v \mathbf{x}_j,
         \qquad \alpha_{ij} = \operatorname{softmax}_j(\mathbf{w} \cdot \mathbf{e}_{ij})
 
-    for each head. What is compared with differential attention in the studies of
+    for each head: the baseline for differential attention in the studies of
     `"IAFormer" <https://arxiv.org/abs/2505.03258>`_.
 
     Args:
         in_channels: size of the node vectors, or of those of sources and targets; -1 takes it from the first input.
-            Those of the targets may have any size.
+            Targets may have any size.
         out_channels: size of the result, a multiple of ``heads``.
         heads: number of attention heads.
         edge_dim: size of the edge features.
-        pruning: which edges survive (:mod:`iagraph.nn.pruning`); None keeps all.
+        pruning: which edges to keep (:mod:`iagraph.nn.pruning`); None keeps all.
 
     Shapes:
         As :class:`~iagraph.nn.DifferentialAttentionConv`.
 
     Raises:
-        ValueError: ``out_channels`` is no multiple of ``heads``.
+        ValueError: ``out_channels`` is not a multiple of ``heads``.
     """
 
     def __init__(

@@ -20,8 +20,8 @@ class PairBiases(nn.Sequential):
     """Pair features to attention biases, one per head, by a batch norm and linear maps, each followed by a batch norm
     and GELU (arXiv 2202.03772).
 
-    In evaluation mode the norms, affine maps then, are multiplied into the linear maps beside them, and a CPU takes
-    the pairs in parts. That is the same function with the same gradients; hooks on the modules see nothing of it.
+    In evaluation mode the norms, then affine maps, are folded into the linear maps beside them, and a CPU takes the
+    pairs in parts: the same function with the same gradients. Hooks on the modules do not run.
 
     Args:
         widths: number of pair features, widths of the hidden layers, number of heads.
@@ -40,14 +40,14 @@ class PairBiases(nn.Sequential):
 
     def forward(self, input: Tensor, real: Tensor | None = None) -> Tensor:
         """Biases of pairs; ``real`` as in :class:`BatchNorm`."""
-        if self.training:  # The norms need the statistics of all pairs.
+        if self.training:  # the norms need the statistics of all pairs
             return through(self, input, real).t()
         layers = self.folded()
         parts = input.split(PAIRS_AT_ONCE) if cut_for_cache(input) else (input,)
         return torch.cat([_encode(part, layers).t() for part in parts], dim=1)
 
     def folded(self) -> list[tuple[Tensor, Tensor]]:
-        """Weights, shape [width in, width out], and biases of linear maps, each followed by GELU, that do the same."""
+        """Weights, shape [width in, width out], and biases of equivalent linear maps, each followed by GELU."""
         first, *modules = self
         linears, norms = cast(list[nn.Linear], modules[::3]), cast(list[BatchNorm], modules[1::3])
         scale, shift = cast(BatchNorm, first).as_affine()

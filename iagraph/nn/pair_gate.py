@@ -1,4 +1,4 @@
-"""A gate that decides which pairs of nodes are worth an encoder."""
+"""A gate that chooses which pairs of nodes to encode."""
 
 from __future__ import annotations
 
@@ -14,22 +14,23 @@ from iagraph.nn.pruning import EdgeBudget
 
 
 class PairGate(nn.Module):
-    r"""Lets the best pairs of each graph through, by a small perceptron of their raw features.
+    r"""Keeps the best pairs of each graph, by a small perceptron of their raw features.
 
     .. math::
         g_{ij} = \mathbf{w} \cdot \mathrm{GELU}(\mathbf{W} \mathbf{f}_{ij} + \mathbf{b}) + c
 
-    Of each graph the pairs of highest :math:`g` survive, as many as the budget allows, and those of a node with itself.
-    The choice has no gradient; what survives carries :math:`\ln \sigma(g)`, by which attention is to be biased, so that
-    the gate learns which pairs deserve more weight.
+    In each graph it keeps the pairs of highest :math:`g`, as many as the budget allows, and all self-pairs. The choice
+    has no gradient; kept pairs carry :math:`\ln \sigma(g)` as a bias for attention, so that the gate learns which pairs
+    deserve more weight.
 
     Args:
         features: number of pair features.
         hidden: hidden width.
-        budget: how many survive.
+        budget: how many pairs to keep.
 
     Attributes:
-        tightness: how much of the budget's cut is made in training mode, 0 for none to 1; in evaluation all of it is.
+        tightness: how strictly the budget applies in training, from 0 (not at all) to 1 (fully); always fully in
+            evaluation.
     """
 
     def __init__(self, features: int, hidden: int, budget: EdgeBudget) -> None:
@@ -40,27 +41,26 @@ class PairGate(nn.Module):
         self.lin = nn.Linear(hidden, 1)
 
     def rate(self, features: Tensor) -> Tensor:
-        """What the gate makes of pairs, shape [pairs, features] to [pairs, 1]."""
+        """The gate :math:`g` of pairs, shape [pairs, features] to [pairs, 1]."""
         return self.lin(gelu(self.hidden(features)))
 
     @property
     def current_budget(self) -> EdgeBudget:
-        """The budget as far as the cut is made."""
+        """The budget at the current :attr:`tightness`."""
         return cast(EdgeBudget, self.budget.relaxed(self.tightness)) if self.training else self.budget
 
     def forward(self, features: Tensor, graph: Graph) -> tuple[Graph, Tensor, Tensor]:
-        r"""The graph of the pairs that survive.
+        r"""The graph of the kept pairs.
 
         Args:
-            features: of the pairs of the graph, shape [pairs, features].
+            features: features of its pairs, shape [pairs, features].
             graph: the graph.
 
         Returns:
-            The graph; the features of its pairs, shape [survivors, features]; and the logarithm of :math:`\sigma(g)` of
-            each, shape [survivors].
+            The graph; the features of its pairs, shape [kept, features]; and their :math:`\ln \sigma(g)`, shape [kept].
         """
         with torch.autocast(features.device.type, enabled=False):  # sixteen bits hardly tell pairs apart
             g = self.rate(features).squeeze(1)
-        graph, survivors = graph.keep_strongest_pairs(g.detach(), self.current_budget.number)
-        kept = features.t().index_select(1, survivors).t()  # features of pairs lie in memory one after the other
-        return graph, kept, logsigmoid(g.index_select(0, survivors))
+        graph, kept = graph.keep_strongest_pairs(g.detach(), self.current_budget.number)
+        features = features.t().index_select(1, kept).t()  # stored feature by feature
+        return graph, features, logsigmoid(g.index_select(0, kept))

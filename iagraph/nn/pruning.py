@@ -1,14 +1,14 @@
-r"""Rules that say which edges of a layer survive, from the weights that attention gives them.
+r"""Rules that choose which edges a layer keeps, from their attention weights.
 
-A rule looks at the absolute weights :math:`|\alpha_{ij}|` of the edges between different nodes. An edge of a node with
-itself always survives and counts for nothing: a node that has one is never alone. A node without such an edge may lose
-all edges; its sum is then zero, as that of any node at which no edge arrives. The graph itself is never changed: a
-layer with a rule gives back which edges are left.
+A rule looks at the absolute weights :math:`|\alpha_{ij}|` of the edges between different nodes. Self-edges always
+survive and do not count towards any limit. A node without a self-edge may lose all edges; its sum is then zero, as for
+any node without incoming edges. The graph itself is never changed: a layer with a rule returns the graph of the kept
+edges.
 
-Two things can be done with what a rule drops, and they differ (arXiv 2505.03258 does neither, it keeps all edges):
+Edges can be dropped in two ways, which differ (arXiv 2505.03258 does neither, it keeps all edges):
 
-- after the softmax (the default): the weights of survivors stay as they are, those of the others become zero;
-- before the softmax (``renormalize``): each softmax map is taken over the survivors alone, so that its weights sum to
+- after the softmax (the default): kept edges keep their weights, those of the others become zero;
+- before the softmax (``renormalize``): each softmax map is taken over the kept edges alone, so that its weights sum to
   one again.
 """
 
@@ -31,11 +31,11 @@ MOST_EDGES = 2**62
 
 @dataclass(frozen=True)
 class PruningRule(ABC):
-    r"""Which edges survive.
+    r"""Which edges to keep.
 
     Args:
-        per_head: every head chooses edges of its own; an edge is gone when no head wants it. Otherwise the mean of
-            :math:`|\alpha|` over the heads decides for all of them.
+        per_head: each head chooses its own edges; an edge is dropped if no head keeps it. Otherwise the mean of
+            :math:`|\alpha|` over heads decides for all.
         renormalize: drop before the softmax instead of after it, see above.
     """
 
@@ -43,29 +43,27 @@ class PruningRule(ABC):
     renormalize: bool = field(default=False, kw_only=True)
 
     def __call__(self, alpha: Tensor, graph: PrunableGraph) -> Tensor:
-        r"""True where an edge survives.
+        r"""True for kept edges.
 
         Args:
             alpha: weights of the edges, signed, shape [heads, \*edges].
-            graph: whose edges they are.
+            graph: the graph of these edges.
 
         Returns:
-            Shape [heads, \*edges], or [1, \*edges] if all heads have the same.
+            Shape [heads, \*edges], or [1, \*edges] if all heads keep the same.
         """
         strength = alpha.detach().abs()
         strength = strength if strength.dtype == torch.float64 else strength.float()
         if not self.per_head:
             strength = strength.mean(0, keepdim=True)
         itself, unknown = graph.is_self, strength.isnan()
-        # Never among the strongest, so that it takes nobody's place.
+        # Self-edges are never among the strongest, so they use up no limit.
         strength = strength.masked_fill(unknown, 0.0).masked_fill(itself, -torch.inf)
         return self.choose(strength, graph) | itself | unknown  # NaN must not be hidden
 
     @abstractmethod
     def choose(self, strength: Tensor, graph: PrunableGraph) -> Tensor:
-        r"""True where an edge is chosen, shape [columns, \*edges]; the strength of edges of a node with itself is minus
-        infinity.
-        """
+        r"""True for chosen edges, shape [columns, \*edges]; the strength of self-edges is minus infinity."""
 
     @abstractmethod
     def relaxed(self, tightness: float) -> PruningRule:
@@ -100,9 +98,7 @@ class Threshold(PruningRule):
 
 @dataclass(frozen=True)
 class TopK(PruningRule):
-    """The ``k`` strongest edges that arrive at each node; all of them where there are no more than k.
-
-    That a node has fewer edges than k is no error: in a batch, some jets always have.
+    """The ``k`` strongest incoming edges of each node, or all if it has fewer.
 
     Args:
         k: at least 1.
@@ -128,7 +124,7 @@ class TopK(PruningRule):
 
 @dataclass(frozen=True)
 class TopP(PruningRule):
-    r"""The fewest edges that hold the fraction ``p`` of :math:`\sum_j |\alpha_{ij}|` of each node i, its nucleus.
+    r"""The fewest edges that hold the fraction ``p`` of :math:`\sum_j |\alpha_{ij}|` of each node i, the nucleus.
 
     Args:
         p: in (0, 1]; 1 drops nothing.
@@ -157,7 +153,7 @@ class TopP(PruningRule):
 class EdgeBudget(PruningRule):
     """The strongest edges of each graph, up to a fraction of those between different nodes, rounded up.
 
-    Of several layers in turn each keeps this fraction of what the one before has left.
+    In a stack of layers, each keeps this fraction of the edges that the previous one kept.
 
     Args:
         fraction: in (0, 1]; 1 drops nothing.
@@ -174,8 +170,8 @@ class EdgeBudget(PruningRule):
         return graph.strongest(strength, self.number(graph.edges_between()), per="graph")
 
     def number(self, edges: Tensor | int) -> Any:
-        """How many of so many edges survive, at least one; of a tensor of numbers, a tensor."""
-        # A little less, so that 0.07 of 100 edges, 7.000000000000001, are not 8.
+        """How many of ``edges`` edges to keep, at least one; elementwise for a tensor."""
+        # Slightly less, so that 0.07 of 100 edges, 7.000000000000001, is not rounded up to 8.
         if isinstance(edges, int):
             return max(math.ceil(edges * self.fraction - 1e-6), 1)
         fraction = _constant(self.fraction, _precise(edges), edges.device)
@@ -195,7 +191,7 @@ RULES: dict[str, type[PruningRule]] = {
 """The rules by name."""
 
 FORMER_NAMES = {"top_mass": "top_p"}
-"""Names that rules had in earlier versions, with which trained models were saved."""
+"""Names of rules in earlier versions, found in trained models."""
 
 
 def pruning_rule(name: str, strength: float, per_head: bool = False, renormalize: bool = False) -> PruningRule:
@@ -203,7 +199,7 @@ def pruning_rule(name: str, strength: float, per_head: bool = False, renormalize
 
     Args:
         name: a key of :data:`RULES`.
-        strength: the rule's own number: minimum, k, p or fraction.
+        strength: the number of the rule: minimum, k, p or fraction.
         per_head: as in :class:`PruningRule`.
         renormalize: as in :class:`PruningRule`.
 
@@ -220,7 +216,7 @@ def pruning_rule(name: str, strength: float, per_head: bool = False, renormalize
 
 
 def _constant(value: float, dtype: torch.dtype, device: torch.device) -> Tensor:
-    """A number as a tensor, for ONNX rounds numbers of Python to float32; made on a GPU, which is not waited for."""
+    """A number as a tensor, as ONNX rounds Python numbers to float32; made on the device, without a wait."""
     if device.type == "cpu":
         return torch.tensor(value, dtype=dtype)
     return torch.full((), value, dtype=dtype, device=device)

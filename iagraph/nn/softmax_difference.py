@@ -12,22 +12,22 @@ from iagraph.nn.attention_conv import AttentionConv
 
 
 class SoftmaxDifference(AttentionConv):
-    r"""Gives each head of an attention layer two softmax maps and takes their difference, whatever the scores are of.
+    r"""Mixin: gives each head two softmax maps and takes their difference, however scores are made.
 
     .. math::
         \alpha_{ij} = \operatorname{softmax}_j(s^1_{ij}) - \beta \operatorname{softmax}_j(s^2_{ij})
 
     :math:`\beta = \sigma(\theta)` is learned and stays in (0, 1). The weights are signed and those of a node sum to
-    :math:`1 - \beta`. It is the first base of a layer.
+    :math:`1 - \beta`. List it first among a layer's bases.
 
     Args:
-        arguments: those of the layer's other base, like ``options``.
-        beta: where :math:`\beta` starts, in (0, 1).
+        arguments: passed to the layer's other base, as are ``options``.
+        beta: initial value of :math:`\beta`, in (0, 1).
         beta_per_head: learn one :math:`\beta` per head instead of one for the layer.
         options: see ``arguments``.
 
     Attributes:
-        initial_beta: where :math:`\beta` starts.
+        initial_beta: initial value of :math:`\beta`.
 
     Raises:
         ValueError: ``beta`` is not in (0, 1).
@@ -55,6 +55,6 @@ class SoftmaxDifference(AttentionConv):
         return torch.addcmul(first, beta, second, value=-1)  # first - beta * second, rounded once
 
     def reset_parameters(self) -> None:
-        """Draws new weights and sets beta to where it starts."""
+        """Draws new weights and resets beta to its initial value."""
         super().reset_parameters()
         nn.init.constant_(self.theta, math.log(self.initial_beta / (1 - self.initial_beta)))

@@ -23,7 +23,7 @@ from iagraph.data.sources import evenly_spaced
 from iagraph.files import write_text
 from iagraph.jets import JetBatch
 from iagraph.metrics import Estimate, auc_difference, classification_report, effective_number, macro_auc_difference
-from iagraph.models.accounts import multiply_adds
+from iagraph.models.costs import multiply_adds
 from iagraph.plotting import save_figure
 from iagraph.tables import markdown
 from iagraph.train.config import DataConfig
@@ -213,7 +213,7 @@ def evaluate_tagger(
 
 def flops_per_jet(model: nn.Module, jets: JetBatch) -> float:
     """Mean floating-point operations per jet in one batch, two per multiply-add
-    (:func:`~iagraph.models.accounts.multiply_adds`).
+    (:func:`~iagraph.models.costs.multiply_adds`).
     """
     return 2 * multiply_adds(model, jets) / len(jets)
 

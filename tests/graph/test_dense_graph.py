@@ -62,7 +62,9 @@ def test_fully_connected_edges():
 
 
 @pytest.mark.usefixtures("padding")
-@pytest.mark.parametrize("make", [DenseGraph, lambda ptr: SparseGraph.from_edges(fully_connected(ptr), int(ptr[-1]))])
+@pytest.mark.parametrize(
+    "make", [DenseGraph, lambda ptr: SparseGraph.scored_per_pair(fully_connected(ptr), int(ptr[-1]))]
+)
 class TestBothGraphs:
     def test_pairs_are_all_unordered_pairs_once(self, make):
         graph = make(PTR)

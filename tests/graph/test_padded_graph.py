@@ -267,7 +267,7 @@ def test_rules_leave_the_same(padded, rule, per_head, renormalize):
     x, pairs = randn(NODES, 6), 3 * randn(PAIRS, 7, seed=2)
     some, graph, in_slots = LIST, padded.graph, padded.nodes(x)
     for layer in layers:
-        of_pairs = layer.score(pairs).t()
+        of_pairs = layer.feature_scores(pairs).t()
         expected = layer.attend(x, some, some.scores([of_pairs]))
         found = layer.attend(in_slots, graph, graph.scores([padded.pairs(of_pairs, LIST)]))
         same(found.x[padded.slot_of_node], expected.x)

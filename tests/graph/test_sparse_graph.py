@@ -30,7 +30,7 @@ class TestSparseGraph:
     def test_any_edges_in_any_order(self):
         edge_index = torch.tensor([[4, 0, 2, 0, 4, 1], [0, 4, 2, 1, 3, 0]])
         before = edge_index.clone()
-        graph = SparseGraph.from_edges(edge_index, 6)
+        graph = SparseGraph.scored_per_pair(edge_index, 6)
         pairs = list(zip(graph.first.tolist(), graph.second.tolist(), strict=True))
         assert pairs == [(0, 1), (0, 4), (2, 2), (3, 4)]
         assert graph.scores([torch.tensor([[10.0, 11.0, 12.0, 13.0]])]).tolist() == [[11, 11, 12, 10, 13, 10]]
@@ -38,18 +38,18 @@ class TestSparseGraph:
         assert torch.equal(edge_index, before)
 
     def test_sorted_edges_are_recognised(self):
-        graph = SparseGraph.from_edges(torch.tensor([[1, 2, 0, 3], [0, 0, 2, 2]]), 5)
+        graph = SparseGraph.scored_per_pair(torch.tensor([[1, 2, 0, 3], [0, 0, 2, 2]]), 5)
         assert graph.ptr.tolist() == [0, 2, 2, 4, 4, 4]
 
     def test_no_edges(self):
-        graph = SparseGraph.from_edges(torch.zeros(2, 0, dtype=torch.long), 3)
+        graph = SparseGraph.scored_per_pair(torch.zeros(2, 0, dtype=torch.long), 3)
         assert graph.scores([torch.zeros(5, 0)]).shape == (5, 0)
         assert graph.ptr.tolist() == [0, 0, 0, 0]
 
     def test_fewer_edges_and_the_pairs_that_they_need(self):
         edge_index = torch.tensor([[4, 0, 2, 0, 4, 1], [0, 4, 2, 1, 3, 0]])
         kept, strength = torch.arange(6) % 2 == 1, torch.arange(12.0).view(2, 6)
-        graph, strength = SparseGraph.from_edges(edge_index, 6).keep(kept, strength)
+        graph, strength = SparseGraph.scored_per_pair(edge_index, 6).keep(kept, strength)
         assert strength.tolist() == [[1, 3, 5], [7, 9, 11]]
         assert graph.edge_index.tolist() == [[0, 0, 1], [4, 1, 0]]
         assert graph.edge_ids.tolist() == [1, 3, 5]
@@ -68,7 +68,7 @@ class TestSparseGraph:
             counts.append(between.tolist())
             return torch.full_like(between, 2)
 
-        graph, pairs = SparseGraph.from_edges(edge_index, 6).keep_strongest_pairs(strength, two)
+        graph, pairs = SparseGraph.scored_per_pair(edge_index, 6).keep_strongest_pairs(strength, two)
         assert counts == [[3]]
         assert pairs.tolist() == [1, 2, 3]  # that of a node with itself stays and takes nobody's place
         assert graph.edge_index.tolist() == [[4, 0, 2, 4], [0, 4, 2, 3]]

@@ -3,7 +3,7 @@ import torch
 
 from iagraph.graph import DenseGraph, SparseGraph, fully_connected
 from iagraph.models import CascadedIAFormer, GatedIAFormer, IAFormer, gated_iaformer
-from iagraph.models.accounts import account, multiply_adds
+from iagraph.models.costs import cost, multiply_adds
 from iagraph.nn import EdgeBudget
 from iagraph.testing import random_jets
 
@@ -82,7 +82,7 @@ def test_a_gate_that_tightens_goes_from_dense_blocks_to_lists(tightness, form):
 def test_every_layer_has_the_edges_of_the_gate():
     _, weights = gated(0.4)(jets(), return_attention_weights=True)
     assert torch.equal(weights[0][2], weights[1][2])
-    kept = account(gated(0.4), jets()).layers[0].edges.tolist()
+    kept = cost(gated(0.4), jets()).layers[0].edges.tolist()
     # Both edges of 0.4 of the pairs, rounded up, and each particle with itself.
     assert kept == [2 * 9 + 7, 1, 2 * 32 + 13, 0, 2 * 1 + 2, 2 * 22 + 11]
 

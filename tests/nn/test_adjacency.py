@@ -18,7 +18,7 @@ def test_a_tensor_is_read_as_it_is(targets, expected):
     edges = edges_of(EDGES, 5, targets)
     assert edges.edge_index is edges.given is EDGES
     assert (edges.num_targets, edges.values) == (expected, None)
-    assert edges.weighed(torch.ones(3, 2)) is EDGES
+    assert edges.weighted(torch.ones(3, 2)) is EDGES
 
 
 def test_an_edge_index_is_read_as_a_tensor_and_given_back():
@@ -26,7 +26,7 @@ def test_an_edge_index_is_read_as_a_tensor_and_given_back():
     edges = edges_of(given, 5, 2)
     assert type(edges.edge_index) is torch.Tensor
     assert torch.equal(edges.edge_index, EDGES)
-    assert edges.weighed(torch.ones(3, 2)) is given
+    assert edges.weighted(torch.ones(3, 2)) is given
 
 
 @pytest.mark.parametrize("targets", [2, None])
@@ -57,7 +57,7 @@ def csc(values):
 def test_gradients_reach_the_values_and_come_back_through_the_weights(make):
     values = torch.tensor([1.0, 2.0, 3.0], requires_grad=True)
     edges = edges_of(make(values), 5, 2)
-    weighed = edges.weighed(edges.values.square())
+    weighed = edges.weighted(edges.values.square())
     (weighed.to_dense() * torch.arange(10.0).view(2, 5)).sum().backward()
     assert values.grad.tolist() == [2 * 1 * 8, 2 * 2 * 5, 2 * 3 * 4]
 

@@ -38,7 +38,7 @@ def case(request):
     """A layer in float64 and its edge features: one vector per unordered pair, numbered as an edge list has them."""
     torch.manual_seed(1)
     conv = LAYERS[request.param]().double()
-    pairs = SparseGraph.from_edges(EDGES, 13).first.numel()
+    pairs = SparseGraph.scored_per_pair(EDGES, 13).first.numel()
     width = WIDTHS.get(request.param, 7)
     return conv, torch.randn(pairs, width).double() if width else None
 
@@ -54,12 +54,12 @@ def pair_numbers(edges, dense):
 def test_every_form_of_a_graph_and_the_public_face_agree(case, backend, padding):
     conv, pair_attr = case
     x = torch.randn(13, 5).double()
-    edges, dense = SparseGraph.from_edges(EDGES, 13), DenseGraph(PTR)
+    edges, dense = SparseGraph.scored_per_pair(EDGES, 13), DenseGraph(PTR)
     of_edge, of_dense = pair_numbers(edges, dense)
     expected = conv(x, EDGES, None if pair_attr is None else pair_attr[of_edge])
     scores = [None, None]
     if pair_attr is not None:
-        pair_scores = conv.score(pair_attr).t()
+        pair_scores = conv.feature_scores(pair_attr).t()
         of_blocks = pair_scores[:, of_dense].split(dense.pair_counts, dim=1)
         scores = [edges.scores([pair_scores]), dense.scores(of_blocks)]
     torch.testing.assert_close(conv.attend(x, edges, scores[0]).x, expected, rtol=0, atol=1e-13)
@@ -85,8 +85,8 @@ def test_weights_of_heads_are_linear_in_the_maps(case, shape):
 
 def test_messages_are_seen_where_they_are_asked_for(case):
     conv, pair_attr = case
-    x, edges = torch.randn(13, 5).double(), SparseGraph.from_edges(EDGES, 13)
-    scores = None if pair_attr is None else edges.scores([conv.score(pair_attr).t()])
+    x, edges = torch.randn(13, 5).double(), SparseGraph.scored_per_pair(EDGES, 13)
+    scores = None if pair_attr is None else edges.scores([conv.feature_scores(pair_attr).t()])
     seen = []
     expected = conv.attend(x, edges, scores)
     hook = conv.register_message_forward_hook(lambda module, inputs, message: seen.append(inputs[0]["alpha"]))
@@ -137,7 +137,7 @@ def test_layers_of_pairs_say_that_they_need_edge_features(make):
     conv, x = make(5, 6, 3, 7), torch.randn(13, 5)
     with pytest.raises(ValueError, match="weighs edges by their features: give edge_attr"):
         conv(x, EDGES)
-    for graph in (DenseGraph(PTR), SparseGraph.from_edges(EDGES, 13)):
+    for graph in (DenseGraph(PTR), SparseGraph.scored_per_pair(EDGES, 13)):
         with pytest.raises(ValueError, match="weighs edges by their features: give"):
             conv.attend(x, graph)
 

@@ -166,10 +166,10 @@ def test_layers_of_models_compile_on_lists_of_edges(name):
     torch.manual_seed(1)
     layer = case.make().double()
     x, edge_index, _ = inputs(case, ordered=True)
-    graph = SparseGraph.from_edges(edge_index, 17)
+    graph = SparseGraph.scored_per_pair(edge_index, 17)
     assert graph.ptr is not None
     pairs = torch.randn(graph.first.numel(), 11, generator=torch.Generator().manual_seed(3), dtype=torch.float64)
-    scores = graph.scores([layer.score(pairs).detach().t()])
+    scores = graph.scores([layer.feature_scores(pairs).detach().t()])
     expected = layer.attend(x, graph, scores).x
     found = torch.compile(lambda x: layer.attend(x, graph, scores).x, fullgraph=True, backend="eager")(x)
     torch.testing.assert_close(found, expected)

@@ -132,7 +132,7 @@ def test_pruning_looks_at_the_difference(per_head):
     if not per_head:
         torch.testing.assert_close(alpha, full[ids])
     conv.pruning = TopK(k=1, per_head=per_head)
-    attended = conv.attend(x, SparseGraph.from_edges(edges, 7))
+    attended = conv.attend(x, SparseGraph.scored_per_pair(edges, 7))
     torch.testing.assert_close(attended.x, out)
     torch.testing.assert_close(attended.alpha.t(), alpha)
 

@@ -16,7 +16,7 @@ GRAPH = torch.tensor([0, 0, 0, 0, 0, 1, 1, 0])
 def graph_of(source, target, graph, num_nodes, num_graphs):
     """The edges as a graph, of which every edge knows its own graph by its target."""
     batch = torch.zeros(num_nodes, dtype=torch.long).index_copy(0, target, graph)
-    return SparseGraph.of_edges(torch.stack([source, target]), num_nodes, batch, num_graphs=num_graphs)
+    return SparseGraph.scored_per_edge(torch.stack([source, target]), num_nodes, batch, num_graphs=num_graphs)
 
 
 EDGES = graph_of(SOURCE, TARGET, GRAPH, 5, 2)
@@ -149,7 +149,7 @@ def test_a_budget_by_brute_force(dtype):
     source, target = torch.randint(9, (2, 90))
     graph = batch[target]
     strength[:, source == target] = -torch.inf
-    edges = SparseGraph.of_edges(torch.stack([source, target]), 9, batch, num_graphs=10)
+    edges = SparseGraph.scored_per_edge(torch.stack([source, target]), 9, batch, num_graphs=10)
     chosen = EdgeBudget(fraction=0.37).choose(strength, edges)
     for column in range(2):
         expected = set()
@@ -189,7 +189,7 @@ def test_after_the_softmax_survivors_keep_their_weights(make, per_head, backend)
     assert torch.equal(left, edge_index[:, ids])
     assert 0 < len(ids) < edge_index.size(1)
     whole = torch.zeros_like(alpha).index_copy(0, ids, weights)
-    wanted = TopK(2, per_head=per_head)(alpha.t(), SparseGraph.of_edges(edge_index, 11)).t()
+    wanted = TopK(2, per_head=per_head)(alpha.t(), SparseGraph.scored_per_edge(edge_index, 11)).t()
     torch.testing.assert_close(whole, alpha * wanted)
     torch.testing.assert_close(out, by_hand(plain, x, edge_index, whole))
 
@@ -200,7 +200,7 @@ def test_before_the_softmax_the_rest_is_a_softmax_of_the_survivors(make, per_hea
     rule = TopK(2, per_head=per_head, renormalize=True)
     plain, pruned, x, edge_index, edge_attr = case(make, rule)
     _, (_, alpha) = plain(x, edge_index, edge_attr, return_attention_weights=True)
-    wanted = rule(alpha.t(), SparseGraph.of_edges(edge_index, 11)).t()
+    wanted = rule(alpha.t(), SparseGraph.scored_per_edge(edge_index, 11)).t()
     out, (_, weights, ids) = pruned(x, edge_index, edge_attr, return_attention_weights=True)
     whole = torch.zeros_like(alpha).index_copy(0, ids, weights)
     if not per_head:  # the layer without a rule, on the graph without the dropped edges

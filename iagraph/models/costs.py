@@ -1,4 +1,4 @@
-"""What a model really does for jets: multiply-adds, and the edges that each layer has left."""
+"""The cost of a model on given jets: multiply-adds, and the edges that each layer keeps."""
 
 from __future__ import annotations
 
@@ -18,12 +18,12 @@ from iagraph.nn import InteractionAttentionConv, SoftmaxDifference
 from iagraph.nn.attention_conv import AttentionOutput
 
 
-class LayerAccount(NamedTuple):
-    """What a layer left of the graphs of jets.
+class LayerCost(NamedTuple):
+    """The edges that a layer keeps.
 
     Attributes:
-        edges: edges that are left, those of a particle with itself included, of each jet; shape [jets].
-        edges_of_head: those that a head gives a weight other than zero, shape [jets, heads].
+        edges: number of kept edges of each jet, self-edges included; shape [jets].
+        edges_of_head: number of those with non-zero weight in each head, shape [jets, heads].
         beta: the layer's beta, one number or one per head; None if it has none.
     """
 
@@ -32,70 +32,70 @@ class LayerAccount(NamedTuple):
     beta: Tensor | None
 
 
-class Account(NamedTuple):
-    """What a model does for jets.
+class Cost(NamedTuple):
+    """The cost of a model on given jets.
 
     Attributes:
-        all_edges: edges of the complete graph of each jet, shape [jets].
-        layers: what each layer left of them.
-        multiply_adds: those done for all of these jets.
+        all_edges: number of edges of the complete graph of each jet, shape [jets].
+        layers: the edges that each layer keeps.
+        multiply_adds: number of multiply-adds for all jets together.
     """
 
     all_edges: Tensor
-    layers: list[LayerAccount]
+    layers: list[LayerCost]
     multiply_adds: float
 
     @property
     def kept(self) -> list[float]:
-        """The fraction of all edges of the jets that each layer has left; 0 of none."""
+        """The fraction of all edges that each layer keeps; 0 without edges."""
         return [int(layer.edges.sum()) / max(int(self.all_edges.sum()), 1) for layer in self.layers]
 
 
 @torch.no_grad()
-def account(model: AttentionTagger, jets: JetBatch, edge_index: Tensor | None = None) -> Account:
-    """The edges that each layer has left, and the multiply-adds of all of it, in evaluation mode.
+def cost(model: AttentionTagger, jets: JetBatch, edge_index: Tensor | None = None) -> Cost:
+    """The edges that each layer keeps, and the multiply-adds of the whole model, in evaluation mode.
 
     Args:
-        model: the model, which stays as it is.
+        model: the model; not changed.
         jets: the jets.
         edge_index: edges within jets, if not all; shape [2, edges].
     """
     model = copy.deepcopy(model).eval()
-    jets, edge_index = _beside(model, jets, edge_index)
+    jets, edge_index = _on_device(model, jets, edge_index)
     _, weights = model(jets, edge_index, return_attention_weights=True)
     layers = []
     for (edges, alpha, _), conv in zip(weights, model.convs(), strict=True):
         jet = jets.batch.index_select(0, edges[1])
         of_head = jet.new_zeros(len(jets), alpha.size(1)).index_add(0, jet, (alpha != 0).long())
         beta = conv.beta.detach() if isinstance(conv, SoftmaxDifference) else None
-        layers.append(LayerAccount(torch.bincount(jet, minlength=len(jets)), of_head, beta))
-    return Account(jets.ptr.diff().square(), layers, multiply_adds(model, jets, edge_index))
+        layers.append(LayerCost(torch.bincount(jet, minlength=len(jets)), of_head, beta))
+    return Cost(jets.ptr.diff().square(), layers, multiply_adds(model, jets, edge_index))
 
 
 def multiply_adds(model: nn.Module, jets: JetBatch, edge_index: Tensor | None = None) -> float:
-    """Multiply-adds that a model does for jets in one batch, in evaluation mode.
+    """Number of multiply-adds of a model on one batch of jets, in evaluation mode.
 
-    Those of matrix products are counted as they are done, little padding of dense blocks included, and those of
-    products and sums along lists of edges are added. Elementwise functions are not counted.
+    Matrix products are counted as they are computed, the little padding of dense blocks included; products and sums
+    along lists of edges are added. Elementwise functions are not counted.
 
     Args:
-        model: the model, which stays as it is.
+        model: the model; not changed.
         jets: the jets.
         edge_index: edges within jets, if not all; shape [2, edges].
     """
-    # A copy, for in training mode norms would take in these jets, and the counter fails on expanded parameters.
+    # A copy: in training mode norms would learn from these jets, and the counter fails on expanded parameters.
     model = copy.deepcopy(model).eval().requires_grad_(False)
     along_edges = 0
 
     def count(module: AttentionBlock, inputs: tuple[Any, ...], output: AttentionOutput) -> None:
         nonlocal along_edges
-        candidates, left = inputs[1], output.graph
-        if isinstance(left, SparseGraph):
-            along_edges += module.conv.out_channels * left.edge_index.size(1)
+        graph, kept = inputs[1], output.graph
+        if isinstance(kept, SparseGraph):
+            along_edges += module.conv.out_channels * kept.edge_index.size(1)
             if isinstance(module.conv, InteractionAttentionConv):  # queries times keys
-                along_edges += module.conv.out_channels * candidates.edge_index.size(1)
+                along_edges += module.conv.out_channels * graph.edge_index.size(1)
 
-    jets, edge_index = _beside(model, jets, edge_index)
+    jets, edge_index = _on_device(model, jets, edge_index)
     with FlopCounterMode(display=False) as counter, torch.no_grad(), ExitStack() as stack:
         for module in model.modules():
             if isinstance(module, AttentionBlock):
@@ -104,7 +104,7 @@ def multiply_adds(model: nn.Module, jets: JetBatch, edge_index: Tensor | None = 
     return counter.get_total_flops() / 2 + along_edges
 
 
-def _beside(model: nn.Module, jets: JetBatch, edge_index: Tensor | None) -> tuple[JetBatch, Tensor | None]:
+def _on_device(model: nn.Module, jets: JetBatch, edge_index: Tensor | None) -> tuple[JetBatch, Tensor | None]:
     """Jets and edges on the device of a model."""
     device = next(model.parameters()).device
     return jets.to(device), None if edge_index is None else edge_index.to(device)
