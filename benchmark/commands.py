@@ -28,6 +28,9 @@ def main(parser: argparse.ArgumentParser, words: Sequence[str]) -> None:
     epoch = commands.add_parser("epoch", help="where the time of a training epoch goes")
     epoch.add_argument("config", help="name or YAML file, for example qg or configs/qg.yaml")
     epoch.add_argument("overrides", nargs="*", metavar="key=value", help="changes of single keys, data.workers=1")
+    run = commands.add_parser("run", help="time and peak memory of a whole training, from its start to the report")
+    run.add_argument("recipe", help="name or YAML file, for example qg or configs/qg.yaml")
+    run.add_argument("overrides", nargs="*", metavar="key=value", help="changes of single keys, train.epochs=3")
     models = commands.add_parser("models", help="speed and memory of our models, beside weaver-core and other ways")
     models.add_argument(
         "--batches", type=positive, default=5, help="rounds, each on another batch (default: %(default)s)"
@@ -76,6 +79,14 @@ def main(parser: argparse.ArgumentParser, words: Sequence[str]) -> None:
 
         try:
             report = benchmark_epoch(load_config(arguments.config, arguments.overrides))
+        except USER_ERRORS as error:
+            sys.exit(f"error: {error}")
+    elif arguments.command == "run":
+        from benchmark.whole_run import benchmark_run
+        from iagraph.train.run import USER_ERRORS
+
+        try:
+            report = benchmark_run(arguments.recipe, arguments.overrides)
         except USER_ERRORS as error:
             sys.exit(f"error: {error}")
     else:

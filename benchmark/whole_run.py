@@ -1,0 +1,59 @@
+"""A whole training as a user has it, from the start of Python to the report, in a process of its own."""
+
+from __future__ import annotations
+
+import json
+import tempfile
+import time
+from collections.abc import Sequence
+from pathlib import Path
+
+from benchmark.measure import Report, in_new_process
+
+
+def benchmark_run(recipe: str, overrides: Sequence[str] = ()) -> Report:
+    """Trains and evaluates a recipe as ``iagraph train`` does.
+
+    Args:
+        recipe: name or file.
+        overrides: changes of single keys, ``section.key=value``.
+
+    Raises:
+        StoreError, RunError, ConfigError, FloatingPointError: as :func:`iagraph.train.run.train`.
+    """
+    with tempfile.TemporaryDirectory() as folder:
+        start = time.perf_counter()
+        (jets, epochs), memory = in_new_process(_train, recipe, overrides, f"{folder}/run")
+        seconds = time.perf_counter() - start
+        metrics = json.loads(Path(folder, "run", "metrics.json").read_text(encoding="utf-8"))
+    report = Report(f"A whole run of {recipe}{''.join(f' {change}' for change in overrides)}")
+    report.rows = [
+        {
+            "training jets": jets,
+            "epochs": epochs,
+            "seconds": seconds,
+            "jets/s of the run": jets * epochs / seconds,
+            "peak memory [MB]": memory,
+            "AUC": f"{metrics['tagger']['auc']['value']:.4f}",
+        }
+    ]
+    report.notes = [
+        "seconds: from the start of Python to the report, with imports, validation, test and figures",
+        "jets/s of the run: training jets times epochs, by all of these seconds",
+        "peak memory: of the process, Python and its packages included, without worker processes",
+    ]
+    return report
+
+
+def _train(recipe: str, overrides: Sequence[str], folder: str) -> tuple[int, int]:
+    """The number of training jets, and of epochs."""
+    from iagraph.memory import keep_freed_memory
+    from iagraph.train.config import load_config
+    from iagraph.train.datamodule import JetDataModule
+    from iagraph.train.folder import read_history
+    from iagraph.train.run import train
+
+    keep_freed_memory()
+    config = load_config(recipe, overrides)
+    epochs = len(read_history(train(config, into=folder)))
+    return len(JetDataModule(config.data, config.seed).datasets["train"]), epochs
