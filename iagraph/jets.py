@@ -183,7 +183,7 @@ class JetBatch:
     def concatenate(cls, parts: Sequence[JetBatch]) -> JetBatch:
         """All jets of ``parts``, at least one, in order. Optional fields are present in all parts or in none."""
         if any(isinstance(part, PaddedJets) for part in parts):
-            raise TypeError("jets in slots are not joined: do that before JetBatch.padded")
+            raise TypeError("jets in slots cannot be concatenated: do that before JetBatch.padded")
         values: dict[str, Any] = {}
         for item in fields(cls):
             each = [getattr(part, item.name) for part in parts]
@@ -350,12 +350,12 @@ class PaddedJets(JetBatch):
 
     def part(self, begin: int, end: int) -> JetBatch:
         """Not supported."""
-        raise TypeError("jets in slots are not taken apart: do that before JetBatch.padded")
+        raise TypeError("jets in slots cannot be split: do that before JetBatch.padded")
 
     def to_data_list(self) -> list[Data]:
         """Not supported."""
-        raise TypeError("jets in slots do not become graphs: make these of the JetBatch")
+        raise TypeError("jets in slots cannot become graphs: make them from the JetBatch")
 
     def padded(self, slots: int | None = None) -> PaddedJets:
         """Not supported."""
-        raise TypeError("these jets are in slots already")
+        raise TypeError("these jets are already in slots")

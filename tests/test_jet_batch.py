@@ -97,7 +97,7 @@ def test_jets_in_slots():
     assert jets.padded().real.shape == (4, 7)
     with pytest.raises(ValueError, match="a jet has 7 particles and there are 6 slots: give more, or drop particles"):
         jets.padded(6)
-    with pytest.raises(TypeError, match="jets in slots are not taken apart: do that before"):
+    with pytest.raises(TypeError, match="jets in slots cannot be split: do that before"):
         padded.part(0, 1)
 
 

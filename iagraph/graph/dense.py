@@ -254,7 +254,7 @@ class DenseGraph(Graph):
         return [block.unflatten(2, (maps, -1)).permute(2, 0, 3, 1) for block in self._padded(values)]
 
     def _by_node(self, blocks: list[Tensor]) -> Tensor:
-        """The inverse, shape [nodes, maps, channels]."""
+        """The inverse of :meth:`_by_channel`, shape [nodes, maps, channels]."""
         slots = torch.cat([block.permute(1, 3, 0, 2).flatten(0, 1) for block in blocks])
         return regroup(slots.flatten(1), self.slot_of_node, self.node_of_slot).view(-1, *slots.shape[1:])
 

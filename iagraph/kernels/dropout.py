@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from iagraph.kernels.switch import fast
 
 STEPS = 2**16
-"""A CPU drops with a probability that is a multiple of 1 / STEPS: an entry costs 16 random bits."""
+"""On a CPU the probability is rounded to a multiple of 1 / STEPS: an entry costs 16 random bits."""
 
 
 def dropout(x: Tensor, p: float = 0.5, training: bool = True) -> Tensor:

@@ -75,7 +75,7 @@ class AttentionTagger(AttentionNetwork):
         features = self.scale_particles(jets.node_features(self.node_features)).to(self.head.weight.dtype)
         x = self.particle_encoder(features)
         if return_attention_weights and isinstance(jets, PaddedJets):
-            raise ValueError("jets in slots give no list of edges: ask for attention weights with a JetBatch")
+            raise ValueError("jets in slots have no list of edges: request attention weights with a JetBatch")
         # A rule or a hook needs single edges: a list; otherwise dense blocks.
         needs_edges = self.needs_edges() or return_attention_weights
         graph = jets.prunable_graph(edge_index) if needs_edges else jets.graph(edge_index)

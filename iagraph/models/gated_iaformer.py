@@ -81,7 +81,7 @@ class GatedIAFormer(IAFormer):
 
     @property
     def drops_edges(self) -> bool:
-        """True."""
+        """True, by its gate."""
         return True
 
     def _load_from_state_dict(self, state_dict: dict[str, Tensor], prefix: str, *arguments: Any) -> None:

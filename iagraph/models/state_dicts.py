@@ -27,7 +27,7 @@ def read_state_dict(path: Path) -> dict[str, Tensor]:
     """The tensors of a file that ``torch.save`` wrote, on the CPU; no code in it is run.
 
     Raises:
-        CheckpointError: there is no such file, it is damaged, or it holds something else than tensors by name.
+        CheckpointError: there is no such file, it is damaged, or it holds anything but tensors by name.
     """
     try:
         if zipfile.is_zipfile(path):

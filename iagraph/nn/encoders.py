@@ -61,7 +61,7 @@ class PairEncoder(nn.Sequential):
     r"""Pair features to pair vectors: linear maps, each followed by GELU (arXiv 2505.03258).
 
     The interaction matrix :math:`I_{ij}` of the paper. The features are symmetric in i and j, so it is evaluated once
-    per unordered pair and shared by all layers. The last feature marks the pairs of a particle with itself.
+    per unordered pair and shared by all layers. The last feature marks self-pairs.
 
     Args:
         in_channels: number of pair features, the mark included.

@@ -26,7 +26,7 @@ from torch import Tensor
 from iagraph.graph import PrunableGraph
 
 MOST_EDGES = 2**62
-"""More than any node has."""
+"""More edges than any node has."""
 
 
 @dataclass(frozen=True)
