@@ -13,7 +13,6 @@ if TYPE_CHECKING:
     from iagraph.metrics import Estimate  # which needs scikit-learn; tables of jets do not
 
 Cell: TypeAlias = "str | int | float | Estimate | None"
-Row: TypeAlias = Mapping[str, Cell]
 
 ESCAPES = {
     "\\": r"\textbackslash{}",
@@ -34,8 +33,8 @@ class Table:
     """
 
     caption: str
-    rows: Sequence[Row]
-    exact: Sequence[Row] | None = None
+    rows: Sequence[Mapping[str, Cell]]
+    exact: Sequence[Mapping[str, Cell]] | None = None
 
     def cells(self) -> list[list[str]]:
         """The table as text, the first line of which are the headings."""
