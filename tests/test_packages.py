@@ -76,6 +76,8 @@ def test_wheel_and_sdist_hold_what_they_should_and_work_outside_of_the_clone(tmp
     package = {str(path.relative_to(ROOT)) for path in (ROOT / "iagraph").rglob("*.py")}
     package |= {"iagraph/py.typed", "iagraph/data/samples/qg.h5"}
     package |= {f"iagraph/data/cards/{card.name}" for card in (ROOT / "iagraph" / "data" / "cards").glob("*.md")}
+    package |= {f"iagraph/studies/templates/{name}.html" for name in ("report", "section")}
+    package |= {"iagraph/interpret/live.html", "iagraph/interpret/live.js"}
     package |= {f"iagraph/recipes/{recipe.name}" for recipe in (ROOT / "configs").glob("*.yaml")}
     assert {name for name in names if name.startswith("iagraph/")} == package
     assert any(name.endswith("LICENSE") for name in names)
