@@ -82,7 +82,7 @@ class EpochWatch(Callback):
 
     def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
         """Starts to listen to the trainer, and to the network, which Lightning's actions do not tell from its loss."""
-        profiler = _Shares(trainer, self.seconds)
+        profiler = _PartTimes(trainer, self.seconds)
         trainer.profiler = profiler  # type: ignore[attr-defined]  # made where mypy does not see it
         model = pl_module.get_submodule("model")
         self._hooks = [
@@ -96,7 +96,7 @@ class EpochWatch(Callback):
             hook.remove()
 
 
-class _Shares(Profiler):
+class _PartTimes(Profiler):
     """Charges the time between two events to the innermost action under way: each second counts once.
 
     Args:

@@ -86,7 +86,7 @@ def _add_prune(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") 
         "--survivors",
         default="edge_budget=0.3",
         metavar="RULE=N",
-        help="the rule whose survivors are looked at (default: %(default)s)",
+        help="the rule whose kept edges are described (default: %(default)s)",
     )
     parser.add_argument(
         "--jets", type=positive, default=2000, metavar="N", help="test jets, evenly spaced (default: %(default)s)"
@@ -157,7 +157,7 @@ def _prune(arguments: argparse.Namespace, command: str) -> Study:
 
     def study() -> Path:
         rules = parse_rules(arguments.rules, *how) if arguments.rules else default_rules(*how)
-        survivors = parse_rule(arguments.survivors, *how)
-        return prune(PruningStudy(arguments.run, folder, rules, survivors, arguments.jets, arguments.retrain, command))
+        inspected = parse_rule(arguments.survivors, *how)
+        return prune(PruningStudy(arguments.run, folder, rules, inspected, arguments.jets, arguments.retrain, command))
 
     return study

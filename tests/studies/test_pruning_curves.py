@@ -60,8 +60,8 @@ def read(folder):
 
 @pytest.mark.slow
 def test_a_study_with_retraining(toy_run, tmp_path, capsys):
-    rules, survivors = parse_rules(["top_k=2", "edge_budget=0.5"]), parse_rule("edge_budget=0.4")
-    study = PruningStudy(toy_run, tmp_path / "study", rules, survivors, 120, 1, "the command")
+    rules, inspected = parse_rules(["top_k=2", "edge_budget=0.5"]), parse_rule("edge_budget=0.4")
+    study = PruningStudy(toy_run, tmp_path / "study", rules, inspected, 120, 1, "the command")
     assert prune(study) == tmp_path / "study"
     assert {path.name for path in study.folder.iterdir()} >= FILES | {"retrained"}
     assert "top_k=2, retrained: AUC " in capsys.readouterr().out

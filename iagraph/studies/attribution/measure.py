@@ -13,10 +13,10 @@ from torch import Tensor
 from iagraph.interpret.deletion import decided, decision_left, deletion_logits
 from iagraph.interpret.profiles import (
     axis_distance,
+    fraction_by_species,
+    fraction_by_subjet,
+    fraction_of_hardest,
     relative_relevance,
-    share_by_species,
-    share_by_subjet,
-    share_of_hardest,
     sums_in_bins,
 )
 from iagraph.interpret.recording import AttentionModel
@@ -125,16 +125,16 @@ def _of_batch(run: OpenRun, number: int, jets: JetBatch) -> Measured:
 
 def _profiles(values: Tensor, jets: JetBatch) -> dict[str, Tensor]:
     coordinates = {"pt": jets.momenta.pt, "distance": axis_distance(jets)}
-    profiles = {"hardest": share_of_hardest(values.abs(), jets)}
+    profiles = {"hardest": fraction_of_hardest(values.abs(), jets)}
     for name, coordinate in coordinates.items():
         profiles[name] = sums_in_bins(values.abs(), coordinate, BINNED[name], jets)
         profiles[f"signed {name}"] = sums_in_bins(values, coordinate, BINNED[name], jets)
-    shares = {
-        "species": share_by_species(values.abs(), jets),
-        "signed species": share_by_species(values, jets),
-        "subjet": share_by_subjet(values.abs(), jets),
+    fractions = {
+        "species": fraction_by_species(values.abs(), jets),
+        "signed species": fraction_by_species(values, jets),
+        "subjet": fraction_by_subjet(values.abs(), jets),
     }
-    return {name: found.cpu() for name, found in (profiles | shares).items() if found is not None}
+    return {name: found.cpu() for name, found in (profiles | fractions).items() if found is not None}
 
 
 def _joined(parts: list[Measured]) -> Measured:

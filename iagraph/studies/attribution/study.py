@@ -50,7 +50,7 @@ def study(plan: Plan) -> Path:
     run = open_one(plan, "attribution")
     found = measure(run)
     examples, displays = _examples(run)
-    tables = {"deletion": deletion_table(found, run.truth), **share_tables(found)}
+    tables = {"deletion": deletion_table(found, run.truth), **fraction_tables(found)}
     shown, titles = [example.jet for example in examples], [example.title for example in examples]
     figures = {
         "deletion": (
@@ -142,32 +142,32 @@ def deletion_table(found: Measured, truth: Truth) -> Table:
     )
 
 
-def share_tables(found: Measured) -> dict[str, Table]:
+def fraction_tables(found: Measured) -> dict[str, Table]:
     """Fractions of relevance: of the k hardest particles and, where known, of species and of two kT subjets."""
     relevance, particles = found.relevance, found.particles
-    shares = {key: {name: relevance[name][key] for name in METHODS} for key in particles if key in relevance["LRP"]}
-    hardest = {"pT": particles["pt hardest"], "particles": particles["hardest"], **shares["hardest"]}
-    caption = "Share of absolute relevance in the k particles of highest pT, mean over jets."
-    tables = {"hardest": Table(caption, _share_rows("hardest", HARDEST, hardest))}
+    fractions = {key: {name: relevance[name][key] for name in METHODS} for key in particles if key in relevance["LRP"]}
+    hardest = {"pT": particles["pt hardest"], "particles": particles["hardest"], **fractions["hardest"]}
+    caption = "Fraction of absolute relevance in the k particles of highest pT, mean over jets."
+    tables = {"hardest": Table(caption, _fraction_rows("hardest", HARDEST, hardest))}
     if "species" in particles:
-        columns = {"particles": particles["species"], "pT": particles["pt species"], **shares["species"]}
-        columns |= {f"{name}, signed": values for name, values in shares["signed species"].items()}
+        columns = {"particles": particles["species"], "pT": particles["pt species"], **fractions["species"]}
+        columns |= {f"{name}, signed": values for name, values in fractions["signed species"].items()}
         there = [place for place in range(len(SPECIES)) if float(particles["species"][:, place].nansum()) > 0]
         names = [SPECIES[place] for place in there]
-        rows = _share_rows("species", names, {name: values[:, there] for name, values in columns.items()})
+        rows = _fraction_rows("species", names, {name: values[:, there] for name, values in columns.items()})
         caption = (
-            "Share of absolute relevance by species, mean over jets; signed: for the class minus against it, in units "
+            "Fraction of absolute relevance by species, mean over jets; signed: for the class minus against it, in units "
             "of the absolute relevance of all particles."
         )
         tables["species"] = Table(caption, rows)
     if "subjet" in particles:
-        columns = {"particles": particles["subjet"], "pT": particles["pt subjet"], **shares["subjet"]}
-        caption = "Share of absolute relevance in the two kT subjets of a jet, mean over jets that have two."
-        tables["subjets"] = Table(caption, _share_rows("subjet", ("harder", "softer", "none"), columns))
+        columns = {"particles": particles["subjet"], "pT": particles["pt subjet"], **fractions["subjet"]}
+        caption = "Fraction of absolute relevance in the two kT subjets of a jet, mean over jets that have two."
+        tables["subjets"] = Table(caption, _fraction_rows("subjet", ("harder", "softer", "none"), columns))
     return tables
 
 
-def _share_rows(what: str, names: Sequence[str | int], columns: Mapping[str, Tensor]) -> list[dict[str, Cell]]:
+def _fraction_rows(what: str, names: Sequence[str | int], columns: Mapping[str, Tensor]) -> list[dict[str, Cell]]:
     """A row for each place along the last axis of columns, which have the shape [jets, places]; NaN does not count."""
     known = {name: [mean(each[~each.isnan()]) for each in values.unbind(1)] for name, values in columns.items()}
     return [
@@ -186,7 +186,7 @@ def _notes(signal: str | None) -> list[str]:
         "LRP: attention weights (signed ones, too), denominators of norms and gates held constant (arXiv 2202.07304). "
         "Its sum misses what biases, and the class token of ParT, add to the evidence.",
         "In the deletion test a jet is what is left of it: momentum, axis and pair features are computed anew. Bars "
-        "and errors take jets as independent; those of areas and shares are of ratios of sums over jets.",
+        "and errors take jets as independent; those of areas and fractions are of ratios of sums over jets.",
         "Fewer particles make another jet: compare with particles that are dropped by chance. A model may lean on "
         "multiplicity, and then each particle of a jet speaks for the same class.",
         "Weights of differential attention are signed: displays show their sign by colour and their size by width.",

@@ -150,7 +150,9 @@ def notes(
     errors = [result.report["auc"].error for result in results]
     low, high = (f"{error:.2g}" for error in (min(errors), max(errors)))
     error = low if low == high else f"{low} to {high}"
-    rejection = "1/eB: background rejection, one over the share of background jets that pass at this signal efficiency"
+    rejection = (
+        "1/eB: background rejection, one over the fraction of background jets that pass at this signal efficiency"
+    )
     return [
         f"each model trained with {spread}",
         *different_recipes(recipes),

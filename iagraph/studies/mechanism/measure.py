@@ -110,12 +110,12 @@ def circuit_section(
     for name, (_, order) in orders.items():
         for number in numbers:
             change = judge.auc_change(logits[name, number], logits[CLEAN])
-            above, share = recovery(full, change)
+            above, fraction = recovery(full, change)
             auc = judge.auc(logits[name, number])
             last = order[number - 1] if number else None
             added = "-" if last is None else f"{names[last.site]}.{last.head + 1}"
             row = {"order": name, "heads kept": number, "last one (layer.head)": added, "AUC": auc}
-            rows.append(row | {AUC: change, "(AUC' - 0.5) / (AUC - 0.5)": above, "AUC' / AUC": share})
+            rows.append(row | {AUC: change, "(AUC' - 0.5) / (AUC - 0.5)": above, "AUC' / AUC": fraction})
             curves[name].append((number, Estimate(auc.value, change.error)))
     names_of = {
         name: [f"{names[head.site]}.{head.head + 1}" for head in order[:12]] for name, (_, order) in orders.items()
@@ -137,7 +137,7 @@ def patching_section(run: OpenRun, batches: Sequence[JetBatch], truth: Truth) ->
     depth_names = [str(depth) for depth in range(len(run.model.blocks) + 1)]
     stream = {name: truth.transfer(logits[int(name)], clean, donor) for name in depth_names}
     panels = {"heads": head_array(run, [row["share"] for row in rows])}
-    label = "share of the way to the donor's logits"
+    label = "fraction of the way to the donor's logits"
     caption = (
         "Activation patching of single heads: how far the activations of a jet of another class move the mean logit "
         "difference towards that of their own jet. 0: not at all; 1: all the way."

@@ -64,16 +64,16 @@ def performance_against_cost(rows: Sequence[Row]) -> Figure:
     return figure
 
 
-def survivor_distributions(survivors: KeptEdges, title: str) -> Figure:
+def kept_edge_distributions(found: KeptEdges, title: str) -> Figure:
     """Distributions of the features of kept and dropped edges between different particles, after first and last layer.
 
     Each has unit area. The first bin holds what lies below it, too.
     """
     figure = Figure(figsize=(11, 6), layout=ConstrainedLayoutEngine(w_pad=0.06, h_pad=0.06))
     panels = figure.subplots(2, len(SHOWN), sharex="col")
-    for line, kept, layer in zip(panels, survivors.kept.numpy(), ("first layer", "last layer"), strict=True):
+    for line, kept, layer in zip(panels, found.kept.numpy(), ("first layer", "last layer"), strict=True):
         groups = (("all", np.ones_like(kept)), ("kept", kept), ("dropped", ~kept))
-        for axes, name, values in zip(line, SHOWN, survivors.features.numpy(), strict=True):
+        for axes, name, values in zip(line, SHOWN, found.features.numpy(), strict=True):
             edges = _bins(values)
             for (group, chosen), style in zip(groups, _GROUP_STYLES, strict=True):
                 heights, _ = np.histogram(np.clip(values[chosen], edges[0], edges[-1]), edges)
@@ -85,8 +85,8 @@ def survivor_distributions(survivors: KeptEdges, title: str) -> Figure:
             axes.set_ylim(bottom=0)
             if layer == "last layer":
                 axes.set_xlabel(FEATURE_LABELS[name])
-        share = kept.mean() if kept.size else math.nan
-        line[0].set_ylabel(f"{layer}: {100 * share:.3g} % kept\ndensity")
+        fraction = kept.mean() if kept.size else math.nan
+        line[0].set_ylabel(f"{layer}: {100 * fraction:.3g} % kept\ndensity")
         line[0].legend(frameon=False, fontsize=9)
     figure.suptitle(title, fontsize=10)
     return figure

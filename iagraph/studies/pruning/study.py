@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from iagraph.interpret.edges import KeptEdges, find_kept_edges, kinds_of_edges
-from iagraph.studies.pruning.figures import performance_against_cost, survivor_distributions
+from iagraph.studies.pruning.figures import kept_edge_distributions, performance_against_cost
 from iagraph.studies.pruning.measure import Row, measure
 from iagraph.studies.pruning.retraining import plan_retraining, retrain
 from iagraph.studies.pruning.rules import PlannedRule, prunable, retrained_variants, variants, with_rule
@@ -26,7 +26,7 @@ from iagraph.train.datamodule import fingerprints, open_role
 from iagraph.train.evaluation import heading
 from iagraph.train.folder import Run, alone, load_run, make_folder
 
-SURVIVOR_JETS = 500
+INSPECTED_JETS = 500
 
 
 @dataclass(frozen=True)
@@ -37,7 +37,7 @@ class PruningStudy:
         run: folder of a finished run.
         folder: where all of it goes.
         rules: the rules that are tried.
-        survivors: the rule whose survivors are looked at.
+        inspected: the rule whose kept edges are described.
         jets: number of test jets.
         epochs: for which the model is trained on with each rule; None for not at all.
         command: what was typed, for the record.
@@ -46,7 +46,7 @@ class PruningStudy:
     run: Path
     folder: Path
     rules: Sequence[PlannedRule]
-    survivors: PlannedRule
+    inspected: PlannedRule
     jets: int = 2000
     epochs: int | None = None
     command: str = ""
@@ -78,15 +78,15 @@ def prune(study: PruningStudy) -> Path:
         batches = some_batches(jets, study.jets)
         rows = measure(models, jets, batches, run, device)
         number = sum(map(len, batches))
-        fewer = [batch.to(device) for batch in some_batches(jets, min(SURVIVOR_JETS, number))]
-        survivors = find_kept_edges(with_rule(tagger, study.survivors.rule).to(device), fewer)
-        about = notes(study.survivors, run.config, (number, sum(map(len, fewer))), survivors, plans)
+        fewer = [batch.to(device) for batch in some_batches(jets, min(INSPECTED_JETS, number))]
+        kept = find_kept_edges(with_rule(tagger, study.inspected.rule).to(device), fewer)
+        about = notes(study.inspected, run.config, (number, sum(map(len, fewer))), kept, plans)
         about.append(how_measured(min(TIMED_JETS, number), device))
-        tables = {"table": rules_table(rows), "survivors": survivors_table(kinds_of_edges(survivors))}
-        title = f"edges between different particles, {study.survivors}"
+        tables = {"table": rules_table(rows), "survivors": kept_edges_table(kinds_of_edges(kept))}
+        title = f"edges between different particles, {study.inspected}"
         figures = {
             "figure": (performance_against_cost(rows), "Performance against the edges kept, operations and time."),
-            "survivors": (survivor_distributions(survivors, title), f"Kept and dropped {title}."),
+            "survivors": (kept_edge_distributions(kept, title), f"Kept and dropped {title}."),
         }
         section = Section(f"Pruning ({study.run.resolve().name})", tables, figures, about)
         write_section(study.folder, section, study.command, _about(study, run, number))
@@ -103,9 +103,9 @@ def _about(study: PruningStudy, run: Run, number: int) -> dict[str, Any]:
         "jets": {"number": number, "files": fingerprints(data.test, open_role(data.test, "test", data))},
         "options": {
             "rules": list(map(str, study.rules)),
-            "per_head": study.survivors.rule.per_head,
-            "renormalize": study.survivors.rule.renormalize,
-            "survivors": str(study.survivors),
+            "per_head": study.inspected.rule.per_head,
+            "renormalize": study.inspected.rule.renormalize,
+            "survivors": str(study.inspected),
             "retrain": study.epochs,
         },
         "config": run.config.model_dump(),
@@ -128,7 +128,7 @@ def rules_table(rows: Sequence[Row]) -> Table:
     return Table("The model with each rule and each control.", shown, exact)
 
 
-def survivors_table(kinds: Sequence[dict[str, Any]]) -> Table:
+def kept_edges_table(kinds: Sequence[dict[str, Any]]) -> Table:
     """How many edges there are and are kept, and fractions of their kinds."""
     shown = [
         {key: f"{cell:.4f}" if isinstance(cell, float) and cell == cell else cell for key, cell in row.items()}
@@ -138,14 +138,14 @@ def survivors_table(kinds: Sequence[dict[str, Any]]) -> Table:
 
 
 def notes(
-    survivors_of: PlannedRule,
+    inspected: PlannedRule,
     config: Config,
     jets: tuple[int, int],
-    survivors: KeptEdges,
+    kept: KeptEdges,
     retrained: Mapping[PlannedRule | None, Any],
 ) -> list[str]:
     """Notes for readers of the tables, except on time; ``jets``: classified, and looked at edge by edge."""
-    data, rule = config.data, survivors_of.rule
+    data, rule = config.data, inspected.rule
     role = f"signal: {data.signal}" if data.signal else "AUC: mean over the classes, each against all others"
     about = [
         f"{jets[0]:,} test jets, {role}; errors are those of a finite number of jets, of AUC differences those of the "
@@ -170,10 +170,10 @@ def notes(
             "retrained: trained on from the weights of the run at a tenth of its learning rate, with all of the rule "
             "from the first step or, to see what the longer training does, with none"
         )
-    about.append(f"kinds of edges: those between different particles of {jets[1]:,} of these jets, with {survivors_of}")
-    if survivors.charged is None:
+    about.append(f"kinds of edges: those between different particles of {jets[1]:,} of these jets, with {inspected}")
+    if kept.charged is None:
         about.append("charges: the run knows no species of particles")
-    if survivors.between_subjets is None:
+    if kept.between_subjets is None:
         about.append("subjets need FastJet: pip install 'iagraph[generate]', then start the command again")
     else:
         about.append("between subjets: in different ones of the two of exclusive kT with R = 0.8")

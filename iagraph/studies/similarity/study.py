@@ -87,8 +87,8 @@ def attention_rows(run: OpenRun, maps: Sequence[MeanMaps]) -> list[dict[str, Cel
         beta = float(conv.beta.detach().mean()) if isinstance(conv, SoftmaxDifference) else None
         row: dict[str, Cell] = {"run": run.name, "layer": number, "beta": beta}
         row |= {"positive part": layer.part("positive"), "negative part": layer.part("negative")}
-        heads = [layer.negative_share(head).value for head in range(conv.heads)]
-        row |= {"negative share": layer.negative_share(), "of head, least": min(heads), "of head, most": max(heads)}
+        heads = [layer.negative_fraction(head).value for head in range(conv.heads)]
+        row |= {"negative share": layer.negative_fraction(), "of head, least": min(heads), "of head, most": max(heads)}
         row |= {"|own edge|": layer.part("own"), "|from hardest|": layer.part("hardest")}
         rows.append(row)
     return rows

@@ -65,7 +65,7 @@ def tables(runs: Sequence[RunAttention]) -> dict[str, Table]:
             [_beside(run, runs[0]) for run in runs[1:] if run.has_jets_of(runs[0])],
         ),
         "ratios": Table(
-            "Shares of edges by |A| / |U| before the softmax, all layers and heads.",
+            "Fractions of edges by |A| / |U| before the softmax, all layers and heads.",
             [row for run in runs for row in _ratios(run)],
         ),
         "distances": Table(
@@ -73,11 +73,11 @@ def tables(runs: Sequence[RunAttention]) -> dict[str, Table]:
             [_distance(run, layer) for run in runs for layer in range(run.layers)],
         ),
         "subjets": Table(
-            "Share of the attention between different particles that joins different kT subjets.",
+            "Fraction of the attention between different particles that joins different kT subjets.",
             [row for run in runs for row in _subjets(run)],
         ),
         "leptons": Table(
-            "Share of the attention that electrons and muons receive from other particles, in jets that have some.",
+            "Fraction of the attention that electrons and muons receive from other particles, in jets that have some.",
             [row for run in runs for row in _leptons(run)],
         ),
     }
@@ -178,8 +178,8 @@ def _ratios(run: RunAttention) -> list[Row]:
     for key, edges in (("ratio", "all"), ("ratio_others", "no self")):
         if key in run.found.histograms:
             counts = run.found.histograms[key].sum(0)
-            shares = (counts / counts.sum().clamp(min=1)).tolist()
-            rows.append({"run": run.name, "edges": edges, **dict(zip(RATIO_NAMES, shares, strict=True))})
+            fractions = (counts / counts.sum().clamp(min=1)).tolist()
+            rows.append({"run": run.name, "edges": edges, **dict(zip(RATIO_NAMES, fractions, strict=True))})
     return rows
 
 
@@ -247,7 +247,7 @@ def notes(runs: Sequence[RunAttention]) -> list[str]:
         "part of the row; in columns 'no self' it is not, and the other weights of the row are scaled to sum to one",
         "errors: jets are independent, their particles, heads and layers are not; of differences, those of the same "
         "jets judged twice. Runs differ by the chance of their training, too, which no error here holds",
-        "entropy H in nats of the shares |weight| / sum of |weights| of a row; effective neighbours: e^H, of all: over "
+        "entropy H in nats of the fractions |weight| / sum of |weights| of a row; effective neighbours: e^H, of all: over "
         "the number of the row's edges",
         "distances and subjets: edges between different particles alone, sizes of weights, all heads together; "
         "each jet counts the same. Pairs: all edges that the layer has, which is what even attention would give",
@@ -266,7 +266,7 @@ def notes(runs: Sequence[RunAttention]) -> list[str]:
             "differential attention is signed and its rows sum to 1 - beta: non-binary, entropy and largest weights "
             "are those of |weight| over the sum of |weights|; it has no A, so flips are rows whose first map and "
             "beta times second map have different largest sources; 'second map flips': subtracting changes the "
-            "largest. Where both maps are all on one source, but different ones, the largest share is 1 / (1 + beta), "
+            "largest. Where both maps are all on one source, but different ones, the largest fraction is 1 / (1 + beta), "
             "0.8 for beta = 0.25: whether such a row counts as binary hangs on beta, so look at each map, too"
         )
     for run in runs:

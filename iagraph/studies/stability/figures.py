@@ -22,7 +22,7 @@ from iagraph.studies.stability.measure import KINDS, Kind, Response, Spread
 NUMBERS = {
     "auc_change": "change of AUC",
     "variation": "mean |change of probability|",
-    "flip_rate": "share of decisions that flip",
+    "flip_rate": "fraction of decisions that flip",
 }
 BINS = 10
 
@@ -110,7 +110,7 @@ def spread_figure(spreads: Mapping[str, Spread], profiles: Mapping[str, tuple[Ar
     _auc_panel(panels[0], spreads)
     keys = {
         "deviation": "standard deviation of the\nprobability, mean over jets",
-        "flip_rate": "share of jets that two\nruns classify differently",
+        "flip_rate": "fraction of jets that two\nruns classify differently",
         "rank_correlation": "rank correlation\nof two runs",
     }
     for axes, (key, label) in zip(panels[1:], keys.items(), strict=True):

@@ -95,7 +95,7 @@ class Spread(NamedTuple):
         deviation: standard deviation over the runs of the probability of the true class, mean over jets. Divided by
             what normal numbers have on average in so few runs (c4), so that groups of different size compare.
         variation: mean total variation between two runs.
-        flip_rate: share of jets that two runs classify differently.
+        flip_rate: fraction of jets that two runs classify differently.
         rank_correlation: Spearman's, of the log-odds of a class in two runs, mean over classes.
     """
 
@@ -212,7 +212,7 @@ class Response(NamedTuple):
         auc_change: AUC on the changed jets minus that on the jets as they are.
         accuracy_change: the same of the accuracy.
         variation: mean absolute change of the signal probability; of more classes total variation.
-        flip_rate: share of jets whose most probable class changes.
+        flip_rate: fraction of jets whose most probable class changes.
     """
 
     kind: str

@@ -116,7 +116,7 @@ def _notes(groups: Sequence[Group], jets: Truth) -> list[str]:
         "rapidity and phi plus normal numbers of the size given; a jet keeps at least its hardest particle; all "
         "features, those of the jet too, are made from the changed particles; what is known of tracks stays",
         "|change of probability|: of the signal, mean over jets; of more than two classes half the sum of all "
-        "|changes|, one minus the overlap; flips: share of jets whose most probable class changes",
+        "|changes|, one minus the overlap; flips: fraction of jets whose most probable class changes",
         "errors of responses: those of a finite number of jets, judged twice, and the spread over the runs of the "
         "group divided by the root of their number, added in squares; the first is the mean of the runs' errors",
     ]
