@@ -1,5 +1,6 @@
 """Which calorimeter clusters contain a neutral particle? A cluster has the energy of a charged particle, of a neutral
-one, or of both. Charged particles have tracks that measure their energy. Edges lead from tracks, one a dummy, to clusters.
+one, or of both. Charged particles have tracks that measure their energy. Edges lead from tracks (one a dummy) to
+clusters.
 """
 
 import torch
