@@ -86,7 +86,7 @@ def test_features_and_batches_may_differ(write, tmp_path):
     [
         ({"seeds": (1, 2, 1)}, "'seeds' should name each seed once"),
         ({"seeds": (1, -2)}, "'seeds.1' should be greater than or equal to 0"),
-        ({"recipes": {"Q K": "qg.yaml", "q+k": "qg.yaml"}}, "differ in more than signs and case: 'Q K', 'q\\+k'"),
+        ({"recipes": {"Q K": "qg.yaml", "q+k": "qg.yaml"}}, "differ in more than punctuation and case: 'Q K', 'q\\+k'"),
         ({"recipes": {"β": "qg.yaml"}}, "of which 'β' has none"),
         ({"overrides": ["train.epochs"]}, "'train.epochs' should have the form key.sub=value"),
     ],

@@ -1,4 +1,4 @@
-"""The figures of a study of sparsity. They are figures of matplotlib and leave pyplot's global state alone."""
+"""The figures of a study of sparsity."""
 
 from __future__ import annotations
 
@@ -24,11 +24,11 @@ from iagraph.studies.report import Figures
 from iagraph.studies.sparsity.measure import RunAttention
 
 FRACTION_LIMITS = (0, 1.04)
-"""Limits of an axis of fractions, with room for a marker at one."""
+"""Axis limits for fractions, with space for a marker at one."""
 
 
 def figures(runs: Sequence[RunAttention]) -> Figures:
-    """All figures with their captions by name; of several runs, those of a run end in its number."""
+    """All figures with captions by name; with several runs, names of a run's figures end in its number."""
     found: Figures = {"comparison": (comparison(runs), _COMPARISON)}
     for number, run in enumerate(runs, start=1):
         ending = f"-{number}" if len(runs) > 1 else ""
@@ -129,7 +129,7 @@ def scores(run: RunAttention) -> Figure:
 
 
 def maps(run: RunAttention) -> Figure:
-    """The two maps of differential attention."""
+    """Comparison of the two maps of differential attention."""
     figure, (flips, binary) = _panels(2, (9, 4.2))
     names = {"maps_differ": "largest sources of the maps differ", "subtraction": "second map changes the largest"}
     _flags(flips, run.found, names)
@@ -193,7 +193,7 @@ def _panels(number: int, size: tuple[float, float]) -> tuple[Figure, list[Axes]]
 
 
 def _layer_styles(run: RunAttention) -> Iterator[dict[str, Any]]:
-    """Layers are in order: so are the colours, from dark to light, of a map made for all kinds of colour vision."""
+    """Styles of layers in order: colours from dark to light, suited to all kinds of colour vision."""
     colours = matplotlib.colormaps["cividis"](np.linspace(0, 0.92, run.layers))
     for layer, colour in enumerate(colours, start=1):
         yield {"color": colour, "label": f"layer {layer}", "linewidth": 1.3}
