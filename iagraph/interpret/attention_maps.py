@@ -65,7 +65,7 @@ class MeanMaps:
         self._sizes: list[Tensor] = []
 
     def add(self, layer: LayerAttention, jets: JetBatch) -> None:
-        """Adds a batch of new jets."""
+        """Add a batch of new jets."""
         source, target = layer.edge_index
         rank, alpha = ranks(jets.momenta.pt, jets), layer.alpha.detach().double()
         to, of = rank[target], rank[source]

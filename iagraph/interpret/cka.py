@@ -97,7 +97,7 @@ class LayerSimilarity:
         self._hsic = torch.zeros(FOLDS, len(widths), len(widths), dtype=torch.float64)
 
     def add(self, views: Sequence[Tensor]) -> None:
-        """Adds a batch: the activations of the same rows in each view, shape [rows, width].
+        """Add a batch: the activations of the same rows in each view, shape [rows, width].
 
         A batch of fewer than four rows counts for the plain estimator only.
         """

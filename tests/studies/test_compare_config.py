@@ -99,8 +99,8 @@ def test_mistakes_are_named(write, changes, message):
 @pytest.mark.parametrize(
     ("recipes", "message"),
     [
-        ("{1: qg.yaml}", "'recipes' should have texts as names: put 1 in quotes"),
-        ("{yes: qg.yaml}", "'recipes' should have texts as names: put true in quotes"),
+        ("{1: qg.yaml}", "'recipes' should have strings as names: put 1 in quotes"),
+        ("{yes: qg.yaml}", "'recipes' should have strings as names: put true in quotes"),
         ("[qg.yaml]", r"'recipes' should name files, as in \{IAFormer: qg\.yaml, .*\}, found \[\"qg\.yaml\"\]"),
         ("{}", r"'recipes' should name files, as in \{IAFormer: qg\.yaml"),
         ("{A: [qg.yaml]}", r"'recipes\.A' should be a valid string"),

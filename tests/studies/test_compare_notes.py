@@ -61,4 +61,4 @@ def test_what_the_numbers_mean():
 
 def test_one_seed_has_no_spread():
     first, *_ = notes(recipes(), (7,), 12_000, 6000, RESULTS)
-    assert first.startswith("each model trained with the seed 7 alone: there is no spread")
+    assert first.startswith("each model trained with the seed 7 only: there is no spread")

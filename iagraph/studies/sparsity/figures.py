@@ -59,7 +59,9 @@ _MAPS = (
     "differential attention: rows whose two maps have different largest sources, and in which subtracting the second "
     "changes the largest; rows that are not binary, of the difference and of each map."
 )
-_DISTANCES = "attention between different particles against Delta R, kT and m^2, beside all pairs, each jet adding 1."
+_DISTANCES = (
+    "attention between different particles against Delta R, kT and m^2, compared with all pairs, each jet adding 1."
+)
 _SUBJETS = (
     "attention between different kT subjets: fraction by class and layer, with controls (band: error of the trained "
     "model), and its distribution over jets, layers and heads."
