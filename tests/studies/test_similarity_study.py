@@ -74,7 +74,7 @@ def test_a_run_without_beta_has_no_figure_of_it(part_run, tmp_path):
 
 
 def test_what_cannot_be_compared_is_refused(toy_run, elsewhere_run, tmp_path):
-    with pytest.raises(RunError, match=r"others: its test jets .* are not those of .*toy.*; give runs of the same"):
+    with pytest.raises(RunError, match=r"others: its test jets .* are not those of .*toy.*; give runs with the same"):
         study(Plan([toy_run, elsewhere_run], tmp_path / "similarity", 40))
     with pytest.raises(RunError, match=r"toy: this run is given twice"):
         study(Plan([toy_run, toy_run], tmp_path / "similarity", 40))
