@@ -65,7 +65,7 @@ def test_help_explains_all_keys(monkeypatch, capsys):
     assert run(monkeypatch, "compare", "--help") == 0
     printed = capsys.readouterr().out
     assert "seeds: list of int" in printed
-    assert "relative to the folder of this file, or names of those of the package" in " ".join(printed.split())
+    assert "relative to the folder of this file, or names of packaged recipes" in " ".join(printed.split())
     assert "--jobs N" in printed
 
 
