@@ -1,1 +1,1 @@
-"""Speed and memory of the library, beside others; part of a clone, not of the installed package."""
+"""Speed and memory of the library compared with others; part of a clone, not of the installed package."""

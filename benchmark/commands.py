@@ -1,4 +1,4 @@
-"""Measure speed and memory on this machine; prints Markdown, and writes JSON where asked."""
+"""Measure speed and memory on this machine; print Markdown and optionally write JSON."""
 
 import argparse
 import sys
@@ -12,7 +12,7 @@ def main(parser: argparse.ArgumentParser, words: Sequence[str]) -> None:
     """Parse the arguments, measure, and print."""
     parser.add_argument("--json", type=user_path, metavar="FILE", help="write the numbers to this file, too")
     commands = parser.add_subparsers(dest="command", required=True)
-    loader = commands.add_parser("loader", help="jets per second of loaders, beside PyTorch Geometric's")
+    loader = commands.add_parser("loader", help="jets per second of our loaders and PyTorch Geometric's")
     loader.add_argument("--jets", type=positive, default=500_000, help="jets in the store (default: %(default)s)")
     loader.add_argument("--batch-size", type=positive, default=256, help="jets per batch (default: %(default)s)")
     loader.add_argument("--repeats", type=positive, default=3, help="epochs timed (default: %(default)s)")
@@ -23,21 +23,23 @@ def main(parser: argparse.ArgumentParser, words: Sequence[str]) -> None:
     cost = commands.add_parser("cost", help="time and memory against the number of particles per jet")
     cost.add_argument("--repeats", type=positive, default=3, help="runs timed at each point (default: %(default)s)")
     cost.add_argument("--figure", type=user_path, metavar="FIGURE", help="draw the numbers to FIGURE.png and .pdf")
-    pruning = commands.add_parser("pruning", help="what is saved by dropping edges")
-    pruning.add_argument("--repeats", type=positive, default=9, help="runs timed of each (default: %(default)s)")
+    pruning = commands.add_parser("pruning", help="savings by dropping edges")
+    pruning.add_argument("--repeats", type=positive, default=9, help="runs timed per model (default: %(default)s)")
     epoch = commands.add_parser("epoch", help="where the time of a training epoch goes")
     epoch.add_argument("config", help="name or YAML file, for example qg or configs/qg.yaml")
-    epoch.add_argument("overrides", nargs="*", metavar="key=value", help="changes of single keys, data.workers=1")
+    epoch.add_argument(
+        "overrides", nargs="*", metavar="key=value", help="changes of single keys, such as data.workers=1"
+    )
     run = commands.add_parser("run", help="time and peak memory of a whole training, from its start to the report")
     run.add_argument("recipe", help="name or YAML file, for example qg or configs/qg.yaml")
-    run.add_argument("overrides", nargs="*", metavar="key=value", help="changes of single keys, train.epochs=3")
-    models = commands.add_parser("models", help="speed and memory of our models, beside weaver-core and other ways")
+    run.add_argument("overrides", nargs="*", metavar="key=value", help="changes of single keys, such as train.epochs=3")
+    models = commands.add_parser("models", help="speed and memory of our models and other implementations")
     models.add_argument(
         "--batches", type=positive, default=5, help="rounds, each on another batch (default: %(default)s)"
     )
     models.add_argument("--batch-size", type=positive, default=64, help="jets per batch (default: %(default)s)")
     models.add_argument("--device", default="cpu", help="cpu or cuda (default: %(default)s)")
-    latency = commands.add_parser("latency", help="time per jet of exported models, beside weaver-core's")
+    latency = commands.add_parser("latency", help="time per jet of exported models, compared with weaver-core's")
     latency.add_argument("--rounds", type=positive, default=5, help="rounds timed (default: %(default)s)")
     arguments = parser.parse_args(words)
     if arguments.command == "loader":

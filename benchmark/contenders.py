@@ -1,4 +1,4 @@
-"""Who takes part in the comparison of speed: our models and their rivals, each with what it is given."""
+"""Models in the speed comparison, ours and others', each with its inputs."""
 
 from __future__ import annotations
 
@@ -15,19 +15,19 @@ from iagraph.jets import JetBatch
 from iagraph.models import GatedIAFormer, IAFormer, ParticleNet, ParticleTransformer
 
 SLOTS = 128
-"""What padded layouts pad a jet to; of a larger jet everybody gets its hardest particles."""
+"""Slots of padded layouts; all models get only the hardest particles of larger jets."""
 
 SEED = 1
-"""Of the weights."""
+"""Seed of the weights."""
 
 
 @dataclass
 class Contender:
-    """A network, and what it gets.
+    """A network with its inputs.
 
     Attributes:
         model: the network.
-        prepare: makes its arguments of jets, as its loader would; not part of what is timed.
+        prepare: makes its arguments from jets, as its loader would; not timed.
     """
 
     model: nn.Module
@@ -35,13 +35,13 @@ class Contender:
 
 
 def iaformer() -> IAFormer:
-    """IAFormer of the size at which it is compared."""
+    """IAFormer of the size used in comparisons."""
     torch.manual_seed(SEED)
     return IAFormer("kinpid", "iaformer", width=32, blocks=4, heads=16, pair_hidden=(256, 128), pair_width=64)
 
 
 def lite() -> GatedIAFormer:
-    """IAFormer with few edges, as configs/qg_lite.yaml makes it."""
+    """IAFormer with few edges, as in configs/qg_lite.yaml."""
     torch.manual_seed(SEED)
     return GatedIAFormer(
         "kinpid",
@@ -98,4 +98,4 @@ CONTENDERS: dict[str, Callable[[], Contender]] = {
     "ParticleNet, iagraph": lambda: _ours(particle_net()),
     "ParticleNet, weaver": lambda: _weaver(particle_net()),
 }
-"""How each is made, by model and implementation; all of one model with the same weights."""
+"""Factories by model and implementation; implementations of a model have the same weights."""

@@ -26,7 +26,7 @@ CLASSES = ("QCD", "Hbb", "Hcc", "Hgg", "H4q", "Hqql", "Zqq", "Wqq", "Tbqq", "Tbl
 
 
 def benchmark_convert(jets: int) -> Report:
-    """Converts files of so many jets, and of a quarter of them, made of the jets of the sample.
+    """Convert files with this number of jets, and a quarter of it, made from jets of the sample.
 
     Memory that does not grow from one to the other does not depend on the size of the file.
     """
@@ -62,7 +62,7 @@ def _padded(jets: Jets, columns: list[NDArray[np.float32]], slots: int) -> NDArr
 
 
 def _cartesian(jets: Jets) -> list[NDArray[np.float32]]:
-    """Energy and momentum, the particles taken as massless."""
+    """Energy and momentum of massless particles."""
     pt, y, phi = (jets.particles[name] for name in ("pt", "rapidity", "phi"))
     return [pt * np.cosh(y), pt * np.cos(phi), pt * np.sin(phi), pt * np.sinh(y)]
 

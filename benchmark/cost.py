@@ -26,7 +26,7 @@ from iagraph.plotting import COLOURS
 
 PARTICLES = (10, 20, 50, 100, 200, 500, 1000)
 PAIRS = 64 * 44 * 45 // 2
-"""Pairs of a batch of 64 jets with the 44 particles that the jets of the sample have on average."""
+"""Pairs of a batch of 64 jets with 44 particles, the average of the sample."""
 
 MODELS: dict[str, Callable[[], nn.Module]] = {
     "IAFormer": partial(IAFormer, "kinpid", "iaformer"),
@@ -38,7 +38,7 @@ GREY = "0.45"
 
 
 def benchmark_cost(repeats: int, particles: Sequence[int] = PARTICLES) -> Report:
-    """Training steps and inference of the published networks, a new process for each network and number of particles.
+    """Training steps and inference of the published networks, in a new process per network and number of particles.
 
     Args:
         repeats: runs timed at each point.
@@ -58,9 +58,9 @@ def benchmark_cost(repeats: int, particles: Sequence[int] = PARTICLES) -> Report
 
 
 def measure_point(name: str, particles: int, repeats: int) -> dict[str, Any]:
-    """Time and peak memory of a network for jets of one number of particles.
+    """Time and peak memory of a network for jets with a fixed number of particles.
 
-    Memory is best measured in a new process, and first for inference, which needs less.
+    Memory is best measured in a new process, first for inference, which needs less.
 
     Args:
         name: a key of :data:`MODELS`.
@@ -82,11 +82,11 @@ def measure_steps(model: nn.Module, batch: JetBatch, repeats: int) -> dict[str, 
         repeats: runs timed, after one that warms up.
     """
     tiny = IAFormer(width=16, blocks=1, particle_hidden=(1,), pair_hidden=(1,), pair_width=1)
-    Steps(tiny, batch.part(0, 1)).training()  # what packages load when they are first used is no part of the cost
+    Steps(tiny, batch.part(0, 1)).training()  # excludes lazy loading of packages
     steps, jets = Steps(model, batch), len(batch)
     row: dict[str, Any] = {}
     memory = PeakMemory()
-    keep_freed_memory()  # from now on: what is kept from before would be used again, unseen
+    keep_freed_memory()  # only now: memory kept before would be reused unseen
     for mode, run in zip(MODES, (steps.inference, steps.training), strict=True):
         seconds: list[float] = []
         peak = memory.of(partial(_time, run, repeats, seconds))
@@ -101,7 +101,7 @@ def _time(run: Callable[[], object], repeats: int, seconds: list[float]) -> None
 
 
 class Steps:
-    """A network and the jets that it trains on or judges again and again.
+    """A network and the jets on which it is trained or run repeatedly.
 
     Args:
         model: the network.
@@ -126,21 +126,21 @@ class Steps:
             self._logits()
 
     def _logits(self) -> Tensor:
-        return self.model(replace(self.jets))  # a new batch, since one remembers what has been made of it
+        return self.model(replace(self.jets))  # a new batch, as batches cache derived quantities
 
 
 def jets_per_batch(particles: int) -> int:
-    """How many jets of so many particles have about :data:`PAIRS` pairs, at least one."""
+    """Number of jets with this number of particles that have about :data:`PAIRS` pairs, at least one."""
     return max(1, round(PAIRS / pairs(particles)))
 
 
 def pairs(particles: int) -> int:
-    """Unordered pairs of a jet, those of a particle with itself included."""
+    """Number of unordered pairs of a jet, self-pairs included."""
     return particles * (particles + 1) // 2
 
 
 def jets_of(sample: Jets, particles: int, jets: int) -> JetBatch:
-    """Jets with the same number of particles, cut from the particles of a sample, which are used again if need be.
+    """Jets with the same number of particles, cut from the particles of a sample, repeated if necessary.
 
     Args:
         sample: the jets whose particles are taken, one after another.
@@ -154,7 +154,7 @@ def jets_of(sample: Jets, particles: int, jets: int) -> JetBatch:
 
 
 def growth_notes(rows: Sequence[dict[str, Any]]) -> list[str]:
-    """Where the time of a model grows fastest, compared with the pairs: a line each for inference and training.
+    """The fastest growth of a model's time relative to pairs: a line each for inference and training.
 
     Args:
         rows: those of the report for a model, by ascending number of particles.
@@ -177,10 +177,10 @@ def growth_notes(rows: Sequence[dict[str, Any]]) -> list[str]:
 
 
 def figure_of(rows: Sequence[dict[str, Any]]) -> Figure:
-    """Time per jet and peak memory against the number of particles, with a line for what grows as the pairs.
+    """Time per jet and peak memory against the number of particles, with a line proportional to pairs.
 
     Args:
-        rows: those of the report.
+        rows: the rows of the report.
     """
     figure = Figure(figsize=(10, 4.2), layout="constrained")
     time, memory = figure.subplots(1, 2)

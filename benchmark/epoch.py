@@ -1,4 +1,4 @@
-"""Where the time of a training epoch goes, told by what Lightning reports to its profiler."""
+"""Breakdown of the time of a training epoch, from Lightning's calls of its profiler."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ _ACTIONS = {
 
 
 def benchmark_epoch(config: Config) -> Report:
-    """Trains one epoch as ``scripts/train.py`` does, run folder and all.
+    """Train one epoch as ``scripts/train.py`` does, run folder and all.
 
     Args:
         config: the recipe; its number of epochs and its folder are not used.
@@ -70,7 +70,7 @@ def benchmark_epoch(config: Config) -> Report:
 
 
 class EpochWatch(Callback):
-    """Tells the parts of an epoch by taking the place of the trainer's profiler.
+    """Measure the parts of an epoch by replacing the trainer's profiler.
 
     Attributes:
         seconds: time spent on each of :data:`PARTS`, from the start of the first epoch to the end of the training.
@@ -81,8 +81,8 @@ class EpochWatch(Callback):
         self._hooks: list[Any] = []
 
     def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
-        """Starts to listen to the trainer, and to the network, which Lightning's actions do not tell from its loss."""
-        profiler = _Shares(trainer, self.seconds)
+        """Start profiling, with hooks on the network, which Lightning's actions do not separate from its loss."""
+        profiler = _PartTimes(trainer, self.seconds)
         trainer.profiler = profiler  # type: ignore[attr-defined]  # made where mypy does not see it
         model = pl_module.get_submodule("model")
         self._hooks = [
@@ -91,17 +91,17 @@ class EpochWatch(Callback):
         ]
 
     def teardown(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
-        """Leaves the network as it was."""
+        """Remove the hooks."""
         for hook in self._hooks:
             hook.remove()
 
 
-class _Shares(Profiler):
-    """Charges the time between two events to the innermost action under way: each second counts once.
+class _PartTimes(Profiler):
+    """Assign the time between two events to the innermost active action, so that each second counts once.
 
     Args:
-        trainer: tells whether it is validating, and on which device.
-        seconds: where the time of each part is added.
+        trainer: the trainer, for its device and whether it is validating.
+        seconds: time of each part, updated in place.
     """
 
     def __init__(self, trainer: Trainer, seconds: dict[str, float]) -> None:
@@ -113,7 +113,7 @@ class _Shares(Profiler):
         self._last = 0.0
 
     def start(self, action_name: str) -> None:
-        """An action begins; of ``[Callback]ModelCheckpoint.on_train_end`` the last word counts."""
+        """Begin an action, identified by the last word, as in ``[Callback]ModelCheckpoint.on_train_end``."""
         self._charge()
         word = action_name.rpartition(".")[2]
         if word in ("on_train_epoch_start", "on_train_end"):
@@ -121,12 +121,12 @@ class _Shares(Profiler):
         self._under_way.append(_ACTIONS.get(word, METRICS))
 
     def stop(self, action_name: str) -> None:
-        """An action ends, the innermost one."""
+        """End the innermost action."""
         self._charge()
         self._under_way.pop()
 
     def _charge(self) -> None:
-        if self._device.type != "cpu":  # what runs in the background belongs to the action that began it
+        if self._device.type != "cpu":  # asynchronous work belongs to the action that started it
             getattr(torch, self._device.type).synchronize()
         now = time.perf_counter()
         if self._in_epoch:

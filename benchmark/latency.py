@@ -1,4 +1,4 @@
-"""Time per jet of exported models in onnxruntime, beside weaver-core's, exported as it does, and beside PyTorch."""
+"""Time per jet of exported models in onnxruntime, compared with weaver-core's own exports and with PyTorch."""
 
 from __future__ import annotations
 
@@ -25,16 +25,16 @@ from iagraph.models import ParticleNet, ParticleTransformer
 SIZES = (1, 8, 64, 512)
 THREADS = (1, 2)
 JETS_OF_ROUND = 16
-"""So many jets at least take part in a round: small batches several at a time."""
+"""Minimum number of jets per round, so that small batches are repeated."""
 
 LARGE = 64
-"""Jets of a batch above which onnxruntime keeps no memory: what all networks together would keep does not fit."""
+"""Batch size above which onnxruntime keeps no memory, as that of all networks together would not fit."""
 
 WEAVER_OPSET = 15
 WEAVER_INPUTS = ("points", "features", "vectors", "mask")
 WEAVER_FEATURES, CLASSES = 13, 2
 FEWEST_SLOTS = 17
-"""weaver's ParticleNet has 16 neighbours for each particle and needs one slot more."""
+"""Slots for weaver's ParticleNet, which has 16 neighbours per particle and needs one slot more."""
 
 COMPARED = (
     ("IAFormer, iagraph", "ParT, weaver"),
@@ -42,17 +42,17 @@ COMPARED = (
     ("ParT, iagraph", "ParT, weaver"),
     ("ParticleNet, iagraph", "ParticleNet, weaver"),
 )
-"""Who is compared with whom."""
+"""Pairs of networks to compare."""
 
 IN_ONNX, IN_PYTORCH = "onnxruntime", "PyTorch"
 
 
 class Engine(NamedTuple):
-    """A way to compute a network.
+    """An implementation of a network.
 
     Attributes:
-        prepare: makes its inputs of jets; not part of what is timed.
-        run: probabilities of these.
+        prepare: makes inputs from jets; not timed.
+        run: function from inputs to probabilities.
     """
 
     prepare: Callable[[JetBatch], Any]
@@ -60,7 +60,7 @@ class Engine(NamedTuple):
 
 
 def benchmark_latency(rounds: int, sizes: Sequence[int] = SIZES, threads: Sequence[int] = THREADS) -> Report:
-    """Times networks of :mod:`benchmark.contenders` in batches of some sizes.
+    """Time networks of :mod:`benchmark.contenders` in batches of some sizes.
 
     Args:
         rounds: how often each is timed, on other jets each time; one more round warms up.
@@ -83,7 +83,7 @@ def benchmark_latency(rounds: int, sizes: Sequence[int] = SIZES, threads: Sequen
 
 
 def exported_networks() -> dict[str, bytes]:
-    """The ONNX files of all networks, by the names of contenders.
+    """ONNX files of all networks by name of the contender.
 
     Raises:
         ImportError: as above.
@@ -105,13 +105,13 @@ def exported_networks() -> dict[str, bytes]:
 
 
 def _weaver_in_onnx(model: ParticleTransformer | ParticleNet) -> bytes:
-    """Weaver's network with the weights of ours, as ``weaver --export-onnx`` writes it."""
+    """Weaver's network with our weights, as ``weaver --export-onnx`` writes it."""
     make: Any = contenders.WeaverParticleNet
     if isinstance(model, ParticleTransformer):
         make = contenders.WeaverParticleTransformer
     network = with_weights(make(WEAVER_FEATURES, CLASSES, for_inference=True), model).eval()
     jets, buffer = JetDataset(shuffled_jets(2))[:], io.BytesIO()
-    with warnings.catch_warnings():  # the older exporter, which weaver takes, has much to say
+    with warnings.catch_warnings():  # weaver uses the older exporter, which warns a lot
         warnings.simplefilter("ignore")
         torch.onnx.export(
             network,
@@ -127,7 +127,7 @@ def _weaver_in_onnx(model: ParticleTransformer | ParticleNet) -> bytes:
 
 
 def engines(files: dict[str, bytes], threads: int, arena: bool = True) -> dict[tuple[str, str], Engine]:
-    """All ways to compute all networks, by the name of the contender and what computes it.
+    """All implementations of all networks, by name of the contender and runtime.
 
     Args:
         files: from :func:`exported_networks`.
@@ -179,7 +179,7 @@ def _weaver_arrays(model: ParticleTransformer) -> Callable[[JetBatch], dict[str,
 
 
 def _rows(files: dict[str, bytes], threads: int, rounds: int, sizes: Sequence[int]) -> list[dict[str, Any]]:
-    """A row for each engine."""
+    """A row per engine."""
     rows = []
     some, by_key = JetDataset(shuffled_jets(JETS_OF_ROUND))[:], engines(files, threads)
     for (name, where), engine in by_key.items():
@@ -196,7 +196,7 @@ def _rows(files: dict[str, bytes], threads: int, rounds: int, sizes: Sequence[in
 
 
 def _seconds(by_key: dict[tuple[str, str], Engine], rounds: int, size: int) -> dict[tuple[str, str], float]:
-    """The median time per jet of each engine, all in turn."""
+    """Median time per jet of each engine, all in turn."""
     seconds: dict[tuple[str, str], list[float]] = {key: [] for key in by_key}
     of_round = max(size, JETS_OF_ROUND)
     jets = shuffled_jets(of_round * (rounds + 1))
@@ -217,7 +217,7 @@ def _probabilities(engine: Engine, jets: JetBatch, size: int) -> Tensor:
 
 
 def _ratios(rows: Sequence[dict[str, Any]], sizes: Sequence[int]) -> Iterator[str]:
-    """How many times faster than weaver's ours are, exported."""
+    """Speed-up of our exported networks over weaver's."""
     by_key = {(row["network"], row["computed by"], row["threads"]): row for row in rows}
     for threads in dict.fromkeys(row["threads"] for row in rows):
         for own, other in COMPARED:

@@ -1,4 +1,4 @@
-"""What no implementation of IAFormer can be faster than: its products, at the rate of a large product of matrices."""
+"""Upper limit of the speed of IAFormer: its matrix products at the rate of a single large one."""
 
 from __future__ import annotations
 
@@ -11,11 +11,11 @@ from iagraph.models import IAFormer
 
 
 def multiply_adds(model: IAFormer, jets: JetBatch) -> tuple[int, int]:
-    """Multiply-adds of a training step and of inference that cannot be avoided.
+    """Unavoidable multiply-adds of a training step and of inference.
 
     Encoder and scores of each unordered pair of particles of a jet, a particle with itself included; the linear maps of
     each particle; a value per channel, block and directed edge; the last map. The backward pass makes as many for the
-    gradients of the weights, and as many for those of the inputs, but not of the features, which nobody needs.
+    gradients of the weights, and as many for those of the inputs, but not of the features, which are unused.
 
     Args:
         model: whose sizes count.
@@ -33,7 +33,7 @@ def multiply_adds(model: IAFormer, jets: JetBatch) -> tuple[int, int]:
 
 
 def _weights(modules: Sequence[nn.Module]) -> int:
-    """Multiply-adds of the linear maps in some modules, for one vector each."""
+    """Multiply-adds of the linear maps in modules, for one vector each."""
     return sum(linear.weight.numel() for module in modules for linear in _linears(module))
 
 

@@ -1,4 +1,4 @@
-"""Jets per second of loaders: ours, in memory and from a store, beside PyTorch Geometric's over lists of ``Data``."""
+"""Jets per second of loaders: ours, in memory and from a store, and PyTorch Geometric's over lists of ``Data``."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ STORED_EDGES = 2000
 
 
 def benchmark_loader(jets: int, batch_size: int, repeats: int) -> Report:
-    """Loads shuffled batches of the quark and gluon jets of the sample, each once per epoch.
+    """Load shuffled batches of the quark and gluon jets of the sample, each once per epoch.
 
     Args:
         jets: number of jets in the store; the sample of 18,000 is repeated.
@@ -70,7 +70,7 @@ def benchmark_loader(jets: int, batch_size: int, repeats: int) -> Report:
 
 
 def write_repeated(path: Path, sample: Jets, jets: int) -> int:
-    """Writes so many jets, the sample again and again; gives the bytes they take in memory."""
+    """Write the repeated sample up to a number of jets; returns their bytes in memory."""
     size = 0
     with StoreWriter(path, sample.classes) as writer:
         for part in repeated(sample, jets):

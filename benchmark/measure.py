@@ -1,4 +1,4 @@
-"""Timing, peak memory, and reports that say where and with what they were made."""
+"""Timing, peak memory, and reports with machine and versions."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from iagraph.tables import markdown
 
 @dataclass
 class Report:
-    """A table of measurements with the machine and the versions they belong to.
+    """A table of measurements with the machine and versions.
 
     Attributes:
         title: what was measured.
@@ -49,12 +49,12 @@ class Report:
 
 
 def median_seconds(run: Callable[[], object], repeats: int) -> float:
-    """The median time of some runs, after one more that warms up."""
+    """Median time of runs, after one warm-up run."""
     return statistics.median(seconds_of(run, repeats))
 
 
 def seconds_of(run: Callable[[], object], repeats: int) -> list[float]:
-    """The time of each of some runs, after one more that warms up."""
+    """Time of each run, after one warm-up run."""
     run()
     seconds = []
     for _ in range(repeats):
@@ -65,9 +65,9 @@ def seconds_of(run: Callable[[], object], repeats: int) -> list[float]:
 
 
 def in_new_process(function: Callable[..., Any], *arguments: Any) -> tuple[Any, float]:
-    """The result of a function in a process of its own, and the most memory that this process held, in MB.
+    """Result of a function in a new process, and the peak memory of the process in MB.
 
-    Memory is that of the process itself, Python and its packages included, without that of worker processes.
+    Memory includes Python and its packages, but not worker processes.
     """
     with ProcessPoolExecutor(1, mp_context=multiprocessing.get_context("spawn")) as pool:
         return pool.submit(_with_memory, function, arguments).result()
@@ -78,7 +78,7 @@ def _with_memory(function: Callable[..., Any], arguments: tuple[Any, ...]) -> tu
 
 
 class PeakMemory:
-    """How much more memory this process holds, at most, during calls than when this was made.
+    """Peak memory of this process during calls, above that at construction.
 
     Best made in a new process, once packages are loaded: memory that was freed before may be used again, unseen. Linux
     resets the peak for each call; elsewhere it is the highest so far, and calls should come in the order of their need.
@@ -89,17 +89,17 @@ class PeakMemory:
         self._before = _memory("VmRSS")
 
     def of(self, run: Callable[[], object]) -> float:
-        """The most memory held during a call, in MB above that of the start."""
-        with suppress(OSError):  # the highest memory of the process (VmHWM) becomes what it holds now
+        """Peak memory during a call, in MB above the start."""
+        with suppress(OSError):  # resets the peak memory of the process (VmHWM)
             Path("/proc/self/clear_refs").write_text("5", encoding="ascii")
         run()
         return max(_memory("VmHWM") - self._before, 0.0)
 
 
 def _memory(name: str) -> float:
-    """What this process holds (VmRSS), or held at most (VmHWM), in MB."""
+    """Current (VmRSS) or peak (VmHWM) memory of this process in MB."""
     status = Path("/proc/self/status")
-    if status.is_file():  # elsewhere ru_maxrss must do; here it would begin with the memory of the parent
+    if status.is_file():  # elsewhere ru_maxrss is used; here it would include the memory of the parent
         found = next(line for line in status.read_text(encoding="utf-8").splitlines() if line.startswith(name))
         return int(found.split()[1]) * 1024 / 1e6
     unit = 1 if platform.system() == "Darwin" else 1024

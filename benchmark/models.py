@@ -1,4 +1,4 @@
-"""Jets per second and memory of our models, beside the same networks as others compute them, on the same real jets."""
+"""Jets per second and memory of our models and other implementations of the same networks, on the same jets."""
 
 from __future__ import annotations
 
@@ -28,19 +28,17 @@ Seconds = dict[tuple[str, str], list[float]]
 LIMIT = "IAFormer, its products alone"
 
 SLOW_STEP = 10.0
-"""Seconds of a training step from which on an implementation takes part in the first rounds alone."""
+"""Seconds of a training step above which an implementation runs only in the first rounds."""
 
 IN_A_ROW = 0.5
-"""Seconds for which a contender goes on in a round: while it waits for the others, its caches grow cold, and what is
-short suffers most.
-"""
+"""Seconds for which a contender runs in a round; cold caches after waiting would affect short steps most."""
 
 ROUNDS_OF_SLOW = 2
 MEMORY_STEPS = 2
-"""Steps whose peak memory is measured: in the second, gradients and what the optimiser remembers are there, too."""
+"""Steps whose peak memory is measured: the second one includes gradients and the optimiser's state."""
 
 PRODUCT = 2048
-"""Size of the square matrices whose product tells what the processor can do."""
+"""Size of the square matrices whose product measures the peak rate of the processor."""
 
 TARGETS: tuple[tuple[str, str, float, float], ...] = (
     ("IAFormer, iagraph", "IAFormer, reference layout", 30, 40),
@@ -52,13 +50,13 @@ TARGETS: tuple[tuple[str, str, float, float], ...] = (
     ("ParT, iagraph", "ParT, weaver", 2, 2),
     ("ParticleNet, iagraph", "ParticleNet, weaver", 5, 5),
 )
-"""Who is to be how many times faster than whom, in training and in inference."""
+"""Target speed-ups of one contender over another, in training and in inference."""
 
 MEMORY_TARGET = ("IAFormer, iagraph", "IAFormer, reference layout", 1 / 10)
 
 
 def benchmark_models(batches: int, batch_size: int, device: str = "cpu") -> Report:
-    """Times training steps and inference of every contender, in turn, each round on other jets of the sample.
+    """Time training steps and inference of every contender, in turn, each round on other jets of the sample.
 
     Args:
         batches: number of rounds, each with a batch of its own; one more batch warms up.
@@ -110,8 +108,7 @@ def benchmark_models(batches: int, batch_size: int, device: str = "cpu") -> Repo
 
 
 class Remote:
-    """A contender at work in a process of its own, as it would be for itself: what others leave behind in memory, and
-    what the allocator has learned from them, is no part of what is timed.
+    """A contender in its own process, so that memory and allocator state of others do not affect its time.
 
     Args:
         name: a key of :data:`~benchmark.contenders.CONTENDERS`.
@@ -152,11 +149,11 @@ def _seconds_of(mode: str, jets: JetBatch) -> float:
 
 
 class Runner:
-    """A contender at work.
+    """A contender on a device.
 
     Args:
         name: a key of :data:`~benchmark.contenders.CONTENDERS`.
-        device: where it computes.
+        device: its device.
     """
 
     def __init__(self, name: str, device: str) -> None:
@@ -173,7 +170,7 @@ class Runner:
             return self.model(*inputs)
 
     def ready(self, mode: str, jets: JetBatch) -> Callable[[], None]:
-        """A training step, or inference, with the inputs made already."""
+        """A training step, or inference, with prepared inputs."""
         inputs, label = self._inputs(jets), cast(Tensor, jets.y).to(self.device)
         self.model.train(mode == "training")
 
@@ -189,8 +186,8 @@ class Runner:
         return training if mode == "training" else inference
 
     def seconds(self, mode: str, jets: JetBatch) -> float:
-        """The time of a training step, or of inference, as one in a row of many on the same jets: the first warms up,
-        and the median of the following counts, which are as many as fit into half a second, at least one.
+        """Median time of consecutive training steps, or inferences, on the same jets after one warm-up: as many as fit
+        into half a second, at least one.
         """
         run = self.ready(mode, jets)
         run()
@@ -200,13 +197,13 @@ class Runner:
         return statistics.median(times)
 
     def _inputs(self, jets: JetBatch) -> tuple[Any, ...]:
-        # Even on the same device, a batch of jets is a new one, without what was made of it in an earlier run.
+        # A new batch even on the same device, without cached quantities of an earlier run.
         return tuple(part.to(self.device) for part in self.prepare(jets))
 
 
 def shuffled_jets(number: int) -> Jets:
-    """So many quark and gluon jets of the sample, in an order that is always the same; of those that do not fit into
-    the slots of padded layouts, the hardest particles.
+    """Quark and gluon jets of the sample in a fixed random order; only the hardest particles of jets that exceed the
+    slots of padded layouts.
     """
     sample = read_store(resolve("sample:qg"))
     order = np.random.default_rng(1).permutation(len(sample))
@@ -214,9 +211,9 @@ def shuffled_jets(number: int) -> Jets:
 
 
 def peak_memory(name: str, mode: str, jets: Jets, device: str) -> float:
-    """The most memory in MB that a contender's first steps hold, above what this process held before them.
+    """Peak memory in MB of a contender's first steps, above that of the process before.
 
-    On a CPU, what libraries take when they are first used is part of it; on a GPU, it is that of tensors alone.
+    On a CPU it includes memory of libraries on first use; on a GPU only tensors.
     """
     run = Runner(name, device).ready(mode, JetDataset(jets)[:])
 
@@ -240,13 +237,13 @@ def product_rate(device: str) -> float:
 
 
 def ratio(seconds: Seconds, own: str, other: str, mode: str) -> float:
-    """How many times faster one contender was than another, the median over the rounds in which both took part."""
+    """Speed-up of one contender over another, median over the rounds of both."""
     both = zip(seconds[own, mode], seconds[other, mode], strict=False)
     return statistics.median(theirs / ours for ours, theirs in both)
 
 
 def target_notes(seconds: Seconds, memory: dict[tuple[str, str], float]) -> list[str]:
-    """A line for each target: what was measured, and what is wanted."""
+    """A line per target with measured and target value."""
     lines = []
     for own, other, *wanted in TARGETS:
         found = [ratio(seconds, own, other, mode) for mode in MODES]
@@ -279,11 +276,11 @@ def _notes(jets: Jets, rate: float, device: str) -> list[str]:
         f"first {ROUNDS_OF_SLOW} rounds alone; ratios: median over the rounds of both; each in a process of its own, "
         "which waits while others run",
         "training: zero_grad, forward, cross entropy, backward, AdamW; inference: evaluation, torch.inference_mode",
-        "iagraph starts from four-momenta; the others get features (for IAFormer, of pairs, too) made beforehand; "
+        "iagraph starts from four-momenta; the others get precomputed features (for IAFormer, of pairs, too); "
         f"padding is to {SLOTS} slots, which weaver trims to the longest jet, in training to a random quantile",
         f"peak memory: of the first {MEMORY_STEPS} steps, above what was held before, in a process of its own; "
         + ("the allocator makes repeats differ by tens of MB" if device == "cpu" else "tensors on the GPU alone"),
-        f"{LIMIT}: the multiply-adds that it cannot do without, at the {rate / 1e9:,.0f} GFLOP/s that a product of "
+        f"{LIMIT}: its unavoidable multiply-adds, at the {rate / 1e9:,.0f} GFLOP/s that a product of "
         f"two {PRODUCT} x {PRODUCT} matrices reached in the same run; all else costs nothing",
         "logits: same untrained weights, same jets; weaver's pair masses are rounding in float32 where "
         "particles are collinear, which moves ParT's; in float64 they agree (tests/models/test_weaver.py)",
@@ -291,7 +288,7 @@ def _notes(jets: Jets, rate: float, device: str) -> list[str]:
 
 
 def _seconds(run: Callable[[], object], device: str) -> float:
-    """The time until a run has finished, on a GPU, too."""
+    """Time until a run has finished, also on a GPU."""
     _synchronize(device)
     start = time.perf_counter()
     run()

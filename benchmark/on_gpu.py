@@ -1,7 +1,7 @@
-"""Tries the library on a GPU: is it right, where does it wait, how fast is it; needs a few minutes.
+"""Test the library on a GPU in a few minutes: correctness, waits, speed.
 
-python benchmark/on_gpu.py --device cuda --out FOLDER. Each phase runs in a process of its own with a share of the time,
-so that one that fails or hangs spoils no other; FOLDER gets a JSON file for each, and all of it as results.md.
+python benchmark/on_gpu.py --device cuda --out FOLDER. Each phase runs in its own process with a time limit, so that
+failures and hangs do not affect others; FOLDER gets a JSON file per phase, and all results as results.md.
 """
 
 from __future__ import annotations
@@ -26,19 +26,19 @@ PHASES = {
     "kernels": 20.0,
     "training": 60.0,
 }
-"""Shares of the time in seconds, by the module of the phase, which has a function of the same name; in the order of
-their value. What earlier phases leave is there for all.
+"""Time of each phase in seconds, in order of importance, by its module, which has a function of the same name. Time
+unused by earlier phases is available to later ones.
 """
 
 GRACE = 12.0
-"""Seconds after its share until a phase that has not ended is killed."""
+"""Seconds of overtime after which a phase is killed."""
 
 SHORTEST = 8.0
-"""Seconds without which no phase begins."""
+"""Minimum number of seconds to start a phase."""
 
 
 def main() -> None:
-    """Parses the arguments and runs the phases."""
+    """Parse the arguments and run the phases."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--device", default="cuda", choices=("cuda", "cpu"), help="default: %(default)s")
     parser.add_argument("--out", type=Path, default=Path("build/on_gpu"), help="folder for results (%(default)s)")
@@ -58,7 +58,7 @@ def main() -> None:
 
 
 def run_all(arguments: argparse.Namespace) -> None:
-    """Runs the phases one after the other, and writes what they found as one page."""
+    """Run the phases in order, and write their results as one page."""
     deadline, ended = time.monotonic() + arguments.seconds, {}
     for name in arguments.phases.split(","):
         left = deadline - time.monotonic()
@@ -72,7 +72,7 @@ def run_all(arguments: argparse.Namespace) -> None:
 
 
 def run_phase(arguments: argparse.Namespace) -> None:
-    """Runs a phase in this process."""
+    """Run a phase in this process."""
     import torch
 
     from benchmark.gpu_phases.results import OutOfTime, Plan, Results
@@ -93,7 +93,7 @@ def run_phase(arguments: argparse.Namespace) -> None:
 
 
 def _in_process(name: str, seconds: float, arguments: argparse.Namespace) -> str:
-    """Runs a phase in a process of its own; how it ended."""
+    """Run a phase in a new process; returns how it ended."""
     command = [sys.executable, __file__, "--phase", name, "--seconds", str(seconds)]
     command += ["--device", arguments.device, "--out", str(arguments.out), "--batch-sizes", arguments.batch_sizes]
     process = subprocess.Popen(command, start_new_session=True)  # with those that it starts, to compile

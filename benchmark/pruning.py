@@ -1,4 +1,4 @@
-"""What is saved by dropping edges: arithmetic, time and memory against what a gate lets through."""
+"""Savings by dropping edges: arithmetic, time and memory against the fraction that passes a gate."""
 
 from __future__ import annotations
 

@@ -1,7 +1,7 @@
-"""IAFormer as others would compute it, with the weights and the logits of ours: what it is measured against.
+"""Other implementations of IAFormer with our weights and logits, for comparison.
 
 Padded, as its authors do, and in PyTorch Geometric's usual way, as messages along a list of edges; neither uses our
-dense blocks. Each has a function beside it that makes of jets what it takes, which is no part of the network.
+dense blocks. A function beside each makes its inputs from jets, which is not part of the network.
 """
 
 from __future__ import annotations

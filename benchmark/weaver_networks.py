@@ -1,5 +1,5 @@
 """ParT and ParticleNet of weaver-core (https://github.com/hqucms/weaver-core), their authors' own implementation, with
-the weights of ours: what ours are measured against. weaver-core must be installed.
+our weights, for comparison. weaver-core must be installed.
 """
 
 from __future__ import annotations

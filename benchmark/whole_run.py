@@ -1,4 +1,4 @@
-"""A whole training as a user has it, from the start of Python to the report, in a process of its own."""
+"""A whole training as for users, from the start of Python to the report, in a new process."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from benchmark.measure import Report, in_new_process
 
 
 def benchmark_run(recipe: str, overrides: Sequence[str] = ()) -> Report:
-    """Trains and evaluates a recipe as ``iagraph train`` does.
+    """Train and evaluate a recipe as ``iagraph train`` does.
 
     Args:
         recipe: name or file.
@@ -39,7 +39,7 @@ def benchmark_run(recipe: str, overrides: Sequence[str] = ()) -> Report:
     ]
     report.notes = [
         "seconds: from the start of Python to the report, with imports, validation, test and figures",
-        "jets/s of the run: training jets times epochs, by all of these seconds",
+        "jets/s of the run: training jets times epochs, divided by these seconds",
         "peak memory: of the process, Python and its packages included, without worker processes",
     ]
     return report

@@ -1,9 +1,8 @@
 #!/bin/bash
 # Training on several machines of a Slurm cluster:  sbatch configs/slurm.sh configs/jetclass.yaml
 #
-# The run folder stands fixed, so that a job that is requeued, or submitted again, goes on after its last whole epoch.
-# A minute before its time is up the job puts itself back into the queue. Adapt the lines of #SBATCH to your cluster:
-# as many tasks as GPUs per machine.
+# The run folder is fixed, so that a job that is requeued or submitted again resumes after its last complete epoch.
+# A minute before its time limit, the job requeues itself. Adapt the #SBATCH lines to your cluster: one task per GPU.
 #SBATCH --job-name=iagraph
 #SBATCH --nodes=2
 #SBATCH --ntasks-per-node=4

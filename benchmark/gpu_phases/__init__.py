@@ -1,1 +1,1 @@
-"""What ``on_gpu.py`` does, a file for each phase; each phase is a function of a ``Plan`` and its ``Results``."""
+"""Phases of ``on_gpu.py``, one file each; a phase is a function of a ``Plan`` and its ``Results``."""

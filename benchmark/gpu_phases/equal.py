@@ -1,4 +1,4 @@
-"""Whether models and layers compute on the device what they compute on a CPU in float64."""
+"""Agreement of models and layers on the device with a CPU in float64."""
 
 from __future__ import annotations
 
@@ -61,7 +61,7 @@ class Case(NamedTuple):
     """Something to run on both devices.
 
     Attributes:
-        name: how it is called.
+        name: name of the case.
         module: in float64, on the CPU.
         inputs: its arguments, likewise.
         training: in training mode, or in evaluation mode.
@@ -81,7 +81,7 @@ class Outcome(NamedTuple):
 
 
 def equal(plan: Plan, results: Results) -> None:
-    """A row for each case: how far the device, and the CPU in float32, are from the CPU in float64."""
+    """A row per case: errors of the device, and of the CPU in float32, relative to the CPU in float64."""
     results.notes += [
         "reference: CPU, float64; error of a result or of all gradients: |difference| / |reference| (Euclidean)",
         "worst: the parameter with the largest error of its own gradient, of those above 1e-6 of the largest gradient",
@@ -100,7 +100,7 @@ def equal(plan: Plan, results: Results) -> None:
 
 
 def outcome(case: Case, device: torch.device, precision: str) -> Outcome:
-    """Runs a case forwards and backwards.
+    """Run a case forwards and backwards.
 
     Args:
         case: the case.

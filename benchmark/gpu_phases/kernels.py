@@ -1,4 +1,4 @@
-"""What a training step asks of the device: launches, and the kernels that take longest."""
+"""Work of the device in a training step: launches, and the longest kernels."""
 
 from __future__ import annotations
 

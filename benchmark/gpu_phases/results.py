@@ -1,4 +1,4 @@
-"""What a phase finds, written down row by row: a phase that is killed leaves all that it had found by then."""
+"""Results of a phase, written row by row, so that a killed phase leaves its results so far."""
 
 from __future__ import annotations
 
@@ -17,12 +17,12 @@ from iagraph.files import write_text
 
 
 class OutOfTime(Exception):  # noqa: N818, for it is no error
-    """The deadline is over, and the phase with it."""
+    """The deadline of the phase has passed."""
 
 
 @dataclass(frozen=True)
 class Plan:
-    """What all phases are told.
+    """Common settings of all phases.
 
     Attributes:
         device: where to compute.
@@ -35,7 +35,7 @@ class Plan:
     deadline: float
 
     def check_time(self) -> None:
-        """Called before anything that takes time.
+        """Check the deadline, before anything that takes time.
 
         Raises:
             OutOfTime: the deadline is over.
@@ -50,7 +50,7 @@ class Plan:
 
 @dataclass
 class Results:
-    """The findings of a phase, kept in a JSON file from the first one on.
+    """Results of a phase, kept in a JSON file from the first row on.
 
     Attributes:
         phase: its name.
@@ -70,14 +70,14 @@ class Results:
     started: float = field(default_factory=time.monotonic)
 
     def add(self, **row: Any) -> None:
-        """Keeps and prints a row."""
+        """Keep and print a row."""
         self.rows.append(row)
         print("  ", " | ".join(map(as_text, row.values())), flush=True)
         self.write()
 
     @contextmanager
     def attempt(self, **what: Any) -> Iterator[None]:
-        """Runs a block; what it raises becomes a row and a traceback.
+        """Run a block; an exception becomes a row and a traceback.
 
         Args:
             what: the keys of the row that tell what was tried.
@@ -96,7 +96,7 @@ class Results:
             self.add(**what, error=f"{type(error).__name__}: {first}")
 
     def write(self) -> None:
-        """Writes the file anew."""
+        """Rewrite the file."""
         content = {
             "phase": self.phase,
             "seconds": round(time.monotonic() - self.started, 1),
@@ -122,7 +122,7 @@ def as_markdown(content: dict[str, Any]) -> str:
 
 
 def as_text(value: Any) -> str:
-    """A number as it is read best, three digits or all before the point."""
+    """A number with three digits, or with all digits before the point."""
     if isinstance(value, float):
         return f"{value:,.0f}" if abs(value) >= 100 else f"{value:.3g}"
     return f"{value:,}" if isinstance(value, int) and not isinstance(value, bool) else str(value).replace("|", "/")

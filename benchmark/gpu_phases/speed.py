@@ -1,4 +1,4 @@
-"""Jets per second and memory of our models beside others, by batch size and arithmetic."""
+"""Jets per second and memory of our models and others, by batch size and arithmetic."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ NAMES = (
 )
 MODES = ("training", "inference")
 BATCHES = 2
-"""Different batches that take turns."""
+"""Number of different batches, used in turn."""
 
 PRODUCT = 8192
 COPIED = 2**30
@@ -48,7 +48,7 @@ def speed(plan: Plan, results: Results) -> None:
     """A row for each batch size, contender, mode and arithmetic."""
     results.notes += [
         "training: zero_grad, forward, cross entropy, backward, AdamW; inference: evaluation, torch.inference_mode",
-        "iagraph starts from four-momenta; the others get features (reference layout: of pairs, too) made beforehand; "
+        "iagraph starts from four-momenta; the others get precomputed features (reference layout: of pairs, too); "
         f"padding is to {SLOTS} slots, which weaver trims to the longest jet, in training to a random quantile",
         f"jets/s: {BATCHES} batches of the shipped sample in turn; calls in a row, the host waits at the end of a row; "
         "the median of three rows",
@@ -120,12 +120,12 @@ class Runner:
         return training if mode == "training" else inference
 
     def _new(self, inputs: tuple[Any, ...]) -> tuple[Any, ...]:
-        # Even on the same device, a batch of jets is a new one, without what was made of it in an earlier run.
+        # A new batch even on the same device, without cached quantities of an earlier run.
         return tuple(part.to(self.device) for part in inputs)
 
 
 def ceilings(plan: Plan, results: Results) -> None:
-    """Notes what the device reaches: products of large matrices, and copies."""
+    """Note the peak rates of the device: products of large matrices, and copies."""
     with results.attempt(ceiling="products, copies"):
         for precision in PRECISIONS:
             dtype = torch.bfloat16 if precision == "bf16" else torch.float32

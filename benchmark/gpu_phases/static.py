@@ -1,4 +1,4 @@
-"""What one static shape gains: jets in slots, run eagerly, recorded as a CUDA graph, and compiled."""
+"""Gains of a single static shape: jets in slots, run eagerly, recorded as a CUDA graph, and compiled."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from iagraph.jets import JetBatch
 MODELS = ("IAFormer, iagraph", "IAFormer lite, iagraph", "ParT, iagraph", "ParticleNet, iagraph")
 SLOTS = 64
 HALF = 2
-"""A jet belongs to the slots that it fills by more than one in so many."""
+"""Jets fill more than one in this number of slots."""
 
 VARIANTS = (
     ("ragged", "bf16"),

@@ -19,7 +19,7 @@ PRECISIONS = ("float32", "tf32", "bf16")
 
 ROUNDS = 3
 WARM_UP = 2
-"""Calls before any that counts."""
+"""Warm-up calls."""
 
 
 def sample_batches(batch_size: int, number: int, device: torch.device) -> list[JetBatch]:
@@ -33,7 +33,7 @@ def sample_batches(batch_size: int, number: int, device: torch.device) -> list[J
 def arithmetic(precision: str, device: torch.device) -> Iterator[None]:
     """Products with one of :data:`PRECISIONS`; convolutions, too, which else take TensorFloat-32 unasked.
 
-    Forward passes run under :func:`autocast`, each anew: it keeps the weights that it casts.
+    Forward passes run under :func:`autocast`, each in a new context, as it caches cast weights.
     """
     reduced = precision in ("tf32", "bf16")
     matmul, convolutions = torch.get_float32_matmul_precision(), torch.backends.cudnn.allow_tf32
@@ -71,13 +71,13 @@ def _seconds_of(run: Callable[[], object], calls: int, device: torch.device) -> 
 
 
 def synchronize(device: torch.device) -> None:
-    """Waits until the device has done its work."""
+    """Wait for the device."""
     if device.type == "cuda":
         torch.cuda.synchronize(device)
 
 
 def forget(device: torch.device) -> None:
-    """Gives back the memory of what nobody needs any more, and begins to watch the peak anew."""
+    """Free unused memory and reset the peak."""
     gc.collect()
     if device.type == "cuda":
         torch.cuda.empty_cache()

@@ -1,4 +1,4 @@
-"""How the recipes train on the device: how fast, and to what accuracy."""
+"""Training of recipes on the device: speed and accuracy."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ RECIPES = (("qg_lite.yaml", None, 20), ("qg.yaml", None, 15), ("qg_lite.yaml", 6
 
 
 class Watch(Callback):
-    """Takes the time of each epoch, validation included."""
+    """Record the time of each epoch, validation included."""
 
     def __init__(self) -> None:
         self.begun: list[float] = []
@@ -51,7 +51,7 @@ def training(plan: Plan, results: Results) -> None:
 
 
 def _trained(recipe: Path, changes: list[str], folder: Path) -> dict[str, Any]:
-    """Trains a recipe; what came out."""
+    """Train a recipe; returns its results."""
     watch, start = Watch(), time.perf_counter()
     run = train(load_config(recipe, changes), callbacks=[watch], into=folder / "run")
     seconds, epochs = time.perf_counter() - start, watch.seconds_per_epoch()

@@ -21,7 +21,7 @@ from benchmark.gpu_phases.timing import sample_batches
 NAMES = ("IAFormer, iagraph", "IAFormer lite, iagraph", "ParT, iagraph", "ParticleNet, iagraph", "IAFormer, plain PyG")
 HERE = Path(__file__).parent.parent
 WAIT = "synchronizing CUDA operation"
-"""What the warning of a wait says."""
+"""Text of the warning of a wait."""
 
 
 def waits(plan: Plan, results: Results) -> None:
@@ -64,7 +64,7 @@ def _of_step(name: str, plan: Plan) -> dict[str, Counter[str]]:
 
 @contextmanager
 def _watched(device: torch.device) -> Iterator[Counter[str]]:
-    """Counts the waits by line of code."""
+    """Count the waits by line of code."""
     lines: Counter[str] = Counter()
 
     def count(message: Warning | str, *_: Any) -> None:
@@ -73,7 +73,7 @@ def _watched(device: torch.device) -> Iterator[Counter[str]]:
 
     with warnings.catch_warnings():
         warnings.simplefilter("always")
-        warnings.showwarning = count  # type: ignore[assignment]  # which takes what nobody asks for by position
+        warnings.showwarning = count  # type: ignore[assignment]  # unused arguments by position
         if device.type == "cuda":
             torch.cuda.synchronize(device)
             torch.cuda.set_sync_debug_mode("warn")

@@ -1,5 +1,6 @@
-"""Which clusters in a calorimeter hold a neutral particle? A cluster has the energy of a charged one, a neutral one, or
-both. Charged ones have tracks that tell their energies. Edges lead from tracks, one of which is none, to clusters.
+"""Which calorimeter clusters contain a neutral particle? A cluster has the energy of a charged particle, of a neutral
+one, or of both. Charged particles have tracks that measure their energy. Edges lead from tracks (one a dummy) to
+clusters.
 """
 
 import torch
@@ -13,7 +14,7 @@ from iagraph.nn import (
     PairAttentionConv,
 )
 
-SIZES, WIDTH, HEADS, EDGE_DIM, NEARBY = (2, 1), 32, 4, 4, 6  # two numbers are known of a track, one of a cluster
+SIZES, WIDTH, HEADS, EDGE_DIM, NEARBY = (2, 1), 32, 4, 4, 6  # features of a track and of a cluster
 LAYERS = {
     "no tracks": None,
     "attention, distances unused": lambda: InteractionAttentionConv(SIZES, WIDTH, HEADS),
@@ -24,7 +25,7 @@ LAYERS = {
 
 
 def event(clusters):
-    """Vectors of tracks and of clusters, edges, their features, and which clusters hold a neutral particle."""
+    """Vectors of tracks and clusters, edges, edge features, and whether a cluster contains a neutral particle."""
     charged, neutral = torch.rand(2, clusters) < torch.tensor([[0.7], [0.5]])
     place, momentum, more = 6 * torch.rand(clusters, 2), 1 + 4 * torch.rand(clusters), 0.5 + 2 * torch.rand(clusters)
     energy = (charged * momentum + neutral * more) * (1 + 0.05 * torch.randn(clusters))
@@ -34,12 +35,12 @@ def event(clusters):
     distance, source = pad(distance, (0, 1)).flatten(), pad(source, (0, 1), value=len(hit)).flatten()
     edge_index = torch.stack([source, torch.arange(len(seen)).repeat_interleave(NEARBY + 1)])
     edge_attr = [distance, distance < 0.1, torch.exp(-distance / 0.1), source == len(hit)]
-    tracks = pad(torch.stack([momentum[hit], torch.ones(len(hit))], dim=1), (0, 0, 0, 1))  # the last is no track
+    tracks = pad(torch.stack([momentum[hit], torch.ones(len(hit))], dim=1), (0, 0, 0, 1))  # the last is the dummy
     return (tracks, energy[seen].unsqueeze(1)), edge_index, torch.stack(edge_attr, dim=1), neutral[seen].float()
 
 
 class Net(nn.Module):
-    """What a cluster is, and what attention tells of tracks."""
+    """A cluster's own features, plus attention to tracks."""
 
     def __init__(self, make):
         super().__init__()
@@ -55,7 +56,7 @@ class Net(nn.Module):
 
 
 def accuracy(make, seed, epochs):
-    """Trains on one event; accuracy on another."""
+    """Accuracy on one event after training on another."""
     torch.manual_seed(seed)
     train, test, net = event(1000), event(1000), Net(make)
     optimizer = torch.optim.AdamW(net.parameters(), lr=5e-3)
@@ -67,8 +68,8 @@ def accuracy(make, seed, epochs):
 
 
 def main(seeds=3, epochs=200):
-    """Prints accuracies and returns them, for each layer one per seed."""
-    print(f"accuracy on clusters, mean of {seeds} seeds (range); always to say yes has 0.59")
+    """Print and return the accuracies of each layer, one per seed."""
+    print(f"accuracy on clusters, mean of {seeds} seeds (range); always saying yes has 0.59")
     found = {name: [accuracy(make, seed, epochs) for seed in range(seeds)] for name, make in LAYERS.items()}
     for name, values in found.items():
         print(f"{name:28} {torch.tensor(values).mean():.3f} ({min(values):.3f} to {max(values):.3f})")

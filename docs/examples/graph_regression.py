@@ -1,5 +1,5 @@
 """The energy of molecule-like clusters of charged atoms. Atoms closer than a cutoff are bonded; the target is the
-screened Coulomb energy of all bonds, per atom. All nets know charges and numbers of bonds, some the lengths, too.
+screened Coulomb energy of all bonds, per atom. All nets see charges and numbers of bonds, some also bond lengths.
 """
 
 import torch
@@ -25,7 +25,7 @@ LAYERS = {
 
 
 def molecule(atoms):
-    """Edges go in both directions, with Gaussians of their length as features and a mark of self-loops."""
+    """A graph with edges in both directions; edge features are Gaussians of the length and a self-loop flag."""
     place, kind = 1.2 * torch.randn(atoms, 3), torch.randint(3, (atoms,))
     distance = torch.cdist(place, place)
     edge_index = source, target = (distance < CUTOFF).nonzero().t()
@@ -66,7 +66,7 @@ class WholeNetwork(GraphTransformer):
 
 
 def error(make, seed, epochs):
-    """Trains on 1,000 graphs; root mean square error on 500 others, relative to the spread of their energies."""
+    """Root mean square error on 500 graphs over the spread of their energies, after training on 1,000 others."""
     torch.manual_seed(seed)
     *train, test = (Batch.from_data_list([molecule(6 + k % 9) for k in range(size)]) for size in [50] * 20 + [500])
     net = WholeNetwork() if make is WholeNetwork else Net(make)
@@ -79,8 +79,8 @@ def error(make, seed, epochs):
 
 
 def main(seeds=3, epochs=15):
-    """Prints errors and returns them, for each layer one per seed."""
-    print(f"error over spread of the energies, mean of {seeds} seeds (range); 1 is to guess their mean")
+    """Print and return the errors of each layer, one per seed."""
+    print(f"error over spread of the energies, mean of {seeds} seeds (range); guessing the mean has 1")
     networks = LAYERS | {"whole network of IAFormer": WholeNetwork}
     found = {name: [error(make, seed, epochs) for seed in range(seeds)] for name, make in networks.items()}
     for name, values in found.items():

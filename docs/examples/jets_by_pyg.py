@@ -1,4 +1,4 @@
-"""A training loop of one's own on jets, with PyTorch Geometric alone around the model: ``Data`` and ``DataLoader``."""
+"""A custom training loop on jets with only PyTorch Geometric around the model: ``Data`` and ``DataLoader``."""
 
 import torch
 from torch.nn.functional import cross_entropy
@@ -15,7 +15,7 @@ def graphs(split, number):
 
 
 def main(jets=2000, epochs=3, seed=1):
-    """Trains on some jets and tests on others; prints the AUC and returns it, and that of the number of particles."""
+    """Train and test on jets; print and return the AUC of the model and of the number of particles."""
     torch.manual_seed(seed)
     train, test = graphs("train", jets), graphs("test", 1000)
     model = IAFormer("kinpid", width=16, blocks=2, heads=4, particle_hidden=[64], pair_hidden=[32], pair_width=32)

@@ -1,5 +1,5 @@
-"""Which community is a node of? The graph alone tells nothing: a node has as many edges to each of the four. But edges
-have features, noisy ones, drawn from one distribution within communities and from another between them.
+"""Which community does a node belong to? The graph alone is uninformative: a node has equally many edges to each of the
+four. But edges have noisy features, with different distributions within and between communities.
 """
 
 import torch
@@ -19,7 +19,7 @@ LAYERS = {
 
 
 def communities(nodes, degree):
-    """Node features, edges, edge features, labels, and which labels are known: one in five."""
+    """Node features, edges, edge features, labels, and the mask of known labels: one in five."""
     y = torch.randint(CLASSES, (nodes,))
     x = torch.randn(nodes, CLASSES) + one_hot(y, CLASSES)
     edge_index = torch.randint(nodes, (2, nodes * degree))
@@ -29,7 +29,7 @@ def communities(nodes, degree):
 
 
 class Net(nn.Module):
-    """Two layers of attention, each added to what a node knows already."""
+    """Two residual layers of attention."""
 
     def __init__(self, make):
         super().__init__()
@@ -46,7 +46,7 @@ class Net(nn.Module):
 
 
 def accuracy(make, seed, epochs):
-    """Trains on the known labels of a graph; the share of the others that is found."""
+    """Accuracy on the unknown labels of a graph after training on the known ones."""
     torch.manual_seed(seed)
     *inputs, y, known = communities(1500, 16)
     net = Net(make)
@@ -59,8 +59,8 @@ def accuracy(make, seed, epochs):
 
 
 def main(seeds=3, epochs=40):
-    """Prints accuracies and returns them, for each layer one per seed."""
-    print(f"accuracy on nodes of unknown label, mean of {seeds} graphs (range); chance is {1 / CLASSES}")
+    """Print and return the accuracies of each layer, one per seed."""
+    print(f"accuracy on nodes of unknown label, mean of {seeds} graphs (range); guessing has {1 / CLASSES}")
     found = {name: [accuracy(make, seed, epochs) for seed in range(seeds)] for name, make in LAYERS.items()}
     for name, values in found.items():
         print(f"{name:36} {torch.tensor(values).mean():.3f} ({min(values):.3f} to {max(values):.3f})")

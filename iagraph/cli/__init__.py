@@ -1,10 +1,10 @@
-"""The command ``iagraph``: each of its subcommands is a module here, which is imported when it is called.
+"""The command ``iagraph``: each subcommand is a module here, imported when called.
 
-Such a module has ``main(parser, words)``, which adds its arguments, parses them and does the work; its docstring is
-what ``--help`` says. ``EXTRA`` is the extra whose packages it needs, ``INTERRUPTED`` what Ctrl-C leaves.
+Its ``main(parser, words)`` adds arguments, parses them and does the work; its docstring is the text of ``--help``.
+``EXTRA`` is the extra whose packages it needs, ``INTERRUPTED`` the message on Ctrl-C.
 
-Exit statuses: 0; 1 for what the user can put right, told in one line on standard error; 2 for wrong arguments; 130 for
-an interruption.
+Exit statuses: 0; 1 for errors that the user can fix, with a message on standard error; 2 for wrong arguments; 130 for
+interruptions.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ COMMANDS = {
     "train": "train and evaluate a tagger",
     "evaluate": "evaluate a trained tagger again, also on other jets",
     "predict": "write the scores of jets in files",
-    "study": "compare models, prune one, or look into it: tables, figures, a report",
+    "study": "compare, prune or examine models: tables, figures, a report",
     "export": "write a trained tagger as ONNX or for torch.export",
     "recipes": "list or show the recipes of the package",
     "download": "download a published set of jets",
@@ -27,12 +27,12 @@ COMMANDS = {
     "generate": "generate jets with Pythia8",
     "compare-jets": "compare the jets of two files",
     "benchmark": "measure speed and memory (in a clone of the repository)",
-    "doctor": "say what is installed and whether it works",
+    "doctor": "check the installation",
 }
 
 
 def main(command: str | None = None) -> None:
-    """Runs a command line and exits unless all is well.
+    """Run a command line; exit on errors.
 
     Args:
         command: the subcommand; None takes it from the command line.
@@ -63,7 +63,7 @@ def main(command: str | None = None) -> None:
 
 
 def _refuse(words: list[str]) -> None:
-    """Answers ``--help`` and ``--version``, or says what is wrong; exits."""
+    """Answer ``--help`` and ``--version``, or report an error; exit."""
     parser = argparse.ArgumentParser(prog="iagraph", description="Jet tagging as a graph problem.")
     parser.add_argument("--version", action=_Version, nargs=0, help="show the version and exit")
     commands = parser.add_subparsers(required=True, metavar="COMMAND", dest="command", title="commands")
@@ -74,7 +74,7 @@ def _refuse(words: list[str]) -> None:
 
 
 class _Version(argparse.Action):
-    """Shows the version, which takes a while to find out."""
+    """Show the version, which is slow to import."""
 
     def __call__(self, parser: argparse.ArgumentParser, *_: object) -> None:
         import iagraph

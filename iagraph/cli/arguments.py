@@ -18,7 +18,7 @@ def positive(text: str) -> int:
     """A positive integer, as the ``type`` of an argument.
 
     Raises:
-        argparse.ArgumentTypeError: it is not one.
+        argparse.ArgumentTypeError: the text is no positive integer.
     """
     if not (text.isdecimal() and int(text) >= 1):
         raise argparse.ArgumentTypeError(f"should be 1 or more, found {text}")

@@ -1,4 +1,4 @@
-"""Measure speed and memory on this machine; prints Markdown, and writes JSON where asked."""
+"""Measure speed and memory on this machine; print Markdown and optionally write JSON."""
 
 import argparse
 import sys
@@ -10,8 +10,8 @@ CLONE = Path(__file__).parents[2]
 
 
 def main(parser: argparse.ArgumentParser, words: Sequence[str]) -> None:
-    """Hands over to the benchmarks, which stand beside the package in a clone."""
+    """Run the benchmarks, which are beside the package in a clone."""
     if not (CLONE / "benchmark" / "commands.py").is_file():
         sys.exit("error: benchmarks come with a clone of the repository, not with the installed package")
-    sys.path.insert(0, str(CLONE))  # before the folder of scripts, in which another file has this name
+    sys.path.insert(0, str(CLONE))  # before the folder of scripts, which has a file of this name
     import_module("benchmark.commands").main(parser, words)

@@ -1,4 +1,4 @@
-"""Compare the jets of two files, generated and real ones for example: means, Kolmogorov-Smirnov test, figure."""
+"""Compare the jets of two files, such as generated and real ones: means, Kolmogorov-Smirnov test, figure."""
 
 import argparse
 import sys
@@ -10,7 +10,7 @@ EXTRA = "data"
 
 
 def main(parser: argparse.ArgumentParser, words: Sequence[str]) -> None:
-    """Parses the arguments, compares, and prints."""
+    """Parse the arguments, compare, and print."""
     parser.add_argument("files", nargs=2, type=user_path, metavar="FILE", help="jet stores, or public files of jets")
     parser.add_argument("--out", type=user_path, metavar="FIGURE", help="draw the distributions to FIGURE.png and .pdf")
     arguments = parser.parse_args(words)
@@ -18,7 +18,7 @@ def main(parser: argparse.ArgumentParser, words: Sequence[str]) -> None:
     if names[0] == names[1]:
         names = list(map(str, arguments.files))
     if names[0] == names[1]:
-        parser.error(f"{names[0]} is named twice")
+        parser.error(f"{names[0]} is given twice")
     from iagraph.data import StoreError
     from iagraph.data.comparison import Comparison
     from iagraph.data.overview import overview_of

@@ -1,6 +1,6 @@
-"""Convert public jet files (Top tagging reference, EnergyFlow quark/gluon, JetClass) to one jet store; joins stores.
+"""Convert public jet files (Top tagging reference, EnergyFlow quark/gluon, JetClass) to one jet store, or join stores.
 
-Trees and tables of other names are read by a map of their branches: see docs/data.md.
+Trees and tables with other names need a map of their branches: see docs/data.md.
 """
 
 import argparse
@@ -15,7 +15,7 @@ INTERRUPTED = "nothing was written"
 
 
 def main(parser: argparse.ArgumentParser, words: Sequence[str]) -> None:
-    """Parses the arguments, converts, draws, and says what came out."""
+    """Parse the arguments, convert, draw, and print a summary."""
     parser.add_argument(
         "files", nargs="+", metavar="FILE", help="names or patterns; recognised by their content; all in one format"
     )
@@ -24,10 +24,10 @@ def main(parser: argparse.ArgumentParser, words: Sequence[str]) -> None:
         "--classes",
         action="append",
         metavar="CLASSES",
-        help="keep jets of these only: QCD,Tbqq, or merged ones, background=QCD,Zqq (give it once for each)",
+        help="keep only these classes: QCD,Tbqq, or merged ones, background=QCD,Zqq (repeat for each)",
     )
     parser.add_argument(
-        "--map", type=user_path, metavar="FILE.yaml", help="the branches to read from a tree or table of any names"
+        "--map", type=user_path, metavar="FILE.yaml", help="map of branches for trees and tables with other names"
     )
     parser.add_argument("--force", action="store_true", help="replace existing files")
     arguments = parser.parse_args(words)
@@ -58,7 +58,7 @@ def main(parser: argparse.ArgumentParser, words: Sequence[str]) -> None:
         save_figure(overview.figure(), store)
     except OSError as error:
         sys.exit(f"error: the store is complete, but the figure cannot be written ({error})")
-    print(f"Look at {figure_files(store)[0]}: is this what you expected?")
+    print(f"Check {figure_files(store)[0]}: is this what you expected?")
 
 
 def _store(text: str) -> Path:

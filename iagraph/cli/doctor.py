@@ -1,6 +1,6 @@
-"""Say what is installed, what is missing and why, and test the library.
+"""Check what is installed and what is missing, and test the library.
 
-It takes less than half a minute, and ends with 1 if something is wrong. That an extra or a device is missing is not.
+Takes less than half a minute; exit status 1 if something is wrong. A missing extra or device is not an error.
 """
 
 import argparse
@@ -10,7 +10,7 @@ from collections.abc import Sequence
 
 
 def main(parser: argparse.ArgumentParser, words: Sequence[str]) -> None:
-    """Prints what is found."""
+    """Print the findings."""
     parser.parse_args(words)
     start = time.monotonic()
     from iagraph.doctor import examine

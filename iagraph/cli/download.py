@@ -1,4 +1,4 @@
-"""Download a published set of jets and convert it to jet stores; says where these are, and what they hold."""
+"""Download a published set of jets and convert it to jet stores; print their paths and contents."""
 
 import argparse
 import sys
@@ -7,16 +7,16 @@ from collections.abc import Sequence
 from iagraph.files import user_path
 
 EXTRA = "data"
-INTERRUPTED = "what has been downloaded is kept, and the next run goes on"
+INTERRUPTED = "downloaded files are kept; the same command resumes"
 NAMES = {"top": "TopTagging", "quark_gluon": "QuarkGluon", "jetclass": "JetClass"}
 SPLITS = ("train", "val", "test")
 
 
 def main(parser: argparse.ArgumentParser, words: Sequence[str]) -> None:
-    """Parses the arguments, downloads, converts, and prints the data card."""
+    """Parse the arguments, download, convert, and print the data card."""
     parser.add_argument("name", choices=NAMES, help="1.7 GB, 20 files, or 14 GB for each part of JetClass's ten")
     parser.add_argument("root", type=user_path, help="folder for the published files and the stores")
-    parser.add_argument("--split", choices=SPLITS, action="append", help="only this part, of jetclass (default: all)")
+    parser.add_argument("--split", choices=SPLITS, action="append", help="only this split (jetclass; default: all)")
     arguments = parser.parse_args(words)
     from iagraph.data import StoreError, datasets
     from iagraph.data.download import DownloadError

@@ -10,10 +10,10 @@ EXTRA = "train"
 
 
 def main(parser: argparse.ArgumentParser, words: Sequence[str]) -> None:
-    """Parses the arguments and evaluates."""
+    """Parse the arguments and evaluate."""
     parser.add_argument("run", type=user_path, help="folder of a finished run, for example runs/qg-001")
-    parser.add_argument("--data", metavar="FILE", help="jet store or quoted pattern: part 'test', or all")
-    parser.add_argument("--device", choices=["cpu", "cuda", "mps"], help="instead of the device of the run")
+    parser.add_argument("--data", metavar="FILE", help="jet store or quoted pattern: split 'test' if any, else all")
+    parser.add_argument("--device", choices=["cpu", "cuda", "mps"], help="override the device of the run")
     arguments = parser.parse_args(words)
     from iagraph.memory import keep_freed_memory
     from iagraph.train.run import USER_ERRORS, evaluate
@@ -24,4 +24,4 @@ def main(parser: argparse.ArgumentParser, words: Sequence[str]) -> None:
     except USER_ERRORS as error:
         sys.exit(f"error: {error}")
     report = (folder / "report.md").read_text(encoding="utf-8")
-    print(f"\n{report}\nAll of it is in {folder}")
+    print(f"\n{report}\nResults: {folder}")

@@ -1,6 +1,6 @@
 """Write a trained tagger for other software: iagraph export runs/qg-001 --onnx tagger.onnx [--pt2 FILE].
 
-Before a file is written, its results are compared with those of PyTorch.
+Before a file is written, its results are checked against PyTorch.
 """
 
 import argparse
@@ -13,12 +13,12 @@ EXTRA = "export"
 
 
 def main(parser: argparse.ArgumentParser, words: Sequence[str]) -> None:
-    """Parses the arguments and exports."""
+    """Parse the arguments and export."""
     parser.add_argument("run", type=user_path, help="folder of a finished run, for example runs/qg-001")
     parser.add_argument("--onnx", type=user_path, metavar="FILE", help="write ONNX, for onnxruntime in C++ or Python")
-    parser.add_argument("--opset", type=int, default=20, help="of ONNX: 18, 19 or 20, the default")
-    parser.add_argument("--float-inputs", action="store_true", help="of ONNX: inputs are float32, whole numbers, too")
-    parser.add_argument("--pt2", type=user_path, metavar="FILE", help="write what torch.export.load reads")
+    parser.add_argument("--opset", type=int, default=20, help="ONNX opset: 18, 19 or 20 (default)")
+    parser.add_argument("--float-inputs", action="store_true", help="ONNX: make all inputs float32, integers too")
+    parser.add_argument("--pt2", type=user_path, metavar="FILE", help="write a program for torch.export.load")
     arguments = parser.parse_args(words)
     if arguments.onnx is None and arguments.pt2 is None:
         parser.error("nothing to write: give --onnx FILE, --pt2 FILE or both")

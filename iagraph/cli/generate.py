@@ -1,6 +1,6 @@
 """Generate jets with Pythia8: iagraph generate generate_qg --jets 18000 --out qg.h5.
 
-What is finished is kept in OUT.parts until the store is written: whatever ends it, the same command goes on.
+Finished parts are kept in OUT.parts until the store is written; after an interruption the same command resumes.
 """
 
 import argparse
@@ -16,18 +16,18 @@ INTERRUPTED = "no store is written"
 
 
 def main(parser: argparse.ArgumentParser, words: Sequence[str]) -> None:
-    """Parses the arguments and generates."""
+    """Parse the arguments and generate."""
     parser.add_argument("recipe", help="name or YAML file, for example generate_qg or configs/generate_qg.yaml")
     parser.add_argument("overrides", nargs="*", metavar="key=value", help="changes of the recipe, seed=7")
-    parser.add_argument("--jets", type=positive, required=True, help="number of jets, all classes and shards together")
+    parser.add_argument("--jets", type=positive, required=True, help="total number of jets of all classes and shards")
     parser.add_argument("--out", type=user_path, required=True, help="the jet store to write")
-    parser.add_argument("--workers", type=positive, default=1, help="processes; the file does not depend on it")
-    parser.add_argument("--shard", type=_shard, default=(1, 1), metavar="K/M", help="make the K-th of M shares only")
-    parser.add_argument("--force", action="store_true", help="replace an existing file, and what is left of other jets")
-    arguments = parser.parse_intermixed_args(words)  # changes may stand anywhere
+    parser.add_argument("--workers", type=positive, default=1, help="processes; the result does not depend on it")
+    parser.add_argument("--shard", type=_shard, default=(1, 1), metavar="K/M", help="only the K-th of M shards")
+    parser.add_argument("--force", action="store_true", help="replace an existing file or unfinished parts")
+    arguments = parser.parse_intermixed_args(words)  # overrides may come anywhere
     from iagraph.data.generator import ERRORS, generate
 
-    signal.signal(signal.SIGTERM, signal.default_int_handler)  # a time limit is an interruption, too
+    signal.signal(signal.SIGTERM, signal.default_int_handler)  # time limits interrupt, too
     try:
         made = generate(
             arguments.recipe,
@@ -46,7 +46,7 @@ def main(parser: argparse.ArgumentParser, words: Sequence[str]) -> None:
 
 
 def _shard(text: str) -> tuple[int, int]:
-    share, _, shares = text.partition("/")
-    if not (share.isdecimal() and shares.isdecimal() and 1 <= int(share) <= int(shares)):
+    shard, _, shards = text.partition("/")
+    if not (shard.isdecimal() and shards.isdecimal() and 1 <= int(shard) <= int(shards)):
         raise argparse.ArgumentTypeError(f"should be K/M with K from 1 to M, found {text}")
-    return int(share), int(shares)
+    return int(shard), int(shards)

@@ -1,7 +1,7 @@
 """Write the scores of jets in files: iagraph predict runs/qg-001 jets.root --out scores.parquet.
 
-Columns: file and jet, numbers from 0; score_CLASS, the probability of each class, equally many jets of each presumed;
-label, the number of the true class among those of the model, -1 for another one, if the jets are of any of them.
+Columns: file and jet, indices from 0; score_CLASS, the probability of each class, assuming equally many jets of each;
+label, if any jets have a class of the model, the index of the true class, or -1 for other classes.
 """
 
 import argparse
@@ -16,16 +16,16 @@ INTERRUPTED = "nothing was written"
 
 
 def main(parser: argparse.ArgumentParser, words: Sequence[str]) -> None:
-    """Parses the arguments and writes scores."""
+    """Parse the arguments and write scores."""
     parser.add_argument("model", type=user_path, help="folder of a run, or an exported model (.onnx, .pt2)")
     parser.add_argument("files", nargs="+", metavar="FILE", help="names or patterns; recognised by their content")
     parser.add_argument("--out", type=user_path, required=True, help="ends in .parquet, .h5, .csv or .root")
     parser.add_argument("--map", type=user_path, metavar="FILE.yaml", help="branches to read, as in iagraph convert")
-    parser.add_argument("--batch-size", type=positive, default=64, help="jets at once (default: %(default)s)")
-    parser.add_argument("--device", choices=["cpu", "cuda", "mps"], help="of a run (default: cuda if it is there)")
+    parser.add_argument("--batch-size", type=positive, default=64, help="jets per batch (default: %(default)s)")
+    parser.add_argument("--device", choices=["cpu", "cuda", "mps"], help="device of a run (default: cuda if available)")
     parser.add_argument("--force", action="store_true", help="replace an existing file")
     arguments = parser.parse_args(words)
-    # Hardly two batches have the same shape, and of 1,024 shapes oneDNN would keep what it made for them, some 400 MB.
+    # Hardly two batches have the same shape, and oneDNN would cache primitives of 1,024 shapes, some 400 MB.
     os.environ.setdefault("ONEDNN_PRIMITIVE_CACHE_CAPACITY", "8")
     from tqdm import tqdm
 

@@ -9,7 +9,7 @@ from iagraph.files import RECIPES, recipe_file
 
 
 def main(parser: argparse.ArgumentParser, words: Sequence[str]) -> None:
-    """Prints names with their first comment, or the whole of a recipe."""
+    """Print names with their first comment, or one recipe."""
     parser.add_argument("name", nargs="?", help="the recipe to show")
     name = parser.parse_args(words).name
     if name is not None:

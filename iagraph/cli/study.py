@@ -11,29 +11,29 @@ from iagraph.cli.arguments import positive
 from iagraph.files import user_path
 
 EXTRA = "train"
-INTERRUPTED = "finished runs are kept; the same command goes on with what is missing"
+INTERRUPTED = "finished runs are kept; the same command resumes"
 
 Study = Callable[[], Path]
-"""Runs a study whose packages are imported and gives its folder."""
+"""Function that runs a study and returns its folder."""
 
-COMPARE = "train models over several seeds on the same jets; write tables and a figure. Started again, it goes on."
+COMPARE = "train models over several seeds on the same jets; write tables and a figure. The same command resumes."
 PRUNE = (
-    "prune a trained model by rules and, beside them, by chance and by kinematics;\n"
-    "write what is left of its edges, of its cost and of its performance, and which\n"
-    "edges survive. Nothing is trained unless --retrain asks for it."
+    "prune a trained model by rules and, for comparison, at random and by kinematics;\n"
+    "write edges kept, cost, performance and the kinds of edges kept. Trains only\n"
+    "with --retrain."
 )
 STUDIES_OF_RUNS = {
-    "sparsity": "how binary the attention of trained models is, what makes it so, and whom it links",
-    "similarity": "attention maps, beta, and how alike what the layers of a trained model compute is",
-    "attribution": "which particles decide, by several methods, and displays of jets",
-    "stability": "how much the outputs of trained models move with seeds, training jets and the measurement",
-    "mechanism": "what single heads and pair features do, and what the layers of a trained model know",
+    "sparsity": "how binary the attention of trained models is, what makes it so, and which particles it links",
+    "similarity": "attention maps, beta, and the similarity of the layers of trained models",
+    "attribution": "which particles matter, by several methods, and displays of jets",
+    "stability": "how much the outputs of trained models vary with seeds, training jets and the measurement",
+    "mechanism": "what single heads and pair features of a trained model do, and what its layers encode",
 }
-"""Each has a package of its name in :mod:`iagraph.studies` whose module ``study`` has a function of that name."""
+"""Each is a package in :mod:`iagraph.studies` whose module ``study`` has a function ``study``."""
 
 
 def main(parser: argparse.ArgumentParser, words: Sequence[str]) -> None:
-    """Parses the arguments and runs the study."""
+    """Parse the arguments and run the study."""
     commands = parser.add_subparsers(dest="command", required=True, metavar="STUDY")
     compare_parser, prune_parser = _add_compare(commands), _add_prune(commands)
     for name, text in STUDIES_OF_RUNS.items():
@@ -45,7 +45,7 @@ def main(parser: argparse.ArgumentParser, words: Sequence[str]) -> None:
         compare_parser.epilog = f"keys of a comparison:\n\n{describe_comparison()}"
         prune_parser.epilog = f"rules, and the numbers tried unless --rules names others:\n\n{describe_rules()}"
     arguments, more = parser.parse_known_args(words)
-    if arguments.command == "compare":  # changes may stand behind the options, too
+    if arguments.command == "compare":  # overrides may follow the options
         arguments.overrides += [item for item in more if not item.startswith("-")]
         more = [item for item in more if item.startswith("-")]
     if more:
@@ -59,15 +59,15 @@ def main(parser: argparse.ArgumentParser, words: Sequence[str]) -> None:
         folder = study()
     except USER_ERRORS as error:
         sys.exit(f"error: {error}")
-    print(f"\n{(folder / 'table.md').read_text(encoding='utf-8')}\nAll of it is in {folder}")
+    print(f"\n{(folder / 'table.md').read_text(encoding='utf-8')}\nResults: {folder}")
 
 
 def _add_compare(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -> argparse.ArgumentParser:
     parser = _add_study(commands, "compare", COMPARE, _compare)
     parser.add_argument("config", help="name or YAML file, for example compare_qg or configs/compare_qg.yaml")
-    parser.add_argument("overrides", nargs="*", metavar="key=value", help="changes of single keys, seeds=[1,2]")
+    parser.add_argument("overrides", nargs="*", metavar="key=value", help="changes of single keys, such as seeds=[1,2]")
     parser.add_argument(
-        "--jobs", type=positive, default=1, metavar="N", help="runs at a time, which share the threads (default: 1)"
+        "--jobs", type=positive, default=1, metavar="N", help="concurrent runs, which share the threads (default: 1)"
     )
     return parser
 
@@ -78,15 +78,15 @@ def _add_prune(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") 
     parser.add_argument(
         "--rules", nargs="+", metavar="RULE=N,...", help="rules to try, for example top_k=8,4 edge_budget=0.3"
     )
-    parser.add_argument("--per-head", action="store_true", help="each head chooses edges of its own")
+    parser.add_argument("--per-head", action="store_true", help="each head chooses its own edges")
     parser.add_argument(
-        "--renormalize", action="store_true", help="drop before the softmax: what is left sums to one again"
+        "--renormalize", action="store_true", help="drop before the softmax, so that kept weights sum to one"
     )
     parser.add_argument(
         "--survivors",
         default="edge_budget=0.3",
         metavar="RULE=N",
-        help="the rule whose survivors are looked at (default: %(default)s)",
+        help="the rule whose kept edges are described (default: %(default)s)",
     )
     parser.add_argument(
         "--jets", type=positive, default=2000, metavar="N", help="test jets, evenly spaced (default: %(default)s)"
@@ -95,10 +95,10 @@ def _add_prune(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") 
         "--retrain",
         type=positive,
         metavar="EPOCHS",
-        help="also train on with each of --rules, and with none, from the weights of RUN at a tenth of its learning "
-        "rate; finished trainings are kept (iaformer and cascaded_iaformer)",
+        help="also continue training with each of --rules, and with none, from the weights of RUN at a tenth of its "
+        "learning rate; finished trainings are kept (iaformer and cascaded_iaformer)",
     )
-    parser.add_argument("--out", type=user_path, metavar="FOLDER", help="where to (default: studies/prune-RUN)")
+    parser.add_argument("--out", type=user_path, metavar="FOLDER", help="output (default: studies/prune-RUN)")
     return parser
 
 
@@ -126,8 +126,8 @@ def _add_study_of_runs(commands: "argparse._SubParsersAction[argparse.ArgumentPa
         "--out",
         type=user_path,
         metavar="FOLDER",
-        help=f"where to (default: studies/RUN/{name}, RUN being the name of the first run; the report of all studies "
-        "of a run is studies/RUN/report.html)",
+        help=f"output (default: studies/RUN/{name} with the name of the first run; the report of all studies of a run "
+        "is studies/RUN/report.html)",
     )
 
 
@@ -157,7 +157,7 @@ def _prune(arguments: argparse.Namespace, command: str) -> Study:
 
     def study() -> Path:
         rules = parse_rules(arguments.rules, *how) if arguments.rules else default_rules(*how)
-        survivors = parse_rule(arguments.survivors, *how)
-        return prune(PruningStudy(arguments.run, folder, rules, survivors, arguments.jets, arguments.retrain, command))
+        inspected = parse_rule(arguments.survivors, *how)
+        return prune(PruningStudy(arguments.run, folder, rules, inspected, arguments.jets, arguments.retrain, command))
 
     return study

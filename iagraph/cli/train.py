@@ -1,8 +1,8 @@
 """Train and evaluate a tagger: iagraph train qg [key=value ...].
 
-A recipe is a file, or the name of one that comes with the package (iagraph recipes).
-An interrupted run is resumed after its last whole epoch: iagraph train --resume RUN.
-One that has finished is trained further: iagraph train --resume RUN train.epochs=20.
+A recipe is a file, or the name of a packaged recipe (iagraph recipes).
+Resume an interrupted run after its last complete epoch: iagraph train --resume RUN.
+Train a finished run further: iagraph train --resume RUN train.epochs=20.
 """
 
 import argparse
@@ -15,16 +15,18 @@ EXTRA = "train"
 
 
 def main(parser: argparse.ArgumentParser, words: Sequence[str]) -> None:
-    """Parses the arguments and trains."""
+    """Parse the arguments and train."""
     parser.add_argument("recipe", nargs="?", help="name or YAML file, for example qg or configs/qg.yaml")
-    parser.add_argument("overrides", nargs="*", metavar="key=value", help="changes of single keys, train.epochs=3")
+    parser.add_argument(
+        "overrides", nargs="*", metavar="key=value", help="changes of single keys, such as train.epochs=3"
+    )
     parser.add_argument("--resume", type=user_path, metavar="RUN", help="resume the interrupted run of this folder")
     parser.add_argument(
         "--into",
         type=user_path,
         metavar="FOLDER",
-        help="the run folder, in place of the next free one in `output`; where it holds an interrupted run of the same "
-        "configuration, that is resumed",
+        help="the run folder, instead of the next free one in `output`; resumes an interrupted run of the same "
+        "configuration there",
     )
     if {"-h", "--help"} & set(words):
         from iagraph.train.config import describe_config
@@ -35,11 +37,11 @@ def main(parser: argparse.ArgumentParser, words: Sequence[str]) -> None:
     if arguments.resume is not None and arguments.recipe is not None:
         changes = [arguments.recipe, *changes]
         if "=" not in changes[0]:
-            parser.error("a run is resumed as it began: --resume takes no recipe")
+            parser.error("a run resumes with its own recipe: --resume takes no recipe")
     elif arguments.recipe is None and arguments.resume is None:
         parser.error("give a recipe, or --resume and the folder of a run")
     if arguments.resume is not None and arguments.into:
-        parser.error("a run is resumed in its folder: --resume takes no --into")
+        parser.error("a run resumes in its own folder: --resume takes no --into")
     from iagraph.memory import keep_freed_memory
     from iagraph.train.config import load_config
     from iagraph.train.processes import rank
@@ -52,10 +54,10 @@ def main(parser: argparse.ArgumentParser, words: Sequence[str]) -> None:
         else:
             folder = train(load_config(arguments.recipe, changes), into=arguments.into)
     except USER_ERRORS as error:
-        if isinstance(error, RunError) and isinstance(error.__cause__, SystemExit):  # Ctrl-C, as Lightning tells it
+        if isinstance(error, RunError) and isinstance(error.__cause__, SystemExit):  # Ctrl-C, as reported by Lightning
             raise KeyboardInterrupt(str(error)) from error
         sys.exit(f"error: {error}")
-    if rank():  # one of several processes, the first of which tells
+    if rank():  # only the first process reports
         return
     report = (folder / "report.md").read_text(encoding="utf-8")
-    print(f"\n{report}\nAll of it is in {folder}")
+    print(f"\n{report}\nResults: {folder}")

@@ -1,5 +1,5 @@
 """What a model does with jets, and why: functions of a model and a :class:`~iagraph.jets.JetBatch`.
 
-Models are in evaluation mode, jets on their device, unless it says otherwise. Nothing here knows of runs or files.
-Modules are imported one by one, for some need more than the models do (the extra ``train``).
+Unless stated otherwise, models are in evaluation mode and jets on their device. Nothing here knows runs or files.
+Import the modules one by one: some need more packages than the models do (extra ``train``).
 """

@@ -1,7 +1,7 @@
 r"""Attention maps of layers and heads, averaged over jets whose particles are ordered by falling pT.
 
 Row i is the target and column j the source, as in :math:`\alpha_{ij}`; rank 0 has the highest pT. Differential
-attention is signed: its rows sum to :math:`1 - \beta` where no edge is dropped, and both signs are counted apart.
+attention is signed: its rows sum to :math:`1 - \beta` if no edge is dropped, and each sign is summed separately.
 """
 
 from __future__ import annotations
@@ -18,19 +18,19 @@ from iagraph.jets import JetBatch
 from iagraph.metrics import Estimate
 
 RANKS = 20
-"""Particles of a jet that the maps show, those of highest pT."""
+"""Particles per jet in the maps, hardest first."""
 
 PARTS = ("positive", "negative", "own", "hardest")
-"""Sums over a target's edges that are looked at; see :class:`MeanMaps`."""
+"""Sums over a target's edges; see :class:`MeanMaps`."""
 
 
 def jet_maps(layer: LayerAttention, jets: JetBatch, jet: int) -> Tensor:
-    """Attention of one jet, its particles by falling pT; a dropped edge is zero.
+    """Attention of one jet, particles by falling pT; zero for dropped edges.
 
     Args:
-        layer: what is recorded of a layer.
+        layer: recorded attention of a layer.
         jets: the jets.
-        jet: which of them.
+        jet: index of the jet.
 
     Returns:
         Shape [heads, particles, particles], target before source.
@@ -44,12 +44,12 @@ def jet_maps(layer: LayerAttention, jets: JetBatch, jet: int) -> Tensor:
 
 
 class MeanMaps:
-    """Attention maps of a layer averaged over jets, and where the attention of its targets goes.
+    """Attention maps of a layer, averaged over jets, and where the attention of its targets goes.
 
-    A place (i, j) has the mean over the jets that have both ranks, in which a dropped edge is zero. The parts are means
-    over all targets, so over particles, of sums over a target's edges: of the positive weights, of minus the negative
-    ones, of the absolute weight of the edge with itself, and of that of the edge from the hardest particle of the jet.
-    The sum of the first two is the total of absolute attention.
+    Entry (i, j) is the mean over the jets that have both ranks; dropped edges count as zero. The parts are means over
+    all targets (particles) of sums over a target's edges: positive weights, minus the negative weights, the absolute
+    weight of the self-edge, and that of the edge from the hardest particle of the jet. The first two add up to the
+    total absolute attention.
 
     Args:
         heads: number of heads.
@@ -65,7 +65,7 @@ class MeanMaps:
         self._sizes: list[Tensor] = []
 
     def add(self, layer: LayerAttention, jets: JetBatch) -> None:
-        """Takes in a batch of jets, none of which was there before."""
+        """Add a batch of new jets."""
         source, target = layer.edge_index
         rank, alpha = ranks(jets.momenta.pt, jets), layer.alpha.detach().double()
         to, of = rank[target], rank[source]
@@ -84,34 +84,34 @@ class MeanMaps:
 
     @property
     def jets(self) -> Tensor:
-        """How many jets have both ranks, shape [ranks, ranks]."""
+        """Number of jets that have both ranks, shape [ranks, ranks]."""
         at_least = self.jets_of_size.flip(0).cumsum(0).flip(0)[1:]  # jets with more particles than a rank
         return torch.minimum(at_least.unsqueeze(0), at_least.unsqueeze(1))
 
     @property
     def mean(self) -> Tensor:
-        """The averaged maps, shape [heads, ranks, ranks], target before source; NaN where no jet has both ranks."""
+        """Mean maps, shape [heads, ranks, ranks], target before source; NaN where no jet has both ranks."""
         return self._sum.t().unflatten(1, (self.ranks, -1)) / self.jets
 
     @property
     def error(self) -> Tensor:
-        """Their standard errors, shape [heads, ranks, ranks]; NaN of fewer than two jets."""
+        """Standard errors of the mean maps, shape [heads, ranks, ranks]; NaN for fewer than two jets."""
         squares = self._squares.t().unflatten(1, (self.ranks, -1))
         spread = (squares / self.jets - self.mean.square()).clamp(min=0)
         return (spread / (self.jets - 1.0).where(self.jets > 1, math.nan)).sqrt()
 
     def part(self, name: str, head: int | None = None) -> Estimate:
-        """A part of the attention, one of :data:`PARTS`: mean over targets, and its error from independent jets.
+        """Mean of a part of the attention over targets, with its error from independent jets.
 
         Args:
-            name: which part.
-            head: of which head; None for the mean over heads.
+            name: one of :data:`PARTS`.
+            head: index of the head; None for the mean over heads.
         """
         values = torch.cat(self._parts)[..., PARTS.index(name)]
         return ratio(values.mean(1) if head is None else values[:, head], torch.cat(self._sizes).double())
 
-    def negative_share(self, head: int | None = None) -> Estimate:
-        """Fraction of negative weights in the sum of absolute weights, of a head or of all heads together."""
+    def negative_fraction(self, head: int | None = None) -> Estimate:
+        """Negative weights as a fraction of the sum of absolute weights, of a head or of all heads."""
         values = torch.cat(self._parts)[..., :2]
         positive, negative = (values.sum(1) if head is None else values[:, head]).unbind(1)
         return ratio(negative, positive + negative)

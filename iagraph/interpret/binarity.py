@@ -1,9 +1,9 @@
-r"""How binary attention is: weights, largest weights, entropies, and what decides which source is largest.
+r"""How binary attention is: weights, largest weights, entropies, and what decides the largest source.
 
-Of differential attention, :math:`\alpha = m_1 - \beta m_2`, the fractions of :math:`|\alpha|` take the place of softmax
-weights, and its two maps, which are softmax maps, are looked at, too. Where scores come from queries and keys, A, and
-from pairs, U, the question of arXiv 2512.00210 is whether U changes the largest source of A; differential attention has
-no A, and the analogue is whether :math:`m_1` and :math:`\beta m_2` have the same largest source.
+For differential attention, :math:`\alpha = m_1 - \beta m_2`, fractions of :math:`|\alpha|` replace softmax weights, and
+its two softmax maps are examined as well. Where scores come from queries and keys (A) and from pairs (U), arXiv
+2512.00210 asks whether U changes the largest source of A; differential attention has no A, and the analogue is whether
+:math:`m_1` and :math:`\beta m_2` have the same largest source.
 """
 
 from __future__ import annotations
@@ -14,30 +14,30 @@ import torch
 from torch import Tensor
 
 from iagraph.interpret.recording import LayerAttention
-from iagraph.interpret.rows import Rows, entropy, is_non_binary, largest_source, per_jet, shares, spread
+from iagraph.interpret.rows import Rows, entropy, fractions, is_non_binary, largest_source, per_jet, spread
 from iagraph.interpret.sums import JetSums, histogram, of_layer, stacked
 from iagraph.jets import JetBatch
 
 WEIGHT_EDGES = torch.linspace(-1, 1, 101, dtype=torch.float64)
-SHARE_EDGES = torch.linspace(0, 1, 51, dtype=torch.float64)
+FRACTION_EDGES = torch.linspace(0, 1, 51, dtype=torch.float64)
 DECADE_EDGES = torch.tensor([0, *(10.0**power for power in range(7)), torch.inf], dtype=torch.float64)
-"""Of :math:`|A| / |U|`: 0 to 1, 1 to 10, ..., a million and more."""
+"""Bins of :math:`|A| / |U|`: 0 to 1, 1 to 10, ..., a million and more."""
 
 
 def is_differential(layer: LayerAttention) -> bool:
-    """Whether a layer subtracts a second map from the first of each head."""
+    """Whether each head of a layer subtracts a second map from its first."""
     return layer.maps.size(1) == 2 * layer.alpha.size(1)
 
 
 def row_flags(layer: LayerAttention, rows: Rows) -> dict[str, Tensor]:
-    """What is true of rows, each of shape [particles, heads].
+    """Flags of rows, each of shape [particles, heads].
 
-    - ``row``: there is an edge, and ``row_others``: there is one from another particle;
-    - ``non_binary``: the largest fraction is below 0.8, and ``non_binary_others``: the same of the fractions among
-      the edges from other particles alone;
-    - ``non_binary_first``, ``non_binary_second``: the same of the two maps of differential attention;
-    - ``flip``: A + U is largest at another source than A, where there are both; ``maps_differ``: the second map of
-      differential attention is largest at another source than the first, and ``subtraction``: their difference is;
+    - ``row``: there is an edge; ``row_others``: there is an edge from another particle;
+    - ``non_binary``: the largest fraction is below 0.8; ``non_binary_others``: the same for the edges from other
+      particles only;
+    - ``non_binary_first``, ``non_binary_second``: the same for the two maps of differential attention;
+    - ``flip``: A + U and A have different largest sources, where both exist; ``maps_differ``: the second map of
+      differential attention has another largest source than the first; ``subtraction``: their difference has;
     - ``flip_and_non_binary``, ``maps_differ_and_non_binary``;
     - ``pair_spreads_more``: U has a larger spread within the row than A.
     """
@@ -46,14 +46,14 @@ def row_flags(layer: LayerAttention, rows: Rows) -> dict[str, Tensor]:
     flags = {
         "row": rows.real.any(1, keepdim=True).expand(shape),
         "row_others": rows.others.any(1, keepdim=True).expand(shape),
-        "non_binary": is_non_binary(shares(alpha)),
-        "non_binary_others": is_non_binary(shares(alpha * rows.others.unsqueeze(1))),
+        "non_binary": is_non_binary(fractions(alpha)),
+        "non_binary_others": is_non_binary(fractions(alpha * rows.others.unsqueeze(1))),
     }
     if is_differential(layer):
         first, second = rows.place(layer.maps).chunk(2, dim=1)
         largest = largest_source(first, rows.real)
         flags["non_binary_first"], flags["non_binary_second"] = (
-            is_non_binary(shares(each)) for each in (first, second)
+            is_non_binary(fractions(each)) for each in (first, second)
         )
         flags["maps_differ"] = largest != largest_source(second, rows.real)
         flags["subtraction"] = largest != largest_source(alpha, rows.real)
@@ -69,19 +69,19 @@ def row_flags(layer: LayerAttention, rows: Rows) -> dict[str, Tensor]:
 def row_numbers(layer: LayerAttention, rows: Rows) -> dict[str, Tensor]:
     r"""Numbers of rows, each of shape [particles, heads].
 
-    - ``entropy``: H in nats, ``neighbours``: :math:`e^H`, ``relative``: :math:`e^H` over the edges of the row;
-    - ``self``: the fraction of the particle itself;
-    - ``content_spread``, ``pair_spread``: standard deviations of A and of U within the row, where there are any.
+    - ``entropy``: H in nats; ``neighbours``: :math:`e^H`; ``relative``: :math:`e^H` over the number of edges;
+    - ``self``: the fraction on the particle itself;
+    - ``content_spread``, ``pair_spread``: standard deviations of A and of U within the row, where they exist.
     """
-    share = shares(rows.place(layer.alpha))
+    fraction = fractions(rows.place(layer.alpha))
     number = rows.real.sum(1, keepdim=True)
-    nats = entropy(share)
+    nats = entropy(fraction)
     neighbours = torch.where(number > 0, nats.exp(), torch.zeros_like(nats))
     numbers = {
         "entropy": nats,
         "neighbours": neighbours,
         "relative": neighbours / number.clamp(min=1),
-        "self": (share * (rows.real & ~rows.others).unsqueeze(1)).sum(-1),
+        "self": (fraction * (rows.real & ~rows.others).unsqueeze(1)).sum(-1),
     }
     if not is_differential(layer):
         for name, scores in (("content", layer.content), ("pair", layer.pair)):
@@ -93,34 +93,33 @@ def row_numbers(layer: LayerAttention, rows: Rows) -> dict[str, Tensor]:
 def score_ratios(content: Tensor, pair: Tensor) -> Tensor:
     r"""Counts of :math:`|A_{ij}| / |U_{ij}|` in decades (:data:`DECADE_EDGES`), shape [8].
 
-    Both are of the same edges in the same order, so that a ratio is one of a pair. Where U alone is zero it is
-    infinite; where both are zero there is none.
+    A ratio is infinite if only U is zero, and not counted if both are.
 
     Args:
-        content: A, any shape.
-        pair: U, of the same shape.
+        content: A of each edge, any shape.
+        pair: U of the same edges in the same order, of the same shape.
     """
     quotient = content.double().abs() / pair.double().abs()
     return histogram(quotient[~quotient.isnan()], DECADE_EDGES)
 
 
 def layer_binarity(layer: LayerAttention, jets: JetBatch) -> tuple[JetSums, dict[str, Tensor]]:
-    """All of this file for one layer.
+    """All measurements of this file for one layer.
 
     Returns:
-        Sums of the flags and numbers of rows, those of flags also as particles with at least one such row (named
-        ``... tokens``), and histograms ``weights``, ``largest``, ``ratio`` and ``ratio_others``; and for each flag the
-        particles with at least one such row, shape [particles].
+        Sums of the flags and numbers of rows, sums of the particles with at least one flagged row (``... tokens``), and
+        histograms ``weights``, ``largest``, ``ratio`` and ``ratio_others``; and for each flag, whether a particle has
+        at least one such row, shape [particles].
     """
     rows = Rows.of(layer.edge_index, jets.batch.numel())
     flags, count = row_flags(layer, rows), len(jets)
     once = {name: flag.any(1) for name, flag in flags.items()}
     sums = {name: per_jet(values, jets.batch, count) for name, values in {**flags, **row_numbers(layer, rows)}.items()}
     sums |= {f"{name} tokens": per_jet(flag, jets.batch, count) for name, flag in once.items()}
-    largest = shares(rows.place(layer.alpha)).amax(-1)
+    largest = fractions(rows.place(layer.alpha)).amax(-1)
     counts = {
         "weights": histogram(layer.alpha, WEIGHT_EDGES),
-        "largest": histogram(largest[flags["row"]], SHARE_EDGES),
+        "largest": histogram(largest[flags["row"]], FRACTION_EDGES),
     }
     if layer.content is not None and layer.pair is not None:
         others = layer.edge_index[0] != layer.edge_index[1]
@@ -130,7 +129,7 @@ def layer_binarity(layer: LayerAttention, jets: JetBatch) -> tuple[JetSums, dict
 
 
 def binarity(layers: Sequence[LayerAttention], jets: JetBatch) -> JetSums:
-    """The same for all layers; :attr:`JetSums.jets` holds the particles with such a row in any layer."""
+    """The same for all layers; :attr:`JetSums.jets` counts the particles with such a row in any layer."""
     parts, ever = [], dict[str, Tensor]()
     for layer in layers:
         part, once = layer_binarity(layer, jets)
@@ -144,10 +143,10 @@ def correlation(sums: Tensor) -> Tensor:
     r"""Pearson's correlation of two flags, :math:`(n_{ab} n - n_a n_b) / \sqrt{n_a (n - n_a) n_b (n - n_b)}`.
 
     Args:
-        sums: :math:`n, n_a, n_b, n_{ab}`: all rows, those with a flag, with the other, with both; shape [..., 4].
+        sums: :math:`n, n_a, n_b, n_{ab}`: numbers of rows: all, with one flag, with the other, both; shape [..., 4].
 
     Returns:
-        Shape [...]; NaN where a flag is the same everywhere.
+        Shape [...]; NaN if a flag is constant.
     """
     n, a, b, both = sums.unbind(-1)
     return (both * n - a * b) / (a * (n - a) * b * (n - b)).sqrt()

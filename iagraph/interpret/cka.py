@@ -1,19 +1,19 @@
-r"""How alike what layers compute is: linear centred kernel alignment, of any number of rows in bounded memory.
+r"""Similarity of layers: linear centred kernel alignment (CKA) of any number of rows in bounded memory.
 
-With activations X and Y, a row per particle or per jet, columns centred, linear CKA is
+For activations X and Y with a row per particle or jet and centred columns, linear CKA is
 
 .. math::
     \mathrm{CKA}(X, Y) = \frac{\lVert X^T Y \rVert_F^2}{\lVert X^T X \rVert_F \, \lVert Y^T Y \rVert_F}
 
-(Kornblith, Norouzi, Lee, Hinton, arXiv 1905.00414): 1 for activations that agree up to a rotation and a scale. It is
-the plain estimator, biased upwards where there are few rows for the width. The other one,
+(Kornblith, Norouzi, Lee, Hinton, arXiv 1905.00414): 1 for activations that agree up to a rotation and a scale. This
+plain estimator is biased upwards if rows are few compared with the width. The other one,
 
 .. math::
     \frac{\sum_b w_b \mathrm{HSIC}_1(K_b, L_b)}{\sqrt{\sum_b w_b \mathrm{HSIC}_1(K_b, K_b)}
     \sqrt{\sum_b w_b \mathrm{HSIC}_1(L_b, L_b)}},
 
-takes the mean of an unbiased estimator over minibatches b (Nguyen, Raghu, Kornblith, arXiv 2010.15327; HSIC_1 of Song
-et al., JMLR 13 (2012) 1393). Here a batch weighs as much as it has rows; batches of one size weigh the same.
+averages an unbiased estimator over minibatches b (Nguyen, Raghu, Kornblith, arXiv 2010.15327; HSIC_1: Song et al.,
+JMLR 13 (2012) 1393). Here the weight of a batch is its number of rows.
 """
 
 from __future__ import annotations
@@ -27,10 +27,10 @@ from torch import Tensor
 from iagraph.estimates import jackknife_error
 
 FOLDS = 10
-"""Groups of batches that are left out in turn, for errors (jackknife)."""
+"""Groups of batches of the jackknife."""
 
 SMALLEST_BATCH = 4
-"""Rows without which HSIC_1 is not defined."""
+"""Smallest number of rows for which HSIC_1 is defined."""
 
 
 def linear_cka(x: Tensor, y: Tensor) -> float:
@@ -38,7 +38,7 @@ def linear_cka(x: Tensor, y: Tensor) -> float:
 
     Args:
         x: shape [rows, width].
-        y: of the same rows, shape [rows, other width].
+        y: the same rows, shape [rows, other width].
 
     Returns:
         A number in [0, 1]; NaN if all rows of one are equal.
@@ -49,7 +49,7 @@ def linear_cka(x: Tensor, y: Tensor) -> float:
 
 
 def unbiased_hsic(views: Sequence[Tensor]) -> Tensor:
-    r"""The unbiased estimator :math:`\mathrm{HSIC}_1` of each pair of views with linear kernels.
+    r"""Unbiased estimator :math:`\mathrm{HSIC}_1` of each pair of views with linear kernels.
 
     With :math:`\tilde K = X X^T` without its diagonal, and n rows,
 
@@ -57,15 +57,15 @@ def unbiased_hsic(views: Sequence[Tensor]) -> Tensor:
         \mathrm{HSIC}_1 = \frac{1}{n (n - 3)} \left[ \operatorname{tr} \tilde K \tilde L + \frac{1^T \tilde K 1 \,
         1^T \tilde L 1}{(n - 1)(n - 2)} - \frac{2}{n - 2} 1^T \tilde K \tilde L 1 \right],
 
-    computed without any matrix of n times n.
+    computed without an n x n matrix.
 
     Args:
-        views: activations of the same rows, at least four, each of shape [rows, its width].
+        views: activations of the same rows, at least four, each of shape [rows, width].
 
     Returns:
         Shape [views, views].
     """
-    # Adding the same to all rows changes nothing; centred, less cancels.
+    # A shift of all rows changes nothing; centring reduces cancellation.
     centred = [view.double() - view.double().mean(0) for view in views]
     n = centred[0].size(0)
     products = _block_norms(torch.cat(centred, 1).t() @ torch.cat(centred, 1), [view.size(1) for view in centred])
@@ -78,9 +78,9 @@ def unbiased_hsic(views: Sequence[Tensor]) -> Tensor:
 
 
 class LayerSimilarity:
-    """Linear CKA of all pairs of views, from batches: sums of rows and of products of columns are all that is kept.
+    """Linear CKA of all pairs of views from batches, of which it stores sums of rows and of products of columns.
 
-    Errors are those of a jackknife over ten groups of batches, which holds because batches have jets of their own.
+    Errors: jackknife over ten groups of batches, valid because no two batches share a jet.
 
     Args:
         widths: the width of each view.
@@ -97,16 +97,16 @@ class LayerSimilarity:
         self._hsic = torch.zeros(FOLDS, len(widths), len(widths), dtype=torch.float64)
 
     def add(self, views: Sequence[Tensor]) -> None:
-        """Takes in a batch: of each view the activations of the same rows, shape [rows, width].
+        """Add a batch: the activations of the same rows in each view, shape [rows, width].
 
-        A batch of fewer than four rows counts for the plain estimator alone.
+        A batch of fewer than four rows counts for the plain estimator only.
         """
         fold, self.batches = self.batches % FOLDS, self.batches + 1
         joined = torch.cat([view.double().cpu() for view in views], 1)
         rows = joined.size(0)
         if not rows:
             return
-        # Against a row of their own, activations that never change are exactly zero, and others lose fewer digits.
+        # Relative to the first row, constant activations are exactly zero, and others lose fewer digits.
         self._origin = joined[0] if self._origin is None else self._origin
         joined = joined - self._origin
         self.rows[fold] += rows
@@ -117,13 +117,13 @@ class LayerSimilarity:
             self._hsic[fold] += rows * unbiased_hsic(joined.split(self.widths, 1))
 
     def plain(self) -> tuple[Tensor, Tensor]:
-        """Plain linear CKA over all rows, and its error; shape [views, views] each. NaN for constant activations."""
+        """Plain linear CKA of all rows, and its error; shape [views, views] each. NaN for constant activations."""
         return self._with_error(self._plain)
 
     def unbiased(self) -> tuple[Tensor, Tensor]:
-        """The estimator with unbiased minibatches, and its error; shape [views, views] each.
+        """CKA from unbiased minibatches, and its error; shape [views, views] each.
 
-        It may lie a little below 0 or above 1. NaN where the estimate of a denominator is not positive.
+        It may lie slightly below 0 or above 1. NaN if the estimate of a denominator is not positive.
         """
         return self._with_error(self._unbiased)
 
@@ -140,8 +140,8 @@ class LayerSimilarity:
         groups = len(filled)
         if groups < 2:
             return value, torch.full_like(value, math.nan)
-        left = torch.stack([estimate(filled[filled != fold]) for fold in filled])
-        return value, jackknife_error(left)
+        without = torch.stack([estimate(filled[filled != fold]) for fold in filled])
+        return value, jackknife_error(without)
 
 
 def _block_norms(products: Tensor, widths: Sequence[int]) -> Tensor:
@@ -151,7 +151,7 @@ def _block_norms(products: Tensor, widths: Sequence[int]) -> Tensor:
 
 
 def _normalized(similarity: Tensor) -> Tensor:
-    scale = similarity.diagonal().sqrt()  # NaN of what is negative
+    scale = similarity.diagonal().sqrt()  # NaN if negative
     cka = similarity / scale.outer(scale)
-    cka.diagonal().copy_(scale / scale)  # one, without rounding
+    cka.diagonal().copy_(scale / scale)  # exactly one
     return cka

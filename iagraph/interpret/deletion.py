@@ -1,4 +1,4 @@
-"""The deletion test of relevance: what is left of a decision when particles are taken away, the most relevant first."""
+"""Deletion test of relevance: the evidence for a decision after particles are dropped, the most relevant first."""
 
 from __future__ import annotations
 
@@ -15,20 +15,20 @@ from iagraph.jets import JetBatch
 from iagraph.metrics import Estimate
 
 FRACTIONS = (0.0, 0.05, 0.1, 0.2, 0.3, 0.5, 0.7, 0.9)
-"""Of the particles of a jet, how many are dropped."""
+"""Fractions of a jet's particles that are dropped."""
 
 
 def drop_first(jets: JetBatch, worth: Tensor, fraction: float) -> JetBatch:
-    """The jets without the particles of the highest worth.
+    """The jets without their particles of highest worth.
 
-    Features of jets (their momentum and axis, fractions of it) are those of what is left.
+    Jet momentum and axis, and features relative to them, are recomputed from the kept particles.
 
     Args:
         jets: the jets.
         worth: shape [particles].
-        fraction: of the particles of each jet, rounded down to whole ones.
+        fraction: fraction of each jet's particles to drop, rounded down to whole particles.
     """
-    dropped = (jets.ptr.diff() * fraction + 1e-6).long()  # 0.3 of 10 are 3, whatever the last bit
+    dropped = (jets.ptr.diff() * fraction + 1e-6).long()  # 0.3 of 10 is 3 despite rounding
     return keep(jets, ranks(worth, jets) >= dropped[jets.batch])
 
 
@@ -36,13 +36,13 @@ def drop_first(jets: JetBatch, worth: Tensor, fraction: float) -> JetBatch:
 def deletion_logits(
     model: AttentionModel, jets: JetBatch, worth: Tensor, fractions: Sequence[float] = FRACTIONS
 ) -> Tensor:
-    """Logits of jets that lose their particles in the order of falling worth.
+    """Logits of jets that lose their particles in order of falling worth.
 
     Args:
         model: in evaluation mode.
         jets: the jets, on its device.
         worth: shape [particles].
-        fractions: how many of the particles are dropped.
+        fractions: fractions of particles dropped.
 
     Returns:
         Shape [fractions, jets, classes].
@@ -51,11 +51,11 @@ def deletion_logits(
 
 
 def decision_left(logits: Tensor, classes: Tensor) -> Tensor:
-    """The evidence for what a model decided on whole jets, negative once it decides otherwise.
+    """Evidence for the decision on the whole jets, negative once the decision flips.
 
     Args:
-        logits: those of :func:`deletion_logits`, the first ones of whole jets; shape [fractions, jets, classes].
-        classes: the class of each jet whose evidence is explained, shape [jets]. What was decided is this class or not.
+        logits: from :func:`deletion_logits`, whole jets first; shape [fractions, jets, classes].
+        classes: explained class of each jet, shape [jets]. The decision is for or against it.
 
     Returns:
         Shape [fractions, jets].
@@ -65,35 +65,35 @@ def decision_left(logits: Tensor, classes: Tensor) -> Tensor:
 
 
 def decided(value: Tensor) -> Tensor:
-    """1 where a model decides for a class, -1 where it decides against it, by the evidence; shape [jets]."""
+    """Sign of the decision from the evidence: 1 for the class, -1 against it; shape [jets]."""
     return torch.where(value < 0, -1.0, 1.0).to(value)
 
 
 def areas(left: Tensor, fractions: Sequence[float] = FRACTIONS) -> Tensor:
-    """The mean over the fractions (trapezoidal) of what is left of each jet's decision, shape [jets].
+    """Mean over the fractions (trapezoidal rule) of the evidence for each jet's decision, shape [jets].
 
     Args:
-        left: that of :func:`decision_left`, shape [fractions, jets].
-        fractions: how many of the particles are dropped.
+        left: from :func:`decision_left`, shape [fractions, jets].
+        fractions: fractions of particles dropped.
     """
     x = torch.tensor(fractions, dtype=left.dtype, device=left.device)
     return torch.trapezoid(left, x, dim=0) / (x[-1] - x[0])
 
 
 def relative_area(left: Tensor, fractions: Sequence[float] = FRACTIONS) -> Estimate:
-    """The area under a deletion curve over all jets, 1 if nothing of the evidence is lost; arguments as before.
+    """Area under the deletion curve of all jets, 1 if no evidence is lost; arguments as in :func:`areas`.
 
-    The smaller, the more faithful a relevance whose highest values are dropped first.
+    Smaller means more faithful if the most relevant particles are dropped first.
     """
     return ratio(areas(left, fractions), left[0])
 
 
 def faithfulness(most: Tensor, least: Tensor, fractions: Sequence[float] = FRACTIONS) -> Estimate:
-    """The area between two deletion curves of the same jets, in units of the evidence of whole jets.
+    """Area between two deletion curves of the same jets, in units of the evidence on whole jets.
 
     Args:
-        most: the most relevant particles are dropped first; shape [fractions, jets].
-        least: the least relevant ones are dropped first.
-        fractions: how many of the particles are dropped.
+        most: evidence with the most relevant particles dropped first, shape [fractions, jets].
+        least: the same with the least relevant particles dropped first.
+        fractions: fractions of particles dropped.
     """
     return ratio(areas(least, fractions) - areas(most, fractions), most[0])

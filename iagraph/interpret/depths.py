@@ -1,4 +1,4 @@
-"""What a model would say, and what it holds, at each depth: logit lens, and jets as means of their vectors."""
+"""Predictions and representations at each depth of a model: logit lens, and mean vectors of jets."""
 
 from __future__ import annotations
 
@@ -21,13 +21,13 @@ INPUTS = "inputs"
 
 
 class Depth(NamedTuple):
-    """What there is at a depth of a model.
+    """A depth of a model.
 
     Attributes:
-        name: ``inputs`` for the scaled node features, the number of blocks behind which it is, from ``0``, or ``class``
-            and the number of ParT's class attention blocks behind which it is.
-        lens: what the model's own read-out makes of the vectors, shape [jets, classes]; None of the inputs.
-        vectors: the mean of the particles' vectors or, behind class attention, the class token; shape [jets, width].
+        name: ``inputs`` for the scaled node features, the number of blocks passed, from ``0``, or ``class`` and the
+            number of ParT's class attention blocks passed.
+        lens: logits of the model's own read-out at this depth, shape [jets, classes]; None for the inputs.
+        vectors: mean vector of the particles or, after class attention, the class token; shape [jets, width].
     """
 
     name: str
@@ -39,9 +39,9 @@ class Depth(NamedTuple):
 def depths(model: AttentionModel, batches: Iterable[JetBatch]) -> list[Depth]:
     """Logit lens and vectors of jets at each depth.
 
-    Behind block l the lens is ``model.read_out(x, graph)`` with the vectors after it; behind the last one it is the
-    logits. The read-out of ParT is its class attention; behind a block of that, the lens is the last norm and linear
-    map on the class token. A jet without particles has the vector zero.
+    After block l the lens is ``model.read_out(x, graph)`` of its output; after the last block it is the logits. ParT
+    reads out by class attention; after a block of it, the lens is the final norm and linear map of the class token. The
+    vector of an empty jet is zero.
     """
     names: list[str] = []
     lenses: list[list[Array]] = []
@@ -67,7 +67,7 @@ def depths(model: AttentionModel, batches: Iterable[JetBatch]) -> list[Depth]:
 
 
 def jet_means(values: Tensor, jets: JetBatch) -> Tensor:
-    """Means of values of particles over those of a jet, shape [jets, channels]; zero without particles."""
+    """Means over the particles of each jet, shape [jets, channels]; zero for empty jets."""
     sums = segment_sum(values, jets.batch, len(jets), jets.ptr)
     return sums / jets.ptr.diff().clamp(min=1).unsqueeze(1).to(sums)
 

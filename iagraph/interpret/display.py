@@ -1,4 +1,4 @@
-r"""One jet in the plane of :math:`\Delta y` and :math:`\Delta\phi` (rad) about its axis, with what attention links."""
+r"""Jets in the plane of :math:`\Delta y` and :math:`\Delta\phi` (rad) about their axis, with attention as lines."""
 
 from __future__ import annotations
 
@@ -21,21 +21,21 @@ from iagraph.observables import subjets
 from iagraph.plotting import COLOURS
 
 SPECIES_MARKERS = dict(zip(SPECIES, "^voPXs", strict=True))
-"""As in arXiv 2512.00210; a square for all others and where species are not known."""
+"""As in arXiv 2512.00210; a square for other or unknown species."""
 
 Floats = NDArray[np.float64]
 POSITIVE, NEGATIVE = COLOURS[0], COLOURS[1]
 SUBJET_COLOURS = (COLOURS[2], COLOURS[4], COLOURS[3])
 THRESHOLD = 0.2
-"""Below this absolute weight, edges are not drawn unless asked for."""
+"""Default for the smallest absolute weight that is drawn."""
 
 
 class Edges(NamedTuple):
-    """Edges of an attention layer between particles of one jet, those of a particle with itself included.
+    """Edges of an attention layer within one jet, self-edges included.
 
     Attributes:
-        source, target: numbers of particles in the jet, shape [edges].
-        weights: their signed weights, shape [edges, heads].
+        source, target: indices of particles in the jet, shape [edges].
+        weights: signed weights, shape [edges, heads].
     """
 
     source: NDArray[np.int64]
@@ -47,11 +47,11 @@ class ShownJet(NamedTuple):
     """A jet to be drawn.
 
     Attributes:
-        pt: transverse momenta of its particles in GeV, shape [particles].
-        y, phi: where they are relative to the axis of the jet, the difference of angles wrapped.
-        species: places in :data:`~iagraph.interpret.particles.SPECIES`, or None.
-        subjet: the kT subjet of each particle, -1 for none; None without FastJet.
-        layers: what each attention layer does, first one first; may be empty.
+        pt: transverse momenta of the particles in GeV, shape [particles].
+        y, phi: coordinates of the particles relative to the jet axis, azimuth wrapped.
+        species: indices into :data:`~iagraph.interpret.particles.SPECIES`, or None.
+        subjet: kT subjet of each particle, -1 for none; None without FastJet.
+        layers: edges of each attention layer in order; may be empty.
     """
 
     pt: Floats
@@ -63,11 +63,11 @@ class ShownJet(NamedTuple):
 
 
 def shown_jet(jets: JetBatch, number: int, recording: Recording | None = None) -> ShownJet:
-    """A jet of a batch, with what a recording of that batch holds of its attention.
+    """A jet of a batch, with its attention if recorded.
 
     Args:
         jets: the jets.
-        number: which of them.
+        number: index of the jet.
         recording: from :func:`~iagraph.interpret.recording.record_attention` of the same batch.
     """
     begin, end = jets.ptr[number : number + 2].tolist()
@@ -99,13 +99,13 @@ def draw_jets(
     head: int | None = None,
     threshold: float = THRESHOLD,
 ) -> Figure:
-    """Jets beside each other, four in a line, with the edges of an attention layer and a legend.
+    """Jets side by side, four per row, with the edges of an attention layer and a legend.
 
     Args:
         jets: at least one.
-        titles: one for each.
-        layer: number of the attention layer.
-        head: number of the head; None for that of the largest absolute weight of each edge.
+        titles: one per jet.
+        layer: index of the attention layer.
+        head: index of the head; None for the head of largest absolute weight of each edge.
         threshold: smallest absolute weight that is drawn.
     """
     columns = min(4, len(jets))
@@ -118,23 +118,23 @@ def draw_jets(
             draw_edges(axes, jet, layer, head, threshold)
         draw_particles(axes, jet)
         axes.set_title(title, fontsize=9)
-    for axes in panels[len(jets) :]:  # the rest of the last line
+    for axes in panels[len(jets) :]:  # the rest of the last row
         axes.set_visible(False)
     figure.legend(handles=legend(jets), loc="outside lower center", ncols=5, frameon=False, fontsize=8)
     return figure
 
 
 def draw_particles(axes: Axes, jet: ShownJet, values: Floats | None = None, **style: Any) -> Any:
-    """Particles, the area of a marker being proportional to pT and its shape showing the species.
+    """Draw particles: marker area proportional to pT, marker shape by species.
 
     Args:
-        axes: where to.
+        axes: the axes to draw on.
         jet: the jet.
-        values: what colours them, shape [particles]; None for grey.
-        style: of :meth:`matplotlib.axes.Axes.scatter`, for example ``cmap``, ``vmin`` and ``vmax``.
+        values: values for the colour map, shape [particles]; None for grey.
+        style: arguments of :meth:`matplotlib.axes.Axes.scatter`, for example ``cmap``, ``vmin`` and ``vmax``.
 
     Returns:
-        What a colour bar takes, or None for a jet without particles.
+        The mappable for a colour bar, or None for an empty jet.
     """
     drawn = None
     sizes = 10 + 500 * jet.pt / max(jet.pt.sum(), 1e-30)
@@ -159,15 +159,15 @@ def draw_particles(axes: Axes, jet: ShownJet, values: Floats | None = None, **st
 def draw_edges(
     axes: Axes, jet: ShownJet, layer: int = -1, head: int | None = None, threshold: float = THRESHOLD
 ) -> None:
-    """Edges between different particles, their width and strength by absolute weight, their colour by its sign.
+    """Draw edges between different particles: width and opacity by absolute weight, colour by sign.
 
-    Solid ones stay within a subjet, broken ones lead from one to another, or to a particle of none.
+    Solid lines stay within a subjet; dashed lines join two subjets or a particle without one.
 
     Args:
-        axes: where to.
+        axes: the axes to draw on.
         jet: the jet.
-        layer: number of the attention layer.
-        head: number of the head; None for that of the largest absolute weight of each edge.
+        layer: index of the attention layer.
+        head: index of the head; None for the head of largest absolute weight of each edge.
         threshold: smallest absolute weight that is drawn.
     """
     edges = jet.layers[layer]
@@ -192,7 +192,7 @@ def draw_edges(
 
 
 def head_weights(edges: Edges, head: int | None) -> Floats:
-    """Weights of a head, or of each edge the one of largest absolute value; shape [edges]."""
+    """Weights of a head, or the weight of largest absolute value of each edge; shape [edges]."""
     if head is not None:
         return edges.weights[:, head]
     largest = np.abs(edges.weights).argmax(axis=1)[:, None]
@@ -200,28 +200,28 @@ def head_weights(edges: Edges, head: int | None) -> Floats:
 
 
 def within_subjet(jet: ShownJet, source: NDArray[np.int64], target: NDArray[np.int64]) -> NDArray[np.bool_]:
-    """Which edges stay within a subjet, all of them where subjets are not known; shape [edges]."""
+    """Whether each edge stays within a subjet, always true if subjets are unknown; shape [edges]."""
     if jet.subjet is None:
         return np.ones(source.shape, dtype=bool)
     return (jet.subjet[source] == jet.subjet[target]) & (jet.subjet[source] >= 0)
 
 
 def hulls(jet: ShownJet) -> list[Floats]:
-    """Corners of the convex hull of each subjet, shape [corners, 2]; of two particles a line, of one a point."""
+    """Corners of the convex hull of each subjet, shape [corners, 2]; a line for two particles, a point for one."""
     corners = []
     numbers = [] if jet.subjet is None else [number for number in np.unique(jet.subjet) if number >= 0]
     for number in numbers:
         places = np.stack([jet.y, jet.phi], axis=1)[jet.subjet == number]
         try:
             places = places[ConvexHull(places).vertices]
-        except (QhullError, ValueError):  # fewer than three, or all on a line
+        except (QhullError, ValueError):  # fewer than three, or collinear
             places = places[np.unique([*places.argmin(axis=0), *places.argmax(axis=0)])]
         corners.append(places)
     return corners
 
 
 def draw_subjets(axes: Axes, jet: ShownJet) -> None:
-    """The convex hulls of subjets, shaded."""
+    """Shade the convex hulls of subjets."""
     for number, corners in enumerate(hulls(jet)):
         colour = SUBJET_COLOURS[number % len(SUBJET_COLOURS)]
         flat = len(corners) < 3  # a line or a point has no area
@@ -229,7 +229,7 @@ def draw_subjets(axes: Axes, jet: ShownJet) -> None:
 
 
 def legend(jets: Sequence[ShownJet]) -> list[Line2D]:
-    """What markers and lines stand for, of what is in these jets."""
+    """Legend of the markers and lines in these jets."""
     known = [jet.species for jet in jets if jet.species is not None]
     kinds = sorted({int(kind) for each in known for kind in each})
     grey: dict[str, Any] = {"color": "0.35", "markeredgecolor": "black", "linestyle": "", "markersize": 7}

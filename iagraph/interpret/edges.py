@@ -1,8 +1,7 @@
-r"""Edges chosen before the model, at random or by kinematics, and what kind of edges a pruning rule keeps.
+r"""Edges chosen before the model, at random or by kinematics, and the kinds of edges that a pruning rule keeps.
 
-The former are what pruning by attention is to be held against. Every particle keeps the edge with itself, which counts
-for nothing. Distances and :math:`k_T` are those of pairs, :math:`\Delta R = \sqrt{\Delta y^2 + \Delta\phi^2}` and
-:math:`k_T = \min(p_{T1}, p_{T2}) \Delta R` in GeV.
+The former are controls for pruning by attention. Every particle keeps its self-edge, which is not counted. For a pair,
+:math:`\Delta R = \sqrt{\Delta y^2 + \Delta\phi^2}` and :math:`k_T = \min(p_{T1}, p_{T2}) \Delta R` in GeV.
 """
 
 from __future__ import annotations
@@ -24,18 +23,18 @@ FEATURES = "part"
 SEED = 1
 
 SHOWN = ("log_kt", "log_delta_r", "log_m2")
-"""The features of edges whose distributions are looked at."""
+"""Features of edges whose distributions are shown."""
 
 ChooseEdges = Callable[[JetBatch], Tensor]
-"""Makes the edges of jets, rows (source, target), shape [2, edges]."""
+"""Function from jets to their edges, rows (source, target), shape [2, edges]."""
 
 
 def random_edges(jets: JetBatch, fraction: float) -> Tensor:
-    """Random pairs, both edges of each; the same batch gets the same ones each time.
+    """Both edges of random pairs; reproducible for a batch.
 
     Args:
         jets: the jets.
-        fraction: of a jet's pairs of different particles, rounded up.
+        fraction: fraction of a jet's pairs of different particles, rounded up.
     """
     random = torch.Generator().manual_seed(SEED)
     return _best_pairs(jets, fraction, lambda first, _: torch.rand(first.numel(), generator=random).to(first.device))
@@ -52,11 +51,11 @@ def smallest_delta_r(jets: JetBatch, fraction: float) -> Tensor:
 
 
 def nearest_neighbors(jets: JetBatch, k: float) -> Tensor:
-    """To each particle the edges from the ``k`` others of smallest Delta R, of all where there are no more than k.
+    """Edges to each particle from the k others of smallest Delta R, or from all if there are at most k.
 
     Args:
         jets: the jets.
-        k: a whole number.
+        k: an integer.
     """
     graph = jets.prunable_graph()
     assert isinstance(graph, SparseGraph)
@@ -69,22 +68,22 @@ CONTROLS: dict[str, tuple[Callable[[JetBatch, float], Tensor], str]] = {
     "smallest Delta R": (smallest_delta_r, "edge_budget"),
     "nearest neighbors": (nearest_neighbors, "top_k"),
 }
-"""The controls by name, and the rule whose number they share: with it they keep as many edges as its first layer."""
+"""Controls by name, each with the rule that keeps as many edges in its first layer at the same strength."""
 
 
 def control(name: str, strength: float) -> ChooseEdges:
-    """A control of :data:`CONTROLS` with its number, a fraction or k."""
+    """A control of :data:`CONTROLS` with its strength, a fraction or k."""
     choose, _ = CONTROLS[name]
     return lambda jets: choose(jets, strength)
 
 
 def pair_feature(jets: JetBatch, name: str, first: Tensor, second: Tensor) -> Tensor:
-    """A feature of pairs by its name in :data:`iagraph.kinematics.PAIR_FEATURES`, shape [pairs]."""
+    """A pair feature by its name in :data:`iagraph.kinematics.PAIR_FEATURES`, shape [pairs]."""
     return jets.edge_features(FEATURES, first, second)[PAIR_FEATURES[FEATURES].index(name)]
 
 
 def _closeness(jets: JetBatch, first: Tensor, second: Tensor) -> Tensor:
-    """One over Delta R: rules take the largest of numbers that are not negative."""
+    """One over Delta R: rules keep the largest of non-negative numbers."""
     return pair_feature(jets, "log_delta_r", first, second).neg().exp()
 
 
@@ -95,21 +94,19 @@ def _best_pairs(jets: JetBatch, fraction: float, worth: Callable[[Tensor, Tensor
 
 
 def _chosen(rule: PruningRule, worth: Tensor, graph: SparseGraph) -> SparseGraph:
-    """The graph with the edges that a rule chooses by a worth of pairs that is not negative; those of a particle with
-    itself stay.
-    """
+    """The graph with its self-edges and the edges that a rule chooses by a non-negative worth of pairs."""
     (kept,) = graph.keep(rule(graph.scores([worth.unsqueeze(0)]), graph).any(0))
     return kept
 
 
 class KeptEdges(NamedTuple):
-    """The edges between different particles of some jets, and which of them are kept.
+    """Edges between different particles, and which of them are kept.
 
     Attributes:
         features: those of :data:`SHOWN`, shape [3, edges].
-        kept: which are kept by the first and by the last layer, shape [2, edges].
-        charged: whose source has a charge, shape [edges]; None where species are not known.
-        between_subjets: which join two subjets, shape [edges]; None without FastJet.
+        kept: whether the first and the last layer keep the edge, shape [2, edges].
+        charged: whether the source is charged, shape [edges]; None if species are unknown.
+        between_subjets: whether the edge joins two subjets, shape [edges]; None without FastJet.
     """
 
     features: Tensor
@@ -120,7 +117,7 @@ class KeptEdges(NamedTuple):
 
 @torch.inference_mode()
 def find_kept_edges(tagger: AttentionTagger, batches: Sequence[JetBatch]) -> KeptEdges:
-    """What a tagger with a rule makes of the edges of jets.
+    """Which edges of jets a tagger with a rule keeps.
 
     Args:
         tagger: in evaluation mode.
@@ -132,7 +129,7 @@ def find_kept_edges(tagger: AttentionTagger, batches: Sequence[JetBatch]) -> Kep
 
 
 def _of_batch(tagger: AttentionTagger, jets: JetBatch) -> KeptEdges:
-    graph = jets.prunable_graph()  # in the order of the numbers that the tagger gives the edges
+    graph = jets.prunable_graph()  # in the order of the tagger's edge ids
     assert isinstance(graph, SparseGraph)
     source, target = graph.edge_index
     _, weights = tagger(jets, return_attention_weights=True)
@@ -152,15 +149,15 @@ def _of_batch(tagger: AttentionTagger, jets: JetBatch) -> KeptEdges:
 
 
 def kinds_of_edges(found: KeptEdges) -> list[dict[str, Any]]:
-    """How many edges there are and are kept, and fractions of their kinds: NaN of no edges, None where unknown."""
+    """Numbers of all and of kept edges, and the fractions of each kind: NaN without edges, None if unknown."""
     rows = []
     everything = torch.ones_like(found.kept[0])
     groups = {"all edges": everything, "after first layer": found.kept[0], "after last layer": found.kept[1]}
     for name, group in groups.items():
-        charged = _share(found.charged, group)
+        charged = _fraction(found.charged, group)
         row = {"edges": name, "number": int(group.sum()), "charged source": charged}
         row["neutral source"] = None if charged is None else 1 - charged
-        rows.append(row | {"between subjets": _share(found.between_subjets, group)})
+        rows.append(row | {"between subjets": _fraction(found.between_subjets, group)})
     return rows
 
 
@@ -169,5 +166,5 @@ def _joined(parts: Iterable[Tensor | None]) -> Tensor | None:
     return torch.cat(known) if known else None
 
 
-def _share(kind: Tensor | None, group: Tensor) -> float | None:
+def _fraction(kind: Tensor | None, group: Tensor) -> float | None:
     return None if kind is None else float(kind[group].double().mean())

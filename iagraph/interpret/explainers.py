@@ -1,4 +1,4 @@
-"""Taggers as models that the explainers of PyTorch Geometric take."""
+"""Taggers as models for the explainers of PyTorch Geometric."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from iagraph.nn import AttentionConv
 
 
 class Explainable(nn.Module):
-    r"""A tagger and some jets as a model of node features and edges, for ``torch_geometric.explain.Explainer``.
+    r"""A tagger with fixed jets as a model of node features and edges, for ``torch_geometric.explain.Explainer``.
 
     .. code-block:: python
 
@@ -30,10 +30,10 @@ class Explainable(nn.Module):
         explainer = Explainer(explainable, GNNExplainer(), "model", MODEL_CONFIG, "attributes", "object")
         explanation = explainer(explainable.x, explainable.edge_index)
 
-    It works on a copy of the model in evaluation mode whose parameters are fixed. Masks of edges and hooks act on the
-    messages of all attention layers among particles: an edge that is masked sends nothing, but keeps its place in the
-    softmax. Class attention, whose edges lead to tokens, is not masked (PyTorch Geometric's ``explain = False``). What
-    the model knows of pairs comes from the momenta of the jets and does not follow a mask of ``x``.
+    It wraps a copy of the model in evaluation mode with frozen parameters. Edge masks and hooks act on the messages of
+    all attention layers among particles: a masked edge sends no message but keeps its place in the softmax. Class
+    attention, whose edges lead to tokens, is not masked (PyTorch Geometric's ``explain = False``). Pair features come
+    from the momenta of the jets and do not follow a mask of ``x``.
 
     Args:
         model: the tagger.
@@ -41,18 +41,18 @@ class Explainable(nn.Module):
 
     Attributes:
         x: scaled node features of the jets, shape [particles, features].
-        edge_index: all edges within jets in the order of :func:`~iagraph.graph.fully_connected`. Another list, in
-            any order, may be explained instead; its masks are in its order.
+        edge_index: all edges within jets in the order of :func:`~iagraph.graph.fully_connected`. Any other list of
+            edges may be explained instead; masks follow its order.
 
     Raises:
-        ValueError: the model drops edges, so that its layers do not see those that an explainer masks.
+        ValueError: the model drops edges, so its layers do not see all edges that an explainer masks.
     """
 
     def __init__(self, model: AttentionModel, jets: JetBatch) -> None:
         super().__init__()
         if isinstance(model, GatedIAFormer | CascadedIAFormer) or any(conv.pruning for conv in model.convs()):
             raise ValueError(
-                f"this {type(model).__name__} drops edges, and explainers of PyTorch Geometric need layers that see "
+                f"this {type(model).__name__} drops edges, but explainers of PyTorch Geometric need layers that see "
                 "all edges that they mask: explain a model without gate and rule"
             )
         self.model = copy.deepcopy(model).requires_grad_(False)
@@ -61,7 +61,7 @@ class Explainable(nn.Module):
             if isinstance(module, MessagePassing):
                 module.explain = False
         for conv in self.model.convs():
-            conv.explain = None  # explainers may
+            conv.explain = None  # explainers may set it
         self.x = scaled_features(self.model, jets)
         self.edge_index = fully_connected(jets.ptr)
         self.eval()  # explainers restore the mode that they find
@@ -78,18 +78,18 @@ class Explainable(nn.Module):
 
 
 MODEL_CONFIG = {"mode": "multiclass_classification", "task_level": "graph", "return_type": "raw"}
-"""What explainers must know of an :class:`Explainable`."""
+"""``model_config`` of an :class:`Explainable`."""
 
 
 class AbsoluteAttentionExplainer(ExplainerAlgorithm):
-    r"""PyTorch Geometric's ``AttentionExplainer`` with :math:`|\alpha|` in place of :math:`\alpha`, for our layers.
+    r"""PyTorch Geometric's ``AttentionExplainer`` with :math:`|\alpha|` in place of :math:`\alpha`.
 
-    ``AttentionExplainer`` takes the largest weight over heads and layers (or reduces them otherwise). Differential
-    attention is signed: there an edge that is strongly subtracted would count for less than one that is ignored, and a
-    mean would let heads of opposite signs cancel. Of other attention both explainers give the same.
+    ``AttentionExplainer`` reduces weights over heads and layers, by default to the largest. With signed weights, as in
+    differential attention, a strongly subtracted edge would count less than an ignored one, and heads of opposite signs
+    would cancel in a mean. For unsigned attention both explainers agree.
 
     Args:
-        reduce: "max" or "mean", over heads and layers.
+        reduce: "max" or "mean" over heads and layers.
     """
 
     def __init__(self, reduce: Literal["max", "mean"] = "max") -> None:
@@ -115,10 +115,10 @@ class AbsoluteAttentionExplainer(ExplainerAlgorithm):
                     hooks.enter_context(layer.register_message_forward_hook(note))
             model(x, edge_index, **kwargs)
         if not weights:
-            raise ValueError("no attention weights came by: give a model with attention layers, taggers as Explainable")
+            raise ValueError("found no attention weights: give a model with attention layers, taggers as Explainable")
         heads = torch.cat(weights, dim=1)
         return Explanation(edge_mask=heads.amax(1) if self.reduce == "max" else heads.mean(1))
 
     def supports(self) -> bool:
-        """Whether the weights of edges are asked for, and no mask of nodes, for whole graphs."""
+        """Whether an edge mask, and no node mask, is asked for whole graphs."""
         return self.explainer_config.node_mask_type is None and self.model_config.task_level == ModelTaskLevel.graph

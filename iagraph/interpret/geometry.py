@@ -1,11 +1,11 @@
-r"""Whom attention links: far or near particles, different subjets, leptons.
+r"""Which particles attention links: near or far, in different subjets, leptons.
 
-Edges of a particle with itself do not count here. In each jet and layer an edge has the fraction of the attention
+Self-edges do not count here. In each jet and layer, an edge has the fraction of the attention
 
 .. math:: s_{ij} = \sum_h |\alpha_{hij}| \Big/ \sum_{k \neq l} \sum_h |\alpha_{hkl}|, \qquad i \neq j,
 
-and numbers are means over jets of :math:`\sum s_{ij} q_{ij}`, in which each jet counts the same. Even attention gives
-the means over the pairs of a jet, which stand beside them.
+and results are means over jets of :math:`\sum s_{ij} q_{ij}`, each jet counting equally. Uniform attention would give
+the mean over the pairs of a jet, reported for comparison.
 """
 
 from __future__ import annotations
@@ -26,25 +26,25 @@ PAIR_EDGES = {
     "log_kt": torch.linspace(-8, 5, 53, dtype=torch.float64),
     "log_m2": torch.linspace(-12, 10, 56, dtype=torch.float64),
 }
-"""Bins of pair features, logarithms of Delta R [rad], kT [GeV] and m^2 [GeV^2]."""
+"""Bin edges of pair features: logarithms of Delta R [rad], kT [GeV] and m^2 [GeV^2]."""
 
 RADII = (0.1, 0.2, 0.4)
 LEPTONS = (11, 13)
-SHARE_BINS = torch.linspace(0, 1, 41, dtype=torch.float64)
+FRACTION_BINS = torch.linspace(0, 1, 41, dtype=torch.float64)
 SEED = 1
 THREE_PRONGS = ("top", "tbqq")
 
 
-def jet_shares(weights: Tensor, jet: Tensor, jets: int) -> Tensor:
-    """Sizes of weights of edges as fractions of the sum over their jet, in float64.
+def jet_fractions(weights: Tensor, jet: Tensor, jets: int) -> Tensor:
+    """Absolute weights of edges as fractions of their sum over the jet, in float64.
 
     Args:
-        weights: signed or not, shape [edges] or [edges, heads], where each head has its own sum.
+        weights: signed or not, shape [edges] or [edges, heads]; each head has its own sum.
         jet: the jet of each edge, shape [edges].
         jets: number of jets.
 
     Returns:
-        The shape of ``weights``; zeros in a jet whose weights are all zero.
+        The shape of ``weights``; zeros in jets whose weights are all zero.
     """
     size = weights.double().abs()
     total = segment_sum(size, jet, jets)
@@ -52,21 +52,21 @@ def jet_shares(weights: Tensor, jet: Tensor, jets: int) -> Tensor:
 
 
 def distance_sums(layer: LayerAttention, jets: JetBatch) -> JetSums:
-    """Attention against Delta R, kT and m^2 of the pairs of different particles, beside all pairs of the layer.
+    """Attention against Delta R, kT and m^2 of pairs of different particles, with all pairs of the layer to compare.
 
     Returns:
-        For each jet ``delta_r``, the mean distance weighed by attention [rad], ``within 0.1`` and so on, the fraction
-        of attention within a distance, the same of pairs as ``pairs delta_r`` and so on, and ``weighed``: 1 if the jet
-        has attention between different particles. Histograms, of which each jet adds 1: ``log_delta_r``, ``log_kt``,
-        ``log_m2`` weighed by attention, and ``pairs log_delta_r`` and so on.
+        For each jet ``delta_r``, the mean distance weighted by attention [rad]; ``within 0.1`` etc., the fraction of
+        attention within a distance; the same for pairs as ``pairs delta_r`` etc.; and ``weighed``: 1 if the jet has
+        attention between different particles. Histograms, to which each jet adds 1: ``log_delta_r``, ``log_kt`` and
+        ``log_m2`` weighted by attention, and ``pairs log_delta_r`` etc.
     """
     (source, target), jet, weights = _others(layer, jets)
     count = len(jets)
-    share, even = jet_shares(weights.sum(1), jet, count), jet_shares(torch.ones_like(jet), jet, count)
+    fraction, even = jet_fractions(weights.sum(1), jet, count), jet_fractions(torch.ones_like(jet), jet, count)
     features = {name: pair_feature(jets, name, source, target).double() for name in PAIR_EDGES}
     delta_r = features["log_delta_r"].exp()
-    sums, counts = {"weighed": segment_sum(share, jet, count).round()}, dict[str, Tensor]()
-    for name, part in (("", share), ("pairs ", even)):
+    sums, counts = {"weighed": segment_sum(fraction, jet, count).round()}, dict[str, Tensor]()
+    for name, part in (("", fraction), ("pairs ", even)):
         sums[f"{name}delta_r"] = segment_sum(part * delta_r, jet, count)
         sums |= {f"{name}within {radius:g}": segment_sum(part * (delta_r < radius), jet, count) for radius in RADII}
         counts |= {f"{name}{key}": histogram(features[key], PAIR_EDGES[key], part) for key in PAIR_EDGES}
@@ -74,18 +74,18 @@ def distance_sums(layer: LayerAttention, jets: JetBatch) -> JetSums:
 
 
 def between_subjets(layer: LayerAttention, jets: JetBatch, subjet: Tensor, prefix: str = "") -> JetSums:
-    r"""The fraction of attention between particles of different subjets in that of particles that are in one.
+    r"""Fraction of the attention between different particles with a subjet that joins different subjets.
 
     .. math:: \sum_{i \neq j,\; s(i) \neq s(j)} |\alpha_{ij}| \Big/ \sum_{i \neq j} |\alpha_{ij}|
 
     Args:
-        layer: what it does with the jets.
+        layer: recorded attention of a layer.
         jets: the jets.
         subjet: the subjet of each particle, -1 for none, shape [particles].
-        prefix: put before all names.
+        prefix: prefix of all names.
 
     Returns:
-        For each jet ``between``, all heads together, ``pairs between``, the fraction of pairs, and ``split``: 1 if the
+        For each jet ``between``, all heads together; ``pairs between``, the fraction of pairs; and ``split``: 1 if the
         jet has such attention. Histogram ``between``: one entry per jet and head.
     """
     (source, target), jet, weights = _others(layer, jets)
@@ -93,46 +93,45 @@ def between_subjets(layer: LayerAttention, jets: JetBatch, subjet: Tensor, prefi
     known = (subjet[source] >= 0) & (subjet[target] >= 0)
     source, target, jet, weights = source[known], target[known], jet[known], weights[known]
     crosses = (subjet[source] != subjet[target]).unsqueeze(1)
-    share = jet_shares(weights.sum(1, keepdim=True), jet, count)
-    even = jet_shares(torch.ones_like(jet).unsqueeze(1), jet, count)
-    by_head = segment_sum(jet_shares(weights, jet, count) * crosses, jet, count)
-    split = segment_sum(share, jet, count).round().squeeze(1)
+    fraction = jet_fractions(weights.sum(1, keepdim=True), jet, count)
+    even = jet_fractions(torch.ones_like(jet).unsqueeze(1), jet, count)
+    by_head = segment_sum(jet_fractions(weights, jet, count) * crosses, jet, count)
+    split = segment_sum(fraction, jet, count).round().squeeze(1)
     sums = {
-        "between": segment_sum(share * crosses, jet, count).squeeze(1),
+        "between": segment_sum(fraction * crosses, jet, count).squeeze(1),
         "pairs between": segment_sum(even * crosses, jet, count).squeeze(1) * split,
         "split": split,
     }
-    counts = {"between": histogram(by_head[split > 0], SHARE_BINS)}
+    counts = {"between": histogram(by_head[split > 0], FRACTION_BINS)}
     return of_layer(*({prefix + name: values for name, values in each.items()} for each in (sums, counts)))
 
 
 def lepton_attention(layer: LayerAttention, jets: JetBatch) -> JetSums:
-    """The fraction of attention that electrons and muons receive from other particles, and their fractions of the jet.
+    """Fraction of attention that electrons and muons receive from other particles, and their fractions of the jet.
 
     Args:
-        layer: what it does with the jets.
+        layer: recorded attention of a layer.
         jets: the jets, with species.
 
     Returns:
-        For each jet with leptons ``lepton attention``, the fraction received by all of them together, ``lepton pt``,
-        their fraction of the scalar sum of pT, ``lepton pairs``, their fraction of the sources, which even attention
-        would give, and ``with leptons``: 1. Jets without leptons, or without attention between different particles,
-        have zeros.
+        For each jet with leptons ``lepton attention``, the fraction that they receive together; ``lepton pt``, their
+        fraction of the scalar sum of pT; ``lepton pairs``, their fraction of the sources (uniform attention); and
+        ``with leptons``: 1. All are zero for jets without leptons or without attention between different particles.
 
     Raises:
-        ValueError: the species are not known.
+        ValueError: species are unknown.
     """
     if jets.pid is None:
-        raise ValueError("which particles are leptons is not known: these jets have no 'pid'")
+        raise ValueError("leptons are unknown: these jets have no 'pid'")
     (source, _), jet, weights = _others(layer, jets)
     count = len(jets)
     lepton = torch.isin(jets.pid.abs(), jets.pid.new_tensor(LEPTONS))
-    share = jet_shares(weights.sum(1), jet, count)
-    even = jet_shares(torch.ones_like(jet), jet, count)
-    counts = (segment_sum(share, jet, count) > 0) & (segment_sum(lepton.double(), jets.batch, count) > 0)
-    pt = jet_shares(jets.momenta.pt, jets.batch, count)
+    fraction = jet_fractions(weights.sum(1), jet, count)
+    even = jet_fractions(torch.ones_like(jet), jet, count)
+    counts = (segment_sum(fraction, jet, count) > 0) & (segment_sum(lepton.double(), jets.batch, count) > 0)
+    pt = jet_fractions(jets.momenta.pt, jets.batch, count)
     sums = {
-        "lepton attention": segment_sum(share * lepton[source], jet, count),
+        "lepton attention": segment_sum(fraction * lepton[source], jet, count),
         "lepton pt": segment_sum(pt * lepton, jets.batch, count),
         "lepton pairs": segment_sum(even * lepton[source], jet, count),
     }
@@ -140,46 +139,46 @@ def lepton_attention(layer: LayerAttention, jets: JetBatch) -> JetSums:
 
 
 def geometry(layers: Sequence[LayerAttention], jets: JetBatch, subjet: Tensor | None) -> JetSums:
-    """All of this file for all layers.
+    """All measurements of this file for all layers.
 
     Args:
-        layers: what they do with the jets.
+        layers: recorded attention of the layers.
         jets: the jets.
-        subjet: as in :func:`between_subjets`, or None if that is not known. With it, what starts with ``shuffled`` is
-            of the same subjets given to random particles.
+        subjet: as in :func:`between_subjets`, or None if unknown. With it, names that start with ``shuffled`` are for
+            the same subjets assigned to random particles.
     """
     found = stacked(distance_sums(layer, jets) for layer in layers)
     if subjet is not None:
-        by_chance = shuffled(subjet, jets)
+        random = shuffled(subjet, jets)
         found = found.merged(stacked(between_subjets(layer, jets, subjet) for layer in layers))
-        found = found.merged(stacked(between_subjets(layer, jets, by_chance, "shuffled ") for layer in layers))
+        found = found.merged(stacked(between_subjets(layer, jets, random, "shuffled ") for layer in layers))
     if jets.pid is not None:
         found = found.merged(stacked(lepton_attention(layer, jets) for layer in layers))
     return found
 
 
 def shuffled(subjet: Tensor, jets: JetBatch) -> Tensor:
-    """The numbers of subjets given to the particles of the same jet in another order, the same each time."""
+    """Subjets permuted among the particles of each jet, reproducibly."""
     batch = jets.batch.to(subjet.device)
-    chance = torch.rand(subjet.numel(), generator=torch.Generator().manual_seed(SEED)).to(subjet.device)
-    order = chance.argsort()
-    order = order[batch[order].argsort(stable=True)]  # jets one after another, each in random order
+    values = torch.rand(subjet.numel(), generator=torch.Generator().manual_seed(SEED)).to(subjet.device)
+    order = values.argsort()
+    order = order[batch[order].argsort(stable=True)]  # jet by jet, each in random order
     return subjet[order]
 
 
 def number_of_subjets(name: str) -> int:
-    """Into how many subjets jets of a class are taken apart: three for tops that decay to quarks, two for all others.
+    """Number of subjets for jets of a class: three for tops that decay to quarks, otherwise two.
 
-    Two is less than the prongs of H to four quarks, and more than the one of QCD, which then has something to compare.
+    Two is fewer than the prongs of H to four quarks, and more than the one of QCD, to allow a comparison.
 
     Args:
-        name: of the class, such as ``top`` or JetClass's ``Tbqq``.
+        name: name of the class, such as ``top`` or JetClass's ``Tbqq``.
     """
     return 3 if name.lower() in THREE_PRONGS else 2
 
 
 def _others(layer: LayerAttention, jets: JetBatch) -> tuple[Tensor, Tensor, Tensor]:
-    """Edges between different particles, the jet of each, and the sizes of their weights, which cannot cancel."""
+    """Edges between different particles, the jet of each, and their absolute weights, which cannot cancel."""
     others = (layer.edge_index[0] != layer.edge_index[1]).nonzero().squeeze(1)
     edges = layer.edge_index[:, others]
     return edges, jets.batch[edges[1]], layer.alpha[others].abs()

@@ -1,4 +1,4 @@
-"""What single heads, layers and small sets of heads are worth: ablation, and patching with activations of donors."""
+"""Importance of heads, layers and small sets of heads: ablation, and patching with activations of donors."""
 
 from __future__ import annotations
 
@@ -15,14 +15,14 @@ from iagraph.interpret.recording import AttentionModel
 from iagraph.jets import JetBatch
 
 KINDS = ("zero", "mean")
-"""What stands in the place of an ablated head's sums: nothing, or their mean over all particles."""
+"""Replacement of an ablated head's sums: zero, or their mean over all particles."""
 
 CLEAN, DONOR = "clean", "donor"
 
 
 @torch.inference_mode()
 def mean_sums(model: AttentionModel, batches: Iterable[JetBatch]) -> list[Tensor]:
-    """The mean of the sums of heads at each site, over all particles (class attention: over jets), shape [width]."""
+    """Mean of the sums of heads at each site over all particles (class attention: over jets), shape [width]."""
     totals = [torch.zeros((), dtype=torch.float64) for _ in sites(model)]
     counts = [0] * len(totals)
     for jets in batches:
@@ -34,7 +34,7 @@ def mean_sums(model: AttentionModel, batches: Iterable[JetBatch]) -> list[Tensor
 
 
 def ablation(model: AttentionModel, chosen: Iterable[Head], kind: str, means: Sequence[Tensor]) -> dict[Head, Tensor]:
-    """What stands in the place of the sums of some heads.
+    """Replacements of the sums of ablated heads.
 
     Args:
         model: the model.
@@ -56,7 +56,7 @@ def ablate_heads(model: AttentionModel, batches: Iterable[JetBatch], means: Sequ
         means: from :func:`mean_sums`.
 
     Returns:
-        Logits, shape [jets, classes], by ``(kind, Head)``, by ``(kind, number of the site)``, and by :data:`CLEAN`.
+        Logits, shape [jets, classes], by ``(kind, Head)``, by ``(kind, index of the site)``, and by :data:`CLEAN`.
     """
     everyone = heads(model)
     changes: dict[object, Changes] = {CLEAN: {}}
@@ -75,14 +75,14 @@ def keep_heads(
     orders: Mapping[str, tuple[str, Sequence[Head]]],
     numbers: Sequence[int],
 ) -> dict[object, Array]:
-    """Logits of a model with the first k heads of some order alone, all others being ablated.
+    """Logits of a model that keeps the first k heads of an order, all others ablated.
 
     Args:
         model: the model, in evaluation mode.
         batches: the jets, on its device.
         means: from :func:`mean_sums`.
         orders: a kind of ablation and all heads in order, by the name of the order.
-        numbers: each k.
+        numbers: the values of k.
 
     Returns:
         Logits, shape [jets, classes], by ``(name of the order, k)``, and by :data:`CLEAN`.
@@ -97,7 +97,7 @@ def keep_heads(
 def run_all(
     model: AttentionModel, batches: Iterable[JetBatch], changes: Mapping[object, Changes]
 ) -> dict[object, Array]:
-    """Logits with each of some changes, shape [jets, classes], by the name of the change."""
+    """Logits with each change, shape [jets, classes], by the name of the change."""
     return _collected(
         {name: run_changed(model, recorded, change) for name, change in changes.items()}
         for recorded in (trace(model, jets) for jets in batches)
@@ -110,20 +110,20 @@ def patch(
     batches: Sequence[JetBatch],
     find_donors: Callable[[Tensor], Tensor] = other_class,
 ) -> dict[object, Array]:
-    """Logits of jets of whose activations some come from another real jet, its donor.
+    """Logits of jets with activations patched in from another real jet, the donor.
 
-    A particle takes the activation of the particle of the donor that has the same rank in pT; where the donor has fewer
-    particles it keeps its own. So all that is put in comes from real jets. What is patched is the sums of a head, the
-    layers behind seeing what follows, or the vectors of all particles before a block or after the last one: the
-    residual stream. The attention of the blocks behind keeps the pairs of the clean jet.
+    A particle takes the activation of the donor's particle of the same rank in pT, and keeps its own if the donor has
+    fewer particles; every activation thus comes from a real jet. Patched are either the sums of a head, with effects on
+    all later layers, or the residual stream: the vectors of all particles before a block or after the last one. Later
+    attention keeps the pairs of the clean jet.
 
     Args:
         model: the model, in evaluation mode.
         batches: the jets, with labels, on its device.
-        find_donors: the place of the donor of each jet, from the labels of all jets.
+        find_donors: index of the donor of each jet, from the labels of all jets.
 
     Returns:
-        Logits, shape [jets, classes], by ``Head``, by the number of blocks behind which the residual stream is patched,
+        Logits, shape [jets, classes], by ``Head``, by the number of blocks before the patch of the residual stream,
         by :data:`CLEAN`, and by :data:`DONOR`: those of the donors themselves.
     """
     everything = JetBatch.concatenate(batches)

@@ -1,12 +1,12 @@
-r"""What a model would say if single heads had said something else: runs of its blocks with changes, from recorded ones.
+r"""Interventions: logits of a model with changed outputs of single heads, from recorded runs.
 
-What a head adds to a particle is :math:`\mathbf{W}_o^{(h)} \mathbf{s}^{(h)}` with its weighed sum of values
-:math:`\mathbf{s}^{(h)}_i = \sum_j \alpha^{(h)}_{ij} \mathbf{W}_v^{(h)} \mathbf{x}_j`. The sums of all heads, one after
-another, are what the layer's ``lin_out`` takes; they are changed there, so that a bias of ``lin_out`` (ParT has one)
-stays. With differential attention the sum is that of a head's first map minus beta times that of its second.
+A head adds :math:`\mathbf{W}_o^{(h)} \mathbf{s}^{(h)}` to a particle, with its weighted sum of values
+:math:`\mathbf{s}^{(h)}_i = \sum_j \alpha^{(h)}_{ij} \mathbf{W}_v^{(h)} \mathbf{x}_j`. The concatenated sums of heads
+are the input of the layer's ``lin_out``; they are changed there, so a bias of ``lin_out`` (as in ParT) stays. In
+differential attention, the sum is that of a head's first map minus beta times that of its second.
 
-Pairs are encoded once for all changes of a batch. That is exact: the scores of pairs do not depend on the blocks, and
-the edges that models drop are chosen by scores of pairs alone.
+Pairs are encoded once for all changes of a batch. This is exact: pair scores do not depend on the blocks, and models
+choose the edges to drop by pair scores alone.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ class Site(NamedTuple):
         name: its number among the layers of particles, from 1, or ``class`` and its number among ParT's layers of class
             attention.
         conv: the layer.
-        depth: the block in which it is, from 0; layers of class attention stand behind all of them.
+        depth: index of its block, from 0; the number of blocks for layers of class attention.
     """
 
     name: str
@@ -41,23 +41,23 @@ class Site(NamedTuple):
 
     @property
     def of_jets(self) -> bool:
-        """It changes a vector per jet, not one per particle."""
+        """Whether it updates a vector per jet, not one per particle."""
         return self.name.startswith("class")
 
 
 class Head(NamedTuple):
-    """A head: the place of its layer in :func:`sites`, and its number within, both from 0."""
+    """A head: the index of its layer in :func:`sites`, and its index within the layer."""
 
     site: int
     head: int
 
 
 Changes = Mapping[Head, Tensor]
-"""What stands in the place of the sums of heads: broadcast to [particles, channels of a head], or [jets, channels]."""
+"""Replacements of the sums of heads, broadcast to [particles, channels of a head] or [jets, channels]."""
 
 
 def sites(model: AttentionModel) -> list[Site]:
-    """The attention layers of a model in their order, those of class attention last."""
+    """The attention layers of a model in order, class attention last."""
     found = [Site(str(depth + 1), conv, depth) for depth, conv in enumerate(model.convs())]
     if isinstance(model, ParticleTransformer):
         convs = [module for module in model.class_blocks.modules() if isinstance(module, AttentionConv)]
@@ -72,11 +72,11 @@ def heads(model: AttentionModel) -> list[Head]:
 
 @dataclass
 class Trace:
-    """What a model did with some jets.
+    """A recorded run of a model.
 
     Attributes:
         jets: the jets.
-        inputs: what each block took: vectors of particles, graph, scores.
+        inputs: arguments of each block: vectors of particles, graph, scores.
         x: the vectors of particles before each block and after the last one, each [particles, width].
         sums: the sums of heads at each site, shape [particles, width] or [jets, width].
         logits: shape [jets, classes].
@@ -90,7 +90,7 @@ class Trace:
 
 
 def trace(model: AttentionModel, jets: JetBatch) -> Trace:
-    """Runs a model and notes what it does."""
+    """Run a model and record it."""
     inputs: list[tuple[Any, ...]] = []
     sums: list[Tensor] = []
     after: list[Tensor] = []
@@ -110,9 +110,9 @@ def resume(model: AttentionModel, recorded: Trace, depth: int, x: Tensor | None 
 
     Args:
         model: the model.
-        recorded: what it did with the jets.
-        depth: the block to begin with, from 0; with the number of blocks only the read-out runs.
-        x: vectors of the particles before it, shape [particles, width]; None for those recorded.
+        recorded: its recorded run.
+        depth: index of the first block to run; the number of blocks runs the read-out only.
+        x: vectors of the particles before it, shape [particles, width]; None for the recorded ones.
     """
     x = recorded.x[depth] if x is None else x
     for block, (_, *rest) in zip(model.blocks[depth:], recorded.inputs[depth:], strict=True):
@@ -122,12 +122,12 @@ def resume(model: AttentionModel, recorded: Trace, depth: int, x: Tensor | None 
 
 
 def run_changed(model: AttentionModel, recorded: Trace, changes: Changes) -> Tensor:
-    """Logits of a model in which heads say something else, shape [jets, classes].
+    """Logits of a model with changed sums of heads, shape [jets, classes].
 
     Args:
         model: the model.
-        recorded: what it did with the jets; only what follows the first change runs again.
-        changes: the sums of heads by head; layers behind see what follows from them.
+        recorded: its recorded run; only blocks from the first change on run again.
+        changes: new sums by head, with effects on all later layers.
     """
     if not changes:
         return recorded.logits
@@ -138,7 +138,7 @@ def run_changed(model: AttentionModel, recorded: Trace, changes: Changes) -> Ten
 
 @contextmanager
 def changed(model: AttentionModel, changes: Changes) -> Iterator[None]:
-    """Within it, heads of the model say something else."""
+    """Context in which the sums of heads are changed."""
     with ExitStack() as hooks:
         for place, site in enumerate(sites(model)):
             mine = {head.head: value for head, value in changes.items() if head.site == place}
@@ -148,7 +148,7 @@ def changed(model: AttentionModel, changes: Changes) -> Iterator[None]:
 
 
 def of_head(conv: AttentionConv, sums: Tensor, head: int) -> Tensor:
-    """The part of a head of the sums of a layer, whose last dimension is the width."""
+    """A head's slice of the sums of a layer, whose last dimension is the width."""
     return sums.unflatten(-1, (conv.heads, -1))[..., head, :]
 
 

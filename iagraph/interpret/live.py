@@ -1,4 +1,4 @@
-"""A jet and its attention as a piece of HTML that reacts to the reader: no library, no network."""
+"""A jet and its attention as interactive HTML, without libraries or network."""
 
 from __future__ import annotations
 
@@ -18,14 +18,14 @@ DIGITS = 3
 
 
 def live_jet(jet: ShownJet, title: str) -> str:
-    """A jet to be looked at: layer and head by choice, a slider for the smallest absolute weight that is drawn.
+    """An interactive display: menus for layer and head, a slider for the smallest absolute weight that is drawn.
 
-    Whoever points at a particle sees its pT, its species, and its edges alone. The marker's area is proportional to pT,
-    lines are wide where weights are large, solid within a subjet, and of another colour where weights are negative.
+    Pointing at a particle shows its pT, its species, and its edges only. Marker areas are proportional to pT; line
+    widths grow with the absolute weight; lines are solid within a subjet; colour shows the sign.
 
     Args:
         jet: the jet.
-        title: of the display; the same jet with the same title gives the same text.
+        title: title of the display; the result is a function of jet and title.
     """
     # "</" would end the script; "<!--" would hide its end. Both have a "<".
     data = json.dumps(live_data(jet), separators=(",", ":"), allow_nan=False).replace("<", "\\u003c")
@@ -34,12 +34,12 @@ def live_jet(jet: ShownJet, title: str) -> str:
 
 
 def live_data(jet: ShownJet) -> dict[str, Any]:
-    """What a display knows of a jet, all of it numbers and text.
+    """The data of a display, as numbers and text.
 
     Returns:
-        ``particles``: for each [pT, y, phi, species as a place in ``kinds``]; ``hulls``: corners of each subjet;
-        ``graphs``: for each [sources, targets, whether within a subjet], each once; ``layers``: for each [number of the
-        graph, for each head the weights of its edges].
+        ``particles``: [pT, y, phi, index of the species in ``kinds``] each; ``hulls``: corners of each subjet;
+        ``graphs``: distinct [sources, targets, whether within a subjet]; ``layers``: [index of the graph, weights of
+        the edges per head] each.
     """
     kinds = [OTHER] * jet.pt.size if jet.species is None else jet.species.tolist()
     columns = (jet.pt.round(2).tolist(), jet.y.round(4).tolist(), jet.phi.round(4).tolist(), kinds)

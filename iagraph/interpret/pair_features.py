@@ -1,4 +1,4 @@
-"""What single pair features are worth: models that get a typical value instead, or those of other pairs of the jet."""
+"""Importance of single pair features: replaced by a typical value, or shuffled among the pairs of a jet."""
 
 from __future__ import annotations
 
@@ -21,23 +21,23 @@ from iagraph.nn import BatchNorm
 
 VARIANTS = ("typical", "shuffled")
 """``typical``: the value that the model scales to zero, the centre of its fixed scaling or, in ParT, the running mean
-of the batch norm. ``shuffled``: the values of other pairs of the same jet; pairs of a particle with itself among one
-another. Shuffling cannot change the mark of these pairs."""
+of the batch norm. ``shuffled``: values permuted among the pairs of a jet, self-pairs separately, so that the mark of
+self-pairs cannot change."""
 
 SEED = 1
 
 Edit = Callable[[Tensor, Tensor, Tensor], Tensor]
-"""Features [pairs, features] and both particles of each pair to other features."""
+"""Function from features [pairs, features] and both particles of each pair to new features."""
 
 
 class PairInput(NamedTuple):
-    """Where a model reads pair features.
+    """A place where a model reads pair features.
 
     Attributes:
-        part: which part of the model reads them here.
-        names: of the features in their order; ``is_self`` marks the pairs of a particle with itself.
-        typical: what stands for each in the variant of this name, shape [features].
-        hook: lets an edit act on the features that this part reads.
+        part: the part of the model that reads them.
+        names: names of the features in order; ``is_self`` marks self-pairs.
+        typical: value of each feature in the variant ``typical``, shape [features].
+        hook: registers an edit of the features that this part reads.
     """
 
     part: str
@@ -47,10 +47,10 @@ class PairInput(NamedTuple):
 
 
 def pair_inputs(model: AttentionModel) -> list[PairInput]:
-    """Where a model reads pair features; nowhere if it has none by name.
+    """Places where a model reads pair features; empty if it has none by name.
 
-    A model with a gate reads them twice: the features of all pairs in the gate, which chooses pairs, and those of the
-    chosen pairs in the encoder. Each is there apart, and both together.
+    A model with a gate reads them twice: those of all pairs in the gate, which chooses pairs, and those of the chosen
+    pairs in the encoder. The result has each separately and both together.
     """
     if isinstance(model, ParticleTransformer):
         if model.pair_encoder is None:
@@ -100,14 +100,14 @@ def _names(name: str) -> tuple[str, ...]:
 
 @contextmanager
 def ablated(source: PairInput, name: str, variant: str, jets: JetBatch, seed: int = SEED) -> Iterator[None]:
-    """Within it, a model does not know a pair feature of some jets.
+    """Context in which a model does not see a pair feature.
 
     Args:
         source: where the model reads it.
-        name: the feature.
+        name: name of the feature.
         variant: one of :data:`VARIANTS`.
-        jets: the jets on which the model runs within.
-        seed: fixes the shuffling.
+        jets: the jets on which the model runs in this context.
+        seed: seed of the shuffling.
     """
     column = list(source.names).index(name)
 
@@ -124,13 +124,13 @@ def ablated(source: PairInput, name: str, variant: str, jets: JetBatch, seed: in
 
 
 def shuffle(first: Tensor, second: Tensor, jets: JetBatch, seed: int) -> Tensor:
-    """An order of pairs, shape [pairs], that only exchanges pairs of one jet, those of a particle with itself apart.
+    """A permutation of pairs within each jet, self-pairs separately; shape [pairs].
 
     Args:
         first: one particle of each pair, shape [pairs].
         second: the other one, shape [pairs].
         jets: the jets.
-        seed: fixes the order.
+        seed: seed of the permutation.
     """
     random = torch.Generator().manual_seed(seed)
     group = 2 * jets.batch[first] + (first == second)
@@ -146,7 +146,7 @@ def ablate_pair_features(model: AttentionModel, batches: Sequence[JetBatch]) -> 
     """Logits of a model without each of its pair features.
 
     Returns:
-        Logits, shape [jets, classes], by part of the model, feature and variant; nothing of a model without them.
+        Logits, shape [jets, classes], by part of the model, feature and variant; empty without pair features.
     """
     found: dict[tuple[str, str, str], Array] = {}
     for source in pair_inputs(model):

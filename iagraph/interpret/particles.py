@@ -1,4 +1,4 @@
-"""Particles of a batch chosen and ordered, jets matched with donors of another class, and kinds of particles."""
+"""Selection and order of particles, matching of jets with donors of another class, and species."""
 
 from __future__ import annotations
 
@@ -11,18 +11,18 @@ from iagraph.jets import JetBatch
 from iagraph.kinematics import NODE_FEATURES, Impact
 
 SPECIES = ("charged hadron", "neutral hadron", "photon", "electron", "muon", "other")
-"""The kinds of particles that a detector tells apart."""
+"""Species that a detector distinguishes."""
 OTHER = len(SPECIES) - 1
 
 
 def falling(values: Tensor, jets: JetBatch) -> Tensor:
-    """Particles jet by jet, by falling value within each; equal ones keep their order. Shape [particles]."""
+    """Indices of particles jet by jet, by falling value within each; ties keep their order. Shape [particles]."""
     order = values.argsort(descending=True, stable=True)
     return order[jets.batch[order].argsort(stable=True)]
 
 
 def ranks(values: Tensor, jets: JetBatch) -> Tensor:
-    """Rank of each particle in its jet by falling value, from 0; equal ones keep their order. Shape [particles]."""
+    """Rank of each particle in its jet by falling value, from 0; ties keep their order. Shape [particles]."""
     order = falling(values, jets)
     rank = torch.empty_like(order)
     rank[order] = torch.arange(order.numel(), device=order.device) - jets.ptr[jets.batch]
@@ -30,13 +30,13 @@ def ranks(values: Tensor, jets: JetBatch) -> Tensor:
 
 
 def keep(jets: JetBatch, kept: Tensor) -> JetBatch:
-    """The jets with some of their particles, ``kept`` being bool of shape [particles]; jets may become empty."""
+    """The jets with only the particles where ``kept``, bool of shape [particles], is true; jets may become empty."""
     particles = kept.nonzero().squeeze(1)
     return _with(jets, particles, torch.bincount(jets.batch[particles], minlength=len(jets)))
 
 
 def take(jets: JetBatch, places: Tensor) -> JetBatch:
-    """The jets at some places of a batch, in their order; a place may be there twice."""
+    """The jets of a batch at the given indices, in their order; indices may repeat."""
     sizes = jets.ptr.diff()[places]
     begin = (jets.ptr[:-1][places] - (sizes.cumsum(0) - sizes)).repeat_interleave(sizes)
     taken = _with(jets, begin + torch.arange(len(begin), device=begin.device), sizes)
@@ -52,7 +52,7 @@ def _with(jets: JetBatch, particles: Tensor, sizes: Tensor) -> JetBatch:
 
 
 def species(jets: JetBatch) -> Tensor | None:
-    """The kind of each particle as a place in :data:`SPECIES`, shape [particles]; None where species are not known."""
+    """Species of each particle as an index into :data:`SPECIES`, shape [particles]; None if unknown."""
     if jets.pid is None:
         return None
     features = jets.node_features("kinpid")
@@ -62,15 +62,15 @@ def species(jets: JetBatch) -> Tensor | None:
 
 
 def other_class(labels: Tensor) -> Tensor:
-    """A donor for each jet, shape [jets]: the k-th jet of a class gets the k-th of the next class that there is, and of
-    the last class of the first; where the other class has fewer jets it begins again.
+    """Index of a donor for each jet, shape [jets]: for the k-th jet of a class the k-th of the next class present,
+    cyclically in classes and in jets.
 
     Raises:
         ValueError: all jets are of one class.
     """
     present = labels.unique().tolist()
     if len(present) < 2:
-        raise ValueError("donors are of another class: give jets of two classes at least")
+        raise ValueError("donors come from another class: give jets of at least two classes")
     donors = torch.empty_like(labels)
     for own, other in zip(present, [*present[1:], present[0]], strict=True):
         mine, theirs = (labels == own).nonzero().squeeze(1), (labels == other).nonzero().squeeze(1)
@@ -79,11 +79,11 @@ def other_class(labels: Tensor) -> Tensor:
 
 
 def rank_match(jets: JetBatch, donors: JetBatch) -> Tensor:
-    """The particle of the donor that has the same rank in pT, for each particle of jets; -1 where it has fewer.
+    """Index of the donor's particle of the same rank in pT, for each particle; -1 if the donor has fewer.
 
     Args:
         jets: the jets.
-        donors: as many jets, the donor of each.
+        donors: the donor of each jet.
 
     Returns:
         Shape [particles of jets].
@@ -95,7 +95,7 @@ def rank_match(jets: JetBatch, donors: JetBatch) -> Tensor:
 
 
 def transplant(own: Tensor, theirs: Tensor, match: Tensor) -> Tensor:
-    """Vectors of particles with those of their matches in the donors in their place; the others keep their own.
+    """Vectors of particles, replaced by those of their matches in the donors where there are any.
 
     Args:
         own: shape [particles, channels].

@@ -1,9 +1,8 @@
-"""Jets as a measurement might have had them: momenta and directions smeared, particles lost. Pure functions.
+"""Jets measured differently: momenta and directions smeared, particles lost. Pure functions.
 
-Models make all features from the momenta of the particles, those of the jet from their sum: what is changed here
-changes all of them. Random numbers come from a generator on the CPU, so that a seed means the same on every device.
-A jet that would lose all its particles keeps the one of highest pT, for a jet without any is not measured at all; one
-that had none before stays empty.
+Models derive all features from the momenta of the particles, those of the jet from their sum, so changes here affect
+all features. Random numbers come from a generator on the CPU: a seed gives the same numbers on every device. A jet that
+would lose all its particles keeps the hardest one, since an empty jet is not measured; empty jets stay empty.
 """
 
 from __future__ import annotations
@@ -20,26 +19,26 @@ from iagraph.segment import segment_sum
 
 
 def smear_pt(jets: JetBatch, fraction: float, generator: Generator) -> JetBatch:
-    r"""Transverse momenta times :math:`|1 + f z|`, z standard normal; rapidity, azimuth and mass stay.
+    r"""Multiply transverse momenta by :math:`|1 + f z|`, z standard normal; rapidity, azimuth and mass stay.
 
-    For fractions of up to 0.2 the bars do next to nothing: they keep :math:`p_T` positive.
+    The absolute value keeps :math:`p_T` positive; it hardly matters for f up to 0.2.
 
     Args:
         jets: the jets.
         fraction: relative resolution f.
-        generator: where random numbers come from, on the CPU.
+        generator: random numbers, on the CPU.
     """
     pt = jets.momenta.pt
     return replace(jets, momenta=jets.momenta._replace(pt=pt * (1 + fraction * _normal(pt, generator)).abs()))
 
 
 def smear_direction(jets: JetBatch, angle: float, generator: Generator) -> JetBatch:
-    """Rapidities and azimuths plus normal numbers, independent of one another; pT and mass stay.
+    """Add independent normal numbers to rapidities and azimuths; pT and mass stay.
 
     Args:
         jets: the jets.
-        angle: their standard deviation, in rapidity and in rad.
-        generator: where random numbers come from, on the CPU.
+        angle: standard deviation, in rapidity and in rad.
+        generator: random numbers, on the CPU.
     """
     momenta = jets.momenta
     rapidity = momenta.rapidity + angle * _normal(momenta.rapidity, generator)
@@ -48,26 +47,26 @@ def smear_direction(jets: JetBatch, angle: float, generator: Generator) -> JetBa
 
 
 def drop_particles(jets: JetBatch, probability: float, generator: Generator) -> JetBatch:
-    """Each particle is lost with this probability, whatever becomes of the others.
+    """Drop each particle independently with a probability.
 
     Args:
         jets: the jets.
         probability: in [0, 1].
-        generator: where random numbers come from, on the CPU.
+        generator: random numbers, on the CPU.
     """
     pt = jets.momenta.pt
     return _keep(jets, (torch.rand(pt.numel(), generator=generator) >= probability).to(pt.device))
 
 
 def drop_soft(jets: JetBatch, minimum: float) -> JetBatch:
-    """Particles with pT below a minimum in GeV are lost."""
+    """Drop particles with pT below a minimum in GeV."""
     return _keep(jets, jets.momenta.pt >= minimum)
 
 
 def _keep(jets: JetBatch, kept: Tensor) -> JetBatch:
-    """The jets with some of their particles, and with the first of highest pT where none would be left."""
-    left = segment_sum(kept.long(), jets.batch, len(jets), jets.ptr)
-    return keep(jets, kept | ((ranks(jets.momenta.pt, jets) == 0) & (left == 0)[jets.batch]))
+    """The jets with the kept particles, or with the hardest one if none is kept."""
+    number = segment_sum(kept.long(), jets.batch, len(jets), jets.ptr)
+    return keep(jets, kept | ((ranks(jets.momenta.pt, jets) == 0) & (number == 0)[jets.batch]))
 
 
 def _normal(like: Tensor, generator: Generator) -> Tensor:

@@ -1,4 +1,4 @@
-"""Linear probes: what a linear map can read from vectors of jets, tested on jets to which it was not fitted."""
+"""Linear probes: what a linear map can read from vectors of jets, on held-out jets."""
 
 from __future__ import annotations
 
@@ -21,15 +21,15 @@ SEED = 1
 RESAMPLINGS = 500
 ALPHAS = tuple(10.0**power for power in range(-2, 6))
 FEWEST = 20
-"""Fewest jets to fit a probe to and to test it on."""
+"""Minimum number of jets for the fit and for the test of a probe."""
 
 
 def class_probe(vectors: Array, labels: NDArray[np.int64]) -> Array:
-    """Scores of a logistic regression, each from the folds in which the jet is not; shape [jets] or [jets, classes].
+    """Cross-validated scores of a logistic regression, shape [jets] or [jets, classes].
 
     Args:
         vectors: shape [jets, width]; scaled to unit variance within the folds.
-        labels: class of each jet, :data:`FOLDS` of each at least.
+        labels: class of each jet, at least :data:`FOLDS` jets of each.
     """
     probe = make_pipeline(StandardScaler(), LogisticRegression(C=0.1, max_iter=5000))
     folds = StratifiedKFold(FOLDS, shuffle=True, random_state=SEED)
@@ -41,9 +41,9 @@ class Regression(NamedTuple):
     """How well a linear map reads an observable.
 
     Attributes:
-        r2: on jets that did not fit it, with its bootstrap error; at most 1, negative if worse than their mean; NaN
-            where there are too few jets or the observable is constant.
-        jets: on how many.
+        r2: held-out R^2 with bootstrap error; at most 1, negative if worse than the mean; NaN for too few jets or a
+            constant observable.
+        jets: number of held-out jets.
     """
 
     r2: Estimate
@@ -53,38 +53,37 @@ class Regression(NamedTuple):
 def regression_probe(vectors: Array, target: Array, control: Array | None = None) -> Regression:
     r"""Held-out :math:`R^2 = 1 - \sum (y - \hat y)^2 / \sum (y - \bar y)^2` of a ridge regression.
 
-    It is fitted to a random half of the jets and tested on the other; the strength of the ridge comes from
-    leave-one-out errors of the former. The error is the standard deviation over bootstrap samples of the latter, the
-    fit staying the same.
+    It is fitted to a random half of the jets, with the ridge strength from leave-one-out errors, and tested on the
+    other half. The error is the standard deviation over bootstrap samples of the test half, without refitting.
 
     Args:
         vectors: shape [jets, width].
-        target: the observable, shape [jets]; jets where it is not finite are left out.
-        control: an observable whose linear part is taken out of the target first (arXiv 2605.09881), by a line fitted
-            to the former half; shape [jets].
+        target: the observable, shape [jets]; jets where it is not finite are excluded.
+        control: an observable to regress out of the target first (arXiv 2605.09881), by a line fitted to the first
+            half; shape [jets].
     """
     used = np.isfinite(target) if control is None else np.isfinite(target) & np.isfinite(control)
     half = np.random.default_rng(SEED).permutation(len(target)) % 2 == 0
-    fit, judge = used & half, used & ~half
-    number = int(judge.sum())
-    if min(number, int(fit.sum())) < FEWEST or _constant(target[fit]) or _constant(target[judge]):
+    fit, test = used & half, used & ~half
+    number = int(test.sum())
+    if min(number, int(fit.sum())) < FEWEST or _constant(target[fit]) or _constant(target[test]):
         return Regression(Estimate(math.nan, math.nan), number)
     y = target.copy()
     if control is not None:
         if _constant(control[fit]):
             return Regression(Estimate(math.nan, math.nan), number)
         y[used] -= np.polynomial.Polynomial.fit(control[fit], target[fit], 1)(control[used])
-        if y[judge].std() < 1e-9 * target[judge].std():  # the control is the target
+        if y[test].std() < 1e-9 * target[test].std():  # the control is the target
             return Regression(Estimate(math.nan, math.nan), number)
     unit = y[fit].std()
     probe = make_pipeline(StandardScaler(), RidgeCV(ALPHAS)).fit(vectors[fit], y[fit] / unit)
-    return Regression(_r2(y[judge] / unit, probe.predict(vectors[judge])), number)
+    return Regression(_r2(y[test] / unit, probe.predict(vectors[test])), number)
 
 
 def regression_probes(
     vectors: Array, observables: Mapping[str, Array], controls: Mapping[str, Array]
 ) -> dict[tuple[str, str], Regression]:
-    """Probes of several observables by name and by what is taken out of them, ``none`` first."""
+    """Probes by name of the observable and of the control regressed out of it, ``none`` first."""
     found = {}
     for name, target in observables.items():
         found[name, "none"] = regression_probe(vectors, target)
@@ -102,7 +101,7 @@ def _r2(y: Array, predicted: Array) -> Estimate:
     counts = np.random.default_rng(SEED).multinomial(len(y), np.full(len(y), 1 / len(y)), RESAMPLINGS)
     samples = np.vstack([np.ones((1, len(y))), counts])
     total = samples.sum(1)
-    left = samples @ (y - predicted) ** 2
+    residual = samples @ (y - predicted) ** 2
     spread = samples @ y**2 - (samples @ y) ** 2 / total
-    value, *others = 1 - left / spread
+    value, *others = 1 - residual / spread
     return Estimate(float(value), float(np.std(others, ddof=1)))

@@ -1,10 +1,10 @@
-r"""Where relevance lies in jets: by transverse momentum, distance to the axis, species and subjet.
+r"""Relevance within jets by transverse momentum, distance to the axis, species and subjet.
 
-Jets differ in the size of their evidence, so relevance is taken relative to its jet, whose n particles have
+Jets differ in the size of their evidence, so relevance is taken relative to its jet of n particles,
 
 .. math:: r_i = \frac{n R_i}{\sum_j |R_j|},
 
-:math:`|r_i|` being 1 on average.
+with a mean :math:`|r_i|` of 1.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ HARDEST = (1, 2, 3, 5, 10, 20)
 
 
 def relative_relevance(relevance: Tensor, jets: JetBatch) -> Tensor:
-    """Relevance times the number of particles over the sum of its absolute values in the jet; zero where that is zero.
+    """Relative relevance :math:`r_i`, zero in jets without relevance; shape [particles].
 
     Args:
         relevance: shape [particles].
@@ -36,7 +36,7 @@ def relative_relevance(relevance: Tensor, jets: JetBatch) -> Tensor:
 
 
 def axis_distance(jets: JetBatch) -> Tensor:
-    r""":math:`\Delta R = \sqrt{\Delta y^2 + \Delta\phi^2}` of particles to the axis of their jet, shape [particles]."""
+    r"""Distance :math:`\Delta R = \sqrt{\Delta y^2 + \Delta\phi^2}` to the axis of the jet, shape [particles]."""
     axis = jet_momenta(jets.momenta, jets.batch, jets.ptr).select(jets.batch)
     return torch.hypot(jets.momenta.rapidity - axis.rapidity, wrap_phi(jets.momenta.phi - axis.phi))
 
@@ -46,8 +46,8 @@ def sums_in_bins(values: Tensor, coordinate: Tensor, edges: Sequence[float], jet
 
     Args:
         values: shape [particles].
-        coordinate: shape [particles]; what lies beyond the outer edges belongs to the bins there.
-        edges: of the bins, ascending; a bin holds its lower edge.
+        coordinate: shape [particles]; the outer bins include values beyond their edges.
+        edges: bin edges, ascending; a bin includes its lower edge.
         jets: the jets.
     """
     bins = len(edges) - 1
@@ -56,13 +56,13 @@ def sums_in_bins(values: Tensor, coordinate: Tensor, edges: Sequence[float], jet
     return _sums(values, place, bins, jets)
 
 
-def share_of_hardest(values: Tensor, jets: JetBatch, numbers: Sequence[int] = HARDEST) -> Tensor:
-    """Of the sum of each jet's values that of its k particles of highest pT, shape [jets, numbers].
+def fraction_of_hardest(values: Tensor, jets: JetBatch, numbers: Sequence[int] = HARDEST) -> Tensor:
+    """Fraction of each jet's sum of values in its k particles of highest pT, shape [jets, numbers].
 
     Args:
-        values: not negative, shape [particles].
-        jets: the jets; those whose sum is zero have NaN.
-        numbers: the k.
+        values: non-negative, shape [particles].
+        jets: the jets; NaN for those whose sum is zero.
+        numbers: the values of k.
     """
     place = ranks(jets.momenta.pt, jets)
     total = segment_sum(values, jets.batch, len(jets))
@@ -70,16 +70,15 @@ def share_of_hardest(values: Tensor, jets: JetBatch, numbers: Sequence[int] = HA
     return torch.stack(parts, dim=1) / total.unsqueeze(1)
 
 
-def share_by_species(values: Tensor, jets: JetBatch) -> Tensor | None:
-    """Of the sum of each jet's absolute values what each kind of particles has, with its sign; NaN where it is zero.
+def fraction_by_species(values: Tensor, jets: JetBatch) -> Tensor | None:
+    """Sum of values of each species over the sum of absolute values of the jet; NaN where that is zero.
 
     Args:
         values: shape [particles].
         jets: the jets.
 
     Returns:
-        Shape [jets, kinds], in the order of :data:`~iagraph.interpret.particles.SPECIES`; None where species are not
-        known.
+        Shape [jets, kinds], in the order of :data:`~iagraph.interpret.particles.SPECIES`; None if species are unknown.
     """
     kind = species(jets)
     if kind is None:
@@ -88,16 +87,16 @@ def share_by_species(values: Tensor, jets: JetBatch) -> Tensor | None:
     return _sums(values, kind, len(SPECIES), jets) / total.unsqueeze(1)
 
 
-def share_by_subjet(values: Tensor, jets: JetBatch) -> Tensor | None:
-    """Of the sum of each jet's values that of the kT subjet of higher pT, of the other, and of what belongs to none.
+def fraction_by_subjet(values: Tensor, jets: JetBatch) -> Tensor | None:
+    """Fraction of each jet's sum of values in the kT subjet of higher pT, in the other, and in no subjet.
 
     Args:
-        values: not negative, shape [particles].
+        values: non-negative, shape [particles].
         jets: the jets.
 
     Returns:
         Shape [jets, 3], NaN for jets without two subjets (:func:`iagraph.observables.subjets`); None without
-        FastJet. The pT of a subjet is the sum of its particles'.
+        FastJet. The pT of a subjet is the scalar sum over its particles.
     """
     found = subjets(jets)
     if found is None:

@@ -1,4 +1,4 @@
-"""The rules of layer-wise relevance propagation for transformers, as changes of the backward pass alone."""
+"""Layer-wise relevance propagation for transformers, as rules that change only the backward pass."""
 
 from __future__ import annotations
 
@@ -17,12 +17,12 @@ from iagraph.nn.pair_biases import PairBiases
 from iagraph.nn.pair_gate import PairGate
 
 PAIRS = (PairEncoder, PairBiases, PairGate)
-"""What looks at pairs: it makes scores of attention alone, which are constants."""
+"""Modules that read pairs; they only make attention scores, which are held constant."""
 
 
 @contextmanager
 def linear_rules(model: AttentionModel) -> Iterator[None]:
-    r"""Within it, a model on lists of edges has the same outputs, and the gradients of an affine function.
+    r"""Context in which a model on lists of edges has unchanged outputs, but gradients of an affine function.
 
     Held constant are attention weights, :math:`y_i = \sum_j [\alpha_{ij}]\, v_j` (rule AH of arXiv 2202.07304), the
     denominators of layer norms, :math:`y = (x - \bar x) / [\sigma]`, and of RMS norms (rule LN), and the gates of GELU,
@@ -30,7 +30,7 @@ def linear_rules(model: AttentionModel) -> Iterator[None]:
 
     Args:
         model: in evaluation mode; run it on lists of edges, ``model(jets, fully_connected(jets.ptr))``: dense blocks
-            have no weights of edges.
+            have no edge weights.
     """
     of_pairs = {module for part in model.modules() if isinstance(part, PAIRS) for module in part.modules()}
     with ExitStack() as undo:
@@ -38,7 +38,7 @@ def linear_rules(model: AttentionModel) -> Iterator[None]:
             if module in of_pairs:
                 continue
             if isinstance(module, AttentionConv):
-                # A method of this one layer, in place of that of its class.
+                # Overrides the method for this layer only.
                 setattr(module, "weights", partial(_constant, module.weights))  # noqa: B010, a method for mypy
                 undo.callback(delattr, module, "weights")
             for kind, rule in RULES.items():
@@ -75,4 +75,4 @@ def _gelu(module: nn.GELU, inputs: tuple[Tensor], output: Tensor) -> Tensor:
 
 
 RULES: dict[type[nn.Module], Any] = {nn.LayerNorm: _layer_norm, nn.RMSNorm: _rms_norm, nn.GELU: _gelu}
-"""Forward hooks that give the same output with other gradients, by the module that they belong to."""
+"""Forward hooks with unchanged outputs but new gradients, by type of module."""

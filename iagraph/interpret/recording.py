@@ -1,4 +1,4 @@
-"""What the attention layers of a model do with jets: scores before the softmax, maps after it, weights that count."""
+"""Recording of attention layers: scores before the softmax, maps after it, and final weights."""
 
 from __future__ import annotations
 
@@ -18,25 +18,24 @@ from iagraph.nn import AttentionConv, InteractionAttentionConv
 from iagraph.nn.attention_conv import AttentionOutput
 
 AttentionModel: TypeAlias = AttentionTagger | ParticleTransformer
-"""Models whose particles attend to one another: they have ``convs()`` and ``read_out(x, graph)``."""
-
+"""Models with attention among particles: they have ``convs()`` and ``read_out(x, graph)``."""
 
 Attend: TypeAlias = Callable[..., AttentionOutput]
 """As :meth:`iagraph.nn.AttentionConv.attend`."""
 
 
 class LayerAttention(NamedTuple):
-    r"""What an attention layer does with the edges of some jets, all of a complete graph in the order of
-    :func:`~iagraph.graph.fully_connected` unless something drops some.
+    r"""Recorded attention of a layer on the edges of jets.
+
+    Without pruning these are all edges in the order of :func:`~iagraph.graph.fully_connected`.
 
     Attributes:
-        edge_index: edges between particles of a jet, rows (source, target), sorted by target, shape [2, edges].
-        alpha: their weights, signed where the layer subtracts, shape [edges, heads].
-        maps: the softmax maps of which these are made, over all edges that the layer sees; shape [edges, maps]. One map
-            per head, or two, all first ones before all second ones.
-        content: scores from queries and keys, :math:`q_i \cdot k_j / \sqrt{d}`, shape [edges, maps]; None of a layer
-            that has none.
-        pair: scores from what is known of pairs, in ParT the bias :math:`U_{ij}`; shape [edges, maps], or None.
+        edge_index: edges within jets, rows (source, target), sorted by target, shape [2, edges].
+        alpha: final weights, signed in differential attention, shape [edges, heads].
+        maps: softmax maps over all edges that the layer sees, shape [edges, maps]: one per head, or two, with all first
+            maps before all second ones.
+        content: scores from queries and keys, :math:`q_i \cdot k_j / \sqrt{d}`, shape [edges, maps], or None.
+        pair: scores from pairs, in ParT the bias :math:`U_{ij}`; shape [edges, maps], or None.
     """
 
     edge_index: Tensor
@@ -47,11 +46,11 @@ class LayerAttention(NamedTuple):
 
 
 class Recording(NamedTuple):
-    """What a model makes of jets.
+    """Recorded run of a model.
 
     Attributes:
         logits: shape [jets, classes].
-        layers: its attention layers among particles, first block first.
+        layers: its attention layers among particles, in order.
     """
 
     logits: Tensor
@@ -59,7 +58,7 @@ class Recording(NamedTuple):
 
 
 def record_attention(model: AttentionModel, jets: JetBatch) -> Recording:
-    """Runs a model on all edges of jets and notes what its attention does."""
+    """Run a model on all edges of jets and record its attention."""
     with recorded(model) as layers:
         logits = model(jets, fully_connected(jets.ptr))
     return Recording(logits, layers)
@@ -67,7 +66,7 @@ def record_attention(model: AttentionModel, jets: JetBatch) -> Recording:
 
 @contextmanager
 def recorded(model: AttentionModel) -> Iterator[list[LayerAttention]]:
-    """Within it, each attention layer that runs on a list of edges adds what it does to the list."""
+    """Context in which each attention layer that runs on a list of edges appends its record to the result."""
     layers: list[LayerAttention] = []
 
     def watched(conv: AttentionConv, attend: Attend) -> Attend:
@@ -84,9 +83,9 @@ def recorded(model: AttentionModel) -> Iterator[list[LayerAttention]]:
 
 @contextmanager
 def attending(model: AttentionModel, changed: Callable[[AttentionConv, Attend], Attend]) -> Iterator[None]:
-    """Within it, each attention layer has another ``attend``, made of the layer and the one that it has.
+    """Context in which ``changed(layer, attend)`` replaces the ``attend`` of each attention layer.
 
-    PyTorch's own hooks see ``forward`` alone, to which graphs with scores do not go.
+    PyTorch's hooks see only ``forward``, which graphs with scores bypass.
     """
     convs = model.convs()
     before = [vars(conv).get("attend") for conv in convs]
@@ -97,7 +96,7 @@ def attending(model: AttentionModel, changed: Callable[[AttentionConv, Attend], 
     finally:
         for conv, attend in zip(convs, before, strict=True):
             delattr(conv, "attend")
-            if attend is not None:  # one within another
+            if attend is not None:  # nested contexts
                 setattr(conv, "attend", attend)  # noqa: B010
 
 
@@ -109,7 +108,7 @@ def _layer(
     content = None
     if isinstance(conv, InteractionAttentionConv):
         content = conv.scores(x, x, graph, None if scores is None else torch.zeros_like(scores))
-        total = content if scores is None else content + scores  # the products, most of the work, are made once
+        total = content if scores is None else content + scores  # the products, most of the work, are computed once
     else:
         total = conv.scores(x, x, graph, scores)
     kept = torch.searchsorted(graph.edge_ids, output.graph.edge_ids)  # both ascend
@@ -122,10 +121,10 @@ def _layer(
 
 
 def node_vectors(model: AttentionModel, jets: JetBatch) -> list[Tensor]:
-    """The vectors of particles before the first block and after each one: the residual stream.
+    """The residual stream: vectors of particles before the first block and after each block.
 
     Returns:
-        Tensors of shape [particles, width], one more than there are blocks.
+        Tensors of shape [particles, width], one more than the number of blocks.
     """
     vectors: list[Tensor] = []
 

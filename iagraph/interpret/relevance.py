@@ -1,7 +1,7 @@
 r"""Relevance of particles from gradients: Grad-CAM, gradient times input, integrated gradients, layer-wise relevance.
 
 All take a model in evaluation mode, jets on its device, and the class of each jet whose :func:`evidence` is explained,
-shape [jets]; all give a number per particle, shape [particles], positive where it speaks for the class.
+shape [jets]; all return a number per particle, shape [particles], positive in favour of the class.
 """
 
 from __future__ import annotations
@@ -22,46 +22,46 @@ from iagraph.nn.attention_conv import AttentionOutput
 from iagraph.segment import segment_sum
 
 STEPS = 8
-"""Points of integrals: of quark and gluon jets, sums are off by 1 % of what they should be in IAFormer, 8 % in ParT."""
+"""Points of integrals: for quark and gluon jets, sums are off by 1 % in IAFormer, by 8 % in ParT."""
 
 
 def evidence(logits: Tensor, classes: Tensor) -> Tensor:
-    r"""The logit of a class of each jet minus the mean of those of all others.
+    r"""The logit of a class of each jet minus the mean of all others.
 
     .. math::
         e_k = \ell_k - \frac{1}{K - 1} \sum_{c \neq k} \ell_c
 
-    Of two classes it is the difference of their logits, the log-odds of the signal. Unlike a log-probability it is
-    linear in the logits and does not saturate, so that relevance can add up to it.
+    For two classes it is the difference of logits, the log-odds of the class. Unlike a log-probability it is linear in
+    the logits and does not saturate, so that relevance can add up to it.
 
     Args:
         logits: shape [jets, classes].
-        classes: the class of each jet that is asked for, shape [jets].
+        classes: class of each jet, shape [jets].
 
     Returns:
         Shape [jets].
 
     Raises:
-        ValueError: there is a single class.
+        ValueError: there is only one class.
     """
     if logits.size(1) < 2:
-        raise ValueError("the evidence for a class is a difference of logits: two classes at least are needed, found 1")
+        raise ValueError("evidence for a class is a difference of logits: expected at least two classes, found 1")
     own = logits.gather(1, classes.unsqueeze(1)).squeeze(1)
     return own - (logits.sum(1) - own) / (logits.size(1) - 1)
 
 
 @torch.no_grad()
 def scaled_features(model: AttentionModel, jets: JetBatch) -> Tensor:
-    """The node features of a model as its encoder sees them, scaled and clipped; shape [particles, features]."""
+    """Scaled and clipped node features, as the model's encoder sees them; shape [particles, features]."""
     return model.scale_particles(jets.node_features(model.node_features)).to(model.head.weight.dtype)
 
 
 @contextmanager
 def fed(model: AttentionModel, features: Tensor) -> Iterator[None]:
-    """Within it, the model takes these scaled node features instead of those of the jets that it is given.
+    """Context in which the model takes these scaled node features instead of those of its jets.
 
-    What it knows of pairs still comes from the momenta of the jets and is constant. Only
-    :class:`~iagraph.models.LearnedPairIAFormer` makes it of the particles' vectors.
+    Pair features still come from the momenta of the jets and are constant, except in
+    :class:`~iagraph.models.LearnedPairIAFormer`, which makes them from the particles' vectors.
 
     Args:
         model: the model.
@@ -73,7 +73,7 @@ def fed(model: AttentionModel, features: Tensor) -> Iterator[None]:
 
 @contextmanager
 def frozen(model: nn.Module) -> Iterator[None]:
-    """Within it, no gradients of parameters are computed: encoders of pairs need no backward pass then."""
+    """Context without gradients of parameters, so that pair encoders need no backward pass."""
     learning = [parameter for parameter in model.parameters() if parameter.requires_grad]
     for parameter in learning:
         parameter.requires_grad_(False)
@@ -92,15 +92,15 @@ def grad_cam(model: AttentionModel, jets: JetBatch, classes: Tensor, block: int 
         w_c = \frac1n \sum_{i=1}^n \frac{\partial e}{\partial x_{ic}}
 
     with the vectors :math:`\mathbf{x}_i` of the n particles of a jet after a block. After the last block of a model
-    that reads a jet by the mean, :math:`n w_c` is the weight of its last map, and the signed relevance adds up to the
+    with mean pooling, :math:`n w_c` is the weight of its last linear map, and the signed relevance adds up to the
     evidence without the bias.
 
     Args:
         model: the model, in evaluation mode.
         jets: the jets, on its device.
-        classes: the class of each jet that is explained, shape [jets].
-        block: number of the block; -1 is the last.
-        signed: without the ReLU.
+        classes: explained class of each jet, shape [jets].
+        block: index of the block; -1 is the last.
+        signed: whether to omit the ReLU.
     """
     vectors: list[Tensor] = []
 
@@ -121,7 +121,7 @@ def grad_cam(model: AttentionModel, jets: JetBatch, classes: Tensor, block: int 
 def gradient_times_input(model: AttentionModel, jets: JetBatch, classes: Tensor) -> Tensor:
     r"""Gradient times input, :math:`R_i = \sum_f x_{if}\, \partial e / \partial x_{if}`, of scaled node features.
 
-    What the model knows of pairs comes from momenta and is held constant: see :func:`fed`.
+    Pair features come from momenta and are held constant: see :func:`fed`.
     """
     features = scaled_features(model, jets)
     return (features * _gradient(model, jets, classes, features)).sum(1)
@@ -133,13 +133,13 @@ def integrated_gradients(model: AttentionModel, jets: JetBatch, classes: Tensor,
     .. math::
         R_i = \sum_f x_{if} \int_0^1 \frac{\partial e(t\, x)}{\partial x_{if}}\, dt
 
-    starting from features of zero, the centre of each one's scale, with what is known of pairs held constant. The
-    relevance of a jet adds up to :math:`e(x) - e(0)`, up to the error of the integral.
+    from the baseline zero, the centre of each feature's scale, with pair features held constant. The relevance of a jet
+    adds up to :math:`e(x) - e(0)`, up to the error of the integral.
 
     Args:
         model: the model, in evaluation mode.
         jets: the jets, on its device.
-        classes: the class of each jet that is explained, shape [jets].
+        classes: explained class of each jet, shape [jets].
         steps: points of the Gauss-Legendre rule.
     """
     features = scaled_features(model, jets)
@@ -160,8 +160,8 @@ def layerwise_relevance(model: AttentionModel, jets: JetBatch, classes: Tensor) 
     (:func:`~iagraph.interpret.propagation.linear_rules`): an affine function of the scaled node features. The
     relevance of a jet adds up to the evidence minus what biases (and the class token of ParT) add to it.
 
-    Differential attention needs no rule of its own: its signed weights are constants, too, and a particle that is
-    subtracted counts against what it carries.
+    Differential attention needs no extra rule: its signed weights are constants, too, and a subtracted particle counts
+    against what it carries.
     """
     features = scaled_features(model, jets)
     with linear_rules(model):

@@ -1,8 +1,8 @@
-r"""Attention in rows: a row is what one particle, the target, gives to all sources, in one head of one layer.
+r"""Rows of attention: the weights that one target gives to all sources, in one head of one layer.
 
-The functions below take numbers of edges laid out in rows, shape [particles, maps, slots], with zeros where a row has
-no edge. Weights may be signed, as those of differential attention are: then what counts is their fraction
-:math:`|\alpha_{ij}| / \sum_k |\alpha_{ik}|`, which of a softmax is the weight itself.
+The functions below take values of edges laid out in rows, shape [particles, maps, slots], zero where a row has no edge.
+Weights may be signed, as in differential attention; they enter as fractions
+:math:`|\alpha_{ij}| / \sum_k |\alpha_{ik}|`, which for a softmax are the weights.
 """
 
 from __future__ import annotations
@@ -15,16 +15,16 @@ from torch import Tensor
 from iagraph.segment import segment_sum
 
 BINARY = 0.8
-"""A row whose largest weight is smaller is not binary (arXiv 2512.00210)."""
+"""Largest weight below which a row is not binary (arXiv 2512.00210)."""
 
 
 @dataclass(frozen=True)
 class Rows:
-    """The edges of a layer as rows. Make it with :meth:`of`.
+    """The edges of a layer as rows, made by :meth:`of`.
 
     Attributes:
-        source: the source of each edge, -1 where a row has no more edges; shape [particles, slots].
-        target, slot: where each edge is, shape [edges].
+        source: the source of each edge, -1 in empty slots; shape [particles, slots].
+        target, slot: position of each edge, shape [edges].
     """
 
     source: Tensor
@@ -33,7 +33,7 @@ class Rows:
 
     @classmethod
     def of(cls, edge_index: Tensor, num_nodes: int) -> Rows:
-        """Rows of edges that are sorted by target, as recordings have them.
+        """Rows of edges sorted by target, as in recordings.
 
         Args:
             edge_index: rows (source, target), shape [2, edges].
@@ -53,12 +53,12 @@ class Rows:
 
     @property
     def real(self) -> Tensor:
-        """Where there is an edge, shape [particles, slots]."""
+        """Slots with an edge, shape [particles, slots]."""
         return self.source >= 0
 
     @property
     def others(self) -> Tensor:
-        """Where there is an edge between two different particles, shape [particles, slots]."""
+        """Slots with an edge between two different particles, shape [particles, slots]."""
         own = torch.arange(self.source.size(0), device=self.source.device).unsqueeze(1)
         return self.real & (self.source != own)
 
@@ -69,46 +69,46 @@ class Rows:
         return rows.transpose(1, 2).contiguous()
 
 
-def shares(weights: Tensor) -> Tensor:
-    r""":math:`|\alpha_{ij}| / \sum_k |\alpha_{ik}|`, shape [..., slots]; a row of zeros keeps them."""
+def fractions(weights: Tensor) -> Tensor:
+    r"""Fractions :math:`|\alpha_{ij}| / \sum_k |\alpha_{ik}|`, shape [..., slots]; zeros in a row of zeros."""
     size = weights.abs()
     total = size.sum(-1, keepdim=True)
     return size / torch.where(total > 0, total, torch.ones_like(total))
 
 
-def is_non_binary(share: Tensor, threshold: float = BINARY) -> Tensor:
-    """Whether the largest fraction of a row is below a threshold; a row without weights is not counted as one.
+def is_non_binary(fraction: Tensor, threshold: float = BINARY) -> Tensor:
+    """Whether the largest fraction of a row is below a threshold; false for a row without weights.
 
     Args:
-        share: from :func:`shares`, shape [..., slots].
-        threshold: below which no source dominates.
+        fraction: from :func:`fractions`, shape [..., slots].
+        threshold: largest fraction from which on one source dominates.
 
     Returns:
         Shape [...].
     """
-    largest = share.amax(-1)
+    largest = fraction.amax(-1)
     return (largest > 0) & (largest < threshold)
 
 
-def entropy(share: Tensor) -> Tensor:
+def entropy(fraction: Tensor) -> Tensor:
     r"""Entropy :math:`H_i = -\sum_j p_{ij} \ln p_{ij}` of the fractions of each row, shape [...].
 
-    :math:`e^H` is the effective number of neighbours: 1 if all weight is on one source, n if it is even over n.
+    :math:`e^H` is the effective number of neighbours: 1 if all weight is on one source, n if it is uniform over n.
     """
-    return -torch.special.xlogy(share, share).sum(-1)
+    return -torch.special.xlogy(fraction, fraction).sum(-1)
 
 
 def spread(scores: Tensor, real: Tensor) -> Tensor:
-    """Standard deviation of scores within their row (of all of its edges, not an estimate from some).
+    """Population standard deviation of scores within each row.
 
-    A softmax ignores what a row has in common: the spread is what scores can decide by.
+    A softmax ignores constants, so only the spread of scores within a row matters.
 
     Args:
         scores: zero where there is no edge, shape [particles, maps, slots].
-        real: where there is an edge, shape [particles, slots].
+        real: slots with an edge, shape [particles, slots].
 
     Returns:
-        Shape [particles, maps]; zero of a row without edges.
+        Shape [particles, maps]; zero for a row without edges.
     """
     real = real.unsqueeze(1)
     number = real.sum(-1).clamp(min=1)
@@ -117,12 +117,12 @@ def spread(scores: Tensor, real: Tensor) -> Tensor:
 
 
 def largest_source(scores: Tensor, real: Tensor) -> Tensor:
-    """The slot of the largest score of each row, the first one of equals; shape [particles, maps]."""
+    """The slot of the largest score of each row, the first of equal ones; shape [particles, maps]."""
     return scores.masked_fill(~real.unsqueeze(1), -torch.inf).argmax(-1)
 
 
 def per_jet(values: Tensor, jet: Tensor, jets: int) -> Tensor:
-    """Sums over all numbers of each jet in float64, shape [jets].
+    """Sums over all values of each jet in float64, shape [jets].
 
     Args:
         values: shape [particles or edges, ...].

@@ -1,4 +1,4 @@
-"""What is measured of batches of jets: sums of single jets, which errors need, and histograms. Batches add up."""
+"""Measurements that accumulate over batches: sums per jet, from which errors follow, and histograms."""
 
 from __future__ import annotations
 
@@ -17,9 +17,9 @@ class JetSums:
     """Sums and histograms, all on the CPU in float64.
 
     Attributes:
-        layers: sums of each jet in each layer by name, shape [jets, layers].
-        jets: sums of each jet over all layers at once by name, shape [jets].
-        histograms: counts, or weights, of each layer by name, shape [layers, bins].
+        layers: sums per jet and layer by name, shape [jets, layers].
+        jets: sums per jet over all layers by name, shape [jets].
+        histograms: counts, or weights, per layer by name, shape [layers, bins].
     """
 
     layers: Mapping[str, Tensor] = field(default_factory=dict)
@@ -30,10 +30,10 @@ class JetSums:
         """A ratio of two sums with its error (:func:`~iagraph.estimates.ratio`).
 
         Args:
-            numerator: its name in :attr:`layers`.
-            denominator: likewise.
-            layer: of which layer; None for all together.
-            jets: of which jets, shape [jets]; None for all.
+            numerator: name in :attr:`layers`.
+            denominator: name in :attr:`layers`.
+            layer: index of the layer; None for all together.
+            jets: mask of jets, shape [jets]; None for all.
         """
         above, below = (
             sums.sum(1) if layer is None else sums[:, layer]
@@ -42,14 +42,14 @@ class JetSums:
         return ratio(above, below) if jets is None else ratio(above[jets], below[jets])
 
     def merged(self, other: JetSums) -> JetSums:
-        """More quantities of the same jets."""
+        """Both sets of quantities of the same jets."""
         return JetSums(
             {**self.layers, **other.layers}, {**self.jets, **other.jets}, {**self.histograms, **other.histograms}
         )
 
 
 def added(parts: Iterable[JetSums]) -> JetSums:
-    """The same quantities of one batch after another; memory grows by some numbers per jet."""
+    """Concatenate batches of the same quantities; memory grows by a few numbers per jet."""
     layers: dict[str, list[Tensor]] = {}
     jets: dict[str, list[Tensor]] = {}
     histograms: dict[str, Tensor] = {}
@@ -68,7 +68,7 @@ def added(parts: Iterable[JetSums]) -> JetSums:
 
 
 def stacked(layers: Iterable[JetSums]) -> JetSums:
-    """The same quantities of one layer after another, each of one layer, as those of a model."""
+    """Stack the same quantities of single layers to those of a model."""
     parts = list(layers)
     return JetSums(
         {name: torch.cat([part.layers[name] for part in parts], 1) for name in parts[0].layers},
@@ -78,7 +78,7 @@ def stacked(layers: Iterable[JetSums]) -> JetSums:
 
 
 def of_layer(sums: Mapping[str, Tensor], histograms: Mapping[str, Tensor]) -> JetSums:
-    """Sums of jets, shape [jets], and counts, shape [bins], as those of one layer."""
+    """Sums per jet, shape [jets], and counts, shape [bins], of one layer."""
     return JetSums(
         {name: values.double().cpu().unsqueeze(1) for name, values in sums.items()},
         {},
@@ -87,12 +87,12 @@ def of_layer(sums: Mapping[str, Tensor], histograms: Mapping[str, Tensor]) -> Je
 
 
 def histogram(values: Tensor, edges: Tensor, weights: Tensor | None = None) -> Tensor:
-    """Counts of values in bins, or their weights; what lies outside belongs to the first or the last bin.
+    """Counts, or sums of weights, in bins; the outer bins include values beyond their edges.
 
     Args:
         values: any shape.
-        edges: ascending, shape [bins + 1]; a bin holds its lower edge, the last one both.
-        weights: of the shape of the values.
+        edges: ascending, shape [bins + 1]; a bin includes its lower edge, the last bin both edges.
+        weights: same shape as the values.
 
     Returns:
         Shape [bins], float64.

@@ -1,4 +1,4 @@
-"""Parts of the scores of a trained model set to zero, without training it again: what its attention depends on."""
+"""Parts of the scores of a trained model set to zero, without retraining: what its attention depends on."""
 
 from __future__ import annotations
 
@@ -19,10 +19,10 @@ Zeroing = Callable[[AttentionModel], AbstractContextManager[None]]
 
 
 def zero_pairs(model: AttentionModel) -> AbstractContextManager[None]:
-    r"""Within it, all scores from pairs are zero: :math:`U_{ij} = 0` in every layer.
+    r"""Context in which all scores from pairs are zero: :math:`U_{ij} = 0` in every layer.
 
-    Without queries and keys attention is then even. A gate still chooses the edges. In ParT this is what setting all
-    weights of its pair encoder to zero does (arXiv 2512.00210). A recording of it begins before:
+    Attention without queries and keys is then uniform. A gate still chooses edges. In ParT this equals setting all
+    weights of the pair encoder to zero (arXiv 2512.00210). To record it, start recording first:
     ``with recorded(model) as layers, zero_pairs(model):``.
     """
 
@@ -37,28 +37,28 @@ def zero_pairs(model: AttentionModel) -> AbstractContextManager[None]:
 
 
 def zero_content(model: AttentionModel) -> AbstractContextManager[None]:
-    """Within it, all scores from queries and keys are zero, A = 0, because the queries are."""
+    """Context in which queries, and so all scores from queries and keys, are zero: A = 0."""
     linears = [conv.lin_query for conv in model.convs() if isinstance(conv, InteractionAttentionConv)]
     return _filled([parameter for linear in linears for parameter in linear.parameters()], 0.0)
 
 
 def zero_beta(model: AttentionModel) -> AbstractContextManager[None]:
-    """Within it, differential attention has its first maps alone: beta = 0."""
+    """Context in which differential attention has only its first maps: beta = 0."""
     convs = [conv for conv in model.convs() if isinstance(conv, SoftmaxDifference)]
     return _filled([conv.theta for conv in convs], -math.inf)
 
 
 @contextmanager
 def zero_both(model: AttentionModel) -> Iterator[None]:
-    """Within it, all scores are zero, and attention is even over all edges."""
+    """Context in which all scores are zero, so that attention is uniform over all edges."""
     with zero_pairs(model), zero_content(model):
         yield
 
 
 def zeroings(model: AttentionModel) -> dict[str, Zeroing]:
-    """What can be set to zero in a model, by its name in tables.
+    """Possible zeroings of a model by their name in tables.
 
-    ``U = 0`` and ``A = 0`` of a model with both, ``beta = 0`` of differential attention, and ``even attention``.
+    ``U = 0`` and ``A = 0`` for a model with both, ``beta = 0`` for differential attention, and ``even attention``.
     """
     convs, found = model.convs(), dict[str, Zeroing]()
     if has_content(convs) and has_pairs(model):

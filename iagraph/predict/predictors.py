@@ -1,4 +1,4 @@
-"""Trained models that take files of jets: a run, or a model exported as ONNX or by ``torch.export``."""
+"""Trained models that score files of jets: a run, or a model exported as ONNX or by ``torch.export``."""
 
 from __future__ import annotations
 
@@ -27,20 +27,20 @@ if TYPE_CHECKING:
     from iagraph.data.readers.mapped import BranchMap
 
 BATCH = 64
-"""Jets that a model is given at once."""
+"""Jets per batch."""
 
 PART = 2_560
-"""Jets that are read at once."""
+"""Jets per read."""
 
 
 class Scores(NamedTuple):
-    """The scores of some jets of a file, in their order.
+    """Scores of consecutive jets of a file.
 
     Attributes:
-        file: number of the file among those that were given, from 0.
-        first: number of the first jet in its file, from 0.
+        file: index of the file among those given.
+        first: index of the first jet in its file.
         probabilities: float32, shape [jets, classes].
-        label: number of the true class among those of the model, -1 for another one; shape [jets].
+        label: index of the true class among those of the model, -1 for other classes; shape [jets].
     """
 
     file: int
@@ -50,11 +50,11 @@ class Scores(NamedTuple):
 
 
 class Predictor(ABC):
-    """What makes scores of files of jets.
+    """Base of models that score files of jets.
 
     Attributes:
         classes: names of the classes, in the order of the scores.
-        inputs: what it is given of jets, names of :data:`iagraph.export.inputs.MEANINGS`.
+        inputs: names of its inputs in :data:`iagraph.export.inputs.MEANINGS`.
     """
 
     classes: tuple[str, ...]
@@ -65,15 +65,15 @@ class Predictor(ABC):
         """The probability of each class, shape [jets, classes]."""
 
     def predict(self, files: str | Path | Sequence[str | Path], batch_size: int = BATCH) -> NDArray[np.float32]:
-        """The probability of each class for all jets of files, shape [jets, classes], in their order.
+        """The probability of each class for all jets of files in order, shape [jets, classes].
 
         Args:
-            files: a file or several, names, patterns, or samples (``sample:qg``), of any format that
-                :func:`iagraph.data.open_jets` knows; all parts of a store.
-            batch_size: jets at once.
+            files: one or several names, patterns, or samples (``sample:qg``), of any format that
+                :func:`iagraph.data.open_jets` knows; all splits of a store.
+            batch_size: jets per batch.
 
         Raises:
-            StoreError: a file is missing or damaged, or its jets lack what the model is given.
+            StoreError: a file is missing or damaged, or its jets lack an input of the model.
             ImportError: a format needs a package that is not installed.
         """
         readers = open_files([files] if isinstance(files, str | Path) else files)
@@ -82,7 +82,7 @@ class Predictor(ABC):
 
     @torch.inference_mode()
     def scores(self, readers: Sequence[Reader], batch_size: int = BATCH) -> Iterator[Scores]:
-        """The same part by part, in constant memory; what is raised, too."""
+        """The same part by part, in constant memory; raises the same errors."""
         for number, reader in enumerate(readers):
             first = 0
             own = [self.classes.index(name) if name in self.classes else -1 for name in reader.classes]
@@ -100,7 +100,7 @@ class Predictor(ABC):
                 what = "particle species" if name == "pid" else "impact parameters"
                 raise StoreError(
                     f"{path}: no {what} ({', '.join(lacking)}), which the model was trained with; give jets that have "
-                    "them, or train a model without: data.node_features=kin"
+                    "them, or train a model without them: data.node_features=kin"
                 )
 
 
@@ -112,7 +112,7 @@ class RunPredictor(TrainedModel, Predictor):
         self.inputs = input_names(model)
 
     def probabilities(self, jets: JetInput) -> Tensor:
-        """As :meth:`TrainedModel.probabilities`; a batch is moved to the device of the model."""
+        """As :meth:`TrainedModel.probabilities`; moves a batch to the device of the model."""
         if isinstance(jets, JetBatch):
             jets = jets.to(next(self.parameters()).device)
         return super().probabilities(jets)
@@ -122,11 +122,11 @@ class ExportedPredictor(Predictor):
     """An exported model, on the CPU.
 
     Args:
-        path: what :func:`iagraph.export.export_onnx` wrote, or :func:`iagraph.export.export_program`.
+        path: a file from :func:`iagraph.export.export_onnx` or :func:`iagraph.export.export_program`.
 
     Raises:
-        CheckpointError: the file is missing or damaged, or another program wrote it.
-        ImportError: there is no onnxruntime.
+        CheckpointError: the file is missing, damaged, or from another program.
+        ImportError: onnxruntime is not installed.
     """
 
     def __init__(self, path: str | Path) -> None:
@@ -183,11 +183,11 @@ def load(path: str | Path) -> RunPredictor:
 
 
 def open_model(path: str | Path, device: str | None = None) -> Predictor:
-    """The model of a run's folder, or of a file that was exported.
+    """The model of a run folder, or an exported model.
 
     Args:
         path: the folder or the file.
-        device: where a run computes; None: on a GPU of CUDA if there is one.
+        device: device of a run; None for a CUDA GPU if there is one.
 
     Raises:
         CheckpointError, ImportError: as :func:`load` and :class:`ExportedPredictor`.
@@ -198,5 +198,5 @@ def open_model(path: str | Path, device: str | None = None) -> Predictor:
 
 
 def open_files(files: Sequence[str | Path], branches: BranchMap | None = None) -> list[Reader]:
-    """The readers of files, see :meth:`Predictor.predict`, and :func:`iagraph.data.open_jets` for ``branches``."""
+    """Readers of files, as in :meth:`Predictor.predict`; ``branches`` as in :func:`iagraph.data.open_jets`."""
     return [open_jets(resolve(file), branches) for file in user_files(files)]

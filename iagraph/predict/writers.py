@@ -1,8 +1,8 @@
 """Files of scores: parquet, HDF5, CSV and ROOT, written part by part and complete or absent.
 
-All have the same columns: ``file`` and ``jet``, numbers from 0 of the file among those given and of the jet in it;
-``score_CLASS``, the probability of each class; and, if the jets are of classes that the model knows, ``label``, the
-number of the true class, -1 for any other. What the numbers mean is in the metadata, but of CSV.
+All have the same columns: ``file`` and ``jet``, the indices of the file and of the jet in it; ``score_CLASS``, the
+probability of each class; and, if any jets have a class of the model, ``label``, the index of the true class, -1 for
+other classes. The meaning of the columns is in the metadata, except for CSV.
 """
 
 from __future__ import annotations
@@ -29,13 +29,13 @@ TYPES = {"file": np.int32, "jet": np.int64, "label": np.int32}
 def write_scores(
     path: Path, parts: Iterable[Scores], classes: Sequence[str], about: Mapping[str, object], labelled: bool
 ) -> None:
-    """Writes scores; the end of the file's name tells the format, one of :data:`FORMATS`.
+    """Write scores in the format of the file's suffix, one of :data:`FORMATS`.
 
     Args:
-        path: the file; its folder must exist. An older one is as it was if anything goes wrong.
+        path: the file; its folder must exist. On errors an existing file stays unchanged.
         parts: the scores.
         classes: names of the classes.
-        about: what else to write into the metadata, such as the names of the files.
+        about: further metadata, such as the names of the files.
         labelled: whether to write labels.
 
     Raises:
@@ -54,9 +54,14 @@ def write_scores(
 
 
 def check_format(path: Path) -> None:
-    """StoreError if a file of scores cannot have this name, ImportError if its format lacks a package."""
+    """Check the name of a file of scores.
+
+    Raises:
+        StoreError: its suffix or its folder is wrong.
+        ImportError: its format needs a package that is not installed.
+    """
     if path.suffix not in FORMATS:
-        raise StoreError(f"{path}: should end in {', '.join(FORMATS)}, which tells the format")
+        raise StoreError(f"{path}: should end in {', '.join(FORMATS)}, which sets the format")
     if not path.parent.is_dir():
         raise StoreError(f"{path.parent}: no such folder; make it first")
     package = {".parquet": "pyarrow", ".root": "uproot"}.get(path.suffix)
@@ -68,7 +73,7 @@ def check_format(path: Path) -> None:
 
 @contextmanager
 def _csv(path: Path, types: dict[str, np.dtype], about: str) -> Iterator[Append]:
-    formats = ["%d" if kind.kind == "i" else "%.9g" for kind in types.values()]  # nine digits tell float32 apart
+    formats = ["%d" if kind.kind == "i" else "%.9g" for kind in types.values()]  # nine digits identify a float32
     with path.open("w", encoding="utf-8") as file:
         file.write(",".join(types) + "\n")
 
@@ -118,4 +123,4 @@ def _root(path: Path, types: dict[str, np.dtype], about: str) -> Iterator[Append
 
 
 FORMATS = {".parquet": _parquet, ".h5": _hdf5, ".csv": _csv, ".root": _root}
-"""Writers by the end of a file's name."""
+"""Writers by suffix."""

@@ -1,1 +1,1 @@
-"""Studies of many runs, each with its tables and figures: what ``iagraph study`` calls."""
+"""Studies of runs with tables and figures, called by ``iagraph study``."""

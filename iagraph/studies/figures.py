@@ -1,4 +1,4 @@
-"""What the figures of studies share. They are figures of matplotlib and leave pyplot's global state alone."""
+"""Shared utilities of the figures of studies, which do not use pyplot's global state."""
 
 from __future__ import annotations
 
@@ -21,18 +21,18 @@ FEATURE_LABELS = {
 
 
 def marked(index: int) -> dict[str, Any]:
-    """Colour, line and marker of the curve of an index."""
+    """Colour, line and marker of the curve with an index."""
     return style(index) | {"marker": MARKERS[index % len(MARKERS)]}
 
 
 def decorate(axes: Axes) -> None:
-    """A pale grid behind what is drawn, and no frame above and on the right."""
+    """Add a pale grid behind the data and remove the top and right spines."""
     axes.grid(color="0.9", linewidth=0.6)
     axes.set_axisbelow(True)
     axes.spines[["top", "right"]].set_visible(False)
 
 
 def legend_above(figure: Figure, axes: Axes, columns: int) -> None:
-    """The legend of some axes above all of a figure."""
+    """Draw the legend of axes above the whole figure."""
     handles, names = axes.get_legend_handles_labels()
     figure.legend(handles, names, loc="outside upper center", ncols=columns, frameon=False, fontsize=9)

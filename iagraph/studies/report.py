@@ -1,8 +1,8 @@
-"""What a study found, written: tables, figures, numbers, and its section of the report, one HTML file.
+"""Output of studies: tables, figures, numbers, and a section of the HTML report.
 
 The folder of a study holds ``table.md``, each table as CSV in full precision and as LaTeX, each figure as PNG and PDF,
 ``report.json`` (command, runs, versions, machine, numbers) and ``section.html``. ``report.html`` in the folder above
-joins the sections of all studies of a run. It needs no other file and no network.
+joins the sections of all studies of a run; it is self-contained and needs no network.
 """
 
 from __future__ import annotations
@@ -29,22 +29,22 @@ from iagraph.tables import Table
 from iagraph.train.folder import make_folder
 
 Figures: TypeAlias = dict[str, tuple[Figure, str]]
-"""Figures by the name of their files, with a caption each."""
+"""Figures with captions, by file name."""
 
 PAGES = Environment(loader=FileSystemLoader(Path(__file__).with_name("templates")), autoescape=True, trim_blocks=True)
 
 
 @dataclass(frozen=True)
 class Section:
-    """What a study found.
+    """Results of a study.
 
     Attributes:
-        title: heading of its section.
-        tables: by the name of their CSV file.
-        figures: by the name of their files, with a caption each.
-        notes: what one must know to read them, and what is to be seen.
-        numbers: all else that ``report.json`` should hold, of what JSON knows; NaN and infinity become null.
-        live: pieces of HTML that react to the reader, with their scripts.
+        title: heading of the section.
+        tables: tables by name of the CSV file.
+        figures: figures with captions by file name.
+        notes: definitions and remarks for readers.
+        numbers: further content of ``report.json``, of JSON types; NaN and infinity become null.
+        live: interactive HTML with its scripts.
     """
 
     title: str
@@ -56,15 +56,15 @@ class Section:
 
 
 def write_study(folder: Path, section: Section, runs: Sequence[OpenRun], command: str) -> Path:
-    """Writes the study of some runs into the folder, in place of what an earlier one left there, and the report above.
+    """Write a study of runs into its folder, replacing an earlier one, and the report in the folder above.
 
-    A killed process leaves what was there before.
+    A killed process leaves the earlier one unchanged.
 
     Returns:
         The folder.
 
     Raises:
-        RunError: the folder cannot be made.
+        RunError: the folder cannot be created.
     """
     make_folder(folder.parent, exist_ok=True)
     about = {
@@ -83,7 +83,7 @@ def write_study(folder: Path, section: Section, runs: Sequence[OpenRun], command
 
 
 def write_section(folder: Path, section: Section, command: str, about: Mapping[str, Any]) -> None:
-    """Writes all files of a section into a folder; ``about`` is what else ``report.json`` says."""
+    """Write all files of a section into a folder; ``about`` is further content of ``report.json``."""
     notes = [*section.notes, *([f"`{command}`"] if command else [])]
     for name, (figure, _) in section.figures.items():
         save_figure(figure, folder / name)
@@ -104,9 +104,9 @@ def write_section(folder: Path, section: Section, command: str, about: Mapping[s
 
 
 def write_report(folder: Path, runs: Sequence[Path] = ()) -> None:
-    """Joins the sections of all studies in a folder ``studies/RUN`` to its ``report.html``.
+    """Join the sections of all studies in a folder ``studies/RUN`` to its ``report.html``.
 
-    With them come that of ``studies/prune-RUN``, and those of comparisons that trained some of these runs.
+    Includes ``studies/prune-RUN`` and the comparisons that trained any of these runs.
     """
     more = [folder.with_name(f"prune-{folder.resolve().name}"), *(run.resolve().parents[1] for run in runs)]
     places = [*sorted(folder.glob("*/section.html")), *(each / "section.html" for each in dict.fromkeys(more))]

@@ -1,4 +1,4 @@
-"""The runs that studies open: their models and test jets, what to call them, and whether their jets are the same."""
+"""Runs opened by studies: models, test jets and names, and whether runs have the same jets."""
 
 from __future__ import annotations
 
@@ -32,13 +32,13 @@ T = TypeVar("T")
 
 @dataclass(frozen=True)
 class Plan:
-    """What is asked for on the command line.
+    """Arguments of the command line.
 
     Attributes:
         runs: folders of finished runs.
-        folder: where all of it goes.
+        folder: output folder.
         jets: number of test jets of each run.
-        command: what was typed, for the record.
+        command: the command line, for the record.
     """
 
     runs: Sequence[Path]
@@ -53,12 +53,12 @@ class OpenRun:
 
     Attributes:
         path: its folder.
-        name: what to call it: the name of its folder, with as many of those above as tell it from other runs.
+        name: the shortest end of its path that is unique among the runs.
         run: its configuration, classes and model.
-        model: the model, in evaluation mode on :attr:`device`; it has attention unless the run was opened without
-            asking for it.
+        model: the model, in evaluation mode on :attr:`device`; it has attention unless opened with
+            ``needs_attention=False``.
         batches: some of its test jets, with labels, on the CPU.
-        device: where to compute.
+        device: the device for computations.
     """
 
     path: Path
@@ -75,11 +75,11 @@ class OpenRun:
 
     @cached_property
     def truth(self) -> Truth:
-        """The classes of the jets, and which AUC is asked for."""
+        """Classes of the jets, and the signal class of the AUC."""
         return truth_of(self.run, self.batches)
 
     def untrained(self) -> AttentionModel:
-        """The same model with random weights, the same each time; random numbers elsewhere stay as they are."""
+        """The same model with reproducible random weights; the global random state is unchanged."""
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(UNTRAINED_SEED)
             model: nn.Module = build_model(self.run.config, self.run.classes)
@@ -87,17 +87,16 @@ class OpenRun:
 
 
 def open_run(path: Path, jets: int, needs_attention: bool = True, name: str = "") -> OpenRun:
-    """A finished run of a model with attention, with a number of its test jets, evenly spaced.
+    """A finished run of a model with attention, with evenly spaced test jets.
 
     Args:
         path: folder of the run.
         jets: number of jets.
-        needs_attention: False opens runs of any model, for studies that look at logits alone.
-        name: what to call it, as its folder unless it is given.
+        needs_attention: False opens runs of any model, for studies of logits only.
+        name: name of the run; default: that of its folder.
 
     Raises:
-        RunError: the folder holds no finished run, the model has no attention among particles, or none of the jets is
-            of some class.
+        RunError: the folder holds no finished run, the model has no attention among particles, or a class has no jets.
         ConfigError, StoreError: the configuration of the run or its test jets are wrong.
     """
     run = load_run(path)
@@ -113,10 +112,10 @@ def open_run(path: Path, jets: int, needs_attention: bool = True, name: str = ""
 
 
 def open_runs(plan: Plan, needs_attention: bool = True) -> list[OpenRun]:
-    """The runs of a study, each with a name of its own.
+    """The runs of a study, with unique names.
 
     Raises:
-        RunError: one is given twice; or as :func:`open_run`.
+        RunError: a run is given twice; or as :func:`open_run`.
     """
     return [
         open_run(path, plan.jets, needs_attention, name)
@@ -125,7 +124,7 @@ def open_runs(plan: Plan, needs_attention: bool = True) -> list[OpenRun]:
 
 
 def open_one(plan: Plan, name: str) -> OpenRun:
-    """The run of a study that looks at one.
+    """The run of a study that takes a single one.
 
     Raises:
         RunError: several are given; or as :func:`open_run`.
@@ -136,14 +135,14 @@ def open_one(plan: Plan, name: str) -> OpenRun:
 
 
 def truth_of(run: Run, batches: Sequence[JetBatch]) -> Truth:
-    """The classes of jets with labels, and which of them is the signal of a run."""
+    """Classes of labelled jets, and the signal class of a run."""
     labels = np.concatenate([jets.y.numpy() for jets in batches if jets.y is not None])
     signal = run.config.data.signal
     return Truth(labels, None if signal is None else run.classes.index(signal))
 
 
 def open_test_jets(config: Config) -> JetSource:
-    """The test jets of a run, in memory or in their files as its configuration says.
+    """The test jets of a run, in memory or in files according to its configuration.
 
     Raises:
         StoreError: a file is missing or damaged.
@@ -155,55 +154,51 @@ def open_test_jets(config: Config) -> JetSource:
 
 
 def open_studied_jets(path: Path, run: Run, number: int) -> JetSource:
-    """The test jets of a run; those to be studied, evenly spaced, have jets of each class.
+    """The test jets of a run, of which the evenly spaced ones to be studied have jets of each class.
 
     Raises:
-        RunError: they have none of some class.
-        StoreError: a file is missing or damaged, or holds other jets than those that the model is for.
+        RunError: a class has no jets.
+        StoreError: a file is missing or damaged, or its jets do not fit the model.
     """
     jets = open_test_jets(run.config)
     check_jets(jets, run.config.data, run.classes, ", ".join(run.config.data.test))
     labels = jets.label[evenly_spaced(len(jets), number)]
     for label, name in enumerate(run.classes):
         if not (labels == label).any():
-            raise RunError(
-                f"{path}: none of the {len(labels)} jets is of the class '{name}': take more of them (--jets)"
-            )
+            raise RunError(f"{path}: none of the {len(labels)} jets is of the class '{name}': use more jets (--jets)")
     return jets
 
 
 def some_batches(jets: JetSource, number: int) -> list[JetBatch]:
-    """At most this number of the jets, evenly spaced, in batches of :data:`BATCH`."""
+    """At most ``number`` evenly spaced jets, in batches of :data:`BATCH`."""
     places = evenly_spaced(len(jets), number)
     return [jets[places[begin : begin + BATCH]] for begin in range(0, len(places), BATCH)]
 
 
 def where_measured(runs: Sequence[Path]) -> torch.device:
-    """The device on which all of these runs predicted, if it is here, otherwise the CPU."""
+    """The device on which all of these runs predicted, if available, otherwise the CPU."""
     used = {read_json(run / "metrics.json", lambda found: str(found["cost"]["measured_on"]["device"])) for run in runs}
-    # Runs may have been brought here from a machine that has more devices.
+    # Runs may come from a machine with other devices.
     here = {"cuda": torch.cuda.is_available(), "mps": torch.backends.mps.is_available()}
     device = used.pop() if len(used) == 1 else "cpu"
     return torch.device(device if here.get(device) else "cpu")
 
 
 def read_json(path: Path, take: Callable[[Any], T]) -> T:
-    """What is taken from a file of a finished run.
+    """``take(content)`` of a JSON file of a finished run.
 
     Raises:
-        RunError: the file is missing, damaged, or does not hold what should be taken.
+        RunError: the file is missing, damaged, or incomplete.
     """
     try:
         return take(json.loads(path.read_text(encoding="utf-8")))
     except (OSError, ValueError, LookupError, TypeError, AttributeError) as error:
         reason = f"no key {error}" if isinstance(error, KeyError) else error
-        raise RunError(
-            f"{path}: missing or damaged ({reason}); delete the folder of this run, to train it anew"
-        ) from error
+        raise RunError(f"{path}: missing or damaged ({reason}); delete the folder of this run to retrain it") from error
 
 
 def labels(paths: Sequence[Path]) -> list[str]:
-    """A name for each run: that of its folder, with as many of the folders above as tell it from the others.
+    """A name for each run: the shortest end of its path that is unique.
 
     Raises:
         RunError: a folder is given twice.
@@ -223,24 +218,24 @@ def _shortest_end(folder: tuple[str, ...], folders: Sequence[tuple[str, ...]]) -
 
 
 def same_jets(one: OpenRun, other: OpenRun) -> bool:
-    """Whether two runs have the same jets in the same order, and call their classes the same."""
+    """Whether two runs have the same jets in the same order and the same names of classes."""
     if one.run.classes != other.run.classes or len(one.batches) != len(other.batches):
         return False
     return all(map(_equal, one.batches, other.batches))
 
 
 def check_same_jets(runs: Sequence[OpenRun]) -> None:
-    """Makes sure that all runs have the same jets in the same order.
+    """Check that all runs have the same jets in the same order.
 
     Raises:
-        RunError: one has others than the first.
+        RunError: a run has other jets than the first.
     """
     for run in runs[1:]:
         if not same_jets(run, runs[0]):
             raise RunError(
                 f"{run.path}: its test jets ('data.test', 'data.max_particles', 'data.masses', classes) are not those "
-                f"of {runs[0].path}, and only what models make of the same jets can be compared; give runs of the same "
-                "test jets, or study these one by one"
+                f"of {runs[0].path}, but only results on the same jets can be compared; give runs with the same test "
+                "jets, or study these one by one"
             )
 
 

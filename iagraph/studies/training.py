@@ -1,7 +1,7 @@
-"""The runs of a study: trained in processes of their own, several at once, and resumed where a study was interrupted.
+"""Training of the runs of a study, in separate and concurrent processes; an interrupted study skips finished runs.
 
-A run is trained in a folder that ends in ``.unfinished`` and gets its name when all of it is there. So whatever ends a
-study, a folder with the name of a run holds a finished one.
+A run is trained in a folder that ends in ``.unfinished`` and renamed when complete, so a folder with the name of a run
+always holds a finished one.
 """
 
 from __future__ import annotations
@@ -36,12 +36,12 @@ BY_CONTENT = tuple(f"data.{role}" for role in ROLES)
 
 
 def train_runs(runs: Sequence[PlannedRun], jobs: int) -> None:
-    """Trains runs, ``jobs`` at a time, each with its part of the threads; prints a line when one has ended.
+    """Train runs, ``jobs`` at a time, which share the threads; print a line after each.
 
-    An interrupt ends all of them. A run that fails does not keep others from being trained.
+    An interrupt ends all of them. A failed run does not stop the others.
 
     Raises:
-        RunError: some failed; it names them and says why.
+        RunError: some runs failed; names them with their reasons.
     """
     waiting, active, failed = list(runs), list[_Process](), list[str]()
     threads = max(1, torch.get_num_threads() // jobs)
@@ -69,7 +69,7 @@ def train_runs(runs: Sequence[PlannedRun], jobs: int) -> None:
 
 @dataclass(frozen=True)
 class _Process:
-    """A run that is being trained; `answer` receives what went wrong, if something did."""
+    """A run in training; ``answer`` receives an error message on failure."""
 
     run: PlannedRun
     process: SpawnProcess
@@ -77,7 +77,7 @@ class _Process:
     start: float
 
     def problem(self) -> str | None:
-        """Why a process that has ended did not finish its run; None if it did."""
+        """Why an ended process did not finish its run; None if it did."""
         if self.run.folder.is_dir():
             return None
         try:
@@ -92,13 +92,13 @@ def _start(run: PlannedRun, threads: int) -> _Process:
     context = multiprocessing.get_context("spawn")
     receiver, sender = context.Pipe(duplex=False)
     process = context.Process(target=_train, args=(run, threads, sender))
-    # Ctrl-C reaches all processes of a terminal. Ours inherit that they ignore it: the study ends them itself.
-    heeded = signal.signal(signal.SIGINT, signal.SIG_IGN)
+    # Ctrl-C reaches all processes of a terminal. Ours inherit the ignored signal; the study ends them itself.
+    handler = signal.signal(signal.SIGINT, signal.SIG_IGN)
     try:
         process.start()
     finally:
-        signal.signal(signal.SIGINT, heeded)
-    sender.close()  # of the copies of this end, that of the process alone is left: it closes when the process ends
+        signal.signal(signal.SIGINT, handler)
+    sender.close()  # only the process's copy remains open, until the process ends
     return _Process(run, process, receiver, time.monotonic())
 
 
@@ -120,7 +120,7 @@ def _train(run: PlannedRun, threads: int, answer: Connection) -> None:
 
 
 def _end_with_parent() -> None:
-    """A study may be killed, and then be started again: no run of the first must be left to disturb the second."""
+    """Exit with the study, so that a run of a killed study cannot disturb the next one."""
     parent = multiprocessing.parent_process()
     if parent is not None:
         parent.join()
@@ -132,18 +132,18 @@ def is_finished(
     fingerprints: dict[str, dict[str, str]],
     advice: str = "give the comparison another name, or delete this folder",
 ) -> bool:
-    """Whether a run is there already, with the same configuration, on the same jets and from the same weights.
+    """Whether a run exists already, with the same configuration, jets and initial weights.
 
-    Jets are compared by their content, whatever their files are called, and so are weights that were fine-tuned, if
-    they are still there: a finished run needs them no more.
+    Jets are compared by content, not by file name, and so are the weights for fine-tuning if they still exist, which a
+    finished run no longer needs.
 
     Args:
         run: the run.
         fingerprints: for each role, the fingerprint of each file of jets.
-        advice: what to do where another run has its folder.
+        advice: what to do if the folder holds another run.
 
     Raises:
-        RunError: another run has its folder, or its record is damaged.
+        RunError: the folder holds another run, or its record is damaged.
     """
     if not run.folder.exists():
         return False
@@ -160,16 +160,16 @@ def is_finished(
         ),
     )
     other += [
-        f"the jets of data.{role} are others"
+        f"the jets of data.{role} differ"
         for role, files in fingerprints.items()
         if trained_on[role] != list(files.values())
     ]
     with suppress(FileNotFoundError):
         if started_from != list(origin(run.config).values()):
-            other.append("the weights to start from (fine_tune.weights) are others")
+            other.append("the initial weights (fine_tune.weights) differ")
     if other:
         listed = "; ".join(other[:5]) + ("; ..." if len(other) > 5 else "")
-        raise RunError(f"{run.folder}: holds a finished run that differs from what is asked for: {listed}; {advice}")
+        raise RunError(f"{run.folder}: holds a finished run that differs from the requested one: {listed}; {advice}")
     return True
 
 

@@ -41,7 +41,7 @@ def clock(monkeypatch):
 def play(clock, trainer, script):
     """What the parts take if actions start (+) and stop (-) at these times."""
     seconds = dict.fromkeys(epoch.PARTS, 0.0)
-    profiler = epoch._Shares(trainer, seconds)
+    profiler = epoch._PartTimes(trainer, seconds)
     for now, event in script:
         clock.now = now
         if event in ("validate", "train"):
@@ -148,13 +148,13 @@ def test_an_epoch_is_told_whole(store, tmp_path, monkeypatch):
 
 def test_every_forward_pass_of_the_epoch_is_heard_and_none_afterwards(store, tmp_path, monkeypatch):
     heard = []
-    start = epoch._Shares.start
+    start = epoch._PartTimes.start
 
     def listen(self, action_name):
         heard.append((action_name, self._trainer.validating, self._trainer.sanity_checking))
         start(self, action_name)
 
-    monkeypatch.setattr(epoch._Shares, "start", listen)
+    monkeypatch.setattr(epoch._PartTimes, "start", listen)
     epoch.benchmark_epoch(settings(store, tmp_path, "data.batch_size=32"))
     forward = [(validating, sanity) for name, validating, sanity in heard if name == epoch.FORWARD]
     assert forward.count((False, False)) == 4  # 127 jets in batches of 32

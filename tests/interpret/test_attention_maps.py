@@ -49,7 +49,7 @@ def test_means_over_jets_that_have_both_ranks():
     sums["hardest"] = 0.5 + 1 + 2 + 3 + 9
     for name, total in sums.items():
         assert maps.part(name).value == pytest.approx(total / 6)
-    assert maps.negative_share().value == pytest.approx(1 / 23.5)
+    assert maps.negative_fraction().value == pytest.approx(1 / 23.5)
 
 
 def test_ranks_that_no_jet_has():
@@ -58,7 +58,7 @@ def test_ranks_that_no_jet_has():
     assert maps.mean.isnan().sum() == 16
     assert maps.mean[:, 0, 0].tolist() == [1, -1]
     assert maps.error.isnan().all()
-    assert [maps.negative_share(head).value for head in (None, 0, 1)] == [0.5, 0, 1]
+    assert [maps.negative_fraction(head).value for head in (None, 0, 1)] == [0.5, 0, 1]
 
 
 def test_attention_to_all_alike():
@@ -76,7 +76,7 @@ def test_attention_to_all_alike():
         assert_close(maps.mean[:, : rank + 1, rank], torch.full((3, rank + 1), expected, dtype=torch.float64))
     assert maps.part("positive").value == pytest.approx(1)
     assert maps.part("own").value == pytest.approx(4 / 21)  # a jet's edges with themselves sum to one
-    assert maps.negative_share().value == 0
+    assert maps.negative_fraction().value == 0
 
 
 @pytest.fixture
@@ -99,7 +99,7 @@ def test_parts_of_differential_attention_differ_by_what_rows_sum_to(signed):
         assert positive.value - negative.value == pytest.approx(1 - beta)
         assert positive.error == pytest.approx(negative.error)
         share = negative.value / (positive.value + negative.value)
-        assert maps.negative_share(head).value == pytest.approx(share)
+        assert maps.negative_fraction(head).value == pytest.approx(share)
 
 
 def test_batches_and_the_order_of_particles_do_not_matter(signed):

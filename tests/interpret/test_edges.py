@@ -10,7 +10,7 @@ from iagraph.kinematics import Momenta, charge, pair_mass2, wrap_phi
 from iagraph.nn.pruning import EdgeBudget, TopK
 from iagraph.observables import subjets
 from iagraph.studies.pruning.rules import with_rule
-from iagraph.studies.pruning.study import survivors_table
+from iagraph.studies.pruning.study import kept_edges_table
 from iagraph.testing import random_jets
 
 SIZES = [5, 1, 0, 2, 9]
@@ -59,7 +59,7 @@ def test_nothing_is_known_and_nothing_is_there():
     jets.pid = None
     found = find_kept_edges(with_rule(tiny(), TopK(k=1)), [jets])
     assert found.features.shape == (3, 0)
-    table = survivors_table(kinds_of_edges(found))
+    table = kept_edges_table(kinds_of_edges(found))
     assert table.cells()[1] == ["all edges", "0", "-", "-", "-"]
 
 
@@ -71,9 +71,9 @@ def test_subjets_of_two_prongs():
     assert found[0] == found[1] == found[2] != found[3] == found[4]
     assert found[5] == -1  # alone in its jet
     assert sorted(found[6:]) == [0, 1]
-    survivors = find_kept_edges(with_rule(tiny(), None), [one])
-    assert kinds_of_edges(survivors)[0]["between subjets"] == 12 / 20  # 2 * 3 * 2 of 5 * 4 edges
-    assert survivors_table(kinds_of_edges(survivors)).cells() == [
+    kept = find_kept_edges(with_rule(tiny(), None), [one])
+    assert kinds_of_edges(kept)[0]["between subjets"] == 12 / 20  # 2 * 3 * 2 of 5 * 4 edges
+    assert kept_edges_table(kinds_of_edges(kept)).cells() == [
         ["edges", "number", "charged source", "neutral source", "between subjets"],
         ["all edges", "20", "-", "-", "0.6000"],
         ["after first layer", "20", "-", "-", "0.6000"],

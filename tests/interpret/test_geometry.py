@@ -7,7 +7,7 @@ from iagraph.interpret.geometry import (
     between_subjets,
     distance_sums,
     geometry,
-    jet_shares,
+    jet_fractions,
     lepton_attention,
     number_of_subjets,
     shuffled,
@@ -42,8 +42,8 @@ def three(pid=(211, 11, 22)):
 WEIGHTS = [[9.0, 1, 0], [2, 9, 3], [0, -4, 9]]  # rows are targets
 
 
-def test_shares_of_jets():
-    found = jet_shares(torch.tensor([1.0, -3.0, 5.0, 0.0]), torch.tensor([0, 0, 2, 3]), 4)
+def test_fractions_of_jets():
+    found = jet_fractions(torch.tensor([1.0, -3.0, 5.0, 0.0]), torch.tensor([0, 0, 2, 3]), 4)
     assert found.tolist() == [0.25, 0.75, 1, 0]
 
 

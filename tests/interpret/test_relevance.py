@@ -37,7 +37,7 @@ def test_evidence():
     logits = torch.tensor([[1.0, 5.0, 3.0], [2.0, 4.0, 9.0]])
     assert evidence(logits, torch.tensor([1, 0])).tolist() == [3.0, -4.5]
     assert evidence(logits[:, :2], torch.tensor([1, 0])).tolist() == [4.0, -2.0]  # differences of two logits
-    with pytest.raises(ValueError, match="two classes at least"):
+    with pytest.raises(ValueError, match="at least two classes"):
         evidence(logits[:, :1], torch.tensor([0, 0]))
 
 

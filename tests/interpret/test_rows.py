@@ -5,7 +5,7 @@ import torch
 from torch.testing import assert_close
 
 from iagraph.graph import fully_connected
-from iagraph.interpret.rows import Rows, entropy, is_non_binary, largest_source, per_jet, shares, spread
+from iagraph.interpret.rows import Rows, entropy, fractions, is_non_binary, largest_source, per_jet, spread
 
 # Particle 0 hears itself and 2, particle 1 nobody, particle 2 all three.
 EDGES = torch.tensor([[0, 2, 0, 1, 2], [0, 0, 2, 2, 2]])
@@ -30,7 +30,7 @@ def test_no_edges(nodes):
     rows = Rows.of(torch.zeros(2, 0, dtype=torch.long), nodes)
     assert rows.source.shape == (nodes, 1)
     weights = rows.place(torch.zeros(0, 7))
-    assert not is_non_binary(shares(weights)).any()
+    assert not is_non_binary(fractions(weights)).any()
     assert spread(weights, rows.real).eq(0).all()
 
 
@@ -39,19 +39,21 @@ def test_edges_out_of_order_are_refused():
         Rows.of(EDGES.flip(1), 3)
 
 
-def test_shares_of_signed_weights():
-    assert_close(shares(torch.tensor([[0.6, -0.2, 0.0], [0.0, 0.0, 0.0]])), torch.tensor([[0.75, 0.25, 0], [0, 0, 0]]))
+def test_fractions_of_signed_weights():
+    assert_close(
+        fractions(torch.tensor([[0.6, -0.2, 0.0], [0.0, 0.0, 0.0]])), torch.tensor([[0.75, 0.25, 0], [0, 0, 0]])
+    )
 
 
 def test_binary_and_not():
-    share = torch.tensor([[0.79, 0.21], [0.81, 0.19], [1.0, 0.0], [0.5, 0.5], [0.0, 0.0]])
-    assert is_non_binary(share).tolist() == [True, False, False, True, False]
-    assert is_non_binary(share, 0.5).tolist() == [False] * 5
+    fraction = torch.tensor([[0.79, 0.21], [0.81, 0.19], [1.0, 0.0], [0.5, 0.5], [0.0, 0.0]])
+    assert is_non_binary(fraction).tolist() == [True, False, False, True, False]
+    assert is_non_binary(fraction, 0.5).tolist() == [False] * 5
 
 
 def test_entropy_of_one_hot_even_and_by_hand():
-    share = torch.tensor([[1.0, 0, 0, 0, 0], [0.2] * 5, [0.5, 0.25, 0.25, 0, 0]])
-    assert_close(entropy(share), torch.tensor([0.0, math.log(5), 1.5 * math.log(2)]))
+    fraction = torch.tensor([[1.0, 0, 0, 0, 0], [0.2] * 5, [0.5, 0.25, 0.25, 0, 0]])
+    assert_close(entropy(fraction), torch.tensor([0.0, math.log(5), 1.5 * math.log(2)]))
 
 
 def test_spread_ignores_constants_and_padding():

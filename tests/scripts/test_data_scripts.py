@@ -35,7 +35,7 @@ class TestCompare:
             run("compare.py", tmp_path / "a.h5", tmp_path / "absent.h5")
         with pytest.raises(SystemExit):
             run("compare.py", tmp_path / "a.h5", tmp_path / "a.h5")
-        assert "is named twice" in capsys.readouterr().err
+        assert "is given twice" in capsys.readouterr().err
 
 
 class TestDownload:

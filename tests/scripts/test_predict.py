@@ -147,7 +147,7 @@ class TestMistakes:
     @pytest.mark.parametrize(
         ("model", "out", "message"),
         [
-            (TRAINED, "s.txt", "s.txt: should end in .parquet, .h5, .csv, .root, which tells the format"),
+            (TRAINED, "s.txt", "s.txt: should end in .parquet, .h5, .csv, .root, which sets the format"),
             (TRAINED, "gone/s.csv", "gone: no such folder; make it first"),
             ("nothing", "s.csv", "nothing/model.json: no such file; give the folder of a run that has finished"),
             ("a.onnx", "s.csv", "a.onnx: no such file; check folder and name"),

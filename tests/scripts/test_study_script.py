@@ -58,14 +58,14 @@ def test_prints_the_table_of_finished_runs(study, monkeypatch, capsys):
     assert "IAFormer, seed 1" not in printed
     assert "| IAFormer | " in printed
     assert f"`iagraph study compare {study} --jobs 2 'seeds=[2]'`" in printed
-    assert f"All of it is in {study.parent / 'studies' / 'toy'}" in printed
+    assert f"Results: {study.parent / 'studies' / 'toy'}" in printed
 
 
 def test_help_explains_all_keys(monkeypatch, capsys):
     assert run(monkeypatch, "compare", "--help") == 0
     printed = capsys.readouterr().out
     assert "seeds: list of int" in printed
-    assert "relative to the folder of this file, or names of those of the package" in " ".join(printed.split())
+    assert "relative to the folder of this file, or names of packaged recipes" in " ".join(printed.split())
     assert "--jobs N" in printed
 
 
@@ -111,7 +111,7 @@ def test_prunes_a_run_and_prints_the_table(toy_run, monkeypatch, capsys, tmp_pat
     assert "| top_k=1 | " in printed
     assert "for each head, after the softmax" in printed
     assert f"`iagraph study prune {toy_run} --rules top_k=2,1 --per-head --jets 60`" in printed
-    assert f"All of it is in {folder}" in printed
+    assert f"Results: {folder}" in printed
 
 
 def test_help_explains_pruning(monkeypatch, capsys):

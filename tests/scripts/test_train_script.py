@@ -18,7 +18,7 @@ def test_train_and_evaluate(tmp_path):
     assert trained.returncode == 0, trained.stderr
     assert "| multiplicity alone |" in trained.stdout
     assert "AUC above multiplicity" in trained.stdout
-    assert f"All of it is in {tmp_path / 'qg-001'}" in trained.stdout
+    assert f"Results: {tmp_path / 'qg-001'}" in trained.stdout
     again = run("evaluate.py", tmp_path / "qg-001")
     assert again.returncode == 0, again.stderr
     auc = [line.split("|")[3] for line in (trained.stdout + again.stdout).splitlines() if line.startswith("| iaformer")]

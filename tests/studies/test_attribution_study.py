@@ -11,7 +11,7 @@ from iagraph.interpret.particles import keep, ranks
 from iagraph.interpret.relevance import evidence, layerwise_relevance
 from iagraph.metrics import roc_auc
 from iagraph.studies.attribution.measure import CONTROLS, LEAST, METHODS, MOST, measure, relevances
-from iagraph.studies.attribution.study import deletion_table, share_tables, study
+from iagraph.studies.attribution.study import deletion_table, fraction_tables, study
 from iagraph.studies.runs import Plan, open_run
 from iagraph.train.folder import RunError
 from iagraph.train.run import train_into
@@ -71,7 +71,7 @@ def test_tables(found):
     bias = (run.model.head.bias[1] - run.model.head.bias[0]).abs().item()
     values = (first[:, 1] - first[:, 0]).abs().mean().item()
     assert rows[0]["absolute rest / evidence"].value == pytest.approx(bias / values, rel=1e-3)
-    shares = [row["pT"].value for row in share_tables(numbers)["hardest"].rows]
+    shares = [row["pT"].value for row in fraction_tables(numbers)["hardest"].rows]
     assert shares == sorted(shares)
 
 
@@ -95,7 +95,7 @@ def test_more_than_two_classes_and_no_species(tmp_path):
     train_into(tmp_path / "run", config)
     run = open_run(tmp_path / "run", 20)
     numbers = measure(run)
-    assert "species" not in share_tables(numbers)
+    assert "species" not in fraction_tables(numbers)
     assert deletion_table(numbers, run.truth).rows[0]["AUC, 20% dropped"].error > 0
     assert numbers.classes.equal(numbers.logits["LRP", MOST][0].argmax(1))
 

@@ -118,7 +118,7 @@ class TestRefused:
         before = store.read_bytes()
         try:
             write_store(store, toy_jets(500, 2), splits={"train": 300, "val": 80, "test": 120})
-            with pytest.raises(RunError, match=r"the jets of data\.train are others; .*data\.test are others"):
+            with pytest.raises(RunError, match=r"the jets of data\.train differ; .*data\.test differ"):
                 compare(load_comparison(write_comparison(tmp_path, store)))
         finally:
             store.write_bytes(before)
@@ -151,7 +151,7 @@ class TestRefused:
         train_into(run.folder, run.config)
         compare(comparison)
         torch.save({key: 2 * value for key, value in torch.load(weights).items()}, weights)
-        with pytest.raises(RunError, match=r"seed-1: .* differs .*: the weights to start from .* are others; give"):
+        with pytest.raises(RunError, match=r"seed-1: .* differs .*: the initial weights .* differ; give"):
             compare(comparison)
         weights.unlink()
         compare(comparison)  # all runs are there: nobody needs the weights

@@ -86,7 +86,7 @@ def test_features_and_batches_may_differ(write, tmp_path):
     [
         ({"seeds": (1, 2, 1)}, "'seeds' should name each seed once"),
         ({"seeds": (1, -2)}, "'seeds.1' should be greater than or equal to 0"),
-        ({"recipes": {"Q K": "qg.yaml", "q+k": "qg.yaml"}}, "differ in more than signs and case: 'Q K', 'q\\+k'"),
+        ({"recipes": {"Q K": "qg.yaml", "q+k": "qg.yaml"}}, "differ in more than punctuation and case: 'Q K', 'q\\+k'"),
         ({"recipes": {"β": "qg.yaml"}}, "of which 'β' has none"),
         ({"overrides": ["train.epochs"]}, "'train.epochs' should have the form key.sub=value"),
     ],
@@ -99,8 +99,8 @@ def test_mistakes_are_named(write, changes, message):
 @pytest.mark.parametrize(
     ("recipes", "message"),
     [
-        ("{1: qg.yaml}", "'recipes' should have texts as names: put 1 in quotes"),
-        ("{yes: qg.yaml}", "'recipes' should have texts as names: put true in quotes"),
+        ("{1: qg.yaml}", "'recipes' should have strings as names: put 1 in quotes"),
+        ("{yes: qg.yaml}", "'recipes' should have strings as names: put true in quotes"),
         ("[qg.yaml]", r"'recipes' should name files, as in \{IAFormer: qg\.yaml, .*\}, found \[\"qg\.yaml\"\]"),
         ("{}", r"'recipes' should name files, as in \{IAFormer: qg\.yaml"),
         ("{A: [qg.yaml]}", r"'recipes\.A' should be a valid string"),

@@ -56,9 +56,9 @@ def test_what_the_numbers_mean():
     ]
     assert "multiplicity alone reaches an AUC of 0.8341 +- 0.0052 on these jets" in text
     assert any(note.startswith("1/eB: background rejection, one over") for note in text)
-    assert text[-1] == "FLOP: those of the matrix products of one forward pass, two per multiply-add"
+    assert text[-1] == "FLOP: matrix products of one forward pass, two per multiply-add"
 
 
 def test_one_seed_has_no_spread():
     first, *_ = notes(recipes(), (7,), 12_000, 6000, RESULTS)
-    assert first.startswith("each model trained with the seed 7 alone: there is no spread")
+    assert first.startswith("each model trained with the seed 7 only: there is no spread")

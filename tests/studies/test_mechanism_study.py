@@ -56,6 +56,6 @@ def test_part_without_pairs_and_without_fastjet(store, tmp_path, monkeypatch):
 def test_refusals(toy_run, tmp_path):
     with pytest.raises(RunError, match="one run, not 2"):
         study(Plan([toy_run, toy_run], tmp_path / "mechanism", 80))
-    with pytest.raises(RunError, match=r"too few for probes; take more \(--jets\)"):
+    with pytest.raises(RunError, match=r"too few for probes; use more \(--jets\)"):
         study(Plan([toy_run], tmp_path / "mechanism", 11))
     assert not (tmp_path / "mechanism").exists()

@@ -60,8 +60,8 @@ def read(folder):
 
 @pytest.mark.slow
 def test_a_study_with_retraining(toy_run, tmp_path, capsys):
-    rules, survivors = parse_rules(["top_k=2", "edge_budget=0.5"]), parse_rule("edge_budget=0.4")
-    study = PruningStudy(toy_run, tmp_path / "study", rules, survivors, 120, 1, "the command")
+    rules, inspected = parse_rules(["top_k=2", "edge_budget=0.5"]), parse_rule("edge_budget=0.4")
+    study = PruningStudy(toy_run, tmp_path / "study", rules, inspected, 120, 1, "the command")
     assert prune(study) == tmp_path / "study"
     assert {path.name for path in study.folder.iterdir()} >= FILES | {"retrained"}
     assert "top_k=2, retrained: AUC " in capsys.readouterr().out
@@ -133,21 +133,17 @@ class TestRefusedBeforeAnythingIsWritten:
         self.refused(tmp_path, tmp_path, "lacks config.yaml, model.pt")
 
     def test_too_few_jets(self, toy_run, tmp_path):
-        self.refused(
-            toy_run, tmp_path, r"none of the 1 jets is of the class '\w+': take more of them \(--jets\)", jets=1
-        )
+        self.refused(toy_run, tmp_path, r"none of the 1 jets is of the class '\w+': use more jets \(--jets\)", jets=1)
 
     def test_training_with_rules_that_configurations_lack(self, toy_run, tmp_path):
-        message = "all heads, after the softmax: leave out one option"
+        message = "all heads, after the softmax: omit --per-head"
         self.refused(toy_run, tmp_path, message, epochs=1, rules=parse_rules(["top_k=2"], per_head=True))
         self.refused(toy_run, tmp_path, message, epochs=1, rules=parse_rules(["top_k=2"], renormalize=True))
         self.refused(toy_run, tmp_path, "threshold=0 drops nothing", epochs=1, rules=parse_rules(["threshold=0"]))
 
     def test_models_that_are_not_trained_with_rules(self, store, tmp_path):
         train_into(tmp_path / "run", settings(store, tmp_path, "model.name=pair_transformer", "train.epochs=1"))
-        message = (
-            "a pair_transformer is not trained with rules; there are some that are: iaformer, gated_iaformer, cascaded"
-        )
+        message = "pair_transformer cannot be trained with rules; use a run of iaformer, gated_iaformer, cascaded"
         self.refused(tmp_path / "run", tmp_path, message, epochs=1)
 
     def test_a_damaged_run(self, toy_run, tmp_path):

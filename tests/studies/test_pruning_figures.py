@@ -8,7 +8,7 @@ from iagraph.interpret.edges import CONTROLS, KeptEdges
 from iagraph.metrics import Estimate
 from iagraph.nn.pruning import RULES
 from iagraph.plotting import save_figure
-from iagraph.studies.pruning.figures import performance_against_cost, survivor_distributions
+from iagraph.studies.pruning.figures import kept_edge_distributions, performance_against_cost
 from iagraph.studies.pruning.measure import Row
 from iagraph.studies.pruning.rules import retrained
 
@@ -84,7 +84,7 @@ def test_more_classes_show_their_accuracy():
 def test_distributions_have_unit_area(tmp_path, edges):
     torch.manual_seed(1)
     kept = torch.stack([torch.arange(edges) % 3 == 0, torch.zeros(edges, dtype=torch.bool)])
-    figure = survivor_distributions(KeptEdges(torch.randn(3, edges), kept, None, None), "top_k=3")
+    figure = kept_edge_distributions(KeptEdges(torch.randn(3, edges), kept, None, None), "top_k=3")
     save_figure(figure, tmp_path / "survivors")
     for panel, axes in enumerate(figure.axes):
         areas = {}

@@ -108,7 +108,7 @@ def test_names_of_retrained_models():
 def test_models_without_edges_to_prune(tmp_path):
     config = load_config(RECIPE.with_name("qg_particlenet.yaml"))
     message = (
-        r"particlenet has no edges that a rule could prune; there are some in iaformer, gated_iaformer, "
+        r"particlenet has no edges that a rule could prune; these models have: iaformer, gated_iaformer, "
         r"cascaded_iaformer, plain_transformer, interaction_transformer, pair_transformer, learned_pair_iaformer$"
     )
     with pytest.raises(RunError, match=message):

@@ -57,7 +57,7 @@ def test_two_runs_side_by_side(toy_run, part_run, tmp_path):
     ]
     assert found["jets, plain"]["value"][1][4] == pytest.approx(linear_cka(*means), abs=1e-6)
     assert set(report["numbers"]["beta"]) == {one}
-    assert any(note.startswith("no beta, for nothing is subtracted") and other in note for note in report["notes"])
+    assert any(note.startswith("no beta, as nothing is subtracted") and other in note for note in report["notes"])
     rows = report["tables"]["attention"]
     assert [(row["run"], row["layer"]) for row in rows] == [(one, 1), (one, 2), (other, 1)]
     for row in rows:
@@ -74,7 +74,7 @@ def test_a_run_without_beta_has_no_figure_of_it(part_run, tmp_path):
 
 
 def test_what_cannot_be_compared_is_refused(toy_run, elsewhere_run, tmp_path):
-    with pytest.raises(RunError, match=r"others: its test jets .* are not those of .*toy.*; give runs of the same"):
+    with pytest.raises(RunError, match=r"others: its test jets .* are not those of .*toy.*; give runs with the same"):
         study(Plan([toy_run, elsewhere_run], tmp_path / "similarity", 40))
     with pytest.raises(RunError, match=r"toy: this run is given twice"):
         study(Plan([toy_run, toy_run], tmp_path / "similarity", 40))

@@ -56,7 +56,7 @@ def test_a_report_of_two_models(part_run, toy_run, tmp_path):
     assert all(row["subjets"] == 2 for row in rows["subjets"])
     text = " ".join(report["notes"])
     assert "arXiv 2512.00210" in text
-    assert "toy: its scores come from pairs alone" in text
+    assert "toy: its scores come from pairs only" in text
     assert "part: its" not in text
 
 

@@ -1,1 +1,1 @@
-"""Which particles decide: relevance by several methods, and which to believe."""
+"""Which particles matter: relevance by several methods, and their faithfulness."""

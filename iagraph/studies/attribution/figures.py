@@ -1,4 +1,4 @@
-"""Figures of the study of attribution. They are figures of matplotlib and leave pyplot's global state alone."""
+"""Figures of the study of attribution."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from iagraph.studies.figures import decorate, legend_above
 
 AXES = {"pt": r"$p_T$ [GeV]", "distance": r"$\Delta R$ to the jet axis"}
 REACH = 3.0
-"""Largest relative relevance that colours tell apart."""
+"""Largest relative relevance in the colour scale."""
 
 CONTROL_STYLES: dict[str, dict[str, Any]] = {
     "highest pT first": {"color": "0.35", "marker": "v"},
@@ -31,8 +31,8 @@ class Example(NamedTuple):
 
     Attributes:
         jet: the jet.
-        title: what it is.
-        relevance: relative to the jet, by method; shape [particles].
+        title: title of the panel.
+        relevance: relative relevance by method, shape [particles].
     """
 
     jet: ShownJet
@@ -41,9 +41,9 @@ class Example(NamedTuple):
 
 
 def relevance_maps(examples: Sequence[Example]) -> Figure:
-    """Particles of some jets in the plane of rapidity and azimuth, coloured by relevance; a line for each jet.
+    """Particles of jets in the plane of rapidity and azimuth, coloured by relevance; a row per jet.
 
-    Relevance is relative to its jet: 1 is what an average particle has; beyond :data:`REACH` colours do not change.
+    Relevance is relative to its jet: 1 for an average particle; the colour scale ends at :data:`REACH`.
     """
     methods = list(examples[0].relevance)
     figure = Figure(figsize=(3.0 * len(methods) + 0.6, 2.9 * len(examples) + 0.7), layout="constrained")
@@ -99,7 +99,7 @@ def deletion_curves(found: Measured, truth: Truth) -> Figure:
 
 
 def relevance_profiles(found: Measured) -> Figure:
-    """Relevance of an average particle against its pT and its distance to the axis: absolute, and with its sign."""
+    """Mean relevance per particle against pT and distance to the axis: absolute and signed."""
     figure = Figure(figsize=(10.5, 7), layout="constrained")
     panels = figure.subplots(2, 2, sharex="col")
     for row, prefix in enumerate(("", "signed ")):

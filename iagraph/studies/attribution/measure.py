@@ -1,4 +1,4 @@
-"""What the study measures on the test jets of a run: per jet, so that all errors come from the spread of jets."""
+"""Measurements on the test jets of a run, per jet, so that errors come from the spread over jets."""
 
 from __future__ import annotations
 
@@ -13,10 +13,10 @@ from torch import Tensor
 from iagraph.interpret.deletion import decided, decision_left, deletion_logits
 from iagraph.interpret.profiles import (
     axis_distance,
+    fraction_by_species,
+    fraction_by_subjet,
+    fraction_of_hardest,
     relative_relevance,
-    share_by_species,
-    share_by_subjet,
-    share_of_hardest,
     sums_in_bins,
 )
 from iagraph.interpret.recording import AttentionModel
@@ -39,12 +39,12 @@ METHODS: dict[str, Method] = {
     "integrated gradients": integrated_gradients,
     "LRP": layerwise_relevance,
 }
-"""Grad-CAM is that of the last block, without ReLU: the order of particles is the same where the ReLU leaves any."""
+"""Grad-CAM of the last block without ReLU, which keeps the order of particles of positive relevance."""
 
 MOST, LEAST = "most relevant first", "least relevant first"
 CONTROLS = ("highest pT first", "lowest pT first", "by chance")
 JETS_AT_ONCE = 16
-"""Lists of edges with gradients take memory: 16 jets of 100 particles in ParT about a gigabyte."""
+"""Edge lists with gradients take memory: 16 jets of 100 particles in ParT about a gigabyte."""
 
 PT_EDGES = tuple(np.geomspace(0.3, 200, 15).tolist())
 """In GeV."""
@@ -54,16 +54,15 @@ BINNED = {"pt": PT_EDGES, "distance": DISTANCE_EDGES}
 
 
 class Measured(NamedTuple):
-    """Numbers of jets; keys of ``relevance`` are those of :data:`METHODS`.
+    """Measurements per jet; keys of ``relevance`` are those of :data:`METHODS`.
 
     Attributes:
-        classes: whose evidence is explained, shape [jets].
-        logits: after deletion, by the order of deletion, ``(method, MOST or LEAST)`` or ``(control, "")``; each of
+        classes: explained class, shape [jets].
+        logits: logits after deletion by its order, ``(method, MOST or LEAST)`` or ``(control, "")``; each of
             shape [fractions, jets, classes].
-        sums: sum of relevance, by method; shape [jets].
-        relevance: what :mod:`~iagraph.interpret.profiles` make of relevance, by method and name; each of
-            shape [jets, ...].
-        particles: the same of particles, each counting 1, and, "pt ...", counting its pT.
+        sums: sum of relevance by method, shape [jets].
+        relevance: profiles (:mod:`~iagraph.interpret.profiles`) of relevance by method and name, shape [jets, ...].
+        particles: the same profiles of particles, each counting 1 or, in "pt ...", its pT.
     """
 
     classes: Tensor
@@ -74,13 +73,13 @@ class Measured(NamedTuple):
 
 
 def explained_classes(run: OpenRun, logits: Tensor) -> Tensor:
-    """The signal class for each jet; of more than two classes the one that the model predicts. Shape [jets]."""
+    """The signal class for each jet, or the predicted class if there is no single signal. Shape [jets]."""
     predicted = logits.argmax(1)
     return predicted if run.truth.signal is None else torch.full_like(predicted, run.truth.signal)
 
 
 def relevances(model: AttentionModel, jets: JetBatch, classes: Tensor) -> dict[str, Tensor]:
-    """Relevance by each of :data:`METHODS`, shape [particles]; jets are taken :data:`JETS_AT_ONCE` at a time."""
+    """Relevance by each of :data:`METHODS`, shape [particles], in parts of :data:`JETS_AT_ONCE` jets."""
     bounds = [(begin, min(begin + JETS_AT_ONCE, len(jets))) for begin in range(0, len(jets), JETS_AT_ONCE)]
     parts = [(jets.part(begin, end), classes[begin:end]) for begin, end in bounds]
     return {name: torch.cat([method(model, *part) for part in parts]) for name, method in METHODS.items()}
@@ -102,7 +101,7 @@ def _with_progress(run: OpenRun) -> Iterator[JetBatch]:
 def _of_batch(run: OpenRun, number: int, jets: JetBatch) -> Measured:
     with torch.inference_mode():
         whole = run.model(jets)
-    whole = whole.clone()  # of no use to gradients otherwise
+    whole = whole.clone()  # inference tensors do not allow gradients
     classes = explained_classes(run, whole)
     found = relevances(run.model, jets, classes)
     sign = decided(evidence(whole, classes))[jets.batch]
@@ -125,16 +124,16 @@ def _of_batch(run: OpenRun, number: int, jets: JetBatch) -> Measured:
 
 def _profiles(values: Tensor, jets: JetBatch) -> dict[str, Tensor]:
     coordinates = {"pt": jets.momenta.pt, "distance": axis_distance(jets)}
-    profiles = {"hardest": share_of_hardest(values.abs(), jets)}
+    profiles = {"hardest": fraction_of_hardest(values.abs(), jets)}
     for name, coordinate in coordinates.items():
         profiles[name] = sums_in_bins(values.abs(), coordinate, BINNED[name], jets)
         profiles[f"signed {name}"] = sums_in_bins(values, coordinate, BINNED[name], jets)
-    shares = {
-        "species": share_by_species(values.abs(), jets),
-        "signed species": share_by_species(values, jets),
-        "subjet": share_by_subjet(values.abs(), jets),
+    fractions = {
+        "species": fraction_by_species(values.abs(), jets),
+        "signed species": fraction_by_species(values, jets),
+        "subjet": fraction_by_subjet(values.abs(), jets),
     }
-    return {name: found.cpu() for name, found in (profiles | shares).items() if found is not None}
+    return {name: found.cpu() for name, found in (profiles | fractions).items() if found is not None}
 
 
 def _joined(parts: list[Measured]) -> Measured:

@@ -1,4 +1,4 @@
-"""The study of attribution: which particles decide, by several methods, which to believe, and displays of jets."""
+"""The study of attribution: which particles matter, by several methods, their faithfulness, and displays of jets."""
 
 from __future__ import annotations
 
@@ -35,14 +35,14 @@ from iagraph.studies.runs import OpenRun, Plan, open_one
 from iagraph.tables import Cell, Table
 
 QUOTED = 0.2
-"""The fraction of particles dropped at which the AUC stands in the table."""
+"""Fraction of particles dropped for the AUC in the table."""
 
 EXAMPLES = 8
-"""Largest number of jets drawn, two of each class where there are not more classes."""
+"""Largest number of jets drawn: two per class, or fewer with many classes."""
 
 
 def study(plan: Plan) -> Path:
-    """Which particles decide, by several methods, which method to believe, and displays of jets.
+    """Measure and write which particles matter, by several methods, their faithfulness, and displays of jets.
 
     Raises:
         RunError: as :func:`~iagraph.studies.runs.open_one`.
@@ -50,16 +50,16 @@ def study(plan: Plan) -> Path:
     run = open_one(plan, "attribution")
     found = measure(run)
     examples, displays = _examples(run)
-    tables = {"deletion": deletion_table(found, run.truth), **share_tables(found)}
+    tables = {"deletion": deletion_table(found, run.truth), **fraction_tables(found)}
     shown, titles = [example.jet for example in examples], [example.title for example in examples]
     figures = {
         "deletion": (
             deletion_curves(found, run.truth),
-            "What is left of the evidence for a decision, and of the AUC, when particles are dropped.",
+            "Evidence for a decision, and AUC, when particles are dropped.",
         ),
         "maps": (
             relevance_maps(examples),
-            "Relevance of the particles of some jets; areas of markers are proportional to pT, kT subjets are shaded.",
+            "Relevance of the particles of some jets; marker areas are proportional to pT, kT subjets are shaded.",
         ),
         "profiles": (
             relevance_profiles(found),
@@ -67,8 +67,8 @@ def study(plan: Plan) -> Path:
         ),
         "attention": (
             draw_jets(shown, titles),
-            f"Attention of the last layer, by the head of largest |weight| of each edge, from {THRESHOLD} on; areas of "
-            "markers are proportional to pT, kT subjets are shaded.",
+            f"Attention of the last layer, by the head of largest |weight| of each edge, from {THRESHOLD} on; marker "
+            "areas are proportional to pT, kT subjets are shaded.",
         ),
     }
     section = Section("Attribution", tables, figures, _notes(run.run.config.data.signal), live=displays)
@@ -96,7 +96,7 @@ def _examples(run: OpenRun) -> tuple[list[Example], list[str]]:
 
 
 def _typical_jets(run: OpenRun) -> JetBatch:
-    """Of each class the jets whose multiplicity is nearest to its median, one batch with labels."""
+    """The jets of each class with multiplicity nearest to the median, as one batch with labels."""
     jets = JetBatch.concatenate(run.batches)
     assert jets.y is not None
     sizes = jets.ptr.diff()
@@ -110,7 +110,7 @@ def _typical_jets(run: OpenRun) -> JetBatch:
 
 
 def deletion_table(found: Measured, truth: Truth) -> Table:
-    """Areas under deletion curves, and AUCs."""
+    """Table of areas under deletion curves, and AUCs."""
     rows: list[dict[str, Cell]] = []
     quoted = f"AUC, {QUOTED:.0%} dropped"
 
@@ -135,40 +135,40 @@ def deletion_table(found: Measured, truth: Truth) -> Table:
         row = dict.fromkeys(rows[0]) | {"order": name, quoted: auc((name, ""))}
         rows.append(row | {"area, most relevant first": relative_area(left(found, (name, "")))})
     return Table(
-        "Deletion test: what is left of the evidence for a decision, on average over the fractions of particles "
-        "dropped (1: nothing is lost); faithfulness is the area between the two curves of a method. The last columns: "
-        "how much of the evidence the relevance of a jet adds up to, and what it misses.",
+        "Deletion test: remaining evidence for a decision, averaged over the fractions of particles dropped (1: no "
+        "loss); faithfulness is the area between the two curves of a method. Last columns: sum of a jet's relevance, "
+        "and what it misses, relative to the evidence.",
         rows,
     )
 
 
-def share_tables(found: Measured) -> dict[str, Table]:
-    """Fractions of relevance: of the k hardest particles and, where known, of species and of two kT subjets."""
+def fraction_tables(found: Measured) -> dict[str, Table]:
+    """Fractions of relevance of the k hardest particles and, where known, of species and of two kT subjets."""
     relevance, particles = found.relevance, found.particles
-    shares = {key: {name: relevance[name][key] for name in METHODS} for key in particles if key in relevance["LRP"]}
-    hardest = {"pT": particles["pt hardest"], "particles": particles["hardest"], **shares["hardest"]}
-    caption = "Share of absolute relevance in the k particles of highest pT, mean over jets."
-    tables = {"hardest": Table(caption, _share_rows("hardest", HARDEST, hardest))}
+    fractions = {key: {name: relevance[name][key] for name in METHODS} for key in particles if key in relevance["LRP"]}
+    hardest = {"pT": particles["pt hardest"], "particles": particles["hardest"], **fractions["hardest"]}
+    caption = "Fraction of absolute relevance in the k particles of highest pT, mean over jets."
+    tables = {"hardest": Table(caption, _fraction_rows("hardest", HARDEST, hardest))}
     if "species" in particles:
-        columns = {"particles": particles["species"], "pT": particles["pt species"], **shares["species"]}
-        columns |= {f"{name}, signed": values for name, values in shares["signed species"].items()}
+        columns = {"particles": particles["species"], "pT": particles["pt species"], **fractions["species"]}
+        columns |= {f"{name}, signed": values for name, values in fractions["signed species"].items()}
         there = [place for place in range(len(SPECIES)) if float(particles["species"][:, place].nansum()) > 0]
         names = [SPECIES[place] for place in there]
-        rows = _share_rows("species", names, {name: values[:, there] for name, values in columns.items()})
+        rows = _fraction_rows("species", names, {name: values[:, there] for name, values in columns.items()})
         caption = (
-            "Share of absolute relevance by species, mean over jets; signed: for the class minus against it, in units "
-            "of the absolute relevance of all particles."
+            "Fraction of absolute relevance by species, mean over jets; signed: for minus against the class, over the "
+            "absolute relevance of all particles."
         )
         tables["species"] = Table(caption, rows)
     if "subjet" in particles:
-        columns = {"particles": particles["subjet"], "pT": particles["pt subjet"], **shares["subjet"]}
-        caption = "Share of absolute relevance in the two kT subjets of a jet, mean over jets that have two."
-        tables["subjets"] = Table(caption, _share_rows("subjet", ("harder", "softer", "none"), columns))
+        columns = {"particles": particles["subjet"], "pT": particles["pt subjet"], **fractions["subjet"]}
+        caption = "Fraction of absolute relevance in the two kT subjets of a jet, mean over jets that have two."
+        tables["subjets"] = Table(caption, _fraction_rows("subjet", ("harder", "softer", "none"), columns))
     return tables
 
 
-def _share_rows(what: str, names: Sequence[str | int], columns: Mapping[str, Tensor]) -> list[dict[str, Cell]]:
-    """A row for each place along the last axis of columns, which have the shape [jets, places]; NaN does not count."""
+def _fraction_rows(what: str, names: Sequence[str | int], columns: Mapping[str, Tensor]) -> list[dict[str, Cell]]:
+    """A row per index of the last axis of columns of shape [jets, places]; NaN is ignored."""
     known = {name: [mean(each[~each.isnan()]) for each in values.unbind(1)] for name, values in columns.items()}
     return [
         {what: name} | {column: values[place] for column, values in known.items()} for place, name in enumerate(names)
@@ -178,16 +178,16 @@ def _share_rows(what: str, names: Sequence[str | int], columns: Mapping[str, Ten
 def _notes(signal: str | None) -> list[str]:
     of = "the class that the model predicts for a jet" if signal is None else f"'{signal}'"
     return [
-        f"Relevance explains the evidence for {of}: its logit minus the mean of all others'. In the deletion test it "
-        "is turned towards what the model decided, for or against that class.",
+        f"Relevance explains the evidence for {of}: its logit minus the mean of all others. In the deletion test its "
+        "sign follows the decision of the model, for or against that class.",
         "Grad-CAM: last block, without ReLU. Gradient x input, integrated gradients (from features at the centres of "
         f"their scales, {STEPS} points) and LRP: scaled node features. Pair features come from momenta and are held "
-        "constant in all of them: what attention makes of distances is not attributed.",
+        "constant in all of them: their effect through attention is not attributed.",
         "LRP: attention weights (signed ones, too), denominators of norms and gates held constant (arXiv 2202.07304). "
         "Its sum misses what biases, and the class token of ParT, add to the evidence.",
-        "In the deletion test a jet is what is left of it: momentum, axis and pair features are computed anew. Bars "
-        "and errors take jets as independent; those of areas and shares are of ratios of sums over jets.",
-        "Fewer particles make another jet: compare with particles that are dropped by chance. A model may lean on "
-        "multiplicity, and then each particle of a jet speaks for the same class.",
+        "In the deletion test, momentum, axis and pair features are recomputed from the kept particles. Errors take "
+        "jets as independent; those of areas and fractions are of ratios of sums over jets.",
+        "Dropping particles changes the jet: compare with dropping at random. If a model relies on multiplicity, each "
+        "particle of a jet counts for the same class.",
         "Weights of differential attention are signed: displays show their sign by colour and their size by width.",
     ]

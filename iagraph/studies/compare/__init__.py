@@ -1,1 +1,1 @@
-"""Models trained over several seeds on the same jets, put side by side."""
+"""Comparison of models trained with several seeds on the same jets."""

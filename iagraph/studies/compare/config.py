@@ -1,4 +1,4 @@
-"""The configuration of a comparison: which recipes, trained with which seeds, on the same jets."""
+"""The configuration of a comparison: recipes and seeds, on the same jets."""
 
 from __future__ import annotations
 
@@ -32,13 +32,13 @@ class CompareConfig(BaseModel):
         pattern=r"^[A-Za-z0-9][A-Za-z0-9_.-]*$", description="Name of the comparison: letters, digits, `-`, `_`, `.`."
     )
     seeds: list[Annotated[int, Field(ge=0, le=2**32 - 1)]] = Field(
-        min_length=1, description="Each model is trained once with each of them; two or more give a spread."
+        min_length=1, description="Each model is trained once per seed; two or more give a spread."
     )
     recipes: dict[Text, Text] = Field(
         min_length=1,
-        description="Recipe of each model by its name in the table, for example `ParT: qg_part.yaml`. Recipes are "
-        "relative to the folder of this file, or names of those of the package; the files that they name, jets and "
-        "weights, to the working folder.",
+        description="Recipe of each model by its name in the table, for example `ParT: qg_part.yaml`. Paths of recipes "
+        "are relative to the folder of this file, or names of packaged recipes; paths in them are relative to the "
+        "working folder.",
     )
     overrides: list[str] = Field(
         default=[], description="Changes of all recipes, for example [train.epochs=2, train.device=cpu]."
@@ -59,7 +59,7 @@ class CompareConfig(BaseModel):
             raise ValueError("should name files, as in {IAFormer: qg.yaml, ParT: qg_part.yaml}")
         for name in recipes:
             if not isinstance(name, str):
-                raise ValueError(f"should have texts as names: put {json.dumps(name, default=str)} in quotes")
+                raise ValueError(f"should have strings as names: put {json.dumps(name, default=str)} in quotes")
         return recipes
 
     @field_validator("recipes")
@@ -70,7 +70,9 @@ class CompareConfig(BaseModel):
             if not slug(name):
                 raise ValueError(f"should have names with letters (a to z) or digits, of which '{name}' has none")
             if (other := names.setdefault(slug(name), name)) != name:
-                raise ValueError(f"should have names that differ in more than signs and case: '{other}', '{name}'")
+                raise ValueError(
+                    f"should have names that differ in more than punctuation and case: '{other}', '{name}'"
+                )
         return recipes
 
 
@@ -79,8 +81,8 @@ class PlannedRun(NamedTuple):
 
     Attributes:
         model: its name in the table.
-        config: all of its configuration, the seed included.
-        folder: where the finished run goes.
+        config: its whole configuration, including the seed.
+        folder: folder of the finished run.
     """
 
     model: str
@@ -96,8 +98,8 @@ class Comparison:
     """Models to be compared.
 
     Attributes:
-        folder: where all of it goes.
-        seeds: of the runs of each model.
+        folder: output folder.
+        seeds: seeds of the runs of each model.
         recipes: configuration of each model by its name in the table.
     """
 
@@ -116,7 +118,7 @@ class Comparison:
 
 
 def load_comparison(path: str | Path, overrides: Sequence[str] = ()) -> Comparison:
-    """The comparison that a YAML file describes, after the changes `key=value`, with all recipes read.
+    """Load a comparison and its recipes from a YAML file, with overrides ``key=value``.
 
     Raises:
         ConfigError: with every problem of the file and of the recipes, one per line.
@@ -139,7 +141,7 @@ def load_comparison(path: str | Path, overrides: Sequence[str] = ()) -> Comparis
 
 
 def describe_comparison() -> str:
-    """All keys with type, default and meaning, for `--help`."""
+    """All keys with type, default and meaning, for ``--help``."""
     return describe(CompareConfig)
 
 
@@ -155,7 +157,7 @@ def _different_jets(recipes: dict[str, Config]) -> list[str]:
         shown: dict[str, str] = {}
         for name, recipe in recipes.items():
             value = getattr(recipe.data, key)
-            # Of files the places count, not how they are spelled: jets.h5 is ./jets.h5.
+            # Files are compared by real path: jets.h5 is ./jets.h5.
             same = json.dumps(list(map(os.path.realpath, value)) if key in FILES else value, sort_keys=True)
             found.setdefault(same, []).append(name)
             shown.setdefault(same, json.dumps(value))

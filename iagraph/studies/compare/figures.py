@@ -1,4 +1,4 @@
-"""The figure of a comparison. It returns a matplotlib `Figure` and leaves pyplot's global state alone."""
+"""The figure of a comparison."""
 
 from __future__ import annotations
 
@@ -17,14 +17,14 @@ from iagraph.studies.compare.measure import Row
 from iagraph.studies.figures import GREY, LABELS, REJECTION
 
 NAME_WIDTH = 30
-"""Letters in a line of a model's name."""
+"""Characters per line of a model's name."""
 
 
 def cost_and_performance(rows: Sequence[Row]) -> Figure:
-    """A row per model with its AUC, its background rejection at a signal efficiency of 0.5, and what it costs.
+    """A row per model with its AUC, its background rejection at a signal efficiency of 0.5, and its cost.
 
-    A large dot is the mean over the seeds with their spread, a small one below it a single seed. More than two classes
-    have a rejection each, and show their accuracy instead. What is infinite is not drawn, and named.
+    Large dots are means over seeds with their spread, small dots below them single seeds. With more than two classes,
+    which have a rejection each, accuracy is shown instead. Infinite values are written as text.
     """
     names = ["\n".join([*textwrap.wrap(row.model, NAME_WIDTH), f"{_short(row.parameters)} parameters"]) for row in rows]
     lines = max(name.count("\n") + 1 for name in names)
@@ -76,7 +76,7 @@ def _cost(axes: Axes, rows: Sequence[Row]) -> None:
     for index, row in enumerate(rows):
         place: dict[str, Any] = {"xy": (costs[index], index), "xytext": (8, 0), "textcoords": "offset points"}
         axes.annotate(f"{1e3 * row.seconds:.3g} ms", **place, va="center", fontsize=8, color=GREY)
-    # A factor of four or more, so that the axis has numbers to read, and room for the text beside the last point.
+    # At least a factor of four, so that the axis has tick labels and space for the text beside the last point.
     factor = max(4.0, max(costs) / min(costs))
     low, high = min(costs) / factor**0.1, max(costs) * factor**0.1
     high = max(high, low * factor**1.1) * factor**0.4

@@ -1,4 +1,4 @@
-"""What the finished runs of a comparison recorded, and the time that their models take."""
+"""Records of the finished runs of a comparison, and inference times of their models."""
 
 from __future__ import annotations
 
@@ -20,11 +20,11 @@ from iagraph.train.folder import RunError, load_run
 
 @dataclass(frozen=True)
 class Result:
-    """What a finished run says about a model.
+    """Results of a finished run.
 
     Attributes:
-        model: its name in the table.
-        seed: that of the run.
+        model: name of the model in the table.
+        seed: seed of the run.
         report: accuracy, AUC and rejections, each with the error of the finite test set.
         multiplicity: AUC of the number of particles alone.
         gain: AUC above that of multiplicity alone.
@@ -43,7 +43,7 @@ class Result:
 
     @classmethod
     def from_metrics(cls, model: str, seed: int, metrics: Mapping[str, Any]) -> Result:
-        """The result that a ``metrics.json`` holds, where null stands for an infinite or undefined number."""
+        """Result from the content of ``metrics.json``, in which null is an infinite or undefined number."""
         report = {key: _estimate(key, value) for key, value in metrics["tagger"].items()}
         multiplicity = _estimate("auc", metrics["multiplicity"]["auc"])
         gain = _estimate("gain", metrics["auc_gain_over_multiplicity"])
@@ -54,7 +54,7 @@ class Result:
 
 @dataclass(frozen=True)
 class Row:
-    """A model over its seeds: its numbers by their key in the report, and what it costs."""
+    """Results of a model over its seeds, by key in the report, and its cost."""
 
     model: str
     numbers: dict[str, OverSeeds]
@@ -64,7 +64,7 @@ class Row:
 
 
 def over_seeds(results: Sequence[Result], seconds: Mapping[str, float]) -> list[Row]:
-    """A row per model, in the order in which they come; ``seconds`` is the time per jet of each."""
+    """A row per model, in order of appearance; ``seconds`` is the time per jet of each."""
     rows = []
     for model in dict.fromkeys(result.model for result in results):
         mine = [result for result in results if result.model == model]
@@ -74,7 +74,7 @@ def over_seeds(results: Sequence[Result], seconds: Mapping[str, float]) -> list[
 
 
 def models_table(rows: Sequence[Row]) -> Table:
-    """A line per model; in the CSV an undefined spread is empty, an infinite mean is inf."""
+    """A row per model; in the CSV an undefined spread is empty, an infinite mean is inf."""
     shown: list[dict[str, Cell]] = []
     exact: list[dict[str, Cell]] = []
     for row in rows:
@@ -89,7 +89,7 @@ def models_table(rows: Sequence[Row]) -> Table:
 
 
 def runs_table(results: Sequence[Result]) -> Table:
-    """A line per run, for a CSV; errors are those of the finite test set."""
+    """A row per run, for a CSV; errors are those of the finite test set."""
     rows: list[dict[str, Cell]] = []
     for result in results:
         row: dict[str, Cell] = {"model": result.model, "seed": result.seed}
@@ -99,7 +99,7 @@ def runs_table(results: Sequence[Result]) -> Table:
 
 
 def read_results(runs: Sequence[PlannedRun]) -> list[Result]:
-    """What finished runs recorded.
+    """Results of finished runs.
 
     Raises:
         RunError: a record is missing or damaged, or lacks a number that another one has.
@@ -113,13 +113,13 @@ def read_results(runs: Sequence[PlannedRun]) -> list[Result]:
         if lacking := sorted(numbers - result.report.keys()):
             raise RunError(
                 f"{run.folder / 'metrics.json'}: damaged (no {', '.join(lacking)}, which other runs have); delete the "
-                "folder of this run, to train it anew"
+                "folder of this run to retrain it"
             )
     return results
 
 
 def measure_times(comparison: Comparison) -> tuple[dict[str, float], str]:
-    """Time per jet of each model of the first seed, and how it was measured."""
+    """Time per jet of each model with the first seed, and a note on the measurement."""
     runs = comparison.runs[: len(comparison.recipes)]
     models = {run.model: load_run(run.folder).model for run in runs}
     batches = {run.model: some_batches(open_test_jets(run.config), TIMED_JETS) for run in runs}
@@ -129,6 +129,6 @@ def measure_times(comparison: Comparison) -> tuple[dict[str, float], str]:
 
 
 def _estimate(key: str, found: Mapping[str, float | None]) -> Estimate:
-    # A rejection is never undefined: with null, no background passed.
+    # A rejection is never undefined: null means that no background passed.
     null = math.inf if key.startswith("rejection_at_") else math.nan
     return Estimate(*(null if found[name] is None else float(found[name]) for name in Estimate._fields))  # type: ignore[arg-type]

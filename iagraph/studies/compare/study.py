@@ -1,8 +1,8 @@
-"""Models trained and evaluated on the same jets over several seeds, side by side.
+"""Comparison of models trained and evaluated on the same jets with several seeds.
 
 The folder of a comparison holds a run folder per model and seed, ``table.md``, ``table.csv`` and ``table.tex``,
-``runs.csv`` (every run), ``figure.png`` and ``figure.pdf``, ``report.json`` (versions, machine, jets, recipes), and its
-section of the reports of these runs.
+``runs.csv`` (every run), ``figure.png`` and ``figure.pdf``, ``report.json`` (versions, machine, jets, recipes), and
+``section.html`` for the reports of these runs.
 """
 
 from __future__ import annotations
@@ -35,37 +35,36 @@ RESULTS = (
     "figure.pdf",
 )
 SHOWN = ("data.node_features", "data.batch_size", "data.max_pairs", "fine_tune")
-"""Keys that notes report where recipes differ, besides all of `train`; the models differ on purpose."""
+"""Keys reported in notes if recipes differ, besides all of ``train``; the models differ on purpose."""
 
 
 def compare(comparison: Comparison, jobs: int = 1, command: str = "") -> Path:
-    """Trains what is not trained yet, and writes tables and figure of all runs.
+    """Train missing runs, and write tables and the figure of all runs.
 
     Args:
         comparison: the models.
-        jobs: runs to train at the same time, each in a process of its own.
-        command: what was typed, for the record.
+        jobs: runs to train concurrently, each in its own process.
+        command: the command line, for the record.
 
     Returns:
         The folder of the comparison.
 
     Raises:
         ConfigError, StoreError: a recipe or the jets are wrong.
-        RunError, CheckpointError: finished runs do not fit the recipes, a device is not there, weights to start from
-            do not fit. All of these are found before anything is written. Also, later: runs failed; or another process
-            works in the folder.
+        RunError, CheckpointError: finished runs do not fit the recipes, a device is unavailable, or initial weights do
+            not fit, all found before anything is written; or, later, runs failed or another process uses the folder.
     """
     jets = _open(comparison)
     _check([run for run in comparison.runs if not is_finished(run, jets.fingerprints)])
     make_folder(comparison.folder, exist_ok=True)
     with alone(comparison.folder):
-        # Once more: until here another process may have trained some.
+        # Checked again, as another process may have trained some meanwhile.
         missing = [run for run in comparison.runs if not is_finished(run, jets.fingerprints)]
         for run in comparison.runs:
             if run not in missing:
                 print(f"{run}: {auc_text(run.folder)} (finished before)", flush=True)
         if missing:
-            for name in RESULTS:  # those of fewer runs, or of others
+            for name in RESULTS:  # of fewer or other runs
                 (comparison.folder / name).unlink(missing_ok=True)
             train_runs(missing, jobs)
         results = read_results(comparison.runs)
@@ -73,7 +72,7 @@ def compare(comparison: Comparison, jobs: int = 1, command: str = "") -> Path:
         rows = over_seeds(results, seconds)
         about = [*notes(comparison.recipes, comparison.seeds, jets.train, jets.test, results), how]
         title = f"Comparison of models ({comparison.folder.name})"
-        figures = {"figure": (cost_and_performance(rows), "How well each model separates, and what it costs.")}
+        figures = {"figure": (cost_and_performance(rows), "Performance and cost of each model.")}
         section = Section(title, {"table": models_table(rows)}, figures, about)
         recipes = {name: config.model_dump() for name, config in comparison.recipes.items()}
         more = {"jets": jets._asdict(), "seeds": comparison.seeds, "recipes": recipes}
@@ -91,7 +90,7 @@ class _JetsInfo(NamedTuple):
 
 
 def _open(comparison: Comparison) -> _JetsInfo:
-    """Whether the files of jets are there, with the columns that each recipe needs."""
+    """Check that the files of jets exist, with the columns that each recipe needs."""
     for config in comparison.recipes.values():
         stores = {role: open_role(getattr(config.data, role), role, config.data) for role in ROLES}
     found = {role: fingerprints(getattr(config.data, role), stores[role]) for role in ROLES}
@@ -101,22 +100,22 @@ def _open(comparison: Comparison) -> _JetsInfo:
 
 @quiet()
 def _check(missing: Sequence[PlannedRun]) -> None:
-    """Whether runs can be trained: jets that fit, devices, models and weights, before hours of it."""
+    """Check jets, devices, models and weights before hours of training."""
     if not missing:
         return
     for config in {(run.config.train.device, run.config.train.precision): run.config for run in missing}.values():
         make_trainer(config)
     first = missing[0].config
-    jets = JetDataModule(first.data, first.seed)  # those of all recipes, but for columns
+    jets = JetDataModule(first.data, first.seed)  # those of all recipes, except for columns
     for config in {run.model: run.config for run in missing}.values():
         new_model(config, jets.classes)
         jets.add_seen(*seen_before(config))
 
 
 def different_recipes(recipes: Mapping[str, Config]) -> list[str]:
-    """Each key whose value is not the same for all models, as in `train.epochs: 4, but ParticleNet 2`.
+    """Keys whose values differ between models, as in ``train.epochs: 4, but ParticleNet 2``.
 
-    The value of most models comes first, of equally many that of the first model.
+    The most common value comes first; ties follow the order of models.
     """
     settings = {name: _training(config) for name, config in recipes.items()}
     notes = []
@@ -133,31 +132,33 @@ def different_recipes(recipes: Mapping[str, Config]) -> list[str]:
 
 def _training(config: Config) -> dict[str, Any]:
     values = config.model_dump()
-    tuned = {"fine_tune": values.pop("fine_tune")}  # a section of its own for some, nothing for others
+    tuned = {"fine_tune": values.pop("fine_tune")}  # a section for some, None for others
     return {key: value for key, value in (*flat(values), *tuned.items()) if key in SHOWN or key.startswith("train.")}
 
 
 def notes(
     recipes: Mapping[str, Config], seeds: Sequence[int], train: int, test: int, results: Sequence[Result]
 ) -> list[str]:
-    """Notes for readers of the table, except on time; ``train`` and ``test`` are numbers of jets."""
+    """Notes on the table, except on time; ``train`` and ``test`` are numbers of jets."""
     data = next(iter(recipes.values())).data
     role = f"signal: {data.signal}" if data.signal else "AUC: mean over the classes, each against all others"
     if len(seeds) > 1:
         spread = f"the seeds {', '.join(map(str, seeds))}; +- is the sample standard deviation over these runs"
     else:
-        spread = f"the seed {seeds[0]} alone: there is no spread, and no telling how much of a difference is chance"
+        spread = f"the seed {seeds[0]} only: there is no spread, so differences may be random"
     errors = [result.report["auc"].error for result in results]
     low, high = (f"{error:.2g}" for error in (min(errors), max(errors)))
     error = low if low == high else f"{low} to {high}"
-    rejection = "1/eB: background rejection, one over the share of background jets that pass at this signal efficiency"
+    rejection = (
+        "1/eB: background rejection, one over the fraction of background jets that pass at this signal efficiency"
+    )
     return [
         f"each model trained with {spread}",
         *different_recipes(recipes),
         f"{train:,} training jets, {test:,} test jets, {role}",
-        f"the finite test set alone has an error of {error} on the AUC, much of it common to all models, as they are "
+        f"the finite test set alone causes an error of {error} in the AUC, largely common to all models, as they are "
         "tested on the same jets",
         f"multiplicity alone reaches an AUC of {results[0].multiplicity} on these jets",
         *([rejection] if any(key.startswith("rejection_at_") for key in results[0].report) else []),
-        "FLOP: those of the matrix products of one forward pass, two per multiply-add",
+        "FLOP: matrix products of one forward pass, two per multiply-add",
     ]

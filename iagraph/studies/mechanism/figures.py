@@ -15,12 +15,12 @@ from iagraph.studies.figures import decorate, marked
 
 
 def head_maps(panels: Mapping[str, Array], names: Sequence[str], label: str) -> Figure:
-    """A number of each head, layers from top to bottom; colours are centred at zero and shared by the panels.
+    """Maps of values per head, layers from top to bottom; panels share a colour scale centred at zero.
 
     Args:
-        panels: the numbers by the title of the panel, shape [layers, heads]; NaN where a layer has no such head.
-        names: of the layers.
-        label: what the numbers are.
+        panels: values by title of the panel, shape [layers, heads]; NaN where a layer has no such head.
+        names: names of the layers.
+        label: label of the colour scale.
     """
     rows, columns = next(iter(panels.values())).shape
     figure = Figure(
@@ -42,7 +42,7 @@ def head_maps(panels: Mapping[str, Array], names: Sequence[str], label: str) -> 
 
 
 def heads_kept(curves: Mapping[str, Sequence[tuple[int, Estimate]]], full: Estimate) -> Figure:
-    """AUC against the number of heads kept, by order, with errors of the difference to the full model."""
+    """AUC against the number of heads kept, by order, with errors of the difference from the full model."""
     figure = Figure(figsize=(6.4, 4.3), layout="constrained")
     axes = figure.subplots()
     for place, (name, points) in enumerate(curves.items()):
@@ -63,7 +63,7 @@ def heads_kept(curves: Mapping[str, Sequence[tuple[int, Estimate]]], full: Estim
 
 
 def feature_bars(changes: Mapping[str, Mapping[str, Mapping[str, Estimate]]]) -> Figure:
-    """Changes by label of the panel, variant and pair feature; bars of two variants beside one another."""
+    """Bars of changes, given by label of the panel, variant and pair feature; variants side by side."""
     features = list(next(iter(next(iter(changes.values())).values())))
     figure = Figure(figsize=(10, 1.6 + 0.45 * len(features)), layout="constrained")
     for number, (axes, (label, variants)) in enumerate(
@@ -90,7 +90,7 @@ def feature_bars(changes: Mapping[str, Mapping[str, Mapping[str, Estimate]]]) ->
 def by_depth(
     curves: Mapping[str, Mapping[str, Estimate]], names: Sequence[str], ylabel: str, level: tuple[str, float]
 ) -> Figure:
-    """Numbers by depth, a line for each curve; ``level`` is the name and height of a horizontal line."""
+    """Values by depth, a line per curve; ``level`` is the name and height of a horizontal line."""
     figure = Figure(figsize=(6.8, 4.2), layout="constrained")
     axes = figure.subplots()
     _depth_lines(axes, curves, names)
@@ -105,12 +105,12 @@ def observables_by_depth(
     names: Sequence[str],
     groups: Sequence[Mapping[str, str]],
 ) -> Figure:
-    """Held-out R^2 by depth, a line for each observable, a column for each kind of probe, a row for each group.
+    """Held-out R^2 by depth, a line per observable, a column per kind of probe, a row per group.
 
     Args:
-        panels: by title of the column, observable and depth.
+        panels: values by title of the column, observable and depth.
         names: all depths in order.
-        groups: observables and their labels; those that no panel has are left out.
+        groups: observables and their labels; those in no panel are omitted.
     """
     figure = Figure(figsize=(2.0 + (2.2 + 0.12 * len(names)) * len(panels), 7.2), layout="constrained")
     rows = figure.subplots(len(groups), len(panels), sharex=True, sharey=True, squeeze=False)

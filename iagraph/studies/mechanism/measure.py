@@ -1,4 +1,4 @@
-"""What the study of mechanisms measures of heads, pair features and depths, each as a part of its section."""
+"""Measurements of heads, pair features and depths, each as a part of the section of the study."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ from iagraph.studies.runs import OpenRun
 from iagraph.tables import Table
 
 KEPT = (0, 1, 2, 3, 4, 6, 8, 12, 16, 24, 32, 48, 64, 96, 128)
-"""Numbers of heads that are kept, up to all."""
+"""Numbers of heads kept, up to all."""
 
 RANDOM_SEED = 1
 
@@ -32,18 +32,18 @@ DIFFERENCE = "change of mean logit difference"
 AUC = "change of AUC"
 
 CONTROLS = ("mass", "multiplicity")
-"""What is taken out of observables before they are probed."""
+"""Observables regressed out before probing others."""
 
 SHAPES = ("mass", "multiplicity", "ptd", "width", "e2", "e3")
 GROUPS = (
     {name: label for name, label in LABELS.items() if name in SHAPES},
     {name: label for name, label in LABELS.items() if name not in (*SHAPES, "tau1")},  # tau1 is the width over R0
 )
-"""Observables that share a panel."""
+"""Observables by panel."""
 
 
 def heads_section(run: OpenRun, logits: Mapping[object, Array], truth: Truth) -> Section:
-    """Tables and maps of the ablation of single heads and of layers, from what `ablate_heads` gives."""
+    """Tables and maps of the ablation of single heads and of layers, from logits of ``ablate_heads``."""
     clean, names = logits[CLEAN], [site.name for site in sites(run.model)]
     rows: list[dict[str, Any]] = []
     for head in [*heads(run.model), *range(len(names))]:
@@ -63,7 +63,7 @@ def heads_section(run: OpenRun, logits: Mapping[object, Array], truth: Truth) ->
     return Section(
         "",
         {
-            "model": Table("The model as it is.", [full]),
+            "model": Table("The unchanged model.", [full]),
             "layers": Table("Ablation of all heads of a layer.", layers),
             "heads": Table("Ablation of single heads.", single),
         },
@@ -74,7 +74,7 @@ def heads_section(run: OpenRun, logits: Mapping[object, Array], truth: Truth) ->
 
 
 def head_array(run: OpenRun, values: Sequence[Estimate]) -> Array:
-    """Values of all heads as an array [layers, heads], NaN where there is no such head."""
+    """Values of all heads as an array [layers, heads], NaN where a layer has no such head."""
     places = sites(run.model)
     array = np.full((len(places), max(site.conv.heads for site in places)), np.nan)
     for head, value in zip(heads(run.model), values, strict=True):
@@ -89,9 +89,9 @@ def circuit_section(
     single: Mapping[object, Array],
     truth: Truth,
 ) -> Section:
-    """Orders come from one half of the jets, AUC from the other: the best of noise is not taken for good."""
+    """AUC of the most important heads only; order from one half of the jets, AUC from the other to avoid bias."""
     everyone, first = heads(run.model), truth.half()
-    ordering, judge = truth[first], truth[~first]
+    ordering, held_out = truth[first], truth[~first]
     orders: dict[str, tuple[str, Sequence[Head]]] = {}
     for kind in KINDS:
         worth = [-ordering.mean_change(single[kind, head][first], single[CLEAN][first]).value for head in everyone]
@@ -101,27 +101,29 @@ def circuit_section(
     numbers = [number for number in KEPT if number < len(everyone)] + [len(everyone)]
     places = torch.from_numpy(np.flatnonzero(~first)).to(run.device)
     everything = JetBatch.concatenate(batches)
-    judged = [take(everything, some) for some in places.split(len(batches[0]))]
-    logits = keep_heads(run.model, judged, means, orders, numbers)
-    full = judge.auc(logits[CLEAN])
+    parts = [take(everything, some) for some in places.split(len(batches[0]))]
+    logits = keep_heads(run.model, parts, means, orders, numbers)
+    full = held_out.auc(logits[CLEAN])
     rows: list[dict[str, Any]] = []
     curves: dict[str, list[tuple[int, Estimate]]] = {name: [] for name in orders}
     names = [site.name for site in sites(run.model)]
     for name, (_, order) in orders.items():
         for number in numbers:
-            change = judge.auc_change(logits[name, number], logits[CLEAN])
-            above, share = recovery(full, change)
-            auc = judge.auc(logits[name, number])
+            change = held_out.auc_change(logits[name, number], logits[CLEAN])
+            above, fraction = recovery(full, change)
+            auc = held_out.auc(logits[name, number])
             last = order[number - 1] if number else None
             added = "-" if last is None else f"{names[last.site]}.{last.head + 1}"
             row = {"order": name, "heads kept": number, "last one (layer.head)": added, "AUC": auc}
-            rows.append(row | {AUC: change, "(AUC' - 0.5) / (AUC - 0.5)": above, "AUC' / AUC": share})
+            rows.append(row | {AUC: change, "(AUC' - 0.5) / (AUC - 0.5)": above, "AUC' / AUC": fraction})
             curves[name].append((number, Estimate(auc.value, change.error)))
     names_of = {
         name: [f"{names[head.site]}.{head.head + 1}" for head in order[:12]] for name, (_, order) in orders.items()
     }
-    caption = "AUC with the most important heads alone, all others ablated; bars: error of the difference to the model."
-    table = Table(f"The first heads of an order alone, on {len(judge.labels):,} jets that did not order them.", rows)
+    caption = (
+        "AUC with only the most important heads, all others ablated; bars: error of the difference from the model."
+    )
+    table = Table(f"Only the first heads of an order, on {len(held_out.labels):,} jets not used for ordering.", rows)
     return Section("", {"circuit": table}, {"circuit": (heads_kept(curves, full), caption)}, [], {"order": names_of})
 
 
@@ -137,19 +139,17 @@ def patching_section(run: OpenRun, batches: Sequence[JetBatch], truth: Truth) ->
     depth_names = [str(depth) for depth in range(len(run.model.blocks) + 1)]
     stream = {name: truth.transfer(logits[int(name)], clean, donor) for name in depth_names}
     panels = {"heads": head_array(run, [row["share"] for row in rows])}
-    label = "share of the way to the donor's logits"
+    label = "fraction of the way to the donor's logits"
     caption = (
         "Activation patching of single heads: how far the activations of a jet of another class move the mean logit "
-        "difference towards that of their own jet. 0: not at all; 1: all the way."
+        "difference towards that jet's own. 0: not at all; 1: all the way."
     )
     stream_caption = "The same with the vectors of all particles, before the first block (0) and after each one."
     stream_rows: list[dict[str, Any]] = [{"blocks before": name, "share": value} for name, value in stream.items()]
     return Section(
         "",
         {
-            "patched_stream": Table(
-                "Patching of the residual stream with that of a donor of another class.", stream_rows
-            ),
+            "patched_stream": Table("Patching of the residual stream from a donor of another class.", stream_rows),
             "patched_heads": Table("Patching of single heads with the sums of a donor of another class.", rows),
         },
         {
@@ -164,7 +164,7 @@ def patching_section(run: OpenRun, batches: Sequence[JetBatch], truth: Truth) ->
 
 
 def pair_features_section(run: OpenRun, batches: Sequence[JetBatch], clean: Array, truth: Truth) -> Section:
-    """Tables and figures of the ablation of pair features; nothing of a model that reads none."""
+    """Tables and figures of the ablation of pair features; empty for a model without them."""
     ablated = ablate_pair_features(run.model, batches)
     if not ablated:
         return Section("", {}, {})
@@ -179,13 +179,13 @@ def pair_features_section(run: OpenRun, batches: Sequence[JetBatch], clean: Arra
         for what in (AUC, DIFFERENCE):
             panels[what][variant][name] = row[what]
     for part, panels in bars.items():
-        caption = f"What is lost when a pair feature is replaced ({part}): by a typical value, or shuffled within jets."
+        caption = f"Effect of replacing a pair feature ({part}) by a typical value, or shuffling it within jets."
         figures[f"pair_features_{part.replace(' ', '_')}"] = (feature_bars(panels), caption)
     return Section("", {"pair_features": Table("Ablation of single pair features.", rows)}, figures)
 
 
 def depths_section(run: OpenRun, batches: Sequence[JetBatch], truth: Truth) -> Section:
-    """Tables and figures of the logit lens and of linear probes, with those of an untrained model beside them."""
+    """Tables and figures of the logit lens and of linear probes, compared with an untrained model."""
     found = depths(run.model, batches)
     control = depths(run.untrained(), batches)
     rows: list[dict[str, Any]] = []
@@ -206,14 +206,14 @@ def depths_section(run: OpenRun, batches: Sequence[JetBatch], truth: Truth) -> S
     names = [depth.name for depth in found]
     curves = {"logit lens": lens, "linear probe": probe, "linear probe, untrained model": random}
     figure = by_depth(curves, names, "AUC", ("model", truth.auc(last).value))
-    caption = "AUC by depth: of the model's own read-out on the vectors there, and of a linear probe of their mean."
+    caption = "AUC by depth: of the model's own read-out of the vectors, and of a linear probe of their mean."
     known = _observables(found, control, batches)
     tables = {"depths": Table("Logit lens and linear probes of the class by depth.", rows), **known.tables}
     return Section("", tables, {"depths": (figure, caption), **known.figures})
 
 
 def _oriented(scores: Array, truth: Truth) -> Array:
-    """Scores of two classes grow with the likeness to the second; metrics want them to with that to the signal."""
+    """Scores that grow towards the signal, as metrics expect; those of two classes grow towards the second."""
     return -scores if scores.ndim == 1 and truth.signal == 0 else scores
 
 
@@ -237,8 +237,8 @@ def _observables(found: Sequence[Depth], untrained: Sequence[Depth], batches: Se
                     panels[title].setdefault(name, {})[depth.name] = row[name]
             rows.append(row)
     caption = (
-        "Held-out R^2 of ridge regressions of observables on the mean vector of a jet, by depth; also with the part "
-        "linear in mass or in multiplicity taken out, and of an untrained model."
+        "Held-out R^2 of ridge regressions of observables on the mean vector of a jet, by depth; also with mass or "
+        "multiplicity linearly regressed out, and for an untrained model."
     )
     figure = observables_by_depth(panels, [depth.name for depth in found], GROUPS)
     table = Table("Held-out R^2 of linear probes of observables by depth.", rows)

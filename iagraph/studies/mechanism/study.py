@@ -1,4 +1,4 @@
-"""The study of mechanisms: what single heads and pair features do, and what layers know."""
+"""The study of mechanisms: what single heads and pair features do, and what layers encode."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ from iagraph.train.folder import RunError
 
 
 def study(plan: Plan) -> Path:
-    """Ablation and patching of heads, ablation of pair features, logit lens and probes of one run, written.
+    """Write ablation and patching of heads, ablation of pair features, logit lens and probes of one run.
 
     Raises:
         RunError: too few jets of a class; or as :func:`~iagraph.studies.runs.open_one`.
@@ -36,7 +36,7 @@ def study(plan: Plan) -> Path:
     fewest = int(np.bincount(labels, minlength=len(run.run.classes)).min())
     if fewest < FOLDS or len(labels) < 2 * FEWEST:
         raise RunError(
-            f"{run.path}: {len(labels)} jets, {fewest} of the rarest class, are too few for probes; take more (--jets)"
+            f"{run.path}: {len(labels)} jets, {fewest} of the rarest class, are too few for probes; use more (--jets)"
         )
     batches = [jets.to(run.device) for jets in run.batches]
     means = mean_sums(run.model, batches)
@@ -51,50 +51,48 @@ def study(plan: Plan) -> Path:
     tables = {name: table for part in parts for name, table in part.tables.items()}
     figures = {name: figure for part in parts for name, figure in part.figures.items()}
     numbers = {name: number for part in parts for name, number in part.numbers.items()}
-    title = f"Mechanism: what heads and pair features do, and what layers know ({run.name})"
+    title = f"Mechanism: what heads and pair features do, and what layers encode ({run.name})"
     section = Section(title, tables, figures, notes(run.model, tables, run.jets), numbers)
     return write_study(plan.folder, section, [run], plan.command)
 
 
 def notes(model: AttentionModel, tables: Mapping[str, Table], jets: int) -> list[str]:
-    """Notes on definitions and on what the model does not have."""
+    """Notes on definitions and on features that the model lacks."""
     lines = [
-        f"{jets:,} test jets, taken as independent by the errors; those of changes are of paired differences.",
+        f"{jets:,} test jets; errors take jets as independent, those of changes are of paired differences.",
         "Mean logit difference: logit of the own class minus that of the other (of more classes: minus the logarithm "
         "of the sum of the others' exponentials), mean over the jets of each class, then over classes.",
-        "Ablation replaces the weighed sum of values of a head, before the layer's last linear map, whose bias stays: "
-        "by zero, or by its mean over all particles of these jets. Layers behind see what follows.",
-        "Order of importance: by the loss of mean logit difference without the head alone, on one half of the jets; "
-        "heads that stand in for one another look unimportant in it. Recovery of AUC: of the part above one half, and, "
-        "as in arXiv 2605.09881, of all of it, of which 0.5 / AUC is left where nothing is known.",
+        "Ablation replaces the weighted sum of values of a head, before the layer's last linear map, whose bias stays: "
+        "by zero, or by its mean over all particles of these jets. Later layers see the effect.",
+        "Order of importance: loss of mean logit difference without only this head, on one half of the jets; redundant "
+        "heads look unimportant. Recovery of AUC: of the part above one half, and, as in arXiv 2605.09881, of all of "
+        "it, which is 0.5 / AUC without any information.",
         "Patching: the donor is a jet of another class; a particle takes the activation of the donor's particle of the "
-        "same rank in pT and keeps its own where the donor has fewer. Attention behind keeps the pairs of the clean "
-        "jet, so a patch of all vectors need not reach 1 before the last block, nor after it where multiplicities "
-        "differ. What is shown is the whole effect, by all layers behind, not that of single paths.",
+        "same rank in pT, or keeps its own if the donor has fewer. Later attention keeps the pairs of the clean jet: "
+        "a patch of all vectors need not reach 1 before the last block, nor after it if multiplicities differ. Shown "
+        "is the total effect through all later layers, not that of single paths.",
         f"Probe of the class: logistic regression on the mean vector of a jet, {FOLDS}-fold cross-validated. Probes of "
-        "observables: ridge regression, fitted to one half of the jets and judged on the other one, with bootstrap "
+        "observables: ridge regression, fitted to one half of the jets and evaluated on the other, with bootstrap "
         "errors. 'inputs' are means of the scaled node features; the untrained model has the same architecture.",
         "Observables: iagraph.observables; tau_N with axes from exclusive kT subjets; beta = 1 in all.",
     ]
     if any(isinstance(conv, SoftmaxDifference) for conv in model.convs()):
         lines.append(
             "Differential attention: a head is its first map minus beta times its second; both are ablated and patched "
-            "together. Weights do not depend on particles' vectors: a change of one moves no attention behind it."
+            "together. Weights do not depend on particles' vectors, so a change does not affect later attention."
         )
     if isinstance(model, ParticleTransformer):
         lines.append("Rows 'class' are the heads of class attention, of one vector per jet; their means are over jets.")
     if isinstance(model, GatedIAFormer | CascadedIAFormer):
-        lines.append(
-            "The gate chooses pairs by the same features as the encoder reads: both without a feature, and each alone."
-        )
+        lines.append("The gate and the encoder read the same pair features: ablated in both, and in each separately.")
     if "pair_features" in tables:
         lines.append(
             "A typical value of a pair feature is the one that the model scales to zero: the centre of its fixed "
-            "scaling or, in ParT, the running mean of the batch norm. Shuffling exchanges the values of a jet's pairs, "
-            "those of pairs of a particle with itself among one another."
+            "scaling or, in ParT, the running mean of the batch norm. Shuffling permutes the values among a jet's "
+            "pairs, self-pairs separately."
         )
     else:
-        lines.append("This model reads no pair features by name: nothing to ablate there.")
+        lines.append("This model reads no pair features by name: nothing to ablate.")
     if not any(name.startswith("tau") for row in tables["observables"].rows for name in row):
         lines.append("N-subjettiness is not probed: its axes need FastJet (pip install fastjet).")
     return lines

@@ -1,4 +1,4 @@
-"""The figures of a study of pruning. They are figures of matplotlib and leave pyplot's global state alone."""
+"""The figures of a study of pruning."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from iagraph.studies.pruning.measure import Row
 from iagraph.studies.pruning.rules import AS_TRAINED, UNPRUNED, retrained
 
 ALL_EDGES = {UNPRUNED: "-", retrained(UNPRUNED): ":"}
-"""The models without pruning, and the lines by which they are drawn."""
+"""Models without pruning and their line styles."""
 
 Style = dict[str, Any]
 COSTS: dict[str, Callable[[Row], float]] = {
@@ -32,15 +32,15 @@ BINS = 60
 
 
 def performance_against_cost(rows: Sequence[Row]) -> Figure:
-    """AUC and background rejection against edges kept, operations and time; a line for each rule and each control.
+    """AUC and background rejection against edges kept, operations and time; a line per rule and control.
 
-    Lines follow the strength. A model without pruning is a horizontal line with a circle at its own cost.
-    Bars of the AUC are errors of the difference to the model without pruning on the same jets, those of the other
-    number, and its band, are of that number itself. More than two classes have a rejection each, and show their
-    accuracy instead. What is infinite is not drawn.
+    Lines follow the strength. A model without pruning is a horizontal line with a circle at its own cost. Error bars of
+    the AUC are those of the difference from the unpruned model on the same jets; other bars and the band are those of
+    the value itself. With more than two classes, which have a rejection each, accuracy is shown instead. Infinite
+    values are not drawn.
 
     Args:
-        rows: the first one is the model without pruning.
+        rows: results, the unpruned model first.
     """
     second = REJECTION if REJECTION in rows[0].report else "accuracy"
     figure = Figure(figsize=(11, 7.2), layout=ConstrainedLayoutEngine(w_pad=0.08, h_pad=0.06))
@@ -64,16 +64,16 @@ def performance_against_cost(rows: Sequence[Row]) -> Figure:
     return figure
 
 
-def survivor_distributions(survivors: KeptEdges, title: str) -> Figure:
-    """Distributions of the features of kept and dropped edges between different particles, after first and last layer.
+def kept_edge_distributions(found: KeptEdges, title: str) -> Figure:
+    """Distributions of features of kept and dropped edges between different particles, after first and last layer.
 
-    Each has unit area. The first bin holds what lies below it, too.
+    Each has unit area. The first bin includes values below it.
     """
     figure = Figure(figsize=(11, 6), layout=ConstrainedLayoutEngine(w_pad=0.06, h_pad=0.06))
     panels = figure.subplots(2, len(SHOWN), sharex="col")
-    for line, kept, layer in zip(panels, survivors.kept.numpy(), ("first layer", "last layer"), strict=True):
+    for line, kept, layer in zip(panels, found.kept.numpy(), ("first layer", "last layer"), strict=True):
         groups = (("all", np.ones_like(kept)), ("kept", kept), ("dropped", ~kept))
-        for axes, name, values in zip(line, SHOWN, survivors.features.numpy(), strict=True):
+        for axes, name, values in zip(line, SHOWN, found.features.numpy(), strict=True):
             edges = _bins(values)
             for (group, chosen), style in zip(groups, _GROUP_STYLES, strict=True):
                 heights, _ = np.histogram(np.clip(values[chosen], edges[0], edges[-1]), edges)
@@ -85,8 +85,8 @@ def survivor_distributions(survivors: KeptEdges, title: str) -> Figure:
             axes.set_ylim(bottom=0)
             if layer == "last layer":
                 axes.set_xlabel(FEATURE_LABELS[name])
-        share = kept.mean() if kept.size else math.nan
-        line[0].set_ylabel(f"{layer}: {100 * share:.3g} % kept\ndensity")
+        fraction = kept.mean() if kept.size else math.nan
+        line[0].set_ylabel(f"{layer}: {100 * fraction:.3g} % kept\ndensity")
         line[0].legend(frameon=False, fontsize=9)
     figure.suptitle(title, fontsize=10)
     return figure
@@ -100,13 +100,13 @@ _GROUP_STYLES: tuple[Style, ...] = (
 
 
 def _bins(values: np.ndarray) -> np.ndarray:
-    """From what one in a thousand values lies below, for logarithms of zero have a floor, to the largest."""
+    """Bin edges from the 0.1 % quantile, since logarithms of zero have a floor, to the maximum."""
     low, high = (np.quantile(values, 0.001), values.max()) if values.size else (0.0, 1.0)
     return np.linspace(low, max(high, low + 1e-3), BINS + 1)
 
 
 def _style(family: str) -> Style:
-    """Rules have full lines and markers, controls broken lines, retrained models the colour of their rule."""
+    """Solid lines for rules, dashed lines for controls, and dotted lines in the colour of the rule if retrained."""
     names = [*RULES, *CONTROLS]
     if family == AS_TRAINED:
         return {"color": "0.3", "marker": "*", "markersize": 11, "linestyle": ""}
@@ -142,7 +142,7 @@ def _line(axes: Axes, rows: Sequence[Row], key: str, cost: Callable[[Row], float
 
 
 def _log_axis(axes: Axes, values: Sequence[float]) -> None:
-    """Logarithmic, with numbers to read even where all values are of one order."""
+    """Set a logarithmic x axis with tick labels even if all values are of one order of magnitude."""
     ratio = max(values) / min(values)
     axes.set(xscale="log", xlim=(min(values) / max(ratio**0.06, 1.05), max(values) * max(ratio**0.06, 1.05)))
     axes.xaxis.set_major_locator(LogLocator(subs=(1, 2, 5) if ratio > 20 else (1, 1.5, 2, 3, 5, 7)))

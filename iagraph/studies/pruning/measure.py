@@ -1,4 +1,4 @@
-"""Models with rules and controls, measured: what is left of their edges, of their cost and of their performance."""
+"""Edges kept, cost and performance of models with rules and controls."""
 
 from __future__ import annotations
 
@@ -22,17 +22,17 @@ from iagraph.train.folder import Run
 
 @dataclass(frozen=True)
 class Row:
-    """A way to prune a model, and what comes of it.
+    """Results of a pruned model.
 
     Attributes:
-        family: name of the rule or of the control.
-        strength: its number, None if there is none.
-        name: both in one.
-        kept: fraction of all edges, those of a particle with itself included, that each layer has left.
+        family: name of the rule or control.
+        strength: its strength, or None.
+        name: family and strength.
+        kept: fraction of all edges, self-edges included, kept by each layer.
         flops: floating-point operations per jet.
-        seconds: time per jet, the choice of the edges included.
+        seconds: time per jet, the choice of edges included.
         report: accuracy, AUC and rejections, each with the error of the finite test set.
-        difference: AUC minus that of the model without pruning on the same jets; None for that model itself.
+        difference: AUC minus that of the unpruned model on the same jets; None for that model itself.
     """
 
     family: str
@@ -46,21 +46,21 @@ class Row:
 
     @property
     def mean_kept(self) -> float:
-        """Fraction of all edges that are left, mean over the layers."""
+        """Fraction of edges kept, mean over the layers."""
         return sum(self.kept) / len(self.kept)
 
 
 def measure(
     models: Sequence[Variant], jets: JetSource, batches: Sequence[JetBatch], run: Run, device: torch.device
 ) -> list[Row]:
-    """A row for each model; it says a line about each.
+    """Results of each model; prints a line about each.
 
     Args:
-        models: the first one is the model without pruning.
-        jets: test jets, some of which serve to count operations and to measure times.
-        batches: those of them that are classified.
-        run: tells the classes.
-        device: where to do all of it.
+        models: the models, the unpruned one first.
+        jets: test jets, some of which are used to count operations and measure times.
+        batches: the test jets to classify.
+        run: the run, for its classes.
+        device: the device for computations.
     """
     number = sum(map(len, batches))
     counted = jets[evenly_spaced(len(jets), min(FLOP_JETS, number))]
@@ -75,7 +75,7 @@ def measure(
         print(f"{model}: AUC {reports[-1]['auc']}", flush=True)
     flops = [flops_per_jet(model, counted) for model in models]
     names = [str(model) for model in models]
-    print("measuring times, all of them in turn", flush=True)
+    print("measuring times of all models in turn", flush=True)
     seconds = seconds_per_jet(dict(zip(names, models, strict=True)), dict.fromkeys(names, timed), device)
     rows = []
     for name, model, (logits, kept), cost, report in zip(names, models, found, flops, reports, strict=True):
@@ -85,11 +85,11 @@ def measure(
 
 
 class Classified(NamedTuple):
-    """What a model makes of jets.
+    """Outputs of a model.
 
     Attributes:
         logits: shape [jets, classes].
-        kept: fraction of all edges, those of a particle with itself included, that each layer has left.
+        kept: fraction of all edges, self-edges included, kept by each layer.
     """
 
     logits: NDArray[np.float32]
@@ -98,7 +98,7 @@ class Classified(NamedTuple):
 
 @torch.inference_mode()
 def classify(model: Variant, batches: Sequence[JetBatch]) -> Classified:
-    """Logits of jets, and the edges that are left of theirs; on the device of the model."""
+    """Logits of jets and fractions of edges kept, computed on the device of the model."""
     device = next(model.parameters()).device
     logits, kept, everything = [], [0] * len(model.tagger.convs()), 0
     for batch in batches:

@@ -1,6 +1,6 @@
-"""Runs trained on with a pruning rule, each in a folder of its own, kept when a study is started again.
+"""Continued training with a pruning rule, each run in its own folder, kept when a study is restarted.
 
-The model without a rule is trained on, too: what a training of more epochs brings is no merit of a rule.
+The model without a rule is trained further, too, to separate the effect of a rule from that of more epochs.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from iagraph.train.folder import RunError, load_run
 from iagraph.train.model_config import SECTIONS, PruningConfig
 
 SLOWER = 0.1
-"""Learning rate of what is trained on, as a fraction of that of the run."""
+"""Learning rate of continued training, as a fraction of that of the run."""
 
 
 def plan_retraining(
@@ -30,21 +30,21 @@ def plan_retraining(
     Args:
         run: folder of the run.
         config: its configuration.
-        rules: the rules, which act after the softmax and for all heads alike, as configurations have them.
-        epochs: of each training.
-        folder: where their folders go.
+        rules: the rules, after the softmax and for all heads alike, as in configurations.
+        epochs: epochs of each training.
+        folder: parent of the run folders.
 
     Raises:
-        RunError: the configuration of this model knows no rules, or not these.
+        RunError: the configuration of this model has no rules, or not these.
     """
     model = config.model
     if not hasattr(model, "pruning"):
         names = ", ".join(name for name, section in SECTIONS.items() if "pruning" in section.model_fields)
-        raise RunError(f"{run}: a {model.name} is not trained with rules; there are some that are: {names}")
+        raise RunError(f"{run}: {model.name} cannot be trained with rules; use a run of {names}")
     if any(rule.rule.per_head or rule.rule.renormalize for rule in rules):
-        raise RunError("models are trained with rules that act for all heads, after the softmax: leave out one option")
+        raise RunError("training takes only rules for all heads, after the softmax: omit --per-head and --renormalize")
     if any(rule.strength == 0 for rule in rules):
-        raise RunError("threshold=0 drops nothing: leave it out, for there is nothing to train")
+        raise RunError("threshold=0 drops nothing, so there is nothing to train: omit it")
     tune = FineTuneConfig(weights=str(run.resolve()), new_head=False)
     rates = {key: SLOWER * getattr(config.train, key) for key in ("learning_rate", "min_learning_rate")}
     train = config.train.model_copy(update={"epochs": epochs, "tighten": 0.0, **rates})
@@ -59,10 +59,10 @@ def plan_retraining(
 
 
 def retrain(plans: dict[PlannedRule | None, PlannedRun]) -> dict[PlannedRule | None, AttentionTagger]:
-    """The models, trained where they are not yet; it says a line about each.
+    """The models, trained unless finished before; prints a line about each.
 
     Raises:
-        RunError: a training failed, or a finished one is not that which was planned.
+        RunError: a training failed, or a finished one differs from the plan.
         StoreError: the jets are missing or damaged.
     """
     missing = []

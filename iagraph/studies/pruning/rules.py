@@ -1,4 +1,4 @@
-"""Which ways to prune a trained model are to be compared: rules of the command line, controls, and both as models."""
+"""Ways to prune a trained model: rules of the command line, controls, and the resulting models."""
 
 from __future__ import annotations
 
@@ -19,11 +19,11 @@ from iagraph.yaml_config import COMMAND_LINE, ConfigError
 
 MEANINGS = {
     "threshold": "edges whose |attention| is at least this",
-    "top_k": "of the edges that arrive at a particle the strongest, so many",
-    "top_p": "of the edges that arrive at a particle the fewest that hold this share of its |attention|",
-    "edge_budget": "the strongest edges of a jet, this fraction of those that the layer before has left",
+    "top_k": "at most this number of incoming edges of a particle, the strongest",
+    "top_p": "the fewest incoming edges of a particle that hold this fraction of its |attention|",
+    "edge_budget": "the strongest edges of a jet, this fraction of those kept by the previous layer",
 }
-"""What the number of a rule says, for ``--help``."""
+"""Meaning of the strength of a rule, for ``--help``."""
 
 STRENGTHS: dict[str, tuple[float, ...]] = {
     "threshold": (0.003, 0.01, 0.03, 0.1),
@@ -31,14 +31,14 @@ STRENGTHS: dict[str, tuple[float, ...]] = {
     "top_p": (0.98, 0.9, 0.8, 0.6),
     "edge_budget": (0.5, 0.3, 0.2, 0.1, 0.05),
 }
-"""The rules and their numbers that are tried unless others are asked for."""
+"""Default rules and strengths."""
 
 UNPRUNED = "unpruned"
 AS_TRAINED = "as trained"
 
 
 class PlannedRule(NamedTuple):
-    """A rule under the name and with the number that the command line gives it."""
+    """A rule with its name and strength on the command line."""
 
     name: str
     strength: float
@@ -49,17 +49,17 @@ class PlannedRule(NamedTuple):
 
 
 def default_rules(per_head: bool = False, renormalize: bool = False) -> list[PlannedRule]:
-    """Those of :data:`STRENGTHS`; arguments as in :class:`~iagraph.nn.pruning.PruningRule`."""
+    """The rules of :data:`STRENGTHS`; arguments as in :class:`~iagraph.nn.pruning.PruningRule`."""
     return parse_rules(
         [f"{name}={','.join(map(str, them))}" for name, them in STRENGTHS.items()], per_head, renormalize
     )
 
 
 def parse_rules(texts: Sequence[str], per_head: bool = False, renormalize: bool = False) -> list[PlannedRule]:
-    """The rules that texts like ``top_k=8,4`` name, each once.
+    """The distinct rules in texts like ``top_k=8,4``.
 
     Args:
-        texts: a rule and its numbers each.
+        texts: a rule with its strengths each.
         per_head: as in :class:`~iagraph.nn.pruning.PruningRule`.
         renormalize: as in :class:`~iagraph.nn.pruning.PruningRule`.
 
@@ -86,13 +86,13 @@ def parse_rules(texts: Sequence[str], per_head: bool = False, renormalize: bool 
 
 
 def describe_rules() -> str:
-    """The rules of :data:`STRENGTHS` with their numbers and what these say, for `--help`."""
+    """The rules of :data:`STRENGTHS` with the meaning of their strengths, for ``--help``."""
     numbers = {name: ",".join(f"{number:g}" for number in strengths) for name, strengths in STRENGTHS.items()}
     return "\n".join(f"{name}={numbers[name]}\n    {MEANINGS[name]}" for name in STRENGTHS)
 
 
 def parse_rule(text: str, per_head: bool = False, renormalize: bool = False) -> PlannedRule:
-    """The one rule that a text like ``edge_budget=0.3`` names; arguments and errors as in :func:`parse_rules`."""
+    """The single rule in a text like ``edge_budget=0.3``; arguments and errors as in :func:`parse_rules`."""
     rules = parse_rules([text], per_head, renormalize)
     if len(rules) > 1:
         raise ConfigError(f"{COMMAND_LINE}: '{text}' should be one rule with one number, as in edge_budget=0.3")
@@ -100,14 +100,14 @@ def parse_rule(text: str, per_head: bool = False, renormalize: bool = False) -> 
 
 
 class Variant(nn.Module):
-    """A tagger with a rule, or with edges that are chosen before it.
+    """A tagger with a rule, or with edges chosen beforehand.
 
     Args:
-        family: name of the rule or of the control.
-        strength: its number, None if there is none.
-        tagger: the tagger; it is copied.
-        rule: the rule of all of its attention layers.
-        choose: makes its edges; None for all.
+        family: name of the rule or control.
+        strength: its strength, or None.
+        tagger: the tagger, which is copied.
+        rule: the rule of all its attention layers.
+        choose: function that chooses edges; None for all edges.
     """
 
     def __init__(
@@ -137,7 +137,7 @@ class Variant(nn.Module):
 
 
 def with_rule(tagger: AttentionTagger, rule: PruningRule | None) -> AttentionTagger:
-    """A copy in evaluation mode all of whose attention layers have a rule, or none."""
+    """A copy in evaluation mode with a rule, or none, in all attention layers."""
     tagger = copy.deepcopy(tagger).eval()
     for conv in tagger.convs():
         conv.pruning = rule
@@ -145,9 +145,9 @@ def with_rule(tagger: AttentionTagger, rule: PruningRule | None) -> AttentionTag
 
 
 def variants(tagger: AttentionTagger, rules: Sequence[PlannedRule]) -> list[Variant]:
-    """The model without pruning, as it was trained if that was with a rule, with each rule, and with each control.
+    """The model without pruning, with the rule of its training if any, with each rule, and with each control.
 
-    Controls take the numbers of the rule whose number they share, those of :data:`STRENGTHS` if that is not tried.
+    Controls take the strengths of their corresponding rule, or those of :data:`STRENGTHS` if that rule is not tried.
     """
     own = tagger.convs()[0].pruning
     found = [Variant(UNPRUNED, None, tagger), *([] if own is None else [Variant(AS_TRAINED, None, tagger, own)])]
@@ -159,7 +159,7 @@ def variants(tagger: AttentionTagger, rules: Sequence[PlannedRule]) -> list[Vari
 
 
 def retrained_variants(models: Mapping[PlannedRule | None, AttentionTagger]) -> list[Variant]:
-    """Models that were trained on with a rule, which they have, or with none, by that rule."""
+    """Variants of the models trained further with each rule or without one."""
     return [
         Variant(retrained(UNPRUNED), None, model)
         if rule is None
@@ -169,7 +169,7 @@ def retrained_variants(models: Mapping[PlannedRule | None, AttentionTagger]) -> 
 
 
 def retrained(name: str) -> str:
-    """The family of the models that were trained on with a rule, or the name of one of them."""
+    """Family, or name, of models trained further with a rule."""
     return f"{name}, retrained"
 
 
@@ -177,11 +177,11 @@ def prunable(run: Run, folder: Path) -> AttentionTagger:
     """The model of a run.
 
     Raises:
-        RunError: it has no attention along edges that could be pruned.
+        RunError: the model has no attention along edges.
     """
     if not isinstance(run.model, AttentionTagger):
         raise RunError(
-            f"{folder}: {run.config.model.name} has no edges that a rule could prune; there are some in "
+            f"{folder}: {run.config.model.name} has no edges that a rule could prune; these models have: "
             f"{', '.join(names_of(AttentionTagger))}"
         )
     return run.model

@@ -1,8 +1,8 @@
-"""A trained model, pruned by rules and by controls: what is left of its edges, of its cost and of its performance.
+"""Pruning of a trained model by rules and controls: edges kept, cost and performance.
 
-The folder of the study holds ``table.md``, ``table.csv`` and ``survivors.csv`` (full precision), ``report.json``
-(command, versions, machine, jets, options), ``figure`` and ``survivors`` as PNG and PDF, its section of the report of
-the run, and ``retrained/``, a run folder for each rule with which the model was trained on.
+The folder of the study holds ``table.md``, ``table.csv`` and ``survivors.csv`` (kinds of kept edges; full precision),
+``report.json`` (command, versions, machine, jets, options), ``figure`` and ``survivors`` as PNG and PDF,
+``section.html`` for the report of the run, and ``retrained/`` with a run folder per rule of continued training.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from iagraph.interpret.edges import KeptEdges, find_kept_edges, kinds_of_edges
-from iagraph.studies.pruning.figures import performance_against_cost, survivor_distributions
+from iagraph.studies.pruning.figures import kept_edge_distributions, performance_against_cost
 from iagraph.studies.pruning.measure import Row, measure
 from iagraph.studies.pruning.retraining import plan_retraining, retrain
 from iagraph.studies.pruning.rules import PlannedRule, prunable, retrained_variants, variants, with_rule
@@ -26,42 +26,42 @@ from iagraph.train.datamodule import fingerprints, open_role
 from iagraph.train.evaluation import heading
 from iagraph.train.folder import Run, alone, load_run, make_folder
 
-SURVIVOR_JETS = 500
+INSPECTED_JETS = 500
 
 
 @dataclass(frozen=True)
 class PruningStudy:
-    """What is asked for.
+    """Arguments of the study.
 
     Attributes:
         run: folder of a finished run.
-        folder: where all of it goes.
-        rules: the rules that are tried.
-        survivors: the rule whose survivors are looked at.
+        folder: output folder.
+        rules: the rules to try.
+        inspected: the rule whose kept edges are described.
         jets: number of test jets.
-        epochs: for which the model is trained on with each rule; None for not at all.
-        command: what was typed, for the record.
+        epochs: epochs of continued training with each rule; None for no training.
+        command: the command line, for the record.
     """
 
     run: Path
     folder: Path
     rules: Sequence[PlannedRule]
-    survivors: PlannedRule
+    inspected: PlannedRule
     jets: int = 2000
     epochs: int | None = None
     command: str = ""
 
 
 def prune(study: PruningStudy) -> Path:
-    """Prunes a trained model in all of these ways, and writes tables and figures.
+    """Prune a trained model in all these ways, and write tables and figures.
 
     Returns:
         The folder of the study.
 
     Raises:
-        RunError: the folder holds no finished run, its model has no edges to prune or is not trained with rules, there
-            are too few jets, or another process works in the folder of the study. All of these are found before
-            anything is written. Also, later: a training failed.
+        RunError: the folder holds no finished run, its model has no edges to prune or cannot be trained with rules,
+            there are too few jets, or another process uses the folder of the study, all found before anything is
+            written; or, later, a training failed.
         ConfigError, StoreError: the configuration of the run or its test jets are wrong.
     """
     run = load_run(study.run)
@@ -73,20 +73,20 @@ def prune(study: PruningStudy) -> Path:
     device = where_measured([study.run])
     make_folder(study.folder, exist_ok=True)
     with alone(study.folder):
-        # The other models come first: they take long.
+        # Training comes first: it takes longest.
         models = [*variants(tagger, study.rules), *retrained_variants(retrain(plans))]
         batches = some_batches(jets, study.jets)
         rows = measure(models, jets, batches, run, device)
         number = sum(map(len, batches))
-        fewer = [batch.to(device) for batch in some_batches(jets, min(SURVIVOR_JETS, number))]
-        survivors = find_kept_edges(with_rule(tagger, study.survivors.rule).to(device), fewer)
-        about = notes(study.survivors, run.config, (number, sum(map(len, fewer))), survivors, plans)
+        fewer = [batch.to(device) for batch in some_batches(jets, min(INSPECTED_JETS, number))]
+        kept = find_kept_edges(with_rule(tagger, study.inspected.rule).to(device), fewer)
+        about = notes(study.inspected, run.config, (number, sum(map(len, fewer))), kept, plans)
         about.append(how_measured(min(TIMED_JETS, number), device))
-        tables = {"table": rules_table(rows), "survivors": survivors_table(kinds_of_edges(survivors))}
-        title = f"edges between different particles, {study.survivors}"
+        tables = {"table": rules_table(rows), "survivors": kept_edges_table(kinds_of_edges(kept))}
+        title = f"edges between different particles, {study.inspected}"
         figures = {
             "figure": (performance_against_cost(rows), "Performance against the edges kept, operations and time."),
-            "survivors": (survivor_distributions(survivors, title), f"Kept and dropped {title}."),
+            "survivors": (kept_edge_distributions(kept, title), f"Kept and dropped {title}."),
         }
         section = Section(f"Pruning ({study.run.resolve().name})", tables, figures, about)
         write_section(study.folder, section, study.command, _about(study, run, number))
@@ -103,9 +103,9 @@ def _about(study: PruningStudy, run: Run, number: int) -> dict[str, Any]:
         "jets": {"number": number, "files": fingerprints(data.test, open_role(data.test, "test", data))},
         "options": {
             "rules": list(map(str, study.rules)),
-            "per_head": study.survivors.rule.per_head,
-            "renormalize": study.survivors.rule.renormalize,
-            "survivors": str(study.survivors),
+            "per_head": study.inspected.rule.per_head,
+            "renormalize": study.inspected.rule.renormalize,
+            "survivors": str(study.inspected),
             "retrain": study.epochs,
         },
         "config": run.config.model_dump(),
@@ -113,7 +113,7 @@ def _about(study: PruningStudy, run: Run, number: int) -> dict[str, Any]:
 
 
 def rules_table(rows: Sequence[Row]) -> Table:
-    """A line per model; in the CSV what there is not is empty, an infinite rejection is inf."""
+    """A row per model; in the CSV missing values are empty, an infinite rejection is inf."""
     shown: list[dict[str, Cell]] = []
     exact: list[dict[str, Cell]] = []
     for row in rows:
@@ -128,8 +128,8 @@ def rules_table(rows: Sequence[Row]) -> Table:
     return Table("The model with each rule and each control.", shown, exact)
 
 
-def survivors_table(kinds: Sequence[dict[str, Any]]) -> Table:
-    """How many edges there are and are kept, and fractions of their kinds."""
+def kept_edges_table(kinds: Sequence[dict[str, Any]]) -> Table:
+    """Numbers of all and of kept edges, and fractions of their kinds."""
     shown = [
         {key: f"{cell:.4f}" if isinstance(cell, float) and cell == cell else cell for key, cell in row.items()}
         for row in kinds
@@ -138,43 +138,41 @@ def survivors_table(kinds: Sequence[dict[str, Any]]) -> Table:
 
 
 def notes(
-    survivors_of: PlannedRule,
+    inspected: PlannedRule,
     config: Config,
     jets: tuple[int, int],
-    survivors: KeptEdges,
+    kept: KeptEdges,
     retrained: Mapping[PlannedRule | None, Any],
 ) -> list[str]:
-    """Notes for readers of the tables, except on time; ``jets``: classified, and looked at edge by edge."""
-    data, rule = config.data, survivors_of.rule
+    """Notes on the tables, except on time; ``jets``: numbers of jets classified, and of those with edges described."""
+    data, rule = config.data, inspected.rule
     role = f"signal: {data.signal}" if data.signal else "AUC: mean over the classes, each against all others"
     about = [
-        f"{jets[0]:,} test jets, {role}; errors are those of a finite number of jets, of AUC differences those of the "
-        "same jets judged twice",
-        "edges: fraction of all, those of a particle with itself included, that are left after a layer; what is gone "
-        "is no candidate of the next layer: budgets leave their fraction of it again, while controls choose once, so "
-        "compare them at the mean over the layers, as the figure does",
+        f"{jets[0]:,} test jets, {role}; errors from the finite number of jets, those of AUC differences paired",
+        "edges: fraction of all, self-edges included, kept after a layer; dropped edges are no candidates of the next "
+        "layer, so budgets multiply, while controls choose once: compare them at the mean over the layers, as in the "
+        "figure",
         f"rules choose by |attention| {'for each head' if rule.per_head else 'as the mean over the heads'}, "
         f"{'before' if rule.renormalize else 'after'} the softmax; the model was not trained with them, "
-        "but for rows that say so",
+        "unless the row says so",
         "random, largest kT, smallest Delta R: this fraction of the pairs, chosen before the model; nearest neighbors: "
-        "so many of each particle, in rapidity and phi",
-        "MFLOP: products of one forward pass, two per multiply-add; choosing edges beforehand counts in the time alone",
-        "figure: bars of the AUC are errors of its difference to the unpruned model, other bars and the band those of "
-        "the number itself",
+        "this number per particle, in rapidity and phi",
+        "MFLOP: products of one forward pass, two per multiply-add; choosing edges beforehand counts only in the time",
+        "figure: bars of the AUC are errors of its difference from the unpruned model, other bars and the band those "
+        "of the value itself",
     ]
     if hasattr(config.model, "gate_fraction"):
-        share = f"{config.model.gate_fraction:g} of the pairs"
-        about.append(f"a gate of the model lets {share} through, of those that a control chose if there is one")
+        about.append(f"a gate of the model passes {config.model.gate_fraction:g} of the pairs, after any control")
     if retrained:
         about.append(
-            "retrained: trained on from the weights of the run at a tenth of its learning rate, with all of the rule "
-            "from the first step or, to see what the longer training does, with none"
+            "retrained: trained further from the weights of the run at a tenth of its learning rate, with the full "
+            "rule from the first step or, to show the effect of longer training, without a rule"
         )
-    about.append(f"kinds of edges: those between different particles of {jets[1]:,} of these jets, with {survivors_of}")
-    if survivors.charged is None:
-        about.append("charges: the run knows no species of particles")
-    if survivors.between_subjets is None:
-        about.append("subjets need FastJet: pip install 'iagraph[generate]', then start the command again")
+    about.append(f"kinds of edges: those between different particles of {jets[1]:,} of these jets, with {inspected}")
+    if kept.charged is None:
+        about.append("charges: the jets have no particle species")
+    if kept.between_subjets is None:
+        about.append("subjets need FastJet: pip install 'iagraph[generate]', then rerun the command")
     else:
-        about.append("between subjets: in different ones of the two of exclusive kT with R = 0.8")
+        about.append("between subjets: in different ones of two exclusive kT subjets, R = 0.8")
     return about

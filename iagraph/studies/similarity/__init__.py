@@ -1,3 +1,1 @@
-"""What the authors of IAFormer (arXiv 2505.03258) show of it, of any model with attention: attention maps, how alike
-the layers are (linear CKA), and beta.
-"""
+"""Attention maps, similarity of layers (linear CKA) and beta of any model with attention, as in arXiv 2505.03258."""

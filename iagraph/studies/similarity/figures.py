@@ -1,4 +1,4 @@
-"""The figures of a study of similarity. They are figures of matplotlib and leave pyplot's global state alone."""
+"""The figures of a study of similarity."""
 
 from __future__ import annotations
 
@@ -20,20 +20,20 @@ from iagraph.studies.similarity.measure import BetaHistory
 Values = NDArray[np.float64]
 
 LIMIT = 0.995
-"""Fraction of the values of maps within the colour scale; the few larger ones take its last colour."""
+"""Fraction of the values of maps within the colour scale; larger ones take its last colour."""
 
 WEIGHT = r"attention $\alpha_{ij}$"
 
 
 def map_panels(maps: Tensor, titles: Sequence[str], signed: bool, title: str, jets: Tensor | None = None) -> Figure:
-    """A panel per map of attention, all with one colour scale: diverging and centred at 0 if signed.
+    """A panel per attention map with a common colour scale, diverging and centred at 0 if signed.
 
     Args:
-        maps: shape [maps, ranks, ranks], target before source; nan is left white.
-        titles: of each.
+        maps: shape [maps, ranks, ranks], target before source; NaN is white.
+        titles: title of each map.
         signed: whether weights can be negative.
-        title: of all.
-        jets: how many jets have both ranks, shape [ranks, ranks], for a panel of its own; None for none.
+        title: title of the figure.
+        jets: number of jets with both ranks, shape [ranks, ranks], for an extra panel; None to omit it.
     """
     number = len(titles) + (jets is not None)
     columns = number if number <= 5 else math.ceil(math.sqrt(number))
@@ -86,13 +86,13 @@ def _jets_panel(axes: Axes, jets: Tensor) -> None:
 
 
 def similarity_panels(matrices: Mapping[str, tuple[Tensor, Tensor]], rows: str, columns: str, title: str) -> Figure:
-    """Matrices of linear CKA beside one another, each value with its error below it.
+    """Matrices of linear CKA side by side, each value with its error below.
 
     Args:
-        matrices: by title, the values and their errors, shape [layers, other layers] each.
-        rows: whose layers the rows are.
-        columns: whose layers the columns are.
-        title: of all.
+        matrices: values and errors by title, shape [layers, other layers] each.
+        rows: label of the rows.
+        columns: label of the columns.
+        title: title of the figure.
     """
     height, width = next(iter(matrices.values()))[0].shape
     layout = ConstrainedLayoutEngine(w_pad=0.08, h_pad=0.05)
@@ -130,12 +130,12 @@ def _write(axes: Axes, value: float, error: float, place: tuple[int, int]) -> No
 def beta_figure(
     histories: Mapping[str, BetaHistory], starts: Mapping[str, Sequence[float] | None], kept: Mapping[str, int | None]
 ) -> Figure:
-    """Beta of each layer against the epoch, a panel per run; rings are the model that the run kept.
+    """Beta of each layer against the epoch, a panel per run; rings mark the epoch that the run kept.
 
     Args:
-        histories: by the name of the run.
-        starts: beta of each layer before training; None where it is not known.
-        kept: the epoch whose weights the model has; None where it is not known.
+        histories: histories by name of the run.
+        starts: beta of each layer before training; None if unknown.
+        kept: the epoch whose weights the model has; None if unknown.
     """
     layout = ConstrainedLayoutEngine(w_pad=0.06, h_pad=0.05)
     figure = Figure(figsize=(3.1 * len(histories) + 1.6, 3.4), layout=layout)

@@ -1,4 +1,4 @@
-"""What is measured of runs: attention maps of each, how alike all layers of all of them are, and beta in training."""
+"""Measurements of runs: attention maps of each, similarity of all layers, and beta during training."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ PREFIX = "beta/"
 
 @torch.inference_mode()
 def mean_maps(run: OpenRun) -> list[MeanMaps]:
-    """The averaged attention maps of each layer of a run."""
+    """Mean attention maps of each layer of a run."""
     maps: list[MeanMaps] = []
     for batch in run.batches:
         jets = batch.to(run.device)
@@ -35,11 +35,11 @@ def mean_maps(run: OpenRun) -> list[MeanMaps]:
 
 
 class Example(NamedTuple):
-    """A jet, and the attention of the last layer in it.
+    """Attention of the last layer in one jet.
 
     Attributes:
-        jet: its number among the jets.
-        kind: its class.
+        jet: index of the jet.
+        kind: class of the jet.
         maps: shape [heads, particles, particles], target before source, by falling pT.
     """
 
@@ -50,7 +50,7 @@ class Example(NamedTuple):
 
 @torch.inference_mode()
 def example(run: OpenRun) -> Example:
-    """The attention of the last layer in a jet of usual multiplicity: the first one that has the median."""
+    """Attention of the last layer in the first jet of median multiplicity."""
     sizes = torch.cat([batch.ptr.diff() for batch in run.batches])
     number = int((sizes == sizes.median()).nonzero()[0])
     jets = JetBatch.concatenate(run.batches).part(number, number + 1).to(run.device)
@@ -59,12 +59,12 @@ def example(run: OpenRun) -> Example:
 
 
 class Similarity(NamedTuple):
-    """How alike the layers of some runs are, those of the first run first.
+    """Similarity of the layers of runs, those of the first run first.
 
     Attributes:
-        layers: number of layers of each run, that of the encoder's output included.
-        particles: a row per particle.
-        jets: a row per jet, the mean over its particles.
+        layers: number of layers of each run, the encoder's output included.
+        particles: similarity with a row per particle.
+        jets: similarity with a row per jet, the mean over its particles.
     """
 
     layers: list[int]
@@ -74,9 +74,9 @@ class Similarity(NamedTuple):
 
 @torch.inference_mode()
 def layer_similarity(runs: Sequence[OpenRun]) -> Similarity:
-    """Compares all layers of runs that have the same jets, also between runs.
+    """Similarity of all layers of runs with the same jets, also between runs.
 
-    Layer 0 is what the particle encoder gives to the first block, layer l what leaves block l.
+    Layer 0 is the output of the particle encoder, layer l that of block l.
     """
     found: Similarity | None = None
     for batches in zip(*(run.batches for run in runs), strict=True):
@@ -97,11 +97,11 @@ def layer_similarity(runs: Sequence[OpenRun]) -> Similarity:
 
 
 class BetaHistory(NamedTuple):
-    """How beta went.
+    """Beta during training.
 
     Attributes:
-        epochs: numbers of the epochs, the first one being 1.
-        layers: beta after each of them, by the name of the layer; the mean over heads if each has its own.
+        epochs: numbers of the epochs, from 1.
+        layers: beta after each epoch by name of the layer; the mean over heads if each has its own.
     """
 
     epochs: list[int]
@@ -109,7 +109,7 @@ class BetaHistory(NamedTuple):
 
 
 def beta_history(run: Path) -> BetaHistory:
-    """Beta of each layer after each epoch, as the run logged it; empty if nothing is there."""
+    """Logged beta of each layer after each epoch; empty without a log."""
     rows: dict[int, dict[str, float]] = {}
     path = run / "log" / "metrics.csv"
     if path.is_file():
@@ -126,7 +126,7 @@ def beta_history(run: Path) -> BetaHistory:
 
 
 def kept_epoch(model: nn.Module, history: BetaHistory) -> int | None:
-    """The epoch whose betas the model has, for the best one is kept, not the last; None if there are none."""
+    """The epoch whose betas the model has, as runs keep the best epoch; None without betas."""
     found = {name: sum(beta) / len(beta) for name, beta in betas(model).items()}
     if not history.epochs or not found or set(found) != set(history.layers):
         return None

@@ -1,4 +1,4 @@
-"""The study of similarity: attention maps, CKA between layers, and beta, of one run or of runs side by side."""
+"""The study of similarity: attention maps, CKA between layers, and beta, of one or several runs."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ ESTIMATORS = ("plain", "unbiased")
 
 
 def study(plan: Plan) -> Path:
-    """Attention maps, CKA between layers, and beta, of one run or of runs side by side.
+    """Write attention maps, CKA between layers, and beta, of one or several runs.
 
     Raises:
         RunError: a run is given twice, cannot be opened or has no attention, or runs have different jets.
@@ -53,13 +53,13 @@ def study(plan: Plan) -> Path:
             "Attention of each layer: sums over the edges of a target, mean over particles and heads.", attention
         ),
         "similarity": Table(
-            "Linear CKA of layers: with the encoder's output, with the layer before, and with the last one.",
+            "Linear CKA of layers with the encoder's output, with the previous layer, and with the last one.",
             similarity_rows(names, similarity),
         ),
     }
     if len(runs) > 1:
         tables["between_runs"] = Table(
-            "Linear CKA of the same layer in two runs, and of the layer of the second run that is most alike.",
+            "Linear CKA of the same layer in two runs, and with the most similar layer of the second run.",
             between_rows(names, similarity),
         )
     differential = [run for run in runs if betas(run.model)]
@@ -76,26 +76,26 @@ def study(plan: Plan) -> Path:
 
 
 def is_signed(run: OpenRun) -> bool:
-    """Whether the attention of a run's model can be negative."""
+    """Whether attention weights of a run's model can be negative."""
     return any(isinstance(conv, SoftmaxDifference) for conv in run.model.convs())
 
 
 def attention_rows(run: OpenRun, maps: Sequence[MeanMaps]) -> list[dict[str, Cell]]:
-    """Where the attention of each layer goes."""
+    """Rows with the parts of the attention of each layer."""
     rows: list[dict[str, Cell]] = []
     for number, (layer, conv) in enumerate(zip(maps, run.model.convs(), strict=True), start=1):
         beta = float(conv.beta.detach().mean()) if isinstance(conv, SoftmaxDifference) else None
         row: dict[str, Cell] = {"run": run.name, "layer": number, "beta": beta}
         row |= {"positive part": layer.part("positive"), "negative part": layer.part("negative")}
-        heads = [layer.negative_share(head).value for head in range(conv.heads)]
-        row |= {"negative share": layer.negative_share(), "of head, least": min(heads), "of head, most": max(heads)}
+        heads = [layer.negative_fraction(head).value for head in range(conv.heads)]
+        row |= {"negative share": layer.negative_fraction(), "of head, least": min(heads), "of head, most": max(heads)}
         row |= {"|own edge|": layer.part("own"), "|from hardest|": layer.part("hardest")}
         rows.append(row)
     return rows
 
 
 def map_figures(run: OpenRun, maps: Sequence[MeanMaps], shown: Example) -> Figures:
-    """Maps of the last layer per head, averaged and of one jet, and of all layers averaged over heads."""
+    """Maps of the last layer per head, averaged and for one jet, and of all layers averaged over heads."""
     name, signed = run.name, is_signed(run)
     heads = [f"head {head + 1}" for head in range(len(shown.maps))]
     layers = [f"layer {layer + 1}" for layer in range(len(maps))]
@@ -110,12 +110,12 @@ def map_figures(run: OpenRun, maps: Sequence[MeanMaps], shown: Example) -> Figur
     return {
         f"last_layer_{place}": (averaged, f"{name}: last layer, head by head. {order}."),
         f"one_jet_{place}": (single, f"{name}: last layer in test jet {shown.jet} of the study. {order}."),
-        f"layers_{place}": (each, f"{name}: all layers. {order}; the last panel tells how many jets have a rank."),
+        f"layers_{place}": (each, f"{name}: all layers. {order}; last panel: number of jets that have a rank."),
     }
 
 
 def similarity_figures(names: Sequence[str], similarity: Similarity) -> Figures:
-    """CKA within each run and between each two, with a row per particle and with a row per jet."""
+    """CKA within each run and between each pair of runs, with a row per particle and with a row per jet."""
     figures = Figures()
     places = _places(similarity.layers)
     for what, found in _levels(similarity):
@@ -135,7 +135,7 @@ def similarity_figures(names: Sequence[str], similarity: Similarity) -> Figures:
 
 
 def similarity_rows(names: Sequence[str], similarity: Similarity) -> list[dict[str, Cell]]:
-    """The unbiased estimates of each layer with three others of its run."""
+    """Unbiased CKA of each layer with three others of its run."""
     rows: list[dict[str, Cell]] = []
     matrices = {what: found.unbiased() for what, found in _levels(similarity)}
     for name, mine in zip(names, _places(similarity.layers), strict=True):
@@ -151,7 +151,7 @@ def similarity_rows(names: Sequence[str], similarity: Similarity) -> list[dict[s
 
 
 def between_rows(names: Sequence[str], similarity: Similarity) -> list[dict[str, Cell]]:
-    """The unbiased estimates of each layer of a run with those of another."""
+    """Unbiased CKA of each layer of a run with those of another."""
     rows: list[dict[str, Cell]] = []
     matrices = {what: found.unbiased() for what, found in _levels(similarity)}
     for (one, mine), (other, theirs) in combinations(zip(names, _places(similarity.layers), strict=True), 2):
@@ -167,7 +167,7 @@ def between_rows(names: Sequence[str], similarity: Similarity) -> list[dict[str,
 
 
 def similarity_numbers(names: Sequence[str], similarity: Similarity) -> dict[str, Any]:
-    """All matrices, with the layers to which their rows belong."""
+    """All matrices, with the names of their layers."""
     layers = [
         f"{name}, {number}" for name, count in zip(names, similarity.layers, strict=True) for number in range(count)
     ]
@@ -180,25 +180,25 @@ def similarity_numbers(names: Sequence[str], similarity: Similarity) -> dict[str
 
 
 def beta_figures(runs: Sequence[OpenRun], histories: Mapping[str, BetaHistory]) -> Figures:
-    """Beta through the training of the runs that logged it."""
+    """Beta during the training of runs that logged it."""
     logged = {name: history for name, history in histories.items() if history.epochs}
     if not logged:
         return {}
     starts = {run.name: _starts(run) for run in runs}
     kept = {run.name: kept_epoch(run.model, histories[run.name]) for run in runs}
-    caption = "Beta of each layer through training, from where it starts. Rings: the epoch whose weights are kept."
+    caption = "Beta of each layer during training, with its initial value. Rings: the epoch whose weights are kept."
     return {"beta": (beta_figure(logged, starts, kept), caption)}
 
 
 def beta_notes(names: Sequence[str], histories: Mapping[str, BetaHistory]) -> list[str]:
-    """What there is no beta of, and what is not in the figure."""
+    """Notes on runs without beta, or without a log of it."""
     without = [name for name in names if name not in histories]
     unlogged = [name for name, history in histories.items() if not history.epochs]
     notes = []
     if without:
-        notes.append(f"no beta, for nothing is subtracted: {', '.join(without)}; the attention is never negative")
+        notes.append(f"no beta, as nothing is subtracted: {', '.join(without)}; the attention is never negative")
     if unlogged:
-        notes.append(f"no beta after each epoch, for log/metrics.csv has none: {', '.join(unlogged)}")
+        notes.append(f"no beta after each epoch, as log/metrics.csv has none: {', '.join(unlogged)}")
     return notes
 
 
@@ -209,21 +209,21 @@ def _notes(runs: Sequence[OpenRun], similarity: Similarity) -> list[str]:
         "order; of CKA: jackknife over ten groups of batches",
         "maps: mean over the jets that have both ranks; a dropped edge counts as zero; the few largest weights are "
         "beyond the colour scale",
-        "positive and negative part: sums of the weights of either sign over a target's edges; where no edge is "
-        "dropped after the softmax their difference is 1 - beta, and 1 without beta; negative share: negative part "
-        "over the sum of both; |own edge|, |from hardest|: absolute weights of the edge of a particle with itself, and "
-        "from the jet's particle of highest pT",
-        "CKA: layer 0 is the particle encoder's output, layer l what leaves block l; tables hold the estimator of "
-        "unbiased minibatches (arXiv 2010.15327), figures the plain one (arXiv 1905.00414), too; both take particles "
-        "as independent rows, which particles of one jet are not: jets, whose rows are means over particles, are",
+        "positive and negative part: sums of the weights of either sign over a target's edges; their difference is "
+        "1 - beta (1 without beta) if no edge is dropped after the softmax; negative share: negative part over the sum "
+        "of both; |own edge|, |from hardest|: absolute weights of the self-edge, and of the edge from the hardest "
+        "particle",
+        "CKA: layer 0 is the particle encoder's output, layer l that of block l; tables hold the estimator of unbiased "
+        "minibatches (arXiv 2010.15327), figures also the plain one (arXiv 1905.00414); both take rows as independent, "
+        "which holds for jets (rows are means over particles), but not for particles of the same jet",
     ]
     if any(map(is_signed, runs)):
-        notes.append("attention is signed where beta times a second softmax map is subtracted from a first one")
+        notes.append("attention is signed if beta times a second softmax map is subtracted from the first")
     return notes
 
 
 def _starts(run: OpenRun) -> list[float] | None:
-    """Where the betas start; not known of a model that began with another one's weights."""
+    """Initial betas; None for a fine-tuned model."""
     if run.run.config.fine_tune is not None:
         return None
     return [conv.initial_beta for conv in run.model.modules() if isinstance(conv, SoftmaxDifference)]

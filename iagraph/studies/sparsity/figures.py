@@ -1,4 +1,4 @@
-"""The figures of a study of sparsity. They are figures of matplotlib and leave pyplot's global state alone."""
+"""The figures of a study of sparsity."""
 
 from __future__ import annotations
 
@@ -13,8 +13,8 @@ from matplotlib.layout_engine import ConstrainedLayoutEngine
 from matplotlib.ticker import MaxNLocator
 from torch import Tensor
 
-from iagraph.interpret.binarity import SHARE_EDGES, WEIGHT_EDGES
-from iagraph.interpret.geometry import PAIR_EDGES, SHARE_BINS
+from iagraph.interpret.binarity import FRACTION_EDGES, WEIGHT_EDGES
+from iagraph.interpret.geometry import FRACTION_BINS, PAIR_EDGES
 from iagraph.interpret.rows import BINARY
 from iagraph.interpret.sums import JetSums
 from iagraph.metrics import Estimate
@@ -23,12 +23,12 @@ from iagraph.studies.figures import FEATURE_LABELS, decorate, legend_above, mark
 from iagraph.studies.report import Figures
 from iagraph.studies.sparsity.measure import RunAttention
 
-SHARES = (0, 1.04)
-"""Limits of an axis of fractions, with room for a marker at one."""
+FRACTION_LIMITS = (0, 1.04)
+"""Axis limits for fractions, with space for a marker at one."""
 
 
 def figures(runs: Sequence[RunAttention]) -> Figures:
-    """All figures with their captions by name; of several runs, those of a run end in its number."""
+    """All figures with captions by name; with several runs, names of a run's figures end in its number."""
     found: Figures = {"comparison": (comparison(runs), _COMPARISON)}
     for number, run in enumerate(runs, start=1):
         ending = f"-{number}" if len(runs) > 1 else ""
@@ -45,11 +45,11 @@ def figures(runs: Sequence[RunAttention]) -> Figures:
 
 _COMPARISON = (
     "All runs: the largest weight of each row, all layers and heads (left of the dotted line a row is not binary); the "
-    "share of rows that are not binary; the effective number of neighbours over the number of a row's edges."
+    "fraction of rows that are not binary; the effective number of neighbours over the number of a row's edges."
 )
 _WEIGHTS = (
     "attention weights by layer, all heads and edges; sizes of positive and negative weights, where there are any; "
-    "the largest share of each row, which left of the dotted line is not binary."
+    "the largest fraction of each row, which left of the dotted line is not binary."
 )
 _SCORES = (
     "|A| / |U| of the same edge before the softmax; standard deviations of A and of U within a row, mean over rows; "
@@ -59,9 +59,11 @@ _MAPS = (
     "differential attention: rows whose two maps have different largest sources, and in which subtracting the second "
     "changes the largest; rows that are not binary, of the difference and of each map."
 )
-_DISTANCES = "attention between different particles against Delta R, kT and m^2, beside all pairs, each jet adding 1."
+_DISTANCES = (
+    "attention between different particles against Delta R, kT and m^2, compared with all pairs, each jet adding 1."
+)
 _SUBJETS = (
-    "attention between different kT subjets: share by class and layer, with controls (band: error of the trained "
+    "attention between different kT subjets: fraction by class and layer, with controls (band: error of the trained "
     "model), and its distribution over jets, layers and heads."
 )
 
@@ -71,11 +73,11 @@ def comparison(runs: Sequence[RunAttention]) -> Figure:
     figure, panels = _panels(3, (13, 4.2))
     for number, run in enumerate(runs):
         counts = run.found.histograms["largest"].sum(0)
-        _steps(panels[0], counts, SHARE_EDGES, label=drawable(run.name), **style(number))
+        _steps(panels[0], counts, FRACTION_EDGES, label=drawable(run.name), **style(number))
         for axes, name in zip(panels[1:], ("non_binary", "relative"), strict=True):
             _by_layer(axes, run.found, name, label=drawable(run.name), **marked(number))
     _largest(panels[0])
-    panels[1].set(ylabel="share of non-binary rows", ylim=SHARES)
+    panels[1].set(ylabel="fraction of non-binary rows", ylim=FRACTION_LIMITS)
     panels[2].set(ylabel=r"$e^H$ / edges of the row", ylim=(0, None))
     figure.legend(*panels[0].get_legend_handles_labels(), loc="outside upper center", ncols=4, frameon=False)
     return figure
@@ -102,7 +104,7 @@ def weights(run: RunAttention) -> Figure:
         panels[1].set(yscale="log", xlabel="|attention weight|", ylabel="density of edges, all layers")
         panels[1].legend(frameon=False, fontsize=9)
     for counts, look in zip(found["largest"], _layer_styles(run), strict=True):
-        _steps(panels[-1], counts, SHARE_EDGES, **look)
+        _steps(panels[-1], counts, FRACTION_EDGES, **look)
     _largest(panels[-1])
     legend_above(figure, panels[0], 8)
     return figure
@@ -113,12 +115,12 @@ def scores(run: RunAttention) -> Figure:
     figure, (ratio, spreads, flips) = _panels(3, (13, 4.2))
     counts = run.found.histograms["ratio"]
     places = np.arange(counts.size(1))
-    for layer, look in zip(_shares(counts), _layer_styles(run), strict=True):
+    for layer, look in zip(_fractions(counts), _layer_styles(run), strict=True):
         ratio.plot(places, layer, color=look["color"], linewidth=1, marker=".", label=look["label"])
-    ratio.bar(places, _shares(counts.sum(0, keepdim=True))[0], color="0.85", zorder=0, label="all layers")
+    ratio.bar(places, _fractions(counts.sum(0, keepdim=True))[0], color="0.85", zorder=0, label="all layers")
     names = ["0-1", "1-10", *(rf"$10^{power}$-$10^{power + 1}$" for power in range(1, 6)), r"$\geq 10^6$"]
     ratio.set_xticks(places, names, rotation=45, ha="right", rotation_mode="anchor")
-    ratio.set(xlabel="|A| / |U|", ylabel="share of edges", ylim=(0, None))
+    ratio.set(xlabel="|A| / |U|", ylabel="fraction of edges", ylim=(0, None))
     ratio.legend(frameon=False, fontsize=8)
     for number, (name, label) in enumerate((("content_spread", r"$A = QK^T / \sqrt{d}$"), ("pair_spread", "U, pairs"))):
         _by_layer(spreads, run.found, name, label=label, **marked(number))
@@ -129,13 +131,13 @@ def scores(run: RunAttention) -> Figure:
 
 
 def maps(run: RunAttention) -> Figure:
-    """The two maps of differential attention."""
+    """Comparison of the two maps of differential attention."""
     figure, (flips, binary) = _panels(2, (9, 4.2))
     names = {"maps_differ": "largest sources of the maps differ", "subtraction": "second map changes the largest"}
     _flags(flips, run.found, names)
     names = {"non_binary": r"$|\alpha|$", "non_binary_first": "first map", "non_binary_second": "second map"}
     _flags(binary, run.found, names)
-    binary.set_ylabel("share of non-binary rows")
+    binary.set_ylabel("fraction of non-binary rows")
     return figure
 
 
@@ -170,14 +172,16 @@ def subjets(run: RunAttention) -> Figure:
     for line, text in (("--", "random weights"), (":", "particles shuffled")):
         by_layer.plot([], [], line, color="0.4", label=text)
     _layer_axis(by_layer, run.layers)
-    by_layer.set_ylabel("share of attention between subjets")
+    by_layer.set_ylabel("fraction of attention between subjets")
     legend_above(figure, by_layer, 6)
     for number, (prefix, text) in enumerate(
         (("", "trained"), ("random ", "random weights"), ("shuffled ", "shuffled"))
     ):
         counts = run.found.histograms[f"{prefix}between"].sum(0)
-        _steps(distribution, counts, SHARE_BINS, label=text, **style(number))
-    distribution.set(yscale="log", xlabel="share of attention between subjets", ylabel="density of jets, layers, heads")
+        _steps(distribution, counts, FRACTION_BINS, label=text, **style(number))
+    distribution.set(
+        yscale="log", xlabel="fraction of attention between subjets", ylabel="density of jets, layers, heads"
+    )
     distribution.legend(frameon=False, fontsize=9)
     return figure
 
@@ -191,7 +195,7 @@ def _panels(number: int, size: tuple[float, float]) -> tuple[Figure, list[Axes]]
 
 
 def _layer_styles(run: RunAttention) -> Iterator[dict[str, Any]]:
-    """Layers are in order: so are the colours, from dark to light, of a map made for all kinds of colour vision."""
+    """Styles of layers in order: colours from dark to light, suited to all kinds of colour vision."""
     colours = matplotlib.colormaps["cividis"](np.linspace(0, 0.92, run.layers))
     for layer, colour in enumerate(colours, start=1):
         yield {"color": colour, "label": f"layer {layer}", "linewidth": 1.3}
@@ -207,7 +211,7 @@ def _density(counts: Tensor, edges: Tensor, number: float | None = None) -> np.n
     return np.where(heights > 0, heights, np.nan) if number is not None else heights
 
 
-def _shares(counts: Tensor) -> np.ndarray:
+def _fractions(counts: Tensor) -> np.ndarray:
     return (counts / counts.sum(1, keepdim=True).clamp(min=1)).numpy()
 
 
@@ -235,5 +239,5 @@ def _layer_axis(axes: Axes, layers: int) -> None:
 def _flags(axes: Axes, found: JetSums, names: dict[str, str]) -> None:
     for number, (name, label) in enumerate(names.items()):
         _by_layer(axes, found, name, label=label, **marked(number))
-    axes.set(ylabel="share of rows", ylim=SHARES)
+    axes.set(ylabel="fraction of rows", ylim=FRACTION_LIMITS)
     axes.legend(frameon=False, fontsize=9)

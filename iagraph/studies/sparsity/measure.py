@@ -1,4 +1,4 @@
-"""All that is measured of a run, batch by batch: memory holds one batch and some numbers per jet."""
+"""Measurements of a run batch by batch, so that memory holds one batch and a few numbers per jet."""
 
 from __future__ import annotations
 
@@ -31,13 +31,12 @@ AS_TRAINED = "as trained"
 
 @dataclass(frozen=True)
 class Variant:
-    """A model, some of its scores set to zero.
+    """Results of a model, as trained or with some scores set to zero.
 
     Attributes:
         logits: shape [jets, classes].
-        found: how binary it is, as :func:`~iagraph.interpret.binarity.binarity` has it; of the model as trained also
-            whom its attention links (:func:`~iagraph.interpret.geometry.geometry`), and ``random between`` of the same
-            model with random weights.
+        found: sums of :func:`~iagraph.interpret.binarity.binarity`; for the model as trained also those of
+            :func:`~iagraph.interpret.geometry.geometry`, and ``random between`` of the same model with random weights.
     """
 
     logits: Tensor
@@ -46,14 +45,14 @@ class Variant:
 
 @dataclass(frozen=True)
 class RunAttention:
-    """What the attention of a run does: of the model as trained, and with scores set to zero."""
+    """Attention of a run: of the model as trained, and with scores set to zero."""
 
     run: OpenRun
     variants: dict[str, Variant]
 
     @property
     def name(self) -> str:
-        """What to call the run."""
+        """Name of the run."""
         return self.run.name
 
     @property
@@ -63,33 +62,33 @@ class RunAttention:
 
     @property
     def found(self) -> JetSums:
-        """What the attention of the trained model does."""
+        """Sums of the trained model."""
         return self.variants[AS_TRAINED].found
 
     @property
     def layers(self) -> int:
-        """The number of attention layers among particles."""
+        """Number of attention layers among particles."""
         return self.found.layers["row"].size(1)
 
     def non_binary_tokens(self, variant: str = AS_TRAINED, name: str = "non_binary") -> Estimate:
-        """The fraction of particles with at least one row of a flag, in any layer."""
+        """Fraction of particles with at least one flagged row, in any layer."""
         return ratio(*(self.variants[variant].found.jets[f"{each} tokens"] for each in (name, "row")))
 
     def accuracy(self, variant: str, reference: Tensor | None = None) -> tuple[Estimate, Estimate]:
-        """Accuracy, and what it is above that of other logits of the same jets, by default of the trained model."""
+        """Accuracy, and its difference from that of reference logits of the same jets (default: as trained)."""
         logits = self.variants[variant].logits
         reference = self.variants[AS_TRAINED].logits if reference is None else reference
         right, before = ((each.argmax(1) == self.labels).double() for each in (logits, reference))
         return accuracy(self.run.truth.labels, logits.numpy()), mean(right - before)
 
     def auc(self, variant: str, reference: Tensor | None = None) -> tuple[Estimate, Estimate]:
-        """AUC, of more than two classes the macro AUC, and what it is above that of other logits, as for accuracy."""
+        """AUC (macro AUC for more than two classes), and its difference from the reference, as for accuracy."""
         scores = self.variants[variant].logits.numpy()
         before = (self.variants[AS_TRAINED].logits if reference is None else reference).numpy()
         return self.run.truth.auc(scores), self.run.truth.auc_change(scores, before)
 
     def has_jets_of(self, other: RunAttention) -> bool:
-        """Whether both runs were looked at with the same jets, seen with masses or without, and the same classes."""
+        """Whether both runs have the same jets, with or without masses, and the same classes."""
         if self.run.run.classes != other.run.run.classes or not self.labels.equal(other.labels):
             return False
         mine, theirs = (torch.cat([jets.momenta.pt for jets in run.run.batches]) for run in (self, other))
@@ -100,12 +99,12 @@ class RunAttention:
 def of_model(
     model: AttentionModel, batches: Sequence[Subjets], measure: Measure, zeroing: Zeroing | None = None
 ) -> Variant:
-    """Logits of a model and what is measured of its attention, with some scores set to zero if asked for.
+    """Logits of a model and measurements of its attention, optionally with some scores set to zero.
 
     Args:
         model: in evaluation mode.
         batches: the jets, on its device, with their subjets.
-        measure: what is measured of a batch.
+        measure: measurement of a batch.
         zeroing: one of :func:`~iagraph.interpret.zeroing.zeroings`.
     """
     logits, parts = [], []

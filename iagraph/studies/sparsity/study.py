@@ -1,4 +1,4 @@
-"""The study of sparsity: how binary the attention of trained models is, what makes it so, and whom it links."""
+"""The study of sparsity: how binary attention of trained models is, what makes it so, and which particles it links."""
 
 from __future__ import annotations
 
@@ -26,17 +26,17 @@ PUBLISHED = (
     "trained on quark/gluon jets is binary, of those trained on the top reference set it is not; JetClass: U changes "
     "the largest source of 3.6 % of the rows and of 85.4 % of the particles at least once, 0.88 % of the rows and "
     "42.1 % of the particles are not binary, correlation of the two 0.229; accuracy 0.861, with U = 0 in the trained "
-    "model 0.405, trained anew without U 0.849"
+    "model 0.405, retrained without U 0.849"
 )
 
 
 def study(plan: Plan) -> Path:
-    """Measures the attention of all runs and writes tables, figures and the section of the report.
+    """Measure the attention of all runs, and write tables, figures and the section of the report.
 
     After arXiv 2512.00210 and 2412.03673, with edges aligned, without padding, and subjets of whole jets.
 
     Raises:
-        RunError: a run is not finished or has no attention among particles, or the folder cannot be made.
+        RunError: a run is not finished or has no attention among particles, or the folder cannot be created.
         ConfigError, StoreError: the configuration of a run or its test jets are wrong.
     """
     runs = open_runs(plan)
@@ -46,7 +46,7 @@ def study(plan: Plan) -> Path:
 
 
 def tables(runs: Sequence[RunAttention]) -> dict[str, Table]:
-    """All tables by name; one that none of the runs has anything for is left out."""
+    """All non-empty tables by name."""
     found = {
         "summary": Table(
             "Attention in all layers. Rows: one particle, head and layer each; particles: with at least one such row.",
@@ -56,28 +56,28 @@ def tables(runs: Sequence[RunAttention]) -> dict[str, Table]:
             "Attention in each layer.", [_layer(run, layer) for run in runs for layer in range(run.layers)]
         ),
         "zeroed": Table(
-            "Trained models with some of their scores set to zero, not trained anew; differences are to the model as "
-            "trained, on the same jets.",
+            "Trained models with some scores set to zero, not retrained; differences from the model as trained, on the "
+            "same jets.",
             [_zeroed(run, variant) for run in runs for variant in run.variants],
         ),
         "runs": Table(
-            f"Models as trained, beside the first one, {runs[0].name}, on the same jets.",
+            f"Models as trained, compared with the first one, {runs[0].name}, on the same jets.",
             [_beside(run, runs[0]) for run in runs[1:] if run.has_jets_of(runs[0])],
         ),
         "ratios": Table(
-            "Shares of edges by |A| / |U| before the softmax, all layers and heads.",
+            "Fractions of edges by |A| / |U| before the softmax, all layers and heads.",
             [row for run in runs for row in _ratios(run)],
         ),
         "distances": Table(
-            "Attention between different particles by their distance, each jet counting the same; pairs: even.",
+            "Attention between different particles by distance, each jet counting equally; pairs: uniform.",
             [_distance(run, layer) for run in runs for layer in range(run.layers)],
         ),
         "subjets": Table(
-            "Share of the attention between different particles that joins different kT subjets.",
+            "Fraction of the attention between different particles that joins different kT subjets.",
             [row for run in runs for row in _subjets(run)],
         ),
         "leptons": Table(
-            "Share of the attention that electrons and muons receive from other particles, in jets that have some.",
+            "Fraction of the attention that electrons and muons receive from other particles, in jets that have some.",
             [row for run in runs for row in _leptons(run)],
         ),
     }
@@ -161,7 +161,7 @@ def _zeroed(run: RunAttention, variant: str) -> Row:
 
 
 def _beside(run: RunAttention, first: RunAttention) -> Row:
-    """Errors are those of differences on the same jets."""
+    """Row of a run compared with the first; errors are those of differences on the same jets."""
     reference = first.variants[AS_TRAINED].logits
     (accuracy, accuracy_gain), (auc, auc_gain) = (of(AS_TRAINED, reference) for of in (run.accuracy, run.auc))
     return {
@@ -178,8 +178,8 @@ def _ratios(run: RunAttention) -> list[Row]:
     for key, edges in (("ratio", "all"), ("ratio_others", "no self")):
         if key in run.found.histograms:
             counts = run.found.histograms[key].sum(0)
-            shares = (counts / counts.sum().clamp(min=1)).tolist()
-            rows.append({"run": run.name, "edges": edges, **dict(zip(RATIO_NAMES, shares, strict=True))})
+            fractions = (counts / counts.sum().clamp(min=1)).tolist()
+            rows.append({"run": run.name, "edges": edges, **dict(zip(RATIO_NAMES, fractions, strict=True))})
     return rows
 
 
@@ -240,57 +240,55 @@ def _leptons(run: RunAttention) -> list[Row]:
 
 
 def notes(runs: Sequence[RunAttention]) -> list[str]:
-    """Notes for readers of tables and figures, and for each run what is missing."""
+    """Notes on tables and figures, and on what each run lacks."""
     found = [
-        "a row is what one particle gives to all particles of its jet in one head of one layer; it is not binary if "
-        "its largest weight is below 0.8 (arXiv 2512.00210). As in that paper the edge of a particle with itself is "
-        "part of the row; in columns 'no self' it is not, and the other weights of the row are scaled to sum to one",
-        "errors: jets are independent, their particles, heads and layers are not; of differences, those of the same "
-        "jets judged twice. Runs differ by the chance of their training, too, which no error here holds",
-        "entropy H in nats of the shares |weight| / sum of |weights| of a row; effective neighbours: e^H, of all: over "
-        "the number of the row's edges",
-        "distances and subjets: edges between different particles alone, sizes of weights, all heads together; "
-        "each jet counts the same. Pairs: all edges that the layer has, which is what even attention would give",
+        "a row holds the weights that one particle gives to all particles of its jet in one head of one layer; it is "
+        "not binary if its largest weight is below 0.8 (arXiv 2512.00210). As in that paper, the self-edge is part of "
+        "the row; in columns 'no self' it is not, and the other weights of the row are scaled to sum to one",
+        "errors take jets as independent, but not their particles, heads and layers; those of differences are paired. "
+        "They do not include the randomness of training, by which runs differ, too",
+        "entropy H in nats of the fractions |weight| / sum of |weights| of a row; effective neighbours: e^H, of all: "
+        "over the number of the row's edges",
+        "distances and subjets: edges between different particles only, absolute weights, all heads together; each jet "
+        "counts equally. Pairs: all edges of the layer, as for uniform attention",
     ]
     if any("ratio" in run.found.histograms for run in runs):
         found.append(
             "A: queries times keys over sqrt(d), U: scores from pairs, of the same edge; there is no padding. A "
-            "softmax ignores what the scores of a row have in common, so that |A| / |U|, the published measure, says "
-            "less than the spread of each within a row, which is our addition"
+            "softmax ignores constants in a row of scores, so |A| / |U|, the published measure, says less than the "
+            "spread of each within a row, our addition"
         )
-        found.append(
-            "U = 0, A = 0: in the trained model; a model trained without U is another run, to be named beside it"
-        )
+        found.append("U = 0, A = 0: in the trained model; to compare a model trained without U, give its run, too")
     if any("maps_differ" in run.found.layers for run in runs):
         found.append(
             "differential attention is signed and its rows sum to 1 - beta: non-binary, entropy and largest weights "
             "are those of |weight| over the sum of |weights|; it has no A, so flips are rows whose first map and "
             "beta times second map have different largest sources; 'second map flips': subtracting changes the "
-            "largest. Where both maps are all on one source, but different ones, the largest share is 1 / (1 + beta), "
-            "0.8 for beta = 0.25: whether such a row counts as binary hangs on beta, so look at each map, too"
+            "largest. If the two maps are each on a single, different source, the largest fraction is 1 / (1 + beta), "
+            "0.8 for beta = 0.25: whether such a row counts as binary depends on beta, so see each map, too"
         )
     for run in runs:
         found += [f"{run.name}: {text}" for text in _missing(run)]
     if all("split" in run.found.layers for run in runs):
         found.append(
             "subjets: exclusive kT, R = 0.8, of all particles of the jet, three for tops that decay to quarks and two "
-            "for all other classes. Random weights: the same configuration, not trained; particles shuffled: the "
-            "numbers of the subjets given to the particles of the jet by chance, which keeps their sizes"
+            "for all other classes. Random weights: the same configuration, not trained; particles shuffled: subjets "
+            "permuted among the particles of the jet, which keeps their sizes"
         )
     else:
-        found.append("subjets need FastJet: pip install 'iagraph[generate]', then start the command again")
+        found.append("subjets need FastJet: pip install 'iagraph[generate]', then rerun the command")
     return [*found, PUBLISHED]
 
 
 def _missing(run: RunAttention) -> list[str]:
     model, found = run.run.model, []
     if not has_content(model.convs()):
-        found.append("its scores come from pairs alone, there is no A to compare them with")
+        found.append("its scores come from pairs only: there is no A to compare them with")
     if not has_pairs(model):
-        found.append("its scores come from queries and keys alone, there is no U that could change the largest source")
+        found.append("its scores come from queries and keys only: there is no U that could change the largest source")
     leptons = run.found.layers.get("with leptons")
     if leptons is None:
-        found.append("species are not known, so that leptons cannot be told apart")
+        found.append("species are unknown, so leptons cannot be identified")
     elif not leptons.any():
         found.append(f"there are no electrons or muons in its {run.run.jets:,} jets")
     return found

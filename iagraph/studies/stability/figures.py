@@ -1,4 +1,4 @@
-"""The figures of a study of stability. They are figures of matplotlib and leave pyplot's global state alone."""
+"""The figures of a study of stability."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from iagraph.studies.stability.measure import KINDS, Kind, Response, Spread
 NUMBERS = {
     "auc_change": "change of AUC",
     "variation": "mean |change of probability|",
-    "flip_rate": "share of decisions that flip",
+    "flip_rate": "fraction of decisions that flip",
 }
 BINS = 10
 
@@ -30,8 +30,8 @@ BINS = 10
 class OverRuns(NamedTuple):
     """A response of a group: the mean over its runs, and the error of that mean.
 
-    Jets and seeds both count: the mean of the errors of single runs, which have the same jets, and the spread over the
-    runs divided by the root of their number, added in squares.
+    The error adds in quadrature the mean error of single runs, which share jets, and the spread over the runs divided
+    by the root of their number.
     """
 
     values: tuple[float, ...]
@@ -39,7 +39,7 @@ class OverRuns(NamedTuple):
 
 
 def over_runs(estimates: Sequence[Estimate]) -> OverRuns:
-    """The mean of numbers of runs, with its error."""
+    """Mean of the estimates of runs, with its error."""
     values = tuple(each.value for each in estimates)
     jets = sum(each.error for each in estimates) / len(estimates)
     seeds = OverSeeds(values).spread / math.sqrt(len(values)) if len(values) > 1 else 0.0
@@ -47,7 +47,7 @@ def over_runs(estimates: Sequence[Estimate]) -> OverRuns:
 
 
 def response_figure(groups: Mapping[str, Sequence[Sequence[Response]]], kinds: Sequence[Kind] = KINDS) -> Figure:
-    """What changes of the jets do to the outputs, against their size; a column per kind, a line per group.
+    """Effects of changes of the jets on outputs, against their size; a column per kind, a line per group.
 
     Markers are means over the runs of a group with their error, small dots single runs.
     """
@@ -77,7 +77,7 @@ def _response_line(
 ) -> None:
     at = [[r for r in run if r.kind == kind.name] for run in runs]
     sizes = np.array([r.size for r in at[0]])
-    # Groups stand a little beside one another, so that their bars can be told apart.
+    # Groups are shifted slightly, so that their bars are distinguishable.
     shift = 0.008 * kind.sizes[-1] * (number % 5 - 1)
     found = [over_runs([getattr(run[place], key) for run in at]) for place in range(len(sizes))]
     looks, beside = marked(number), 0.02 * kind.sizes[-1]
@@ -110,7 +110,7 @@ def spread_figure(spreads: Mapping[str, Spread], profiles: Mapping[str, tuple[Ar
     _auc_panel(panels[0], spreads)
     keys = {
         "deviation": "standard deviation of the\nprobability, mean over jets",
-        "flip_rate": "share of jets that two\nruns classify differently",
+        "flip_rate": "fraction of jets that two\nruns classify differently",
         "rank_correlation": "rank correlation\nof two runs",
     }
     for axes, (key, label) in zip(panels[1:], keys.items(), strict=True):

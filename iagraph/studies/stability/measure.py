@@ -1,4 +1,4 @@
-"""How much the outputs of models move: between runs of other seeds, and when jets are measured a little differently."""
+"""Variation of model outputs between seeds, and for jets measured slightly differently."""
 
 from __future__ import annotations
 
@@ -24,19 +24,19 @@ NOT_A_DIFFERENCE = {"seed", "name", "output"}
 """Keys of a configuration in which runs of a group may differ."""
 
 GROUPS = 20
-"""Groups of jets that are left out in turn, for the errors of rank correlations (jackknife)."""
+"""Groups of jets of the jackknife for errors of rank correlations."""
 
 SEEDS = 3
-"""How often what is random is repeated."""
+"""Repetitions of random changes."""
 
 
 class Group(NamedTuple):
     """Runs of one configuration.
 
     Attributes:
-        name: of the group.
-        runs: their places among all runs.
-        training_jets: number of jets that each was trained on.
+        name: name of the group.
+        runs: their indices among all runs.
+        training_jets: number of training jets of each.
     """
 
     name: str
@@ -45,10 +45,9 @@ class Group(NamedTuple):
 
 
 def grouped(runs: Sequence[OpenRun]) -> list[Group]:
-    """Groups of runs whose configurations differ by ``seed``, ``name`` and ``output`` alone, in order of appearance.
+    """Groups of runs whose configurations differ only by ``seed``, ``name`` and ``output``, in order of appearance.
 
-    A group is called as its first run's configuration; where two would have the same name, the names of their first
-    runs are added.
+    A group has the name of its first run's configuration, with the name of that run added if ambiguous.
     """
     recipes = [run.run.config.model_dump(exclude=NOT_A_DIFFERENCE) for run in runs]
     members = [[k for k, other in enumerate(recipes) if other == recipe] for recipe in recipes]
@@ -63,9 +62,9 @@ def grouped(runs: Sequence[OpenRun]) -> list[Group]:
 
 
 def total_variation(one: Array, other: Array) -> Array:
-    r"""How far apart two sets of probabilities are, :math:`\frac12 \sum_c |p_c - q_c|`, one minus their overlap.
+    r"""Total variation distance of probabilities, :math:`\frac12 \sum_c |p_c - q_c|`, one minus their overlap.
 
-    Logits of the same jets, shape [..., classes], give [...]; of two classes it is the absolute change of the signal
+    Takes logits of the same jets, shape [..., classes]; for two classes it is the absolute change of the signal
     probability.
 
     Returns:
@@ -76,7 +75,7 @@ def total_variation(one: Array, other: Array) -> Array:
 
 
 def flips(one: Array, other: Array) -> Array:
-    """1 where the most probable class is another one, otherwise 0; logits of shape [..., classes]."""
+    """1 where the most probable classes differ, otherwise 0; logits of shape [..., classes]."""
     return (one.argmax(axis=-1) != other.argmax(axis=-1)).astype(np.float64)
 
 
@@ -87,15 +86,15 @@ def mean(values: Array) -> Estimate:
 
 
 class Spread(NamedTuple):
-    """How much the runs of a group differ on the same jets; errors of all but the first two are of independent jets.
+    """Spread of the runs of a group on the same jets; errors except in the first two are of independent jets.
 
     Attributes:
         auc: AUC of each run.
         accuracy: accuracy of each run.
-        deviation: standard deviation over the runs of the probability of the true class, mean over jets. Divided by
-            what normal numbers have on average in so few runs (c4), so that groups of different size compare.
+        deviation: standard deviation over the runs of the probability of the true class, mean over jets, divided by
+            c4 to remove the bias of few runs.
         variation: mean total variation between two runs.
-        flip_rate: share of jets that two runs classify differently.
+        flip_rate: fraction of jets that two runs classify differently.
         rank_correlation: Spearman's, of the log-odds of a class in two runs, mean over classes.
     """
 
@@ -108,14 +107,14 @@ class Spread(NamedTuple):
 
 
 def spread(logits: Array, jets: Truth) -> Spread:
-    """How much runs differ.
+    """Spread of runs.
 
     Args:
         logits: shape [runs, jets, classes], at least two runs.
-        jets: the jets.
+        jets: classes of the jets.
 
     Raises:
-        ValueError: there is but one run.
+        ValueError: there is only one run.
     """
     runs = len(logits)
     if runs < 2:
@@ -132,9 +131,9 @@ def spread(logits: Array, jets: Truth) -> Spread:
 
 
 def deviations(logits: Array, labels: NDArray[np.int64]) -> Array:
-    """Standard deviation over runs of the probability of each jet's true class, without the bias of few runs.
+    """Standard deviation over runs of the probability of each jet's true class, unbiased, shape [jets].
 
-    Logits of shape [runs, jets, classes] give [jets].
+    Takes logits of shape [runs, jets, classes].
     """
     runs = len(logits)
     true = softmax(logits, axis=-1)[:, np.arange(len(labels)), labels]
@@ -157,7 +156,7 @@ def _log_odds(logits: Array) -> Array:
 
 
 def _jackknife(statistic: Callable[[NDArray[np.bool_]], float], jets: int) -> Estimate:
-    """A number of some of the jets and its error from leaving out every twentieth jet, in turn."""
+    """A statistic of the jets with its jackknife error from leaving out every twentieth jet in turn."""
     group = np.arange(jets) % GROUPS
     without = torch.tensor([statistic(group != number) for number in range(GROUPS)], dtype=torch.float64)
     return Estimate(statistic(group >= 0), float(jackknife_error(without)))
@@ -167,11 +166,11 @@ class Kind(NamedTuple):
     """A way to change jets.
 
     Attributes:
-        name: what it is called.
-        unit: in which its sizes are given on an axis.
-        sizes: how strong, from weak to strong.
-        change: changes jets by a size with random numbers, or without.
-        random: whether it needs any.
+        name: name of the change.
+        unit: label of the axis of sizes.
+        sizes: sizes in ascending order.
+        change: function of jets, a size and, if random, a generator.
+        random: whether it needs random numbers.
     """
 
     name: str
@@ -181,7 +180,7 @@ class Kind(NamedTuple):
     random: bool = True
 
     def changes(self, size: float) -> list[Callable[[JetBatch], JetBatch]]:
-        """Changes of this size, one for each seed; each continues its random numbers from batch to batch."""
+        """Changes of this size, one per seed; each continues its random numbers from batch to batch."""
 
         def with_numbers_from(*generator: Generator) -> Callable[[JetBatch], JetBatch]:
             return lambda jets: self.change(jets, size, *generator)
@@ -197,22 +196,22 @@ KINDS = (
     Kind("lost particles", "probability to lose a particle", (0.05, 0.1, 0.2), drop_particles),
     Kind("lost soft particles", "lost below $p_T$ [GeV]", (0.5, 1.0, 2.0), drop_soft, random=False),
 )
-"""What is tried."""
+"""Changes of the jets in the study."""
 
 
 class Response(NamedTuple):
-    """What a change of the jets does to the outputs of a run, mean over the seeds of the random numbers.
+    """Effect of a change of the jets on the outputs of a run, mean over the seeds of the random numbers.
 
-    The errors are those of a finite number of jets. That of the AUC is the mean of the errors for single seeds, so
-    rather too large; those of the others are of the mean over seeds.
+    Errors are those of the finite number of jets; that of the AUC is the mean of the errors for single seeds, thus
+    rather too large, the others are those of the mean over seeds.
 
     Attributes:
         kind: name of the change.
-        size: how strong.
-        auc_change: AUC on the changed jets minus that on the jets as they are.
-        accuracy_change: the same of the accuracy.
-        variation: mean absolute change of the signal probability; of more classes total variation.
-        flip_rate: share of jets whose most probable class changes.
+        size: size of the change.
+        auc_change: AUC on the changed jets minus that on the unchanged jets.
+        accuracy_change: the same for the accuracy.
+        variation: mean absolute change of the signal probability; total variation for more classes.
+        flip_rate: fraction of jets whose most probable class changes.
     """
 
     kind: str
@@ -224,7 +223,7 @@ class Response(NamedTuple):
 
 
 def no_change(jets: JetBatch) -> JetBatch:
-    """The jets as they are."""
+    """The unchanged jets."""
     return jets
 
 
@@ -236,14 +235,14 @@ def logits_of(run: OpenRun, change: Callable[[JetBatch], JetBatch] = no_change) 
 
 
 def response(kind: str, size: float, changed: Sequence[Array], before: Array, jets: Truth) -> Response:
-    """Compares logits.
+    """Response from logits.
 
     Args:
         kind: name of the change.
-        size: how strong.
+        size: size of the change.
         changed: logits of the changed jets, for each seed, shape [jets, classes].
-        before: logits of the jets as they are.
-        jets: the jets.
+        before: logits of the unchanged jets.
+        jets: classes of the jets.
     """
     aucs = [jets.auc_change(logits, before) for logits in changed]
     right = before.argmax(axis=1) == jets.labels
@@ -259,7 +258,7 @@ def response(kind: str, size: float, changed: Sequence[Array], before: Array, je
 
 
 def responses(run: OpenRun, before: Array, kinds: Sequence[Kind] = KINDS) -> list[Response]:
-    """What each change of each size does to the outputs of a run."""
+    """Responses of the outputs of a run to each change of each size."""
     return [
         response(kind.name, size, [logits_of(run, change) for change in kind.changes(size)], before, run.truth)
         for kind in kinds

@@ -1,4 +1,4 @@
-"""The study of stability: what seeds, training jets and the measurement do to the outputs of trained models."""
+"""The study of stability: effects of seeds, training jets and the measurement on outputs of trained models."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ from iagraph.tables import Cell, Table
 
 
 def study(plan: Plan) -> Path:
-    """What seeds, training jets and the measurement do to the outputs of trained models, which need no attention.
+    """Write the effects of seeds, training jets and the measurement on outputs of models, with or without attention.
 
     Raises:
         RunError: a run is given twice or cannot be opened, or runs have different jets.
@@ -43,17 +43,17 @@ def study(plan: Plan) -> Path:
     tables = {
         "runs": Table("Each run on these jets.", run_rows(runs, groups, logits)),
         "response": Table(
-            "Outputs of the same jets measured differently, against those of the jets as they are; mean over the runs "
-            "of a group.",
+            "Outputs for the same jets measured differently, compared with those for the unchanged jets; mean over the "
+            "runs of a group.",
             response_rows(groups, found),
         ),
     }
     figure = response_figure({group.name: [found[run] for run in group.runs] for group in groups})
     figures = {"response": (figure, "Response of the outputs to changes of the jets. Dots: single runs.")}
     if spreads:
-        tables = {"spread": Table("Runs that differ by their seed alone.", spread_rows(several, spreads))} | tables
+        tables = {"spread": Table("Runs that differ only by seed.", spread_rows(several, spreads))} | tables
         profiles = {group.name: _profile(logits[group.runs], jets) for group in several}
-        caption = "Differences between runs that differ by their seed alone. Below: where the probability moves."
+        caption = "Differences between runs that differ only by seed. Below: where the probability varies."
         figures = {"spread": (spread_figure(spreads, profiles), caption)} | figures
     each_run = {run.name: [each._asdict() for each in mine] for run, mine in zip(runs, found, strict=True)}
     notes, numbers = _notes(groups, jets), {"responses": each_run}
@@ -62,7 +62,7 @@ def study(plan: Plan) -> Path:
 
 
 def run_rows(runs: Sequence[OpenRun], groups: Sequence[Group], logits: Array) -> list[dict[str, Cell]]:
-    """Each run by itself."""
+    """A row per run."""
     rows: list[dict[str, Cell]] = []
     for group in groups:
         for place in group.runs:
@@ -73,7 +73,7 @@ def run_rows(runs: Sequence[OpenRun], groups: Sequence[Group], logits: Array) ->
 
 
 def spread_rows(groups: Sequence[Group], spreads: dict[str, Spread]) -> list[dict[str, Cell]]:
-    """How much the runs of each group differ."""
+    """Spread of the runs of each group."""
     rows: list[dict[str, Cell]] = []
     for group in groups:
         found = spreads[group.name]
@@ -88,7 +88,7 @@ def spread_rows(groups: Sequence[Group], spreads: dict[str, Spread]) -> list[dic
 
 
 def response_rows(groups: Sequence[Group], found: Sequence[Sequence[Response]]) -> list[dict[str, Cell]]:
-    """What each change of the jets does, mean over the runs of each group."""
+    """Effect of each change of the jets, mean over the runs of each group."""
     rows: list[dict[str, Cell]] = []
     for place, each in enumerate(found[0]):
         for group in groups:
@@ -111,23 +111,23 @@ def _notes(groups: Sequence[Group], jets: Truth) -> list[str]:
     what = "the signal's" if jets.signal is not None else "the mean over the classes, each against all others"
     notes = [
         f"{len(jets.labels):,} test jets, the same for all runs; AUC: {what}",
-        "groups: runs whose configurations differ by seed, name and output alone",
-        f"random changes: mean over {SEEDS} seeds, which are the same for all runs; pT times a normal number around 1, "
-        "rapidity and phi plus normal numbers of the size given; a jet keeps at least its hardest particle; all "
-        "features, those of the jet too, are made from the changed particles; what is known of tracks stays",
+        "groups: runs whose configurations differ only by seed, name and output",
+        f"random changes: mean over {SEEDS} seeds, the same for all runs; pT times a normal number around 1, rapidity "
+        "and phi plus normal numbers of the given size; a jet keeps at least its hardest particle; all features, "
+        "including those of the jet, are recomputed from the changed particles; track parameters stay",
         "|change of probability|: of the signal, mean over jets; of more than two classes half the sum of all "
-        "|changes|, one minus the overlap; flips: share of jets whose most probable class changes",
-        "errors of responses: those of a finite number of jets, judged twice, and the spread over the runs of the "
-        "group divided by the root of their number, added in squares; the first is the mean of the runs' errors",
+        "|changes|, one minus the overlap; flips: fraction of jets whose most probable class changes",
+        "errors of responses: the paired error from the finite number of jets (mean over the runs) and the spread over "
+        "the runs of the group divided by the root of their number, added in quadrature",
     ]
     if several:
         notes.append(
             "spread: standard deviation over runs; st. dev. of probability: that of the true class of a jet over the "
-            "runs, divided by c4, so that few runs are not biased, mean over jets; |difference|, flips and rank "
-            "correlation (Spearman's, of log-odds): mean over pairs of runs; their errors are those of a finite number "
-            "of jets, not of seeds"
+            "runs, divided by c4 to remove the bias of few runs, mean over jets; |difference|, flips and rank "
+            "correlation (Spearman's, of log-odds): mean over pairs of runs; errors from the finite number of jets, "
+            "not of seeds"
         )
     alone = [group.name for group in groups if len(group.runs) == 1]
     if alone:
-        notes.append(f"no spread over seeds, which needs several runs of one configuration: {', '.join(alone)}")
+        notes.append(f"no spread over seeds, which needs several runs of a configuration: {', '.join(alone)}")
     return notes

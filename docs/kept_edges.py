@@ -1,8 +1,8 @@
 """The figure of the README: a quark and a gluon jet with all their edges, and with those that a trained gate leaves.
 
-    python docs/surviving_edges.py RUN
+    python docs/kept_edges.py RUN
 
-draws `docs/surviving_edges.png` of a run of `configs/qg_lite.yaml`, with jets of its test that no training has seen.
+draws `docs/kept_edges.png` of a run of `configs/qg_lite.yaml`, with jets of its test that no training has seen.
 """
 
 import sys
