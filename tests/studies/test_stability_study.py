@@ -100,6 +100,6 @@ def test_the_study_of_groups(toy_run, again_run, net_run, tmp_path):
 def test_one_run_alone(net_run, tmp_path):
     folder = study(Plan([net_run], tmp_path / "stability", 40))
     assert {path.suffix for path in folder.glob("spread*")} == set()
-    assert "needs several runs of one configuration: qg" in (folder / "table.md").read_text()
+    assert "needs several runs of a configuration: qg" in (folder / "table.md").read_text()
     with pytest.raises(RunError, match="given twice"):
         study(Plan([net_run, net_run], tmp_path / "more", 40))
