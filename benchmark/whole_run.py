@@ -23,9 +23,12 @@ def benchmark_run(recipe: str, overrides: Sequence[str] = ()) -> Report:
     """
     with tempfile.TemporaryDirectory() as folder:
         start = time.perf_counter()
-        (jets, epochs), memory = in_new_process(_train, recipe, overrides, f"{folder}/run")
+        run, memory = in_new_process(_train, recipe, overrides, f"{folder}/run")
         seconds = time.perf_counter() - start
-        metrics = json.loads(Path(folder, "run", "metrics.json").read_text(encoding="utf-8"))
+        from iagraph.train.folder import load_run, read_history  # seconds to import, which are not those of the run
+
+        jets, epochs = sum(part.end - part.begin for part in load_run(run).trained_on), len(read_history(run))
+        metrics = json.loads((run / "metrics.json").read_text(encoding="utf-8"))
     report = Report(f"A whole run of {recipe}{''.join(f' {change}' for change in overrides)}")
     report.rows = [
         {
@@ -45,15 +48,11 @@ def benchmark_run(recipe: str, overrides: Sequence[str] = ()) -> Report:
     return report
 
 
-def _train(recipe: str, overrides: Sequence[str], folder: str) -> tuple[int, int]:
-    """The number of training jets, and of epochs."""
+def _train(recipe: str, overrides: Sequence[str], folder: str) -> Path:
+    """The run folder."""
     from iagraph.memory import keep_freed_memory
     from iagraph.train.config import load_config
-    from iagraph.train.datamodule import JetDataModule
-    from iagraph.train.folder import read_history
     from iagraph.train.run import train
 
     keep_freed_memory()
-    config = load_config(recipe, overrides)
-    epochs = len(read_history(train(config, into=folder)))
-    return len(JetDataModule(config.data, config.seed).datasets["train"]), epochs
+    return train(load_config(recipe, overrides), into=folder)
