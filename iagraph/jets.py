@@ -7,7 +7,7 @@ their own device.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 from functools import cached_property
 from typing import Any, TypeAlias
 
@@ -170,6 +170,17 @@ class JetBatch:
         jets.y, jets.weight = self.y, self.weight
         return jets
 
+    def with_particles(self, particles: Tensor, ptr: Tensor) -> JetBatch:
+        """The same jets with these particles alone.
+
+        Args:
+            particles: their indices, jet by jet.
+            ptr: boundaries of jets among them, shape [jets + 1].
+        """
+        impact = None if self.impact is None else Impact(*(column.index_select(0, particles) for column in self.impact))
+        pid = None if self.pid is None else self.pid.index_select(0, particles)
+        return replace(self, momenta=self.momenta.select(particles), ptr=ptr, pid=pid, impact=impact)
+
     def part(self, begin: int, end: int) -> JetBatch:
         """The jets begin:end, without copying their particles."""
         first, last = int(self.ptr[begin]), int(self.ptr[end])
@@ -244,6 +255,17 @@ class JetBatch:
             for name in ("y", "weight")
         )
         return cls(momenta, ptr, data.get("pid"), y, impact, weight)
+
+
+def falling(values: Tensor, batch: Tensor) -> Tensor:
+    """Indices of particles jet by jet, by falling value within each; ties keep their order.
+
+    Args:
+        values: shape [particles].
+        batch: the jet of each particle, shape [particles].
+    """
+    order = values.argsort(descending=True, stable=True)
+    return order[batch[order].argsort(stable=True)]
 
 
 JetInput: TypeAlias = JetBatch | Data | Batch | Sequence[Data]

@@ -7,14 +7,13 @@ same jets give the same results in training, evaluation, a loaded model and an e
 from __future__ import annotations
 
 from copy import copy
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Literal, NamedTuple
 
 import torch
 from torch import Tensor
 
-from iagraph.jets import JetBatch, PaddedJets
-from iagraph.kinematics import Impact
+from iagraph.jets import JetBatch, PaddedJets, falling
 
 __all__ = ["JetView"]
 
@@ -48,8 +47,7 @@ def hardest(pt: Tensor, ptr: Tensor, max_particles: int) -> Hardest:
     """
     counts = ptr.diff()
     jet = torch.arange(counts.numel(), device=ptr.device).repeat_interleave(counts, output_size=pt.numel())
-    falling = pt.argsort(descending=True, stable=True)
-    order = falling[jet[falling].argsort(stable=True)]
+    order = falling(pt, jet)
     rank = torch.arange(pt.numel(), device=ptr.device) - ptr[jet]
     kept = counts.clamp(max=max_particles)
     return Hardest(order[rank < max_particles], torch.cat([kept.new_zeros(1), kept.cumsum(0)]))
@@ -88,7 +86,7 @@ class JetView:
             raise TypeError("the hardest particles must be selected before padding: apply the view to a JetBatch")
         if self.max_particles is not None:
             kept = hardest(jets.momenta.pt, jets.ptr, self.max_particles)
-            jets = _with_particles(jets, *kept)
+            jets = jets.with_particles(*kept)
         if self.masses == "zero":
             jets = copy(jets)
             jets.momenta = jets.momenta._replace(mass=torch.zeros_like(jets.momenta.mass))
@@ -126,10 +124,3 @@ def mass_mismatch(trained: float | None, jets: JetBatch) -> str | None:
         "a model trained with them does not transfer to jets without, nor vice versa. Use jets of the "
         "same kind, or train with data.masses=zero"
     )
-
-
-def _with_particles(jets: JetBatch, index: Tensor, ptr: Tensor) -> JetBatch:
-    """The jets with the particles ``index`` only, in that order."""
-    impact = None if jets.impact is None else Impact(*(column.index_select(0, index) for column in jets.impact))
-    pid = None if jets.pid is None else jets.pid.index_select(0, index)
-    return replace(jets, momenta=jets.momenta.select(index), ptr=ptr, pid=pid, impact=impact)

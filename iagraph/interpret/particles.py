@@ -7,23 +7,17 @@ from dataclasses import replace
 import torch
 from torch import Tensor
 
-from iagraph.jets import JetBatch
-from iagraph.kinematics import NODE_FEATURES, Impact
+from iagraph.jets import JetBatch, falling
+from iagraph.kinematics import NODE_FEATURES
 
 SPECIES = ("charged hadron", "neutral hadron", "photon", "electron", "muon", "other")
 """Species that a detector distinguishes."""
 OTHER = len(SPECIES) - 1
 
 
-def falling(values: Tensor, jets: JetBatch) -> Tensor:
-    """Indices of particles jet by jet, by falling value within each; ties keep their order. Shape [particles]."""
-    order = values.argsort(descending=True, stable=True)
-    return order[jets.batch[order].argsort(stable=True)]
-
-
 def ranks(values: Tensor, jets: JetBatch) -> Tensor:
     """Rank of each particle in its jet by falling value, from 0; ties keep their order. Shape [particles]."""
-    order = falling(values, jets)
+    order = falling(values, jets.batch)
     rank = torch.empty_like(order)
     rank[order] = torch.arange(order.numel(), device=order.device) - jets.ptr[jets.batch]
     return rank
@@ -32,23 +26,20 @@ def ranks(values: Tensor, jets: JetBatch) -> Tensor:
 def keep(jets: JetBatch, kept: Tensor) -> JetBatch:
     """The jets with only the particles where ``kept``, bool of shape [particles], is true; jets may become empty."""
     particles = kept.nonzero().squeeze(1)
-    return _with(jets, particles, torch.bincount(jets.batch[particles], minlength=len(jets)))
+    return jets.with_particles(particles, _ptr(torch.bincount(jets.batch[particles], minlength=len(jets))))
 
 
 def take(jets: JetBatch, places: Tensor) -> JetBatch:
     """The jets of a batch at the given indices, in their order; indices may repeat."""
     sizes = jets.ptr.diff()[places]
     begin = (jets.ptr[:-1][places] - (sizes.cumsum(0) - sizes)).repeat_interleave(sizes)
-    taken = _with(jets, begin + torch.arange(len(begin), device=begin.device), sizes)
+    taken = jets.with_particles(begin + torch.arange(len(begin), device=begin.device), _ptr(sizes))
     y, weight = (None if values is None else values[places] for values in (jets.y, jets.weight))
     return replace(taken, y=y, weight=weight)
 
 
-def _with(jets: JetBatch, particles: Tensor, sizes: Tensor) -> JetBatch:
-    impact = None if jets.impact is None else Impact(*(values[particles] for values in jets.impact))
-    pid = None if jets.pid is None else jets.pid[particles]
-    ptr = torch.cat([sizes.new_zeros(1), sizes.cumsum(0)])
-    return replace(jets, momenta=jets.momenta.select(particles), ptr=ptr, pid=pid, impact=impact)
+def _ptr(sizes: Tensor) -> Tensor:
+    return torch.cat([sizes.new_zeros(1), sizes.cumsum(0)])
 
 
 def species(jets: JetBatch) -> Tensor | None:
@@ -88,7 +79,7 @@ def rank_match(jets: JetBatch, donors: JetBatch) -> Tensor:
     Returns:
         Shape [particles of jets].
     """
-    rank, ordered = ranks(jets.momenta.pt, jets), falling(donors.momenta.pt, donors)
+    rank, ordered = ranks(jets.momenta.pt, jets), falling(donors.momenta.pt, donors.batch)
     has = rank < donors.ptr.diff()[jets.batch]
     place = torch.where(has, donors.ptr[:-1][jets.batch] + rank, 0)
     return torch.where(has, ordered[place], -1) if len(ordered) else torch.full_like(rank, -1)
