@@ -28,7 +28,7 @@ class Table:
 
     Attributes:
         caption: what it shows, one sentence.
-        rows: each with the same keys, which are the headings; None stands for what there is not.
+        rows: each with the same keys, which are the headings; None is an empty cell.
         exact: the rows of its CSV, where these have other keys or more digits than what is shown.
     """
 
@@ -45,7 +45,7 @@ class Table:
         return markdown(self.cells())
 
     def csv(self) -> str:
-        """In full precision; a number with an error takes two columns, and what there is not is empty."""
+        """In full precision; a number with an error takes two columns."""
         rows, ending = (self.rows, " error") if self.exact is None else (self.exact, "_error")
         with_error = {key for row in rows for key, cell in row.items() if isinstance(cell, tuple)}
         lines = []

@@ -14,7 +14,7 @@ from torch import Tensor
 from torch.export import ExportedProgram
 
 import iagraph
-from iagraph.export.comparison import TOLERANCE, Comparison, ExportError, compare
+from iagraph.export.comparison import TOLERANCE, Comparison, Exported, ExportError, compare
 from iagraph.export.inputs import OUTPUTS, input_names, meaning
 from iagraph.export.tracing import OPSETS, in_onnx, traced
 from iagraph.files import replaced
@@ -49,7 +49,7 @@ def export_onnx(
     """
     try:
         import onnx
-        import onnxruntime
+        import onnxruntime  # noqa: F401, the comparison needs it
         import onnxscript  # noqa: F401, torch.onnx needs it
     except ImportError as error:
         raise ExportError(f"writing ONNX needs {error.name}: pip install 'iagraph[export]'") from error
@@ -57,15 +57,7 @@ def export_onnx(
     if opset not in OPSETS:
         raise ExportError(f"opset {opset}: expected one of {', '.join(map(str, OPSETS))}")
     network = in_onnx(traced(trained.model, trained.view, float_inputs), names, opset)
-    options = onnxruntime.SessionOptions()
-    options.intra_op_num_threads = torch.get_num_threads()
-    session = onnxruntime.InferenceSession(network.SerializeToString(), options, ["CPUExecutionProvider"])
-
-    def run(inputs: dict[str, Tensor]) -> tuple[Tensor, Tensor]:
-        values = {name: each.float() if float_inputs else each for name, each in inputs.items()}
-        arrays = session.run(OUTPUTS, {name: each.numpy() for name, each in values.items()})
-        return torch.from_numpy(arrays[0]), torch.from_numpy(arrays[1])
-
+    _, run = onnx_session(network.SerializeToString())
     comparison = compare(run, trained.model, batches, trained.view)
     about = description(trained, names, comparison, float_inputs)
     onnx.helper.set_model_props(network, {k: v if isinstance(v, str) else json.dumps(v) for k, v in about.items()})
@@ -99,6 +91,23 @@ def export_program(trained: TrainedModel, path: Path, batches: Sequence[JetBatch
     with replaced(path) as file:
         file.write(_saved(program, {DESCRIPTION: about}))
     return comparison
+
+
+def onnx_session(model: str | bytes) -> tuple[Any, Exported]:
+    """A session of onnxruntime on the CPU for a file or its content, and the model as a function of inputs by name."""
+    import onnxruntime
+
+    options = onnxruntime.SessionOptions()
+    options.intra_op_num_threads = torch.get_num_threads()
+    session = onnxruntime.InferenceSession(model, options, ["CPUExecutionProvider"])
+    floats = {each.name for each in session.get_inputs() if each.type == "tensor(float)"}
+
+    def run(inputs: dict[str, Tensor]) -> tuple[Tensor, Tensor]:
+        values = {name: each.float() if name in floats else each for name, each in inputs.items()}
+        arrays = session.run(OUTPUTS, {name: each.numpy() for name, each in values.items()})
+        return torch.from_numpy(arrays[0]), torch.from_numpy(arrays[1])
+
+    return session, run
 
 
 def description(

@@ -15,8 +15,9 @@ from torch import Tensor
 
 from iagraph.data import Jets, Reader, StoreError, open_jets, resolve
 from iagraph.data.sources import as_batch
-from iagraph.export.files import DESCRIPTION
-from iagraph.export.inputs import OUTPUTS, input_names, slots_of
+from iagraph.export.comparison import Exported
+from iagraph.export.files import DESCRIPTION, onnx_session
+from iagraph.export.inputs import input_names, slots_of
 from iagraph.files import user_files, user_path
 from iagraph.jets import JetBatch, JetInput
 from iagraph.kinematics import Impact
@@ -145,31 +146,22 @@ class ExportedPredictor(Predictor):
     def probabilities(self, jets: JetInput) -> Tensor:
         """The probability of each class, shape [jets, classes]."""
         assert isinstance(jets, JetBatch)
-        return self._run(slots_of(jets, self.inputs, max(int(jets.ptr.diff().max()), 1)))
+        return self._run(slots_of(jets, self.inputs, max(int(jets.ptr.diff().max()), 1)))[0]
 
 
-def _onnx(path: Path) -> tuple[Any, dict[str, str]]:
+def _onnx(path: Path) -> tuple[Exported, dict[str, str]]:
     try:
-        import onnxruntime
+        session, run = onnx_session(str(path))
     except ImportError as error:
         raise ImportError(f"running {path} needs onnxruntime: pip install 'iagraph[export]'") from error
-    options = onnxruntime.SessionOptions()
-    options.intra_op_num_threads = torch.get_num_threads()
-    session = onnxruntime.InferenceSession(str(path), options, ["CPUExecutionProvider"])
-    floats = {each.name for each in session.get_inputs() if each.type == "tensor(float)"}
-
-    def run(inputs: dict[str, Tensor]) -> Tensor:
-        arrays = {name: (each.float() if name in floats else each).numpy() for name, each in inputs.items()}
-        return torch.from_numpy(session.run(OUTPUTS[:1], arrays)[0])
-
     return run, session.get_modelmeta().custom_metadata_map
 
 
-def _program(path: Path) -> tuple[Any, dict[str, str]]:
+def _program(path: Path) -> tuple[Exported, dict[str, str]]:
     files = {DESCRIPTION: ""}
     module = torch.export.load(path, extra_files=files).module()
     about = {name: json.dumps(value) for name, value in json.loads(files[DESCRIPTION]).items()}
-    return lambda inputs: module(*inputs.values())[0], about
+    return lambda inputs: module(*inputs.values()), about
 
 
 def load(path: str | Path) -> RunPredictor:
