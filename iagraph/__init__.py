@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from pathlib import Path
 
     from iagraph.predict import RunPredictor
 
-    __version__: str
-
 __all__ = ["__version__", "load"]
+
+__version__ = "0.2.0"
 
 
 def load(path: str | Path) -> RunPredictor:
@@ -19,11 +19,3 @@ def load(path: str | Path) -> RunPredictor:
     from iagraph.predict import load  # imports PyTorch, which takes seconds
 
     return load(path)
-
-
-def __getattr__(name: str) -> Any:
-    if name == "__version__":
-        from importlib.metadata import version  # slow, too
-
-        return version("iagraph")
-    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

@@ -14,7 +14,7 @@ from typing import NamedTuple
 
 import torch
 
-from iagraph import segment
+from iagraph import __version__, segment
 from iagraph.data import read_store, resolve, write_store
 from iagraph.graph import fully_connected
 from iagraph.models.registry import MODELS
@@ -59,7 +59,8 @@ def examine() -> Iterator[Finding]:
 
 def examine_packages() -> Iterator[Finding]:
     """Versions of required packages."""
-    for package in ("iagraph", *CORE):
+    yield Finding("iagraph", __version__)
+    for package in CORE:
         try:
             yield Finding(package, version(package))
         except PackageNotFoundError:

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import torch
 
-PACKAGES = ("iagraph", "torch", "torch-geometric", "numpy", "h5py")
+from iagraph import __version__
 
 
 def machine() -> dict[str, str | int]:
@@ -18,7 +18,12 @@ def machine() -> dict[str, str | int]:
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
     about: dict[str, str | int] = {"processor": names[0] if names else platform.processor(), "cores": cores}
     about |= {"threads": torch.get_num_threads(), "python": platform.python_version()}
-    return about | {package: version(package) for package in PACKAGES}
+    return about | versions("torch", "torch-geometric", "numpy", "h5py")
+
+
+def versions(*packages: str) -> dict[str, str]:
+    """Versions of iagraph and of packages."""
+    return {"iagraph": __version__} | {package: version(package) for package in packages}
 
 
 def _cpuinfo() -> list[str]:

@@ -11,6 +11,8 @@ from pathlib import Path
 
 import pytest
 
+from iagraph import __version__
+
 ROOT = Path(__file__).parents[1]
 SMOKE = """
 import torch
@@ -64,6 +66,11 @@ def test_the_oldest_versions_are_those_that_pyproject_admits():
     assert {name: pinned[name][: len(version)] for name, version in lower.items()} == lower
 
 
+def test_citation_and_changelog_are_of_this_version():
+    assert f"\nversion: {__version__}\n" in (ROOT / "CITATION.cff").read_text(encoding="utf-8")
+    assert f"\n## [{__version__}]" in (ROOT / "CHANGELOG.md").read_text(encoding="utf-8")
+
+
 @pytest.mark.slow
 def test_wheel_and_sdist_hold_what_they_should_and_work_outside_of_the_clone(tmp_path):
     pytest.importorskip("build", reason="python -m build comes with iagraph[dev]")
@@ -71,8 +78,7 @@ def test_wheel_and_sdist_hold_what_they_should_and_work_outside_of_the_clone(tmp
     (wheel,), (sdist,) = (tmp_path / "dist").glob("*.whl"), (tmp_path / "dist").glob("*.tar.gz")
 
     names = zipfile.ZipFile(wheel).namelist()
-    version = wheel.name.split("-")[1]
-    assert {name.split("/")[0] for name in names} == {"iagraph", f"iagraph-{version}.dist-info"}
+    assert {name.split("/")[0] for name in names} == {"iagraph", f"iagraph-{__version__}.dist-info"}
     package = {str(path.relative_to(ROOT)) for path in (ROOT / "iagraph").rglob("*.py")}
     package |= {"iagraph/py.typed", "iagraph/data/samples/qg.h5"}
     package |= {f"iagraph/data/cards/{card.name}" for card in (ROOT / "iagraph" / "data" / "cards").glob("*.md")}
@@ -88,11 +94,11 @@ def test_wheel_and_sdist_hold_what_they_should_and_work_outside_of_the_clone(tmp
     venv.create(tmp_path / "empty", with_pip=True)
     python = tmp_path / "empty" / ("Scripts" if sys.platform == "win32" else "bin") / "python"
     run(python, "-I", "-m", "pip", "install", "-c", ROOT / "constraints.txt", wheel)
-    assert run(python, "-I", "-c", SMOKE, cwd=tmp_path).strip() == version
+    assert run(python, "-I", "-c", SMOKE, cwd=tmp_path).strip() == __version__
     run(python, "-I", "-m", "pip", "install", "-c", ROOT / "constraints.txt", f"{wheel}[train,export]")
     environment = {name: value for name, value in os.environ.items() if name != "PYTHONPATH"}
     for command in COMMANDS.strip().splitlines():
         run(python.with_name("iagraph"), *command.split(), cwd=tmp_path, env=environment)
     assert (tmp_path / "scores.csv").read_text().count("\n") == 18_001
     run(python, "-I", "-m", "pip", "install", "--force-reinstall", "--no-deps", sdist)
-    assert run(python, "-I", "-c", SMOKE, cwd=tmp_path).strip() == version
+    assert run(python, "-I", "-c", SMOKE, cwd=tmp_path).strip() == __version__

@@ -13,6 +13,7 @@ import argparse
 import sys
 from importlib import import_module
 
+from iagraph import __version__
 from iagraph.cli.arguments import escape_unprintable
 
 COMMANDS = {
@@ -65,19 +66,11 @@ def main(command: str | None = None) -> None:
 def _refuse(words: list[str]) -> None:
     """Answer ``--help`` and ``--version``, or report an error; exit."""
     parser = argparse.ArgumentParser(prog="iagraph", description="Jet tagging as a graph problem.")
-    parser.add_argument("--version", action=_Version, nargs=0, help="show the version and exit")
+    parser.add_argument(
+        "--version", action="version", version=f"iagraph {__version__}", help="show the version and exit"
+    )
     commands = parser.add_subparsers(required=True, metavar="COMMAND", dest="command", title="commands")
     for name, text in COMMANDS.items():
         commands.add_parser(name, help=text)
     parser.epilog = "iagraph COMMAND --help explains a command."
     parser.parse_args(words)
-
-
-class _Version(argparse.Action):
-    """Show the version, which is slow to import."""
-
-    def __call__(self, parser: argparse.ArgumentParser, *_: object) -> None:
-        import iagraph
-
-        print(f"iagraph {iagraph.__version__}")
-        parser.exit()

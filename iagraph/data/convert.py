@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from importlib.metadata import version
 from itertools import chain
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from tqdm import tqdm
 
+from iagraph import __version__
 from iagraph.data.classes import ChosenClasses, Classes
 from iagraph.data.jets import StoreError
 from iagraph.data.overview import Overview
@@ -128,7 +128,7 @@ def write_all(sources: Sources, out: Path, jets: int | None = None, classes: Cla
         raise StoreError(f"{out}: no jet files to write; check their source")
     names = first[1].classes if classes is None else tuple(classes)
     files: list[dict[str, Any]] = []  # part of the provenance, which is written last
-    provenance: dict[str, Any] = {"files": files, "versions": {"iagraph": version("iagraph")}}
+    provenance: dict[str, Any] = {"files": files, "versions": {"iagraph": __version__}}
     if classes is not None:
         provenance["classes"] = {name: list(parts) for name, parts in classes.items()}
     overview = Overview(names)

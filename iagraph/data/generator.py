@@ -16,7 +16,6 @@ from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from concurrent.futures.process import BrokenProcessPool
 from contextlib import contextmanager
-from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
@@ -27,6 +26,7 @@ from iagraph.data.parts import Counts, Parts, Result, Task
 from iagraph.data.store import PART, StoreInfo, store_info
 from iagraph.data.writer import StoreWriter
 from iagraph.files import LockedError, user_path
+from iagraph.machine import versions
 
 try:
     import pythia8mc
@@ -43,7 +43,6 @@ TASK_JETS = 250  # about 30 s: Pythia's start (0.5 s) is negligible, and the pro
 BATCH_EVENTS = 100  # events held in memory
 SEEDS = 900_000_000  # largest seed of Pythia; the smallest is 1
 PATIENCE = 10_000  # events without a jet before a task gives up
-PACKAGES = ("fastjet", "iagraph", "numpy", "pythia8mc")
 
 
 class GenerateError(RuntimeError):
@@ -221,7 +220,7 @@ def generate(
         "config": config.model_dump(exclude_none=True),
         "jets": jets,
         "shard": list(shard),
-        "versions": {package: version(package) for package in PACKAGES},
+        "versions": versions("fastjet", "numpy", "pythia8mc"),
     }
     parts = Parts(out, generation | {"task_jets": TASK_JETS})
     with parts.opened(force):

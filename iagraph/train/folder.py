@@ -9,7 +9,6 @@ import platform
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict
-from importlib.metadata import version
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -19,14 +18,13 @@ from torch import nn
 
 from iagraph.files import LockedError, locked, replaced, user_path, write_text
 from iagraph.kinematics import NODE_FEATURES, PAIR_FEATURES, feature_names
+from iagraph.machine import versions
 from iagraph.models.registry import make_model
 from iagraph.models.state_dicts import write_state_dict
 from iagraph.train.config import Config, load_config
 from iagraph.train.datamodule import JetDataModule, Part
 from iagraph.train.evaluation import MultiplicityTagger
 from iagraph.train.fine_tuning import load_initial_weights
-
-PACKAGES = ("iagraph", "torch", "torch-geometric", "lightning", "numpy")
 
 
 class RunError(RuntimeError):
@@ -119,7 +117,6 @@ def save_model(
     write_state_dict(folder / "model.pt", model.state_dict())
     with replaced(folder / "trained_on.npy") as file:
         np.save(file, data.trained_on, allow_pickle=False)
-    versions = {package: version(package) for package in PACKAGES} | {"python": platform.python_version()}
     arguments = model_arguments(config, data.classes)
     description = {
         "model": arguments,
@@ -132,7 +129,7 @@ def save_model(
         "data": data.fingerprints,
         "trained_on": data.parts,
         "started_from": started_from,
-        "versions": versions,
+        "versions": versions("torch", "torch-geometric", "lightning", "numpy") | {"python": platform.python_version()},
     }
     write_text(folder / "model.json", json.dumps(description, indent=2) + "\n")
 

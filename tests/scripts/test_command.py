@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+import iagraph
 from iagraph import cli
 from iagraph.cli import COMMANDS
 from iagraph.files import RECIPES, recipe_file
@@ -42,9 +43,7 @@ def test_wrong_usage_ends_with_2(command, words):
 
 
 def test_version(command):
-    from importlib.metadata import version
-
-    assert command("--version")[1].out == f"iagraph {version('iagraph')}\n"
+    assert command("--version")[1].out == f"iagraph {iagraph.__version__}\n"
 
 
 def test_an_interruption_ends_with_130(command, monkeypatch):
