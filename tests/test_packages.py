@@ -71,6 +71,21 @@ def test_citation_and_changelog_are_of_this_version():
     assert f"\n## [{__version__}]" in (ROOT / "CHANGELOG.md").read_text(encoding="utf-8")
 
 
+@pytest.mark.parametrize("repository", ["", "https://host/us/iagraph"])
+def test_the_description_on_package_indexes_has_no_relative_links(repository, monkeypatch):
+    setuptools = pytest.importorskip("setuptools", reason="builds packages")
+    described = {}
+    monkeypatch.setattr(setuptools, "setup", lambda **arguments: described.update(arguments))
+    source = (ROOT / "setup.py").read_text(encoding="utf-8")
+    source = re.sub(r'^REPOSITORY = ".*?"', f'REPOSITORY = "{repository}"', source, flags=re.MULTILINE)
+    exec(source, {"__file__": str(ROOT / "setup.py")})
+    text = described["long_description"]
+    assert "docs/tutorial.md" in text
+    assert not re.search(r"\]\((?!https://)", text)
+    assert ("![A gluon and a quark jet" in text) == bool(repository)
+    assert (f"({repository}/blob/HEAD/docs/tutorial.md)" in text) == bool(repository)
+
+
 @pytest.mark.slow
 def test_wheel_and_sdist_hold_what_they_should_and_work_outside_of_the_clone(tmp_path):
     pytest.importorskip("build", reason="python -m build comes with iagraph[dev]")
