@@ -27,9 +27,8 @@
     stroke: data.colours.subjets[k % 3], "stroke-width": 14, "stroke-linejoin": "round", opacity: 0.16
   }, svg));
   const lines = make("g", {}, svg), dots = make("g", {}, svg);
-  make("text", {x: 305, y: 314, "text-anchor": "end", "font-size": 15}, svg).textContent =
-    "\u0394y from " + (-reach).toFixed(2) + " to " + reach.toFixed(2);
-  make("text", {x: -305, y: -303, "font-size": 15}, svg).textContent = "\u0394\u03c6 [rad], same scale";
+  figure.querySelector('[data-out="axes"]').textContent = "\u0394y (to the right) and \u0394\u03c6 (up, in rad) from " +
+    (-reach).toFixed(2) + " to " + reach.toFixed(2) + ".";
   data.particles.forEach((p, k) => {
     const r = 4 + 22 * Math.sqrt(p[0] / sum);
     const dot = make("path", {

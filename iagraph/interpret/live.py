@@ -30,7 +30,8 @@ def live_jet(jet: ShownJet, title: str) -> str:
     # "</" would end the script; "<!--" would hide its end. Both have a "<".
     data = json.dumps(live_data(jet), separators=(",", ":"), allow_nan=False).replace("<", "\\u003c")
     name = "jet-" + hashlib.sha256(f"{title}{data}".encode()).hexdigest()[:16]
-    return PAGES.get_template("live.html").render(name=name, title=title, data=data, threshold=THRESHOLD)
+    style = {"threshold": THRESHOLD, "positive": POSITIVE, "negative": NEGATIVE}
+    return PAGES.get_template("live.html").render(name=name, title=title, data=data, **style)
 
 
 def live_data(jet: ShownJet) -> dict[str, Any]:

@@ -97,7 +97,7 @@ def write_section(folder: Path, section: Section, command: str, about: Mapping[s
     numbers = {"tables": tables, "numbers": section.numbers, "notes": notes, "machine": machine()}
     report = json.dumps(_json({"command": command, **numbers, **about}), indent=2, allow_nan=False)
     images = [(_image(figure), caption) for figure, caption in section.figures.values()]
-    page = PAGES.get_template("section.html").render(section=section, images=images, notes=notes)
+    page = PAGES.get_template("section.html").render(section=section, images=images, command=command)
     texts = {"report.json": report, "table.md": "\n\n".join(parts), "section.html": page}
     for name, text in texts.items():
         (folder / name).write_text(text + "\n", encoding="utf-8")

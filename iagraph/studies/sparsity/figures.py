@@ -78,7 +78,7 @@ def comparison(runs: Sequence[RunAttention]) -> Figure:
             _by_layer(axes, run.found, name, label=drawable(run.name), **marked(number))
     _largest(panels[0])
     panels[1].set(ylabel="fraction of non-binary rows", ylim=FRACTION_LIMITS)
-    panels[2].set(ylabel=r"$e^H$ / edges of the row", ylim=(0, None))
+    panels[2].set(ylabel=r"$e^H$ / edges of the row", ylim=FRACTION_LIMITS)
     figure.legend(*panels[0].get_legend_handles_labels(), loc="outside upper center", ncols=4, frameon=False)
     return figure
 
