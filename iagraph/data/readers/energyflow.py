@@ -4,10 +4,14 @@ An npz file holds ``X``, float64 [jets, slots, 4] = (pt in GeV, rapidity, phi, P
 1 for quark and 0 for gluon jets. Both are streamed from the archive: X of 100,000 jets would take about 450 MB.
 """
 
+from __future__ import annotations
+
 import math
 import zipfile
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
+from typing import IO
 
 import numpy as np
 
@@ -63,19 +67,19 @@ class EnergyFlowReader(Reader):
                 arrays = ", ".join(Path(name).stem for name in archive.namelist()) or "nothing"
                 names = " and ".join(Path(name).stem for name in sorted(missing))
                 raise StoreError(f"holds {arrays}, expected EnergyFlow's arrays X and y; add {names}")
-            x, y = (_Stream(archive, name) for name in ("X", "y"))
-            if len(x.shape) != 3 or x.shape[2] not in (3, 4) or x.dtype.kind != "f":
-                raise StoreError(
-                    f"X is {x.dtype} of shape {x.shape}, expected floats of shape (jets, slots, 4): pt, rapidity, phi, "
-                    f"PDG id, or 3 without the PDG id"
-                )
-            if y.shape != x.shape[:1] or y.dtype.kind not in "biuf":
-                raise StoreError(f"y is {y.dtype} of shape {y.shape}, expected {x.shape[:1]} numbers, one per jet of X")
-            self.jets = x.shape[0]
+            with _arrays(archive) as (x, y):
+                if len(x.shape) != 3 or x.shape[2] not in (3, 4) or x.dtype.kind != "f":
+                    raise StoreError(
+                        f"X is {x.dtype} of shape {x.shape}, expected floats of shape (jets, slots, 4): pt, rapidity, "
+                        "phi, PDG id, or 3 without the PDG id"
+                    )
+                if y.shape != x.shape[:1] or y.dtype.kind not in "biuf":
+                    expected = f"expected {x.shape[:1]} numbers, one per jet of X"
+                    raise StoreError(f"y is {y.dtype} of shape {y.shape}, {expected}")
+                self.jets = x.shape[0]
 
     def _parts(self, jets_per_part: int) -> Iterator[Jets]:
-        with zipfile.ZipFile(self.path) as archive:
-            x, y = _Stream(archive, "X"), _Stream(archive, "y")
+        with zipfile.ZipFile(self.path) as archive, _arrays(archive) as (x, y):
             jets = x.shape[0]
             for begin in range(0, jets, jets_per_part):
                 rows = min(jets_per_part, jets - begin)
@@ -110,11 +114,18 @@ class EnergyFlowReader(Reader):
         return Jets(columns, offsets, y.astype(np.int64), self.classes)
 
 
+@contextmanager
+def _arrays(archive: zipfile.ZipFile) -> Iterator[list[_Stream]]:
+    """The arrays X and y of an npz file."""
+    with archive.open("X.npy") as x, archive.open("y.npy") as y:
+        yield [_Stream(file, name, archive.getinfo(f"{name}.npy").file_size) for file, name in ((x, "X"), (y, "y"))]
+
+
 class _Stream:
     """An array in an npz file, read sequentially; the archive verifies its checksum at the end."""
 
-    def __init__(self, archive: zipfile.ZipFile, name: str) -> None:
-        self._file = archive.open(f"{name}.npy")
+    def __init__(self, file: IO[bytes], name: str, size: int) -> None:
+        self._file = file
         old = np.lib.format.read_magic(self._file) == (1, 0)
         read_header = np.lib.format.read_array_header_1_0 if old else np.lib.format.read_array_header_2_0
         self.shape, fortran_order, self.dtype = read_header(self._file)
@@ -122,7 +133,7 @@ class _Stream:
             raise StoreError(f"{name} holds Python objects, expected numbers; pad the jets with zeros into one array")
         if fortran_order and len(self.shape) > 1:
             raise StoreError(f"{name} is in Fortran order, expected C order; write numpy.ascontiguousarray({name})")
-        found = archive.getinfo(f"{name}.npy").file_size - self._file.tell()
+        found = size - self._file.tell()
         expected = math.prod(self.shape) * self.dtype.itemsize
         if found != expected:
             raise StoreError(f"{name} has {found} bytes, expected {expected} for shape {self.shape}; copy it again")
