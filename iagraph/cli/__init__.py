@@ -69,8 +69,9 @@ def _refuse(words: list[str]) -> None:
     parser.add_argument(
         "--version", action="version", version=f"iagraph {__version__}", help="show the version and exit"
     )
-    commands = parser.add_subparsers(required=True, metavar="COMMAND", dest="command", title="commands")
+    commands = parser.add_subparsers(metavar="COMMAND", dest="command", title="commands")
     for name, text in COMMANDS.items():
         commands.add_parser(name, help=text)
     parser.epilog = "iagraph COMMAND --help explains a command."
     parser.parse_args(words)
+    parser.error(f"name a COMMAND: {', '.join(COMMANDS)}")
