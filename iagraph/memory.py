@@ -1,9 +1,12 @@
-"""Reuse of freed memory, and the cache of a processor."""
+"""Memory of this process: how much it uses, reuse of freed memory, and the cache of a processor."""
 
 from __future__ import annotations
 
 import ctypes
+import math
 import platform
+import sys
+from pathlib import Path
 
 from torch import Tensor
 
@@ -28,6 +31,24 @@ def keep_freed_memory() -> bool:
         return False
     mallopt = ctypes.CDLL(None).mallopt
     return bool(mallopt(_MMAP_THRESHOLD, LARGEST)) and bool(mallopt(_TRIM_THRESHOLD, 2**31 - 1))
+
+
+def memory_in_use(peak: bool = False) -> float:
+    """Resident memory of this process in MB, Python and its packages included; NaN where the system does not tell.
+
+    Args:
+        peak: the highest so far. Only Linux tells the current one: elsewhere the highest is given in any case.
+    """
+    status = Path("/proc/self/status")
+    if status.is_file():  # ru_maxrss would include the memory of the process that started this one
+        name = "VmHWM" if peak else "VmRSS"
+        found = next(line for line in status.read_text(encoding="utf-8").splitlines() if line.startswith(name))
+        return int(found.split()[1]) * 1024 / 1e6
+    try:
+        import resource
+    except ImportError:
+        return math.nan
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * (1 if sys.platform == "darwin" else 1024) / 1e6
 
 
 def cut_for_cache(rows: Tensor) -> bool:

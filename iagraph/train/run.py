@@ -57,7 +57,7 @@ from iagraph.train.datamodule import (
     read_all,
 )
 from iagraph.train.evaluation import MultiplicityTagger, evaluate_tagger
-from iagraph.train.extension import EXTENDABLE, check_extension, extension_record
+from iagraph.train.extension import EXTENDABLE, check_extension
 from iagraph.train.figures import loss_curves
 from iagraph.train.fine_tuning import origin, seen_before
 from iagraph.train.folder import (
@@ -72,7 +72,7 @@ from iagraph.train.folder import (
 )
 from iagraph.train.module import Tagger
 from iagraph.train.processes import check_started_alone, rank, share_folder, shared_folder
-from iagraph.train.progress import EpochLines
+from iagraph.train.progress import EpochLines, TrainingCost, training_record
 from iagraph.yaml_config import ConfigError
 
 __all__ = ["evaluate", "resume", "train"]
@@ -238,7 +238,7 @@ def _train(
         save_figure(loss_curves(read_history(folder)), folder / "figures" / "loss")
         loader = data.test_dataloader()
         evaluation = evaluate_tagger(tagger, predictor, loader, data.datasets["test"], baseline, config.data)
-        evaluation.write(folder, config.model.name, data.fingerprints["test"], extension_record(kept))
+        evaluation.write(folder, config.model.name, data.fingerprints["test"], training_record(kept))
         if over:
             (kept / LAST).replace(kept / END)
     return folder
@@ -269,6 +269,7 @@ def _fit(
         accumulate_grad_batches=config.train.accumulate,
         gradient_clip_val=config.train.clip,
         callbacks=[
+            TrainingCost(),
             BestWeights(kept, averaged=config.train.ema is not None),
             EarlyStopping("val_loss", patience=config.train.patience),
             LearningRateMonitor("step"),
