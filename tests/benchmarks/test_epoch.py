@@ -139,10 +139,10 @@ def test_an_epoch_is_told_whole(store, tmp_path, monkeypatch):
     total = rows["epoch"]["seconds"]
     assert sum(watch.seconds.values()) == pytest.approx(total)
     assert all(rows[part]["seconds"] > 0 for part in epoch.PARTS)
-    assert sum(rows[part]["share [%]"] for part in epoch.PARTS) == pytest.approx(100)
+    assert sum(rows[part]["fraction [%]"] for part in epoch.PARTS) == pytest.approx(100)
     network = (epoch.FORWARD, epoch.BACKWARD, epoch.OPTIMISER, epoch.VALIDATION)
-    others = 100 - sum(rows[part]["share [%]"] for part in network)
-    assert rows["all but the network"]["share [%]"] == pytest.approx(others)
+    others = 100 - sum(rows[part]["fraction [%]"] for part in network)
+    assert rows["all but the network"]["fraction [%]"] == pytest.approx(others)
     assert float(re.search(r"take ([\d.]+) %", report.notes[0])[1]) == pytest.approx(others, abs=0.005)
 
 
