@@ -20,7 +20,7 @@ def python_of(page):
 
 
 @pytest.mark.parametrize("page", [page for page in PAGES if python_of(page)], ids=lambda page: page.stem)
-def test_examples_of_a_page_run_one_after_another(page, tmp_path, monkeypatch):
+def test_examples_of_a_page_run_in_order(page, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     for run in ("qg-001", "tutorial-001"):
         shutil.copytree(TRAINED, tmp_path / "runs" / run)
@@ -61,7 +61,7 @@ def test_table_of_graph_or_dense(monkeypatch, capsys):
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.stem)
-def test_files_that_a_page_names_exist(page):
+def test_files_named_by_a_page_exist(page):
     text = page.read_text(encoding="utf-8")
     names = re.findall(r"`((?:iagraph|configs|scripts|docs|tests)/[\w/.]*\w)`", text)
     here = [link.split("#")[0] for link in re.findall(r"\]\(([^)]*)\)", text) if "://" not in link]

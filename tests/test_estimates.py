@@ -31,7 +31,7 @@ def test_error_of_ratio_is_its_spread_over_samples():
     assert sum(each.error for each in found) / len(found) == pytest.approx(spread, rel=0.05)
 
 
-def test_jets_without_denominator_do_not_count():
+def test_jets_without_denominator_are_ignored():
     assert ratio(torch.tensor([1, 0, 3]), torch.tensor([2, 0, 2])) == ratio(torch.tensor([1, 3]), torch.tensor([2, 2]))
 
 

@@ -34,13 +34,13 @@ def bounds(jets):
     return zip(jets.ptr[:-1], jets.ptr[1:], strict=True)
 
 
-def test_what_is_invariant_passes():
+def test_invariant_models_pass():
     assert_permutation_invariant(total_pt, JETS, 1e-12)
     assert_batch_independent(total_pt, JETS, 1e-12)
     assert_boost_invariant(total_pt, JETS, 1e-12)
 
 
-def test_what_is_not_fails():
+def test_models_that_are_not_invariant_fail():
     with pytest.raises(AssertionError):
         assert_permutation_invariant(hardest_first, JETS, 1e-3)
     with pytest.raises(AssertionError):
@@ -63,12 +63,12 @@ class Counter(nn.Module):
 
 
 @pytest.mark.parametrize("connected", [False, True])
-def test_parameters_that_cannot_learn_are_named(connected):
+def test_parameters_without_gradient_are_named(connected):
     with pytest.raises(AssertionError, match="the gradient of idle is at most 0"):
         assert_all_gradients(Counter(connected), JETS)
 
 
-def test_parameters_that_should_not_learn_and_do_are_named():
+def test_unexpected_gradients_are_named():
     assert_all_gradients(Counter(False), JETS, powerless=["idle"])
     with pytest.raises(AssertionError, match="the gradient of used is at most"):
         assert_all_gradients(Counter(False), JETS, powerless=["idle", "used"])
@@ -82,7 +82,7 @@ def test_reordering():
     assert torch.equal(moved.momenta.pt, torch.cat([JETS.momenta.pt[8:], JETS.momenta.pt[:5]]))
 
 
-def test_boost_moves_along_the_beam_alone():
+def test_boost_is_along_the_beam():
     moved = boosted(JETS, 0.5, 0.0)
     torch.testing.assert_close(moved.momenta.rapidity, JETS.momenta.rapidity + 0.5)
     assert all(torch.equal(getattr(moved.momenta, name), getattr(JETS.momenta, name)) for name in ("pt", "mass"))

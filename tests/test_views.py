@@ -37,7 +37,7 @@ def equal(one, other):
 
 
 @pytest.mark.parametrize("view", VIEWS, ids=str)
-def test_loaders_and_views_give_the_same_jets(view, tmp_path):
+def test_loaders_and_views_agree(view, tmp_path):
     write_store(tmp_path / "jets.h5", stored(COUNTS))
     whole, arguments = JetDataset(stored(COUNTS))[:], (view.max_particles, view.masses)
     before = whole.momenta.mass.clone()
@@ -50,7 +50,7 @@ def test_loaders_and_views_give_the_same_jets(view, tmp_path):
 
 
 @given(counts=st.lists(st.integers(0, 9), max_size=5), most=st.integers(1, 10))
-def test_the_hardest_are_kept_of_equal_ones_the_first(counts, most):
+def test_hardest_particles_are_kept_with_ties_by_order(counts, most):
     jets = stored(counts)
     expected = []
     for begin, end in zip(jets.offsets[:-1], jets.offsets[1:], strict=True):
@@ -71,7 +71,7 @@ def test_by_hand():
     assert seen.pid is seen.y is seen.impact is None
 
 
-def test_gradients_reach_the_particles_that_are_seen():
+def test_gradients_reach_visible_particles():
     jets = random_jets([4])
     pt = jets.momenta.pt.clone().requires_grad_()
     JetView(2)(replace(jets, momenta=jets.momenta._replace(pt=pt))).momenta.pt.sum().backward()
@@ -81,7 +81,7 @@ def test_gradients_reach_the_particles_that_are_seen():
 @pytest.mark.parametrize(
     ("arguments", "message"), [((0,), "at least 1, found 0"), ((None, "none"), "'stored' or 'zero', found 'none'")]
 )
-def test_other_views_are_refused(arguments, message):
+def test_invalid_views_are_refused(arguments, message):
     with pytest.raises(ValueError, match=message):
         JetView(*arguments)
 
@@ -114,6 +114,6 @@ def test_fractions_of_massive_particles(trained, massive, differs):
         assert f"{trained:.0%} of the particles in training had a mass, here {massive / 1000:.0%} have one" in mismatch
 
 
-def test_a_few_particles_do_not_tell():
+def test_few_particles_give_no_warning():
     assert mass_mismatch(0.7, with_masses(0, 99)) is None
     assert mass_mismatch(0.7, with_masses(0, 100)) is not None

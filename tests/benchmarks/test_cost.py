@@ -20,7 +20,7 @@ def _allocate(first, second):
 @pytest.mark.skipif(
     not os.access("/proc/self/clear_refs", os.W_OK), reason="this system cannot reset the peak memory of a process"
 )
-def test_peak_memory_is_that_of_the_call_alone():
+def test_peak_memory_excludes_earlier_calls():
     (first, second), total = in_new_process(_allocate, 307, 101)
     assert first == pytest.approx(307, abs=5)
     assert second == pytest.approx(101, abs=5)
@@ -28,14 +28,14 @@ def test_peak_memory_is_that_of_the_call_alone():
 
 
 @pytest.mark.parametrize("particles", cost.PARTICLES)
-def test_batches_have_the_same_pairs_as_far_as_whole_jets_can(particles):
+def test_batches_have_about_the_same_number_of_pairs(particles):
     pairs = particles * (particles + 1) / 2
     jets = cost.jets_per_batch(particles)
     assert jets == 1 or abs(jets * pairs - cost.PAIRS) <= pairs / 2
     assert jets > 1 or 2 * pairs > cost.PAIRS
 
 
-def test_jets_are_runs_of_the_particles_of_the_sample():
+def test_jets_are_cut_from_consecutive_particles():
     sample = numbered_jets([3, 0, 5, 2])
     jets = cost.jets_of(sample, particles=7, jets=3)  # 21 particles, of 10
     assert jets.ptr.tolist() == [0, 7, 14, 21]
@@ -45,7 +45,7 @@ def test_jets_are_runs_of_the_particles_of_the_sample():
     assert jets.y.tolist() == [0, 1, 0]
 
 
-def test_a_training_step_moves_all_weights_and_inference_none():
+def test_training_step_changes_all_weights_and_inference_none():
     torch.manual_seed(1)
     model = PlainTransformer("kinpid", width=4, blocks=1, heads=2, particle_hidden=(3,))
     jets = cost.jets_of(numbered_jets([5, 7]), 3, 4)
@@ -71,7 +71,7 @@ def report(monkeypatch):
     return cost.benchmark_cost(repeats=2, particles=(2, 3, 11))
 
 
-def test_every_network_is_measured_at_every_number_of_particles(report):
+def test_report_has_every_network_and_number_of_particles(report):
     found = [(row["model"], row["particles"], row["jets per batch"]) for row in report.rows]
     assert found == [(name, *point) for name in ("one", "other") for point in ((2, 20), (3, 10), (11, 1))]
     for row in report.rows:
@@ -82,7 +82,7 @@ def test_every_network_is_measured_at_every_number_of_particles(report):
     assert report.markdown().count("\n| one |") == 3
 
 
-def test_growth_is_that_of_time_over_that_of_pairs():
+def test_growth_is_relative_to_the_number_of_pairs():
     # Pairs: 3, 6, 66. Time grows by 3 and 11, pairs by 2 and 11.
     times = {2: 1.0, 3: 3.0, 11: 33.0}
     rows = [
@@ -97,7 +97,7 @@ def test_growth_is_that_of_time_over_that_of_pairs():
         assert re.findall(r"[\d.]+", note) == ["1.50", "0.15", "2", "3"]
 
 
-def test_the_figure_draws_every_number_and_growth_as_the_pairs(report, tmp_path, drawn):
+def test_figure_shows_all_rows_and_a_line_proportional_to_pairs(report, tmp_path, drawn):
     for row in report.rows:  # networks as small as these may need no more memory than there is
         row |= {f"{mode} peak [MB]": row["particles"] + index for index, mode in enumerate(cost.MODES)}
     figure = cost.figure_of(report.rows)

@@ -53,7 +53,7 @@ def play(clock, trainer, script):
     return {part: value for part, value in seconds.items() if value}
 
 
-def test_each_second_counts_once_and_for_the_innermost_action(clock):
+def test_time_is_assigned_once_to_the_innermost_action(clock):
     parts = play(
         clock,
         FakeTrainer(),
@@ -94,7 +94,7 @@ def test_each_second_counts_once_and_for_the_innermost_action(clock):
     assert sum(parts.values()) == 132 - 2
 
 
-def test_validation_is_the_network_alone(clock):
+def test_validation_counts_only_the_network(clock):
     parts = play(
         clock,
         FakeTrainer(),
@@ -118,7 +118,7 @@ def test_validation_is_the_network_alone(clock):
     assert parts == {epoch.METRICS: 31, epoch.LOADER: 3, epoch.VALIDATION: 7, epoch.REST: 17}
 
 
-def test_an_epoch_is_told_whole(store, tmp_path, monkeypatch):
+def test_parts_add_up_to_the_epoch(store, tmp_path, monkeypatch):
     calls = []
     train = epoch.train
 
@@ -146,7 +146,7 @@ def test_an_epoch_is_told_whole(store, tmp_path, monkeypatch):
     assert float(re.search(r"take ([\d.]+) %", report.notes[0])[1]) == pytest.approx(others, abs=0.005)
 
 
-def test_every_forward_pass_of_the_epoch_is_heard_and_none_afterwards(store, tmp_path, monkeypatch):
+def test_forward_passes_are_timed_only_within_the_epoch(store, tmp_path, monkeypatch):
     heard = []
     start = epoch._PartTimes.start
 

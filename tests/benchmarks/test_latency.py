@@ -38,7 +38,7 @@ def small(monkeypatch):
 
 
 @pytest.mark.slow
-def test_everybody_computes_the_same_exported_as_before(small):
+def test_exported_networks_agree_with_pytorch(small):
     report = latency.benchmark_latency(rounds=1, sizes=(1, 3), threads=(1,))
     rows = {(row["network"], row["computed by"]): row for row in report.rows}
     assert len(rows) == 2 * 6
@@ -53,7 +53,7 @@ def test_everybody_computes_the_same_exported_as_before(small):
     assert "| ParticleNet, weaver | onnxruntime | 1 |" in report.markdown()
 
 
-def test_ratios_are_times_of_weaver_over_ours():
+def test_ratios_are_speed_ups_over_weaver():
     names = {name for pair in latency.COMPARED for name in pair}
     rows = [
         {"network": name, "computed by": "onnxruntime", "threads": 2, "ms/jet, batches of 8": 3.0} for name in names

@@ -12,7 +12,7 @@ def run(name, **settings):
     return {layer: min(values) for layer, values in runpy.run_path(str(EXAMPLES / name))["main"](**settings).items()}
 
 
-def test_every_example_is_tested():
+def test_all_examples_are_tested():
     assert {path.name for path in EXAMPLES.glob("*.py")} == {
         "node_classification.py",
         "graph_regression.py",
@@ -40,7 +40,7 @@ def test_graph_regression():
     assert found["whole network of IAFormer"] < found["attention, lengths unused"] - 0.05
 
 
-def test_jets_by_the_loader_of_pytorch_geometric():
+def test_jets_by_pyg():
     found = run("jets_by_pyg.py", jets=600, epochs=2)
     assert found["few particles"] > 0.75  # quark jets have fewer
     assert found["IAFormer"] > 0.7

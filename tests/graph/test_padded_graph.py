@@ -45,7 +45,7 @@ def difference(maps):
 # --- its nodes, pairs and edges ---
 
 
-def test_edges_are_those_of_real_nodes_and_pairs_stand_once(padded):
+def test_edges_join_real_nodes_and_pairs_are_unique(padded):
     graph = padded.graph
     assert (graph.num_graphs, graph.num_nodes) == (len(SIZES), len(SIZES) * padded.slots)
     assert torch.equal(graph.edges, is_edge(padded))
@@ -60,7 +60,7 @@ def test_edges_are_those_of_real_nodes_and_pairs_stand_once(padded):
     assert torch.equal(graph.first // padded.slots, graph.second // padded.slots)
 
 
-def test_an_edge_has_the_value_of_its_pair_and_what_is_no_edge_the_lowest(padded):
+def test_edges_have_the_value_of_their_pair_and_non_edges_the_lowest(padded):
     values = randn(3, PAIRS)
     table = padded.graph.scores([padded.pairs(values, LIST)])
     assert torch.equal(padded.edges(table, EDGES), LIST.scores([values]))
@@ -158,13 +158,13 @@ def test_tokens(padded):
 
 
 @pytest.mark.parametrize("number", [0, 1, 2, 5, 99])
-def test_the_strongest_of_each_target_of_equal_ones_the_first(padded, number):
+def test_strongest_edges_per_target_with_ties_by_order(padded, number):
     strength = tied(3, EDGES.size(1))
     found = padded.graph.strongest(padded.table(strength, EDGES), number, per="target")
     assert torch.equal(padded.edges(found, EDGES), LIST.strongest(strength, number, per="target"))
 
 
-def test_the_strongest_of_each_graph_of_equal_ones_the_first(padded):
+def test_strongest_edges_per_graph_with_ties_by_order(padded):
     strength, numbers = tied(3, EDGES.size(1)), torch.tensor([3, 0, 1, 20, 99, 1, 0])
     found = padded.graph.strongest(padded.table(strength, EDGES), numbers, per="graph")
     expected = LIST.strongest(strength, numbers, per="graph")
@@ -179,7 +179,7 @@ def test_sums_of_stronger_edges(padded):
         same(padded.edges(found, EDGES), expected)
 
 
-def test_fewer_edges_and_the_pairs_that_they_need(padded):
+def test_kept_edges_and_their_pairs(padded):
     """Of each target some edges stay, among them that with itself, as with any rule."""
     kept = (randn(EDGES.size(1)) > 0) | (EDGES[0] == EDGES[1])
     strength, of_pairs = randn(2, EDGES.size(1), seed=2), randn(2, PAIRS, seed=3)
@@ -259,7 +259,7 @@ RULES = [
 @pytest.mark.parametrize("rule", RULES, ids=str)
 @pytest.mark.parametrize("per_head", [False, True])
 @pytest.mark.parametrize("renormalize", [False, True])
-def test_rules_leave_the_same(padded, rule, per_head, renormalize):
+def test_rules_keep_the_same_edges(padded, rule, per_head, renormalize):
     """Two layers in turn, of which the second sees what the first has left."""
     torch.manual_seed(3)
     rule = type(rule)(*list(vars(rule).values())[-1:], per_head=per_head, renormalize=renormalize)
@@ -301,7 +301,7 @@ def test_graphs_without_nodes(sizes, compact):
     assert index.numel() == (nodes if compact else len(sizes) * slots * (slots + 1) // 2)
 
 
-def test_no_slots_at_all():
+def test_no_slots():
     graph = PaddedGraph.complete(torch.zeros(3, 0, dtype=torch.bool))
     assert graph.pair_counts == [0]
     found, _ = graph.attend(graph.scores([torch.zeros(2, 0)]), torch.zeros(0, 2, 5), lambda maps: maps)

@@ -109,7 +109,7 @@ def test_logits_are_those_of_the_model(name):
 
 @pytest.mark.parametrize("name", MODELS)
 @pytest.mark.parametrize("reduce", ["max", "mean"])
-def test_attention_of_taggers_is_what_is_recorded(name, reduce):
+def test_attention_of_taggers_equals_the_recording(name, reduce):
     model, jets = randomized(MODELS[name]()), random_jets([5, 1, 7], 2)
     explainable = Explainable(model, jets)
     explainer = attention_explainer(explainable, AbsoluteAttentionExplainer(reduce))
@@ -122,7 +122,7 @@ def test_attention_of_taggers_is_what_is_recorded(name, reduce):
 
 
 @pytest.mark.parametrize("name", MODELS)
-def test_masked_edges_send_nothing(name):
+def test_masked_edges_send_no_messages(name):
     model, jets = randomized(MODELS[name]().double()), random_jets([5, 3], 3).double()
     explainable = Explainable(model, jets)
     explainer = gnn_explainer(explainable)
@@ -144,7 +144,7 @@ def test_masked_edges_send_nothing(name):
     assert (masked[0] - whole[0]).abs().max() > 1e-3
 
 
-def test_the_edge_that_matters_is_found():
+def test_decisive_edge_is_found():
     """Attention is one-hot, and one particle alone has a value: its edge to one other decides."""
     net = Net(InteractionAttentionConv(5, 6, heads=2))
     x = torch.zeros(4, 5)

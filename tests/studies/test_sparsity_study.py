@@ -66,7 +66,7 @@ def test_even_attention_is_even(found):
     assert sums.ratio("non_binary", "row").value > sums.ratio("self", "row").value
 
 
-def test_zeroed_numbers_are_those_of_the_model(found):
+def test_zeroed_numbers_equal_those_of_the_changed_model(found):
     logits = []
     with torch.inference_mode(), zero_pairs(found.run.model):
         for jets in found.run.batches:
@@ -82,7 +82,7 @@ def test_zeroed_numbers_are_those_of_the_model(found):
     assert found.accuracy(AS_TRAINED)[1] == (0, 0)
 
 
-def test_random_weights_are_those_of_no_training_and_the_same_each_time(found):
+def test_untrained_weights_are_reproducible(found):
     state = torch.random.get_rng_state()
     one, other = found.run.untrained().state_dict(), found.run.untrained().state_dict()
     torch.testing.assert_close(one, other, rtol=0, atol=0)
@@ -100,7 +100,7 @@ def test_without_fastjet(toy_run, tmp_path, monkeypatch):
     assert "subjets need FastJet" in (folder / "table.md").read_text()
 
 
-def test_runs_with_other_jets_are_not_compared(found):
+def test_runs_with_different_jets_are_not_compared(found):
     batches = found.run.batches
     assert found.has_jets_of(replace(found, run=replace(found.run, batches=batches)))
     softer = replace(batches[0], momenta=batches[0].momenta._replace(pt=batches[0].momenta.pt / 2))

@@ -48,7 +48,7 @@ def predictions(run):
     return found["label"], found["logits"], found["multiplicity"]
 
 
-def test_folder_holds_everything(finished):
+def test_folder_is_complete(finished):
     assert {path.name for path in finished.iterdir()} == FILES | {"figures", "log", "checkpoints"}
     figures = {f"{name}.{suffix}" for name in ("loss", "roc", "confusion") for suffix in ("png", "pdf")}
     assert {path.name for path in (finished / "figures").iterdir()} == figures
@@ -102,7 +102,7 @@ def test_validation_auc_is_the_exact_macro_average(finished):
     assert read_history(finished)[best["epoch"]]["val_auc"] == pytest.approx(expected, abs=1e-5)
 
 
-def test_judged_again_it_is_the_same(finished):
+def test_evaluating_again_gives_the_same(finished):
     folder = evaluate(finished)
     before, after = (json.loads((place / "metrics.json").read_text()) for place in (finished, folder))
     for key in ("tagger", "multiplicity", "auc_gain_over_multiplicity", "jets", "background"):

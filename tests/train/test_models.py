@@ -19,13 +19,13 @@ from iagraph.train.run import train
 from iagraph.yaml_config import fields
 
 
-def test_configurations_name_the_models_that_there_are():
+def test_configurations_list_all_models():
     named = {choice for key, field in fields(Config) if key == "model.name" for choice in field.annotation.__args__}
     assert named == set(MODELS) == set(TOYS)
 
 
 @pytest.mark.parametrize("name", ["iaformer", "cascaded_iaformer"])
-def test_a_pruning_rule_reaches_the_attention_layers(store, name):
+def test_pruning_rule_reaches_the_attention_layers(store, name):
     rule = "model.pruning={rule: top_mass, strength: 0.9}"
     model = build_model(toy(name, store, "runs", rule), ("a", "b"))
     assert [conv.pruning for conv in model.convs()] == [TopP(p=0.9)]
@@ -49,7 +49,7 @@ def test_sizes_reach_the_model(store, name):
 
 
 @pytest.mark.parametrize("name", TOYS)
-def test_every_model_trains(store, tmp_path, monkeypatch, name):
+def test_every_model_can_be_trained(store, tmp_path, monkeypatch, name):
     before = {}
 
     def remembered(config, classes):
