@@ -54,7 +54,7 @@ def test_ablations_differ_from_iaformer_only_by_the_model(name):
 @pytest.mark.parametrize(("name", "model"), [("part", ParticleTransformer), ("particlenet", ParticleNet)])
 def test_baselines_have_the_published_sizes(name, model):
     config = load_config(CONFIGS / f"qg_{name}.yaml")
-    here, published = build_model(config, CLASSES["qg"]), model(config.data.node_features)  # whose defaults they are
+    here, published = build_model(config, CLASSES["qg"]), model(config.data.node_features)  # their defaults
     shapes = [{key: value.shape for key, value in net.state_dict().items()} for net in (here, published)]
     assert shapes[0] == shapes[1]
     assert config.data.batch_size == load_config(CONFIGS / "qg.yaml").data.batch_size
@@ -82,5 +82,5 @@ def test_jetclass_uses_the_published_working_points():
 @pytest.mark.parametrize("name", RECIPES)
 def test_recipes_set_the_treatment_of_masses(name):
     assert re.search(r"^  masses: ", (CONFIGS / name).read_text(encoding="utf-8"), flags=re.MULTILINE)
-    published = "stored" if name == "jetclass.yaml" else "zero"  # other people's results on these jets are made so
+    published = "stored" if name == "jetclass.yaml" else "zero"  # as in published results on these jets
     assert load_config(CONFIGS / name).data.masses == published

@@ -30,7 +30,7 @@ def test_patterns_become_files_in_natural_order(home):
     for name in names:
         (home / name).parent.mkdir(parents=True, exist_ok=True)
         (home / name).touch()
-    (home / "part_0.h5").mkdir()  # a folder is no file
+    (home / "part_0.h5").mkdir()  # a folder is not a file
     found = [str(home / f"part_{number}.h5") for number in (1, 2, 10)]
     assert user_files(["~/part_*.h5"]) == found
     assert user_files(["~/part_[12].h5", "~/other.txt"]) == [*found[:2], str(home / "other.txt")]

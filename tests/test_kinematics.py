@@ -174,7 +174,7 @@ class TestPairFeatures:
         edges = fully_connected(jets.ptr)
         exact = jets.double().edge_features("iaformer", *edges).float()
         got = jets.edge_features("iaformer", *edges)
-        # Below a distance of 1e-3 the rounding of phi itself, 2e-7 near pi, shows.
+        # Below a distance of 1e-3 the rounding of phi itself, 2e-7 near pi, matters.
         apart = exact[0] > math.log(1e-3)
         torch.testing.assert_close(got[:, apart], exact[:, apart], rtol=0, atol=5e-4)
         torch.testing.assert_close(got[2:, ~apart], exact[2:, ~apart], rtol=0, atol=5e-2)

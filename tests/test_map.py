@@ -39,7 +39,7 @@ def test_imports_point_down():
         f"{path.relative_to(ROOT)} imports iagraph.{name}"
         for path in FILES
         for name in imported(path)
-        if LAYER.get(name, -1) > LAYER[part(path)]  # iagraph itself gives its version and the like
+        if LAYER.get(name, -1) > LAYER[part(path)]  # iagraph itself exports its version and the like
     ]
     assert not up
 

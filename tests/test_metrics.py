@@ -369,7 +369,7 @@ class TestWeights:
 
     @pytest.mark.parametrize("name", sorted({**ALL_METRICS, **OF_TWO}.keys() - {"classification_report"}))
     def test_errors_agree_with_the_bootstrap(self, name):
-        # Weights that fall with the score of the signal: the effective number alone would not be right.
+        # Weights that fall with the signal score: the effective number of jets alone would be wrong.
         rng = np.random.default_rng(14)
         labels, logits = class_jets(14, 1500, 2, 0.8)
         weights = rng.exponential(1, 1500) * np.exp(-0.5 * (logits[:, 1] - logits[:, 0]) * (labels == 1))

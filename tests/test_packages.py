@@ -1,4 +1,4 @@
-"""What people install: sdist and wheel."""
+"""The distributions: sdist and wheel."""
 
 import os
 import re

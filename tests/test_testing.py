@@ -22,7 +22,7 @@ def total_pt(jets: JetBatch):
 
 
 def hardest_first(jets: JetBatch):
-    """Looks at the first particle of each jet: depends on their order."""
+    """A model that depends on the order of particles: it reads the first of each jet."""
     return torch.stack([jets.momenta.pt[begin] if begin < end else begin * 0.0 for begin, end in bounds(jets)])
 
 
@@ -57,7 +57,7 @@ class Counter(nn.Module):
         self.used, self.idle, self.connected = nn.Parameter(torch.ones(1)), nn.Parameter(torch.ones(1)), connected
 
     def forward(self, jets):
-        # A softmax of one number is 1 whatever the number: connected, and yet without a gradient.
+        # The softmax of a single number is always 1: connected, but without gradient.
         constant = self.idle.softmax(0) if self.connected else 1
         return total_pt(jets).unsqueeze(1) * self.used * constant
 

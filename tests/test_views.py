@@ -1,4 +1,4 @@
-"""What a model sees of jets: the same by whatever way they come, and of what is seen nothing changes again."""
+"""Views of jets: the same for every source, and idempotent."""
 
 from dataclasses import replace
 
@@ -54,7 +54,7 @@ def test_hardest_particles_are_kept_with_ties_by_order(counts, most):
     jets = stored(counts)
     expected = []
     for begin, end in zip(jets.offsets[:-1], jets.offsets[1:], strict=True):
-        expected += sorted(range(begin, end), key=lambda k: -jets.particles["pt"][k])[:most]  # a stable sort
+        expected += sorted(range(begin, end), key=lambda k: -jets.particles["pt"][k])[:most]  # stable sort
     seen = JetView(most)(JetDataset(jets)[:])
     assert seen.pid.tolist() == expected
     assert seen.ptr.diff().tolist() == [min(count, most) for count in counts]
@@ -87,7 +87,7 @@ def test_invalid_views_are_refused(arguments, message):
 
 
 def with_masses(massive, number=1000):
-    """A jet of particles of which so many have a mass."""
+    """A jet in which a given number of particles have a mass."""
     mass = (torch.arange(number) < massive).float()
     return JetBatch(Momenta(torch.ones(number), mass, mass, mass), torch.tensor([0, number]))
 

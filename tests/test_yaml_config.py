@@ -12,14 +12,14 @@ class Section(BaseModel):
 
 
 class Small(Section):
-    """Of one layer."""
+    """One layer."""
 
     name: Literal["small"]
     width: int = Field(ge=1, lt=9, description="Features.")
 
 
 class Large(Section):
-    """Of many layers."""
+    """Many layers."""
 
     name: Literal["large"]
     width: int = Field(ge=1, lt=9, default=7, description="Features.")
@@ -241,11 +241,11 @@ def test_fields_and_description():
         "[model] The network.\n"
         "model.name: small | large, required\n"
         "\n[model] name: small\n"
-        "    Of one layer.\n"
+        "    One layer.\n"
         "model.width: int >= 1 and < 9, required\n"
         "    Features.\n"
         "\n[model] name: large\n"
-        "    Of many layers.\n"
+        "    Many layers.\n"
         "model.width: int >= 1 and < 9, default 7\n"
         "model.depths: list of int >= 1, default [2, 3]\n"
         "rate: float | null, default null\n"

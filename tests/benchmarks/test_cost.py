@@ -62,7 +62,7 @@ def test_training_step_changes_all_weights_and_inference_none():
 
 @pytest.fixture
 def report(monkeypatch):
-    """Of two tiny networks, measured in this process."""
+    """The report of two tiny networks, measured in this process."""
     tiny = {"width": 4, "blocks": 1, "heads": 2, "particle_hidden": (3,)}
     monkeypatch.setattr(cost, "MODELS", {name: lambda: PlainTransformer("kinpid", **tiny) for name in ("one", "other")})
     monkeypatch.setattr(cost, "PAIRS", 60)
@@ -98,7 +98,7 @@ def test_growth_is_relative_to_the_number_of_pairs():
 
 
 def test_figure_shows_all_rows_and_a_line_proportional_to_pairs(report, tmp_path, drawn):
-    for row in report.rows:  # networks as small as these may need no more memory than there is
+    for row in report.rows:  # tiny networks may need no additional memory
         row |= {f"{mode} peak [MB]": row["particles"] + index for index, mode in enumerate(cost.MODES)}
     figure = cost.figure_of(report.rows)
     time, memory = figure.axes

@@ -16,7 +16,7 @@ def store(tmp_path_factory):
 
 
 class Clock:
-    """A clock that is set by hand."""
+    """A manual clock."""
 
     now = 0.0
 
@@ -39,7 +39,7 @@ def clock(monkeypatch):
 
 
 def play(clock, trainer, script):
-    """What the parts take if actions start (+) and stop (-) at these times."""
+    """Seconds of the parts if actions start (+) and stop (-) at these times."""
     seconds = dict.fromkeys(epoch.PARTS, 0.0)
     profiler = epoch._PartTimes(trainer, seconds)
     for now, event in script:

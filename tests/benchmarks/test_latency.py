@@ -45,9 +45,9 @@ def test_exported_networks_agree_with_pytorch(small):
     for (name, where), row in rows.items():
         assert row["ms/jet, batches of 1"] > 0
         assert row["ms/jet, batches of 3"] > 0
-        # weaver's pair masses are rounding where particles are collinear, and that depends on the batch.
+        # weaver's pair masses of collinear particles are mere rounding, which depends on the batch.
         assert row["differs, one by one"] < (1e-1 if name == "ParT, weaver" else 1e-5)
-        if (name, where) != ("ParT, weaver", "onnxruntime"):  # no number where there is padding
+        if (name, where) != ("ParT, weaver", "onnxruntime"):  # NaN where there is padding
             assert row["differs, padded"] < (1e-1 if name == "ParT, weaver" else 1e-5)
     assert sum("speed of " in note for note in report.notes) == len(latency.COMPARED)
     assert "| ParticleNet, weaver | onnxruntime | 1 |" in report.markdown()

@@ -27,7 +27,7 @@ SCRIPT = Path(__file__).parents[2] / "scripts" / "benchmark.py"
 
 @pytest.fixture(autouse=True)
 def small(monkeypatch):
-    """Networks of a few numbers, and no new processes."""
+    """Tiny networks, and no new processes."""
     part = {"width": 6, "heads": 3, "blocks": 1, "class_blocks": 1, "particle_hidden": (5,), "pair_hidden": (7,)}
     net = {"channels": ((5, 7),), "neighbors": 3, "head_hidden": 11}
     own = {
@@ -73,7 +73,7 @@ def test_contenders_agree_on_the_same_jets():
 
 
 def test_contender_in_its_own_process_gives_the_same_logits(monkeypatch):
-    monkeypatch.undo()  # the new process does not know of the small networks
+    monkeypatch.undo()  # the new process does not have the small networks
     batch, name = JetDataset(shuffled_jets(3))[:], "IAFormer, iagraph"
     remote = Remote(name, "cpu")
     torch.testing.assert_close(remote.logits(batch), Runner(name, "cpu").logits(batch))

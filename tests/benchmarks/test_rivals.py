@@ -1,4 +1,4 @@
-"""What ours is measured against computes the same: logits and gradients of the same weights."""
+"""Rival implementations give the same logits and gradients for the same weights."""
 
 from functools import partial
 
@@ -12,7 +12,7 @@ from benchmark.weaver_networks import WeaverParticleNet, WeaverParticleTransform
 from iagraph.models import IAFormer, ParticleNet, ParticleTransformer
 from iagraph.testing import random_jets
 
-# Ragged, in no order, with single particles; 29 slots are more than the largest jet needs.
+# Ragged, unsorted, with single particles; 29 slots are more than the largest jet needs.
 COUNTS, SLOTS = [7, 1, 23, 2, 13, 1, 19], 29
 
 
@@ -21,7 +21,7 @@ def iaformer(beta_per_head=False):
     sizes = {"num_classes": 3, "width": 15, "blocks": 2, "heads": 5, "pair_width": 7, "beta_per_head": beta_per_head}
     model = IAFormer("kinpid", "iaformer", particle_hidden=(11, 13), pair_hidden=(17, 6), **sizes).double()
     with torch.no_grad():
-        for parameter in model.parameters():  # norms and beta, too, and scores that tell pairs apart
+        for parameter in model.parameters():  # including norms and beta, and scores that distinguish pairs
             parameter += 0.3 * torch.randn_like(parameter)
     return model
 

@@ -1,4 +1,4 @@
-"""Whatever is in them, files of jets end in a message or in the jets that were written, and jets in finite numbers."""
+"""Damaged files give an error or the original jets, and valid jets give finite numbers."""
 
 from functools import cache
 
@@ -22,7 +22,7 @@ COLUMNS = ("pt", "rapidity", "phi", "mass", "d0", "d0_error", "dz", "dz_error")
 
 @st.composite
 def damages(draw):
-    """How to damage the bytes of a file: some flipped, a block of zeros, an end that is missing, a piece twice."""
+    """Ways to damage a file: flipped bytes, a block of zeros, truncation, a repeated piece."""
     place, size = draw(st.floats(0, 1)), draw(st.integers(1, 512))
 
     def damaged(content):

@@ -70,7 +70,7 @@ def originals(tmp_path_factory):
 
 @pytest.fixture
 def published(originals, tmp_path, monkeypatch):
-    """A server in place of Zenodo; gives the folder that it serves and what it was asked for."""
+    """A server in place of Zenodo; yields the folder that it serves and the requested paths."""
     folder = shutil.copytree(originals, tmp_path / "published")
 
     def known(name):
@@ -92,7 +92,7 @@ def test_top_tagging_is_downloaded_and_converted_once(published, tmp_path):
     assert sizes == {"train": 11, "val": 5, "test": 7}
     assert len(asked) == 3
     for path in (tmp_path / "top" / "raw").iterdir():
-        path.unlink()  # what has been converted is not needed any more
+        path.unlink()  # converted files are no longer needed
     dataset = TopTagging(tmp_path / "top", "test")
     assert len(asked) == 3
     expected = next(open_jets(folder / "test.h5").parts())
@@ -208,7 +208,7 @@ def test_unknown_splits_are_refused():
 
 
 def test_missing_packages_are_named(monkeypatch):
-    for name in ("datasets", "convert"):  # to be imported anew
+    for name in ("datasets", "convert"):  # so that it is imported again
         monkeypatch.delitem(sys.modules, f"iagraph.data.{name}")
     monkeypatch.delattr(iagraph.data, "datasets")
     monkeypatch.setitem(sys.modules, "iagraph.data.overview", None)

@@ -35,7 +35,7 @@ def md5(content):
 
 @pytest.fixture
 def pauses(monkeypatch):
-    """The pauses that were made, none of which is waited for."""
+    """The requested pauses, none of which is waited for."""
     made = []
     monkeypatch.setattr(module, "sleep", made.append)
     return made
@@ -44,7 +44,7 @@ def pauses(monkeypatch):
 @pytest.fixture
 def path(tmp_path, monkeypatch):
     for name in ("no_proxy", "NO_PROXY"):
-        monkeypatch.setenv(name, "*")  # the tests' server is on this machine
+        monkeypatch.setenv(name, "*")  # the test server is on this machine
     return tmp_path / "data" / "file.h5"
 
 
@@ -98,7 +98,7 @@ def test_broken_connections_are_resumed(path, pauses, size, reset):
     assert begins == sorted(begins)
     if not reset:  # a reset may overtake the last bytes
         assert begins == [0, 4 * PIECE, 4 * PIECE, 4 * PIECE, 12 * PIECE]  # less than a piece is lost at each break
-        assert pauses == [*module.PAUSES[:3], module.PAUSES[0]]  # they begin anew with every new byte
+        assert pauses == [*module.PAUSES[:3], module.PAUSES[0]]  # they restart with every new byte
 
 
 def test_end_without_content_length_is_not_trusted(path, part, pauses):

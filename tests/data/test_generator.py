@@ -49,7 +49,7 @@ RESULTS = {}
 
 
 def in_this_process(most=math.inf):
-    """For `_run_tasks`: so many tasks, then Ctrl-C. No task is run twice, for its jets are the same again."""
+    """For `_run_tasks`: a number of tasks, then Ctrl-C. Tasks are cached, as their jets are always the same."""
 
     def run_tasks(tasks, config, parts, workers):
         for done, task in enumerate(task for task in tasks if not parts.holds(task)):
@@ -70,7 +70,7 @@ def stores(tmp_path_factory):
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(generator, "TASK_JETS", 7)
         for name, options in runs.items():
-            if name != "two":  # without processes of their own, which take seconds to start
+            if name != "two":  # without new processes, which take seconds to start
                 patch.setattr(generator, "_run_tasks", in_this_process())
             generate(RECIPE, folder / f"{name}.h5", jets=25, **options)
     return {name: folder / f"{name}.h5" for name in runs}
@@ -119,7 +119,7 @@ def test_selection_window_and_parton(config, status):
     if status == "beside the hardest":
         record.append(particle(PION, 600.0, 0.0, -2.0))
     label = 1 if status == "wrong parton" else 0
-    # An event that passes comes along where it can, so that nothing is kept only because all or none are.
+    # A passing event is added where possible, so that not all or none are kept.
     assert len(select_jets(events(record), config, label)) == (status == "kept")
     kept = select_jets(
         events([particle(PION, 530.0, 0.5, 2.0)], record, [particle(PHOTON, 510.0, 0.5, 2.0)]), config, 0
@@ -182,7 +182,7 @@ def top_event(pion=PION, **changes):
         ({"bottom": 3.1 - 0.81}, False),
         ({"charm": 3.1 + 0.81 - 2 * math.pi}, False),
         ({"antistrange": 3.1 - 0.81}, False),
-        ({"first_top": 3.1, "top": 1.0}, False),  # an earlier copy does not do
+        ({"first_top": 3.1, "top": 1.0}, False),  # an earlier copy is not enough
         ({"W": 3.1, "charm": 1.0}, False),
         ({"bottom": {"id": 3}}, True),
         ({"charm": {"id": -11}, "antistrange": {"id": 12}}, False),
@@ -379,7 +379,7 @@ def test_memory_does_not_grow_with_tasks(tmp_path, config, monkeypatch):
         assert store_info(tmp_path / "jets.h5").jets == number * 1000
         return most
 
-    peak(2)  # what is imported at first use
+    peak(2)  # lazy imports
     assert peak(24) < 1.3 * peak(3)
 
 

@@ -1,4 +1,4 @@
-"""Weights of jets: written, read, cut and joined with the jets that they belong to."""
+"""Weights of jets are written, read, sliced and concatenated with their jets."""
 
 from dataclasses import replace
 

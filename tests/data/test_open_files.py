@@ -1,4 +1,4 @@
-"""Files are closed when they have been read, and what the operating system refuses is told as that."""
+"""Files are closed after reading, and errors of the operating system are reported as such."""
 
 import errno
 import os
@@ -41,7 +41,7 @@ def open_files(folder):
 
 @contextmanager
 def limit_of_open_files(more):
-    """At most so many files more than are open now may be opened."""
+    """Limit the number of files that may be opened in addition."""
     before = resource.getrlimit(resource.RLIMIT_NOFILE)
     with open(os.devnull) as lowest:  # noqa: PTH123
         resource.setrlimit(resource.RLIMIT_NOFILE, (lowest.fileno() + more, before[1]))

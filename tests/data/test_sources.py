@@ -118,7 +118,7 @@ def test_damage_is_detected_on_reading(tmp_path):
 def test_stored_sources_can_be_pickled(tmp_path):
     write_store(tmp_path / "jets.h5", numbered_jets(COUNTS))
     jets = StoredJets([JetStore(tmp_path / "jets.h5")])
-    assert len(jets.label) == len(jets.multiplicity) == len(jets[:])  # neither these nor an open file go with it
+    assert len(jets.label) == len(jets.multiplicity) == len(jets[:])  # neither these nor an open file are pickled
     assert len(pickle.dumps(jets)) < 2000
     assert contents(pickle.loads(pickle.dumps(jets))[:]) == EXPECTED
 

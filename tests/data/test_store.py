@@ -133,7 +133,7 @@ def test_failed_write_leaves_the_old_file_and_nothing_else(tmp_path, monkeypatch
 
 
 def test_full_disk_is_an_error_and_leaves_no_file(tmp_path):
-    # A limit on the size of files makes the system itself refuse a write half-way, as a full disk does.
+    # With a limit on file sizes, the system itself refuses a write half-way, as with a full disk.
     limits = resource.getrlimit(resource.RLIMIT_FSIZE)
     resource.setrlimit(resource.RLIMIT_FSIZE, (300_000, limits[1]))
     try:

@@ -51,7 +51,7 @@ def test_memory_does_not_grow_with_the_store(tmp_path):
         tracemalloc.stop()
         return most
 
-    peak(1)  # what is imported at first use
+    peak(1)  # lazy imports
     assert peak(24) < 1.2 * peak(3)
 
 

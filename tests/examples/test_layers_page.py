@@ -1,4 +1,4 @@
-"""What docs/layers.md shows is true."""
+"""The examples of docs/layers.md."""
 
 import re
 from pathlib import Path

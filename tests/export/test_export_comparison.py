@@ -1,4 +1,4 @@
-"""What is exported wrongly is found; what rounding alone decides is told apart from it."""
+"""Wrong exports are detected, and distinguished from ties decided by rounding."""
 
 from dataclasses import replace
 
@@ -61,7 +61,7 @@ def test_large_logits_are_compared_relative_to_their_size():
 
 
 class TestChoicesByRounding:
-    """Two particles that are, but for rounding, equally far away from a third one."""
+    """Two particles that are, up to rounding, equally far from a third one."""
 
     @pytest.fixture
     def net(self):

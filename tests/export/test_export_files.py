@@ -118,7 +118,7 @@ def test_differing_files_are_not_written(tmp_path, monkeypatch):
 
 
 def test_older_operators_and_float_inputs(tmp_path):
-    """Together, for each export takes seconds; the comparison with the model is part of it."""
+    """In one test, as each export takes seconds; it includes the comparison with the model."""
     trained = iagraph.load(TRAINED / "plain_transformer-0.1.0")
     path = tmp_path / "tagger.onnx"
     assert export_onnx(trained, path, opset=18, float_inputs=True).largest < 1e-5

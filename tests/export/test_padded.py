@@ -1,4 +1,4 @@
-"""Jets in slots give what the same jets give ragged, whatever stands in the padding."""
+"""Jets in slots give the same as ragged jets, whatever the padding holds."""
 
 import pytest
 import torch
@@ -33,7 +33,7 @@ NETWORKS = MODELS | {
 
 
 def lively(model):
-    """In evaluation mode, with norms that do something and attention that is not flat."""
+    """A model in evaluation mode with non-trivial norms and attention."""
     for module in model.modules():
         if isinstance(module, nn.BatchNorm1d):
             module.running_mean.normal_(std=0.3)
@@ -44,7 +44,7 @@ def lively(model):
 
 
 def inputs(model, jets, slots):
-    """Inputs in float64, where nothing is left to rounding, whose padding holds rubbish."""
+    """Inputs in float64, to exclude rounding, with garbage in the padding."""
     table = slots_of(jets, input_names(model), slots)
     padding = torch.arange(slots) >= table["num_particles"].unsqueeze(1)
     for name, values in table.items():
@@ -63,7 +63,7 @@ def test_logits_equal_those_of_the_model(name):
             probabilities, logits = PaddedTagger(model)(**inputs(model, JETS, slots))
             assert difference(logits, expected).max() < 1e-10
             torch.testing.assert_close(probabilities, logits.softmax(1))
-    assert expected.std(0).min() > 1e-2  # the jets are told apart
+    assert expected.std(0).min() > 1e-2  # the jets differ
 
 
 @pytest.mark.parametrize("rule", RULES, ids=str)

@@ -1,4 +1,4 @@
-"""Exported models see of jets what the model sees."""
+"""Exported models see the same part of jets as the model."""
 
 import pytest
 import torch

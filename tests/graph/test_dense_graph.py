@@ -6,7 +6,7 @@ from iagraph.kernels import blocks
 
 SIZES = [5, 0, 1, 7, 2, 5, 0, 3]
 PTR = torch.tensor([0, *SIZES]).cumsum(0)
-FEW = torch.tensor([0, 3, 3, 4, 8, 10, 13])  # for gradients by differences, which take a run for each number
+FEW = torch.tensor([0, 3, 3, 4, 8, 10, 13])  # for finite differences, which take a run per number
 
 
 def brute_force_edges():

@@ -1,4 +1,4 @@
-"""Graphs in slots against the same as a list of edges and in dense blocks. All other slots and pairs hold garbage."""
+"""Graphs in slots, compared with edge lists and dense blocks. All other slots and pairs hold garbage."""
 
 import pytest
 import torch
@@ -25,7 +25,7 @@ def randn(*shape, seed=1):
 
 
 def tied(*shape, seed=1):
-    """Numbers of which many are equal, in both signs."""
+    """Numbers of both signs with many ties."""
     return (2 * randn(*shape, seed=seed)).round()
 
 
@@ -100,7 +100,7 @@ def test_products_softmax_and_sums(padded):
         same(padded.edges(tables, EDGES), scores)
         weights, maps = LIST.softmax(scores), graph.softmax(tables)
         same(padded.edges(maps, EDGES), weights)
-        assert not maps.masked_select(graph.edges.any(2, keepdim=True) & ~graph.edges).any()  # nobody looks at padding
+        assert not maps.masked_select(graph.edges.any(2, keepdim=True) & ~graph.edges).any()  # padding is never read
         same(graph.aggregate(maps, padded.nodes(value))[padded.slot_of_node], LIST.aggregate(weights, value))
 
 
@@ -180,7 +180,7 @@ def test_sums_of_stronger_edges(padded):
 
 
 def test_kept_edges_and_their_pairs(padded):
-    """Of each target some edges stay, among them that with itself, as with any rule."""
+    """Some edges of each target are kept, including the self-loop, as with any rule."""
     kept = (randn(EDGES.size(1)) > 0) | (EDGES[0] == EDGES[1])
     strength, of_pairs = randn(2, EDGES.size(1), seed=2), randn(2, PAIRS, seed=3)
     some, of_list = LIST.keep(kept, strength)
@@ -210,7 +210,7 @@ def test_kept_edges_and_their_pairs(padded):
 @pytest.mark.parametrize("number", [1, 4, 99])
 @pytest.mark.parametrize("already", [False, True], ids=["of all", "of some"])
 def test_the_strongest_pairs(padded, number, already):
-    """Of equal ones the first; those of a node with itself stay. What is left is dropped from once more."""
+    """Ties are broken by order and self-loops are kept; the kept pairs are pruned once more."""
     strength, values = tied(PAIRS), randn(2, PAIRS, seed=2)
     counts = {"list": [], "table": []}
 
@@ -260,7 +260,7 @@ RULES = [
 @pytest.mark.parametrize("per_head", [False, True])
 @pytest.mark.parametrize("renormalize", [False, True])
 def test_rules_keep_the_same_edges(padded, rule, per_head, renormalize):
-    """Two layers in turn, of which the second sees what the first has left."""
+    """Two layers in turn; the second sees the edges kept by the first."""
     torch.manual_seed(3)
     rule = type(rule)(*list(vars(rule).values())[-1:], per_head=per_head, renormalize=renormalize)
     layers = [make(6, 6, 3, 7, pruning=rule).double() for make in (InteractionAttentionConv, DifferentialAttentionConv)]

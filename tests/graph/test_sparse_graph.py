@@ -70,7 +70,7 @@ class TestSparseGraph:
 
         graph, pairs = SparseGraph.scored_per_pair(edge_index, 6).keep_strongest_pairs(strength, two)
         assert counts == [[3]]
-        assert pairs.tolist() == [1, 2, 3]  # that of a node with itself stays and takes nobody's place
+        assert pairs.tolist() == [1, 2, 3]  # self-pairs are kept and do not count
         assert graph.edge_index.tolist() == [[4, 0, 2, 4], [0, 4, 2, 3]]
         assert graph.edge_ids.tolist() == [0, 1, 2, 4]
         assert (graph.first.tolist(), graph.second.tolist()) == ([0, 2, 3], [4, 2, 4])

@@ -69,7 +69,7 @@ def test_ratios_in_decades():
 
 
 def test_ratios_compare_aligned_real_pairs():
-    """Against loops over the dense matrices of each jet alone, where there is nothing to misalign."""
+    """Compared with loops over the dense matrices of each single jet, where nothing can be misaligned."""
     model, counts = part(), torch.zeros(8, dtype=torch.float64)
     jets = random_jets(COUNTS, 1).double()
     found = binarity(record_attention(model, jets).layers, jets)
@@ -97,7 +97,7 @@ def test_even_attention_reaches_all_particles():
         assert_close(found.layers["neighbours"][:, layer], 3 * sizes * sizes)  # heads * particles * n
         assert_close(found.layers["relative"][:, layer], 3 * sizes)
         assert_close(found.layers["self"][:, layer], 3 * (sizes > 0).double())
-        assert found.layers["non_binary"][:, layer].tolist() == [15, 0, 0, 39, 6]  # alone, a particle is binary
+        assert found.layers["non_binary"][:, layer].tolist() == [15, 0, 0, 39, 6]  # a single particle is binary
         # Of two particles one is left without the edge to itself.
         assert found.layers["non_binary_others"][:, layer].tolist() == [15, 0, 0, 39, 0]
         assert found.layers["row_others"][:, layer].tolist() == [15, 0, 0, 39, 6]

@@ -15,7 +15,7 @@ def draw(*shape, seed=1):
 
 @pytest.fixture
 def views():
-    """Activations that have something to do with one another, of different scales and far from zero."""
+    """Related activations of different scales and far from zero."""
     x = draw(ROWS, WIDTH)
     return [x + 3, 11 * (x[:, :OTHER] + draw(ROWS, OTHER, seed=2)) - 40, draw(ROWS, 3, seed=3)]
 
@@ -28,7 +28,7 @@ def gram_cka(x, y):
 
 
 def gram_hsic(x, y):
-    """Eq. 5 of Song et al. as it stands, with matrices of rows by rows."""
+    """Eq. 5 of Song et al., with matrices of rows by rows."""
     n = len(x)
     k, m = (each @ each.t() for each in (x, y))
     k, m = (each - each.diagonal().diag() for each in (k, m))

@@ -69,7 +69,7 @@ def test_subjets_of_two_prongs():
     jets = JetBatch.concatenate([one, JetBatch(two.momenta, two.ptr)])
     found = subjets(jets).tolist()
     assert found[0] == found[1] == found[2] != found[3] == found[4]
-    assert found[5] == -1  # alone in its jet
+    assert found[5] == -1  # the only one in its jet
     assert sorted(found[6:]) == [0, 1]
     kept = find_kept_edges(with_rule(tiny(), None), [one])
     assert kinds_of_edges(kept)[0]["between subjets"] == 12 / 20  # 2 * 3 * 2 of 5 * 4 edges
@@ -105,5 +105,5 @@ def test_number_of_subjets_can_be_chosen():
     assert found[2] == found[3]
     assert len({found[0], found[2], found[4]}) == 3
     assert found[5:10] == subjets(prongs).tolist()
-    assert found[10:] == [-1, -1]  # two particles are no three subjets
+    assert found[10:] == [-1, -1]  # two particles cannot form three subjets
     assert subjets(three, 3).tolist() == found[:5]

@@ -141,7 +141,7 @@ def test_batches_add_up():
         particle = particles.stop
     together = added(parts)
     for name, values in whole.layers.items():
-        if not name.startswith("shuffled"):  # by chance, and that is another one
+        if not name.startswith("shuffled"):  # random, with other draws
             assert_close(together.layers[name], values)
 
 

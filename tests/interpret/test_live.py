@@ -121,7 +121,7 @@ console.log(JSON.stringify(seen));
 
 
 def play(jet):
-    """What the script shows at first, for the second head, for all weights, and pointing at the fourth particle."""
+    """The display at first, for the second head, for all weights, and with the fourth particle selected."""
     text = live_jet(jet, "A")
     (script,) = re.findall(r"<script>(.*?)</script>", text, re.DOTALL)
     program = DOM.replace("DATA", json.dumps(data_in(text))) + script + READ

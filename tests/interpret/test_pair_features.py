@@ -24,7 +24,7 @@ def test_available_features(make):
 
 
 def silence(model, column):
-    """Lets the encoder, or ParT's, not read a feature."""
+    """Make the pair encoder ignore a feature."""
     encoder = model.pair_encoder
     (first, *_) = (module for module in encoder if isinstance(module, torch.nn.Linear))
     with torch.no_grad():

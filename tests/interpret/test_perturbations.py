@@ -88,7 +88,7 @@ def test_soft_particles_are_dropped_before_features():
         for pt, jet in zip(jets.momenta.pt.tolist(), jets.batch.tolist(), strict=True)
         if pt >= 2 or pt == jets.momenta.pt[jets.batch == jet].max() < 2
     ]
-    # The jet is the sum of what is left, so shares of its pT are those of another jet.
+    # The jet is the sum of the remaining particles, so fractions of its pT change.
     share = left.node_features("kin")[:, 2].exp()
     alone = jets.part(0, 1)
     kept = alone.momenta.pt >= 2

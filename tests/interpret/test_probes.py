@@ -42,9 +42,9 @@ def test_errors_are_those_of_repetitions():
 
 def test_control_is_projected_out():
     control = VECTORS[:, 5]
-    target = 4 * control + 1  # nothing of it is left
+    target = 4 * control + 1  # fully explained by the control
     assert math.isnan(regression_probe(VECTORS, target, control).r2.value)
-    hidden = RANDOM.normal(size=600)  # known to no vector
+    hidden = RANDOM.normal(size=600)  # independent of the vectors
     both = regression_probe(VECTORS, 4 * control + 10 * hidden, control)
     assert both.r2.value < 2 * both.r2.error
     assert regression_probe(VECTORS, 4 * control + 10 * hidden).r2.value > 0.9

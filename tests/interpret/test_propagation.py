@@ -52,9 +52,7 @@ def test_relevance_adds_up_to_the_evidence_without_biases(model):
 
 
 def test_missing_relevance_is_that_of_biases(model):
-    """With all else held constant the evidence is affine in features and biases: both gradients times values make it
-    up.
-    """
+    """With all else constant, the evidence is affine in features and biases, so gradients times values add up to it."""
     jets = random_jets(COUNTS, 2).double()
     features = scaled_features(model, jets).requires_grad_()
     biases = [p for n, p in model.named_parameters() if n.endswith("bias") or n == "class_token"]

@@ -38,7 +38,7 @@ def test_scores_give_maps_and_maps_give_weights(model):
         source, target = layer.edge_index
         for node in target.unique():
             mine = target == node
-            # Where edges are dropped, what is left of a softmax over all of them has the same ratios.
+            # Where edges are dropped, the rest of a softmax over all edges has the same ratios.
             ratio = layer.maps[mine] / layer.maps[mine].sum(0)
             torch.testing.assert_close(ratio, total[mine].softmax(0))
         assert (jets.batch[source] == jets.batch[target]).all()

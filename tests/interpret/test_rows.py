@@ -7,7 +7,7 @@ from torch.testing import assert_close
 from iagraph.graph import fully_connected
 from iagraph.interpret.rows import Rows, entropy, fractions, is_non_binary, largest_source, per_jet, spread
 
-# Particle 0 hears itself and 2, particle 1 nobody, particle 2 all three.
+# Particle 0 attends to itself and 2, particle 1 to none, particle 2 to all three.
 EDGES = torch.tensor([[0, 2, 0, 1, 2], [0, 0, 2, 2, 2]])
 
 

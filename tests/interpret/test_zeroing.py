@@ -9,7 +9,7 @@ from iagraph.interpret.zeroing import zero_beta, zero_both, zero_content, zero_p
 from iagraph.models import CascadedIAFormer
 from iagraph.testing import random_jets
 
-# Without a rule, so that all edges that the gate leaves are there to be even.
+# Without a rule, so that even attention covers all edges kept by the gate.
 MODELS = small_models.MODELS | {"cascaded": lambda: CascadedIAFormer(**SMALL, **PAIRS, gate_fraction=0.6)}
 EFFECTS = {
     "part": {"U = 0", "A = 0"},
@@ -79,7 +79,7 @@ def test_remaining_scores(name, jets):
 
 
 def test_zero_pairs_equals_a_zero_pair_encoder(jets):
-    """As arXiv 2512.00210 does it; on complete graphs and on lists of edges."""
+    """As in arXiv 2512.00210, on complete graphs and on edge lists."""
     model = made("part")
     with zero_pairs(model):
         found = model(jets)

@@ -1,4 +1,4 @@
-"""Maps in parts against the modules one after the other."""
+"""Maps computed in parts, compared with the modules in sequence."""
 
 from copy import deepcopy
 
@@ -23,7 +23,7 @@ class Plain(BatchNorm):
 
 
 def pair(sizes=SIZES, dtype=torch.float64):
-    """An edge convolution whose every weight and statistic is random, and its equal of plain modules."""
+    """An edge convolution with random weights and statistics, and the same from plain modules."""
     torch.manual_seed(2)
     fast = EdgeConv(4, sizes).to(dtype)
     for norm in fast.norms:
@@ -39,14 +39,14 @@ def pair(sizes=SIZES, dtype=torch.float64):
 
 
 def graph(nodes, dtype=torch.float64, k=K):
-    """Vectors of nodes, whose means are not zero, and neighbours, of which every fifth is missing."""
+    """Vectors of nodes with non-zero means, and neighbours, a fifth of them missing."""
     x = torch.randn(nodes, 4, dtype=dtype) + 0.5
     neighbors = torch.randint(nodes, (nodes, k)) if nodes else torch.zeros(0, k, dtype=torch.long)
     return x.requires_grad_(), neighbors.masked_fill_(torch.rand(nodes, k) < 0.2, -1)
 
 
 def outcome(conv, x, neighbors):
-    """Result, gradients and everything that the layer keeps."""
+    """Result, gradients and buffers of the layer."""
     x.grad = None
     conv.zero_grad()
     out = conv.convolve(x, neighbors)

@@ -101,7 +101,7 @@ def edges(channels, keep):
 
 @pytest.mark.parametrize("largest", [1.0, 1e4])
 def test_compiled_functions_equal_eager_ones(backend, largest):
-    """Scores so large that eager mode must shift them, and such that it need not: compiled code does not look."""
+    """Scores that eager mode must shift, and scores that it need not; compiled code does not branch on them."""
     random = torch.Generator().manual_seed(3)
     index = torch.randint(7, (61,), generator=random).sort().values
     source = torch.randint(11, (61,), generator=random)

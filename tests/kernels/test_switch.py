@@ -25,7 +25,7 @@ SORTED = EDGES[:, EDGES[1].argsort(stable=True)]
 
 @pytest.fixture(autouse=True)
 def _as_it_was(monkeypatch):
-    """torch-scatter, which has no second gradients, is left aside, and small kernels work in parts."""
+    """Without torch-scatter, which has no second derivatives, and with small kernels working in parts."""
     monkeypatch.setattr(segment, "_torch_scatter", None)
     monkeypatch.setattr(blocks, "EDGES_IN_CACHE", 40)
     monkeypatch.setattr(pair_scores, "PAIRS_IN_CACHE", 2)
@@ -39,7 +39,7 @@ class Kernel(NamedTuple):
     """Its function of autograd."""
     run: Callable
     inputs: list[torch.Tensor]
-    """What it has gradients for."""
+    """The inputs with gradients."""
 
 
 def randn(*shape, seed=1):

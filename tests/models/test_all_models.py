@@ -1,4 +1,4 @@
-"""What holds for every model."""
+"""Properties of every model."""
 
 import pytest
 import torch
@@ -120,7 +120,7 @@ def test_bfloat16_autocast_is_close_and_keeps_float32_logits(make):
     assert got.dtype == torch.float32
     assert len(got[:, 0].unique()) > 295
     expected = net(jets)
-    # Neighbours may be others among rounded vectors, so single jets may move.
+    # Rounding may change neighbours, so single jets may differ.
     assert (got - expected).abs().median() < 0.02 * expected.std()
 
 

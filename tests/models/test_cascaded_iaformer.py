@@ -24,7 +24,7 @@ def jets(counts=COUNTS):
 
 
 def test_equals_iaformer_without_drops_and_with_constant_gate():
-    """A gate that gives all pairs the same, and encoders that are all the same, are one shared encoder."""
+    """With a constant gate and equal encoders, the model equals one with a shared encoder."""
     torch.manual_seed(1)
     iaformer = IAFormer(**SIZES, pair_hidden=(11,)).double().eval()
     net = cascade(pair_hidden=(11,), gate_fraction=1.0)
@@ -44,7 +44,7 @@ def test_rule_without_drops_changes_nothing(name):
 
 
 def test_gate_biases_attention():
-    """Lowering the gate of all pairs but those of a particle with itself leaves each particle alone, in the limit."""
+    """In the limit of a low gate for all but self-pairs, particles attend only to themselves."""
     net = cascade(gate_fraction=1.0)
     torch.nn.init.zeros_(net.pair_inputs.gate.hidden.weight)
     torch.nn.init.zeros_(net.pair_inputs.gate.hidden.bias)

@@ -51,7 +51,7 @@ def refused(model, path, match, new_head=False):
 
 @pytest.fixture(params=["ours", "weaver", "run folder"])
 def written(request, tmp_path):
-    """Writes a model in each of the forms that are read."""
+    """Write a model in each supported format."""
 
     def write(model):
         if request.param == "weaver":
@@ -122,14 +122,14 @@ class TestNamesOfEarlierVersions:
         assert all(torch.equal(tensor, net.state_dict()[name]) for name, tensor in model.state_dict().items())
 
     def test_load_into_a_module_that_holds_the_model(self, net):
-        """As Lightning's modules do, and those that average weights."""
+        """A module that holds the model, as in Lightning or with averaged weights."""
         state = self.former(net, "tagger.model.")
         names = list(state)
         holder = torch.nn.ModuleDict({"tagger": torch.nn.ModuleDict({"model": type(net)(**SMALL)})})
         holder.load_state_dict(state)
         found = holder["tagger"]["model"].state_dict()
         assert all(torch.equal(tensor, net.state_dict()[name]) for name, tensor in found.items())
-        assert list(state) == names  # what was given stays as it was
+        assert list(state) == names  # the argument is unchanged
 
     def test_are_distinguished_from_unknown_names(self, net):
         state = self.former(net) | {"gated_pairs.gate.extra": torch.ones(1)}
@@ -156,7 +156,7 @@ class TestDifferences:
     def test_of_another_model_of_ours(self, tmp_path):
         torch.save(particle_transformer().state_dict(), tmp_path / "model.pt")
         text = refused(iaformer(), tmp_path, "differences", new_head=True)
-        assert "missing: pair_encoder.0.weight" not in text  # there is one, of another shape
+        assert "missing: pair_encoder.0.weight" not in text  # it exists with another shape
         assert text.endswith("make the model as the one that these weights are from (features, sizes, classes)")
 
     def test_of_features(self, written):
@@ -172,7 +172,7 @@ class TestDifferences:
 
 @dataclass
 class Harmful:
-    """What runs when it is unpickled."""
+    """Code that runs when unpickled."""
 
     command: str
 

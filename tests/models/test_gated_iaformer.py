@@ -26,7 +26,7 @@ def jets(counts=COUNTS):
 
 
 def twin(net):
-    """IAFormer with the same weights, but for the gate."""
+    """IAFormer with the same weights, except for the gate."""
     iaformer = IAFormer(**SIZES, **PAIRS).double().eval()
     weights = {name: value for name, value in net.state_dict().items() if not name.startswith("pair_inputs.gate.")}
     iaformer.load_state_dict(weights)
@@ -110,7 +110,7 @@ def test_memory_of_the_backward_pass_falls_with_the_pairs():
 
     few, some, most = kept(0.1), kept(0.2), kept(0.45)
     assert few < 0.85 * some < 0.6 * most
-    # What remains, of particles and of the gate, is the same for all; the rest is proportional to the pairs.
+    # The part of particles and gate is constant; the rest is proportional to the number of pairs.
     assert (some - few) / 0.1 == pytest.approx((most - some) / 0.25, rel=0.05)
 
 

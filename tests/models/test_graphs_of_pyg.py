@@ -1,4 +1,4 @@
-"""Models take jets as PyTorch Geometric has graphs, too."""
+"""Models also take jets as graphs of PyTorch Geometric."""
 
 import pytest
 import torch

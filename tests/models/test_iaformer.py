@@ -18,7 +18,7 @@ SMALL = {"width": 15, "blocks": 2, "heads": 3, "particle_hidden": (17, 13), "pai
 
 
 def model(seed=0, **settings):
-    """A small IAFormer whose every weight is random, biases and norms included: no symmetry can hide a mistake."""
+    """A small IAFormer with random weights, biases and norms included, so that no symmetry hides a mistake."""
     torch.manual_seed(seed)
     net = IAFormer(**(SMALL | settings))
     with torch.no_grad():

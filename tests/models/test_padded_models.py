@@ -1,4 +1,4 @@
-"""Models on jets in slots: what they are on ragged jets, and one whole for ``torch.compile``."""
+"""Models on jets in slots: equal to those on ragged jets, and one graph for ``torch.compile``."""
 
 import copy
 
@@ -20,7 +20,7 @@ def learned(net, jets):
     """Logits, all gradients, and the statistics of norms behind it, by name."""
     net = copy.deepcopy(net)
     logits = net(jets)
-    # Weights of no symmetry, so that nothing cancels.
+    # Asymmetric weights, so that nothing cancels.
     (logits * torch.linspace(0.3, 1.7, logits.numel(), dtype=logits.dtype).view_as(logits)).sum().backward()
     gradients = {name: parameter.grad for name, parameter in net.named_parameters()}
     return {"logits": logits.detach()} | gradients | dict(net.named_buffers())
@@ -33,7 +33,7 @@ def test_logits_and_gradients_equal_those_of_ragged_jets(make, training, dtype, 
     net = without_dropout(make, node_features="kinpid").to(dtype).train(training)
     jets = random_jets(JETS, dtype=dtype)
     expected = learned(net, jets)
-    assert expected["logits"].std(0).min() > 1e-2  # the jets are told apart
+    assert expected["logits"].std(0).min() > 1e-2  # the jets differ
     for slots in (max(JETS), max(JETS) + 4):
         found = learned(net, jets.padded(slots))
         assert found.keys() == expected.keys()

@@ -1,4 +1,4 @@
-"""What equality with weaver in evaluation mode cannot show."""
+"""Properties beyond equality with weaver in evaluation mode."""
 
 import torch
 

@@ -1,4 +1,4 @@
-"""Trained models are made again from what a run leaves, also from what older versions left."""
+"""Trained models can be rebuilt from runs, including those of older versions."""
 
 import json
 import shutil
@@ -15,7 +15,7 @@ from iagraph.models.registry import MODELS, make_model
 from iagraph.testing import random_jets
 
 TRAINED = Path(__file__).parent / "trained"
-"""Runs as versions wrote them, `NAME-VERSION`; they must be read for ever, so that nothing here may be made anew.
+"""Runs as versions wrote them, `NAME-VERSION`; they must stay readable for ever, so nothing here may be regenerated.
 
 Made by `python tests/models/make_trained.py`, which refuses to replace any.
 """

@@ -20,7 +20,7 @@ from iagraph.testing import random_jets, reordered
 # All multiplicities around the 16 neighbours, and large ones, in no order.
 COUNTS = [31, *range(18, 0, -1), 128, 61, 19]
 AT_ONCE = 25
-"""Jets that weaver gets at once; of the 250 real ones, sorted, such that it pads little."""
+"""Jets per batch of weaver; the 250 real jets are sorted, so that it pads little."""
 BUILD = {"part": reference_weaver.particle_transformer, "particle_net": reference_weaver.particle_net}
 SMALL = {
     "part": {
@@ -40,12 +40,12 @@ PUBLISHED = {"part": {}, "particle_net": {}}
 
 
 def reference(kind, features, classes, sizes=SMALL, dtype=torch.float64, seed=0):
-    """A network of weaver whose every tensor is random, norms and their statistics included, in evaluation mode."""
+    """A weaver network in evaluation mode with random tensors, norms and their statistics included."""
     torch.manual_seed(seed)
     net = BUILD[kind](reference_weaver.INPUTS[features], classes, **sizes[kind])
     with torch.no_grad():
         for parameter in net.parameters():
-            if parameter.dim() > 1:  # neither dying out nor growing from layer to layer, whatever the depth
+            if parameter.dim() > 1:  # neither vanishing nor growing with depth
                 parameter.copy_(1.3 * torch.randn_like(parameter) / parameter[0].numel() ** 0.5)
             else:
                 parameter += 0.2 * torch.randn_like(parameter)
@@ -61,7 +61,7 @@ def reference(kind, features, classes, sizes=SMALL, dtype=torch.float64, seed=0)
 
 @pytest.fixture
 def ours(tmp_path):
-    """Writes a network of weaver as weaver does, and loads it."""
+    """Save a weaver network as weaver does, and load it."""
 
     def load(net):
         torch.save(net.state_dict(), tmp_path / "weaver.pt")
@@ -183,7 +183,7 @@ def test_training_in_float64(ours, kind):
 
 
 def dropouts(net):
-    """Probabilities of all dropouts of a network that drop at all; attention has a number for it, not a module."""
+    """Non-zero dropout probabilities of a network; in attention it is a number, not a module."""
     found = []
     for module in net.modules():
         if isinstance(module, torch.nn.Dropout):
@@ -209,8 +209,8 @@ def test_initialisation_and_dropout_equal_those_of_weaver(make, kind):
 
 
 def test_float32_rounding_of_pair_masses_in_weaver(ours):
-    # Its E^2 - p^2 of a particle with itself is rounding alone, which moves its logits a thousand times farther than
-    # all other rounding; ours stay where float64 puts them. Hence the comparison with its features in float64.
+    # Its E^2 - p^2 of a self-pair is mere rounding, which moves its logits a thousand times farther than
+    # all other rounding; ours agree with float64. So we compare with its features in float64.
     net, jets = reference("part", "kin", 2), random_jets(COUNTS)
     exact = evaluate(net, jets, "kin", torch.float64)
     net = net.float()
@@ -220,7 +220,7 @@ def test_float32_rounding_of_pair_masses_in_weaver(ours):
 
 
 class Neighbors:
-    """Records the neighbours that weaver takes, and those that we take, as sets; -1 is a padded slot."""
+    """Record the neighbours chosen by weaver and by us, as sets; -1 is a padded slot."""
 
     def __init__(self, monkeypatch):
         self.weaver, self.ours, self.given = [], [], []
@@ -239,7 +239,7 @@ class Neighbors:
         monkeypatch.setattr(DenseGraph, "nearest", recorded_nearest)
 
     def of_weaver(self, jets):
-        """What weaver took, one block after another, in our form: shape [particles, k]."""
+        """The neighbours of weaver by block, in our form: shape [particles, k]."""
         rows = [[], [], []]
         for call, slots in enumerate(self.weaver):
             for jet, begin, end in self.jets_of_call(jets, call // 3):
@@ -283,7 +283,7 @@ class TestNeighbors:
         differ = record.differ(jets)
         assert differ.sum() <= 5
         torch.testing.assert_close(scores[~differ], expected[~differ], rtol=0, atol=1e-5)
-        # With the neighbours that weaver took, the others are equal, too. The largest jet goes along, as weaver cuts
+        # With the neighbours of weaver, the other scores are equal, too. The largest jet goes along, as weaver cuts
         # off slots that are empty in all jets, and fails where less than 17 are left.
         others = reordered(jets, [len(jets) - 1, *differ.nonzero().flatten().tolist()])
         record.weaver.clear()

@@ -41,7 +41,7 @@ def test_uncoalesced_adjacency_of_the_caller_is_unchanged():
     given = torch.sparse_coo_tensor([[1, 0, 1], [3, 4, 3]], torch.tensor([1.0, 2.0, 4.0]), (2, 5))
     edges = edges_of(given, 5, 2)
     assert edges.edge_index.tolist() == [[4, 3], [0, 1]]
-    assert edges.values.tolist() == [2, 5]  # an edge that stands there twice is one, as in any matrix
+    assert edges.values.tolist() == [2, 5]  # duplicate entries are one edge, as in any matrix
     assert not given.is_coalesced()
 
 

@@ -1,4 +1,4 @@
-"""What holds for every attention layer."""
+"""Properties of every attention layer."""
 
 import pytest
 import torch
@@ -30,12 +30,12 @@ WIDTHS = {
     "differential transformer": 0,
     "differential with biases given": 6,
 }
-"""Sizes of edge features where they are not 7."""
+"""Sizes of edge features other than 7."""
 
 
 @pytest.fixture(params=LAYERS)
 def case(request):
-    """A layer in float64 and its edge features: one vector per unordered pair, numbered as an edge list has them."""
+    """A layer in float64 and its edge features: one vector per unordered pair, numbered as in an edge list."""
     torch.manual_seed(1)
     conv = LAYERS[request.param]().double()
     pairs = SparseGraph.scored_per_pair(EDGES, 13).first.numel()

@@ -35,7 +35,7 @@ def _nothing_compiled_before():
 
 
 def compiled(layer, backend="eager", **settings):
-    """Traced as a whole; the backend "eager" then runs what was traced as it is, without writing code of its own."""
+    """Compile as one graph; the backend "eager" runs the traced graph without generating code."""
     return torch.compile(layer, fullgraph=True, backend=backend, **settings)
 
 
@@ -161,7 +161,7 @@ def test_dropout_in_compiled_layers(make):
 
 @pytest.mark.parametrize("name", ["differential", "interaction", "differential of both"])
 def test_layers_of_models_compile_on_lists_of_edges(name):
-    """A list of edges knows where those of each target begin; compiled code does not make use of it."""
+    """An edge list knows where the edges of each target begin; compiled code does not use this."""
     case = CASES[name]
     torch.manual_seed(1)
     layer = case.make().double()

@@ -1,4 +1,4 @@
-"""What users of PyTorch Geometric expect of a layer beside its equation, asked of every layer that sends messages."""
+"""Conventions of PyTorch Geometric beyond the equation, for every message-passing layer."""
 
 import copy
 
@@ -132,7 +132,7 @@ def test_summary(case):
     assert f" {number:,} " in summary(made(case), vectors(), EDGES, *features(case))
 
 
-@pytest.mark.filterwarnings("ignore:There exist node types")  # hits are not updated, as is meant
+@pytest.mark.filterwarnings("ignore:There exist node types")  # hits are not updated, as intended
 @every_attention
 def test_hetero_conv(case):
     """HeteroConv calls layers with both kinds of nodes; where the source has the name of the target, with one."""

@@ -7,7 +7,7 @@ NEIGHBORS = torch.tensor([[1, 2], [2, 0], [0, -1], [-1, -1]])
 
 
 def layer(in_channels=3, channels=(5, 7, 4)):
-    """Every weight and statistic is random, so that no symmetry can hide a mistake."""
+    """A layer with random weights and statistics, so that no symmetry hides a mistake."""
     torch.manual_seed(1)
     conv = EdgeConv(in_channels, channels).double()
     for module in conv.modules():
@@ -20,7 +20,7 @@ def layer(in_channels=3, channels=(5, 7, 4)):
 
 
 def by_hand(conv, x_i, x_j):
-    """What an edge carries: the maps applied to (x_i, x_j - x_i)."""
+    """The message of an edge: the maps applied to (x_i, x_j - x_i)."""
     h = torch.cat([x_i, x_j - x_i])
     for linear, norm in zip(conv.linears, conv.norms, strict=True):
         scaled = (linear.weight @ h - norm.running_mean) / torch.sqrt(norm.running_var + 1e-5)

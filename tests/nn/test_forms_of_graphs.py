@@ -1,4 +1,4 @@
-"""Every layer on every form of a graph that PyTorch Geometric has, and on graphs that lack something."""
+"""Every layer on every graph format of PyTorch Geometric, and on graphs without some edges or nodes."""
 
 import pytest
 import torch
@@ -23,7 +23,7 @@ sparse_warnings = pytest.mark.filterwarnings("ignore:Sparse")  # PyTorch's own, 
 
 
 def adjacency(edges, shape, layout, values=None):
-    """The transposed adjacency, [targets, sources], and for each of its entries which edge it is."""
+    """The transposed adjacency, [targets, sources], and the edge of each of its entries."""
     number = torch.arange(edges.size(1))
     turned = torch.sparse_coo_tensor(edges.flip(0), number + 1.0, shape).coalesce()
     order = {torch.sparse_coo: turned, torch.sparse_csr: turned, torch.sparse_csc: turned.to_sparse_csc()}[layout]

@@ -6,7 +6,7 @@ from iagraph.nn.pair_biases import PairBiases
 
 
 def encoder():
-    """One whose every weight and statistic is random."""
+    """A pair encoder with random weights and statistics."""
     torch.manual_seed(1)
     net = PairBiases([5, 11, 7, 3]).double()
     with torch.no_grad():

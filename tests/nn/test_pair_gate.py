@@ -11,7 +11,7 @@ GRAPH = SparseGraph.from_pairs(FIRST, SECOND, BATCH, 3)
 
 
 def survivors_of(module, features):
-    """Which pairs survive, and their biases; features and graph are those of the survivors."""
+    """The kept pairs and their biases; features and graph are reduced to them."""
     graph, kept, bias = module(features, GRAPH)
     place = {pair: k for k, pair in enumerate(zip(FIRST.tolist(), SECOND.tolist(), strict=True))}
     survivors = torch.tensor([place[pair] for pair in zip(graph.first.tolist(), graph.second.tolist(), strict=True)])

@@ -14,7 +14,7 @@ GRAPH = torch.tensor([0, 0, 0, 0, 0, 1, 1, 0])
 
 
 def graph_of(source, target, graph, num_nodes, num_graphs):
-    """The edges as a graph, of which every edge knows its own graph by its target."""
+    """The edges as a batch of graphs; the target of an edge gives its graph."""
     batch = torch.zeros(num_nodes, dtype=torch.long).index_copy(0, target, graph)
     return SparseGraph.scored_per_edge(torch.stack([source, target]), num_nodes, batch, num_graphs=num_graphs)
 
@@ -171,7 +171,7 @@ every_layer = pytest.mark.parametrize("make", LAYERS.values(), ids=LAYERS)
 
 
 def case(make, rule, seed=2):
-    """A layer with and the same without a rule, on a graph with multiple in-edges and two self-edges."""
+    """A layer with a rule and the same layer without, on a graph with several in-edges per node and two self-loops."""
     torch.manual_seed(seed)
     plain, pruned = make().double(), make(pruning=rule).double()
     pruned.load_state_dict(plain.state_dict())
@@ -327,7 +327,7 @@ def test_nan_is_not_hidden(name):
     alpha = torch.tensor([[torch.nan, 0.4, torch.nan, 0.1]])
     source, target, graph = torch.tensor([1, 2, 0, 2]), torch.tensor([0, 0, 1, 1]), torch.zeros(4, dtype=torch.long)
     assert rule(alpha, graph_of(source, target, graph, 3, 1))[:, [0, 2]].all()
-    # Nodes that have nothing to do with it keep what they keep without it.
+    # Unaffected nodes keep the same edges as without it.
     known = torch.tensor([[0.9, 0.2]])
     every = torch.cat([alpha, known], dim=1)
     others = [torch.tensor(nodes) for nodes in ([3, 4], [2, 2], [1, 1])]

@@ -18,7 +18,7 @@ SCRIPT = Path(__file__).parents[2] / "scripts" / "convert.py"
 
 @pytest.fixture
 def run(monkeypatch):
-    """Run the script in this process, as a new one would take seconds to import everything."""
+    """Run the script in this process, as imports take seconds in a new one."""
 
     def run_script(*arguments):
         monkeypatch.setattr(sys, "argv", [str(SCRIPT), *map(str, arguments)])

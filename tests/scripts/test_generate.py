@@ -97,7 +97,7 @@ def test_interrupted_generation_leaves_nothing(tmp_path, sent):
 def test_generated_file_is_reported(tmp_path):
     pytest.importorskip("pythia8mc", reason="generating jets needs pip install 'iagraph[generate]'")
     out = tmp_path / "jets.h5"
-    # A change of the recipe may stand behind the options, too.
+    # Overrides may also follow the options.
     arguments = [sys.executable, SCRIPT, RECIPE, "--jets", "5", "--out", out, "seed=7", "jet.pt_max=900.0"]
     done = subprocess.run(arguments, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr

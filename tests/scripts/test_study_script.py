@@ -48,7 +48,7 @@ def study(tmp_path):
 def test_prints_the_table_of_finished_runs(study, monkeypatch, capsys):
     _, planned = load_comparison(study).runs
     train_into(planned.folder, planned.config)
-    # A change may stand behind the options, too.
+    # Overrides may also follow the options.
     assert run(
         monkeypatch, "compare", study, "--jobs", 2, "recipes={plain model: qg.yaml, IAFormer: qg.yaml}", "x=1"
     ) == ("error: command line: unknown key 'x'; valid keys: name, seeds, recipes, overrides, output")
@@ -160,7 +160,7 @@ def test_shipped_comparison_is_valid():
 
 @pytest.mark.skipif(os.name != "posix", reason="sends signals to other processes")
 def test_interrupted_and_killed_comparison_can_be_resumed(study):
-    # Long enough to be caught, by a test that a busy machine lets wait.
+    # Long enough to be interrupted even on a busy machine.
     study.write_text(study.read_text().replace("train.epochs=2", "train.epochs=15\n  - train.patience=15"))
     comparison = load_comparison(study)
     first, second = comparison.runs

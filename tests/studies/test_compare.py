@@ -28,7 +28,7 @@ from iagraph.train.run import USER_ERRORS, train_into
 
 @pytest.fixture
 def study(trained, store, tmp_path):
-    """File of a comparison in a new folder, whose four runs are there."""
+    """File of a comparison in a new folder with its four finished runs."""
     shutil.copytree(trained / "studies", tmp_path / "studies")
     return write_comparison(tmp_path, store)
 
@@ -75,7 +75,7 @@ def test_failing_runs_are_named_and_others_are_finished(study, store, tmp_path, 
     recipes = dict.fromkeys(("wild", "killed", "IAFormer", "good"), "qg.yaml")
     comparison = load_comparison(write_comparison(tmp_path, store, recipes, seeds=[2]))
     before = snapshot(comparison.folder)
-    # Real processes, which need not import everything that training does.
+    # Real processes, without the imports of training.
     monkeypatch.setattr("iagraph.studies.training._train", stand_ins.train)
     with pytest.raises(RunError, match=r"^2 of 3 runs failed") as error:
         compare(comparison, jobs=2)
@@ -155,7 +155,7 @@ class TestRefused:
         with pytest.raises(RunError, match=r"seed-1: .* differs .*: the initial weights .* differ; give"):
             compare(comparison)
         weights.unlink()
-        compare(comparison)  # all runs are there: nobody needs the weights
+        compare(comparison)  # all runs are finished: the weights are not needed
         missing = load_comparison(path, ["seeds=[1, 2]"])
         with pytest.raises(USER_ERRORS, match=r"weights\.pt"):
             compare(missing)

@@ -13,7 +13,7 @@ NETS = {"IAFormer": "qg.yaml", "Q K": "qg_plain.yaml", "ParticleNet": "qg_partic
 
 
 def recipes(**overrides):
-    """The recipes of the repository by their names, all with the same rates and epochs but for the overrides."""
+    """Recipes of the repository by name, with equal rates and epochs except for the overrides."""
     same = ["train.epochs=4", "train.learning_rate=3e-3"]
     return {
         name: load_config(RECIPE.with_name(file), [*same, *overrides.get(name.replace(" ", ""), [])])

@@ -72,7 +72,7 @@ def test_a_study_with_retraining(toy_run, tmp_path, capsys):
         *("unpruned, retrained", "top_k, retrained", "edge_budget, retrained"),
     ]
     assert [row["strength"] for row in rows] == ["", "2.0", "0.5", "0.5", "0.5", "0.5", "2.0", "", "2.0", "0.5"]
-    # All test jets: the model without pruning has the numbers that its run recorded, but for rounding of scores.
+    # All test jets: without pruning, the model has the numbers recorded by its run, up to rounding of scores.
     recorded = json.loads((toy_run / "metrics.json").read_text())
     for key in ("accuracy", "auc"):
         assert float(rows[0][key]) == pytest.approx(recorded["tagger"][key]["value"], abs=1e-3)

@@ -19,7 +19,7 @@ JETS = 1009
 
 
 def logits_of(probability):
-    """Logits of two classes, with an offset that counts for nothing."""
+    """Logits of two classes, with an irrelevant offset."""
     probability = np.asarray(probability)
     return np.stack([np.log(1 - probability) + 3, np.log(probability) + 3], axis=-1)
 

@@ -37,7 +37,7 @@ def again_run(store, tmp_path_factory):
 
 
 class Multiplicity(nn.Module):
-    """Knows nothing but how many particles there are."""
+    """A model that knows only the number of particles."""
 
     def forward(self, jets):
         count = jets.ptr.diff().float()

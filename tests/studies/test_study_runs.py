@@ -13,7 +13,7 @@ from iagraph.train.folder import RunError
 
 
 class _Slow(nn.Module):
-    """Takes as long as it is told, in a time that does not pass, and notes its turns."""
+    """A model that advances a fake clock by given times, and records its turns."""
 
     def __init__(self, name, seconds, clock, turns):
         super().__init__()

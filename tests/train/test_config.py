@@ -77,7 +77,7 @@ def test_recipe_with_defaults(recipe):
     config = load_config(recipe)
     assert config.data.val == ["sample:qg"]
     assert (config.seed, config.output, config.data.workers, config.data.max_particles) == (1, "runs", 0, None)
-    assert config.data.masses == "stored"  # as before there was a choice
+    assert config.data.masses == "stored"  # as before this key existed
     assert (config.data.max_jets, config.model.beta_per_head, config.train.accumulate) == (None, False, 1)
     assert (config.train.precision, config.train.device) == ("32-true", "auto")
     with pytest.raises(ValidationError, match="frozen"):
@@ -92,7 +92,7 @@ def test_overrides(recipe):
 
 positive = st.integers(1, 10**6)
 texts = st.text(min_size=1)
-# A pattern becomes the files that it matches: of names a run records there are none.
+# A pattern is replaced by the files that it matches, so names have no wildcards.
 files = texts.filter(lambda name: not set("*?") & set(name))
 
 
@@ -288,7 +288,7 @@ def test_problems(recipe, override, problem):
 
 
 def of_model(recipe, name, **data):
-    """The recipe with another network, and pair features where it takes them."""
+    """The recipe with another network, and pair features if it uses them."""
     pairs = None if name in WITHOUT_PAIRS else "part"
     values = VALUES | {"model": MODELS[name] | {"name": name}, "data": VALUES["data"] | {"pair_features": pairs} | data}
     recipe.write_text(yaml.safe_dump(values), encoding="utf-8")

@@ -72,7 +72,7 @@ def test_jets_shared_by_two_roles(tmp_path):
     one, two = whole_file(tmp_path, "1.h5", 40), whole_file(tmp_path, "2.h5", 7, seed=2)
     with pytest.raises(StoreError, match=r"data\.train and data\.test have 100% of their jets in common"):
         JetDataModule(config(one, two, one), seed=1)
-    # Splits do not hide it, nor does another order of jets and particles.
+    # Detected despite splits and another order of jets and particles.
     known = np.flatnonzero(jets(40).counts > 1)[[9, 3]]
     mixed = Jets.concatenate([jets(30, seed=3), keep_hardest(jets(40), 99).take(known)])
     write_store(tmp_path / "mixed.h5", mixed, splits={"test": 32})
@@ -249,7 +249,7 @@ class TestInStores:
         for role in ("train", "val", "test"):
             assert torch.equal(stored.datasets[role].label, memory.datasets[role].label)
             assert torch.equal(stored.datasets[role][:].momenta.phi, memory.datasets[role][:].momenta.phi)
-            assert stored.datasets[role][:].pid is None  # a column that nobody needs is not read
+            assert stored.datasets[role][:].pid is None  # unused columns are not read
         assert [len(batch) for batch in stored.train_dataloader()] == [5, 5, 1]
         assert len(stored.trained_on) == 0
 

@@ -1,4 +1,4 @@
-"""A run that has finished is trained further, exactly and reproducibly."""
+"""Finished runs can be extended, exactly and reproducibly."""
 
 import json
 import shutil
@@ -28,7 +28,7 @@ def finished(store, tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def extended(finished, tmp_path_factory):
-    """It, trained for four epochs in place of two."""
+    """The run extended from two to four epochs."""
     return resume(shutil.copytree(finished, tmp_path_factory.mktemp("extended") / "run"), ["train.epochs=4"])
 
 
@@ -61,7 +61,7 @@ def test_extension_appends_history_and_is_recorded(finished, extended, tmp_path,
 def test_interrupted_extension_ends_like_an_uninterrupted_one(run, monkeypatch, extended, step):
     with stopped_at(monkeypatch, (Tagger, "training_step"), step), pytest.raises(StopError):
         resume(run, ["train.epochs=4"])
-    resume(run)  # it knows how far it was to go
+    resume(run)  # its length is recorded
     assert_same(run, extended)
 
 
@@ -86,7 +86,7 @@ def test_more_patience_acts_as_if_set_from_the_start(store, tmp_path):
     assert len(read_history(tmp_path / "whole")) == 4
     assert_same(tmp_path / "run", tmp_path / "whole")
     resume(tmp_path / "run", ["train.epochs=9"])
-    assert len(read_history(tmp_path / "run")) == 4 + 3  # with more epochs, patience begins anew
+    assert len(read_history(tmp_path / "run")) == 4 + 3  # with more epochs, patience restarts
 
 
 def test_interrupted_runs_may_change_their_length(store, tmp_path, monkeypatch):

@@ -1,4 +1,4 @@
-"""Training that starts from given weights: what is frozen, what is new, and what the run remembers of it."""
+"""Training from given weights: frozen parts, new parts, and the record in the run."""
 
 import csv
 import hashlib
@@ -62,7 +62,7 @@ def test_weights_are_random_without_the_section(store):
 
 
 class Watched(Tagger):
-    """Notes in which mode its modules are in each training step."""
+    """Record the mode of its modules in each training step."""
 
     seen: list
 
@@ -210,7 +210,7 @@ def test_jets_of_the_first_training_are_recorded_and_refused(start, store, tmp_p
 
 def test_streamed_jets_of_the_first_training_are_refused(store, tmp_path):
     start = train(toy("particlenet", store, tmp_path, "train.epochs=1", "data.in_memory=false"))
-    whole = tmp_path / "whole.h5"  # the same file without its splits cannot be told apart, the same file can
+    whole = tmp_path / "whole.h5"  # a file without recorded splits
     write_store(whole, toy_jets(100, 9))
     config = tuned(start, store, tmp_path, "data.in_memory=false", f"data.train={whole}")
     assert len(seen_before(config)[1]) == 1
@@ -229,8 +229,8 @@ def test_run_for_a_different_task_is_refused_even_if_shapes_agree(start, store, 
     config = tuned(start, store, tmp_path, new_head="false")
     with pytest.raises(RunError, match=r"classes is \('QCD', 'top'\), in that run \('gluon', 'quark'\)"):
         new_model(config, ("QCD", "top"))
-    new_model(tuned(start, store, tmp_path), ("QCD", "top"))  # with a new head, classes may be others
-    shutil.copy(start / "model.pt", tmp_path / "model.pt")  # of a file alone, only shapes are known
+    new_model(tuned(start, store, tmp_path), ("QCD", "top"))  # with a new head, classes may differ
+    shutil.copy(start / "model.pt", tmp_path / "model.pt")  # a single file gives only shapes
     new_model(tuned(tmp_path / "model.pt", store, tmp_path, "model.neighbors=3"), CLASSES)
 
 

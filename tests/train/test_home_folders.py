@@ -1,4 +1,4 @@
-"""``~`` is the home folder, wherever a run is named."""
+"""``~`` is the home folder in every path of a run."""
 
 import io
 import sys

@@ -1,4 +1,4 @@
-"""A run that is interrupted, by whatever, goes on and ends as one that never was."""
+"""An interrupted run can be resumed, and ends like an uninterrupted one."""
 
 import json
 import random
@@ -39,7 +39,7 @@ def undisturbed(store, tmp_path_factory):
 
 
 def moments():
-    """Where to stop: in a training step, in a validation, while a state or the best weights are kept, afterwards."""
+    """Where to stop: in a training step, in validation, while saving a state or the best weights, or afterwards."""
     import iagraph.train.checkpoints as checkpoints
     import iagraph.train.run as run
 
@@ -139,7 +139,7 @@ def test_early_stopping_is_remembered(store, tmp_path, monkeypatch):
 
 
 def killed_until_it_ends(store, tmp_path, seed, kills):
-    """A run that is killed at random moments and goes on, until so many kills are survived; then it may end."""
+    """A run killed at random times and resumed, a given number of times, and then finished."""
     chance, killed, config = random.Random(seed), Killed(), toy(store, tmp_path)
     folder = tmp_path / f"run-{seed}"
     start = time.monotonic()

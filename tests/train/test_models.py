@@ -68,7 +68,7 @@ def test_every_model_can_be_trained(store, tmp_path, monkeypatch, name):
     after = dict(run.model.named_parameters())
     assert before.keys() == after.keys()
     assert [key for key in before if torch.equal(before[key], after[key])] == []
-    # In the batches of the judgement, so that even the rounding is that of the run.
+    # In the batches of the evaluation, so that even rounding is the same.
     loader = JetLoader(JetDataset(read_store(store, "test")), run.config.data.batch_size)
     with torch.no_grad():
         logits = torch.cat([run.model.eval()(run.config.data.view(jets)) for jets in loader])

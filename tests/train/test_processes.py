@@ -1,4 +1,4 @@
-"""Two processes train as one does on the batches of both."""
+"""Two processes train like one on the batches of both."""
 
 import os
 import signal
@@ -61,7 +61,7 @@ def command(store, *more):
 
 
 def environment():
-    """One thread each, and the package that is tested."""
+    """One thread each, with the tested package."""
     return os.environ | {"OMP_NUM_THREADS": "1", "PYTHONPATH": str(RECIPE.parents[1])}
 
 

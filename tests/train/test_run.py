@@ -49,7 +49,7 @@ def test_metrics_follow_from_the_predictions(finished):
     alone = np.mean((difference > 0) + 0.5 * (difference == 0))
     assert metrics["multiplicity"]["auc"]["value"] == pytest.approx(alone)
     assert metrics["auc_gain_over_multiplicity"]["value"] == pytest.approx(auc - alone)
-    assert auc > 0.75  # it has learned what there is: multiplicity alone reaches 0.8
+    assert auc > 0.75  # it has learned: multiplicity reaches 0.8
     cost = metrics["cost"]
     assert cost["parameters"] == sum(t.numel() for n, t in weights(finished).items() if "scale" not in n)
     assert cost["flops_per_jet"] > 1e4
@@ -187,7 +187,7 @@ class TestBadInput:
 
 def test_empty_and_single_particle_jets_are_trained_on(tmp_path):
     jets = toy_jets(60, 3)
-    counts = np.where(np.arange(60) % 5 == 0, np.arange(60) % 2, jets.counts)  # every fifth has none or one
+    counts = np.where(np.arange(60) % 5 == 0, np.arange(60) % 2, jets.counts)  # a fifth have none or one
     kept = np.concatenate([np.arange(n) + begin for n, begin in zip(counts, jets.offsets[:-1], strict=True)])
     offsets = np.concatenate([[0], counts.cumsum()])
     path = tmp_path / "sparse.h5"

@@ -12,7 +12,7 @@ from iagraph.train.run import evaluate, train
 
 
 class Counter(Tagger):
-    """Notes how many jets each epoch trained with, and with how many pairs at most."""
+    """Record the number of jets of each epoch and its largest number of pairs."""
 
     epochs: list
 

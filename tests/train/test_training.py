@@ -25,7 +25,7 @@ def test_same_seed_gives_same_weights(store, tmp_path):
 
 
 class Recorder(Tagger):
-    """Predicts the validation losses of a list, one per epoch, and keeps what it trained with."""
+    """A model with given validation losses, one per epoch, that records its training batches."""
 
     losses = (0.9, 0.5, 0.7, 0.6, 0.8, 0.1)
     seen: list

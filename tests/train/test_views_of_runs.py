@@ -1,4 +1,4 @@
-"""What a model saw of jets in training goes with it wherever it goes."""
+"""The view of jets in training stays with the model."""
 
 import json
 import shutil
@@ -101,7 +101,7 @@ def test_torch_export_applies_it(run, whole_jets, tmp_path):
 
 
 class TestOlderRuns:
-    """They recorded what the model saw in their configuration only."""
+    """Earlier runs recorded the view only in their configuration."""
 
     @pytest.fixture
     def old(self, run, tmp_path):

@@ -21,7 +21,7 @@ SPLITS = {"train": 300, "val": 80, "test": 120}
 
 @pytest.fixture(scope="module")
 def stores(tmp_path_factory):
-    """The same jets with weights that are drawn, and with ones."""
+    """The same jets with random weights and with unit weights."""
     folder, jets = tmp_path_factory.mktemp("weighted"), toy_jets(500, 1)
     drawn = np.random.default_rng(1).exponential(3, 500).astype(np.float32)
     for name, weight in (("drawn", drawn), ("ones", np.ones(500, np.float32)), ("none", None)):

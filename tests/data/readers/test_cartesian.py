@@ -55,7 +55,7 @@ def test_float32_particles_are_recovered_within_rounding(px, py, pz, mass):
     assert abs(mt * mp.sinh(y) - mpf(pz)) < bound
     assert abs(columns["pt"] * mp.cos(phi) - mpf(px)) < bound
     assert abs(columns["pt"] * mp.sin(phi) - mpf(py)) < bound
-    # A mass too small to be told from none moves the energy by what rounding of E and p could have.
+    # A mass too small to be distinguished from zero changes the energy by less than rounding of E and p.
     assert abs(mt * mp.cosh(y) - mpf(float(energy))) < bound + (columns["mass"] == 0) * MASSLESS * mpf(float(energy))
     assert abs(y - asinh(mpf(pz) / mt)) < mpf(2) ** -23 * max(abs(y), mpf("1e-30"))
 

@@ -1,4 +1,4 @@
-"""Parquet files in the layouts that converters of others write."""
+"""Parquet files in the layouts of other converters."""
 
 import numpy as np
 import pytest

@@ -276,7 +276,7 @@ def test_truncation_anywhere_is_an_error(tmp_path, momenta):
 
 
 def test_flipped_bits_of_compressed_values_are_detected(tmp_path, momenta):
-    # ROOT has no checksums, LZ4 has. Equal jets are compressed well; real ones hardly, then damage goes unnoticed.
+    # ROOT has no checksums, LZ4 has. Real jets are hardly compressed, so that their damage can go undetected.
     equal = np.repeat(momenta[4:5], 997, axis=0)
     path = write_jetclass(tmp_path / "a", equal, [3] * 997, kind=[PHOTON] * 6979, impact=np.ones((4, 6979)), basket=997)
     whole, rng, original = path.read_bytes(), np.random.default_rng(0), read(open_jets(path))

@@ -30,7 +30,7 @@ def columns():
     energy, px, py, pz = vectors[vectors[..., 0] > 0].T
     p2 = px**2 + py**2 + pz**2
     mass = np.sqrt(np.maximum(energy**2 - p2, 0))
-    mass[mass < 1e-3 * energy] = 0  # rounding of the energy, which readers take for none, too
+    mass[mass < 1e-3 * energy] = 0  # rounding of the energy, which readers also treat as massless
     energy, pt = np.sqrt(p2 + mass**2), np.hypot(px, py)
     flat = {"x": px, "y": py, "z": pz, "e": energy, "pt": pt, "eta": np.arcsinh(pz / pt), "phi": np.arctan2(py, px)}
     flat |= {"rap": np.arcsinh(pz / np.sqrt(pt**2 + mass**2)), "m": mass, "pdg": np.arange(len(px)) - 11.0}

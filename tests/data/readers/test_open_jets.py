@@ -21,7 +21,7 @@ LABEL = [0, 1, 1, 0, 1, 0, 0]
 
 
 def write_energyflow(path, momenta, label):
-    with path.open("wb") as file:  # by its path, numpy would give it a name that ends in .npz
+    with path.open("wb") as file:  # given a path, numpy would append .npz
         x = np.concatenate([np.abs(momenta[..., :1]), np.tanh(momenta[..., 1:3]), 22 * (momenta[..., :1] > 0)], axis=2)
         np.savez(file, X=x, y=label)
     return path
@@ -118,7 +118,7 @@ def test_memory_does_not_grow_with_the_file(tmp_path, write):
     for jets in (2 * 97 + 1, 8 * 2 * 97 + 1):
         momenta = random_momenta(np.full(jets, 40))
         reader = open_jets(write(tmp_path / f"{jets}", momenta, np.arange(jets) % 2))
-        next(reader.parts(97))  # what is made once and kept
+        next(reader.parts(97))  # allocated once and kept
         tracemalloc.start()
         assert sum(map(len, reader.parts(97))) == jets
         peaks.append(tracemalloc.get_traced_memory()[1])

@@ -100,7 +100,7 @@ def test_differences_are_named(frame, written, storage, change, message):
 
 
 def test_categories_are_refused(frame, written):
-    # pandas stores their codes, which follow the alphabet: QCD would be 0 by chance.
+    # pandas stores alphabetical codes: QCD would happen to be 0.
     names = pandas.Categorical(np.array(["QCD", "top"])[LABEL])
     with pytest.raises(StoreError, match=r"a\.h5: column is_signal_new is a pandas category, expected numbers"):
         open_jets(written(frame(names)))

@@ -49,8 +49,8 @@ class TestRealJets:
         jets = read(excerpt)
         assert not jets.particles["mass"].any()
         energy, momentum = worst(jets, rows[0][rows[0][..., 0] > 0])
-        assert energy < 2e-7  # found: 1.63e-7
-        assert momentum < 1.5e-7  # found: 1.34e-7
+        assert energy < 2e-7  # measured: 1.63e-7
+        assert momentum < 1.5e-7  # measured: 1.34e-7
 
     def test_jets_are_within_the_published_selection(self, excerpt, rows):
         jets = read(excerpt)
