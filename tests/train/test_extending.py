@@ -1,6 +1,7 @@
 """Finished runs can be extended, exactly and reproducibly."""
 
 import json
+import re
 import shutil
 
 import pytest
@@ -54,7 +55,7 @@ def test_extension_appends_history_and_is_recorded(finished, extended, tmp_path,
     again = resume(shutil.copytree(extended, tmp_path / "again"), ["train.epochs=5"])
     assert record(again)["training"] == {"epochs": 5, "extended_after": [2, 4]}
     line = capsys.readouterr().out.splitlines()[0]
-    assert line.startswith("extended: from epoch 5 on, with the schedule of 5 instead of 4 epochs; the learning ")
+    assert re.match(r"extended: .*\b5 instead of 4 epochs", line)
 
 
 @pytest.mark.parametrize("step", [1, STEPS + 3])
