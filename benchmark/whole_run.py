@@ -25,7 +25,7 @@ def benchmark_run(recipe: str, overrides: Sequence[str] = ()) -> Report:
         start = time.perf_counter()
         run, memory = in_new_process(_train, recipe, overrides, f"{folder}/run")
         seconds = time.perf_counter() - start
-        from iagraph.train.folder import load_run, read_history  # seconds to import, which are not those of the run
+        from iagraph.train.folder import load_run, read_history  # slow imports, not part of the run
 
         jets, epochs = sum(part.end - part.begin for part in load_run(run).trained_on), len(read_history(run))
         metrics = json.loads((run / "metrics.json").read_text(encoding="utf-8"))

@@ -25,7 +25,7 @@ print(by_default, new_pages(4))  # once the heap is as large as it must be
 
 
 @pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="only glibc is asked to keep memory")
-def test_freed_memory_is_used_again_without_new_pages():
+def test_freed_memory_is_reused_without_page_faults():
     done = subprocess.run([sys.executable, "-c", SCRIPT], capture_output=True, text=True, check=True)
     by_default, kept = map(int, done.stdout.split())
     one_tensor = 2**23 // resource.getpagesize()

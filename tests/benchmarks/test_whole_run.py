@@ -6,7 +6,7 @@ from iagraph.data import write_store
 from iagraph.train.config import dump_config
 
 
-def test_a_run_is_told_whole(tmp_path):
+def test_report_covers_the_whole_run(tmp_path):
     write_store(tmp_path / "toy.h5", toy_jets(211, 1), splits={"train": 127, "val": 43, "test": 41})
     recipe = tmp_path / "toy.yaml"
     recipe.write_text(dump_config(settings(tmp_path / "toy.h5", tmp_path / "runs")))

@@ -28,7 +28,7 @@ def read(loader):
 
 
 @pytest.mark.parametrize(("batch_size", "workers"), [(1, 0), (7, 0), (7, 1), (17, 0), (50, 0), (101, 0), (500, 0)])
-def test_every_jet_once_and_in_order(source, batch_size, workers):
+def test_each_jet_comes_once_and_in_order(source, batch_size, workers):
     loader = JetLoader(source, batch_size, workers=workers)
     batches = list(loader)
     assert [len(batch) for batch in batches[:-1]] == [batch_size] * (len(batches) - 1)
@@ -36,7 +36,7 @@ def test_every_jet_once_and_in_order(source, batch_size, workers):
     assert [jet for batch in batches for jet in contents(batch)] == EXPECTED
 
 
-def test_shuffling_is_new_each_epoch_and_fixed_by_the_seed(source):
+def test_shuffling_depends_on_epoch_and_seed(source):
     def epochs(seed, workers=0):
         loader = JetLoader(source, 7, shuffle=True, seed=seed, workers=workers)
         return [read(loader) for _ in range(3)]
@@ -56,7 +56,7 @@ def test_an_epoch_can_be_chosen(source):
     assert [read(loader), read(loader)] == epochs[1:]
 
 
-def test_an_abandoned_epoch_does_not_disturb_the_next(source):
+def test_abandoned_epoch_does_not_affect_the_next(source):
     loader, other = (JetLoader(source, 7, shuffle=True, workers=2) for _ in range(2))
     next(iter(loader))
     read(other)
@@ -73,7 +73,7 @@ def test_pools_mix_jets_that_are_sorted_by_class():
     assert shares.std() < 0.02
 
 
-def test_the_random_numbers_of_models_are_left_alone(source):
+def test_global_random_state_is_unchanged(source):
     torch.manual_seed(0)
     expected = torch.rand(3)
     for workers in (0, 1):
@@ -83,7 +83,7 @@ def test_the_random_numbers_of_models_are_left_alone(source):
 
 
 @pytest.mark.parametrize("workers", [0, 1])
-def test_damage_is_the_same_one_line_from_a_worker(tmp_path, workers):
+def test_damage_in_a_worker_is_a_one_line_error(tmp_path, workers):
     write_store(tmp_path / "jets.h5", numbered_jets(COUNTS))
     jets = StoredJets([JetStore(tmp_path / "jets.h5")])
     with h5py.File(tmp_path / "jets.h5", "r+") as file:
@@ -92,7 +92,7 @@ def test_damage_is_the_same_one_line_from_a_worker(tmp_path, workers):
         list(JetLoader(jets, 7, workers=workers))
 
 
-def test_each_place_of_an_epoch_is_equally_likely(source):
+def test_positions_in_an_epoch_are_uniform(source):
     loader = JetLoader(source, 101, shuffle=True)
     number = {jet: place for place, jet in enumerate(EXPECTED) if jet[1]}
     # The mean place of a jet over many epochs is the middle, with an error of 101 / sqrt(12 epochs).
@@ -108,7 +108,7 @@ def test_each_place_of_an_epoch_is_equally_likely(source):
 @pytest.mark.parametrize("shuffle", [False, True])
 @pytest.mark.parametrize("batch", [1, 7, 11])  # of 101 jets, 8 processes have 12 or 13, 10 have 10 or 11
 @pytest.mark.parametrize(("processes", "workers"), [(1, 0), (3, 0), (3, 1), (8, 0), (10, 0), (103, 0)])
-def test_shards_are_the_epoch_of_one_process_without_repeats_or_losses(source, shuffle, workers, processes, batch):
+def test_shards_partition_the_epoch_of_one_process(source, shuffle, workers, processes, batch):
     def shard(rank):
         loader = JetLoader(source, batch, shuffle=shuffle, seed=2, workers=workers, shard=(rank, processes))
         batches = [contents(jets) for jets in loader]
@@ -157,7 +157,7 @@ def test_batches_hold_all_columns(small_blocks):
             torch.testing.assert_close(column, batch.momenta.pt + k)
 
 
-def test_no_jets_are_no_batches(tmp_path):
+def test_no_jets_give_no_batches(tmp_path):
     write_store(tmp_path / "jets.h5", numbered_jets([]))
     for jets in (JetDataset(numbered_jets([])), StoredJets([JetStore(tmp_path / "jets.h5")])):
         loader = JetLoader(jets, 7, shuffle=True)

@@ -21,7 +21,7 @@ def test_schedule_by_hand():
     assert warmup_cosine(0.0, 0.0, 0.0) == 1.0
 
 
-def test_labels_are_needed():
+def test_labels_are_required():
     jets = random_jets([3])
     assert labels_of(jets) is jets.y
     with pytest.raises(ValueError, match="no labels"):
@@ -69,7 +69,7 @@ class WithNormAndToken(OneProduct):
         return self.norm(jets.node_features("kin")) @ self.weight
 
 
-def test_counting_flops_leaves_the_model_as_it_was():
+def test_counting_flops_leaves_the_model_unchanged():
     model = WithNormAndToken()
     before = {name: value.clone() for name, value in model.state_dict().items()}
     assert flops_per_jet(model, random_jets([3, 8])) == 2 * (11 * 7 * 5 + 2 * 7 * 3) / 2
@@ -78,7 +78,7 @@ def test_counting_flops_leaves_the_model_as_it_was():
     assert all(parameter.requires_grad for parameter in model.parameters())
 
 
-def test_multiplicity_tagger_is_a_straight_line_per_class():
+def test_multiplicity_tagger_is_linear_per_class():
     tagger = MultiplicityTagger(slopes=[0, -0.5, 0.25], intercepts=[0, 3, 1])
     assert tagger(np.array([2, 8])).tolist() == [[0, 2, 1.5], [0, -1, 3]]
 
@@ -96,7 +96,7 @@ def test_multiplicity_tagger_is_a_logistic_regression(classes):
     np.testing.assert_allclose((odds / odds.sum(1, keepdims=True)).sum(0), np.bincount(jets.label), rtol=2e-3)
 
 
-def test_a_judgement_ends_when_the_process_is_told_to(monkeypatch):
+def test_evaluation_ends_on_request(monkeypatch):
     trainer = type("Told", (), {"received_sigterm": False})()
     monkeypatch.setattr(Tagger, "trainer", trainer)
     tagger = Tagger.__new__(Tagger)
