@@ -27,12 +27,13 @@ def benchmark_run(recipe: str, overrides: Sequence[str] = ()) -> Report:
         seconds = time.perf_counter() - start
         from iagraph.train.folder import load_run, read_history  # slow imports, not part of the run
 
-        jets, epochs = sum(part.end - part.begin for part in load_run(run).trained_on), len(read_history(run))
+        trained, epochs = load_run(run), len(read_history(run))
+        jets = trained.config.train.jets_per_epoch or sum(part.end - part.begin for part in trained.trained_on)
         metrics = json.loads((run / "metrics.json").read_text(encoding="utf-8"))
     report = Report(f"A whole run of {recipe}{''.join(f' {change}' for change in overrides)}")
     report.rows = [
         {
-            "training jets": jets,
+            "jets per epoch": jets,
             "epochs": epochs,
             "seconds": seconds,
             "jets/s of the run": jets * epochs / seconds,
@@ -42,7 +43,7 @@ def benchmark_run(recipe: str, overrides: Sequence[str] = ()) -> Report:
     ]
     report.notes = [
         "seconds: from the start of Python to the report, with imports, validation, test and figures",
-        "jets/s of the run: training jets times epochs, divided by these seconds",
+        "jets/s of the run: jets per epoch times epochs, divided by these seconds",
         "peak memory: of the process, Python and its packages included, without worker processes",
     ]
     return report

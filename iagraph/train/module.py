@@ -32,7 +32,7 @@ class Tagger(LightningModule):
         config: optimiser and schedule.
         num_classes: number of classes, two or more.
         signal: index of the signal class, for two classes.
-        jets_per_epoch: number of training jets; required for training.
+        jets_per_epoch: training jets per epoch; required for training.
         fine_tune: frozen modules and learning rate of the head in fine-tuning.
         loss_weights: factor of the loss per class, in addition to jet weights; None means one.
 

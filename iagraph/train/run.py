@@ -197,11 +197,11 @@ def _train(
     All processes train; the first one does the rest.
     """
     seed_everything(config.seed, verbose=False)
-    data = JetDataModule(config.data, config.seed)
+    data = JetDataModule(config.data, config.seed, config.train.jets_per_epoch)
     data.add_seen(*seen_before(config))
     baseline = MultiplicityTagger.fit(data.datasets["train"])
     model, started_from = new_model(config, data.classes), origin(config)
-    jets, loss_weights = len(data.datasets["train"]), data.loss_weights(config.train.class_weights)
+    jets, loss_weights = data.jets_per_epoch, data.loss_weights(config.train.class_weights)
     tagger = Tagger(model, config.train, len(data.classes), data.signal, jets, config.fine_tune, loss_weights)
     predictor = make_trainer(config, enable_progress_bar=_shows_bar(silent))  # fails early without the device
     if rank():
@@ -259,7 +259,7 @@ def _fit(
     if state is not None and state.over:
         return
     processes = config.train.devices * config.train.machines
-    steps = len(data.datasets["train"]) // (processes * config.data.batch_size)
+    steps = data.jets_per_epoch // (processes * config.data.batch_size)
     trainer = make_trainer(
         config,
         devices=config.train.devices,

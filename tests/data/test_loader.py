@@ -164,7 +164,65 @@ def test_no_jets_give_no_batches(tmp_path):
         assert (list(loader), len(loader)) == ([], 0)
 
 
-@pytest.mark.parametrize("bad", [{"batch_size": 0}, {"max_pairs": 0}, {"shard": (2, 2)}, {"shard": (-1, 2)}])
+@pytest.mark.parametrize("jets_per_epoch", [2, 30, 101, 250])
+@pytest.mark.parametrize(("processes", "workers"), [(1, 0), (1, 2), (3, 0)])
+def test_epochs_cut_the_passes_one_after_another(source, jets_per_epoch, processes, workers):
+    def loader(**more):
+        return JetLoader(source, 7, shuffle=True, seed=2, **more)
+
+    whole = loader()
+    passes = [jet for _ in range(5) for jet in read(whole)]
+    shards = [
+        loader(jets_per_epoch=jets_per_epoch, shard=(rank, processes), workers=workers) for rank in range(processes)
+    ]
+    epochs = []
+    for _ in range(min(7, len(passes) // jets_per_epoch)):
+        batches = [list(shard) for shard in shards]
+        assert {len(each) for each in batches} == {len(shards[0])}  # of two jets for three processes, too
+        epochs.append([jet for each in batches for batch in each for jet in contents(batch)])
+    assert {len(epoch) for epoch in epochs} == {jets_per_epoch}
+    joined = [jet for epoch in epochs for jet in epoch]
+    assert joined == passes[: len(joined)]
+    shards[0].set_epoch(len(epochs) - 1)
+    assert read(shards[0]) == epochs[-1][: jets_per_epoch // processes]
+
+
+def test_an_epoch_of_all_jets_has_the_batches_of_a_pass(source):
+    passes, epochs = (JetLoader(source, 7, shuffle=True, jets_per_epoch=number) for number in (None, 101))
+    for _ in range(3):
+        assert list(map(contents, passes)) == list(map(contents, epochs))
+
+
+def test_only_pools_of_the_epoch_are_read(small_blocks):
+    sampler = PoolSampler(np.full(200, 5), shuffle=True, seed=1, shard=(1, 2), jets_per_epoch=60)
+    for epoch in (0, 16, 40):  # within the first pass, over its end, far beyond
+        sampler.epoch = epoch
+        pools = list(sampler)
+        assert sum(pool.end - pool.begin for pool in pools) == 30
+        assert all(0 <= pool.begin < pool.end <= 5 * len(pool.blocks) <= 15 for pool in pools)
+
+
+@pytest.mark.parametrize("processes", [2, 103])
+def test_processes_agree_on_the_number_of_batches(source, processes):
+    loaders = [JetLoader(source, 7, max_pairs=90, shard=(rank, processes)) for rank in range(processes)]
+    alone = [[contents(batch) for batch in loader] for loader in loaders]
+    most = max(map(len, alone))
+    assert processes == 103 or len(set(map(len, alone))) > 1
+    for rank, batches in enumerate(alone):
+        asked = []
+
+        def any_process(mine, asked=asked):
+            asked.append(mine)
+            return len(asked) <= most
+
+        loader = JetLoader(source, 7, max_pairs=90, shard=(rank, processes), any_process=any_process)
+        assert [contents(batch) for batch in loader] == batches + [[]] * (most - len(batches))
+        assert asked == [True] * len(batches) + [False] * (most - len(batches) + 1)
+
+
+@pytest.mark.parametrize(
+    "bad", [{"batch_size": 0}, {"max_pairs": 0}, {"jets_per_epoch": 0}, {"shard": (2, 2)}, {"shard": (-1, 2)}]
+)
 def test_impossible_settings_are_refused(bad):
     with pytest.raises(ValueError, match="should be"):
         JetLoader(JetDataset(numbered_jets([1, 2])), **({"batch_size": 7} | bad))

@@ -5,6 +5,7 @@ import signal
 import subprocess
 import sys
 import time
+from itertools import zip_longest
 from pathlib import Path
 
 import numpy as np
@@ -20,7 +21,6 @@ from iagraph.train.config import load_config
 from iagraph.train.datamodule import JetDataModule
 from iagraph.train.folder import RunError, read_history
 from iagraph.train.run import train, train_into
-from iagraph.yaml_config import ConfigError
 
 SCRIPT = RECIPE.parents[1] / "scripts" / "train.py"
 # Of 297 jets one process has 148, the other 149: with batches of 37 the last one of the first is without jets.
@@ -30,13 +30,15 @@ CHANGES = ("data.max_jets=297", "data.batch_size=37", "train.epochs=3")
 class OfBoth:
     """The batches of two processes, joined."""
 
-    def __init__(self, data):
-        self.loaders = [
-            JetLoader(data.datasets["train"], 37, shuffle=True, seed=data.seed, shard=(rank, 2)) for rank in (0, 1)
-        ]
+    def __init__(self, data, **more):
+        self.uneven = "max_pairs" in more
+        train, order = data.datasets["train"], {"shuffle": True, "seed": data.seed}
+        self.loaders = [JetLoader(train, 37, shard=(rank, 2), **order, **more) for rank in (0, 1)]
 
     def __iter__(self):
-        return map(JetBatch.concatenate, zip(*self.loaders, strict=True))  # a new epoch at once, as of a JetLoader
+        # A new epoch at once, as of a JetLoader.
+        batches = zip_longest(*self.loaders) if self.uneven else zip(*self.loaders, strict=True)
+        return (JetBatch.concatenate([batch for batch in each if batch is not None]) for each in batches)
 
     def __len__(self):
         return len(self.loaders[0])
@@ -82,6 +84,24 @@ def test_two_processes_train_like_one(store, tmp_path, alone):
     assert done.returncode == 0, done.stderr
     assert [path.name for path in tmp_path.iterdir()] == ["qg-001"]
     assert_alike(tmp_path / "qg-001", alone)
+
+
+def test_two_processes_with_other_numbers_of_batches_train_as_one(store, tmp_path, monkeypatch):
+    budget = {"max_pairs": 500, "jets_per_epoch": 200}  # of 297 jets, so that the second epoch begins a new pass
+
+    def of_both(data):
+        numbers = [[len(list(loader)) for _ in range(2)] for loader in OfBoth(data, **budget).loaders]
+        validation = [JetLoader(data.datasets["val"], 37, shard=(rank, 2), max_pairs=500) for rank in (0, 1)]
+        assert (numbers, [len(list(loader)) for loader in validation]) == ([[20, 19], [19, 22]], [7, 8])
+        return OfBoth(data, **budget)
+
+    changes = ("train.epochs=2", "train.jets_per_epoch=200")
+    monkeypatch.setattr(JetDataModule, "train_dataloader", of_both)
+    train_into(tmp_path / "one", settings(store, tmp_path, *CHANGES, "data.batch_size=74", *changes))
+    two = command(store, "data.max_pairs=500", *changes, "--into", tmp_path / "two")
+    done = subprocess.run(two, env=environment(), timeout=300, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    assert_alike(tmp_path / "two", tmp_path / "one")
 
 
 @pytest.mark.slow
@@ -173,8 +193,3 @@ class TestAgreement:
         monkeypatch.setenv(processes.VARIABLE, "")
         processes.share_folder(tmp_path)
         assert processes.shared_folder() == Path(tmp_path).resolve()
-
-
-def test_max_pairs_is_refused(store):
-    with pytest.raises(ConfigError, match=r"'data\.max_pairs' should be null with several processes"):
-        settings(store, "runs", "train.devices=2", "data.max_pairs=1000")
