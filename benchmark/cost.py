@@ -20,7 +20,7 @@ from torch.nn.functional import cross_entropy
 from benchmark.measure import PeakMemory, Report, in_new_process, seconds_of
 from iagraph.data import JetDataset, Jets, read_store, resolve
 from iagraph.jets import JetBatch
-from iagraph.memory import keep_freed_memory
+from iagraph.memory import tune_memory
 from iagraph.models import IAFormer, ParticleNet, ParticleTransformer
 from iagraph.plotting import COLOURS
 
@@ -86,7 +86,7 @@ def measure_steps(model: nn.Module, batch: JetBatch, repeats: int) -> dict[str, 
     steps, jets = Steps(model, batch), len(batch)
     row: dict[str, Any] = {}
     memory = PeakMemory()
-    keep_freed_memory()  # only now: reuse of memory freed earlier would not be measured
+    tune_memory()  # only now: reuse of memory freed earlier would not be measured
     for mode, run in zip(MODES, (steps.inference, steps.training), strict=True):
         seconds: list[float] = []
         peak = memory.of(partial(_time, run, repeats, seconds))

@@ -11,7 +11,7 @@ from lightning import Callback, LightningModule, Trainer
 from lightning.pytorch.profilers import Profiler
 
 from benchmark.measure import Report
-from iagraph.memory import keep_freed_memory
+from iagraph.memory import tune_memory
 from iagraph.train.config import Config
 from iagraph.train.run import train
 
@@ -49,7 +49,7 @@ def benchmark_epoch(config: Config) -> Report:
     Raises:
         StoreError, RunError, FloatingPointError: as :func:`iagraph.train.run.train`.
     """
-    keep_freed_memory()
+    tune_memory()
     watch = EpochWatch()
     with tempfile.TemporaryDirectory() as folder:
         one_epoch = config.train.model_copy(update={"epochs": 1})

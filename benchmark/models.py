@@ -19,7 +19,7 @@ from benchmark.limit import multiply_adds
 from benchmark.measure import PeakMemory, Report, in_new_process
 from iagraph.data import JetDataset, Jets, read_store, resolve
 from iagraph.jets import JetBatch
-from iagraph.memory import keep_freed_memory
+from iagraph.memory import tune_memory
 
 MODES = ("training", "inference")
 Seconds = dict[tuple[str, str], list[float]]
@@ -136,7 +136,7 @@ _runner: list[Runner] = []
 
 
 def _start(name: str, device: str) -> None:
-    keep_freed_memory()  # ours and others' alike
+    tune_memory()  # ours and others' alike
     _runner.append(Runner(name, device))
 
 

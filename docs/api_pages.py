@@ -85,7 +85,7 @@ TOPICS = {
     "Testing": {
         "iagraph.testing": "random_jets assert_permutation_invariant assert_batch_independent assert_boost_invariant "
         "assert_all_gradients",
-        "iagraph.memory": "keep_freed_memory",
+        "iagraph.memory": "tune_memory",
     },
 }
 """The public names of each topic, by the module that exports them."""

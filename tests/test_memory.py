@@ -8,7 +8,7 @@ import pytest
 SCRIPT = """
 import resource
 import torch
-from iagraph.memory import keep_freed_memory
+from iagraph.memory import tune_memory
 def step():
     for _ in range(3):
         tensors = [torch.ones(2**21) for _ in range(5)]  # 8 MB each
@@ -19,7 +19,7 @@ def new_pages(rounds):
     step()
     return resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before
 by_default = new_pages(1)
-assert keep_freed_memory()
+assert tune_memory()
 print(by_default, new_pages(4))  # once the heap is as large as it must be
 """
 

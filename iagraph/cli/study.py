@@ -51,10 +51,10 @@ def main(parser: argparse.ArgumentParser, words: Sequence[str]) -> None:
     if more:
         parser.error(f"unrecognized arguments: {' '.join(more)}")
     study = arguments.study(arguments, shlex.join(["iagraph", "study", *words]))
-    from iagraph.memory import keep_freed_memory
+    from iagraph.memory import tune_memory
     from iagraph.train.run import USER_ERRORS
 
-    keep_freed_memory()
+    tune_memory()
     try:
         folder = study()
     except USER_ERRORS as error:

@@ -42,12 +42,12 @@ def main(parser: argparse.ArgumentParser, words: Sequence[str]) -> None:
         parser.error("give a recipe, or --resume and the folder of a run")
     if arguments.resume is not None and arguments.into:
         parser.error("a run resumes in its own folder: --resume takes no --into")
-    from iagraph.memory import keep_freed_memory
+    from iagraph.memory import tune_memory
     from iagraph.train.config import load_config
     from iagraph.train.processes import rank
     from iagraph.train.run import USER_ERRORS, RunError, resume, train
 
-    keep_freed_memory()
+    tune_memory()
     try:
         if arguments.resume is not None:
             folder = resume(arguments.resume, changes)
