@@ -14,6 +14,7 @@ from pydantic import AfterValidator, BeforeValidator, Field, ValidationInfo, fie
 from iagraph.files import user_files
 from iagraph.metrics import DEFAULT_EFFICIENCY
 from iagraph.train.model_config import ModelConfig, PositiveInt
+from iagraph.train.schedules import Shape
 from iagraph.views import JetView, Masses
 from iagraph.yaml_config import Section, describe, dump_yaml, flat, load_model
 
@@ -176,6 +177,7 @@ class TrainConfig(Section):
         description="Fraction of the training over which gates and pruning rules tighten from no to full pruning; "
         "validation and test always prune fully.",
     )
+    tighten_shape: Shape = Field(default="linear", description="How they tighten: linear, cosine, or in four steps.")
     accumulate: PositiveInt = Field(default=1, description="Batches whose gradients are accumulated per step.")
     clip: PositiveFloat | None = Field(description="Largest gradient norm; null does not clip.")
     ema: float | None = Field(

@@ -9,8 +9,8 @@ import torch
 from iagraph.train.checkpoints import KEY, can_be_extended, state_file
 from iagraph.train.config import Config, differences
 from iagraph.train.folder import RunError
-from iagraph.train.module import warmup_cosine
 from iagraph.train.processes import rank
+from iagraph.train.schedules import warmup_cosine
 
 EXTENDABLE = ("train.epochs", "train.patience")
 """Keys that may change when a run is resumed."""

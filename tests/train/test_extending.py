@@ -12,8 +12,9 @@ from toy_runs import settings
 from iagraph.train.checkpoints import END, KEY, LAST
 from iagraph.train.config import load_config
 from iagraph.train.folder import RunError, read_history
-from iagraph.train.module import Tagger, warmup_cosine
+from iagraph.train.module import Tagger
 from iagraph.train.run import resume, train, train_into
+from iagraph.train.schedules import warmup_cosine
 
 SHORT = ["train.epochs=2", "train.patience=2"]
 # No epoch beats the first.

@@ -19,8 +19,9 @@ from iagraph.train.config import load_config
 from iagraph.train.datamodule import JetDataModule
 from iagraph.train.fine_tuning import seen_before
 from iagraph.train.folder import RunError, build_model, load_run, new_model
-from iagraph.train.module import Tagger, warmup_cosine
+from iagraph.train.module import Tagger
 from iagraph.train.run import evaluate, train
+from iagraph.train.schedules import warmup_cosine
 
 CLASSES = ("gluon", "quark")
 REAL = Path(os.environ.get("IAGRAPH_TEST_DATA", Path(__file__).parents[3] / "shared" / "data")) / "ParticleNet_kin.pt"

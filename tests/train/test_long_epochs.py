@@ -7,8 +7,9 @@ from interrupted_runs import BATCH, StopError, assert_same, stopped_at, toy
 
 from iagraph.train.config import load_config
 from iagraph.train.folder import RunError, read_history
-from iagraph.train.module import Tagger, warmup_cosine
+from iagraph.train.module import Tagger
 from iagraph.train.run import resume, train_into
+from iagraph.train.schedules import warmup_cosine
 
 JETS = 175  # of 300: the second epoch ends in another pass
 STEPS = 3

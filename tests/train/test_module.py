@@ -12,13 +12,25 @@ from iagraph.nn import TopK
 from iagraph.testing import random_jets
 from iagraph.train.config import TrainConfig
 from iagraph.train.evaluation import MultiplicityTagger, flops_per_jet
-from iagraph.train.module import Tagger, labels_of, warmup_cosine
+from iagraph.train.module import Tagger, labels_of
+from iagraph.train.schedules import Tightening, warmup_cosine
 
 
 def test_schedule_by_hand():
     values = [warmup_cosine(p, 0.2, 0.1) for p in (0.0, 0.1, 0.2, 0.6, 1.0, 1.1)]
     assert values == pytest.approx([0.01, 0.5, 1.0, 0.55, 0.1, 0.1])
     assert warmup_cosine(0.0, 0.0, 0.0) == 1.0
+
+
+@pytest.mark.parametrize(
+    ("shape", "expected"),
+    [("linear", [0, 0.3, 0.5, 0.8]), ("cosine", [0, 0.2061074, 0.5, 0.9045085]), ("steps", [0, 0.25, 0.5, 0.75])],
+)
+def test_tightening_follows_its_shape(shape, expected):
+    values = [Tightening(0.4, shape).at(0.4 * p) for p in (0, 0.3, 0.5, 0.8)]
+    assert values == pytest.approx(expected)
+    assert [Tightening(0.4, shape).at(p) for p in (0.41, 1.0, 1.1)] == [1, 1, 1]
+    assert Tightening(0.0, shape).at(0.0) == 1
 
 
 def test_labels_are_required():
