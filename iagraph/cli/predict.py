@@ -9,6 +9,7 @@ import sys
 from collections.abc import Iterator, Sequence
 
 from iagraph.cli.arguments import positive
+from iagraph.cli.process import prepare_process
 from iagraph.files import user_path
 
 INTERRUPTED = "nothing was written"
@@ -27,12 +28,11 @@ def main(parser: argparse.ArgumentParser, words: Sequence[str]) -> None:
     from tqdm import tqdm
 
     from iagraph.data import StoreError
-    from iagraph.memory import tune_memory
     from iagraph.models import CheckpointError
     from iagraph.predict.predictors import Scores, open_files, open_model
     from iagraph.predict.writers import check_format, write_scores
 
-    tune_memory()
+    prepare_process()
     out = arguments.out
     try:
         check_format(out)

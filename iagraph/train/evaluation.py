@@ -147,7 +147,7 @@ class Evaluation:
             lines += f"\n\nJets are weighted. Effective numbers of jets, (sum w)^2 / sum w^2: {numbers}"
         if training and "seconds" in training:
             lines += (
-                f"\n\nTraining, validation included: {training['seconds']:,.0f} s for {training['epochs']} epochs, "
+                f"\n\nTraining, validation included: {training['seconds']:,.0f} s, epochs: {training['epochs']}, "
                 f"{training['jets_per_second']:,.0f} jets/s, peak memory {training['peak_memory_mb']:,.0f} MB"
             )
         return lines

@@ -45,7 +45,7 @@ class TrainingCost(Callback):
         now = time.perf_counter()
         self._cost["seconds"] += now - self._last
         self._last = now
-        self._cost |= {"jets": pl_module.jets_seen, "threads": torch.get_num_threads()}
+        self._cost["jets"] = pl_module.jets_seen
         self._cost["peak_memory_mb"] = max(self._cost["peak_memory_mb"], memory_in_use(peak=True))
         if pl_module.device.type == "cuda":
             self._cost["peak_gpu_memory_mb"] = torch.cuda.max_memory_allocated(pl_module.device) / 1e6
@@ -72,5 +72,6 @@ def training_record(kept: Path) -> dict[str, Any]:
     if after := state[KEY].get("extended_after", []):
         record["extended_after"] = after
     if cost := state["callbacks"].get(TrainingCost.__qualname__):
-        record |= {**cost, "jets_per_second": cost["jets"] / cost["seconds"]}
+        speed = {"jets_per_second": cost["jets"] / cost["seconds"], "threads": state[KEY]["threads"]}
+        record |= {**cost, **speed}
     return record

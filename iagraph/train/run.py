@@ -9,6 +9,7 @@ extended (:mod:`iagraph.train.checkpoints`).
 from __future__ import annotations
 
 import logging
+import os
 import shutil
 import signal
 import sys
@@ -258,6 +259,8 @@ def _fit(
     resume_checkpoint = ResumeCheckpoint(kept, csv, data.fingerprints, config.train, state)
     if state is not None and state.over:
         return
+    if state is not None and state.threads is not None and "OMP_NUM_THREADS" not in os.environ:
+        torch.set_num_threads(state.threads)
     processes = config.train.devices * config.train.machines
     steps = data.jets_per_epoch // (processes * config.data.batch_size)
     trainer = make_trainer(
