@@ -21,10 +21,10 @@ def main(parser: argparse.ArgumentParser, words: Sequence[str]) -> None:
         "--jets", type=positive, default=100_000, help="jets of the larger files (default: %(default)s)"
     )
     cost = commands.add_parser("cost", help="time and memory against the number of particles per jet")
-    cost.add_argument("--repeats", type=positive, default=3, help="runs timed at each point (default: %(default)s)")
+    cost.add_argument("--repeats", type=positive, default=3, help="timed runs per point (default: %(default)s)")
     cost.add_argument("--figure", type=user_path, metavar="FIGURE", help="draw the numbers to FIGURE.png and .pdf")
     pruning = commands.add_parser("pruning", help="savings by dropping edges")
-    pruning.add_argument("--repeats", type=positive, default=9, help="runs timed per model (default: %(default)s)")
+    pruning.add_argument("--repeats", type=positive, default=9, help="timed runs per model (default: %(default)s)")
     epoch = commands.add_parser("epoch", help="where the time of a training epoch goes")
     epoch.add_argument("config", help="name or YAML file, for example qg or configs/qg.yaml")
     epoch.add_argument(
@@ -35,7 +35,7 @@ def main(parser: argparse.ArgumentParser, words: Sequence[str]) -> None:
     run.add_argument("overrides", nargs="*", metavar="key=value", help="changes of single keys, such as train.epochs=3")
     models = commands.add_parser("models", help="speed and memory of our models and other implementations")
     models.add_argument(
-        "--batches", type=positive, default=5, help="rounds, each on another batch (default: %(default)s)"
+        "--batches", type=positive, default=5, help="rounds, each with a different batch (default: %(default)s)"
     )
     models.add_argument("--batch-size", type=positive, default=64, help="jets per batch (default: %(default)s)")
     models.add_argument("--device", default="cpu", help="cpu or cuda (default: %(default)s)")

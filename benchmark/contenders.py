@@ -98,4 +98,4 @@ CONTENDERS: dict[str, Callable[[], Contender]] = {
     "ParticleNet, iagraph": lambda: _ours(particle_net()),
     "ParticleNet, weaver": lambda: _weaver(particle_net()),
 }
-"""Factories by model and implementation; implementations of a model have the same weights."""
+"""Factories by model and implementation; all implementations of a model have the same weights."""

@@ -20,7 +20,7 @@ from torch.nn.functional import cross_entropy
 from benchmark.measure import PeakMemory, Report, in_new_process, seconds_of
 from iagraph.data import JetDataset, Jets, read_store, resolve
 from iagraph.jets import JetBatch
-from iagraph.memory import keep_freed_memory
+from iagraph.memory import tune_memory
 from iagraph.models import IAFormer, ParticleNet, ParticleTransformer
 from iagraph.plotting import COLOURS
 
@@ -41,7 +41,7 @@ def benchmark_cost(repeats: int, particles: Sequence[int] = PARTICLES) -> Report
     """Training steps and inference of the published networks, in a new process per network and number of particles.
 
     Args:
-        repeats: runs timed at each point.
+        repeats: timed runs of each point.
         particles: numbers of particles per jet, ascending.
     """
     rows = [in_new_process(measure_point, name, number, repeats)[0] for name in MODELS for number in particles]
@@ -49,10 +49,10 @@ def benchmark_cost(repeats: int, particles: Sequence[int] = PARTICLES) -> Report
     report.notes = [
         *(note for name in MODELS for note in growth_notes([row for row in rows if row["model"] == name])),
         f"batches of about {PAIRS:,} pairs, at least one jet; a jet of n particles has n (n + 1) / 2 of them",
-        "a jet is a run of particles of the quark/gluon sample: several of its jets put together, or a piece of one",
+        "each jet is a sequence of particles of the quark/gluon sample: several of its jets joined, or part of one",
         f"time: median of {repeats}, +- half their range; a training step is zero_grad, forward, cross entropy, "
         "backward and AdamW's step, inference runs under torch.inference_mode",
-        "peak memory: that of a process above what it held before its first step; gradients and AdamW's state count",
+        "peak memory: of a process, above its memory before the first step; includes gradients and AdamW's state",
     ]
     return report
 
@@ -65,7 +65,7 @@ def measure_point(name: str, particles: int, repeats: int) -> dict[str, Any]:
     Args:
         name: a key of :data:`MODELS`.
         particles: particles of each jet.
-        repeats: runs timed, after one that warms up.
+        repeats: timed runs, after one for warming up.
     """
     torch.manual_seed(1)
     jets = jets_of(read_store(resolve("sample:qg")), particles, jets_per_batch(particles))
@@ -79,14 +79,14 @@ def measure_steps(model: nn.Module, batch: JetBatch, repeats: int) -> dict[str, 
     Args:
         model: the network.
         batch: with labels.
-        repeats: runs timed, after one that warms up.
+        repeats: timed runs, after one for warming up.
     """
     tiny = IAFormer(width=16, blocks=1, particle_hidden=(1,), pair_hidden=(1,), pair_width=1)
-    Steps(tiny, batch.part(0, 1)).training()  # excludes lazy loading of packages
+    Steps(tiny, batch.part(0, 1)).training()  # so that lazy imports are not measured
     steps, jets = Steps(model, batch), len(batch)
     row: dict[str, Any] = {}
     memory = PeakMemory()
-    keep_freed_memory()  # only now: memory kept before would be reused unseen
+    tune_memory()  # only now: reuse of memory freed earlier would not be measured
     for mode, run in zip(MODES, (steps.inference, steps.training), strict=True):
         seconds: list[float] = []
         peak = memory.of(partial(_time, run, repeats, seconds))
@@ -143,7 +143,7 @@ def jets_of(sample: Jets, particles: int, jets: int) -> JetBatch:
     """Jets with the same number of particles, cut from the particles of a sample, repeated if necessary.
 
     Args:
-        sample: the jets whose particles are taken, one after another.
+        sample: the jets whose particles are taken, in order.
         particles: particles of each jet.
         jets: number of jets.
     """
@@ -154,10 +154,10 @@ def jets_of(sample: Jets, particles: int, jets: int) -> JetBatch:
 
 
 def growth_notes(rows: Sequence[dict[str, Any]]) -> list[str]:
-    """The fastest growth of a model's time relative to pairs: a line each for inference and training.
+    """The fastest growth of a model's time relative to the number of pairs: a line each for inference and training.
 
     Args:
-        rows: those of the report for a model, by ascending number of particles.
+        rows: rows of the report for one model, in ascending order of particles.
     """
     notes = []
     for mode in MODES:
@@ -170,14 +170,14 @@ def growth_notes(rows: Sequence[dict[str, Any]]) -> list[str]:
             growths.append((growth, spread, row["particles"], following["particles"]))
         growth, spread, begin, end = max(growths)
         notes.append(
-            f"{rows[0]['model']}, {mode}: time grows at most {growth:.2f} +- {spread:.2f} times as fast as the pairs, "
-            f"from {begin} to {end} particles"
+            f"{rows[0]['model']}, {mode}: time grows at most {growth:.2f} +- {spread:.2f} times as fast as the number "
+            f"of pairs, from {begin} to {end} particles"
         )
     return notes
 
 
 def figure_of(rows: Sequence[dict[str, Any]]) -> Figure:
-    """Time per jet and peak memory against the number of particles, with a line proportional to pairs.
+    """Time per jet and peak memory against the number of particles, with a line proportional to the number of pairs.
 
     Args:
         rows: the rows of the report.
@@ -197,7 +197,7 @@ def figure_of(rows: Sequence[dict[str, Any]]) -> Figure:
     middle = numbers[len(numbers) // 2]
     through = next(row[f"{MODES[0]} [ms/jet]"] for row in rows if row["particles"] == middle)
     as_pairs = [through * pairs(number) / pairs(middle) for number in numbers]
-    time.plot(numbers, as_pairs, color=GREY, linewidth=5, alpha=0.35, zorder=0, label="proportional to the pairs")
+    time.plot(numbers, as_pairs, color=GREY, linewidth=5, alpha=0.35, zorder=0, label="proportional to pairs")
     time.set(ylabel="time per jet [ms]")
     memory.set(ylabel="peak memory [MB]")
     memory.set_title(f"batches of about {PAIRS:,} pairs, at least one jet", fontsize=9)

@@ -1,4 +1,4 @@
-"""Breakdown of the time of a training epoch, from Lightning's calls of its profiler."""
+"""Breakdown of the time of a training epoch, from Lightning's calls to its profiler."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from lightning import Callback, LightningModule, Trainer
 from lightning.pytorch.profilers import Profiler
 
 from benchmark.measure import Report
-from iagraph.memory import keep_freed_memory
+from iagraph.memory import tune_memory
 from iagraph.train.config import Config
 from iagraph.train.run import train
 
@@ -37,19 +37,19 @@ _ACTIONS = {
     "run_training_epoch": REST,
     "run_training_batch": REST,
 }
-"""Parts by the last word of an action's name; all others are hooks, steps without the network, and checkpoints."""
+"""Parts by the last word of an action's name; other actions are hooks, steps without the network, and checkpoints."""
 
 
 def benchmark_epoch(config: Config) -> Report:
-    """Train one epoch as ``scripts/train.py`` does, run folder and all.
+    """Train one epoch as ``scripts/train.py`` does, including the run folder.
 
     Args:
-        config: the recipe; its number of epochs and its folder are not used.
+        config: the recipe; its number of epochs and its folder are ignored.
 
     Raises:
         StoreError, RunError, FloatingPointError: as :func:`iagraph.train.run.train`.
     """
-    keep_freed_memory()
+    tune_memory()
     watch = EpochWatch()
     with tempfile.TemporaryDirectory() as folder:
         one_epoch = config.train.model_copy(update={"epochs": 1})
@@ -59,11 +59,11 @@ def benchmark_epoch(config: Config) -> Report:
     overhead = sum(seconds[part] for part in OVERHEAD)
     rows = [*seconds.items(), ("epoch", total), ("all but the network", overhead)]
     report = Report(f"An epoch of {config.name}: {config.model.name}, batches of {config.data.batch_size} jets")
-    report.rows = [{"part": part, "seconds": value, "share [%]": 100 * value / total} for part, value in rows]
+    report.rows = [{"part": part, "seconds": value, "fraction [%]": 100 * value / total} for part, value in rows]
     report.notes = [
         f"loader, transfer, metrics and rest take {100 * overhead / total:.2f} % of the epoch",
-        "validation: the network alone; loader, transfer and metrics of validation count with those of training",
-        "metrics: the loss, too; rest: Lightning's loop, with what it writes to the logs",
+        "validation: only the network; loader, transfer and metrics of validation are added to those of training",
+        "metrics: includes the loss; rest: Lightning's loop, including its logs",
         "an epoch begins with the hooks on_train_epoch_start and ends before the hooks on_train_end",
     ]
     return report
@@ -83,7 +83,7 @@ class EpochWatch(Callback):
     def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
         """Start profiling, with hooks on the network, which Lightning's actions do not separate from its loss."""
         profiler = _PartTimes(trainer, self.seconds)
-        trainer.profiler = profiler  # type: ignore[attr-defined]  # made where mypy does not see it
+        trainer.profiler = profiler  # type: ignore[attr-defined]  # created where mypy does not see it
         model = pl_module.get_submodule("model")
         self._hooks = [
             model.register_forward_pre_hook(lambda *_: profiler.start(FORWARD)),

@@ -28,13 +28,13 @@ JETS_OF_ROUND = 16
 """Minimum number of jets per round, so that small batches are repeated."""
 
 LARGE = 64
-"""Batch size above which onnxruntime keeps no memory, as that of all networks together would not fit."""
+"""Largest batch size with onnxruntime's memory arena; above it, the arenas of all networks would not fit."""
 
 WEAVER_OPSET = 15
 WEAVER_INPUTS = ("points", "features", "vectors", "mask")
 WEAVER_FEATURES, CLASSES = 13, 2
 FEWEST_SLOTS = 17
-"""Slots for weaver's ParticleNet, which has 16 neighbours per particle and needs one slot more."""
+"""Minimum number of slots for weaver's ParticleNet: one more than its 16 neighbours per particle."""
 
 COMPARED = (
     ("IAFormer, iagraph", "ParT, weaver"),
@@ -60,10 +60,10 @@ class Engine(NamedTuple):
 
 
 def benchmark_latency(rounds: int, sizes: Sequence[int] = SIZES, threads: Sequence[int] = THREADS) -> Report:
-    """Time networks of :mod:`benchmark.contenders` in batches of some sizes.
+    """Time networks of :mod:`benchmark.contenders` in batches of several sizes.
 
     Args:
-        rounds: how often each is timed, on other jets each time; one more round warms up.
+        rounds: number of timed rounds, each on different jets; one more is for warming up.
         sizes: jets per batch.
         threads: numbers of threads.
 
@@ -86,7 +86,7 @@ def exported_networks() -> dict[str, bytes]:
     """ONNX files of all networks by name of the contender.
 
     Raises:
-        ImportError: as above.
+        ImportError: the packages for ONNX or weaver-core are not installed.
     """
     try:
         import onnxruntime  # noqa: F401
@@ -132,9 +132,9 @@ def engines(files: dict[str, bytes], threads: int, arena: bool = True) -> dict[t
     Args:
         files: from :func:`exported_networks`.
         threads: number of threads of onnxruntime; PyTorch has its own setting.
-        arena: let onnxruntime keep the memory that it has once taken, as it does by default.
+        arena: let onnxruntime keep the memory that it has allocated, as it does by default.
     """
-    result, part = {}, contenders.particle_transformer()  # makes the features for both of weaver's networks
+    result, part = {}, contenders.particle_transformer()  # computes the features for both of weaver's networks
     for name, file in files.items():
         contender = contenders.CONTENDERS[name]()
         model = contender.model.eval()
@@ -196,7 +196,7 @@ def _rows(files: dict[str, bytes], threads: int, rounds: int, sizes: Sequence[in
 
 
 def _seconds(by_key: dict[tuple[str, str], Engine], rounds: int, size: int) -> dict[tuple[str, str], float]:
-    """Median time per jet of each engine, all in turn."""
+    """Median time per jet of each engine; engines take turns."""
     seconds: dict[tuple[str, str], list[float]] = {key: [] for key in by_key}
     of_round = max(size, JETS_OF_ROUND)
     jets = shuffled_jets(of_round * (rounds + 1))
@@ -230,15 +230,14 @@ def _notes(rounds: int, sizes: Sequence[int]) -> list[str]:
     import onnxruntime
 
     return [
-        f"median of {rounds} rounds, all in turn, each round on other jets of the sample, after one that warms up; a "
-        f"round has {JETS_OF_ROUND} jets at least, so that small batches are several",
-        "four-momenta and species to probabilities for iagraph; weaver's networks get features made and scaled "
-        "beforehand",
-        "differs: the largest difference of probabilities from those of PyTorch, for jets one by one and for the same "
+        f"median of {rounds} rounds after one for warming up, networks in turn, each round on different jets of the "
+        f"sample; a round has at least {JETS_OF_ROUND} jets, so that small batches are repeated",
+        "iagraph: from four-momenta and species to probabilities; weaver's networks get precomputed, scaled features",
+        "differs: largest difference of probabilities from those of PyTorch, for jets one by one and for the same jets "
         "in one padded batch",
-        f"exported: tables of slots padded to the longest jet of a batch, for weaver at least {FEWEST_SLOTS}; PyTorch: "
+        f"exported: slots padded to the longest jet of a batch, for weaver at least {FEWEST_SLOTS}; PyTorch: "
         f"iagraph takes ragged jets, weaver {contenders.SLOTS} slots, which it trims to the longest jet",
-        f"onnxruntime gives back its memory after each batch of more than {LARGE} jets",
-        f"weaver's networks as weaver --export-onnx writes them, with the older exporter, opset {WEAVER_OPSET}; "
+        f"onnxruntime releases its memory after each batch of more than {LARGE} jets",
+        f"weaver's networks: exported as by weaver --export-onnx, with the older exporter, opset {WEAVER_OPSET}; "
         f"onnxruntime {onnxruntime.__version__}; random weights, the same for both",
     ]

@@ -5,8 +5,6 @@ from __future__ import annotations
 import gc
 import json
 import multiprocessing
-import platform
-import resource
 import statistics
 import time
 from collections.abc import Callable
@@ -17,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from iagraph.machine import machine
+from iagraph.memory import memory_in_use
 from iagraph.tables import markdown
 
 
@@ -74,7 +73,7 @@ def in_new_process(function: Callable[..., Any], *arguments: Any) -> tuple[Any, 
 
 
 def _with_memory(function: Callable[..., Any], arguments: tuple[Any, ...]) -> tuple[Any, float]:
-    return function(*arguments), _memory("VmHWM")
+    return function(*arguments), memory_in_use(peak=True)
 
 
 class PeakMemory:
@@ -86,24 +85,14 @@ class PeakMemory:
 
     def __init__(self) -> None:
         gc.collect()
-        self._before = _memory("VmRSS")
+        self._before = memory_in_use()
 
     def of(self, run: Callable[[], object]) -> float:
         """Peak memory during a call, in MB above the start."""
         with suppress(OSError):  # resets the peak memory of the process (VmHWM)
             Path("/proc/self/clear_refs").write_text("5", encoding="ascii")
         run()
-        return max(_memory("VmHWM") - self._before, 0.0)
-
-
-def _memory(name: str) -> float:
-    """Current (VmRSS) or peak (VmHWM) memory of this process in MB."""
-    status = Path("/proc/self/status")
-    if status.is_file():  # elsewhere ru_maxrss is used; here it would include the memory of the parent
-        found = next(line for line in status.read_text(encoding="utf-8").splitlines() if line.startswith(name))
-        return int(found.split()[1]) * 1024 / 1e6
-    unit = 1 if platform.system() == "Darwin" else 1024
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit / 1e6
+        return max(memory_in_use(peak=True) - self._before, 0.0)
 
 
 def _text(value: Any) -> str:

@@ -1,4 +1,4 @@
-"""Jets per second and memory of our models and other implementations of the same networks, on the same jets."""
+"""Jets per second and memory of our models and of other implementations of the same networks, on the same jets."""
 
 from __future__ import annotations
 
@@ -19,26 +19,26 @@ from benchmark.limit import multiply_adds
 from benchmark.measure import PeakMemory, Report, in_new_process
 from iagraph.data import JetDataset, Jets, read_store, resolve
 from iagraph.jets import JetBatch
-from iagraph.memory import keep_freed_memory
+from iagraph.memory import tune_memory
 
 MODES = ("training", "inference")
 Seconds = dict[tuple[str, str], list[float]]
 """Times of each contender and mode, by round."""
 
-LIMIT = "IAFormer, its products alone"
+LIMIT = "IAFormer, matrix products only"
 
 SLOW_STEP = 10.0
-"""Seconds of a training step above which an implementation runs only in the first rounds."""
+"""Seconds per training step above which an implementation runs only in the first rounds."""
 
 IN_A_ROW = 0.5
-"""Seconds for which a contender runs in a round; cold caches after waiting would affect short steps most."""
+"""Seconds for which a contender runs in each round, so that short steps do not suffer from cold caches."""
 
 ROUNDS_OF_SLOW = 2
 MEMORY_STEPS = 2
 """Steps whose peak memory is measured: the second one includes gradients and the optimiser's state."""
 
 PRODUCT = 2048
-"""Size of the square matrices whose product measures the peak rate of the processor."""
+"""Size of the square matrices whose product gives the peak rate of the processor."""
 
 TARGETS: tuple[tuple[str, str, float, float], ...] = (
     ("IAFormer, iagraph", "IAFormer, reference layout", 30, 40),
@@ -56,16 +56,16 @@ MEMORY_TARGET = ("IAFormer, iagraph", "IAFormer, reference layout", 1 / 10)
 
 
 def benchmark_models(batches: int, batch_size: int, device: str = "cpu") -> Report:
-    """Time training steps and inference of every contender, in turn, each round on other jets of the sample.
+    """Time training steps and inference of all contenders in turn, with different jets of the sample in each round.
 
     Args:
-        batches: number of rounds, each with a batch of its own; one more batch warms up.
+        batches: number of rounds, each with its own batch; one more batch is for warming up.
         batch_size: jets per batch.
         device: where to compute, cpu or cuda.
 
     Raises:
         ImportError: weaver-core is not installed.
-        ValueError: there is no such device.
+        ValueError: the device does not exist.
     """
     if device != "cpu" and not (device.startswith("cuda") and torch.cuda.is_available()):
         raise ValueError(f"device {device}: should be cpu, or cuda on a machine with an NVIDIA GPU")
@@ -108,7 +108,7 @@ def benchmark_models(batches: int, batch_size: int, device: str = "cpu") -> Repo
 
 
 class Remote:
-    """A contender in its own process, so that memory and allocator state of others do not affect its time.
+    """A contender in its own process, so that memory and allocator state of the others do not affect its times.
 
     Args:
         name: a key of :data:`~benchmark.contenders.CONTENDERS`.
@@ -136,7 +136,7 @@ _runner: list[Runner] = []
 
 
 def _start(name: str, device: str) -> None:
-    keep_freed_memory()  # ours and others' alike
+    tune_memory()  # ours and others' alike
     _runner.append(Runner(name, device))
 
 
@@ -170,7 +170,7 @@ class Runner:
             return self.model(*inputs)
 
     def ready(self, mode: str, jets: JetBatch) -> Callable[[], None]:
-        """A training step, or inference, with prepared inputs."""
+        """A function that runs a training step, or inference, on prepared inputs."""
         inputs, label = self._inputs(jets), cast(Tensor, jets.y).to(self.device)
         self.model.train(mode == "training")
 
@@ -186,8 +186,8 @@ class Runner:
         return training if mode == "training" else inference
 
     def seconds(self, mode: str, jets: JetBatch) -> float:
-        """Median time of consecutive training steps, or inferences, on the same jets after one warm-up: as many as fit
-        into half a second, at least one.
+        """Median time of consecutive training steps or inferences on the same jets, after one for warming up: as many
+        as fit into :data:`IN_A_ROW` seconds, at least one.
         """
         run = self.ready(mode, jets)
         run()
@@ -202,8 +202,8 @@ class Runner:
 
 
 def shuffled_jets(number: int) -> Jets:
-    """Quark and gluon jets of the sample in a fixed random order; only the hardest particles of jets that exceed the
-    slots of padded layouts.
+    """Quark and gluon jets of the sample in a fixed random order; jets with more particles than padded layouts have
+    slots keep only the hardest.
     """
     sample = read_store(resolve("sample:qg"))
     order = np.random.default_rng(1).permutation(len(sample))
@@ -211,9 +211,9 @@ def shuffled_jets(number: int) -> Jets:
 
 
 def peak_memory(name: str, mode: str, jets: Jets, device: str) -> float:
-    """Peak memory in MB of a contender's first steps, above that of the process before.
+    """Peak memory in MB of a contender's first steps, above that of the process before them.
 
-    On a CPU it includes memory of libraries on first use; on a GPU only tensors.
+    On a CPU it includes what libraries allocate on first use; on a GPU it is that of tensors only.
     """
     run = Runner(name, device).ready(mode, JetDataset(jets)[:])
 
@@ -230,20 +230,20 @@ def peak_memory(name: str, mode: str, jets: Jets, device: str) -> float:
 
 
 def product_rate(device: str) -> float:
-    """FLOP per second of a large product of matrices in float32, two for each multiply-add."""
+    """FLOP per second of a large matrix product in float32, two per multiply-add."""
     first, second = torch.rand(2, PRODUCT, PRODUCT, device=device)
     first @ second
     return 2 * PRODUCT**3 / statistics.median(_seconds(lambda: first @ second, device) for _ in range(5))
 
 
 def ratio(seconds: Seconds, own: str, other: str, mode: str) -> float:
-    """Speed-up of one contender over another, median over the rounds of both."""
+    """Speed-up of one contender over another: median over the rounds in which both run."""
     both = zip(seconds[own, mode], seconds[other, mode], strict=False)
     return statistics.median(theirs / ours for ours, theirs in both)
 
 
 def target_notes(seconds: Seconds, memory: dict[tuple[str, str], float]) -> list[str]:
-    """A line per target with measured and target value."""
+    """A line per target with the measured and the target value."""
     lines = []
     for own, other, *wanted in TARGETS:
         found = [ratio(seconds, own, other, mode) for mode in MODES]
@@ -269,21 +269,22 @@ def _notes(jets: Jets, rate: float, device: str) -> list[str]:
     shares = [f"{np.mean(jets.label == label):.0%} {name}" for label, name in enumerate(jets.classes)]
     return [
         f"{len(jets):,} jets of the sample, shuffled: {', '.join(shares)}, {jets.counts.mean():.1f} particles on "
-        f"average, {jets.counts.max()} at most; features kinpid, pairs iaformer (IAFormer) and part (ParT); float32",
-        "speed: jets of a batch by the median time over the rounds; all in turn, each round another batch, which each "
-        f"meets once to warm up and then for {IN_A_ROW:g} s, at least once more, of which the median counts; those "
-        f"with training steps above {SLOW_STEP:g} s take part in the "
-        f"first {ROUNDS_OF_SLOW} rounds alone; ratios: median over the rounds of both; each in a process of its own, "
-        "which waits while others run",
-        "training: zero_grad, forward, cross entropy, backward, AdamW; inference: evaluation, torch.inference_mode",
-        "iagraph starts from four-momenta; the others get precomputed features (for IAFormer, of pairs, too); "
+        f"average, {jets.counts.max()} at most; node features kinpid, pair features iaformer (IAFormer) and part "
+        "(ParT); float32",
+        "speed: jets per batch over the median time of the rounds; implementations take turns, each in its own process "
+        f"and with a new batch in each round, run once for warming up and then for {IN_A_ROW:g} s (at least once), of "
+        f"which the median counts; implementations with training steps above {SLOW_STEP:g} s run only in the first "
+        f"{ROUNDS_OF_SLOW} rounds; ratios: median over the rounds in which both run",
+        "training: zero_grad, forward, cross entropy, backward, AdamW; inference: evaluation mode, "
+        "torch.inference_mode",
+        "iagraph starts from four-momenta; the others get precomputed node features (IAFormer also pair features); "
         f"padding is to {SLOTS} slots, which weaver trims to the longest jet, in training to a random quantile",
-        f"peak memory: of the first {MEMORY_STEPS} steps, above what was held before, in a process of its own; "
-        + ("the allocator makes repeats differ by tens of MB" if device == "cpu" else "tensors on the GPU alone"),
-        f"{LIMIT}: its unavoidable multiply-adds, at the {rate / 1e9:,.0f} GFLOP/s that a product of "
-        f"two {PRODUCT} x {PRODUCT} matrices reached in the same run; all else costs nothing",
-        "logits: same untrained weights, same jets; weaver's pair masses are rounding in float32 where "
-        "particles are collinear, which moves ParT's; in float64 they agree (tests/models/test_weaver.py)",
+        f"peak memory: of the first {MEMORY_STEPS} steps in a new process, above its memory before them; "
+        + ("repeats differ by tens of MB because of the allocator" if device == "cpu" else "only tensors on the GPU"),
+        f"{LIMIT}: its unavoidable multiply-adds at the {rate / 1e9:,.0f} GFLOP/s of a product of two "
+        f"{PRODUCT} x {PRODUCT} matrices in the same run",
+        "logits: same untrained weights, same jets; in float32 weaver's pair masses of collinear particles are "
+        "dominated by rounding, which changes ParT's logits; in float64 they agree (tests/models/test_weaver.py)",
     ]
 
 

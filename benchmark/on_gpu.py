@@ -96,7 +96,7 @@ def _in_process(name: str, seconds: float, arguments: argparse.Namespace) -> str
     """Run a phase in a new process; returns how it ended."""
     command = [sys.executable, __file__, "--phase", name, "--seconds", str(seconds)]
     command += ["--device", arguments.device, "--out", str(arguments.out), "--batch-sizes", arguments.batch_sizes]
-    process = subprocess.Popen(command, start_new_session=True)  # with those that it starts, to compile
+    process = subprocess.Popen(command, start_new_session=True)  # a new group, with its compiler processes
     try:
         code = process.wait(seconds + GRACE)
     except subprocess.TimeoutExpired:

@@ -19,7 +19,7 @@ JETS = 64
 
 
 def benchmark_pruning(repeats: int, fractions: Sequence[float] = FRACTIONS) -> Report:
-    """IAFormer of the published size, with all edges and with a gate; each in a process of its own.
+    """IAFormer of the published size, with all edges and with a gate, each in its own process.
 
     Args:
         repeats: runs timed for each.
@@ -34,9 +34,9 @@ def benchmark_pruning(repeats: int, fractions: Sequence[float] = FRACTIONS) -> R
         "IAFormer of the published size with fewer and fewer edges",
         rows,
         [
-            f"{JETS} jets of the sample in a batch; untrained weights, which change nothing of the cost",
-            "nothing dropped: dense blocks of edges, the fastest way that there is here; with a gate: lists of edges",
-            "time: median; peak memory: that of a process above what it held before its first step",
+            f"{JETS} jets of the sample in a batch; untrained weights, which do not affect the cost",
+            "nothing dropped: dense blocks, the fastest form of complete graphs; with a gate: edge lists",
+            "time: median; peak memory: of a process, above its memory before the first step",
         ],
     )
 

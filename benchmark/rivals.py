@@ -1,7 +1,7 @@
-"""Other implementations of IAFormer with our weights and logits, for comparison.
+"""Other implementations of IAFormer with our weights and logits, for comparison: padded, as in its authors' code, and
+as message passing along an edge list, as is usual in PyTorch Geometric. Neither uses our dense blocks.
 
-Padded, as its authors do, and in PyTorch Geometric's usual way, as messages along a list of edges; neither uses our
-dense blocks. A function beside each makes its inputs from jets, which is not part of the network.
+The networks take precomputed features; a function beside each computes them from jets.
 """
 
 from __future__ import annotations
@@ -26,14 +26,14 @@ from iagraph.transforms import FullyConnected, NodeFeatures, PairFeatures
 
 
 class PaddedIAFormer(nn.Module):
-    """IAFormer in the layout of its authors' code: every jet has the same number of slots, and all is computed for all
-    of them; pairs are all ordered pairs of slots.
+    """IAFormer in the layout of its authors' code: every jet has the same number of slots, and everything is computed
+    for all slots and all ordered pairs of slots.
 
-    Unlike in the authors' code, padding is masked in the softmax, the read-out is the mean over the particles, and beta
-    is ours, so that the logits are those of our model.
+    Unlike in the authors' code, padding is masked in the softmax, the read-out is the mean over particles, and beta is
+    ours, so the logits equal those of our model.
 
     Args:
-        model: whose weights to take; they are copied.
+        model: the model whose weights are copied.
     """
 
     def __init__(self, model: IAFormer) -> None:
@@ -44,7 +44,7 @@ class PaddedIAFormer(nn.Module):
         self.head = deepcopy(model.head)
 
     def forward(self, particles: Tensor, pairs: Tensor, mask: Tensor) -> Tensor:
-        """Logits, shape [jets, num_classes], of what :func:`padded_inputs` makes."""
+        """Logits, shape [jets, num_classes], from the results of :func:`padded_inputs`."""
         x = self.particle_encoder(particles)
         pairs = self.pair_encoder(pairs)
         for block in cast(list[AttentionBlock], self.blocks):
@@ -66,11 +66,11 @@ def _padded_attention(conv: DifferentialAttentionConv, x: Tensor, pairs: Tensor,
 
 
 def padded_inputs(model: IAFormer, jets: JetBatch, slots: int) -> tuple[Tensor, Tensor, Tensor]:
-    """What :class:`PaddedIAFormer` takes, as from the files of its authors, in which pairs are stored.
+    """Inputs of :class:`PaddedIAFormer`, with precomputed pair features, as in the files of its authors.
 
     Returns:
         Scaled node features, shape [jets, slots, features], scaled pair features, shape [jets, slots, slots, features],
-        both zero where there is padding, and where there are particles, shape [jets, slots].
+        both zero in padding, and a mask of real particles, shape [jets, slots].
 
     Raises:
         ValueError: a jet has more particles than slots.
@@ -85,11 +85,11 @@ def padded_inputs(model: IAFormer, jets: JetBatch, slots: int) -> tuple[Tensor, 
 
 
 class EdgeListIAFormer(nn.Module):
-    """IAFormer in PyTorch Geometric's usual way: each block is one ``MessagePassing`` over the directed edges and
-    encodes their features itself, with the weights that all blocks share.
+    """IAFormer as is usual in PyTorch Geometric: each block is one ``MessagePassing`` over the directed edges and
+    encodes their features again, with weights that all blocks share.
 
     Args:
-        model: whose weights to take; they are copied.
+        model: the model whose weights are copied.
     """
 
     def __init__(self, model: IAFormer) -> None:
@@ -102,7 +102,7 @@ class EdgeListIAFormer(nn.Module):
         self.head = deepcopy(model.head)
 
     def forward(self, data: Batch) -> Tensor:
-        """Logits, shape [jets, num_classes], of what :func:`edge_list_inputs` makes."""
+        """Logits, shape [jets, num_classes], from the results of :func:`edge_list_inputs`."""
         x = self.particle_encoder(data.x)
         for block, conv in zip(cast(list[AttentionBlock], self.blocks), self.convs, strict=True):
             x = x + block.norm_out(conv(block.norm_in(x), data.edge_index, data.edge_attr))
@@ -111,11 +111,11 @@ class EdgeListIAFormer(nn.Module):
 
 
 class _EdgeListConv(MessagePassing):
-    """Differential attention along edges whose features it encodes first.
+    """Differential attention along edges, with an encoder of their features.
 
     Args:
-        conv: whose maps to use.
-        encoder: of the edge features.
+        conv: the layer whose linear maps are used.
+        encoder: the encoder of the edge features.
     """
 
     def __init__(self, conv: DifferentialAttentionConv, encoder: nn.Module) -> None:
@@ -129,13 +129,13 @@ class _EdgeListConv(MessagePassing):
         return self.conv.lin_out(self.propagate(edge_index, value=value, scores=scores).flatten(1))
 
     def message(self, value_j: Tensor, scores: Tensor, index: Tensor, ptr: Tensor | None, size_i: int) -> Tensor:
-        """The value of the source, times the weight of the edge."""
+        """The value of the source, weighted by attention."""
         first, second = softmax(scores, index, ptr, size_i).chunk(2, dim=1)
         return (first - self.conv.beta * second).unsqueeze(2) * value_j
 
 
 def edge_list_inputs(model: IAFormer, jets: JetBatch) -> tuple[Batch]:
-    """What :class:`EdgeListIAFormer` takes: all directed edges, with scaled features."""
+    """Inputs of :class:`EdgeListIAFormer`: all directed edges, with scaled features."""
     transform = Compose([FullyConnected(), NodeFeatures(model.node_features), PairFeatures(model.pair_features)])
     data = transform(Batch.from_data_list(jets.to_data_list()))
     data.x, data.edge_attr = model.scale_particles(data.x), cast(FixedPairs, model.pair_inputs).scale(data.edge_attr)
@@ -143,7 +143,7 @@ def edge_list_inputs(model: IAFormer, jets: JetBatch) -> tuple[Batch]:
 
 
 def _plain(encoder: nn.Module) -> nn.Sequential:
-    """The linear maps of an encoder, each followed by GELU, as PyTorch's own modules."""
+    """The linear maps of an encoder, each followed by GELU, built from PyTorch's own modules."""
     layers: list[nn.Module] = []
     for linear in (module for module in encoder.modules() if isinstance(module, nn.Linear)):
         plain = nn.Linear(linear.in_features, linear.out_features, dtype=linear.weight.dtype)
@@ -157,7 +157,7 @@ def _conv(block: AttentionBlock) -> DifferentialAttentionConv:
 
 
 def _slot_of_particle(jets: JetBatch, slots: int) -> Tensor:
-    """The place of each particle in its jet, shape [particles]."""
+    """The slot of each particle in its jet, shape [particles]."""
     largest = int(jets.ptr.diff().max())
     if largest > slots:
         raise ValueError(f"a jet has {largest} particles and there are {slots} slots: give more, or drop particles")
@@ -165,7 +165,7 @@ def _slot_of_particle(jets: JetBatch, slots: int) -> Tensor:
 
 
 def padded(values: Tensor, jets: JetBatch, slots: int) -> Tensor:
-    """Values of particles, shape [particles, channels], as [jets, slots, channels], zero where there is padding.
+    """Values of particles, shape [particles, channels], in slots, shape [jets, slots, channels], zero in padding.
 
     Raises:
         ValueError: a jet has more particles than slots.

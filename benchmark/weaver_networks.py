@@ -1,5 +1,5 @@
-"""ParT and ParticleNet of weaver-core (https://github.com/hqucms/weaver-core), their authors' own implementation, with
-our weights, for comparison. weaver-core must be installed.
+"""ParT and ParticleNet from weaver-core (https://github.com/hqucms/weaver-core), the implementations of their authors,
+with our weights, for comparison. weaver-core must be installed.
 """
 
 from __future__ import annotations
@@ -19,16 +19,16 @@ from iagraph.models.weaver import to_weaver
 
 class WeaverParticleTransformer(nn.Module):
     """weaver's ParT with the arguments of networks/example_ParticleTransformer.py of jet-universe/particle_transformer,
-    in a wrapper that is called as that file's is.
+    in a wrapper with the same signature as in that file.
 
     Args:
         inputs: number of node features.
         classes: number of logits.
-        changes: other arguments of weaver's class.
+        changes: arguments of weaver's class that replace or extend these.
     """
 
     exact_pairs = False
-    """Give the network four-vectors in their own precision, not in that of the features."""
+    """Pass four-vectors in their own precision instead of that of the features."""
 
     def __init__(self, inputs: int, classes: int, **changes: Any) -> None:
         super().__init__()
@@ -50,17 +50,17 @@ class WeaverParticleTransformer(nn.Module):
         self.mod = _weaver("ParticleTransformer")(input_dim=inputs, num_classes=classes, **arguments | changes)
 
     def forward(self, points: Tensor, features: Tensor, vectors: Tensor, mask: Tensor) -> Tensor:
-        """Logits, shape [jets, num_classes], of what :func:`weaver_inputs` makes."""
+        """Logits, shape [jets, num_classes], from the results of :func:`weaver_inputs`."""
         return self.mod(features, v=vectors if self.exact_pairs else vectors.to(features), mask=mask)
 
 
 class WeaverParticleNet(nn.Module):
-    """weaver's ParticleNet with the arguments of networks/example_ParticleNet.py, likewise.
+    """weaver's ParticleNet with the arguments of networks/example_ParticleNet.py, in a wrapper with its signature.
 
     Args:
         inputs: number of node features.
         classes: number of logits.
-        changes: other arguments of weaver's class.
+        changes: arguments of weaver's class that replace or extend these.
     """
 
     def __init__(self, inputs: int, classes: int, **changes: Any) -> None:
@@ -76,7 +76,7 @@ class WeaverParticleNet(nn.Module):
         self.mod = _weaver("ParticleNet")(input_dims=inputs, num_classes=classes, **arguments | changes)
 
     def forward(self, points: Tensor, features: Tensor, vectors: Tensor, mask: Tensor) -> Tensor:
-        """Logits, shape [jets, num_classes], of what :func:`weaver_inputs` makes."""
+        """Logits, shape [jets, num_classes], from the results of :func:`weaver_inputs`."""
         return self.mod(points, features, mask)
 
 
@@ -84,9 +84,7 @@ WeaverNetwork = WeaverParticleTransformer | WeaverParticleNet
 
 
 def with_weights(network: WeaverNetwork, model: ParticleTransformer | ParticleNet) -> WeaverNetwork:
-    """A network of weaver with the weights of ours, trimming its inputs from the first batch on; otherwise it begins
-    with the sixth.
-    """
+    """A weaver network with our weights that trims its inputs from the first batch on; weaver starts with the sixth."""
     network.mod.load_state_dict(to_weaver(model))
     trimmer = network.mod.trimmer
     trimmer._counter.fill_(trimmer.warmup_steps)
@@ -96,11 +94,11 @@ def with_weights(network: WeaverNetwork, model: ParticleTransformer | ParticleNe
 def weaver_inputs(
     model: ParticleTransformer | ParticleNet, jets: JetBatch, slots: int
 ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-    """What weaver's loader makes of jets.
+    """Inputs of weaver's networks, as from its loader.
 
     Returns:
-        Positions relative to the jet, scaled node features, four-vectors and where there are particles; each of shape
-        [jets, variables, slots], zero where there is padding.
+        Positions relative to the jet, scaled node features, four-vectors, and a mask of real particles; each of shape
+        [jets, variables, slots], zero in padding.
 
     Raises:
         ValueError: a jet has more particles than slots.
@@ -114,7 +112,7 @@ def weaver_inputs(
 
 
 def _weaver(name: str) -> Any:
-    """A network class of weaver, which names the module of each like the class."""
+    """A network class of weaver, in the module of the same name."""
     try:
         return getattr(importlib.import_module(f"weaver.nn.model.{name}"), name)
     except ImportError as error:

@@ -1,7 +1,7 @@
-"""Generates the API reference: the public names by topic, and one page per module or package of :mod:`iagraph`.
+"""Generate the API reference: the public names by topic, and one page per module or package of :mod:`iagraph`.
 
-What a package exports (``__all__``) is described under its public name, ``iagraph.nn.TopK``; the rest where it is
-defined.
+Names that a package exports (``__all__``) are described under their public names, as in ``iagraph.nn.TopK``; the rest
+where they are defined.
 """
 
 import pkgutil
@@ -71,6 +71,12 @@ TOPICS = {
         "iagraph.metrics": "Estimate accuracy roc_auc auc_difference macro_auc background_rejection "
         "classification_report",
     },
+    "Interpretation": {
+        "iagraph.interpret.recording": "record_attention",
+        "iagraph.interpret.relevance": "layerwise_relevance integrated_gradients",
+        "iagraph.interpret.cka": "linear_cka",
+        "iagraph.interpret.explainers": "Explainable",
+    },
     "Training and export": {
         "iagraph.train.config": "Config load_config",
         "iagraph.train.run": "train resume evaluate",
@@ -79,14 +85,14 @@ TOPICS = {
     "Testing": {
         "iagraph.testing": "random_jets assert_permutation_invariant assert_batch_independent assert_boost_invariant "
         "assert_all_gradients",
-        "iagraph.memory": "keep_freed_memory",
+        "iagraph.memory": "tune_memory",
     },
 }
 """The public names of each topic, by the module that exports them."""
 
 
 def write_pages() -> None:
-    """Writes docs/api, only where something has changed."""
+    """Write docs/api, only where something has changed."""
     FOLDER.mkdir(exist_ok=True)
     found = list(pkgutil.walk_packages(iagraph.__path__, "iagraph."))
     modules = [module.name for module in found if module.name != "iagraph.__main__"]
@@ -162,7 +168,7 @@ def _members(module: ModuleType, hidden: list[str]) -> str:
 
 
 def _resolve(app, env, node, contnode):
-    """Finds what is described under its public name by the name of where it is defined."""
+    """Resolve a reference to the module that defines a name to the page of the package that exports it."""
     module, _, name = node.get("reftarget", "").rpartition(".")
     package = module.rpartition(".")[0]
     if not package.startswith("iagraph") or name not in getattr(sys.modules.get(package), "__all__", []):
@@ -172,7 +178,7 @@ def _resolve(app, env, node, contnode):
 
 
 def _skip(app, what, name, obj, skip, options):
-    """True for the fields of named tuples, which the docstrings of these describe."""
+    """True for fields of named tuples, which the docstring of the tuple describes."""
     return True if type(obj).__name__ == "_tuplegetter" else None
 
 

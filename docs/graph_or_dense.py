@@ -1,4 +1,4 @@
-"""Measures when a list of edges beats dense attention; the tables of docs/graph_or_dense.md.
+"""Measure when an edge list beats dense attention: the tables of docs/graph_or_dense.md.
 
 python docs/graph_or_dense.py
 """
@@ -25,14 +25,14 @@ Row = dict[str, str]
 
 
 def jets_with_fewer_pairs(repeats: int, jets: int) -> list[Row]:
-    """IAFormer of the first recipe on dense blocks, and on lists with a part of the pairs, chosen by chance."""
+    """IAFormer of the first recipe on dense blocks, and on edge lists with a random fraction of the pairs."""
     torch.manual_seed(1)
     batch = JetDataset(read_store(resolve("sample:qg"), "test"))[:jets]
     model = IAFormer("kinpid", blocks=3, heads=8, particle_hidden=(128, 64), pair_hidden=(64,))
     edges = fully_connected(batch.ptr)
     source, target = edges.sort(dim=0).values
-    fate = torch.rand(int(batch.ptr[-1]), int(batch.ptr[-1]))[source, target]  # one for both directions of a pair
-    lists = {f"list, {kept:g} of the pairs": edges[:, (fate < kept) | (source == target)] for kept in FRACTIONS}
+    uniform = torch.rand(int(batch.ptr[-1]), int(batch.ptr[-1]))[source, target]  # one for both directions of a pair
+    lists = {f"list, {kept:g} of the pairs": edges[:, (uniform < kept) | (source == target)] for kept in FRACTIONS}
 
     def step(edge_index: Tensor | None, train: bool) -> Callable[[], None]:
         def run() -> None:
@@ -74,7 +74,7 @@ def graphs_of_any_kind(repeats: int) -> list[Row]:
 
 
 def dense(conv: DifferentialAttentionConv, x: Tensor, features: Tensor, absent: Tensor) -> Tensor:
-    """The layer as dense attention, all nodes to all, what is no edge masked."""
+    """The layer as dense attention between all nodes, with non-edges masked."""
     scores = conv.feature_scores(features).masked_fill(absent.unsqueeze(-1), -torch.inf)
     alpha = conv.weights(scores.softmax(dim=1).permute(2, 0, 1))
     value = conv.lin_value(x).unflatten(1, (HEADS, -1))
@@ -82,7 +82,7 @@ def dense(conv: DifferentialAttentionConv, x: Tensor, features: Tensor, absent: 
 
 
 def cpu_times(steps: list[Callable[[], None]], repeats: int, factor: float) -> list[str]:
-    """Median of the CPU time of each step and the spread of its runs; all in turn, after one run that warms up."""
+    """Median CPU time of each step and standard deviation of its runs; steps in turn, after one run for warming up."""
     times: list[list[float]] = [[] for _ in steps]
     for _ in range(repeats + 1):
         for step, own in zip(steps, times, strict=True):
@@ -93,15 +93,15 @@ def cpu_times(steps: list[Callable[[], None]], repeats: int, factor: float) -> l
 
 
 def markdown(rows: list[Row]) -> str:
-    """A table."""
+    """The rows as a Markdown table."""
     lines = [list(rows[0]), ["---"] * len(rows[0]), *(list(row.values()) for row in rows)]
     return "\n".join(f"| {' | '.join(line)} |" for line in lines)
 
 
 def main() -> None:
-    """Measures on one thread, and prints."""
+    """Measure on one thread, and print."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--repeats", type=positive, default=7, help="runs timed of each, at least 2 (default: 7)")
+    parser.add_argument("--repeats", type=positive, default=7, help="timed runs of each step, at least 2 (default: 7)")
     parser.add_argument("--jets", type=positive, default=64, help="jets in the batch (default: 64)")
     arguments = parser.parse_args()
     torch.set_num_threads(1)

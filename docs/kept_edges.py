@@ -1,8 +1,8 @@
-"""The figure of the README: a quark and a gluon jet with all their edges, and with those that a trained gate leaves.
+"""Draw the figure of the README: a quark and a gluon jet with all edges, and with those that a trained gate keeps.
 
     python docs/kept_edges.py RUN
 
-draws `docs/kept_edges.png` of a run of `configs/qg_lite.yaml`, with jets of its test that no training has seen.
+writes `docs/kept_edges.png` for a run of `configs/qg_lite.yaml`, with jets of the test split.
 """
 
 import sys
@@ -20,11 +20,11 @@ from iagraph.interpret.display import shown_jet
 from iagraph.jets import JetBatch
 from iagraph.plotting import COLOURS
 
-PARTICLES = {"gluon": 55, "quark": 33}  # what such jets have on average
+PARTICLES = {"gluon": 55, "quark": 33}  # averages of such jets
 
 
 def draw(axes: Axes, jets: JetBatch, edge_index: torch.Tensor, strength: np.ndarray | None, title: str) -> None:
-    """Particles as discs whose area grows with pT, edges as lines that are as opaque as they are strong."""
+    """Particles as discs with an area proportional to pT, edges as lines, the stronger the more opaque."""
     jet = shown_jet(jets, 0)
     places = np.stack([jet.y, jet.phi], axis=1)
     first, second = edge_index[:, edge_index[0] < edge_index[1]].numpy()
@@ -39,7 +39,7 @@ def draw(axes: Axes, jets: JetBatch, edge_index: torch.Tensor, strength: np.ndar
 
 
 def main() -> None:
-    """Draws it."""
+    """Draw the figure."""
     tagger = iagraph.load(sys.argv[1])
     model = tagger.model.eval()
     source = read_store(resolve("sample:qg"), "test")
@@ -50,12 +50,12 @@ def main() -> None:
         jets = JetDataset(source)[number : number + 1]
         with torch.inference_mode():
             _, weights = model(jets, return_attention_weights=True)
-        left, alpha, _ = weights[-1]
-        strength = alpha.abs().amax(1)[left[0] < left[1]].numpy()
+        kept, alpha, _ = weights[-1]
+        strength = alpha.abs().amax(1)[kept[0] < kept[1]].numpy()
         every = jets.prunable_graph().edge_index
-        count = [int((edges[0] < edges[1]).sum()) for edges in (every, left)]
+        count = [int((edges[0] < edges[1]).sum()) for edges in (every, kept)]
         draw(next(panels), jets, every, None, f"{name} jet: {count[0]:,} pairs")
-        draw(next(panels), jets, left, strength, f"{count[1]} left by the gate")
+        draw(next(panels), jets, kept, strength, f"{count[1]} left by the gate")
     figure.axes[0].set_ylabel(r"$\Delta\phi$ [rad]")
     figure.savefig(Path(__file__).with_suffix(".png"), dpi=150)
 

@@ -27,6 +27,8 @@ from iagraph.kinematics import (
     to_cartesian,
 )
 
+__all__ = ["JetBatch", "JetInput", "PaddedJets"]
+
 
 @dataclass
 class JetBatch:

@@ -8,7 +8,7 @@ from saved_figures import figures
 from iagraph import segment
 from iagraph.graph import dense
 
-# The tensors of tests are small: threads would cost more than they bring, above all on a busy machine.
+# Tensors in tests are small: threads would cost more than they gain, above all on a busy machine.
 torch.set_num_threads(1)
 os.environ.setdefault("OMP_NUM_THREADS", "1")  # of processes that tests start, while others run beside them
 
@@ -19,7 +19,7 @@ hypothesis.settings.load_profile("iagraph")
 
 @pytest.fixture(params=["native", "torch-scatter"])
 def backend(request, monkeypatch):
-    """Runs a test on PyTorch's own scatter functions, and again on torch-scatter where it is installed."""
+    """Run a test with PyTorch's own scatter functions, and with torch-scatter where it is installed."""
     if request.param == "native":
         monkeypatch.setattr(segment, "_torch_scatter", None)
     elif segment._torch_scatter is None:
@@ -29,7 +29,7 @@ def backend(request, monkeypatch):
 
 @pytest.fixture(params=[1, 2, dense.MAX_SIZE_CLASSES], ids=lambda classes: f"{classes} size classes")
 def padding(request, monkeypatch):
-    """Runs a test with much, little and no padding in dense blocks: a few jets would otherwise get a block each."""
+    """Run a test with much, little and no padding in dense blocks; few jets would otherwise get a block each."""
     monkeypatch.setattr(dense, "MAX_SIZE_CLASSES", request.param)
     return request.param
 

@@ -1,4 +1,4 @@
-"""Coverage-guided fuzzing of what reads files of others: damaged files must end in a message, not in a crash.
+"""Coverage-guided fuzzing of readers of foreign files: damaged files must end in an error message, not in a crash.
 
     pip install atheris
     python tests/fuzz.py store -max_total_time=300

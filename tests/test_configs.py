@@ -40,7 +40,7 @@ def test_there_are_recipes():
 
 
 @pytest.mark.parametrize("name", ["plain", "interaction", "pair", "learned_pair"])
-def test_ablations_differ_from_iaformer_by_the_model_alone(name):
+def test_ablations_differ_from_iaformer_only_by_the_model(name):
     iaformer, other = (load_config(CONFIGS / f"{stem}.yaml").model_dump() for stem in ("qg", f"qg_{name}"))
     assert other["train"] == iaformer["train"]
     assert other["seed"] == iaformer["seed"]
@@ -54,13 +54,13 @@ def test_ablations_differ_from_iaformer_by_the_model_alone(name):
 @pytest.mark.parametrize(("name", "model"), [("part", ParticleTransformer), ("particlenet", ParticleNet)])
 def test_baselines_have_the_published_sizes(name, model):
     config = load_config(CONFIGS / f"qg_{name}.yaml")
-    here, published = build_model(config, CLASSES["qg"]), model(config.data.node_features)  # whose defaults they are
+    here, published = build_model(config, CLASSES["qg"]), model(config.data.node_features)  # their defaults
     shapes = [{key: value.shape for key, value in net.state_dict().items()} for net in (here, published)]
     assert shapes[0] == shapes[1]
     assert config.data.batch_size == load_config(CONFIGS / "qg.yaml").data.batch_size
 
 
-def test_fine_tuning_is_slower_than_training_but_for_the_head():
+def test_fine_tuning_has_lower_rates_except_for_the_head():
     config, scratch = (load_config(CONFIGS / name) for name in ("qg_finetune.yaml", "qg_particlenet.yaml"))
     assert config.train.learning_rate == pytest.approx(scratch.train.learning_rate / 10)
     assert config.fine_tune.head_learning_rate == pytest.approx(10 * config.train.learning_rate)
@@ -70,17 +70,17 @@ def test_fine_tuning_is_slower_than_training_but_for_the_head():
 @pytest.mark.parametrize(
     ("name", "declared"), [("qg_particlenet.yaml", {"epochs"}), ("qg_part.yaml", {"learning_rate"})]
 )
-def test_baselines_train_as_iaformer_but_for_what_they_say(name, declared):
+def test_baselines_train_like_iaformer_with_stated_exceptions(name, declared):
     mine, theirs = (load_config(CONFIGS / recipe).train.model_dump() for recipe in ("qg.yaml", name))
     assert {key for key in mine if mine[key] != theirs[key]} == declared
 
 
-def test_jetclass_is_judged_at_the_published_working_points():
+def test_jetclass_uses_the_published_working_points():
     assert load_config(CONFIGS / "jetclass.yaml").data.signal_efficiency == {"Hqql": 0.99, "Tbl": 0.995}
 
 
 @pytest.mark.parametrize("name", RECIPES)
-def test_recipes_say_what_they_make_of_masses(name):
+def test_recipes_set_the_treatment_of_masses(name):
     assert re.search(r"^  masses: ", (CONFIGS / name).read_text(encoding="utf-8"), flags=re.MULTILINE)
-    published = "stored" if name == "jetclass.yaml" else "zero"  # other people's results on these jets are made so
+    published = "stored" if name == "jetclass.yaml" else "zero"  # as in published results on these jets
     assert load_config(CONFIGS / name).data.masses == published

@@ -20,16 +20,16 @@ def python_of(page):
 
 
 @pytest.mark.parametrize("page", [page for page in PAGES if python_of(page)], ids=lambda page: page.stem)
-def test_examples_of_a_page_run_one_after_another(page, tmp_path, monkeypatch):
+def test_examples_of_a_page_run_in_order(page, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     for run in ("qg-001", "tutorial-001"):
         shutil.copytree(TRAINED, tmp_path / "runs" / run)
-    if page.stem == "tutorial":  # its test.h5 is made by a command between its examples
+    if page.stem == "tutorial":  # its test.h5 is written by a command between its examples
         (tmp_path / "data").mkdir()
         shutil.copy(ROOT / "iagraph" / "data" / "samples" / "qg.h5", "data/test.h5")
     if page.stem == "export":
         pytest.importorskip("onnxruntime", reason="exported models need pip install 'iagraph[export]'")
-        small = iagraph.load(TRAINED.with_name("plain_transformer-0.1.0"))  # which is exported in the shortest time
+        small = iagraph.load(TRAINED.with_name("plain_transformer-0.1.0"))  # the fastest to export
         jets = [random_jets([3, 2], seed=1)]
         export_onnx(small, Path("tagger.onnx"), jets)
         export_program(small, Path("tagger.pt2"), jets)
@@ -61,7 +61,7 @@ def test_table_of_graph_or_dense(monkeypatch, capsys):
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.stem)
-def test_files_that_a_page_names_exist(page):
+def test_files_named_by_a_page_exist(page):
     text = page.read_text(encoding="utf-8")
     names = re.findall(r"`((?:iagraph|configs|scripts|docs|tests)/[\w/.]*\w)`", text)
     here = [link.split("#")[0] for link in re.findall(r"\]\(([^)]*)\)", text) if "://" not in link]

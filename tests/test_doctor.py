@@ -15,7 +15,7 @@ from iagraph.models.registry import MODELS
 SCRIPT = Path(__file__).parents[1] / "scripts" / "doctor.py"
 
 
-def test_nothing_is_wrong_here(monkeypatch, capsys):
+def test_doctor_finds_no_problem(monkeypatch, capsys):
     monkeypatch.setattr(sys, "argv", [str(SCRIPT)])
     start = time.process_time()
     with pytest.raises(SystemExit) as ended:
@@ -28,7 +28,7 @@ def test_nothing_is_wrong_here(monkeypatch, capsys):
     assert time.process_time() - start < 120  # of the CPU, whatever else it does
 
 
-def test_what_fails_is_told_and_the_rest_goes_on(monkeypatch):
+def test_failures_are_reported_and_other_checks_continue(monkeypatch):
     def broken():
         raise ValueError("no\nluck")
 
@@ -66,7 +66,7 @@ def test_packages_are_imported_by_the_names_of_their_modules():
     assert doctor.extra("test").state == "complete"
 
 
-def test_the_reason_for_native_sums(monkeypatch):
+def test_reason_for_native_sums(monkeypatch):
     monkeypatch.setattr(segment, "UNAVAILABLE", "it is raining")
     assert doctor.sums_over_edges().state == "native: it is raining"
     monkeypatch.setattr(segment, "UNAVAILABLE", "")

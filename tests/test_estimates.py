@@ -31,7 +31,7 @@ def test_error_of_ratio_is_its_spread_over_samples():
     assert sum(each.error for each in found) / len(found) == pytest.approx(spread, rel=0.05)
 
 
-def test_jets_without_denominator_do_not_count():
+def test_jets_without_denominator_are_ignored():
     assert ratio(torch.tensor([1, 0, 3]), torch.tensor([2, 0, 2])) == ratio(torch.tensor([1, 3]), torch.tensor([2, 2]))
 
 
@@ -70,7 +70,7 @@ def test_logit_difference_by_hand():
 
 def test_changes_are_paired():
     truth, after = Truth(LABELS, 1), LOGITS + np.array([[0.5, 0.0]])
-    # All jets move alike towards the first class, which the classes' mean does not see.
+    # All jets move equally towards the first class, which cancels in the mean over classes.
     assert truth.mean_change(after, LOGITS) == pytest.approx((0, 0), abs=1e-12)
     assert truth.mean_change(LOGITS * 2, LOGITS) == pytest.approx(truth.mean(truth.logit_difference(LOGITS)))
     assert truth.auc_change(-LOGITS, LOGITS) == auc_difference(LABELS, -LOGITS, LOGITS, 1)

@@ -16,7 +16,7 @@ def home(tmp_path, monkeypatch):
     return tmp_path
 
 
-def test_home_folders_are_expanded_and_the_rest_is_left(home):
+def test_home_folders_are_expanded(home):
     assert user_path("~") == home
     assert user_path("~/runs/a") == home / "runs/a"
     assert user_path(Path("~/runs")) == home / "runs"
@@ -30,21 +30,21 @@ def test_patterns_become_files_in_natural_order(home):
     for name in names:
         (home / name).parent.mkdir(parents=True, exist_ok=True)
         (home / name).touch()
-    (home / "part_0.h5").mkdir()  # a folder is no file
+    (home / "part_0.h5").mkdir()  # a folder is not a file
     found = [str(home / f"part_{number}.h5") for number in (1, 2, 10)]
     assert user_files(["~/part_*.h5"]) == found
     assert user_files(["~/part_[12].h5", "~/other.txt"]) == [*found[:2], str(home / "other.txt")]
     assert user_files([home / "**" / "part_?.h5"]) == [str(home / "deep/er/part_3.h5"), *found[:2]]
 
 
-def test_names_that_are_no_patterns_are_left(home):
+def test_plain_names_are_unchanged(home):
     (home / "jets[1].h5").touch()
     for name in ("sample:qg", "missing.h5", "./missing.h5", "missing[1].h5"):
         assert user_files([name]) == [name]
     assert user_files(["~/jets[1].h5"]) == [f"{home}/jets[1].h5"]
 
 
-def test_a_pattern_without_files_is_named(home):
+def test_patterns_without_files_are_named(home):
     with pytest.raises(FileNotFoundError, match=r"^~/none_\*\.h5: no file matches"):
         user_files(["~/none_*.h5"])
 
@@ -55,7 +55,7 @@ def file_system(request, monkeypatch):
 
 
 @pytest.mark.usefixtures("file_system")
-def test_one_process_at_a_time_and_the_other_learns_which(tmp_path):
+def test_lock_admits_one_process_and_names_it(tmp_path):
     lock = tmp_path / ".lock"
     with locked(lock):
         me = rf"^process {os.getpid()} on {socket.gethostname()}, for 0:00:0\d; .* remove {lock}$"
@@ -65,7 +65,7 @@ def test_one_process_at_a_time_and_the_other_learns_which(tmp_path):
         pass
 
 
-def test_what_a_process_killed_on_another_machine_left_can_be_removed(tmp_path, monkeypatch):
+def test_stale_lock_of_another_machine_can_be_removed(tmp_path, monkeypatch):
     monkeypatch.setattr(files, "_has_flock", lambda folder: False)
     lock = tmp_path / ".lock"
     lock.write_text("4242\nnode7\n")
@@ -79,7 +79,7 @@ def test_what_a_process_killed_on_another_machine_left_can_be_removed(tmp_path, 
     assert not lock.exists()
 
 
-def test_who_waits_is_told_for_whom(tmp_path, monkeypatch):
+def test_waiting_process_is_told_the_holder(tmp_path, monkeypatch):
     monkeypatch.setattr(files, "_has_flock", lambda folder: False)
     lock = tmp_path / ".lock"
     lock.write_text("4242\nnode7\n")
@@ -88,7 +88,7 @@ def test_who_waits_is_told_for_whom(tmp_path, monkeypatch):
         assert told[0].startswith("process 4242 on node7, for ")
 
 
-def test_flock_is_tried(tmp_path, monkeypatch):
+def test_flock_is_used_if_available(tmp_path, monkeypatch):
     fcntl = pytest.importorskip("fcntl")
     assert files._has_flock(tmp_path)
 

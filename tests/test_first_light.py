@@ -1,4 +1,4 @@
-"""The promise of the README: the first recipe, whole, on the jets that come with the package."""
+"""The claim of the README: the whole first recipe on the shipped jets."""
 
 import json
 import time

@@ -30,7 +30,7 @@ def test_to_pyg_and_back():
         assert torch.equal(back.y, jets.y)
 
 
-def test_impact_parameters_go_with_the_jets():
+def test_impact_parameters_are_kept():
     jets = tracked_jets(COUNTS)
     graphs = jets.to_data_list()
     for number, name in enumerate(Impact._fields):
@@ -53,7 +53,7 @@ def test_one_graph_is_a_batch_of_one():
     assert one.ptr.tolist() == [0, 5]
 
 
-def test_what_is_unknown_stays_unknown():
+def test_unknown_columns_stay_unknown():
     jets = random_jets(COUNTS)
     back = JetBatch.from_data(JetBatch(jets.momenta, jets.ptr).to_data_list())
     assert back.pid is None
@@ -66,7 +66,7 @@ def test_graphs_without_momenta_are_refused():
         JetBatch.from_data(Data(pt=torch.ones(3), phi=torch.ones(3)))
 
 
-def test_batch_moves_and_converts_as_a_whole():
+def test_batch_moves_and_converts_all_columns():
     jets = tracked_jets(COUNTS)
     moved = jets.to("meta")
     assert {t.device.type for t in (*moved.momenta, moved.ptr, moved.pid, moved.y, *moved.impact)} == {"meta"}
@@ -105,7 +105,7 @@ def test_jets_in_slots():
     ("name", "value"),
     [("pt", 0.0), ("pt", -1.0), ("mass", -0.5), *((name, float("nan")) for name in ("pt", "rapidity"))],
 )
-def test_particles_that_there_cannot_be_are_named(name, value):
+def test_impossible_particles_are_named(name, value):
     graphs = random_jets(COUNTS).to_data_list()
     graphs[3][name][2] = value
     for source in (graphs, Batch.from_data_list(graphs)):
@@ -116,7 +116,7 @@ def test_particles_that_there_cannot_be_are_named(name, value):
         JetBatch.from_data(graphs[3])
 
 
-def test_padding_of_graphs_is_dropped_as_the_message_says():
+def test_padding_of_graphs_can_be_dropped_as_advised():
     jets = random_jets(COUNTS)
     padded = []
     for graph in jets.to_data_list():
@@ -130,7 +130,7 @@ def test_padding_of_graphs_is_dropped_as_the_message_says():
     assert torch.equal(back.y, jets.y)
 
 
-def test_the_label_of_a_single_graph_may_be_a_plain_number():
+def test_label_of_a_single_graph_may_be_a_number():
     data = random_jets([5]).to_data_list()[0]
     data.y, data.weight = 1, 0.5
     jets = JetBatch.from_data(data).double()

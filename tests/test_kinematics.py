@@ -87,7 +87,7 @@ def test_wrapped_angles(angle):
         assert abs(turns - turns.round()) < (1e-3 if dtype == torch.float32 else 1e-11)
 
 
-def test_wrapping_changes_nothing_within_the_range_but_pi():
+def test_wrapping_keeps_angles_within_the_range():
     angles = torch.tensor([-math.pi, -1.0, 0.0, 3.0, math.pi], dtype=torch.float64)
     torch.testing.assert_close(wrap_phi(angles)[:4], angles[:4], rtol=0, atol=1e-15)
     assert wrap_phi(angles)[4] == pytest.approx(-math.pi)
@@ -139,7 +139,7 @@ class TestPairFeatures:
         logs = [0.5, 2 * 0.5, 2 / 10, mass2, 10 / 40, energy / 80]
         torch.testing.assert_close(got, torch.tensor(logs, dtype=torch.float64).log(), rtol=1e-12, atol=1e-12)
 
-    def test_sets_are_the_same_features_in_another_order(self):
+    def test_feature_sets_are_subsets_of_the_same_features(self):
         jets = random_jets([11, 7])
         first, second = fully_connected(jets.ptr)
         everything = dict(zip(PAIR_FEATURES["iaformer"], jets.edge_features("iaformer", first, second), strict=False))
@@ -164,7 +164,7 @@ class TestPairFeatures:
         # A particle with itself: the same float is subtracted from itself, so the floor is exact.
         assert_boost_invariant(lambda j: j.edge_features(name, first[~different], second[~different]), jets, 1e-9)
 
-    def test_the_energy_share_of_the_paper_is_not_invariant(self):
+    def test_published_energy_fraction_is_not_invariant(self):
         jets = random_jets([17], dtype=torch.float64)
         with pytest.raises(AssertionError):
             assert_boost_invariant(lambda j: j.edge_features("iaformer", *fully_connected(j.ptr)), jets, 1e-3)
@@ -174,7 +174,7 @@ class TestPairFeatures:
         edges = fully_connected(jets.ptr)
         exact = jets.double().edge_features("iaformer", *edges).float()
         got = jets.edge_features("iaformer", *edges)
-        # Below a distance of 1e-3 the rounding of phi itself, 2e-7 near pi, shows.
+        # Below a distance of 1e-3 the rounding of phi itself, 2e-7 near pi, matters.
         apart = exact[0] > math.log(1e-3)
         torch.testing.assert_close(got[:, apart], exact[:, apart], rtol=0, atol=5e-4)
         torch.testing.assert_close(got[2:, ~apart], exact[2:, ~apart], rtol=0, atol=5e-2)
@@ -191,7 +191,7 @@ class TestPairFeatures:
         got.sum().backward()
         assert all(component.grad.isfinite().all() for component in particles)
 
-    def test_asking_for_gradients_changes_nothing(self):
+    def test_requiring_gradients_does_not_change_values(self):
         particles = momenta(
             (5.0, 0.1, 0.2, 0.0), (7.0, 0.4, -3.1, 0.1), (0.0, 0.0, 0.0, 0.0), (math.nan, 0.0, 0.0, 0.0)
         )
@@ -204,7 +204,7 @@ class TestPairFeatures:
         torch.testing.assert_close(asked.detach(), without, rtol=0, atol=0, equal_nan=True)
         assert without[3].isnan().tolist() == ((first == 3) | (second == 3)).tolist()
 
-    def test_unknown_set_is_named(self):
+    def test_unknown_feature_set_is_named(self):
         jets = random_jets([3])
         with pytest.raises(ValueError, match="unknown feature set 'parT'; there are invariant, iaformer, part"):
             jets.edge_features("parT", *fully_connected(jets.ptr))
@@ -279,7 +279,7 @@ class TestNodeFeatures:
         # Models pass all four on as they are: weaver neither shifts nor scales them.
         assert {SCALING[name] for name in NODE_FEATURES["full"][11:15]} == {(0.0, 1.0)}
 
-    def test_impact_parameters_are_needed_by_full_alone(self):
+    def test_only_full_needs_impact_parameters(self):
         jets = random_jets([3])
         arguments = (jets.momenta, jets.batch, jets.ptr)
         message = (
@@ -298,7 +298,7 @@ class TestNodeFeatures:
         for names in (*NODE_FEATURES.values(), *PAIR_FEATURES.values()):
             assert all(SCALING[name][1] > 0 for name in names)
 
-    def test_species_are_needed_by_kinpid_alone(self):
+    def test_kinpid_needs_species_and_kin_does_not(self):
         jets = random_jets([3])
         arguments = (jets.momenta, jets.batch, jets.ptr)
         assert node_features("kin", *arguments).shape == (3, 7)
@@ -317,7 +317,7 @@ class TestNodeFeatures:
         got.sum().backward()
         assert all(component.grad.isfinite().all() for component in particles)
 
-    def test_delta_eta_is_mirrored_with_the_jet_and_delta_rapidity_is_not(self):
+    def test_delta_eta_flips_sign_with_the_jet_unlike_delta_rapidity(self):
         rows = [(5.0, -1.0, 0.2, 0.0), (7.0, -1.3, 0.2, 0.0)]
         arguments = (momenta(*rows), torch.tensor([0, 0]), torch.tensor([0, 2]))
         mirrored, plain = node_features("kin", *arguments)[:, 5], node_features("iaformer", *arguments)[:, 8]
@@ -338,7 +338,7 @@ class TestNodeFeatures:
         components = (*(component.abs() for component in jets.momenta), *impact)
         assert torch.autograd.gradcheck(features, tuple(c.requires_grad_() for c in components), atol=1e-4)
 
-    def test_float32_sums_are_enough_where_there_is_no_float64(self, monkeypatch):
+    def test_float32_sums_without_float64_support(self, monkeypatch):
         jets = random_jets([40, 60])
         expected = jets.node_features("kin")
         monkeypatch.setattr(torch, "float64", torch.float32)  # as on Apple's GPUs

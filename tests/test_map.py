@@ -29,7 +29,7 @@ def imported(path):
         yield from (name.split(".")[1] for name in names if name.startswith("iagraph."))
 
 
-def test_everything_is_in_a_layer_and_everything_in_a_layer_is_there():
+def test_layers_cover_all_existing_modules():
     assert {part(path) for path in FILES} == set(LAYER)
     assert len(LAYER) == sum(map(len, LAYERS))
 
@@ -39,7 +39,7 @@ def test_imports_point_down():
         f"{path.relative_to(ROOT)} imports iagraph.{name}"
         for path in FILES
         for name in imported(path)
-        if LAYER.get(name, -1) > LAYER[part(path)]  # iagraph itself gives its version and the like
+        if LAYER.get(name, -1) > LAYER[part(path)]  # iagraph itself exports its version and the like
     ]
     assert not up
 
@@ -50,7 +50,7 @@ def names(node):
     return {getattr(target, "name", getattr(target, "id", None)) for target in targets}
 
 
-def test_places_named_in_contributing_exist():
+def test_paths_named_in_contributing_exist():
     places = re.findall(r"`([\w/]+\.py): ([\w.]+)`", (ROOT / "CONTRIBUTING.md").read_text(encoding="utf-8"))
     assert len(places) > 20
     for file, name in places:

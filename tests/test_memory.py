@@ -8,7 +8,7 @@ import pytest
 SCRIPT = """
 import resource
 import torch
-from iagraph.memory import keep_freed_memory
+from iagraph.memory import tune_memory
 def step():
     for _ in range(3):
         tensors = [torch.ones(2**21) for _ in range(5)]  # 8 MB each
@@ -19,13 +19,13 @@ def new_pages(rounds):
     step()
     return resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before
 by_default = new_pages(1)
-assert keep_freed_memory()
+assert tune_memory()
 print(by_default, new_pages(4))  # once the heap is as large as it must be
 """
 
 
 @pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="only glibc is asked to keep memory")
-def test_freed_memory_is_used_again_without_new_pages():
+def test_freed_memory_is_reused_without_page_faults():
     done = subprocess.run([sys.executable, "-c", SCRIPT], capture_output=True, text=True, check=True)
     by_default, kept = map(int, done.stdout.split())
     one_tensor = 2**23 // resource.getpagesize()

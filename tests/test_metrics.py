@@ -66,7 +66,7 @@ def test_auc_and_its_error_by_hand():
 
 
 @given(binary_samples)
-def test_auc_equals_sklearn_and_the_count_of_pairs(jets):
+def test_auc_equals_sklearn_and_pair_counting(jets):
     labels, scores = np.array(jets).T
     value, error = roc_auc(labels, scores)
     pairs = [(s > b) + 0.5 * (s == b) for s, b in itertools.product(scores[labels == 1], scores[labels == 0])]
@@ -78,7 +78,7 @@ def test_auc_equals_sklearn_and_the_count_of_pairs(jets):
 
 
 @given(binary_samples)
-def test_what_must_not_change_the_auc_does_not(jets):
+def test_auc_is_invariant_under_order_and_monotonic_maps(jets):
     labels, scores = np.array(jets).T
     result = roc_auc(labels, scores)
     logits = np.stack([1.5 - scores, 1.5 + scores], axis=1)
@@ -97,12 +97,12 @@ def test_auc_error_covers():
     assert 0.92 < pull.std() < 1.08
 
 
-def test_auc_error_is_unknown_for_a_lone_jet_and_zero_for_perfect_separation():
+def test_auc_error_of_a_single_jet_and_of_perfect_separation():
     assert math.isnan(roc_auc([1, 0, 0], [2, 1, 3]).error)
     assert roc_auc([1, 1, 0, 0], [3, 4, 1, 2]) == (1.0, 0.0)
 
 
-def test_auc_difference_knows_the_correlation():
+def test_auc_difference_accounts_for_the_correlation():
     rng = np.random.default_rng(2)
     paired, unpaired = [], []
     for _ in range(400):
@@ -180,7 +180,7 @@ def test_rejection_error_agrees_with_the_bootstrap():
 
 @settings(max_examples=50)
 @given(binary_samples, st.floats(0.01, 1))
-def test_rejection_is_never_below_one_over_the_loosest_neighbour(jets, efficiency):
+def test_rejection_lies_between_neighbouring_cuts(jets, efficiency):
     labels, scores = np.array(jets).T
     value, error = background_rejection(labels, scores, efficiency)
     cuts = [(np.mean(scores[labels == 1] >= cut), np.mean(scores[labels == 0] >= cut)) for cut in np.unique(scores)]
@@ -190,7 +190,7 @@ def test_rejection_is_never_below_one_over_the_loosest_neighbour(jets, efficienc
     assert error >= 0
 
 
-def test_an_efficiency_that_is_a_point_of_the_curve_is_met_despite_rounding():
+def test_efficiency_at_a_point_of_the_curve_is_met_despite_rounding():
     # 0.1 + 0.2 is a bit more than 3/10 and must not reach for the fourth jet, below the background jet.
     labels, scores = np.array([1] * 10 + [0]), np.r_[np.arange(20, 10, -1), 17.5]
     assert background_rejection(labels, scores, 0.1 + 0.2).value == math.inf
@@ -251,7 +251,7 @@ def test_macro_auc_needs_every_class():
         macro_auc([0, 2, 2], np.eye(3))
 
 
-def test_macro_auc_difference_of_two_classes_is_that_of_the_auc():
+def test_macro_auc_difference_of_two_classes_equals_the_auc_difference():
     labels, scores = gaussian_jets(np.random.default_rng(9), 60, 80, 1.0)
     logits, others = (np.stack([np.zeros(140), each], axis=1) for each in (scores, np.round(scores)))
     expected = auc_difference(labels, logits, others)
@@ -259,7 +259,7 @@ def test_macro_auc_difference_of_two_classes_is_that_of_the_auc():
     assert macro_auc_difference(labels, logits, logits + 1) == (0.0, 0.0)
 
 
-def test_macro_auc_difference_knows_the_correlation():
+def test_macro_auc_difference_accounts_for_the_correlation():
     rng = np.random.default_rng(10)
     labels = rng.integers(0, 3, 500)
     shared = rng.normal(0, 1, (500, 3)) + np.eye(3)[labels]
@@ -287,7 +287,7 @@ def test_macro_auc_difference_knows_the_correlation():
         ([0, 1], [[0.3], [0.7]], r"scores of shape \(2, 1\) have one class only: give scores\[:, 0\]"),
     ],
 )
-def test_bad_input_is_named(labels, scores, message):
+def test_invalid_input_is_named(labels, scores, message):
     for metric in (roc_auc, lambda *jets: background_rejection(*jets, 0.5), discriminant):
         with pytest.raises(ValueError, match=message):
             metric(np.array(labels), np.array(scores))
@@ -329,7 +329,7 @@ def softmax(logits):
 
 @pytest.mark.parametrize("kind", [np.float64, np.float32])
 @pytest.mark.parametrize("classes", [2, 4])
-def test_probabilities_give_what_logits_give(classes, kind):
+def test_probabilities_and_logits_give_the_same_metrics(classes, kind):
     labels, logits = class_jets(11, 700, classes)
     logits[:20] *= 30  # of which one probability is 1, or rounds to it, and others to 0
     probabilities = softmax(logits).astype(kind)
@@ -342,7 +342,7 @@ def test_probabilities_give_what_logits_give(classes, kind):
     np.testing.assert_allclose(score, expected[1], rtol=1e-4, atol=1e-5)
 
 
-def test_what_is_no_probability_is_left_as_it_is():
+def test_scores_that_are_not_probabilities_are_unchanged():
     logits = np.array([[0.2, 0.8], [0.3, 0.8]])
     np.testing.assert_array_equal(as_logits(logits), logits)  # the second row sums to 1.1
     np.testing.assert_array_equal(as_logits(np.log([[0.2, 0.8]])), np.log([[0.2, 0.8]]))
@@ -351,14 +351,14 @@ def test_what_is_no_probability_is_left_as_it_is():
 
 
 class TestWeights:
-    def test_equal_ones_change_nothing(self):
+    def test_equal_weights_change_nothing(self):
         labels, logits = class_jets(12, 300, 2)
         for metric in (*ALL_METRICS.values(), *OF_TWO.values()):
             expected = metric(labels, logits)
             assert metric(labels, logits, weights=np.full(300, 0.7)) == pytest.approx(expected)
         assert effective_number(np.full(300, 0.7)) == pytest.approx(300)
 
-    def test_whole_ones_are_repeated_jets(self):
+    def test_integer_weights_equal_repeated_jets(self):
         labels, logits = class_jets(13, 200, 3)
         logits = np.round(logits, 1)  # with ties
         weights = np.random.default_rng(13).integers(0, 4, 200)
@@ -369,7 +369,7 @@ class TestWeights:
 
     @pytest.mark.parametrize("name", sorted({**ALL_METRICS, **OF_TWO}.keys() - {"classification_report"}))
     def test_errors_agree_with_the_bootstrap(self, name):
-        # Weights that fall with the score of the signal: the effective number alone would not be right.
+        # Weights that fall with the signal score: the effective number of jets alone would be wrong.
         rng = np.random.default_rng(14)
         labels, logits = class_jets(14, 1500, 2, 0.8)
         weights = rng.exponential(1, 1500) * np.exp(-0.5 * (logits[:, 1] - logits[:, 0]) * (labels == 1))
@@ -401,7 +401,7 @@ class TestWeights:
             ([0, 0, 1, 1], "all jets with label 1 have weight 0|no jets with label 1"),
         ],
     )
-    def test_bad_ones_are_named(self, weights, message):
+    def test_invalid_weights_are_named(self, weights, message):
         logits = np.array([[0.0, 1.0], [0.5, 0.0], [1.0, 0.0], [0.0, 0.3]])
         metrics = {**ALL_METRICS, **OF_TWO}
         for name in set(metrics) - ({"accuracy"} if weights[:2] == [0, 0] and any(weights) else set()):

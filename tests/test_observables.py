@@ -41,7 +41,7 @@ def test_energy_correlations_by_hand():
     assert squared.e3.item() == pytest.approx(0.03 * 0.06**2, rel=1e-12)
 
 
-def test_energy_correlations_are_the_sums_over_pairs_and_triples():
+def test_energy_correlations_equal_sums_over_pairs_and_triples():
     jets = random_jets([11], 3).double()
     pt, y, phi, _ = (component.tolist() for component in jets.momenta)
     z = [value / sum(pt) for value in pt]
@@ -137,7 +137,7 @@ def test_invariance():
     assert_boost_invariant(finite, jets, 1e-9)
 
 
-def test_other_jets_of_the_batch_do_not_matter():
+def test_observables_do_not_depend_on_other_jets():
     jets = random_jets(COUNTS, 8)
     for name, values in observables(jets).items():
         alone = torch.cat([observables(jets.part(place, place + 1))[name] for place in range(len(jets))])

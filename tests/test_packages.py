@@ -1,4 +1,4 @@
-"""What people install: sdist and wheel."""
+"""The distributions: sdist and wheel."""
 
 import os
 import re
@@ -57,7 +57,7 @@ def run(*command, **options):
     return done.stdout
 
 
-def test_the_oldest_versions_are_those_that_pyproject_admits():
+def test_oldest_versions_match_pyproject():
     text = (ROOT / "pyproject.toml").read_text(encoding="utf-8")
     needed = text[text.index("\ndependencies = [") : text.index("\nexport = [")]  # which needs newer ones
     lower = dict(re.findall(r'"([\w-]+)>=([\d.]+)', needed))
@@ -87,7 +87,7 @@ def test_the_description_on_package_indexes_has_no_relative_links(repository, mo
 
 
 @pytest.mark.slow
-def test_wheel_and_sdist_hold_what_they_should_and_work_outside_of_the_clone(tmp_path):
+def test_wheel_and_sdist_are_complete_and_work_outside_the_clone(tmp_path):
     pytest.importorskip("build", reason="python -m build comes with iagraph[dev]")
     run(sys.executable, "-m", "build", "--outdir", tmp_path / "dist", ROOT)
     (wheel,), (sdist,) = (tmp_path / "dist").glob("*.whl"), (tmp_path / "dist").glob("*.tar.gz")

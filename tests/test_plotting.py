@@ -31,7 +31,7 @@ def test_only_known_endings_are_replaced(name, stem):
     assert figure_files(name) == figure_files(Path(name)) == (Path(f"{stem}.png"), Path(f"{stem}.pdf"))
 
 
-def test_exactly_these_files_are_written(tmp_path):
+def test_saved_files_are_exactly_these(tmp_path):
     save_figure(Figure(), tmp_path / "new" / "cost_v1.2.png")
     assert {path.name for path in (tmp_path / "new").iterdir()} == {"cost_v1.2.png", "cost_v1.2.pdf"}
 
@@ -39,7 +39,7 @@ def test_exactly_these_files_are_written(tmp_path):
 NAMES = (r"$\PH\to\bbbar$", "_b $ _", r"$H \to b\bar{b}$", "t\udcffW\n%&^{")
 
 
-def test_formulas_that_are_known_are_drawn_and_others_as_they_are_written():
+def test_valid_formulas_are_typeset_and_others_kept_as_text():
     assert drawable("$p_T$ cut") == "$p_T$ cut"
     assert drawable(r"$\PH\to\bbbar$") == r"\$\PH\to\bbbar\$"
     assert drawable("a $ b") == r"a \$ b"
@@ -48,7 +48,7 @@ def test_formulas_that_are_known_are_drawn_and_others_as_they_are_written():
     assert drawable("_b") == "\u200b_b"
 
 
-def test_lines_are_looked_at_one_by_one(tmp_path, caplog):
+def test_lines_are_checked_one_by_one(tmp_path, caplog):
     figure = Figure()
     figure.text(0.5, 0.5, "AUC = 0.9\n$1/\\varepsilon_B$ = 10")
     save_figure(figure, tmp_path / "figure")
@@ -60,7 +60,7 @@ def legend(figure):
     return [text.get_text() for each in (*figure.legends, figure.axes[0].get_legend()) if each for text in each.texts]
 
 
-def test_any_name_is_drawn(tmp_path):
+def test_any_name_can_be_drawn(tmp_path):
     labels = np.arange(80) % 4
     scores = np.random.default_rng(1).normal(size=(80, 4))
     parts = [numbered_jets([3, 2, 5, 4, 3, 2, 4, 5])] * 2
@@ -84,7 +84,7 @@ def test_any_name_is_drawn(tmp_path):
 
 
 @pytest.mark.parametrize("name", NAMES)
-def test_figures_that_do_not_think_of_it_are_saved_all_the_same(tmp_path, name):
+def test_unprepared_figures_are_saved(tmp_path, name):
     figure = Figure()
     axes = figure.subplots()
     axes.plot([1, 2], label=f"x{name}")

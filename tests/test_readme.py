@@ -20,7 +20,7 @@ def test_there_are_examples():
     assert len(EXAMPLES) == 1
 
 
-def test_files_that_the_readme_names_exist():
+def test_files_named_by_the_readme_exist():
     names = re.findall(r"`((?:iagraph|configs|scripts)/[\w/.]*)`", README)
     names += [link for link in re.findall(r"\]\(([^)]*)\)", README) if "://" not in link]
     assert names

@@ -4,13 +4,13 @@ from iagraph.metrics import Estimate
 from iagraph.tables import Table
 
 
-def test_numbers_with_errors_that_are_not_in_every_row():
+def test_errors_may_be_missing_in_some_rows():
     table = Table("Gaps.", [{"a": None}, {"a": Estimate(1.5, 0.25)}, {"a": Estimate(math.nan, math.nan)}])
     assert table.csv().splitlines() == ["a,a error", ",", "1.5,0.25", "nan,nan"]
     assert table.cells() == [["a"], ["-"], ["1.50 +- 0.25"], ["-"]]
 
 
-def test_csv_where_the_first_row_lacks_a_number_with_an_error():
+def test_csv_with_an_estimate_missing_in_the_first_row():
     table = Table("", [{"run": "a", "flips": None, "n": 1}, {"run": "b", "flips": Estimate(0.5, 0.25), "n": 2}])
     assert table.csv().splitlines() == ["run,flips,flips error,n", "a,,,1", "b,0.5,0.25,2"]
 
@@ -39,7 +39,7 @@ def test_markdown_and_latex():
     assert lines[6] == rf"{name} & - & 7 \\"
 
 
-def test_rows_of_the_csv_where_they_are_others():
+def test_csv_may_have_its_own_rows():
     exact = [
         {"model": "A", "auc": Estimate(0.88, 0.004), "spread": None},
         {"model": "B", "auc": Estimate(math.inf, math.nan), "spread": 1 / 3},

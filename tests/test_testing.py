@@ -22,7 +22,7 @@ def total_pt(jets: JetBatch):
 
 
 def hardest_first(jets: JetBatch):
-    """Looks at the first particle of each jet: depends on their order."""
+    """A model that depends on the order of particles: it reads the first of each jet."""
     return torch.stack([jets.momenta.pt[begin] if begin < end else begin * 0.0 for begin, end in bounds(jets)])
 
 
@@ -34,13 +34,13 @@ def bounds(jets):
     return zip(jets.ptr[:-1], jets.ptr[1:], strict=True)
 
 
-def test_what_is_invariant_passes():
+def test_invariant_models_pass():
     assert_permutation_invariant(total_pt, JETS, 1e-12)
     assert_batch_independent(total_pt, JETS, 1e-12)
     assert_boost_invariant(total_pt, JETS, 1e-12)
 
 
-def test_what_is_not_fails():
+def test_models_that_are_not_invariant_fail():
     with pytest.raises(AssertionError):
         assert_permutation_invariant(hardest_first, JETS, 1e-3)
     with pytest.raises(AssertionError):
@@ -57,18 +57,18 @@ class Counter(nn.Module):
         self.used, self.idle, self.connected = nn.Parameter(torch.ones(1)), nn.Parameter(torch.ones(1)), connected
 
     def forward(self, jets):
-        # A softmax of one number is 1 whatever the number: connected, and yet without a gradient.
+        # The softmax of a single number is always 1: connected, but without gradient.
         constant = self.idle.softmax(0) if self.connected else 1
         return total_pt(jets).unsqueeze(1) * self.used * constant
 
 
 @pytest.mark.parametrize("connected", [False, True])
-def test_parameters_that_cannot_learn_are_named(connected):
+def test_parameters_without_gradient_are_named(connected):
     with pytest.raises(AssertionError, match="the gradient of idle is at most 0"):
         assert_all_gradients(Counter(connected), JETS)
 
 
-def test_parameters_that_should_not_learn_and_do_are_named():
+def test_unexpected_gradients_are_named():
     assert_all_gradients(Counter(False), JETS, powerless=["idle"])
     with pytest.raises(AssertionError, match="the gradient of used is at most"):
         assert_all_gradients(Counter(False), JETS, powerless=["idle", "used"])
@@ -82,7 +82,7 @@ def test_reordering():
     assert torch.equal(moved.momenta.pt, torch.cat([JETS.momenta.pt[8:], JETS.momenta.pt[:5]]))
 
 
-def test_boost_moves_along_the_beam_alone():
+def test_boost_is_along_the_beam():
     moved = boosted(JETS, 0.5, 0.0)
     torch.testing.assert_close(moved.momenta.rapidity, JETS.momenta.rapidity + 0.5)
     assert all(torch.equal(getattr(moved.momenta, name), getattr(JETS.momenta, name)) for name in ("pt", "mass"))

@@ -16,7 +16,7 @@ BLOCKS = re.findall(
 
 
 @pytest.mark.slow
-def test_every_command_runs_and_the_first_says_what_is_printed(tmp_path, monkeypatch):
+def test_commands_run_and_print_the_shown_numbers(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     environment = os.environ | {"PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"}
     names, said, printed = {}, "", []

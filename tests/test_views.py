@@ -1,4 +1,4 @@
-"""What a model sees of jets: the same by whatever way they come, and of what is seen nothing changes again."""
+"""Views of jets: the same for every source, and idempotent."""
 
 from dataclasses import replace
 
@@ -37,7 +37,7 @@ def equal(one, other):
 
 
 @pytest.mark.parametrize("view", VIEWS, ids=str)
-def test_loaders_and_views_give_the_same_jets(view, tmp_path):
+def test_loaders_and_views_agree(view, tmp_path):
     write_store(tmp_path / "jets.h5", stored(COUNTS))
     whole, arguments = JetDataset(stored(COUNTS))[:], (view.max_particles, view.masses)
     before = whole.momenta.mass.clone()
@@ -50,11 +50,11 @@ def test_loaders_and_views_give_the_same_jets(view, tmp_path):
 
 
 @given(counts=st.lists(st.integers(0, 9), max_size=5), most=st.integers(1, 10))
-def test_the_hardest_are_kept_of_equal_ones_the_first(counts, most):
+def test_hardest_particles_are_kept_with_ties_by_order(counts, most):
     jets = stored(counts)
     expected = []
     for begin, end in zip(jets.offsets[:-1], jets.offsets[1:], strict=True):
-        expected += sorted(range(begin, end), key=lambda k: -jets.particles["pt"][k])[:most]  # a stable sort
+        expected += sorted(range(begin, end), key=lambda k: -jets.particles["pt"][k])[:most]  # stable sort
     seen = JetView(most)(JetDataset(jets)[:])
     assert seen.pid.tolist() == expected
     assert seen.ptr.diff().tolist() == [min(count, most) for count in counts]
@@ -71,7 +71,7 @@ def test_by_hand():
     assert seen.pid is seen.y is seen.impact is None
 
 
-def test_gradients_reach_the_particles_that_are_seen():
+def test_gradients_reach_visible_particles():
     jets = random_jets([4])
     pt = jets.momenta.pt.clone().requires_grad_()
     JetView(2)(replace(jets, momenta=jets.momenta._replace(pt=pt))).momenta.pt.sum().backward()
@@ -81,13 +81,13 @@ def test_gradients_reach_the_particles_that_are_seen():
 @pytest.mark.parametrize(
     ("arguments", "message"), [((0,), "at least 1, found 0"), ((None, "none"), "'stored' or 'zero', found 'none'")]
 )
-def test_other_views_are_refused(arguments, message):
+def test_invalid_views_are_refused(arguments, message):
     with pytest.raises(ValueError, match=message):
         JetView(*arguments)
 
 
 def with_masses(massive, number=1000):
-    """A jet of particles of which so many have a mass."""
+    """A jet in which a given number of particles have a mass."""
     mass = (torch.arange(number) < massive).float()
     return JetBatch(Momenta(torch.ones(number), mass, mass, mass), torch.tensor([0, number]))
 
@@ -114,6 +114,6 @@ def test_fractions_of_massive_particles(trained, massive, differs):
         assert f"{trained:.0%} of the particles in training had a mass, here {massive / 1000:.0%} have one" in mismatch
 
 
-def test_a_few_particles_do_not_tell():
+def test_few_particles_give_no_warning():
     assert mass_mismatch(0.7, with_masses(0, 99)) is None
     assert mass_mismatch(0.7, with_masses(0, 100)) is not None

@@ -1,4 +1,4 @@
-"""Agreement of models and layers on the device with a CPU in float64."""
+"""Models and layers on the device, compared with a CPU in float64."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ from iagraph.nn import (
 from iagraph.testing import random_jets
 
 COUNTS = [k * 7 % 61 for k in range(61)]
-"""Particles of the jets: each number from 0 to 60 once, out of order."""
+"""Numbers of particles: each from 0 to 60 once, out of order."""
 
 SIZES = {"width": 15, "blocks": 2, "heads": 3, "particle_hidden": (17, 13)}
 PAIRS = {"pair_hidden": (19, 11), "pair_width": 7}
@@ -38,7 +38,7 @@ GATE = {"gate_fraction": 0.6}
 RULES = {
     "threshold": Threshold(0.03),
     "top k": TopK(5),
-    "top mass": TopP(0.8),
+    "top p": TopP(0.8),
     "edge budget": EdgeBudget(fraction=0.4),
 }
 ARGUMENTS: dict[str, dict[str, Any]] = {
@@ -52,19 +52,19 @@ ARGUMENTS: dict[str, dict[str, Any]] = {
     "particle_transformer": SIZES | {"pair_hidden": (19, 11), "class_blocks": 2, "dropout": 0.0},
     "particlenet": {"channels": ((5, 7), (11, 11)), "neighbors": 4, "head_hidden": 13, "dropout": 0.0},
 }
-"""Small sizes for each model, without dropout, which draws other numbers on each device."""
+"""Small sizes for each model, without dropout, whose random numbers differ between devices."""
 
 NODES, EDGES, FEATURES = 301, 4001, 11
 
 
 class Case(NamedTuple):
-    """Something to run on both devices.
+    """A module to run on both devices.
 
     Attributes:
         name: name of the case.
-        module: in float64, on the CPU.
+        module: the module, in float64 on the CPU.
         inputs: its arguments, likewise.
-        training: in training mode, or in evaluation mode.
+        training: run it in training mode instead of evaluation mode.
     """
 
     name: str
@@ -74,7 +74,7 @@ class Case(NamedTuple):
 
 
 class Outcome(NamedTuple):
-    """What came out, in float64 on the CPU: the result, and the gradients of parameters by their names."""
+    """Results of a case, in float64 on the CPU: the output, and gradients by name of the parameter."""
 
     result: Tensor
     gradients: dict[str, Tensor]
@@ -84,8 +84,8 @@ def equal(plan: Plan, results: Results) -> None:
     """A row per case: errors of the device, and of the CPU in float32, relative to the CPU in float64."""
     results.notes += [
         "reference: CPU, float64; error of a result or of all gradients: |difference| / |reference| (Euclidean)",
-        "worst: the parameter with the largest error of its own gradient, of those above 1e-6 of the largest gradient",
-        "near ties that round otherwise (rules, neighbours) make float32 differ, on a CPU, too: compare the columns",
+        "worst: the parameter whose gradient has the largest error, among gradients above 1e-6 of the largest",
+        "rounding can decide near ties (rules, neighbours) differently in float32, also on a CPU: compare the columns",
     ]
     for case in cases():
         with results.attempt(case=case.name):
@@ -100,11 +100,11 @@ def equal(plan: Plan, results: Results) -> None:
 
 
 def outcome(case: Case, device: torch.device, precision: str) -> Outcome:
-    """Run a case forwards and backwards.
+    """Run the forward and the backward pass of a case.
 
     Args:
         case: the case.
-        device: where.
+        device: where to run it.
         precision: float64, or one of :data:`~benchmark.gpu_phases.timing.PRECISIONS`.
     """
     dtype = torch.float64 if precision == "float64" else torch.float32
@@ -113,7 +113,7 @@ def outcome(case: Case, device: torch.device, precision: str) -> Outcome:
     with arithmetic(precision, device):
         with autocast(precision, device):
             result = module(*inputs)
-        # Weights of no symmetry, so that nothing cancels.
+        # Asymmetric weights, so that nothing cancels.
         weights = torch.linspace(0.3, 1.7, result.numel(), dtype=result.dtype, device=device).view_as(result)
         (result * weights).sum().backward()
     gradients = {n: p.grad.double().cpu() for n, p in module.named_parameters() if p.grad is not None}
@@ -132,13 +132,13 @@ def _single(jets: JetBatch) -> JetBatch:
 
 
 def errors(found: Outcome, expected: Outcome) -> tuple[float, float, str]:
-    """The errors of the result and of all gradients, and the worst parameter with its own.
+    """The errors of the result and of all gradients, and the parameter with the worst gradient, with its error.
 
     Raises:
-        ValueError: something is not finite, or other parameters have gradients.
+        ValueError: something is not finite, or different parameters have gradients.
     """
     if found.gradients.keys() != expected.gradients.keys():
-        raise ValueError(f"other parameters have gradients: {sorted(found.gradients.keys() ^ expected.gradients)}")
+        raise ValueError(f"different parameters have gradients: {sorted(found.gradients.keys() ^ expected.gradients)}")
     for name, value in {"result": found.result, **found.gradients}.items():
         if not value.isfinite().all():
             raise ValueError(f"{name} is not finite")
@@ -162,7 +162,7 @@ def relative(found: Tensor, expected: Tensor) -> float:
 
 
 def cases() -> Iterator[Case]:
-    """Every model in both modes, with edges given, with each rule; every layer on sorted and unsorted edges."""
+    """Every model in both modes, with given edges and with each rule; every layer on sorted and unsorted edges."""
     jets = random_jets(COUNTS).double()  # the same numbers in both precisions
     edges = fully_connected(jets.ptr)
     some = edges[:, torch.randperm(edges.size(1), generator=_generator())[: edges.size(1) // 3]]
@@ -201,7 +201,7 @@ def _layers() -> Iterator[Case]:
 
 
 def drawn(make: Callable[[], nn.Module]) -> nn.Module:
-    """A module in float64 whose every weight is random, norms and statistics included: no symmetry hides a mistake."""
+    """A module in float64 with random weights, norms and statistics included, so that no symmetry hides a mistake."""
     torch.manual_seed(1)
     module = make().double()
     with torch.no_grad():

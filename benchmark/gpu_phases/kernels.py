@@ -1,4 +1,4 @@
-"""Work of the device in a training step: launches, and the longest kernels."""
+"""Kernel launches of a training step, and the longest kernels."""
 
 from __future__ import annotations
 
@@ -19,9 +19,9 @@ LONGEST = 10
 
 
 def kernels(plan: Plan, results: Results) -> None:
-    """For each model a row with launches and times of a training step, then one for each of its longest kernels."""
+    """For each model, a row with launches and times of a training step and a row for each of its longest kernels."""
     results.notes += [
-        "wall: ms of a step among many, without the profiler; busy: sum of the times of all kernels and copies in ms",
+        "wall: ms per step in a series, without the profiler; busy: total time of all kernels and copies in ms",
         "float32; on a CPU: operators instead of kernels",
     ]
     jets = sample_batches(plan.batch_sizes[0], 1, plan.device)

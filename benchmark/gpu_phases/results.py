@@ -16,7 +16,7 @@ import torch
 from iagraph.files import write_text
 
 
-class OutOfTime(Exception):  # noqa: N818, for it is no error
+class OutOfTime(Exception):  # noqa: N818, as it is not an error
     """The deadline of the phase has passed."""
 
 
@@ -27,7 +27,7 @@ class Plan:
     Attributes:
         device: where to compute.
         batch_sizes: jets per batch; phases that take one size take the first.
-        deadline: the time, as of ``time.monotonic``, after which nothing new begins.
+        deadline: time on the clock of ``time.monotonic`` after which nothing new is started.
     """
 
     device: torch.device
@@ -38,13 +38,13 @@ class Plan:
         """Check the deadline, before anything that takes time.
 
         Raises:
-            OutOfTime: the deadline is over.
+            OutOfTime: the deadline has passed.
         """
         if self.seconds_left() < 0:
             raise OutOfTime
 
     def seconds_left(self) -> float:
-        """The time until the deadline."""
+        """Seconds until the deadline."""
         return self.deadline - time.monotonic()
 
 
@@ -55,10 +55,11 @@ class Results:
     Attributes:
         phase: its name.
         path: the file.
-        plan: whose deadline counts.
+        plan: settings, with the deadline.
         rows: one mapping per measurement; keys may differ.
-        errors: title and traceback of whatever was raised.
-        notes: what one must know to read the rows.
+        errors: title and traceback of each exception.
+        notes: explanations of the rows.
+        started: start of the phase on the clock of ``time.monotonic``.
     """
 
     phase: str
@@ -80,17 +81,17 @@ class Results:
         """Run a block; an exception becomes a row and a traceback.
 
         Args:
-            what: the keys of the row that tell what was tried.
+            what: the part of the row that describes the attempt.
 
         Raises:
-            OutOfTime: before the block, or in it.
+            OutOfTime: the deadline passed before the block, or within it.
         """
         self.plan.check_time()
         try:
             yield
         except OutOfTime:
             raise
-        except Exception as error:  # a failure is a finding, whatever it is
+        except Exception as error:  # any failure is a result
             first = str(error).strip().partition("\n")[0][:200]
             self.errors.append({"title": f"{self.phase}: {what}", "traceback": traceback.format_exc()[-6000:]})
             self.add(**what, error=f"{type(error).__name__}: {first}")
@@ -108,7 +109,7 @@ class Results:
 
 
 def as_markdown(content: dict[str, Any]) -> str:
-    """The section of a phase, from what its file holds: tables of rows with equal keys, notes, tracebacks."""
+    """The section of a phase, from the content of its file: notes, tables of rows with equal keys, tracebacks."""
     lines = [f"## {content['phase']} ({content['seconds']} s)", "", *(f"- {note}" for note in content["notes"])]
     keys: list[str] = []
     for row in content["rows"]:
@@ -122,7 +123,7 @@ def as_markdown(content: dict[str, Any]) -> str:
 
 
 def as_text(value: Any) -> str:
-    """A number with three digits, or with all digits before the point."""
+    """A number with three significant digits, or with all digits before the decimal point."""
     if isinstance(value, float):
         return f"{value:,.0f}" if abs(value) >= 100 else f"{value:.3g}"
     return f"{value:,}" if isinstance(value, int) and not isinstance(value, bool) else str(value).replace("|", "/")

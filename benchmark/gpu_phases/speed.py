@@ -41,18 +41,19 @@ BATCHES = 2
 
 PRODUCT = 8192
 COPIED = 2**30
-"""Numbers in the arrays that measure the bandwidth of memory."""
+"""Bytes of the array whose copy gives the memory bandwidth."""
 
 
 def speed(plan: Plan, results: Results) -> None:
     """A row for each batch size, contender, mode and arithmetic."""
     results.notes += [
-        "training: zero_grad, forward, cross entropy, backward, AdamW; inference: evaluation, torch.inference_mode",
-        "iagraph starts from four-momenta; the others get precomputed features (reference layout: of pairs, too); "
+        "training: zero_grad, forward, cross entropy, backward, AdamW; inference: evaluation mode, "
+        "torch.inference_mode",
+        "iagraph starts from four-momenta; the others get precomputed node features (IAFormer also pair features); "
         f"padding is to {SLOTS} slots, which weaver trims to the longest jet, in training to a random quantile",
-        f"jets/s: {BATCHES} batches of the shipped sample in turn; calls in a row, the host waits at the end of a row; "
-        "the median of three rows",
-        "float32: no TensorFloat-32 anywhere; tf32: in products and convolutions; bf16: autocast, the rest in tf32",
+        f"jets/s: {BATCHES} batches of the shipped sample in turn; the host waits for the device only at the end of a "
+        "series of calls; median of three series",
+        "float32: without TensorFloat-32; tf32: products and convolutions in it; bf16: autocast, the rest in tf32",
         "peak: memory of tensors in MB, above weights, optimiser and inputs",
     ]
     if plan.device.type == "cuda":
@@ -70,7 +71,7 @@ def speed(plan: Plan, results: Results) -> None:
 
 
 def measure(results: Results, runner: Runner, name: str, mode: str, precision: str) -> None:
-    """A row: the speed of a contender, and the memory that it takes."""
+    """Add a row with the speed and memory of a contender."""
     batch_size, device = len(runner.jets[0]), runner.device
     what = {"batch": batch_size, "contender": name, "mode": mode, "arithmetic": precision}
     with results.attempt(**what):
@@ -86,7 +87,7 @@ class Runner:
     """A contender with batches that take turns.
 
     Args:
-        contender: the network, and what makes its inputs.
+        contender: the network with its inputs.
         jets: the batches.
         device: where to compute.
     """
@@ -95,11 +96,11 @@ class Runner:
         self.model = contender.model.to(device)
         self.optimizer = torch.optim.AdamW(self.model.parameters())
         self.jets, self.device = jets, device
-        made = (contender.prepare(batch.to("cpu")) for batch in jets)  # with weights that are copies of the network's
+        made = (contender.prepare(batch.to("cpu")) for batch in jets)  # the original of a copied network is on the CPU
         self.inputs = [tuple(part.to(device) for part in each) for each in made]
 
     def ready(self, mode: str, precision: str) -> Callable[[], None]:
-        """A training step, or inference, of the next batch."""
+        """A function that runs a training step, or inference, on the next batch."""
         self.model.train(mode == "training")
         self.optimizer.zero_grad()
         batches = cycle(zip(self.inputs, [cast(Tensor, batch.y) for batch in self.jets], strict=True))

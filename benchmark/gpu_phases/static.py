@@ -1,4 +1,4 @@
-"""Gains of a single static shape: jets in slots, run eagerly, recorded as a CUDA graph, and compiled."""
+"""Gains from a single static shape: jets in slots, run eagerly, recorded as a CUDA graph, and compiled."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from iagraph.jets import JetBatch
 MODELS = ("IAFormer, iagraph", "IAFormer lite, iagraph", "ParT, iagraph", "ParticleNet, iagraph")
 SLOTS = 64
 HALF = 2
-"""Jets fill more than one in this number of slots."""
+"""Jets have more particles than the number of slots divided by this."""
 
 VARIANTS = (
     ("ragged", "bf16"),
@@ -30,18 +30,18 @@ VARIANTS = (
     ("compiled", "bf16"),
     ("recorded", "float32"),
 )
-"""How to run, and with what arithmetic, the quickest to make ready first."""
+"""Ways to run and their arithmetic, those with the least preparation first."""
 
 
 def static(plan: Plan, results: Results) -> None:
     """A row for each way to run, model, arithmetic and mode."""
     jets = jets_that_fill(SLOTS, plan.batch_sizes[0]).to(plan.device)
     results.notes += [
-        f"{len(jets)} jets of the sample with {float(jets.ptr.diff().double().mean()):.1f} particles on average, in "
-        f"{SLOTS} slots, of which they fill more than one in {HALF}, one batch; ragged: not in slots",
-        "training: forward, cross entropy, backward, without an optimiser; inference: no_grad; all features included",
-        "first call: seconds of the first call, which compiles or records; logits: the largest difference from ragged "
-        "jets in float32, relative to the largest logit",
+        f"one batch of {len(jets)} jets of the sample with {float(jets.ptr.diff().double().mean()):.1f} particles on "
+        f"average, each with more than {SLOTS // HALF} and at most {SLOTS} particles; ragged: not in slots",
+        "training: forward, cross entropy, backward, no optimiser; inference: no_grad; both include all features",
+        "first call: seconds of the first call, including compilation or recording; logits: largest difference from "
+        "those of ragged jets in float32, relative to the largest logit",
     ]
     for how, precision in VARIANTS:
         for name in MODELS:
@@ -54,14 +54,14 @@ def static(plan: Plan, results: Results) -> None:
 
 
 def jets_that_fill(slots: int, number: int) -> JetBatch:
-    """The first jets of the shuffled sample that belong to these slots."""
+    """The first jets of the shuffled sample that fit into these slots and fill more than half of them."""
     jets = shuffled_jets(min(18_000, 40 * number + 200))
     fitting = ((jets.counts <= slots) & (jets.counts > slots / HALF)).nonzero()[0]
     return JetDataset(jets.take(fitting[:number]))[:]
 
 
 def _measured(name: str, jets: JetBatch, how: str, precision: str, mode: str, device: torch.device) -> dict[str, float]:
-    """Speed, memory, seconds of the first call, and how far the logits are from the library's."""
+    """Speed, memory, seconds of the first call, and the deviation of the logits from those of ragged jets."""
     forget(device)
     torch._dynamo.reset()
     model = CONTENDERS[name]().model.to(device).eval()
@@ -116,7 +116,7 @@ def _inference(forward: Callable[[], Tensor]) -> Callable[[], Tensor]:
 
 
 def _recorded(run: Callable[[], Tensor], device: torch.device) -> Callable[[], Tensor]:
-    """The same as a CUDA graph: all its kernels in one launch."""
+    """The same function as a CUDA graph, with all its kernels in one launch."""
     stream = torch.cuda.Stream(device)
     stream.wait_stream(torch.cuda.current_stream(device))
     with torch.cuda.stream(stream):

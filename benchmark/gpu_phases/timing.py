@@ -1,4 +1,4 @@
-"""Jets on a device, arithmetic by name, and the time of a call there."""
+"""Batches on a device, arithmetic by name, and time per call."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from iagraph.data import JetDataset
 from iagraph.jets import JetBatch
 
 PRECISIONS = ("float32", "tf32", "bf16")
-"""Products in float32, in TensorFloat-32, and under automatic mixed precision in bfloat16 (with TensorFloat-32)."""
+"""Matrix products in float32, in TensorFloat-32, and with automatic mixed precision in bfloat16 (rest in tf32)."""
 
 ROUNDS = 3
 WARM_UP = 2
@@ -31,7 +31,7 @@ def sample_batches(batch_size: int, number: int, device: torch.device) -> list[J
 
 @contextmanager
 def arithmetic(precision: str, device: torch.device) -> Iterator[None]:
-    """Products with one of :data:`PRECISIONS`; convolutions, too, which else take TensorFloat-32 unasked.
+    """Compute products and convolutions with one of :data:`PRECISIONS`; by default convolutions use TensorFloat-32.
 
     Forward passes run under :func:`autocast`, each in a new context, as it caches cast weights.
     """
@@ -47,13 +47,13 @@ def arithmetic(precision: str, device: torch.device) -> Iterator[None]:
 
 
 def autocast(precision: str, device: torch.device, keep: bool = True) -> AbstractContextManager[None]:
-    """Automatic mixed precision, if it is called for; ``keep`` casts a weight once for all its uses."""
+    """Automatic mixed precision for bf16, else nothing; with ``keep``, a weight is cast once for all its uses."""
     return torch.autocast(device.type, torch.bfloat16, enabled=precision == "bf16", cache_enabled=keep)
 
 
 def seconds_per_call(run: Callable[[], object], device: torch.device, seconds: float = 0.4) -> float:
-    """The time of a call among many in a row, as training makes them: the host waits for the device at the end of each
-    row alone. The median over :data:`ROUNDS` rows, which together take about ``seconds`` after a warm-up.
+    """Time per call in a series, as in training: the host waits for the device only at the end of the series. The
+    median of :data:`ROUNDS` series, which take about ``seconds`` together, after a warm-up.
     """
     for _ in range(WARM_UP):
         run()

@@ -16,7 +16,7 @@ from iagraph.train.run import train
 
 CONFIGS = Path(__file__).resolve().parents[2] / "configs"
 RECIPES = (("qg_lite.yaml", None, 20), ("qg.yaml", None, 15), ("qg_lite.yaml", 64, 60), ("qg.yaml", 64, 40))
-"""Recipe, jets per batch (None: as planned), and the seconds without which it is trained for one epoch."""
+"""Recipe, jets per batch (None: as planned), and the seconds below which it is trained for only one epoch."""
 
 
 class Watch(Callback):
@@ -26,11 +26,11 @@ class Watch(Callback):
         self.begun: list[float] = []
 
     def on_train_epoch_start(self, *_: Any) -> None:
-        """Lightning's call."""
+        """Called by Lightning."""
         self.begun.append(time.perf_counter())
 
     def on_train_end(self, *_: Any) -> None:
-        """Lightning's call."""
+        """Called by Lightning."""
         self.begun.append(time.perf_counter())
 
     def seconds_per_epoch(self) -> list[float]:
@@ -40,7 +40,7 @@ class Watch(Callback):
 
 def training(plan: Plan, results: Results) -> None:
     """A row for each recipe."""
-    results.notes.append("first epoch, median epoch, all: seconds; all: reading, training, test and figures")
+    results.notes.append("first epoch, median epoch, all: in seconds; all: reading data, training, test and figures")
     for recipe, own_size, needed in RECIPES:
         batch_size = plan.batch_sizes[0] if own_size is None else own_size
         with results.attempt(recipe=recipe, batch=batch_size), tempfile.TemporaryDirectory() as folder:

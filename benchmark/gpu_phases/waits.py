@@ -21,13 +21,13 @@ from benchmark.gpu_phases.timing import sample_batches
 NAMES = ("IAFormer, iagraph", "IAFormer lite, iagraph", "ParT, iagraph", "ParticleNet, iagraph", "IAFormer, plain PyG")
 HERE = Path(__file__).parent.parent
 WAIT = "synchronizing CUDA operation"
-"""Text of the warning of a wait."""
+"""Text in the warning about a wait."""
 
 
 def waits(plan: Plan, results: Results) -> None:
-    """A row for each model and part of a step: the number of waits; then one for each line of code that waits."""
+    """For each model and part of a step, a row with the number of waits and a row for each line of code that waits."""
     results.notes.append(
-        "as torch.cuda.set_sync_debug_mode tells; those in a backward pass are seen where it is called"
+        "as reported by torch.cuda.set_sync_debug_mode; waits of a backward pass belong to the line that calls it"
     )
     for name in NAMES:
         with results.attempt(model=name):
@@ -38,12 +38,12 @@ def waits(plan: Plan, results: Results) -> None:
 
 
 def _of_step(name: str, plan: Plan) -> dict[str, Counter[str]]:
-    """The lines that wait in each part of a training step, which is the second one."""
+    """The lines that wait in each part of the second training step."""
     contender = CONTENDERS[name]()
     model = contender.model.to(plan.device).train()
     optimizer = torch.optim.AdamW(model.parameters())
     (jets,) = sample_batches(plan.batch_sizes[0], 1, plan.device)
-    made = contender.prepare(jets.to("cpu"))  # with weights that are copies of the network's
+    made = contender.prepare(jets.to("cpu"))  # the original of a copied network is on the CPU
     inputs, label = tuple(part.to(jets.ptr.device) for part in made), cast(Tensor, jets.y)
     found: dict[str, Counter[str]] = {}
     done: dict[str, Any] = {}
@@ -85,7 +85,7 @@ def _watched(device: torch.device) -> Iterator[Counter[str]]:
 
 
 def _line() -> str:
-    """The innermost line of the library that is being run, or of torch where none is."""
+    """The innermost running line of the library, or else of torch."""
     frame = sys._getframe(2)
     other = f"{frame.f_code.co_filename}:{frame.f_lineno}"
     while frame is not None:

@@ -4,6 +4,7 @@ import argparse
 import sys
 from collections.abc import Sequence
 
+from iagraph.cli.process import prepare_process
 from iagraph.files import user_path
 
 EXTRA = "train"
@@ -15,10 +16,9 @@ def main(parser: argparse.ArgumentParser, words: Sequence[str]) -> None:
     parser.add_argument("--data", metavar="FILE", help="jet store or quoted pattern: split 'test' if any, else all")
     parser.add_argument("--device", choices=["cpu", "cuda", "mps"], help="override the device of the run")
     arguments = parser.parse_args(words)
-    from iagraph.memory import keep_freed_memory
     from iagraph.train.run import USER_ERRORS, evaluate
 
-    keep_freed_memory()
+    prepare_process()
     try:
         folder = evaluate(arguments.run, arguments.data, arguments.device)
     except USER_ERRORS as error:

@@ -5,11 +5,11 @@ label, if any jets have a class of the model, the index of the true class, or -1
 """
 
 import argparse
-import os
 import sys
 from collections.abc import Iterator, Sequence
 
 from iagraph.cli.arguments import positive
+from iagraph.cli.process import prepare_process
 from iagraph.files import user_path
 
 INTERRUPTED = "nothing was written"
@@ -25,17 +25,14 @@ def main(parser: argparse.ArgumentParser, words: Sequence[str]) -> None:
     parser.add_argument("--device", choices=["cpu", "cuda", "mps"], help="device of a run (default: cuda if available)")
     parser.add_argument("--force", action="store_true", help="replace an existing file")
     arguments = parser.parse_args(words)
-    # Hardly two batches have the same shape, and oneDNN would cache primitives of 1,024 shapes, some 400 MB.
-    os.environ.setdefault("ONEDNN_PRIMITIVE_CACHE_CAPACITY", "8")
     from tqdm import tqdm
 
     from iagraph.data import StoreError
-    from iagraph.memory import keep_freed_memory
     from iagraph.models import CheckpointError
     from iagraph.predict.predictors import Scores, open_files, open_model
     from iagraph.predict.writers import check_format, write_scores
 
-    keep_freed_memory()
+    prepare_process()
     out = arguments.out
     try:
         check_format(out)

@@ -8,6 +8,7 @@ from importlib import import_module
 from pathlib import Path
 
 from iagraph.cli.arguments import positive
+from iagraph.cli.process import prepare_process
 from iagraph.files import user_path
 
 EXTRA = "train"
@@ -51,10 +52,9 @@ def main(parser: argparse.ArgumentParser, words: Sequence[str]) -> None:
     if more:
         parser.error(f"unrecognized arguments: {' '.join(more)}")
     study = arguments.study(arguments, shlex.join(["iagraph", "study", *words]))
-    from iagraph.memory import keep_freed_memory
     from iagraph.train.run import USER_ERRORS
 
-    keep_freed_memory()
+    prepare_process()
     try:
         folder = study()
     except USER_ERRORS as error:

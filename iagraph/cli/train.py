@@ -9,6 +9,7 @@ import argparse
 import sys
 from collections.abc import Sequence
 
+from iagraph.cli.process import prepare_process
 from iagraph.files import user_path
 
 EXTRA = "train"
@@ -42,12 +43,11 @@ def main(parser: argparse.ArgumentParser, words: Sequence[str]) -> None:
         parser.error("give a recipe, or --resume and the folder of a run")
     if arguments.resume is not None and arguments.into:
         parser.error("a run resumes in its own folder: --resume takes no --into")
-    from iagraph.memory import keep_freed_memory
     from iagraph.train.config import load_config
     from iagraph.train.processes import rank
     from iagraph.train.run import USER_ERRORS, RunError, resume, train
 
-    keep_freed_memory()
+    prepare_process()
     try:
         if arguments.resume is not None:
             folder = resume(arguments.resume, changes)

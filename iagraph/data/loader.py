@@ -7,7 +7,7 @@ spread over the whole range, so even jets sorted by class give mixed batches.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import numpy as np
@@ -27,11 +27,15 @@ POOL = 32768
 class PoolSampler:
     """The pools of an epoch, for PyTorch's ``DataLoader``.
 
+    Passes over all jets follow each other without end; epoch e is the range from e N to (e + 1) N of these jets, its
+    shards are parts of this range, and only pools that overlap the shard are read.
+
     Args:
         sizes: number of jets per block.
-        shuffle: use a new random order each epoch.
+        shuffle: use a new random order each pass.
         seed: seed of these orders.
-        shard: (rank, processes): which shard of the jets.
+        shard: (rank, processes): which shard of the epoch.
+        jets_per_epoch: N, which may end an epoch within a pass, or exceed it; None means all jets, one pass.
 
     Attributes:
         epoch: epoch of the next iteration.
@@ -42,30 +46,43 @@ class PoolSampler:
         ValueError: the rank is out of range.
     """
 
-    def __init__(self, sizes: NDArray[np.int64], shuffle: bool, seed: int, shard: tuple[int, int]) -> None:
+    def __init__(
+        self,
+        sizes: NDArray[np.int64],
+        shuffle: bool,
+        seed: int,
+        shard: tuple[int, int],
+        jets_per_epoch: int | None = None,
+    ) -> None:
         rank, processes = shard
         if not 0 <= rank < processes:
             raise ValueError(f"shard {shard} should be (rank, processes) with 0 <= rank < processes")
         self.sizes, self.shuffle, self.seed, self.epoch = sizes, shuffle, seed, 0
-        jets = int(sizes.sum())
-        self.begin, self.end = jets * rank // processes, jets * (rank + 1) // processes
-        self.largest_shard = -(-jets // processes)
+        self.jets = int(sizes.sum())
+        self.jets_per_epoch = jets_per_epoch if jets_per_epoch and self.jets else self.jets
+        self.begin, self.end = (self.jets_per_epoch * k // processes for k in (rank, rank + 1))
+        self.largest_shard = -(-self.jets_per_epoch // processes)
 
     def __iter__(self) -> Iterator[Pool]:
         return iter(self._pools())
 
     def _pools(self) -> list[Pool]:
+        if not self.jets:
+            return []
         pools = []
-        last = 0
-        for number, blocks in enumerate(self._blocks()):
-            first, last = last, last + int(self.sizes[blocks].sum())
-            if first < self.end and last > self.begin:
-                seed = (self.seed, self.epoch, number) if self.shuffle else None
-                pools.append(Pool(blocks, seed, max(self.begin - first, 0), min(self.end, last) - first))
+        begin, end = (self.epoch * self.jets_per_epoch + each for each in (self.begin, self.end))
+        stop = max(end, begin + 1)  # an empty shard gets an empty pool, for its empty batch
+        for pass_number in range(begin // self.jets, -(-stop // self.jets)):
+            last = pass_number * self.jets
+            for number, blocks in enumerate(self._blocks(pass_number)):
+                first, last = last, last + int(self.sizes[blocks].sum())
+                if first < stop and last > begin:
+                    seed = (self.seed, pass_number, number) if self.shuffle else None
+                    pools.append(Pool(blocks, seed, max(begin - first, 0), min(end, last) - first))
         return pools
 
-    def _blocks(self) -> list[NDArray[np.int64]]:
-        """Block numbers of each pool."""
+    def _blocks(self, pass_number: int) -> list[NDArray[np.int64]]:
+        """Block numbers of each pool of a pass."""
         blocks = len(self.sizes)
         per_pool = max(1, POOL // max(1, int(self.sizes.max(initial=1))))
         pools = -(-blocks // per_pool)
@@ -73,27 +90,31 @@ class PoolSampler:
             return np.split(np.arange(blocks), range(per_pool, blocks, per_pool))
         # Runs as long as the number of pools: each pool gets one block of every run (except the last).
         runs = np.tile(np.arange(pools), (per_pool, 1))
-        pool = np.random.default_rng((self.seed, self.epoch)).permuted(runs, axis=1).ravel()[:blocks]
+        pool = np.random.default_rng((self.seed, pass_number)).permuted(runs, axis=1).ravel()[:blocks]
         return np.split(np.argsort(pool, kind="stable"), np.cumsum(np.bincount(pool, minlength=pools))[:-1])
 
 
 class JetLoader:
-    """Iterable of :class:`JetBatch`: every jet once per epoch, in an order fixed by seed and epoch.
+    """Iterable of :class:`JetBatch`: every jet once per pass over all jets, in an order fixed by seed and pass.
 
-    The order does not depend on the number of workers. Each iteration is a new epoch. As with PyTorch's ``DataLoader``,
-    concurrent iterations over one loader with workers interfere.
+    The order does not depend on the number of workers. Each iteration is a new epoch: a pass, unless ``jets_per_epoch``
+    is given. As with PyTorch's ``DataLoader``, concurrent iterations over one loader with workers interfere.
 
     Args:
         jets: the jets, in memory or in stores.
         batch_size: jets per batch; the last one may have fewer.
-        shuffle: use a new random order each epoch.
+        shuffle: use a new random order each pass.
         seed: seed of these orders.
         workers: processes that gather jets; 0 uses the main process.
         max_pairs: limit of pairs per batch, n (n + 1) / 2 for a jet of n particles, to bound memory: batches then hold
             fewer jets, and a jet with more pairs is a batch of its own. None sets no limit.
         shard: (rank, processes): shard of one of several processes. Shards are disjoint, differ by at most one jet, and
-            together are the epoch of a single process. Without ``max_pairs`` all have the same number of batches, as
-            distributed training requires: the last one may be empty. (An empty shard has no batch.)
+            together are the epoch of a single process. All have the same number of batches, as distributed training
+            requires: the last one may be empty. With ``max_pairs`` this takes ``any_process``.
+        jets_per_epoch: number of jets per epoch, which continues where the last one ended, also in the next pass; None
+            means all jets.
+        any_process: reduction over processes: whether a condition holds in any, given whether it holds in this one.
+            With ``max_pairs`` it is called before each batch; processes that run out early get empty batches.
 
     Raises:
         ValueError: a size is below 1, or the rank is out of range.
@@ -111,16 +132,19 @@ class JetLoader:
         workers: int = 0,
         max_pairs: int | None = None,
         shard: tuple[int, int] = (0, 1),
+        jets_per_epoch: int | None = None,
+        any_process: Callable[[bool], bool] | None = None,
     ) -> None:
-        if batch_size < 1 or (max_pairs is not None and max_pairs < 1):
-            raise ValueError(f"batch_size {batch_size} and max_pairs {max_pairs} should be at least 1")
+        for name, size in (("batch_size", batch_size), ("max_pairs", max_pairs), ("jets_per_epoch", jets_per_epoch)):
+            if size is not None and size < 1:
+                raise ValueError(f"{name} {size} should be at least 1")
         if not (hasattr(jets, "sizes") and hasattr(jets, "gather")):
             raise TypeError(
                 f"JetLoader takes a JetDataset or StoredJets, found {type(jets).__name__}; select jets first, as "
                 "in JetDataset(jets.take(numbers)) for the Jets of a store"
             )
-        self.batch_size, self.max_pairs = batch_size, max_pairs
-        self._sampler = PoolSampler(jets.sizes, shuffle, seed, shard)
+        self.batch_size, self.max_pairs, self._any_process = batch_size, max_pairs, any_process
+        self._sampler = PoolSampler(jets.sizes, shuffle, seed, shard, jets_per_epoch)
         self._pools = DataLoader(
             _Gathered(jets),
             batch_size=None,
@@ -141,7 +165,10 @@ class JetLoader:
     def __iter__(self) -> Iterator[JetBatch]:
         pools = iter(self._pools)
         self._sampler.epoch += 1
-        return self._batches(pools)
+        batches = self._batches(pools)
+        if self.max_pairs is None or self._any_process is None:
+            return batches
+        return _as_many_as_any(batches, self._any_process)
 
     def set_epoch(self, epoch: int) -> None:
         """Set the epoch of the next iteration; the first is 0."""
@@ -170,7 +197,7 @@ class JetLoader:
             return
         shard = self._sampler.end - self._sampler.begin
         # A shard with one more jet may have one more batch.
-        if len(rest) or (self.max_pairs is None and -(-shard // self.batch_size) < len(self)):
+        if len(rest) or not shard or (self.max_pairs is None and -(-shard // self.batch_size) < len(self)):
             yield rest
 
     def _ends(self, counts: Tensor) -> Iterator[int]:
@@ -189,6 +216,15 @@ class JetLoader:
                 return
             yield end
             begin = end
+
+
+def _as_many_as_any(batches: Iterator[JetBatch], any_process: Callable[[bool], bool]) -> Iterator[JetBatch]:
+    """Batches, then empty ones while any process has another."""
+    batch = following = next(batches, None)
+    while batch is not None and any_process(following is not None):
+        batch = batch.part(0, 0) if following is None else following
+        yield batch
+        following = next(batches, None)
 
 
 class _Gathered(Dataset["JetBatch | StoreError"]):

@@ -22,7 +22,7 @@ from pathlib import Path
 
 import torch
 
-from iagraph.memory import keep_freed_memory
+from iagraph.memory import tune_memory
 from iagraph.studies.compare.config import PlannedRun
 from iagraph.studies.runs import read_json
 from iagraph.train.config import differences, load_config
@@ -105,7 +105,7 @@ def _start(run: PlannedRun, threads: int) -> _Process:
 def _train(run: PlannedRun, threads: int, answer: Connection) -> None:
     threading.Thread(target=_end_with_parent, daemon=True).start()
     torch.set_num_threads(threads)
-    keep_freed_memory()
+    tune_memory()
     unfinished = run.folder.with_name(run.folder.name + UNFINISHED)
     try:
         if unfinished.exists():

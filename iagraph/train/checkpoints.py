@@ -1,8 +1,8 @@
 """Checkpoints: the state of a training after each epoch, from which an interrupted run resumes.
 
 On one CPU process a resumed run equals an uninterrupted one bit for bit: the state holds weights, optimiser, schedule,
-progress, early stopping, random states and log, and the order of jets follows from seed and epoch. Only the unfinished
-epoch is lost.
+progress, early stopping, random states, log and number of threads, on which rounding depends; the order of jets follows
+from seed and epoch. Only the unfinished epoch is lost.
 """
 
 from __future__ import annotations
@@ -135,6 +135,7 @@ class ResumeCheckpoint(Checkpoint):
             "epochs": trainer.max_epochs,
             "patience": self.patience,
             "extended_after": self.extended_after,
+            "threads": torch.get_num_threads(),
         }
 
     def on_load_checkpoint(self, trainer: Trainer, pl_module: LightningModule, checkpoint: dict[str, Any]) -> None:
@@ -161,6 +162,7 @@ class State(NamedTuple):
         done: number of finished epochs.
         epochs: planned number of epochs.
         extended_after: epochs after which the plan was extended.
+        threads: number of threads of each process; None if not recorded, as in earlier versions.
     """
 
     over: bool
@@ -169,6 +171,7 @@ class State(NamedTuple):
     done: int
     epochs: int
     extended_after: list[int]
+    threads: int | None
 
 
 def read_state(folder: Path, jets: dict[str, dict[str, str]], plan: TrainConfig) -> State | None:
@@ -203,7 +206,8 @@ def read_state(folder: Path, jets: dict[str, dict[str, str]], plan: TrainConfig)
                 f"{path.parent.parent}: the jets of data.{role} ({', '.join(files)}) differ from those that the "
                 "run began with; restore these, or start a new run"
             )
-    return State(over, log, 1 + max(steps, default=-1), done, epochs, state.get("extended_after", []))
+    more = state.get("extended_after", []), state.get("threads")
+    return State(over, log, 1 + max(steps, default=-1), done, epochs, *more)
 
 
 def state_file(folder: Path) -> Path:

@@ -14,6 +14,7 @@ from pydantic import AfterValidator, BeforeValidator, Field, ValidationInfo, fie
 from iagraph.files import user_files
 from iagraph.metrics import DEFAULT_EFFICIENCY
 from iagraph.train.model_config import ModelConfig, PositiveInt
+from iagraph.train.schedules import Shape
 from iagraph.views import JetView, Masses
 from iagraph.yaml_config import Section, describe, dump_yaml, flat, load_model
 
@@ -158,7 +159,12 @@ class FineTuneConfig(Section):
 class TrainConfig(Section):
     """Optimisation and hardware."""
 
-    epochs: PositiveInt = Field(description="Largest number of passes over the training jets.")
+    epochs: PositiveInt = Field(description="Largest number of epochs: passes over the training jets by default.")
+    jets_per_epoch: PositiveInt | None = Field(
+        default=None,
+        description="Training jets per epoch, after each of which validation, checkpoint, early stopping and log "
+        "follow; the next epoch continues with the next jets. null: all.",
+    )
     learning_rate: PositiveFloat = Field(description="Peak learning rate of AdamW.")
     min_learning_rate: float = Field(ge=0, description="Learning rate at the end of the cosine.")
     warmup: float = Field(ge=0, lt=1, description="Fraction of the training with linear rise, before the cosine.")
@@ -171,6 +177,7 @@ class TrainConfig(Section):
         description="Fraction of the training over which gates and pruning rules tighten from no to full pruning; "
         "validation and test always prune fully.",
     )
+    tighten_shape: Shape = Field(default="linear", description="How they tighten: linear, cosine, or in four steps.")
     accumulate: PositiveInt = Field(default=1, description="Batches whose gradients are accumulated per step.")
     clip: PositiveFloat | None = Field(description="Largest gradient norm; null does not clip.")
     ema: float | None = Field(
@@ -224,11 +231,6 @@ class Config(Section):
         if self.train.tighten and not self.model.drops_edges:
             raise ValueError(
                 f"'train.tighten' should be 0: 'model.name' {name} has no gate, and 'model.pruning' sets no rule"
-            )
-        if self.data.max_pairs is not None and self.train.devices * self.train.machines > 1:
-            raise ValueError(
-                "'data.max_pairs' should be null with several processes ('train.devices', 'train.machines'), which "
-                "must take equally many steps: set a smaller 'data.batch_size'"
             )
         if self.model.needs_pairs and given is None:
             raise ValueError(

@@ -5,8 +5,9 @@ from __future__ import annotations
 import warnings
 from collections.abc import Mapping, Sequence
 from contextlib import closing
+from functools import partial
 from itertools import combinations, combinations_with_replacement, product
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
@@ -50,6 +51,7 @@ class JetDataModule(LightningDataModule):
         config: files, features and batch size.
         seed: seed of the order of the training jets. The selection of ``max_jets`` jets does not depend on it, so runs
             with different seeds train on the same jets.
+        jets_per_epoch: training jets per epoch; None means all.
 
     Attributes:
         datasets: jets of each role, in memory or streamed.
@@ -64,7 +66,7 @@ class JetDataModule(LightningDataModule):
             between roles; or jets are duplicated within or between roles.
     """
 
-    def __init__(self, config: DataConfig, seed: int) -> None:
+    def __init__(self, config: DataConfig, seed: int, jets_per_epoch: int | None = None) -> None:
         super().__init__()
         self.config = config
         self.seed = seed
@@ -84,6 +86,7 @@ class JetDataModule(LightningDataModule):
         else:
             _check_distinct_parts(stores)
             self.datasets = {role: StoredJets(stores[role], config.max_particles, config.masses) for role in ROLES}
+        self.jets_per_epoch = jets_per_epoch or len(self.datasets["train"])
         self.classes = self.datasets["train"].classes
         for role, name in roles.items():
             check_jets(self.datasets[role], config, self.classes, f"{', '.join(self._files(role))} ({name})")
@@ -139,8 +142,8 @@ class JetDataModule(LightningDataModule):
         return factors * len(jets) / float(sums @ factors)
 
     def train_dataloader(self) -> JetLoader:
-        """Training jets, in a new order each epoch, sharded over processes."""
-        loader = self._sharded("train", shuffle=True)
+        """Training jets, in a new order each pass, sharded over processes."""
+        loader = self._sharded("train", shuffle=True, jets_per_epoch=self.jets_per_epoch)
         if self.trainer is not None:
             # Not the first epoch after resuming; Lightning counts it as completed a little later.
             loader.set_epoch(self.trainer.fit_loop.epoch_progress.current.processed)  # type: ignore[attr-defined]
@@ -154,27 +157,19 @@ class JetDataModule(LightningDataModule):
         """All test jets."""
         return make_loader(self.datasets["test"], self.config)
 
-    def _sharded(self, role: str, shuffle: bool = False) -> JetLoader:
-        shard = (0, 1) if self.trainer is None else (self.trainer.global_rank, self.trainer.world_size)
-        return make_loader(self.datasets[role], self.config, shuffle=shuffle, seed=self.seed, shard=shard)
+    def _sharded(self, role: str, **more: Any) -> JetLoader:
+        if self.trainer is not None:
+            more["shard"] = (self.trainer.global_rank, self.trainer.world_size)
+            more["any_process"] = partial(self.trainer.strategy.reduce_boolean_decision, all=False)
+        return make_loader(self.datasets[role], self.config, seed=self.seed, **more)
 
     def _files(self, role: str) -> list[str]:
         return getattr(self.config, role)
 
 
-def make_loader(
-    jets: JetSource, config: DataConfig, *, shuffle: bool = False, seed: int = 0, shard: tuple[int, int] = (0, 1)
-) -> JetLoader:
-    """The loader for a configuration; arguments as for :class:`~iagraph.data.JetLoader`."""
-    return JetLoader(
-        jets,
-        config.batch_size,
-        shuffle=shuffle,
-        seed=seed,
-        workers=config.workers,
-        max_pairs=config.max_pairs,
-        shard=shard,
-    )
+def make_loader(jets: JetSource, config: DataConfig, **more: Any) -> JetLoader:
+    """The loader for a configuration; further arguments as for :class:`~iagraph.data.JetLoader`."""
+    return JetLoader(jets, config.batch_size, workers=config.workers, max_pairs=config.max_pairs, **more)
 
 
 def open_role(files: Sequence[str], role: str, config: DataConfig) -> list[JetStore]:

@@ -128,8 +128,8 @@ class Evaluation:
         about |= {} if self.effective_jets is None else {"effective_jets": self.effective_jets}
         return {**about, **reports, **gain, "cost": self.cost, "beta": self.beta}
 
-    def table(self, name: str) -> str:
-        """The main metrics as a Markdown table."""
+    def table(self, name: str, training: Mapping[str, Any] | None = None) -> str:
+        """The main metrics as a Markdown table, and what the training cost."""
         cost, reports = self.cost, self.reports
         price = [f"{cost['parameters']:,}", f"{cost['flops_per_jet'] / 1e6:.1f}", f"{cost['jets_per_second']:.0f}"]
         fitted = str(2 * len(self.classes) - 2)  # slope and intercept per class but the first
@@ -145,10 +145,15 @@ class Evaluation:
         if self.effective_jets is not None:
             numbers = ", ".join(f"{number:,.0f} {name}" for name, number in self.effective_jets.items())
             lines += f"\n\nJets are weighted. Effective numbers of jets, (sum w)^2 / sum w^2: {numbers}"
+        if training and "seconds" in training:
+            lines += (
+                f"\n\nTraining, validation included: {training['seconds']:,.0f} s, epochs: {training['epochs']}, "
+                f"{training['jets_per_second']:,.0f} jets/s, peak memory {training['peak_memory_mb']:,.0f} MB"
+            )
         return lines
 
     def write(
-        self, folder: Path, name: str, fingerprints: dict[str, str], about: Mapping[str, Any] | None = None
+        self, folder: Path, name: str, fingerprints: dict[str, str], training: Mapping[str, Any] | None = None
     ) -> None:
         """Write ``metrics.json``, ``report.md``, ``predictions.npz`` and figures.
 
@@ -156,15 +161,16 @@ class Evaluation:
             folder: output folder.
             name: name of the tagger.
             fingerprints: fingerprints of the jet files.
-            about: further entries of ``metrics.json``.
+            training: what the training took, see :func:`iagraph.train.progress.training_record`.
         """
-        (folder / "report.md").write_text(self.table(name) + "\n", encoding="utf-8")
+        (folder / "report.md").write_text(self.table(name, training) + "\n", encoding="utf-8")
         arrays = {"label": self.labels, "logits": self.logits, "multiplicity": self.multiplicity}
         arrays |= {} if self.weights is None else {"weight": self.weights}
         np.savez_compressed(folder / "predictions.npz", **arrays)  # type: ignore[arg-type]
         for file, figure in self.figures(name).items():
             save_figure(figure, folder / "figures" / file)
-        metrics = json.dumps({"data": fingerprints, **(about or {}), **self.metrics()}, indent=2, allow_nan=False)
+        content = {"data": fingerprints, **({"training": training} if training else {}), **self.metrics()}
+        metrics = json.dumps(content, indent=2, allow_nan=False)
         write_text(folder / "metrics.json", metrics + "\n")  # last: its presence marks a complete evaluation
 
     def figures(self, name: str) -> dict[str, Figure]:

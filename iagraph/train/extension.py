@@ -3,15 +3,14 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
 
 import torch
 
-from iagraph.train.checkpoints import KEY, LAST, can_be_extended, state_file
+from iagraph.train.checkpoints import KEY, can_be_extended, state_file
 from iagraph.train.config import Config, differences
 from iagraph.train.folder import RunError
-from iagraph.train.module import warmup_cosine
 from iagraph.train.processes import rank
+from iagraph.train.schedules import warmup_cosine
 
 EXTENDABLE = ("train.epochs", "train.patience")
 """Keys that may change when a run is resumed."""
@@ -50,10 +49,3 @@ def check_extension(folder: Path, before: Config, config: Config) -> None:
             f"the learning rate jumps from {rates[0]:.2g} to {rates[1]:.2g} and decreases from there",
             flush=True,
         )
-
-
-def extension_record(kept: Path) -> dict[str, Any]:
-    """Entries of ``metrics.json`` for an extended training; empty for others."""
-    state = torch.load(kept / LAST, weights_only=True, map_location="cpu")
-    after = state[KEY].get("extended_after", [])
-    return {"training": {"epochs": int(state["epoch"]) + 1, "extended_after": after}} if after else {}

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 import signal
 import time
 from pathlib import Path
@@ -22,6 +21,7 @@ from iagraph.metrics import macro_auc, roc_auc
 from iagraph.nn import AttentionConv, PairGate, SoftmaxDifference
 from iagraph.train.config import FineTuneConfig, TrainConfig
 from iagraph.train.not_finite import first_not_finite, report
+from iagraph.train.schedules import Tightening, warmup_cosine
 
 
 class Tagger(LightningModule):
@@ -32,7 +32,7 @@ class Tagger(LightningModule):
         config: optimiser and schedule.
         num_classes: number of classes, two or more.
         signal: index of the signal class, for two classes.
-        jets_per_epoch: number of training jets; required for training.
+        jets_per_epoch: training jets per epoch; required for training.
         fine_tune: frozen modules and learning rate of the head in fine-tuning.
         loss_weights: factor of the loss per class, in addition to jet weights; None means one.
 
@@ -58,6 +58,7 @@ class Tagger(LightningModule):
         self.jets_seen = 0
         self._extended = False
         self.config = config
+        self.tightening = Tightening(config.tighten, config.tighten_shape)
         self.head_learning_rate = (fine_tune and fine_tune.head_learning_rate) or config.learning_rate
         self.frozen = tuple(fine_tune.frozen) if fine_tune else ()
         self.signal = signal
@@ -82,7 +83,7 @@ class Tagger(LightningModule):
     def training_step(self, jets: JetBatch, batch_index: int) -> Tensor:
         """Cross entropy of a batch; must be finite."""
         if self.config.tighten:
-            set_tightness(self.model, min(self.jets_seen / (self.config.tighten * self.jets_in_all), 1.0))
+            set_tightness(self.model, self.tightening.at(self.jets_seen / self.jets_in_all))
         number = self._sum_over_processes(len(jets))
         self.jets_seen += number
         losses = cross_entropy(self.model(jets), labels_of(jets), reduction="none")
@@ -314,18 +315,3 @@ def labels_of(jets: JetBatch) -> Tensor:
     if jets.y is None:
         raise ValueError("these jets have no labels, which training and validation require")
     return jets.y
-
-
-def warmup_cosine(progress: float, warmup: float, lowest: float) -> float:
-    """Learning rate as a fraction of the peak: linear rise, then half a cosine.
-
-    Args:
-        progress: finished fraction of the training, from 0 to 1.
-        warmup: fraction of the training with linear rise.
-        lowest: final value of the cosine.
-    """
-    if progress < warmup:
-        # Not zero, so the first step is not wasted.
-        return max(progress / warmup, 0.01)
-    angle = math.pi * min((progress - warmup) / (1 - warmup), 1.0)
-    return lowest + (1 - lowest) * (1 + math.cos(angle)) / 2

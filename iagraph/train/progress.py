@@ -1,12 +1,20 @@
-"""Progress of a training where no progress bar can be drawn, as in a log file."""
+"""Progress of a training and what it cost."""
 
 from __future__ import annotations
 
+import time
+from pathlib import Path
+from typing import Any
+
+import torch
 from lightning import Callback, LightningModule, Trainer
+
+from iagraph.memory import memory_in_use
+from iagraph.train.checkpoints import KEY, state_file
 
 
 class EpochLines(Callback):
-    """Prints one line per epoch."""
+    """Prints one line per epoch, where no progress bar can be drawn, as in a log file."""
 
     def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Print losses and validation AUC."""
@@ -16,3 +24,54 @@ class EpochLines(Callback):
                 f"{name} {float(values[name]):.4f}" for name in ("train_loss", "val_loss", "val_auc") if name in values
             ]
             print(f"epoch {trainer.current_epoch + 1} of {trainer.max_epochs}: {', '.join(known)}", flush=True)
+
+
+class TrainingCost(Callback):
+    """Time and peak memory of a training, validation included; of all its parts, if it was interrupted.
+
+    Kept in checkpoints, where :func:`training_record` reads it.
+    """
+
+    def __init__(self) -> None:
+        self._cost: dict[str, Any] = {"seconds": 0.0, "peak_memory_mb": 0.0}
+        self._last = time.perf_counter()
+
+    def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Start the timer."""
+        self._last = time.perf_counter()
+
+    def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Add the epoch."""
+        now = time.perf_counter()
+        self._cost["seconds"] += now - self._last
+        self._last = now
+        self._cost["jets"] = pl_module.jets_seen
+        self._cost["peak_memory_mb"] = max(self._cost["peak_memory_mb"], memory_in_use(peak=True))
+        if pl_module.device.type == "cuda":
+            self._cost["peak_gpu_memory_mb"] = torch.cuda.max_memory_allocated(pl_module.device) / 1e6
+
+    def state_dict(self) -> dict[str, Any]:
+        """The cost so far."""
+        return self._cost
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        """Add to the cost of earlier parts."""
+        self._cost = state_dict
+
+
+def training_record(kept: Path) -> dict[str, Any]:
+    """What a training took, by its last checkpoint.
+
+    Returns:
+        ``epochs``; ``extended_after``, the epochs after which it was extended, if it was; ``seconds``, ``jets`` (in all
+        epochs), ``jets_per_second``, ``threads``, ``peak_memory_mb`` of the process and, on a GPU,
+        ``peak_gpu_memory_mb``, unless the checkpoint is of an earlier version.
+    """
+    state = torch.load(state_file(kept), weights_only=True, map_location="cpu")
+    record: dict[str, Any] = {"epochs": int(state["epoch"]) + 1}
+    if after := state[KEY].get("extended_after", []):
+        record["extended_after"] = after
+    if cost := state["callbacks"].get(TrainingCost.__qualname__):
+        speed = {"jets_per_second": cost["jets"] / cost["seconds"], "threads": state[KEY]["threads"]}
+        record |= {**cost, **speed}
+    return record

@@ -9,6 +9,7 @@ extended (:mod:`iagraph.train.checkpoints`).
 from __future__ import annotations
 
 import logging
+import os
 import shutil
 import signal
 import sys
@@ -57,7 +58,7 @@ from iagraph.train.datamodule import (
     read_all,
 )
 from iagraph.train.evaluation import MultiplicityTagger, evaluate_tagger
-from iagraph.train.extension import EXTENDABLE, check_extension, extension_record
+from iagraph.train.extension import EXTENDABLE, check_extension
 from iagraph.train.figures import loss_curves
 from iagraph.train.fine_tuning import origin, seen_before
 from iagraph.train.folder import (
@@ -72,7 +73,7 @@ from iagraph.train.folder import (
 )
 from iagraph.train.module import Tagger
 from iagraph.train.processes import check_started_alone, rank, share_folder, shared_folder
-from iagraph.train.progress import EpochLines
+from iagraph.train.progress import EpochLines, TrainingCost, training_record
 from iagraph.yaml_config import ConfigError
 
 __all__ = ["evaluate", "resume", "train"]
@@ -197,11 +198,11 @@ def _train(
     All processes train; the first one does the rest.
     """
     seed_everything(config.seed, verbose=False)
-    data = JetDataModule(config.data, config.seed)
+    data = JetDataModule(config.data, config.seed, config.train.jets_per_epoch)
     data.add_seen(*seen_before(config))
     baseline = MultiplicityTagger.fit(data.datasets["train"])
     model, started_from = new_model(config, data.classes), origin(config)
-    jets, loss_weights = len(data.datasets["train"]), data.loss_weights(config.train.class_weights)
+    jets, loss_weights = data.jets_per_epoch, data.loss_weights(config.train.class_weights)
     tagger = Tagger(model, config.train, len(data.classes), data.signal, jets, config.fine_tune, loss_weights)
     predictor = make_trainer(config, enable_progress_bar=_shows_bar(silent))  # fails early without the device
     if rank():
@@ -238,7 +239,7 @@ def _train(
         save_figure(loss_curves(read_history(folder)), folder / "figures" / "loss")
         loader = data.test_dataloader()
         evaluation = evaluate_tagger(tagger, predictor, loader, data.datasets["test"], baseline, config.data)
-        evaluation.write(folder, config.model.name, data.fingerprints["test"], extension_record(kept))
+        evaluation.write(folder, config.model.name, data.fingerprints["test"], training_record(kept))
         if over:
             (kept / LAST).replace(kept / END)
     return folder
@@ -258,8 +259,10 @@ def _fit(
     resume_checkpoint = ResumeCheckpoint(kept, csv, data.fingerprints, config.train, state)
     if state is not None and state.over:
         return
+    if state is not None and state.threads is not None and "OMP_NUM_THREADS" not in os.environ:
+        torch.set_num_threads(state.threads)
     processes = config.train.devices * config.train.machines
-    steps = len(data.datasets["train"]) // (processes * config.data.batch_size)
+    steps = data.jets_per_epoch // (processes * config.data.batch_size)
     trainer = make_trainer(
         config,
         devices=config.train.devices,
@@ -269,6 +272,7 @@ def _fit(
         accumulate_grad_batches=config.train.accumulate,
         gradient_clip_val=config.train.clip,
         callbacks=[
+            TrainingCost(),
             BestWeights(kept, averaged=config.train.ema is not None),
             EarlyStopping("val_loss", patience=config.train.patience),
             LearningRateMonitor("step"),

@@ -17,7 +17,7 @@ def small_sample(monkeypatch):
         monkeypatch.setattr(module, "read_store", lambda path: jets)
 
 
-def test_every_loader_is_measured_on_the_same_jets(monkeypatch):
+def test_loaders_are_measured_on_the_same_jets(monkeypatch):
     monkeypatch.setattr(loader, "in_new_process", lambda function, *arguments: (function(*arguments), 1.0))
     rows = loader.benchmark_loader(jets=100, batch_size=16, repeats=1).rows
     assert [row["loader"].split(",")[0] for row in rows] == ["PyG"] * 4 + ["iagraph"] * 5
@@ -25,7 +25,7 @@ def test_every_loader_is_measured_on_the_same_jets(monkeypatch):
     assert all(row["jets/s"] > 0 for row in rows)
 
 
-def test_every_format_is_written_as_its_reader_expects(monkeypatch):
+def test_readers_accept_every_written_format(monkeypatch):
     monkeypatch.setattr(convert, "in_new_process", lambda function, *arguments: (function(*arguments), 1.0))
     rows = convert.benchmark_convert(100).rows
     assert [row["jets"] for row in rows] == [25, 100] * 3
@@ -36,14 +36,14 @@ def _hold(megabytes):
     return len(bytearray(megabytes * 1_000_000))
 
 
-def test_peak_memory_is_that_of_the_new_process():
+def test_peak_memory_excludes_the_parent_process():
     held = bytearray(1_500_000_000)  # of this process, which the new one must not inherit
     size, peak = in_new_process(_hold, 300)
     assert len(held) == 5 * size
     assert 300 < peak < 1500
 
 
-def test_a_report_tells_the_machine(tmp_path):
+def test_report_names_the_machine(tmp_path):
     report = Report("Title", [{"name": "a", "jets": 12345, "jets/s": 0.1234}], ["a note"])
     assert "| a | 12,345 | 0.123 |" in report.markdown()
     assert "- a note" in report.markdown()

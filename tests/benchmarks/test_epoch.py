@@ -16,7 +16,7 @@ def store(tmp_path_factory):
 
 
 class Clock:
-    """A clock that is set by hand."""
+    """A manual clock."""
 
     now = 0.0
 
@@ -39,7 +39,7 @@ def clock(monkeypatch):
 
 
 def play(clock, trainer, script):
-    """What the parts take if actions start (+) and stop (-) at these times."""
+    """Seconds of the parts if actions start (+) and stop (-) at these times."""
     seconds = dict.fromkeys(epoch.PARTS, 0.0)
     profiler = epoch._PartTimes(trainer, seconds)
     for now, event in script:
@@ -53,7 +53,7 @@ def play(clock, trainer, script):
     return {part: value for part, value in seconds.items() if value}
 
 
-def test_each_second_counts_once_and_for_the_innermost_action(clock):
+def test_time_is_assigned_once_to_the_innermost_action(clock):
     parts = play(
         clock,
         FakeTrainer(),
@@ -94,7 +94,7 @@ def test_each_second_counts_once_and_for_the_innermost_action(clock):
     assert sum(parts.values()) == 132 - 2
 
 
-def test_validation_is_the_network_alone(clock):
+def test_validation_counts_only_the_network(clock):
     parts = play(
         clock,
         FakeTrainer(),
@@ -118,7 +118,7 @@ def test_validation_is_the_network_alone(clock):
     assert parts == {epoch.METRICS: 31, epoch.LOADER: 3, epoch.VALIDATION: 7, epoch.REST: 17}
 
 
-def test_an_epoch_is_told_whole(store, tmp_path, monkeypatch):
+def test_parts_add_up_to_the_epoch(store, tmp_path, monkeypatch):
     calls = []
     train = epoch.train
 
@@ -139,14 +139,14 @@ def test_an_epoch_is_told_whole(store, tmp_path, monkeypatch):
     total = rows["epoch"]["seconds"]
     assert sum(watch.seconds.values()) == pytest.approx(total)
     assert all(rows[part]["seconds"] > 0 for part in epoch.PARTS)
-    assert sum(rows[part]["share [%]"] for part in epoch.PARTS) == pytest.approx(100)
+    assert sum(rows[part]["fraction [%]"] for part in epoch.PARTS) == pytest.approx(100)
     network = (epoch.FORWARD, epoch.BACKWARD, epoch.OPTIMISER, epoch.VALIDATION)
-    others = 100 - sum(rows[part]["share [%]"] for part in network)
-    assert rows["all but the network"]["share [%]"] == pytest.approx(others)
+    others = 100 - sum(rows[part]["fraction [%]"] for part in network)
+    assert rows["all but the network"]["fraction [%]"] == pytest.approx(others)
     assert float(re.search(r"take ([\d.]+) %", report.notes[0])[1]) == pytest.approx(others, abs=0.005)
 
 
-def test_every_forward_pass_of_the_epoch_is_heard_and_none_afterwards(store, tmp_path, monkeypatch):
+def test_forward_passes_are_timed_only_within_the_epoch(store, tmp_path, monkeypatch):
     heard = []
     start = epoch._PartTimes.start
 

@@ -38,22 +38,22 @@ def small(monkeypatch):
 
 
 @pytest.mark.slow
-def test_everybody_computes_the_same_exported_as_before(small):
+def test_exported_networks_agree_with_pytorch(small):
     report = latency.benchmark_latency(rounds=1, sizes=(1, 3), threads=(1,))
     rows = {(row["network"], row["computed by"]): row for row in report.rows}
     assert len(rows) == 2 * 6
     for (name, where), row in rows.items():
         assert row["ms/jet, batches of 1"] > 0
         assert row["ms/jet, batches of 3"] > 0
-        # weaver's pair masses are rounding where particles are collinear, and that depends on the batch.
+        # weaver's pair masses of collinear particles are mere rounding, which depends on the batch.
         assert row["differs, one by one"] < (1e-1 if name == "ParT, weaver" else 1e-5)
-        if (name, where) != ("ParT, weaver", "onnxruntime"):  # no number where there is padding
+        if (name, where) != ("ParT, weaver", "onnxruntime"):  # NaN where there is padding
             assert row["differs, padded"] < (1e-1 if name == "ParT, weaver" else 1e-5)
     assert sum("speed of " in note for note in report.notes) == len(latency.COMPARED)
     assert "| ParticleNet, weaver | onnxruntime | 1 |" in report.markdown()
 
 
-def test_ratios_are_times_of_weaver_over_ours():
+def test_ratios_are_speed_ups_over_weaver():
     names = {name for pair in latency.COMPARED for name in pair}
     rows = [
         {"network": name, "computed by": "onnxruntime", "threads": 2, "ms/jet, batches of 8": 3.0} for name in names

@@ -27,7 +27,7 @@ SCRIPT = Path(__file__).parents[2] / "scripts" / "benchmark.py"
 
 @pytest.fixture(autouse=True)
 def small(monkeypatch):
-    """Networks of a few numbers, and no new processes."""
+    """Tiny networks, and no new processes."""
     part = {"width": 6, "heads": 3, "blocks": 1, "class_blocks": 1, "particle_hidden": (5,), "pair_hidden": (7,)}
     net = {"channels": ((5, 7),), "neighbors": 3, "head_hidden": 11}
     own = {
@@ -54,7 +54,7 @@ def _seeded(make):
     return make()
 
 
-def test_everybody_computes_the_same_on_the_same_jets():
+def test_contenders_agree_on_the_same_jets():
     report = models.benchmark_models(batches=3, batch_size=5)
     rows = {row["implementation"]: row for row in report.rows}
     assert list(rows) == [*contenders.CONTENDERS, LIMIT]
@@ -72,27 +72,27 @@ def test_everybody_computes_the_same_on_the_same_jets():
     assert "20 jets of the sample" in report.markdown()
 
 
-def test_a_contender_in_its_own_process_computes_the_same(monkeypatch):
-    monkeypatch.undo()  # the new process does not know of the small networks
+def test_contender_in_its_own_process_gives_the_same_logits(monkeypatch):
+    monkeypatch.undo()  # the new process does not have the small networks
     batch, name = JetDataset(shuffled_jets(3))[:], "IAFormer, iagraph"
     remote = Remote(name, "cpu")
     torch.testing.assert_close(remote.logits(batch), Runner(name, "cpu").logits(batch))
     assert remote.seconds("inference", batch) > 0
 
 
-def test_ratios_are_of_the_rounds_that_both_took_part_in():
+def test_ratios_use_rounds_of_both_contenders():
     seconds = {("ours", "training"): [1.0, 2.0, 9.0, 9.0], ("slow", "training"): [30.0, 80.0]}
     assert models.ratio(seconds, "ours", "slow", "training") == 35
 
 
-def test_slow_ones_take_part_in_the_first_rounds_alone(monkeypatch):
+def test_slow_contenders_run_only_in_the_first_rounds(monkeypatch):
     monkeypatch.setattr(models, "SLOW_STEP", 0.0)
     rows = models.benchmark_models(batches=3, batch_size=5).rows
     assert [row["rounds"] for row in rows] == [2] * len(contenders.CONTENDERS) + [3]
 
 
 @pytest.mark.parametrize("name", contenders.CONTENDERS)
-def test_a_training_step_learns_and_inference_does_not(name):
+def test_training_changes_weights_and_inference_does_not(name):
     runner, batch = Runner(name, "cpu"), JetDataset(shuffled_jets(7))[:]
 
     def state():
@@ -107,7 +107,7 @@ def test_a_training_step_learns_and_inference_does_not(name):
     assert not all(map(torch.equal, state(), before))
 
 
-def test_jets_are_those_of_the_sample_each_once_in_an_order_that_stays():
+def test_shuffled_jets_are_the_sample_in_a_fixed_order():
     jets = shuffled_jets(18_000)
     assert np.array_equal(jets.label[:500], shuffled_jets(500).label)
     assert len(np.unique(jets.digests())) == 18_000
@@ -126,7 +126,7 @@ class Hungry(nn.Module):
 @pytest.mark.skipif(
     not os.access("/proc/self/clear_refs", os.W_OK), reason="this system cannot reset the peak memory of a process"
 )
-def test_peak_memory_is_that_of_the_steps(monkeypatch):
+def test_peak_memory_includes_only_the_steps(monkeypatch):
     monkeypatch.setitem(contenders.CONTENDERS, "hungry", lambda: Contender(Hungry(), lambda jets: (jets,)))
     assert 195 < peak_memory("hungry", "inference", shuffled_jets(7), "cpu") < 220
 
@@ -142,7 +142,7 @@ class TestMultiplyAdds:
         training = 3 * inference - pairs * 7 * 17 - particles * 13 * 7
         assert multiply_adds(self.model, random_jets([2, 7])) == (training, inference)
 
-    def test_are_those_that_pytorch_counts(self):
+    def test_agree_with_pytorch_flop_counter(self):
         jets = random_jets([1] * 5)  # no padding, and each pair once
         inputs, rival = padded_inputs(self.model, jets, 1), PaddedIAFormer(self.model)
         counted = []
@@ -155,7 +155,7 @@ class TestMultiplyAdds:
         assert multiply_adds(self.model, jets) == tuple(counted)
 
 
-def test_targets_are_judged_by_what_was_measured():
+def test_target_notes_compare_measured_ratios_with_targets():
     names = {name for target in models.TARGETS for name in target[:2]}
     seconds = {(name, mode): [1.0] for name in names for mode in models.MODES}
     seconds |= {("IAFormer, reference layout", "training"): [30.3], ("IAFormer, reference layout", "inference"): [38.5]}
@@ -168,7 +168,7 @@ def test_targets_are_judged_by_what_was_measured():
     assert lines[-1].endswith("training 9% (at most 10%: reached), inference 10.2% (at most 10%: missed)")
 
 
-def test_the_lite_contender_is_that_of_its_recipe(monkeypatch):
+def test_lite_contender_equals_its_recipe(monkeypatch):
     monkeypatch.undo()
     config = load_config(SCRIPT.parents[1] / "configs" / "qg_lite.yaml")
     recipe, contender = build_model(config, ("gluon", "quark")), contenders.lite()
@@ -199,11 +199,11 @@ class TestScript:
         ):
             run("models")
 
-    def test_without_a_batch(self, run, capsys):
+    def test_no_batches(self, run, capsys):
         with pytest.raises(SystemExit, match="2"):
             run("models", "--batches", "0")
         assert "argument --batches: should be 1 or more, found 0" in capsys.readouterr().err
 
-    def test_without_such_a_device(self, run):
+    def test_unknown_device(self, run):
         with pytest.raises(SystemExit, match="error: device abacus: should be cpu, or cuda on a machine"):
             run("models", "--device", "abacus")

@@ -6,7 +6,7 @@ from benchmark import pruning
 from iagraph.models import GatedIAFormer, IAFormer
 
 
-def test_less_is_done_and_said_so(monkeypatch):
+def test_pruned_networks_report_fewer_operations(monkeypatch):
     sizes = {"width": 6, "heads": 3, "blocks": 2, "particle_hidden": (5,), "pair_hidden": (7,), "pair_width": 5}
     monkeypatch.setattr(pruning, "iaformer", partial(IAFormer, "kinpid", **sizes))
     monkeypatch.setattr(pruning, "gated", lambda f: GatedIAFormer("kinpid", gate_fraction=f, **sizes))
@@ -22,7 +22,7 @@ def test_less_is_done_and_said_so(monkeypatch):
     assert "| 0.25 |" in report.markdown()
 
 
-def test_networks_are_of_the_published_size():
+def test_networks_have_the_published_size():
     model, gated = pruning.iaformer(), pruning.gated(0.3)
     for name in ("particle_encoder", "pair_encoder", "blocks", "head"):
         shapes = [{k: v.shape for k, v in getattr(net, name).state_dict().items()} for net in (model, gated)]

@@ -1,4 +1,4 @@
-"""What ours is measured against computes the same: logits and gradients of the same weights."""
+"""Rival implementations give the same logits and gradients for the same weights."""
 
 from functools import partial
 
@@ -12,7 +12,7 @@ from benchmark.weaver_networks import WeaverParticleNet, WeaverParticleTransform
 from iagraph.models import IAFormer, ParticleNet, ParticleTransformer
 from iagraph.testing import random_jets
 
-# Ragged, in no order, with single particles; 29 slots are more than the largest jet needs.
+# Ragged, unsorted, with single particles; 29 slots are more than the largest jet needs.
 COUNTS, SLOTS = [7, 1, 23, 2, 13, 1, 19], 29
 
 
@@ -21,7 +21,7 @@ def iaformer(beta_per_head=False):
     sizes = {"num_classes": 3, "width": 15, "blocks": 2, "heads": 5, "pair_width": 7, "beta_per_head": beta_per_head}
     model = IAFormer("kinpid", "iaformer", particle_hidden=(11, 13), pair_hidden=(17, 6), **sizes).double()
     with torch.no_grad():
-        for parameter in model.parameters():  # norms and beta, too, and scores that tell pairs apart
+        for parameter in model.parameters():  # including norms and beta, and scores that distinguish pairs
             parameter += 0.3 * torch.randn_like(parameter)
     return model
 
@@ -35,13 +35,13 @@ LAYOUTS = [
 @pytest.mark.parametrize("beta_per_head", [False, True])
 @pytest.mark.parametrize(("layout", "inputs"), LAYOUTS)
 class TestLayoutsOfIAFormer:
-    def test_have_the_logits_of_ours(self, layout, inputs, beta_per_head):
+    def test_have_our_logits(self, layout, inputs, beta_per_head):
         model, jets = iaformer(beta_per_head), random_jets(COUNTS, dtype=torch.float64)
         expected = model(jets)
         assert expected.std(0).min() > 0.01  # the jets matter
         torch.testing.assert_close(layout(model)(*inputs(model, jets)), expected, rtol=0, atol=1e-12)
 
-    def test_learn_as_ours_does(self, layout, inputs, beta_per_head):
+    def test_have_our_gradients(self, layout, inputs, beta_per_head):
         model, jets = iaformer(beta_per_head), random_jets(COUNTS, dtype=torch.float64)
         weights = torch.randn(len(jets), 3, generator=torch.Generator().manual_seed(1), dtype=torch.float64)
         rival = layout(model)
@@ -53,12 +53,12 @@ class TestLayoutsOfIAFormer:
             torch.testing.assert_close(other.grad, own.grad, rtol=1e-9, atol=1e-12)
 
 
-def test_an_empty_jet_is_padding_alone():
+def test_empty_jets_are_all_padding():
     model, jets = iaformer(), random_jets([3, 0, 5], dtype=torch.float64)
     torch.testing.assert_close(PaddedIAFormer(model)(*padded_inputs(model, jets, 5)), model(jets), rtol=0, atol=1e-12)
 
 
-def test_what_stands_in_padded_slots_does_not_matter():
+def test_values_in_padding_are_ignored():
     model, jets = iaformer(), random_jets(COUNTS, dtype=torch.float64)
     particles, pairs, mask = padded_inputs(model, jets, SLOTS)
     real = mask.unsqueeze(1) & mask.unsqueeze(2)
@@ -68,7 +68,7 @@ def test_what_stands_in_padded_slots_does_not_matter():
     torch.testing.assert_close(rival(*changed), rival(particles, pairs, mask), rtol=0, atol=1e-12)
 
 
-def test_a_rival_has_weights_of_its_own():
+def test_weights_are_copied():
     model, jets = iaformer(), random_jets(COUNTS, dtype=torch.float64)
     before = model(jets)
     for rival in (PaddedIAFormer(model), EdgeListIAFormer(model)):
@@ -78,7 +78,7 @@ def test_a_rival_has_weights_of_its_own():
     assert torch.equal(model(jets), before)
 
 
-def test_every_block_of_the_edge_list_encodes_the_edges_once_more():
+def test_each_block_of_the_edge_list_encodes_the_edges_again():
     model, jets = iaformer(), random_jets(COUNTS, dtype=torch.float64)
     rival, rows = EdgeListIAFormer(model), []
     rival.convs[0].encoder.register_forward_hook(lambda module, inputs, output: rows.append(len(output)))
@@ -86,7 +86,7 @@ def test_every_block_of_the_edge_list_encodes_the_edges_once_more():
     assert rows == [sum(count**2 for count in COUNTS)] * 2
 
 
-def test_a_jet_with_more_particles_than_slots():
+def test_too_many_particles_for_the_slots():
     with pytest.raises(ValueError, match="a jet has 23 particles and there are 19 slots"):
         padded_inputs(iaformer(), random_jets(COUNTS, dtype=torch.float64), 19)
 
@@ -104,7 +104,7 @@ WEAVER_NET = {"conv_params": [(5, (11, 13)), (5, (19, 7))], "fc_params": [(29, 0
 
 
 @pytest.mark.parametrize("features", ["kin", "kinpid", "full"])
-def test_weaver_gets_what_its_loader_would_give_it(features):
+def test_weaver_inputs_equal_those_of_its_loader(features):
     jets = random_jets(COUNTS, dtype=torch.float64)
     found = weaver_inputs(ParticleNet(features, **NET).double(), jets, SLOTS)
     for own, other in zip(found, reference_weaver.inputs(jets, features, slots=SLOTS), strict=True):
@@ -122,7 +122,7 @@ def test_weaver_gets_what_its_loader_would_give_it(features):
     ],
     ids=["ParT", "ParticleNet"],
 )
-def test_weaver_with_our_weights_has_our_logits_and_trims(model, network):
+def test_weaver_with_our_weights_gives_our_logits_and_trims(model, network):
     torch.manual_seed(0)
     model, jets = model().double().eval(), random_jets(COUNTS, dtype=torch.float64)
     rival, seen = with_weights(network(13, 3).double(), model).eval(), []
@@ -131,7 +131,7 @@ def test_weaver_with_our_weights_has_our_logits_and_trims(model, network):
     assert seen == [max(COUNTS)]
 
 
-def test_without_weaver_the_error_says_what_to_install(monkeypatch):
+def test_missing_weaver_names_the_package_to_install(monkeypatch):
     def missing(name):
         raise ModuleNotFoundError(f"No module named '{name}'", name="weaver")
 

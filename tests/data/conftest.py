@@ -5,7 +5,7 @@ from iagraph.data import Jets
 
 
 def numbered_jets(counts, pid=True, impact=False, first=0):
-    """Jets whose values tell where they come from: pt 203.5 is particle 3 of jet 2, if that is less than 100."""
+    """Jets whose values identify them: pt 203.5 is particle 3 of jet 2, if that is less than 100."""
     random = np.random.default_rng(1)
     total = int(np.sum(counts))
     columns = {name: random.normal(size=total).astype(np.float32) for name in ("rapidity", "phi")}
@@ -46,6 +46,6 @@ def assert_same(one, other):
 
 @pytest.fixture
 def small_blocks(monkeypatch):
-    """Blocks and pools so small that few jets need many of them."""
+    """Small blocks and pools, so that few jets need many of them."""
     monkeypatch.setattr("iagraph.data.sources.BLOCK", 5)
     monkeypatch.setattr("iagraph.data.loader.POOL", 17)

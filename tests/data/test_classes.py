@@ -58,7 +58,7 @@ CHOICES = [{"QCD": ["QCD"], "top": ["top"]}, {"top": ["top"], "rest": ["Z", "QCD
 
 @pytest.mark.parametrize("chosen", CHOICES)
 @pytest.mark.parametrize("sort", [False, True])
-def test_stores_give_the_chosen_jets(tmp_path, monkeypatch, chosen, sort):
+def test_stores_yield_the_chosen_jets(tmp_path, monkeypatch, chosen, sort):
     monkeypatch.setattr("iagraph.data.store.PART", 7)
     jets = four_classes(50, sort)
     write_store(tmp_path / "a.h5", jets, splits={"train": 30, "test": 20})
@@ -103,7 +103,7 @@ def test_converted_files_have_the_chosen_jets(tmp_path, chosen):
     assert sum(info.splits.values()) == len(found)
 
 
-def test_files_of_different_classes_join_in_common_ones(tmp_path):
+def test_files_are_joined_in_common_classes(tmp_path):
     jets = four_classes(8)
     write_store(tmp_path / "a.h5", jets)
     write_store(tmp_path / "b.h5", Jets(jets.particles, jets.offsets, jets.label % 2, ("top", "QCD")))
@@ -111,14 +111,14 @@ def test_files_of_different_classes_join_in_common_ones(tmp_path):
     assert read_store(tmp_path / "out.h5").label.tolist() == [0, 1, 0, 1, *([1, 0] * 4)]
 
 
-def test_classes_that_are_there_already_stay():
+def test_existing_classes_are_kept():
     jets = four_classes(8)
     merged = by_hand(jets, {"rest": ["QCD", "W", "Z"], "top": ["top"]})
     choose = ChosenClasses({"rest": ["QCD", "W", "Z"], "top": ["top"]}, merged.classes, "a.h5")
     assert_same(choose(merged), merged)
 
 
-def test_what_cannot_be_chosen_is_named(tmp_path):
+def test_impossible_choices_are_named(tmp_path):
     write_store(tmp_path / "a.h5", four_classes(8))
     with pytest.raises(StoreError, match=r"a\.h5: no class Higgs; available: QCD, W, Z, top"):
         JetStore(tmp_path / "a.h5", classes={"Higgs": ["Higgs"], "top": ["top"]})

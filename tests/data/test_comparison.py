@@ -35,7 +35,7 @@ def test_single_jets_have_means_without_errors():
     assert lines[2] == "| a | multiplicity | 1.00 +- nan | 3.50 +- 0.65 | 1.000 | 0.4 |"  # 2 of 5 places are extreme
 
 
-def test_a_set_does_not_differ_from_itself(tmp_path):
+def test_sample_does_not_differ_from_itself(tmp_path):
     jets = jets_of([[(10.0, 0, 0, 1)] * n for n in (1, 2, 3, 5)], (0, 1, 0, 1))
     write_store(tmp_path / "jets.h5", jets)
     comparison = Comparison({name: overview_of(tmp_path / "jets.h5") for name in ("x", "y")})

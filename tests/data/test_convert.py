@@ -7,7 +7,7 @@ from iagraph.data import StoreError, open_jets, read_store, store_info, write_st
 from iagraph.data.convert import convert
 
 
-def test_files_follow_one_another_without_loss(tmp_path):
+def test_files_are_concatenated_without_loss(tmp_path):
     for number, jets in enumerate((5, 0, 7)):
         write_top(tmp_path / f"{number}.h5", random_momenta([3] * jets, number), np.arange(jets) % 2)
     files = [tmp_path / f"{number}.h5" for number in range(3)]
@@ -29,7 +29,7 @@ def test_stores_are_joined(tmp_path):
     assert_same(read_store(tmp_path / "out.h5"), jets)
 
 
-def test_recorded_parts_stay_what_they_are(tmp_path):
+def test_recorded_splits_are_kept(tmp_path):
     jets = numbered_jets([1, 2, 3, 4, 5, 6, 7])
     write_store(tmp_path / "a.h5", jets.part(0, 3), splits={"train": 2, "test": 1}, provenance={"seed": 1})
     write_store(tmp_path / "b.h5", jets.part(3, 7), splits={"train": 1, "test": 3})
@@ -49,7 +49,7 @@ def test_recorded_parts_stay_what_they_are(tmp_path):
         convert([tmp_path / "a.h5", tmp_path / "c.h5"], tmp_path / "new.h5")
 
 
-def test_a_file_named_twice_and_files_without_jets_are_refused(tmp_path):
+def test_duplicate_and_empty_files_are_refused(tmp_path):
     write_store(tmp_path / "a.h5", numbered_jets([2, 3]))
     write_store(tmp_path / "none.h5", numbered_jets([]))
     with pytest.raises(StoreError, match=r"a\.h5: named twice"):
@@ -69,7 +69,7 @@ def test_an_existing_file_is_kept(tmp_path):
     assert len(read_store(tmp_path / "out.h5")) == 2
 
 
-def test_files_that_do_not_fit_leave_nothing(tmp_path):
+def test_incompatible_files_leave_no_output(tmp_path):
     write_top(tmp_path / "top.h5", random_momenta([3, 2]), [0, 1])
     write_store(tmp_path / "qg.h5", numbered_jets([2, 3]))
     write_store(tmp_path / "kin.h5", numbered_jets([2, 3], pid=False))
@@ -80,7 +80,7 @@ def test_files_that_do_not_fit_leave_nothing(tmp_path):
     assert sorted(path.name for path in tmp_path.iterdir()) == ["kin.h5", "qg.h5", "top.h5"]
 
 
-def test_a_damaged_file_leaves_nothing_and_the_old_store(tmp_path):
+def test_damaged_file_leaves_the_old_store(tmp_path):
     write_store(tmp_path / "a.h5", numbered_jets([30] * 3000))
     damaged = bytearray((tmp_path / "a.h5").read_bytes())
     damaged[len(damaged) // 2] ^= 255
@@ -92,7 +92,7 @@ def test_a_damaged_file_leaves_nothing_and_the_old_store(tmp_path):
     assert len(read_store(tmp_path / "out.h5")) == 1
 
 
-def test_real_top_jets_are_what_is_known_of_them(tmp_path):
+def test_real_top_jets_have_their_known_properties(tmp_path):
     seen = convert([real_file("top_excerpt.h5")], tmp_path / "top.h5")
     jets = read_store(tmp_path / "top.h5")
     assert len(jets) == seen.jets == 1000
@@ -111,19 +111,19 @@ class TestShards:
 
         return write
 
-    def test_all_of_them_are_joined_in_any_order(self, shards, tmp_path):
+    def test_are_joined_in_any_order(self, shards, tmp_path):
         convert([shards("b.h5", 2), shards("c.h5", 3), shards("a.h5", 1)], tmp_path / "out.h5")
         assert len(read_store(tmp_path / "out.h5")) == 6
 
-    def test_one_that_is_missing(self, shards, tmp_path):
+    def test_missing_shard(self, shards, tmp_path):
         with pytest.raises(StoreError, match=r"shard 2 of 3 is missing next to .*a\.h5"):
             convert([shards("a.h5", 1), shards("c.h5", 3)], tmp_path / "out.h5")
 
-    def test_one_that_comes_twice(self, shards, tmp_path):
+    def test_duplicate_shard(self, shards, tmp_path):
         with pytest.raises(StoreError, match=r"copy\.h5: shard 1 of 3, as is .*a\.h5"):
             convert([shards("a.h5", 1), shards("b.h5", 2), shards("copy.h5", 1)], tmp_path / "out.h5")
 
-    def test_one_of_another_sample(self, shards, tmp_path):
+    def test_shard_of_another_sample(self, shards, tmp_path):
         with pytest.raises(
             StoreError, match=r"other\.h5: a shard of a different sample than .*a\.h5 \(differs in config\)"
         ):

@@ -1,4 +1,4 @@
-"""Whatever is in them, files of jets end in a message or in the jets that were written, and jets in finite numbers."""
+"""Damaged files give an error or the original jets, and valid jets give finite numbers."""
 
 from functools import cache
 
@@ -22,7 +22,7 @@ COLUMNS = ("pt", "rapidity", "phi", "mass", "d0", "d0_error", "dz", "dz_error")
 
 @st.composite
 def damages(draw):
-    """How to damage the bytes of a file: some flipped, a block of zeros, an end that is missing, a piece twice."""
+    """Ways to damage a file: flipped bytes, a block of zeros, truncation, a repeated piece."""
     place, size = draw(st.floats(0, 1)), draw(st.integers(1, 512))
 
     def damaged(content):
@@ -44,7 +44,7 @@ def damages(draw):
 
 @settings(max_examples=150)
 @given(damage=damages())
-def test_a_damaged_store_gives_the_jets_that_were_written_or_a_message(tmp_path_factory, damage):
+def test_damaged_store_gives_the_original_jets_or_an_error(tmp_path_factory, damage):
     path = tmp_path_factory.mktemp("store") / "jets.h5"
     jets = numbered_jets(COUNTS)
     write_store(path, jets, splits={"train": 3, "test": 2})
@@ -58,7 +58,7 @@ def test_a_damaged_store_gives_the_jets_that_were_written_or_a_message(tmp_path_
 
 
 @pytest.mark.parametrize("kind", ["top", "energyflow", "jetclass"])
-def test_damaged_files_of_others_give_jets_or_a_message(tmp_path, kind):
+def test_damaged_foreign_files_give_jets_or_an_error(tmp_path, kind):
     momenta, label = random_momenta(COUNTS), np.arange(len(COUNTS)) % 2
     path = tmp_path / {"top": "a.h5", "energyflow": "a.npz", "jetclass": "a.root"}[kind]
     if kind == "energyflow":
@@ -100,7 +100,7 @@ def models():
 
 @settings(max_examples=60)
 @given(counts=st.lists(st.integers(0, 4), min_size=1, max_size=5), data=st.data())
-def test_all_that_is_made_of_valid_jets_is_finite(counts, data):
+def test_everything_computed_from_valid_jets_is_finite(counts, data):
     jets = Jets(data.draw(columns_of(sum(counts))), offsets_of(counts), np.arange(len(counts)) % 2, ("a", "b"))
     jets.validate("what was drawn")
     batch = JetDataset(jets)[:]
@@ -116,7 +116,7 @@ def test_all_that_is_made_of_valid_jets_is_finite(counts, data):
 
 @settings(max_examples=60)
 @given(data=st.data(), column=st.sampled_from(COLUMNS), value=st.floats(width=32))
-def test_any_number_is_taken_or_named(data, column, value):
+def test_any_number_is_accepted_or_named(data, column, value):
     jets = Jets(data.draw(columns_of(5)), offsets_of([2, 3]), np.array([0, 1]), ("a", "b"))
     jets.particles[column][3] = value
     fits = np.isfinite(value) and abs(value) <= LIMITS.get(column, np.inf)

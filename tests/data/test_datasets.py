@@ -70,7 +70,7 @@ def originals(tmp_path_factory):
 
 @pytest.fixture
 def published(originals, tmp_path, monkeypatch):
-    """A server in place of Zenodo; gives the folder that it serves and what it was asked for."""
+    """A server in place of Zenodo; yields the folder that it serves and the requested paths."""
     folder = shutil.copytree(originals, tmp_path / "published")
 
     def known(name):
@@ -92,7 +92,7 @@ def test_top_tagging_is_downloaded_and_converted_once(published, tmp_path):
     assert sizes == {"train": 11, "val": 5, "test": 7}
     assert len(asked) == 3
     for path in (tmp_path / "top" / "raw").iterdir():
-        path.unlink()  # what has been converted is not needed any more
+        path.unlink()  # converted files are no longer needed
     dataset = TopTagging(tmp_path / "top", "test")
     assert len(asked) == 3
     expected = next(open_jets(folder / "test.h5").parts())
@@ -104,7 +104,7 @@ def test_top_tagging_is_downloaded_and_converted_once(published, tmp_path):
     assert {path.name for path in (tmp_path / "top" / "processed").iterdir()} == {"top_tagging.h5"}
 
 
-def test_quark_gluon_files_make_the_recommended_parts(published, tmp_path):
+def test_quark_gluon_files_give_the_recommended_splits(published, tmp_path):
     sizes = {split: len(QuarkGluon(tmp_path / "qg", split)) for split in ("train", "val", "test")}
     assert sizes == {"train": 48, "val": 6, "test": 6}
     val = QuarkGluon(tmp_path / "qg", "val")
@@ -116,7 +116,7 @@ def test_quark_gluon_files_make_the_recommended_parts(published, tmp_path):
     assert val.stores[0].stat().st_mtime_ns > before
 
 
-def test_jetclass_archives_become_stores_of_all_columns(published, tmp_path):
+def test_jetclass_archives_become_stores_with_all_columns(published, tmp_path):
     folder, _ = published
     val, train = JetClass(tmp_path / "jc", "val"), JetClass(tmp_path / "jc", "train")
     assert (len(val), len(train), len(train.stores)) == (14, 28, 2)
@@ -130,7 +130,7 @@ def test_jetclass_archives_become_stores_of_all_columns(published, tmp_path):
     np.testing.assert_allclose(cartesian[0], expected[:, 1], rtol=1e-5)
 
 
-def test_an_archive_that_has_its_store_is_not_converted_again(published, tmp_path):
+def test_converted_archives_are_not_converted_again(published, tmp_path):
     first = JetClass(tmp_path / "jc", "train").stores
     first[1].unlink()
     for archive in (tmp_path / "jc" / "raw").iterdir():
@@ -145,7 +145,7 @@ def test_an_archive_that_has_its_store_is_not_converted_again(published, tmp_pat
     assert first[0].stat().st_mtime_ns > before
 
 
-def test_items_go_through_transforms_and_loaders(published, tmp_path):
+def test_items_pass_through_transforms_and_loaders(published, tmp_path):
     to_graph = Compose([FullyConnected(), NodeFeatures("kin"), PairFeatures("invariant")])
     dataset = TopTagging(tmp_path / "top", "train", transform=to_graph)
     sizes = [data.num_nodes for data in dataset]
@@ -157,7 +157,7 @@ def test_items_go_through_transforms_and_loaders(published, tmp_path):
     assert torch.cat([batch.ptr.diff() for batch in batches]).tolist() == [min(n, 2) for n in sizes]
 
 
-def test_a_file_that_differs_from_the_published_one_is_refused(published, tmp_path):
+def test_wrong_checksums_are_refused(published, tmp_path):
     folder, _ = published
     (folder / "val.h5").write_bytes((folder / "train.h5").read_bytes())
     with pytest.raises(DownloadError, match=r"val\.h5"):
@@ -182,7 +182,7 @@ def test_an_incomplete_archive_leaves_no_store(published, tmp_path, member):
     assert list((tmp_path / "jc" / "processed").iterdir()) == []
 
 
-def test_a_published_archive_that_is_damaged_leaves_no_store(published, tmp_path):
+def test_damaged_archive_leaves_no_store(published, tmp_path):
     folder, _ = published
     content = (folder / "val.tar").read_bytes()[:10245]
     (folder / "val.tar").write_bytes(content)
@@ -200,15 +200,15 @@ def test_every_data_set_has_a_card(published, tmp_path):
             assert word in card
 
 
-def test_parts_have_names():
+def test_unknown_splits_are_refused():
     with pytest.raises(ValueError, match="train, val, test"):
         TopTagging("nowhere", "valid")
     with pytest.raises(ValueError, match="pythia or herwig"):
         QuarkGluon("nowhere", generator="sherpa")
 
 
-def test_the_packages_that_they_need_are_named(monkeypatch):
-    for name in ("datasets", "convert"):  # to be imported anew
+def test_missing_packages_are_named(monkeypatch):
+    for name in ("datasets", "convert"):  # so that it is imported again
         monkeypatch.delitem(sys.modules, f"iagraph.data.{name}")
     monkeypatch.delattr(iagraph.data, "datasets")
     monkeypatch.setitem(sys.modules, "iagraph.data.overview", None)

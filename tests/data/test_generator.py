@@ -49,7 +49,7 @@ RESULTS = {}
 
 
 def in_this_process(most=math.inf):
-    """For `_run_tasks`: so many tasks, then Ctrl-C. No task is run twice, for its jets are the same again."""
+    """For `_run_tasks`: a number of tasks, then Ctrl-C. Tasks are cached, as their jets are always the same."""
 
     def run_tasks(tasks, config, parts, workers):
         for done, task in enumerate(task for task in tasks if not parts.holds(task)):
@@ -70,7 +70,7 @@ def stores(tmp_path_factory):
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(generator, "TASK_JETS", 7)
         for name, options in runs.items():
-            if name != "two":  # without processes of their own, which take seconds to start
+            if name != "two":  # without new processes, which take seconds to start
                 patch.setattr(generator, "_run_tasks", in_this_process())
             generate(RECIPE, folder / f"{name}.h5", jets=25, **options)
     return {name: folder / f"{name}.h5" for name in runs}
@@ -113,13 +113,13 @@ def test_hand_made_jet_has_the_hand_computed_particles(config):
 
 
 @pytest.mark.parametrize("status", ["kept", "soft", "hard", "forward", "beside the hardest", "wrong parton"])
-def test_window_and_parton(config, status):
+def test_selection_window_and_parton(config, status):
     pt, y = {"soft": (499.0, 0.0), "hard": (551.0, 0.0), "forward": (520.0, -1.71)}.get(status, (520.0, -1.69))
     record = [particle(PION, pt, y, 1.0)]
     if status == "beside the hardest":
         record.append(particle(PION, 600.0, 0.0, -2.0))
     label = 1 if status == "wrong parton" else 0
-    # An event that passes comes along where it can, so that nothing is kept only because all or none are.
+    # A passing event is added where possible, so that not all or none are kept.
     assert len(select_jets(events(record), config, label)) == (status == "kept")
     kept = select_jets(
         events([particle(PION, 530.0, 0.5, 2.0)], record, [particle(PHOTON, 510.0, 0.5, 2.0)]), config, 0
@@ -128,7 +128,7 @@ def test_window_and_parton(config, status):
     assert pids == ([211, 211, 22] if status in ("kept", "wrong parton") else [211, 22])
 
 
-def test_window_is_of_rapidity_or_of_pseudorapidity(config, top_config):
+def test_window_in_rapidity_or_pseudorapidity(config, top_config):
     # A jet of mass 173 and pt 600 GeV at y = 1.97 has eta = asinh(sinh(y) sqrt(1 + (173 / 600)^2)) = 2.009.
     heavy = events([particle((211, 173.0), 600.0, 1.97, 0.3)], [particle((-211, 173.0), 600.0, -1.95, 0.3)])
     jet = top_config.jet
@@ -182,7 +182,7 @@ def top_event(pion=PION, **changes):
         ({"bottom": 3.1 - 0.81}, False),
         ({"charm": 3.1 + 0.81 - 2 * math.pi}, False),
         ({"antistrange": 3.1 - 0.81}, False),
-        ({"first_top": 3.1, "top": 1.0}, False),  # an earlier copy does not do
+        ({"first_top": 3.1, "top": 1.0}, False),  # an earlier copy is not enough
         ({"W": 3.1, "charm": 1.0}, False),
         ({"bottom": {"id": 3}}, True),
         ({"charm": {"id": -11}, "antistrange": {"id": 12}}, False),
@@ -193,7 +193,7 @@ def top_event(pion=PION, **changes):
         ({"first_top": {"status": -44}}, False),
     ],
 )
-def test_hand_made_tops_are_matched_by_hand(top_config, changes, kept):
+def test_hand_made_tops_are_matched(top_config, changes, kept):
     batch = [top_event((-211, 0.14)), top_event(**changes), top_event((-211, 0.14)), top_event(bottom=1.0)]
     pids = select_jets(ak.Array([{"prt": record} for record in batch]), top_config, label=1).particles["pid"]
     assert pids.tolist() == ([-211, 211, -211] if kept else [-211, -211])
@@ -218,7 +218,7 @@ def decay_partons(event, top):
 
 
 @pytest.mark.parametrize("decay", ["24:onIfAny = 1 2 3 4 5", "24:onIfAny = 1 2 3 4 5 11 13 15"])
-def test_matching_equals_a_walk_through_the_events(top_config, decay):
+def test_matching_equals_a_loop_over_events(top_config, decay):
     count = 60
     runs = [pythia8mc.Pythia("", False) for _ in range(2)]
     for pythia in runs:
@@ -273,14 +273,14 @@ def test_top_jets_have_the_mass_of_the_top(top_config):
     assert top.counts.mean() > qcd.counts.mean()
 
 
-def test_rapidity_is_that_of_the_massive_particle(config):
+def test_rapidity_uses_the_mass(config):
     jets = select_jets(events([particle(NEUTRON, 510.0, 1.2, 0.3), particle(NEUTRON, 0.5, 1.2, 0.3)]), config, 0)
     # Slow and heavy: pseudorapidity asinh(sinh(y) mT / pT) would be 1.92 for the soft neutron.
     assert jets.particles["rapidity"] == pytest.approx([1.2, 1.2], rel=2**-14)
 
 
 @given(st.floats(2.0**-60, 2.0**60, width=32), st.integers(1, 23), st.booleans())
-def test_rounding_is_to_the_nearest_with_cleared_bits(value, bits, negative):
+def test_rounding_clears_bits_and_is_to_nearest(value, bits, negative):
     value = -value if negative else value
     rounded = round_mantissa(np.array([value]), bits)
     assert abs(float(rounded[0]) - value) <= abs(value) * 2.0 ** -(bits + 1)
@@ -289,7 +289,7 @@ def test_rounding_is_to_the_nearest_with_cleared_bits(value, bits, negative):
 
 
 @given(classes=st.integers(1, 3), jets=st.integers(1, 3000), shards=st.integers(1, 5), seed=st.integers(0, 2**40))
-def test_shards_partition_the_tasks_and_no_two_share_a_seed(classes, jets, shards, seed):
+def test_shards_partition_tasks_and_seeds(classes, jets, shards, seed):
     whole = plan(classes, jets, seed)
     assert sum(task.jets for task in whole) == jets
     per_class = [sum(task.jets for task in whole if task.label == label) for label in range(classes)]
@@ -300,7 +300,7 @@ def test_shards_partition_the_tasks_and_no_two_share_a_seed(classes, jets, shard
     assert sorted(parts) == sorted(whole)
 
 
-def test_a_killed_worker_is_told_of_and_the_same_call_goes_on(stores, tmp_path, monkeypatch):
+def test_killed_worker_is_reported_and_the_call_can_be_repeated(stores, tmp_path, monkeypatch):
     monkeypatch.setattr(generator, "TASK_JETS", 7)
     out, others = tmp_path / "jets.h5", set(multiprocessing.active_children())
 
@@ -323,7 +323,7 @@ def test_a_killed_worker_is_told_of_and_the_same_call_goes_on(stores, tmp_path, 
     assert list(tmp_path.iterdir()) == [out]
 
 
-def test_interruptions_keep_what_is_finished_for_the_same_jets_alone(stores, tmp_path, monkeypatch):
+def test_interruptions_keep_finished_tasks_of_the_same_jets(stores, tmp_path, monkeypatch):
     monkeypatch.setattr(generator, "TASK_JETS", 7)
     out, parts = tmp_path / "jets.h5", tmp_path / "jets.h5.parts"
 
@@ -361,7 +361,7 @@ def test_interruptions_keep_what_is_finished_for_the_same_jets_alone(stores, tmp
     assert list(tmp_path.iterdir()) == [out]
 
 
-def test_memory_does_not_grow_with_the_tasks(tmp_path, config, monkeypatch):
+def test_memory_does_not_grow_with_tasks(tmp_path, config, monkeypatch):
     monkeypatch.setattr(generator, "PART", 1000)
     jets = numbered_jets(np.full(1000, 30))
 
@@ -379,7 +379,7 @@ def test_memory_does_not_grow_with_the_tasks(tmp_path, config, monkeypatch):
         assert store_info(tmp_path / "jets.h5").jets == number * 1000
         return most
 
-    peak(2)  # what is imported at first use
+    peak(2)  # lazy imports
     assert peak(24) < 1.3 * peak(3)
 
 
@@ -391,7 +391,7 @@ def as_set(*samples):
     return Counter(key(jets, b) for jets in samples for b in range(len(jets)))
 
 
-def test_bytes_do_not_depend_on_workers_and_shards_are_the_whole(stores):
+def test_output_does_not_depend_on_workers_or_shards(stores):
     assert stores["one"].read_bytes() == stores["two"].read_bytes()
     whole = as_set(read_store(stores["one"]))
     assert max(whole.values()) == 1
@@ -399,7 +399,7 @@ def test_bytes_do_not_depend_on_workers_and_shards_are_the_whole(stores):
     assert [store_info(stores[name]).jets for name in ("one", "shard1", "shard2")] == [25, 14, 11]
 
 
-def test_the_recipe_makes_the_jets_of_the_sample_bit_for_bit(config):
+def test_recipe_reproduces_the_sample_bit_for_bit(config):
     made_with = store_info(SAMPLES["sample:qg"]).provenance["versions"]
     if changed := [name for name in ("fastjet", "numpy", "pythia8mc") if made_with[name] != version(name)]:
         pytest.skip(f"another release may make other jets: {', '.join(changed)}")
@@ -435,7 +435,7 @@ def test_fresh_jets_follow_the_recipe(stores, config):
     assert jets.counts[jets.label == 0].mean() > jets.counts[jets.label == 1].mean()
 
 
-def test_provenance_repeats_the_run_but_neither_time_nor_place(stores, config):
+def test_provenance_reproduces_the_run(stores, config):
     provenance = store_info(stores["shard2"]).provenance
     assert GenerateConfig.model_validate(provenance["config"]) == config
     assert set(provenance["config"]["jet"]) == {"radius", "pt_min", "pt_max", "rapidity_max"}  # not what it lacks
@@ -447,7 +447,7 @@ def test_provenance_repeats_the_run_but_neither_time_nor_place(stores, config):
     assert str(stores["one"].parent) not in str(provenance)
 
 
-def test_settings_that_pythia_refuses_are_named(config):
+def test_invalid_pythia_settings_are_named(config):
     task = Task(label=0, number=0, jets=1, seed=7)
     with pytest.raises(
         GenerateError, match=r"gluon: Pythia does not know 'PhaseSpace:pTHat = 4\.'; .* Its output: PYTHIA"
@@ -457,7 +457,7 @@ def test_settings_that_pythia_refuses_are_named(config):
         run_task(task, config.model_copy(update={"pythia": ["Beams:idA = 9999"]}))
 
 
-def test_data_of_another_pythia_are_told_in_its_own_words(config, tmp_path, monkeypatch):
+def test_mismatched_pythia_data_show_the_output_of_pythia(config, tmp_path, monkeypatch):
     monkeypatch.setenv("PYTHIA8DATA", str(tmp_path))
     with pytest.raises(GenerateError) as caught:
         run_task(Task(label=0, number=0, jets=1, seed=7), config)
@@ -467,14 +467,14 @@ def test_data_of_another_pythia_are_told_in_its_own_words(config, tmp_path, monk
     assert "configuration" not in told
 
 
-def test_hopeless_selection_ends(config, monkeypatch):
+def test_selection_without_jets_ends(config, monkeypatch):
     monkeypatch.setattr(generator, "PATIENCE", 100)
     window = config.jet.model_copy(update={"pt_min": 5000.0, "pt_max": 5500.0})
     with pytest.raises(GenerateError, match=r"gluon: no jet selected in 100 events; correct"):
         run_task(Task(label=0, number=0, jets=1, seed=7), config.model_copy(update={"jet": window}))
 
 
-def test_nothing_is_generated_for_a_file_that_cannot_be_written(tmp_path, monkeypatch):
+def test_unwritable_output_is_refused_before_generation(tmp_path, monkeypatch):
     monkeypatch.setattr(generator, "_run_tasks", lambda *_: pytest.fail("generated all the same"))
     (tmp_path / "old.h5").write_text("old")
     with pytest.raises(StoreError, match=r"old\.h5: already exists; .* --force"):
@@ -494,11 +494,11 @@ def test_nothing_is_generated_for_a_file_that_cannot_be_written(tmp_path, monkey
         ("mantissa_bits", "mantisa_bits", r"unknown key 'mantisa_bits'; did you mean 'mantissa_bits'"),
         ("radius:", "radiuss:", r"unknown key 'jet\.radiuss'; did you mean 'jet\.radius'"),
         ("partons: [21]", "parton: [21]", r"unknown key 'processes\.0\.parton'; did you mean 'processes\.partons'"),
-        ("seed: 2", "seed: one", r"'seed' should be a valid integer, found \"one\""),
-        ("pt_min: 500.0", "pt_min: -1", r"'jet\.pt_min' should be greater than 0, found -1"),
+        ("seed: 2", "seed: one", r"'seed' should .*, found \"one\""),
+        ("pt_min: 500.0", "pt_min: -1", r"'jet\.pt_min' should .* 0, found -1"),
         ("rapidity_max: 1.7", "", r"'jet' should have exactly one of rapidity_max and pseudorapidity_max"),
         ("rapidity_max: 1.7", "rapidity_max: 1.7\n  pseudorapidity_max: 2.0", "'jet' should have exactly one"),
-        ("partons: [21]", "partons: [21]\n    top_radius: 0", r"'processes\.0\.top_radius' should be greater than 0"),
+        ("partons: [21]", "partons: [21]\n    top_radius: 0", r"'processes\.0\.top_radius' should .* 0"),
     ],
 )
 def test_wrong_recipes_name_the_key(tmp_path, old, new, message):

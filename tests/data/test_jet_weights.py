@@ -1,4 +1,4 @@
-"""Weights of jets: written, read, cut and joined with the jets that they belong to."""
+"""Weights of jets are written, read, sliced and concatenated with their jets."""
 
 from dataclasses import replace
 
@@ -34,7 +34,7 @@ def weight_of_jets(batches):
     return {float(jets.momenta.pt[jets.ptr[k]]): float(jets.weight[k]) for jets in batches for k in range(len(jets))}
 
 
-def test_a_store_keeps_them(jets, tmp_path):
+def test_stores_keep_weights(jets, tmp_path):
     path = tmp_path / "jets.h5"
     write_store(path, jets, splits={"train": 60, "test": 37})
     assert store_info(path).weights
@@ -53,7 +53,7 @@ def test_a_store_keeps_them(jets, tmp_path):
     assert not store_info(tmp_path / "none.h5").weights
 
 
-def test_a_column_of_particles_may_be_called_so_too(jets, tmp_path):
+def test_particle_column_may_be_named_weight(jets, tmp_path):
     both = replace(jets, particles=jets.particles | {"weight": jets.particles["pt"]})
     write_store(tmp_path / "jets.h5", both)
     found = read_store(tmp_path / "jets.h5")
@@ -61,7 +61,7 @@ def test_a_column_of_particles_may_be_called_so_too(jets, tmp_path):
     np.testing.assert_array_equal(found.particles["weight"], jets.particles["pt"])
 
 
-def test_they_stay_with_their_jets(jets, tmp_path):
+def test_weights_stay_with_their_jets(jets, tmp_path):
     expected = weight_of_jets([JetDataset(jets)[:]])
     assert len(expected) > 90
     write_store(tmp_path / "jets.h5", jets.part(0, 50))
@@ -77,7 +77,7 @@ def test_they_stay_with_their_jets(jets, tmp_path):
     np.testing.assert_array_equal(read_store(tmp_path / "all.h5").weight, WEIGHTS)
 
 
-def test_graphs_carry_them(jets):
+def test_graphs_have_weights(jets):
     batch = JetDataset(jets)[3:8]
     again = JetBatch.from_data(batch.to_data_list())
     torch.testing.assert_close(again.weight, torch.from_numpy(WEIGHTS[3:8]))
@@ -93,7 +93,7 @@ def test_graphs_carry_them(jets):
         (np.nan, "jet 4 has the weight nan"),
     ],
 )
-def test_bad_ones_are_refused_when_written(jets, tmp_path, change, message):
+def test_invalid_weights_are_refused_when_written(jets, tmp_path, change, message):
     weight = WEIGHTS.copy()
     weight[4] = change
     with pytest.raises(StoreError, match=message):
@@ -101,7 +101,7 @@ def test_bad_ones_are_refused_when_written(jets, tmp_path, change, message):
     assert not list(tmp_path.iterdir())
 
 
-def test_what_does_not_fit_is_refused(jets, tmp_path):
+def test_inconsistent_weights_are_refused(jets, tmp_path):
     without = replace(jets, weight=None)
     for one, message in (
         (WEIGHTS[1:], "found 96 weights, expected 97"),
@@ -119,7 +119,7 @@ def test_what_does_not_fit_is_refused(jets, tmp_path):
         StoredJets([JetStore(tmp_path / "without.h5"), JetStore(tmp_path / "with.h5")])
 
 
-def test_classes_may_be_a_list_but_no_text(jets, tmp_path):
+def test_classes_may_be_a_list_but_not_a_string(jets, tmp_path):
     listed = replace(jets, classes=["gluon", "quark"])
     assert listed.classes == ("gluon", "quark")
     write_store(tmp_path / "jets.h5", listed)

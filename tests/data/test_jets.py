@@ -15,7 +15,7 @@ def jets(seed=1, classes=("gluon", "quark")):
 
 
 class TestDigests:
-    def test_equal_jets_have_equal_digests_in_any_file_and_order_of_particles(self):
+    def test_digests_ignore_file_and_particle_order(self):
         digests = jets().digests()
         assert digests.dtype == np.uint64
         assert len(np.unique(digests)) == 3  # those of two particles or more
@@ -26,13 +26,13 @@ class TestDigests:
         assert not set(digests) & set(jets(seed=2).digests())
 
     @pytest.mark.parametrize("name", ["pt", "rapidity", "phi"])
-    def test_every_value_counts(self, name):
+    def test_digests_depend_on_every_value(self, name):
         changed = jets()
         changed.particles[name][3] = np.nextafter(changed.particles[name][3], np.float32(9))
         same = changed.digests() == jets().digests()
         assert same.tolist() == [True, False, True]
 
-    def test_particles_cannot_lend_each_other_values(self):
+    def test_digests_keep_values_of_a_particle_together(self):
         changed = jets()
         for name in ("rapidity", "phi"):
             changed.particles[name][[0, 1]] = changed.particles[name][[1, 0]]
@@ -42,12 +42,12 @@ class TestDigests:
         assert jets().take([]).digests().tolist() == []
 
 
-def test_classes_need_names_of_their_own(tmp_path):
+def test_class_names_must_be_unique(tmp_path):
     with pytest.raises(StoreError, match=r"classes \('quark', 'quark'\) hold a name twice"):
         write_store(tmp_path / "a.h5", jets(classes=("quark", "quark")))
 
 
-def test_counts_of_splits_may_be_numpy_numbers(tmp_path):
+def test_split_counts_may_be_numpy_integers(tmp_path):
     write_store(tmp_path / "a.h5", jets(), splits={"train": np.int64(2), "test": np.int32(3)})
     assert store_info(tmp_path / "a.h5").splits == {"train": 2, "test": 3}
     assert len(read_store(tmp_path / "a.h5", "test")) == 3

@@ -28,7 +28,7 @@ def read(loader):
 
 
 @pytest.mark.parametrize(("batch_size", "workers"), [(1, 0), (7, 0), (7, 1), (17, 0), (50, 0), (101, 0), (500, 0)])
-def test_every_jet_once_and_in_order(source, batch_size, workers):
+def test_each_jet_comes_once_and_in_order(source, batch_size, workers):
     loader = JetLoader(source, batch_size, workers=workers)
     batches = list(loader)
     assert [len(batch) for batch in batches[:-1]] == [batch_size] * (len(batches) - 1)
@@ -36,7 +36,7 @@ def test_every_jet_once_and_in_order(source, batch_size, workers):
     assert [jet for batch in batches for jet in contents(batch)] == EXPECTED
 
 
-def test_shuffling_is_new_each_epoch_and_fixed_by_the_seed(source):
+def test_shuffling_depends_on_epoch_and_seed(source):
     def epochs(seed, workers=0):
         loader = JetLoader(source, 7, shuffle=True, seed=seed, workers=workers)
         return [read(loader) for _ in range(3)]
@@ -56,7 +56,7 @@ def test_an_epoch_can_be_chosen(source):
     assert [read(loader), read(loader)] == epochs[1:]
 
 
-def test_an_abandoned_epoch_does_not_disturb_the_next(source):
+def test_abandoned_epoch_does_not_affect_the_next(source):
     loader, other = (JetLoader(source, 7, shuffle=True, workers=2) for _ in range(2))
     next(iter(loader))
     read(other)
@@ -73,7 +73,7 @@ def test_pools_mix_jets_that_are_sorted_by_class():
     assert shares.std() < 0.02
 
 
-def test_the_random_numbers_of_models_are_left_alone(source):
+def test_global_random_state_is_unchanged(source):
     torch.manual_seed(0)
     expected = torch.rand(3)
     for workers in (0, 1):
@@ -83,7 +83,7 @@ def test_the_random_numbers_of_models_are_left_alone(source):
 
 
 @pytest.mark.parametrize("workers", [0, 1])
-def test_damage_is_the_same_one_line_from_a_worker(tmp_path, workers):
+def test_damage_in_a_worker_is_a_one_line_error(tmp_path, workers):
     write_store(tmp_path / "jets.h5", numbered_jets(COUNTS))
     jets = StoredJets([JetStore(tmp_path / "jets.h5")])
     with h5py.File(tmp_path / "jets.h5", "r+") as file:
@@ -92,7 +92,7 @@ def test_damage_is_the_same_one_line_from_a_worker(tmp_path, workers):
         list(JetLoader(jets, 7, workers=workers))
 
 
-def test_each_place_of_an_epoch_is_equally_likely(source):
+def test_positions_in_an_epoch_are_uniform(source):
     loader = JetLoader(source, 101, shuffle=True)
     number = {jet: place for place, jet in enumerate(EXPECTED) if jet[1]}
     # The mean place of a jet over many epochs is the middle, with an error of 101 / sqrt(12 epochs).
@@ -108,7 +108,7 @@ def test_each_place_of_an_epoch_is_equally_likely(source):
 @pytest.mark.parametrize("shuffle", [False, True])
 @pytest.mark.parametrize("batch", [1, 7, 11])  # of 101 jets, 8 processes have 12 or 13, 10 have 10 or 11
 @pytest.mark.parametrize(("processes", "workers"), [(1, 0), (3, 0), (3, 1), (8, 0), (10, 0), (103, 0)])
-def test_shards_are_the_epoch_of_one_process_without_repeats_or_losses(source, shuffle, workers, processes, batch):
+def test_shards_partition_the_epoch_of_one_process(source, shuffle, workers, processes, batch):
     def shard(rank):
         loader = JetLoader(source, batch, shuffle=shuffle, seed=2, workers=workers, shard=(rank, processes))
         batches = [contents(jets) for jets in loader]
@@ -157,14 +157,72 @@ def test_batches_hold_all_columns(small_blocks):
             torch.testing.assert_close(column, batch.momenta.pt + k)
 
 
-def test_no_jets_are_no_batches(tmp_path):
+def test_no_jets_give_no_batches(tmp_path):
     write_store(tmp_path / "jets.h5", numbered_jets([]))
     for jets in (JetDataset(numbered_jets([])), StoredJets([JetStore(tmp_path / "jets.h5")])):
         loader = JetLoader(jets, 7, shuffle=True)
         assert (list(loader), len(loader)) == ([], 0)
 
 
-@pytest.mark.parametrize("bad", [{"batch_size": 0}, {"max_pairs": 0}, {"shard": (2, 2)}, {"shard": (-1, 2)}])
+@pytest.mark.parametrize("jets_per_epoch", [2, 30, 101, 250])
+@pytest.mark.parametrize(("processes", "workers"), [(1, 0), (1, 2), (3, 0)])
+def test_epochs_cut_the_passes_one_after_another(source, jets_per_epoch, processes, workers):
+    def loader(**more):
+        return JetLoader(source, 7, shuffle=True, seed=2, **more)
+
+    whole = loader()
+    passes = [jet for _ in range(5) for jet in read(whole)]
+    shards = [
+        loader(jets_per_epoch=jets_per_epoch, shard=(rank, processes), workers=workers) for rank in range(processes)
+    ]
+    epochs = []
+    for _ in range(min(7, len(passes) // jets_per_epoch)):
+        batches = [list(shard) for shard in shards]
+        assert {len(each) for each in batches} == {len(shards[0])}  # of two jets for three processes, too
+        epochs.append([jet for each in batches for batch in each for jet in contents(batch)])
+    assert {len(epoch) for epoch in epochs} == {jets_per_epoch}
+    joined = [jet for epoch in epochs for jet in epoch]
+    assert joined == passes[: len(joined)]
+    shards[0].set_epoch(len(epochs) - 1)
+    assert read(shards[0]) == epochs[-1][: jets_per_epoch // processes]
+
+
+def test_an_epoch_of_all_jets_has_the_batches_of_a_pass(source):
+    passes, epochs = (JetLoader(source, 7, shuffle=True, jets_per_epoch=number) for number in (None, 101))
+    for _ in range(3):
+        assert list(map(contents, passes)) == list(map(contents, epochs))
+
+
+def test_only_pools_of_the_epoch_are_read(small_blocks):
+    sampler = PoolSampler(np.full(200, 5), shuffle=True, seed=1, shard=(1, 2), jets_per_epoch=60)
+    for epoch in (0, 16, 40):  # within the first pass, over its end, far beyond
+        sampler.epoch = epoch
+        pools = list(sampler)
+        assert sum(pool.end - pool.begin for pool in pools) == 30
+        assert all(0 <= pool.begin < pool.end <= 5 * len(pool.blocks) <= 15 for pool in pools)
+
+
+@pytest.mark.parametrize("processes", [2, 103])
+def test_processes_agree_on_the_number_of_batches(source, processes):
+    loaders = [JetLoader(source, 7, max_pairs=90, shard=(rank, processes)) for rank in range(processes)]
+    alone = [[contents(batch) for batch in loader] for loader in loaders]
+    most = max(map(len, alone))
+    assert processes == 103 or len(set(map(len, alone))) > 1
+    for rank, batches in enumerate(alone):
+        asked = []
+
+        def any_process(mine, asked=asked):
+            asked.append(mine)
+            return len(asked) <= most
+
+        loader = JetLoader(source, 7, max_pairs=90, shard=(rank, processes), any_process=any_process)
+        assert [contents(batch) for batch in loader] == batches + [[]] * (most - len(batches))
+        assert asked == [True] * len(batches) + [False] * (most - len(batches) + 1)
+
+
+@pytest.mark.parametrize(
+    "bad", [{"batch_size": 0}, {"max_pairs": 0}, {"jets_per_epoch": 0}, {"shard": (2, 2)}, {"shard": (-1, 2)}]
+)
 def test_impossible_settings_are_refused(bad):
     with pytest.raises(ValueError, match="should be"):
         JetLoader(JetDataset(numbered_jets([1, 2])), **({"batch_size": 7} | bad))

@@ -31,7 +31,7 @@ def test_numbers_by_hand():
     assert (seen.jets, seen.particles) == (3, 3)
 
 
-def test_parts_give_what_the_whole_gives():
+def test_parts_equal_the_whole():
     jets = numbered_jets(np.random.default_rng(0).integers(0, 9, 83))
     whole, parts = Overview(jets.classes), Overview(jets.classes)
     whole.add(jets)
@@ -42,7 +42,7 @@ def test_parts_give_what_the_whole_gives():
         np.testing.assert_array_equal(one, other)
 
 
-def test_the_sample_is_bounded_and_even(monkeypatch):
+def test_drawn_sample_is_bounded_and_uniform(monkeypatch):
     monkeypatch.setattr(overview, "SAMPLE", 400)
     seen = Overview(("gluon", "quark"))
     for first in range(0, 6000, 30):
@@ -58,14 +58,14 @@ def test_the_sample_is_bounded_and_even(monkeypatch):
 @pytest.mark.parametrize(
     "jets", [jets_of([[]]), jets_of([[(1, 0, 0, 0)]]), jets_of([], ())], ids=["empty", "one", "no"]
 )
-def test_few_jets_are_drawn(jets, tmp_path, drawn):
+def test_few_jets_are_plotted(jets, tmp_path, drawn):
     seen = Overview(jets.classes)
     seen.add(jets)
     seen.figure().savefig(tmp_path / "overview.png")
     assert seen.table()
 
 
-def test_the_figure_has_a_line_per_class_with_area_one():
+def test_figure_has_a_unit_area_line_per_class():
     jets = numbered_jets(np.random.default_rng(0).integers(1, 9, 83))
     seen = Overview(jets.classes)
     seen.add(jets)

@@ -17,13 +17,13 @@ def test_records_have_the_published_number_of_different_files():
 
 
 @pytest.mark.parametrize("file", EVERY, ids=lambda file: file.name)
-def test_every_file_has_a_whole_checksum_and_an_https_address(file):
+def test_files_have_checksums_and_https_addresses(file):
     assert re.fullmatch(r"md5:[0-9a-f]{32}|sha256:[0-9a-f]{64}", file.checksum)
     assert file.url == f"https://zenodo.org/api/records/{file.record}/files/{file.name}/content"
     assert re.fullmatch(r"[\w.]+", file.name)  # needs no quoting in an address, and stays in its folder
 
 
-def test_the_first_pythia_file_has_no_number_and_all_others_have_theirs():
+def test_only_the_first_pythia_file_has_no_number():
     names = {part: [file.name for file in files] for part, files in QUARK_GLUON.items()}
     assert names["pythia"] == ["QG_jets.npz", *(f"QG_jets_{number}.npz" for number in range(1, 20))]
     for part, stem in [("pythia_bc", "withbc"), ("herwig", "herwig"), ("herwig_bc", "herwig_withbc")]:
@@ -32,7 +32,7 @@ def test_the_first_pythia_file_has_no_number_and_all_others_have_theirs():
     assert records == {"pythia": {3164691}, "pythia_bc": {3164691}, "herwig": {3066475}, "herwig_bc": {3066475}}
 
 
-def test_checksums_stand_beside_their_files():
+def test_checksums_belong_to_their_files():
     # Single files as sources other than this module's print them: an earlier release of EnergyFlow for the first file,
     # scripts that name file and checksum on one line for the others.
     first = "sha256:3f27a02eab06e8b83ccc9d25638021e6e24c9361341730961f9d560dee12c257"

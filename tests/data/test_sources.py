@@ -28,7 +28,7 @@ def source(request, tmp_path, small_blocks):
     return StoredJets([JetStore(tmp_path / f"{number}.h5") for number in range(len(cuts) - 1)])
 
 
-def test_a_batch_is_the_jets_asked_for(source):
+def test_batches_hold_the_requested_jets(source):
     batch = source[[4, 1, 2, 4, 5, 6]]
     assert contents(batch) == [EXPECTED[k] for k in (4, 1, 2, 4, 5, 6)]
     assert torch.equal(batch.pid, -batch.momenta.pt.long())
@@ -38,7 +38,7 @@ def test_a_batch_is_the_jets_asked_for(source):
     assert len(source) == 13
 
 
-def test_jets_are_indexed_as_tensors_are(source):
+def test_jets_are_indexed_like_tensors(source):
     mask = torch.arange(13) % 3 == 0
     wanted = [(2, [2]), (-1, [12]), (slice(1, 12, 4), [1, 5, 9]), (slice(3, 9), range(3, 9)), (mask, [0, 3, 6, 9, 12])]
     for indices, numbers in wanted:
@@ -65,7 +65,7 @@ def test_a_pool_is_its_blocks_in_the_order_of_its_seed(source):
     assert contents(source.gather(Pool(blocks, (1, 2), 1, 2))) == shuffled[1:2]
 
 
-def test_multiplicity_is_that_of_the_whole_jet(tmp_path):
+def test_multiplicity_counts_all_particles(tmp_path):
     write_store(tmp_path / "jets.h5", numbered_jets(COUNTS))
     for jets in (
         JetDataset(numbered_jets(COUNTS), max_particles=3),
@@ -75,7 +75,7 @@ def test_multiplicity_is_that_of_the_whole_jet(tmp_path):
         assert jets[:].ptr.diff().tolist() == np.minimum(COUNTS, 3).tolist()
 
 
-def test_only_the_columns_asked_for_are_read(tmp_path):
+def test_only_requested_columns_are_read(tmp_path):
     write_store(tmp_path / "jets.h5", numbered_jets(COUNTS, impact=True))
     jets = StoredJets([JetStore(tmp_path / "jets.h5", columns=("pt", "rapidity", "phi", "mass"))])
     batch = jets[[0, 2]]
@@ -84,7 +84,7 @@ def test_only_the_columns_asked_for_are_read(tmp_path):
         JetStore(tmp_path / "jets.h5", columns=("pt", "rapidity", "phi", "mass", "charge"))
 
 
-def test_a_part_is_not_left(tmp_path):
+def test_reading_stays_within_the_split(tmp_path):
     write_store(tmp_path / "jets.h5", numbered_jets(COUNTS), splits={"train": 6, "test": 7})
     train = JetStore(tmp_path / "jets.h5", "train")
     assert len(train.read(2, 6)) == 4
@@ -95,7 +95,7 @@ def test_a_part_is_not_left(tmp_path):
         JetStore(tmp_path / "jets.h5", columns=("pt",))
 
 
-def test_stores_must_be_alike(tmp_path):
+def test_stores_must_be_compatible(tmp_path):
     write_store(tmp_path / "a.h5", numbered_jets([2, 3]))
     write_store(tmp_path / "b.h5", numbered_jets([2, 3], pid=False))
     with pytest.raises(StoreError, match=r"b\.h5: classes .* differ from those of .*a\.h5"):
@@ -104,7 +104,7 @@ def test_stores_must_be_alike(tmp_path):
         StoredJets([])
 
 
-def test_damage_is_noticed_when_it_is_read(tmp_path):
+def test_damage_is_detected_on_reading(tmp_path):
     path = tmp_path / "jets.h5"
     write_store(path, numbered_jets(COUNTS))
     jets = StoredJets([JetStore(path)])
@@ -115,10 +115,10 @@ def test_damage_is_noticed_when_it_is_read(tmp_path):
         jets[2:]
 
 
-def test_a_stored_source_can_be_handed_to_another_process(tmp_path):
+def test_stored_sources_can_be_pickled(tmp_path):
     write_store(tmp_path / "jets.h5", numbered_jets(COUNTS))
     jets = StoredJets([JetStore(tmp_path / "jets.h5")])
-    assert len(jets.label) == len(jets.multiplicity) == len(jets[:])  # neither these nor an open file go with it
+    assert len(jets.label) == len(jets.multiplicity) == len(jets[:])  # neither these nor an open file are pickled
     assert len(pickle.dumps(jets)) < 2000
     assert contents(pickle.loads(pickle.dumps(jets))[:]) == EXPECTED
 
@@ -135,7 +135,7 @@ def test_hardest_particles_are_kept():
 
 
 @pytest.mark.parametrize("value", [0.0, -1.0, np.nan, np.inf])
-def test_jets_in_memory_are_looked_at(value):
+def test_jets_in_memory_are_validated(value):
     jets = numbered_jets([2, 3])
     jets.particles["pt"][3] = value
     with pytest.raises(StoreError, match=r"^jets: jet 1, particle 1: pt = .*, expected finite and above 0"):

@@ -49,7 +49,7 @@ def ragged_jets(draw):
 
 @settings(max_examples=40)
 @given(jets=ragged_jets(), share=st.floats(0, 1))
-def test_round_trip_is_exact_and_parts_join_to_the_whole(tmp_path_factory, jets, share):
+def test_round_trip_is_exact_and_parts_add_up(tmp_path_factory, jets, share):
     path = tmp_path_factory.mktemp("store") / "jets.h5"
     first = int(share * len(jets))
     write_store(path, jets, splits={"zeta": first, "alpha": len(jets) - first}, provenance={"why": ["ünï", 1.5]})
@@ -133,7 +133,7 @@ def test_failed_write_leaves_the_old_file_and_nothing_else(tmp_path, monkeypatch
 
 
 def test_full_disk_is_an_error_and_leaves_no_file(tmp_path):
-    # A limit on the size of files makes the system itself refuse a write half-way, as a full disk does.
+    # With a limit on file sizes, the system itself refuses a write half-way, as with a full disk.
     limits = resource.getrlimit(resource.RLIMIT_FSIZE)
     resource.setrlimit(resource.RLIMIT_FSIZE, (300_000, limits[1]))
     try:
@@ -144,7 +144,7 @@ def test_full_disk_is_an_error_and_leaves_no_file(tmp_path):
     assert list(tmp_path.iterdir()) == []
 
 
-def test_truncated_anywhere_is_an_error(tmp_path):
+def test_truncation_anywhere_is_an_error(tmp_path):
     path = tmp_path / "jets.h5"
     write_store(path, make_jets([30] * 40), splits={"train": 40})
     whole = path.read_bytes()
@@ -155,7 +155,7 @@ def test_truncated_anywhere_is_an_error(tmp_path):
                 read(path)
 
 
-def test_flipped_bits_never_change_jets_unnoticed(tmp_path):
+def test_flipped_bits_never_change_jets_silently(tmp_path):
     path = tmp_path / "jets.h5"
     jets = make_jets([30] * 40)
     write_store(path, jets)
@@ -231,7 +231,7 @@ def test_wrong_columns_are_named():
         jets.validate("here")
 
 
-def test_concatenate_refuses_what_does_not_fit():
+def test_concatenate_refuses_incompatible_jets():
     jets = make_jets([1, 2])
     relabelled = Jets(jets.particles, jets.offsets, jets.label, ("quark", "gluon"))
     fewer = Jets({name: jets.particles[name] for name in COLUMNS}, jets.offsets, jets.label, CLASSES)
@@ -291,7 +291,7 @@ def _resize(name, size):
         (lambda file: file["jets/label"].__setitem__(1, 7), r"jet 1 has label 7"),
     ],
 )
-def test_damaged_stores_say_what_is_wrong(tmp_path, damage, message):
+def test_damaged_stores_name_the_problem(tmp_path, damage, message):
     path = tmp_path / "jets.h5"
     write_store(path, make_jets([2, 3]), splits={"train": 2})
     with h5py.File(path, "r+") as file:
@@ -300,7 +300,7 @@ def test_damaged_stores_say_what_is_wrong(tmp_path, damage, message):
         read_store(path)
 
 
-def test_splits_must_add_up_and_unknown_ones_list_the_others(tmp_path):
+def test_splits_must_add_up_and_unknown_splits_list_the_known(tmp_path):
     path = tmp_path / "jets.h5"
     for splits in ({"train": 1}, {"train": 4, "test": -2}):
         with pytest.raises(StoreError, match="add up to 2 jets"):
@@ -310,7 +310,7 @@ def test_splits_must_add_up_and_unknown_ones_list_the_others(tmp_path):
         read_store(path, "val")
 
 
-def test_embedded_sample_is_what_its_recipe_promises():
+def test_embedded_sample_matches_its_recipe():
     path = resolve("sample:qg")
     info, jets = store_info(path), read_store(path)
     assert info.splits == {"train": 10000, "val": 2000, "test": 6000}

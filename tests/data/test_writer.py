@@ -24,7 +24,7 @@ COUNTS = np.random.default_rng(0).integers(0, 9, 53)
 
 
 @pytest.mark.parametrize("size", [1, 7, 53, 100])
-def test_parts_make_the_same_store_as_the_whole(tmp_path, size):
+def test_parts_give_the_same_store_as_the_whole(tmp_path, size):
     jets = numbered_jets(COUNTS, impact=True)
     write_store(tmp_path / "whole.h5", jets, splits={"train": 31, "test": 22}, provenance={"x": 1})
     with StoreWriter(tmp_path / "parts.h5", jets.classes, {"x": 1}) as writer:
@@ -51,11 +51,11 @@ def test_memory_does_not_grow_with_the_store(tmp_path):
         tracemalloc.stop()
         return most
 
-    peak(1)  # what is imported at first use
+    peak(1)  # lazy imports
     assert peak(24) < 1.2 * peak(3)
 
 
-def test_wrong_orders_are_errors_and_leave_nothing(tmp_path):
+def test_calls_in_the_wrong_order_leave_no_file(tmp_path):
     jets, other = numbered_jets([2, 3]), numbered_jets([2, 3], pid=False)
     orders = {
         "some jets have a split and some have none": [(jets, "train"), (jets, None)],
@@ -72,7 +72,7 @@ def test_wrong_orders_are_errors_and_leave_nothing(tmp_path):
     assert list(tmp_path.iterdir()) == []
 
 
-def test_a_bad_jet_is_named_by_its_number_in_the_store(tmp_path):
+def test_invalid_jets_are_named_by_their_number(tmp_path):
     good, bad = numbered_jets([2, 3, 1]), numbered_jets([4, 2])
     bad.particles["phi"][5] = np.nan
     with pytest.raises(StoreError, match=r"jet 4, particle 1: phi = nan"):
@@ -89,7 +89,7 @@ def test_an_exception_in_the_block_keeps_the_old_file(tmp_path):
     assert [path.name for path in tmp_path.iterdir()] == ["jets.h5"]
 
 
-def test_an_interruption_while_the_file_is_made_leaves_nothing(tmp_path, monkeypatch):
+def test_interruption_during_finalisation_leaves_no_file(tmp_path, monkeypatch):
     def interrupted(*args, **kwargs):
         raise KeyboardInterrupt
 
@@ -100,7 +100,7 @@ def test_an_interruption_while_the_file_is_made_leaves_nothing(tmp_path, monkeyp
 
 
 @pytest.mark.parametrize("limit", [0, 1000, 100_000, 400_000])
-def test_a_disk_that_fills_up_between_parts_is_an_error(tmp_path, limit):
+def test_full_disk_between_parts_is_an_error(tmp_path, limit):
     jets = numbered_jets(np.full(500, 50))
     before = resource.getrlimit(resource.RLIMIT_FSIZE)
     resource.setrlimit(resource.RLIMIT_FSIZE, (limit, before[1]))
@@ -119,7 +119,7 @@ def test_particles_are_stored_in_small_chunks(tmp_path):
 
 
 @pytest.mark.parametrize("name", ["E/p", "/x", "./x", "label", "offsets", "", ".", "a\0b", "\udcff", 3])
-def test_columns_that_could_not_be_read_back_are_refused_before_anything_is_written(tmp_path, name):
+def test_unreadable_column_names_are_refused_before_writing(tmp_path, name):
     jets = numbered_jets([2, 3])
     jets.particles[name] = jets.offsets.repeat(2)[:5]
     with StoreWriter(tmp_path / "jets.h5", jets.classes) as writer:
@@ -133,7 +133,7 @@ def test_columns_that_could_not_be_read_back_are_refused_before_anything_is_writ
     assert "E over p_2 (ü)" in read_store(tmp_path / "jets.h5").particles
 
 
-def test_provenance_becomes_what_json_can_hold(tmp_path):
+def test_provenance_is_converted_to_json_types(tmp_path):
     provenance = {
         "seed": np.int64(7),
         "energy": [np.float32(0.5), np.float64(13.6), np.bool_(True), np.array([[1, 2]])],
@@ -162,11 +162,11 @@ def test_provenance_becomes_what_json_can_hold(tmp_path):
         ({"b": {3: 4}}, r"provenance\['a'\]\[0\]\['b'\] has the key 3 of type int"),
     ],
 )
-def test_provenance_that_json_cannot_hold_is_refused_before_the_first_jet(tmp_path, value, found):
+def test_provenance_outside_json_is_refused_before_writing(tmp_path, value, found):
     with pytest.raises(StoreError, match=rf"jets\.h5: {found}, which JSON cannot hold; give numbers"):
         StoreWriter(tmp_path / "jets.h5", ("a",), {"a": [value]})
 
 
-def test_classes_are_texts(tmp_path):
+def test_classes_must_be_strings(tmp_path):
     with pytest.raises(StoreError, match=r"jets\.h5: class 1 is not a string; give"):
         StoreWriter(tmp_path / "jets.h5", ("a", 1))

@@ -1,4 +1,4 @@
-"""The examples teach what they are meant to: layers that look at edges find what others cannot."""
+"""The examples show their point: layers with edge features solve what others cannot."""
 
 import runpy
 from pathlib import Path
@@ -12,7 +12,7 @@ def run(name, **settings):
     return {layer: min(values) for layer, values in runpy.run_path(str(EXAMPLES / name))["main"](**settings).items()}
 
 
-def test_every_example_is_tested():
+def test_all_examples_are_tested():
     assert {path.name for path in EXAMPLES.glob("*.py")} == {
         "node_classification.py",
         "graph_regression.py",
@@ -27,7 +27,7 @@ def test_node_classification(capsys):
         found["no edges"], found["attention, edge features unused"], found["differential, edge features unused"]
     )
     assert min(found["differential from edge features"], found["differential from both"]) > blind + 0.1
-    assert found["no edges"] > 0.4  # chance is 0.25
+    assert found["no edges"] > 0.4  # random guesses reach 0.25
     assert "differential from both" in capsys.readouterr().out
 
 
@@ -40,7 +40,7 @@ def test_graph_regression():
     assert found["whole network of IAFormer"] < found["attention, lengths unused"] - 0.05
 
 
-def test_jets_by_the_loader_of_pytorch_geometric():
+def test_jets_by_pyg():
     found = run("jets_by_pyg.py", jets=600, epochs=2)
     assert found["few particles"] > 0.75  # quark jets have fewer
     assert found["IAFormer"] > 0.7

@@ -1,4 +1,4 @@
-"""What docs/layers.md shows is true."""
+"""The examples of docs/layers.md."""
 
 import re
 from pathlib import Path
@@ -9,7 +9,7 @@ PAGE = (Path(__file__).parents[2] / "docs" / "layers.md").read_text(encoding="ut
 BLOCKS = re.findall(r"```python\n(.*?)```", PAGE, flags=re.DOTALL)
 
 
-def test_bipartite_layer_of_sizes_not_known_before(capsys):
+def test_lazy_bipartite_layer(capsys):
     names = {}
     exec(BLOCKS[0], names)
     assert names["out"].shape == (20, 16)
@@ -18,7 +18,7 @@ def test_bipartite_layer_of_sizes_not_known_before(capsys):
     assert printed.startswith("DifferentialTransformerConv((-1, -1), 16, heads=4, edge_dim=3) torch.Size([20, 16])")
 
 
-def test_layer_of_your_own():
+def test_custom_layer():
     names = {}
     exec(BLOCKS[1], names)
     arrived = torch.bincount(names["edge_index"][1], minlength=9) > 0

@@ -1,4 +1,4 @@
-"""What is exported wrongly is found; what rounding alone decides is told apart from it."""
+"""Wrong exports are detected, and distinguished from ties decided by rounding."""
 
 from dataclasses import replace
 
@@ -27,7 +27,7 @@ def model():
     return MODELS["iaformer"]().eval()
 
 
-def test_the_same_is_the_same(model):
+def test_equal_models_do_not_differ(model):
     comparison = compare(padded(model), model, [random_jets([3, 40]), random_jets([5])])
     assert comparison.jets == len(edge_case_jets()) + 3
     assert comparison.largest < 1e-6
@@ -35,7 +35,7 @@ def test_the_same_is_the_same(model):
 
 
 @pytest.mark.parametrize("wrong", [2e-5, torch.nan, torch.inf])
-def test_one_wrong_number_is_found(model, wrong):
+def test_one_wrong_number_is_detected(model, wrong):
     def change(logits):
         if len(logits) == 2:  # the last jets
             logits[1, 0] += wrong
@@ -45,7 +45,7 @@ def test_one_wrong_number_is_found(model, wrong):
         compare(padded(model, change), model, [random_jets([3, 40])])
 
 
-def test_probabilities_are_those_of_the_logits(model):
+def test_probabilities_belong_to_the_logits(model):
     def exported(inputs):
         probabilities, logits = padded(model)(inputs)
         return probabilities.flip(1), logits
@@ -54,14 +54,14 @@ def test_probabilities_are_those_of_the_logits(model):
         compare(exported, model, [])
 
 
-def test_large_logits_differ_relative_to_their_size():
+def test_large_logits_are_compared_relative_to_their_size():
     expected = torch.tensor([[200.0, 1.0], [0.5, 0.1]])
     found = expected + torch.tensor([[0.0, 1e-3], [0.0, 1e-3]])
     torch.testing.assert_close(difference(found, expected), torch.tensor([5e-6, 1e-3]), rtol=1e-3, atol=0)
 
 
 class TestChoicesByRounding:
-    """Two particles that are, but for rounding, equally far away from a third one."""
+    """Two particles that are, up to rounding, equally far from a third one."""
 
     @pytest.fixture
     def net(self):
@@ -76,7 +76,7 @@ class TestChoicesByRounding:
         y, phi = torch.tensor([0.0, 0.25, second]), torch.tensor([0.0, 0.0, 0.0])
         return replace(jets, momenta=jets.momenta._replace(rapidity=y.repeat(64), phi=phi.repeat(64)))
 
-    def test_are_told(self, net):
+    def test_are_reported(self, net):
         ragged = self.jets(-0.25)
 
         def exported(inputs):
@@ -105,7 +105,7 @@ class TestChoicesByRounding:
                 found.append("too many" in str(error))
         assert True in found
 
-    def test_are_no_excuse_for_what_differs_by_more(self, net):
+    def test_do_not_excuse_larger_differences(self, net):
         def exported(inputs):
             _, logits = PaddedTagger(net)(**inputs)
             return logits.softmax(1), logits + 1e-4
@@ -113,7 +113,7 @@ class TestChoicesByRounding:
         with pytest.raises(ExportError, match="differs by"):
             compare(exported, net, [self.jets(-0.25)])
 
-    def test_are_none_in_models_without_choices(self, model):
+    def test_are_none_in_models_without_discrete_choices(self, model):
         with pytest.raises(ExportError, match="differs by"):
             compare(padded(model, lambda logits: logits + 2e-5), model, [])
         assert isinstance(compare(padded(model), model, []), Comparison)

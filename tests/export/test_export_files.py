@@ -37,7 +37,7 @@ def run(path, jets, slots, names=NAMES):
     return [torch.from_numpy(each) for each in onnxruntime.InferenceSession(path).run(None, arrays)]
 
 
-def test_any_number_of_jets_and_particles(exported):
+def test_sizes_of_jets_and_batches_are_dynamic(exported):
     trained, path, _ = exported
     for counts in ([3], [0], [1], [2, 0, 1], [29, 5], [1] * 7):
         jets = random_jets(counts, seed=sum(counts))
@@ -48,7 +48,7 @@ def test_any_number_of_jets_and_particles(exported):
                 assert difference(probabilities, trained.probabilities(jets)).max() < 1e-5
 
 
-def test_rubbish_in_the_padding_changes_nothing(exported):
+def test_padding_is_ignored(exported):
     _, path, _ = exported
     jets = random_jets([5, 0, 7])
     arrays = {name: values.numpy() for name, values in slots_of(jets, NAMES, 9).items()}
@@ -59,7 +59,7 @@ def test_rubbish_in_the_padding_changes_nothing(exported):
     assert np.array_equal(session.run(["logits"], arrays)[0], expected)
 
 
-def test_the_file_tells_all_that_one_must_know(exported):
+def test_metadata_describe_model_and_inputs(exported):
     trained, path, comparison = exported
     model = onnx.load(path, load_external_data=False)
     assert not any(each.external_data for each in model.graph.initializer)
@@ -82,7 +82,7 @@ def test_the_file_tells_all_that_one_must_know(exported):
     assert model.opset_import[0].version == 20
 
 
-def test_what_was_compared_is_told(exported):
+def test_comparison_is_reported(exported):
     _, _, comparison = exported
     assert comparison.jets == len(edge_case_jets()) + 2
     assert comparison.largest < 1e-5
@@ -104,7 +104,7 @@ def test_programs_of_torch_export(tmp_path):
             assert difference(logits, trained(jets)).max() < 1e-5
 
 
-def test_a_file_that_differs_is_not_left(tmp_path, monkeypatch):
+def test_differing_files_are_not_written(tmp_path, monkeypatch):
     trained = iagraph.load(TRAINED / "plain_transformer-0.1.0")
     path = tmp_path / "tagger.pt2"
     path.write_text("older")
@@ -118,7 +118,7 @@ def test_a_file_that_differs_is_not_left(tmp_path, monkeypatch):
 
 
 def test_older_operators_and_float_inputs(tmp_path):
-    """Together, for each export takes seconds; the comparison with the model is part of it."""
+    """In one test, as each export takes seconds; it includes the comparison with the model."""
     trained = iagraph.load(TRAINED / "plain_transformer-0.1.0")
     path = tmp_path / "tagger.onnx"
     assert export_onnx(trained, path, opset=18, float_inputs=True).largest < 1e-5
@@ -139,7 +139,7 @@ def test_older_operators_and_float_inputs(tmp_path):
 
 @pytest.mark.slow
 @pytest.mark.parametrize("name", sorted(MODELS))
-def test_every_model_with_older_operators_and_float_inputs(name, tmp_path):
+def test_all_models_with_older_operators_and_float_inputs(name, tmp_path):
     trained = iagraph.load(TRAINED / f"{name}-0.1.0")
     jets = [random_jets([9, 41], seed=5)]
     assert export_onnx(trained, tmp_path / name, jets, opset=18, float_inputs=True).largest < 1e-5
@@ -147,7 +147,7 @@ def test_every_model_with_older_operators_and_float_inputs(name, tmp_path):
 
 @pytest.mark.slow
 @pytest.mark.parametrize("name", sorted(set(MODELS) - set(KINDS)))
-def test_every_other_model(name, tmp_path):
+def test_all_other_models(name, tmp_path):
     trained = iagraph.load(TRAINED / f"{name}-0.1.0")
     for write in (export_onnx, export_program):
         assert write(trained, tmp_path / name, [random_jets([9, 41], seed=5)]).largest < 1e-5

@@ -1,4 +1,4 @@
-"""Jets in slots give what the same jets give ragged, whatever stands in the padding."""
+"""Jets in slots give the same as ragged jets, whatever the padding holds."""
 
 import pytest
 import torch
@@ -33,7 +33,7 @@ NETWORKS = MODELS | {
 
 
 def lively(model):
-    """In evaluation mode, with norms that do something and attention that is not flat."""
+    """A model in evaluation mode with non-trivial norms and attention."""
     for module in model.modules():
         if isinstance(module, nn.BatchNorm1d):
             module.running_mean.normal_(std=0.3)
@@ -44,7 +44,7 @@ def lively(model):
 
 
 def inputs(model, jets, slots):
-    """Inputs in float64, where nothing is left to rounding, whose padding holds rubbish."""
+    """Inputs in float64, to exclude rounding, with garbage in the padding."""
     table = slots_of(jets, input_names(model), slots)
     padding = torch.arange(slots) >= table["num_particles"].unsqueeze(1)
     for name, values in table.items():
@@ -54,7 +54,7 @@ def inputs(model, jets, slots):
 
 
 @pytest.mark.parametrize("name", NETWORKS)
-def test_logits_are_those_of_the_model(name):
+def test_logits_equal_those_of_the_model(name):
     torch.manual_seed(1)
     model = lively(NETWORKS[name]())
     with torch.inference_mode():
@@ -63,7 +63,7 @@ def test_logits_are_those_of_the_model(name):
             probabilities, logits = PaddedTagger(model)(**inputs(model, JETS, slots))
             assert difference(logits, expected).max() < 1e-10
             torch.testing.assert_close(probabilities, logits.softmax(1))
-    assert expected.std(0).min() > 1e-2  # the jets are told apart
+    assert expected.std(0).min() > 1e-2  # the jets differ
 
 
 @pytest.mark.parametrize("rule", RULES, ids=str)
@@ -82,7 +82,7 @@ def test_rules_drop_the_same_edges(kind, rule):
     assert (difference(without_rule, expected).max() > 1e-3) == (rule != TopP(p=1.0))  # the rule does something
 
 
-def test_gates_let_through_as_many_as_they_should():
+def test_gates_keep_the_right_number_of_pairs():
     torch.manual_seed(3)
     model = lively(MODELS["gated"]())
     jets = random_jets([6, 1, 11])
@@ -94,7 +94,7 @@ def test_gates_let_through_as_many_as_they_should():
     assert torch.equal(graph.edges, graph.edges.mT)
 
 
-def test_sums_of_particles_are_those_of_ragged_jets():
+def test_sums_of_particles_equal_those_of_ragged_jets():
     jets = random_jets([5, 0, 17])
     table = slots_of(jets, ("four_momenta", "num_particles"), 19)
     for ragged, padded in zip(jets.sums(), PaddedJets(**table).sums(), strict=True):
@@ -102,7 +102,7 @@ def test_sums_of_particles_are_those_of_ragged_jets():
 
 
 class TestNeighbours:
-    def test_are_those_of_complete_graphs(self):
+    def test_equal_those_of_complete_graphs(self):
         jets, slots, k = random_jets([5, 1, 17, 2]), 19, 4
         points = torch.stack([jets.momenta.rapidity, jets.momenta.phi], dim=1)
         ragged = DenseGraph(jets.ptr).nearest(points, k)
@@ -116,7 +116,7 @@ class TestNeighbours:
 
 
 class TestInputs:
-    def test_are_what_the_features_need(self):
+    def test_match_the_features(self):
         sets = ("kin", "kinpid", "full", "iaformer")
         assert [input_names(IAFormer(features, **SMALL, **PAIRS))[2:] for features in sets] == [
             (),
@@ -125,7 +125,7 @@ class TestInputs:
             (),
         ]
 
-    def test_values_stand_where_they_should(self):
+    def test_values_are_in_their_slots(self):
         jets = random_jets([2, 0, 3])
         table = slots_of(jets, ("four_momenta", "num_particles", "pid", "impact"), 5)
         assert table["num_particles"].tolist() == [2, 0, 3]
@@ -144,6 +144,6 @@ class TestInputs:
             slots_of(jets, ("four_momenta", "pid"))
 
 
-def test_models_of_others_are_refused():
+def test_foreign_models_are_refused():
     with pytest.raises(TypeError, match="Linear cannot be exported"):
         traced(nn.Linear(1, 1))

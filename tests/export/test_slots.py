@@ -1,4 +1,4 @@
-"""Exported models see of jets what the model sees."""
+"""Exported models see the same part of jets as the model."""
 
 import pytest
 import torch
@@ -17,7 +17,7 @@ VIEWS = [JetView(), JetView(4), JetView(masses="zero"), JetView(9, "zero"), JetV
 
 @pytest.mark.parametrize("view", VIEWS, ids=str)
 @pytest.mark.parametrize("slots", [17, 19])
-def test_slots_show_what_ragged_jets_show(view, slots):
+def test_slots_apply_the_view_like_ragged_jets(view, slots):
     jets = random_jets([5, 0, 17, 1, 9], seed=2)
     jets.momenta.pt[:] = jets.momenta.pt.round() + 1  # many are equal
     table = slots_of(jets, NAMES, slots)
@@ -35,7 +35,7 @@ def test_slots_show_what_ragged_jets_show(view, slots):
 
 
 @pytest.mark.parametrize("name", ["iaformer", "gated", "part"])
-def test_logits_are_those_of_what_is_seen(name):
+def test_logits_follow_the_view(name):
     torch.manual_seed(1)
     model, view = MODELS[name]().eval(), JetView(7, "zero")
     jets = random_jets([3, 12, 0, 41], seed=4)

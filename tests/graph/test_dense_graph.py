@@ -6,7 +6,7 @@ from iagraph.kernels import blocks
 
 SIZES = [5, 0, 1, 7, 2, 5, 0, 3]
 PTR = torch.tensor([0, *SIZES]).cumsum(0)
-FEW = torch.tensor([0, 3, 3, 4, 8, 10, 13])  # for gradients by differences, which take a run for each number
+FEW = torch.tensor([0, 3, 3, 4, 8, 10, 13])  # for finite differences, which take a run per number
 
 
 def brute_force_edges():
@@ -66,7 +66,7 @@ def test_fully_connected_edges():
     "make", [DenseGraph, lambda ptr: SparseGraph.scored_per_pair(fully_connected(ptr), int(ptr[-1]))]
 )
 class TestBothGraphs:
-    def test_pairs_are_all_unordered_pairs_once(self, make):
+    def test_pairs_are_unordered_and_unique(self, make):
         graph = make(PTR)
         pairs = list(zip(graph.first.tolist(), graph.second.tolist(), strict=True))
         assert sorted(pairs) == sorted((s, t) for s, t in brute_force_edges() if s <= t)
@@ -95,12 +95,12 @@ class TestBothGraphs:
 
         assert torch.autograd.gradcheck(real_edges, values)
 
-    def test_no_nodes_at_all(self, make):
+    def test_no_nodes(self, make):
         graph = make(torch.tensor([0, 0, 0]))
         assert graph.first.numel() == graph.num_nodes == 0
 
 
-def test_padding_is_what_these_tests_run_with(padding):
+def test_padding_fixture_takes_effect(padding):
     blocks = DenseGraph(PTR).blocks
     assert len(blocks) == min(padding, 6)
     assert any(block.padding.any() for block in blocks) == (padding < 6)
@@ -127,7 +127,7 @@ def test_weighted_sums_over_dense_blocks(padding, edges_in_cache, monkeypatch):
 
 
 @pytest.mark.parametrize("offset", [0.0, -60.0, -200.0, torch.nan])
-def test_weighted_sums_of_graphs_whose_scores_are_far_from_those_of_others(padding, offset):
+def test_weighted_sums_with_very_different_scores_per_graph(padding, offset):
     torch.manual_seed(5)
     graph = DenseGraph(torch.tensor([0, 6, 11, 16]))
     pair_values = torch.randn(3, graph.first.numel())
@@ -144,7 +144,7 @@ def test_weighted_sums_of_graphs_whose_scores_are_far_from_those_of_others(paddi
     assert bool(results[0][0][6:].isfinite().all())
 
 
-def test_many_graphs_share_few_blocks_with_little_padding():
+def test_many_graphs_share_few_blocks():
     sizes = torch.randint(15, 90, (64,), generator=torch.Generator().manual_seed(3))
     graph = DenseGraph(torch.cat([torch.zeros(1, dtype=torch.long), sizes.cumsum(0)]))
     assert len(graph.blocks) == 16
@@ -196,29 +196,29 @@ class TestNearest:
                     others.sort(key=lambda n: (points[n] - points[node]).square().sum().item())
                     assert got[node] == (others + [-1] * k)[:k]
 
-    def test_coincident_points_are_neighbours_and_a_node_is_not_its_own(self):
+    def test_coincident_points_are_neighbours_but_not_of_themselves(self):
         graph = DenseGraph(torch.tensor([0, 4]))
         got = graph.nearest(torch.tensor([[0.0, 0.0], [0.0, 0.0], [3.0, 0.0], [3.0, 0.1]]), 1)
         assert got.tolist() == [[1], [0], [3], [2]]
 
-    def test_single_precision_tells_close_points_apart_far_from_the_origin(self):
+    def test_float32_separates_close_points_far_from_the_origin(self):
         graph = DenseGraph(torch.tensor([0, 3]))
         points = torch.tensor([[1000.0, 0.0], [1000.5, 0.0], [1000.9, 0.0]])
         assert graph.nearest(points, 2).tolist() == [[1, 2], [2, 0], [1, 0]]
         with torch.autocast("cpu", dtype=torch.bfloat16):
             assert graph.nearest(points, 2).tolist() == [[1, 2], [2, 0], [1, 0]]
 
-    def test_no_nodes_at_all(self):
+    def test_no_nodes(self):
         assert DenseGraph(torch.tensor([0, 0])).nearest(torch.zeros(0, 2), 3).shape == (0, 3)
 
 
-def test_pairs_are_made_only_where_they_are_asked_for():
+def test_pairs_are_created_on_demand():
     graph = DenseGraph(PTR)
     graph.nearest(torch.randn(graph.num_nodes, 2), 2)
     assert not any("pairs" in vars(block) for block in graph.blocks)
 
 
-def test_sixteen_bits_have_the_gradients_of_thirty_two():
+def test_gradients_in_16_bits_equal_those_in_32_bits():
     torch.manual_seed(6)
     graph, maps = DenseGraph(PTR), 3
     # Scores and values that sixteen bits hold exactly.

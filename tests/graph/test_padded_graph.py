@@ -1,4 +1,4 @@
-"""Graphs in slots against the same as a list of edges and in dense blocks. All other slots and pairs hold garbage."""
+"""Graphs in slots, compared with edge lists and dense blocks. All other slots and pairs hold garbage."""
 
 import pytest
 import torch
@@ -25,7 +25,7 @@ def randn(*shape, seed=1):
 
 
 def tied(*shape, seed=1):
-    """Numbers of which many are equal, in both signs."""
+    """Numbers of both signs with many ties."""
     return (2 * randn(*shape, seed=seed)).round()
 
 
@@ -45,7 +45,7 @@ def difference(maps):
 # --- its nodes, pairs and edges ---
 
 
-def test_edges_are_those_of_real_nodes_and_pairs_stand_once(padded):
+def test_edges_join_real_nodes_and_pairs_are_unique(padded):
     graph = padded.graph
     assert (graph.num_graphs, graph.num_nodes) == (len(SIZES), len(SIZES) * padded.slots)
     assert torch.equal(graph.edges, is_edge(padded))
@@ -60,7 +60,7 @@ def test_edges_are_those_of_real_nodes_and_pairs_stand_once(padded):
     assert torch.equal(graph.first // padded.slots, graph.second // padded.slots)
 
 
-def test_an_edge_has_the_value_of_its_pair_and_what_is_no_edge_the_lowest(padded):
+def test_edges_have_the_value_of_their_pair_and_non_edges_the_lowest(padded):
     values = randn(3, PAIRS)
     table = padded.graph.scores([padded.pairs(values, LIST)])
     assert torch.equal(padded.edges(table, EDGES), LIST.scores([values]))
@@ -100,7 +100,7 @@ def test_products_softmax_and_sums(padded):
         same(padded.edges(tables, EDGES), scores)
         weights, maps = LIST.softmax(scores), graph.softmax(tables)
         same(padded.edges(maps, EDGES), weights)
-        assert not maps.masked_select(graph.edges.any(2, keepdim=True) & ~graph.edges).any()  # nobody looks at padding
+        assert not maps.masked_select(graph.edges.any(2, keepdim=True) & ~graph.edges).any()  # padding is never read
         same(graph.aggregate(maps, padded.nodes(value))[padded.slot_of_node], LIST.aggregate(weights, value))
 
 
@@ -158,13 +158,13 @@ def test_tokens(padded):
 
 
 @pytest.mark.parametrize("number", [0, 1, 2, 5, 99])
-def test_the_strongest_of_each_target_of_equal_ones_the_first(padded, number):
+def test_strongest_edges_per_target_with_ties_by_order(padded, number):
     strength = tied(3, EDGES.size(1))
     found = padded.graph.strongest(padded.table(strength, EDGES), number, per="target")
     assert torch.equal(padded.edges(found, EDGES), LIST.strongest(strength, number, per="target"))
 
 
-def test_the_strongest_of_each_graph_of_equal_ones_the_first(padded):
+def test_strongest_edges_per_graph_with_ties_by_order(padded):
     strength, numbers = tied(3, EDGES.size(1)), torch.tensor([3, 0, 1, 20, 99, 1, 0])
     found = padded.graph.strongest(padded.table(strength, EDGES), numbers, per="graph")
     expected = LIST.strongest(strength, numbers, per="graph")
@@ -179,8 +179,8 @@ def test_sums_of_stronger_edges(padded):
         same(padded.edges(found, EDGES), expected)
 
 
-def test_fewer_edges_and_the_pairs_that_they_need(padded):
-    """Of each target some edges stay, among them that with itself, as with any rule."""
+def test_kept_edges_and_their_pairs(padded):
+    """Some edges of each target are kept, including the self-loop, as with any rule."""
     kept = (randn(EDGES.size(1)) > 0) | (EDGES[0] == EDGES[1])
     strength, of_pairs = randn(2, EDGES.size(1), seed=2), randn(2, PAIRS, seed=3)
     some, of_list = LIST.keep(kept, strength)
@@ -210,7 +210,7 @@ def test_fewer_edges_and_the_pairs_that_they_need(padded):
 @pytest.mark.parametrize("number", [1, 4, 99])
 @pytest.mark.parametrize("already", [False, True], ids=["of all", "of some"])
 def test_the_strongest_pairs(padded, number, already):
-    """Of equal ones the first; those of a node with itself stay. What is left is dropped from once more."""
+    """Ties are broken by order and self-loops are kept; the kept pairs are pruned once more."""
     strength, values = tied(PAIRS), randn(2, PAIRS, seed=2)
     counts = {"list": [], "table": []}
 
@@ -259,8 +259,8 @@ RULES = [
 @pytest.mark.parametrize("rule", RULES, ids=str)
 @pytest.mark.parametrize("per_head", [False, True])
 @pytest.mark.parametrize("renormalize", [False, True])
-def test_rules_leave_the_same(padded, rule, per_head, renormalize):
-    """Two layers in turn, of which the second sees what the first has left."""
+def test_rules_keep_the_same_edges(padded, rule, per_head, renormalize):
+    """Two layers in turn; the second sees the edges kept by the first."""
     torch.manual_seed(3)
     rule = type(rule)(*list(vars(rule).values())[-1:], per_head=per_head, renormalize=renormalize)
     layers = [make(6, 6, 3, 7, pruning=rule).double() for make in (InteractionAttentionConv, DifferentialAttentionConv)]
@@ -301,7 +301,7 @@ def test_graphs_without_nodes(sizes, compact):
     assert index.numel() == (nodes if compact else len(sizes) * slots * (slots + 1) // 2)
 
 
-def test_no_slots_at_all():
+def test_no_slots():
     graph = PaddedGraph.complete(torch.zeros(3, 0, dtype=torch.bool))
     assert graph.pair_counts == [0]
     found, _ = graph.attend(graph.scores([torch.zeros(2, 0)]), torch.zeros(0, 2, 5), lambda maps: maps)

@@ -12,7 +12,7 @@ def test_unordered_pairs():
     assert list(zip(*(nodes.tolist() for nodes in unordered_pairs(PTR)), strict=True)) == pairs
 
 
-def test_edges_of_all_pairs_are_those_of_the_complete_graph():
+def test_edges_of_all_pairs_form_the_complete_graph():
     graph = SparseGraph.from_pairs(*unordered_pairs(PTR), BATCH, 4)
     assert torch.equal(graph.edge_index, fully_connected(PTR))
     low, high = graph.edge_index.min(0).values, graph.edge_index.max(0).values
@@ -20,7 +20,7 @@ def test_edges_of_all_pairs_are_those_of_the_complete_graph():
     assert torch.equal(graph.second[graph.pair_of_edge], high)
 
 
-def test_places_among_all_edges():
+def test_positions_among_all_edges():
     every = fully_connected(PTR)
     some = torch.tensor([25, 3, 0, 11, 8, 9])
     assert torch.equal(fully_connected_ids(every[:, some], PTR, BATCH), some)
@@ -46,7 +46,7 @@ class TestSparseGraph:
         assert graph.scores([torch.zeros(5, 0)]).shape == (5, 0)
         assert graph.ptr.tolist() == [0, 0, 0, 0]
 
-    def test_fewer_edges_and_the_pairs_that_they_need(self):
+    def test_kept_edges_and_their_pairs(self):
         edge_index = torch.tensor([[4, 0, 2, 0, 4, 1], [0, 4, 2, 1, 3, 0]])
         kept, strength = torch.arange(6) % 2 == 1, torch.arange(12.0).view(2, 6)
         graph, strength = SparseGraph.scored_per_pair(edge_index, 6).keep(kept, strength)
@@ -60,7 +60,7 @@ class TestSparseGraph:
         assert list(zip(graph.first.tolist(), graph.second.tolist(), strict=True)) == [(0, 1), (0, 4)]
         assert graph.scores([values[:, pairs]]).tolist() == [[11, 10, 10]]
 
-    def test_fewer_pairs_and_their_edges(self):
+    def test_kept_pairs_and_their_edges(self):
         edge_index = torch.tensor([[4, 0, 2, 0, 4, 1], [0, 4, 2, 1, 3, 0]])  # pairs 0-1, 0-4, 2-2, 3-4
         strength, counts = torch.tensor([0.1, 0.3, -5.0, 0.2]), []
 
@@ -70,13 +70,13 @@ class TestSparseGraph:
 
         graph, pairs = SparseGraph.scored_per_pair(edge_index, 6).keep_strongest_pairs(strength, two)
         assert counts == [[3]]
-        assert pairs.tolist() == [1, 2, 3]  # that of a node with itself stays and takes nobody's place
+        assert pairs.tolist() == [1, 2, 3]  # self-pairs are kept and do not count
         assert graph.edge_index.tolist() == [[4, 0, 2, 4], [0, 4, 2, 3]]
         assert graph.edge_ids.tolist() == [0, 1, 2, 4]
         assert (graph.first.tolist(), graph.second.tolist()) == ([0, 2, 3], [4, 2, 4])
         assert graph.pair_of_edge.tolist() == [0, 0, 1, 2]
 
-    def test_fewer_of_all_pairs_before_their_edges_are_listed(self):
+    def test_kept_pairs_before_edges_are_listed(self):
         listed, blank = (SparseGraph.from_pairs(*unordered_pairs(PTR), BATCH, 4) for _ in range(2))
         assert listed.edge_index.size(1) == 35
         strength = torch.randn(listed.first.numel(), generator=torch.Generator().manual_seed(1))

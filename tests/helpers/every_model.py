@@ -1,4 +1,4 @@
-"""Every model with small sizes, as tests take them that hold for all."""
+"""Every model with small sizes, for tests that apply to all models."""
 
 import pytest
 import torch
@@ -36,7 +36,7 @@ every_attention_model = pytest.mark.parametrize("make", ATTENTION, ids=lambda mo
 
 
 def model(make, seed=0, **settings):
-    """A small model whose every weight is random, norms and statistics included: no symmetry can hide a mistake."""
+    """A small model with random weights, norms and statistics included, so that no symmetry hides a mistake."""
     torch.manual_seed(seed)
     net = make(num_classes=3, **(MODELS[make] | settings))
     with torch.no_grad():

@@ -72,7 +72,7 @@ class FlakyServer:
             daemon_threads = True
 
             def handle_error(self, request, client_address):
-                pass  # a client that hangs up is part of these tests
+                pass  # clients that hang up are part of these tests
 
         self._server = Server(("127.0.0.1", 0), Handler)
         if context:

@@ -1,4 +1,4 @@
-"""Complete graphs in slots, beside the same as a list of edges."""
+"""Complete graphs in slots and the same graphs as edge lists."""
 
 import torch
 
@@ -12,7 +12,7 @@ def as_list(ptr):
 
 
 class InSlots:
-    """The complete graphs of nodes that stand, in their order, in some of the slots; in all others stands garbage.
+    """The complete graphs of nodes that fill some of the slots, in order; all other slots hold garbage.
 
     Args:
         ptr: where each graph's nodes begin and end.
@@ -37,13 +37,13 @@ class InSlots:
         return self.garbage(len(self.node_of_slot), *x.shape[1:]).index_copy(0, self.slot_of_node, x)
 
     def numbers(self, edges):
-        """The pair of a list of edges that each pair of the graph is, -1 for one that is none."""
+        """The index of each pair of the graph among the pairs of the edge list, -1 for pairs that are not edges."""
         number = {pair: k for k, pair in enumerate(zip(edges.first.tolist(), edges.second.tolist(), strict=True))}
         ends = (self.node_of_slot[self.graph.first].tolist(), self.node_of_slot[self.graph.second].tolist())
         return torch.tensor([number.get(pair, -1) for pair in zip(*ends, strict=True)], dtype=torch.long)
 
     def pairs(self, values, edges):
-        """Values of the pairs of a list of edges, shape [maps, pairs], as those of the pairs of the graph."""
+        """Values of the pairs of an edge list, shape [maps, pairs], for the pairs of the graph."""
         numbers = self.numbers(edges)
         there = (numbers >= 0).nonzero().squeeze(1)
         return self.garbage(len(values), len(numbers)).index_copy(1, there, values[:, numbers[there]])

@@ -1,8 +1,8 @@
-"""For tests that send Ctrl-C to processes of their own."""
+"""Helpers for tests that send Ctrl-C to processes that they start."""
 
 import signal
 
 
 def heed_interrupts():
-    """For `preexec_fn`: what a shell starts in the background ignores Ctrl-C, and so do its children."""
+    """For `preexec_fn`: processes that a shell starts in the background, and their children, ignore Ctrl-C."""
     signal.signal(signal.SIGINT, signal.SIG_DFL)

@@ -69,7 +69,7 @@ def made(case, size=SIZE, seed=1):
 
 
 def features(case, edges=EDGES, seed=2):
-    """Edge features as a tuple of arguments: none of a layer that takes none."""
+    """Edge features as a tuple of arguments, empty for a layer without edge features."""
     random = torch.Generator().manual_seed(seed)
     shape = (edges.size(1), case.edge_dim)
     return (torch.randn(shape, generator=random, dtype=torch.float64),) if case.edge_dim else ()

@@ -1,4 +1,4 @@
-"""The mark of tests that need the packages of the extra `export`."""
+"""The pytest mark of tests that need the packages of the extra `export`."""
 
 from importlib.util import find_spec
 

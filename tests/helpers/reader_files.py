@@ -1,4 +1,4 @@
-"""Files in the published layouts for the tests of the readers, and what they must give."""
+"""Files in the published layouts for tests of the readers, with the expected jets."""
 
 import os
 import pickle
@@ -48,7 +48,7 @@ def random_momenta(counts, seed=0, slots=None, mass=True):
 
 
 def pickled(names):
-    """How PyTables keeps a list in an attribute."""
+    """A list as PyTables stores it in an attribute."""
     return np.bytes_(pickle.dumps(list(names), protocol=0))
 
 
@@ -125,7 +125,7 @@ def read(reader, jets_per_part=10_000):
 
 
 def outcome(path, jets_per_part=10_000):
-    """All jets of a file that may be damaged, or None if that was noticed; the error must name the file."""
+    """All jets of a file that may be damaged, or None if damage was detected; the error must name the file."""
     try:
         jets = read(open_jets(path), jets_per_part)
     except StoreError as error:
@@ -138,7 +138,7 @@ def outcome(path, jets_per_part=10_000):
 
 
 def momenta_of(jets):
-    """(E, px, py, pz) of the columns, in float64, and a different formula than the readers'."""
+    """(E, px, py, pz) of the columns, in float64, by a different formula than that of the readers."""
     pt, y, phi, mass = (jets.particles[name].astype(np.float64) for name in ("pt", "rapidity", "phi", "mass"))
     plus = np.sqrt(pt**2 + mass**2) * np.exp(y)
     minus = np.sqrt(pt**2 + mass**2) * np.exp(-y)

@@ -1,4 +1,4 @@
-"""IAFormer written once more, from the equations alone: NumPy, one jet, one head and one pair at a time.
+"""An independent IAFormer from its equations: NumPy, one jet, one head and one pair at a time.
 
 It shares no code with the package. Pair features come from Cartesian four-vectors in extended precision.
 """
@@ -76,7 +76,7 @@ DIRECTION_SCALING = [(0.0, 0.2), (0.0, 0.2)]
 
 
 def pair_row(p, q, jet, is_self, energy_share):
-    """Features of two particles: 5 invariant ones, the energy share if asked for, and the mark of a self-pair."""
+    """Features of two particles: 5 invariant ones, optionally the energy fraction, and the flag of a self-pair."""
     delta = np.hypot(p[1] - q[1], wrap(p[2] - q[2]))
     softer, total = min(p[0], q[0]), p[0] + q[0]
     vector = cartesian(*p[:4]) + cartesian(*q[:4])

@@ -1,4 +1,4 @@
-"""ParT and ParticleNet of weaver-core, and jets as they take them, independent of our features.
+"""ParT and ParticleNet of weaver-core and their inputs, independent of our features.
 
 Inputs: data/JetClass/JetClass_{kin,kinpid,full}.yaml of jet-universe/particle_transformer, in NumPy and float64.
 Where a jet is asked for, it is the vector sum of the particles, and delta_eta is a difference of rapidities.
@@ -17,7 +17,7 @@ particle_transformer, particle_net = WeaverParticleTransformer, WeaverParticleNe
 
 
 def with_exact_pair_features(net):
-    """ParT whose pair features are computed in float64 and rounded: in float32 its E^2 - p^2 is rounding alone."""
+    """ParT whose pair features are computed in float64 and rounded: in float32 its E^2 - p^2 is mere rounding."""
     features = net.mod.pair_embed.pairwise_lv_fts
     net.mod.pair_embed.pairwise_lv_fts = lambda xi, xj: features(xi, xj).float()
     net.exact_pairs = True
@@ -62,7 +62,7 @@ def inputs(jets, name, dtype=torch.float64, slots=0):
 
 
 def scaled(value, subtract, multiply):
-    """What weaver does with a variable for which numbers are given."""
+    """weaver's standardisation of a variable with given numbers."""
     return np.clip((value - subtract) * multiply, -5, 5)
 
 

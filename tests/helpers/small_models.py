@@ -1,4 +1,4 @@
-"""Small models with attention among particles, one of each kind, as tests of studies take them."""
+"""Small models with attention among particles, one of each kind, for tests of studies."""
 
 import torch
 
@@ -31,7 +31,7 @@ MODELS = {
 
 
 def drawn(make, seed=1):
-    """A model in float64 and evaluation mode whose weights are all far from zero, beta and biases, too."""
+    """A model in float64 and evaluation mode with all weights far from zero, including beta and biases."""
     torch.manual_seed(seed)
     model = make().double().eval()
     with torch.no_grad():

@@ -1,4 +1,4 @@
-"""Every model that a configuration can name, as small trainings take it."""
+"""Every model that a configuration can name, with sizes for short trainings."""
 
 import json
 

@@ -27,7 +27,7 @@ def layer(edges, alpha):
     return LayerAttention(torch.tensor(edges).t(), torch.tensor(alpha), torch.tensor(alpha), None, None)
 
 
-def test_a_jet_by_hand():
+def test_map_of_a_jet_by_hand():
     jets = jets_of([9, 9], [1, 7, 4])
     # Edges (source, target) of the second jet: ranks of particles 2, 3, 4 are 2, 0, 1.
     found = jet_maps(layer([(0, 1), (3, 2), (2, 2), (4, 3)], [[5.0], [0.5], [-0.25], [0.125]]), jets, 1)
@@ -52,7 +52,7 @@ def test_means_over_jets_that_have_both_ranks():
     assert maps.negative_fraction().value == pytest.approx(1 / 23.5)
 
 
-def test_ranks_that_no_jet_has():
+def test_ranks_without_jets():
     maps = MeanMaps(heads=2, ranks=3)
     maps.add(layer([(0, 0)], [[1.0, -1.0]]), jets_of([1], []))
     assert maps.mean.isnan().sum() == 16
@@ -61,7 +61,7 @@ def test_ranks_that_no_jet_has():
     assert [maps.negative_fraction(head).value for head in (None, 0, 1)] == [0.5, 0, 1]
 
 
-def test_attention_to_all_alike():
+def test_even_attention():
     model = ParticleTransformer(
         pair_features=None, width=6, blocks=2, heads=3, particle_hidden=[7], class_blocks=1
     ).eval()
@@ -89,7 +89,7 @@ def signed():
     return model.requires_grad_(False)
 
 
-def test_parts_of_differential_attention_differ_by_what_rows_sum_to(signed):
+def test_positive_and_negative_parts_differ_by_the_row_sum(signed):
     jets, maps = random_jets(COUNTS, 2).double(), MeanMaps(heads=3)
     maps.add(record_attention(signed, jets).layers[1], jets)
     beta = float(signed.convs()[1].beta)
@@ -124,7 +124,7 @@ def test_ratio_has_the_spread_of_independent_jets():
     assert ratio(torch.tensor([1.0]), torch.tensor([4.0]))[0] == 0.25
 
 
-def test_edges_of_complete_jets_are_all_there(signed):
+def test_complete_jets_have_all_edges(signed):
     jets = random_jets([4], 4).double()
     recorded = record_attention(signed, jets).layers[0]
     rank, maps = ranks(jets.momenta.pt, jets), jet_maps(recorded, jets, 0)

@@ -68,8 +68,8 @@ def test_ratios_in_decades():
     assert score_ratios(a, u).tolist() == [2, 1, 1, 0, 0, 0, 0, 2]  # 0 / 0 is none, 7 / 0 is infinite
 
 
-def test_ratios_are_those_of_aligned_real_pairs():
-    """Against loops over the dense matrices of each jet alone, where there is nothing to misalign."""
+def test_ratios_compare_aligned_real_pairs():
+    """Compared with loops over the dense matrices of each single jet, where nothing can be misaligned."""
     model, counts = part(), torch.zeros(8, dtype=torch.float64)
     jets = random_jets(COUNTS, 1).double()
     found = binarity(record_attention(model, jets).layers, jets)
@@ -97,7 +97,7 @@ def test_even_attention_reaches_all_particles():
         assert_close(found.layers["neighbours"][:, layer], 3 * sizes * sizes)  # heads * particles * n
         assert_close(found.layers["relative"][:, layer], 3 * sizes)
         assert_close(found.layers["self"][:, layer], 3 * (sizes > 0).double())
-        assert found.layers["non_binary"][:, layer].tolist() == [15, 0, 0, 39, 6]  # alone, a particle is binary
+        assert found.layers["non_binary"][:, layer].tolist() == [15, 0, 0, 39, 6]  # a single particle is binary
         # Of two particles one is left without the edge to itself.
         assert found.layers["non_binary_others"][:, layer].tolist() == [15, 0, 0, 39, 0]
         assert found.layers["row_others"][:, layer].tolist() == [15, 0, 0, 39, 6]
@@ -120,7 +120,7 @@ def test_one_hot_attention():
     assert "flip" not in found.layers
 
 
-def test_without_queries_u_decides_nothing_else_and_without_pairs_nothing_flips():
+def test_flips_without_queries_or_without_pairs():
     model, jets = part(), random_jets(COUNTS, 4).double()
     layers = record_attention(model, jets).layers
     constant = [layer._replace(pair=torch.full_like(layer.pair, 3.0)) for layer in layers]
@@ -178,7 +178,7 @@ def test_differential_attention_by_hand():
         (lambda: PlainTransformer(**SMALL), set()),
     ],
 )
-def test_what_there_is_of_each_model(model, flips):
+def test_scores_available_in_each_model(model, flips):
     jets = random_jets(COUNTS, 6).double()
     found = binarity(record_attention(randomised(model()), jets).layers, jets)
     assert {"maps_differ", "subtraction", "flip"} & set(found.layers) == flips
@@ -196,7 +196,7 @@ def test_batches_add_up():
     assert_close(together.histograms, whole.histograms)
 
 
-def test_correlation_is_pearsons():
+def test_correlation_is_that_of_pearson():
     random = np.random.default_rng(1)
     a = random.random(331) < 0.3
     b = (random.random(331) < 0.2) ^ a

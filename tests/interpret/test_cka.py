@@ -15,7 +15,7 @@ def draw(*shape, seed=1):
 
 @pytest.fixture
 def views():
-    """Activations that have something to do with one another, of different scales and far from zero."""
+    """Related activations of different scales and far from zero."""
     x = draw(ROWS, WIDTH)
     return [x + 3, 11 * (x[:, :OTHER] + draw(ROWS, OTHER, seed=2)) - 40, draw(ROWS, 3, seed=3)]
 
@@ -28,7 +28,7 @@ def gram_cka(x, y):
 
 
 def gram_hsic(x, y):
-    """Eq. 5 of Song et al. as it stands, with matrices of rows by rows."""
+    """Eq. 5 of Song et al., with matrices of rows by rows."""
     n = len(x)
     k, m = (each @ each.t() for each in (x, y))
     k, m = (each - each.diagonal().diag() for each in (k, m))
@@ -44,14 +44,14 @@ def filled(views, batch):
     return similarity
 
 
-def test_plain_is_that_of_gram_matrices(views):
+def test_plain_cka_equals_that_of_gram_matrices(views):
     for x in views:
         for y in views:
             assert linear_cka(x, y) == pytest.approx(gram_cka(x, y), abs=1e-12)
 
 
 @pytest.mark.parametrize("estimate", [linear_cka, lambda x, y: filled([x, y], 13).unbiased()[0][0, 1]])
-def test_same_up_to_rotation_scale_and_shift(views, estimate):
+def test_cka_is_invariant_under_rotation_scale_and_shift(views, estimate):
     x, y, _ = views
     rotation = torch.linalg.qr(draw(WIDTH, WIDTH, seed=4)).Q
     assert float(estimate(x, x)) == pytest.approx(1, abs=1e-12)
@@ -61,13 +61,13 @@ def test_same_up_to_rotation_scale_and_shift(views, estimate):
     assert abs(float(estimate(x, stretched)) - 1) > 0.05
 
 
-def test_unbiased_hsic_is_that_of_gram_matrices(views):
+def test_unbiased_hsic_equals_that_of_gram_matrices(views):
     found = unbiased_hsic(views)
     expected = torch.tensor([[gram_hsic(x, y) for y in views] for x in views], dtype=torch.float64)
     assert_close(found, expected, rtol=1e-9, atol=1e-9)
 
 
-def test_unbiased_hsic_of_what_is_independent_is_zero_on_average():
+def test_unbiased_hsic_of_independent_features_averages_to_zero():
     found = torch.stack([unbiased_hsic([draw(6, 4, seed=s), draw(6, 3, seed=9000 + s)])[0, 1] for s in range(2000)])
     error = found.std() / math.sqrt(len(found))
     assert abs(float(found.mean())) < 3 * error
@@ -75,7 +75,7 @@ def test_unbiased_hsic_of_what_is_independent_is_zero_on_average():
     assert float(biased.mean()) > 0.3
 
 
-def test_independent_features_are_not_alike_for_the_unbiased_estimator():
+def test_independent_features_have_no_unbiased_similarity():
     similarity = filled([draw(1000, 64), draw(1000, 61, seed=2)], 50)
     (plain, _), (unbiased, error) = similarity.plain(), similarity.unbiased()
     assert float(plain[0, 1]) > 0.05  # 64 columns for 1000 rows
@@ -99,7 +99,7 @@ def test_minibatches_are_averaged_before_the_quotient(views):
             assert float(value[i, j]) == pytest.approx(float(expected), abs=1e-9)
 
 
-def test_batches_weigh_as_much_as_they_have_rows(views):
+def test_batches_are_weighted_by_rows(views):
     x, y, _ = views
     similarity = LayerSimilarity([WIDTH, OTHER])
     for rows in (slice(0, 20), slice(20, 97)):
@@ -108,7 +108,7 @@ def test_batches_weigh_as_much_as_they_have_rows(views):
     assert float(similarity.unbiased()[0][0, 1]) == pytest.approx(float(hsic[0] / (hsic[1] * hsic[2]).sqrt()), abs=1e-9)
 
 
-def test_errors_are_those_of_batches_left_out(views):
+def test_errors_are_jackknife_errors_over_batches(views):
     x, y, _ = views
     similarity = filled([x, y], 14)  # seven batches
     left = []

@@ -45,11 +45,11 @@ def both(*pairs):
         ("nearest neighbors", 3, both((0, 1), (0, 2), (0, 3), (1, 2), (1, 3), (2, 3), (5, 6))),
     ],
 )
-def test_by_hand(jets, name, strength, expected):
+def test_controls_by_hand(jets, name, strength, expected):
     assert chosen(jets, name, strength) == expected
 
 
-def test_random_pairs_of_each_jet_are_the_same_each_time():
+def test_random_pairs_are_reproducible():
     sizes = [9, 1, 0, 13, 20]
     jets = random_jets(sizes)
     edges = control("random", 0.3)(jets)

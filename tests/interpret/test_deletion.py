@@ -16,7 +16,7 @@ def test_fractions_of_jets_are_dropped():
     assert drop_first(jets, worth, 0.0).momenta.pt.equal(jets.momenta.pt)
 
 
-def test_logits_are_those_of_the_jets_that_are_left():
+def test_logits_equal_those_of_reduced_jets():
     torch.manual_seed(1)
     model = IAFormer(width=6, blocks=1, heads=3, particle_hidden=[7], pair_hidden=[5], pair_width=11).eval()
     jets = random_jets([5, 4], 4)

@@ -8,7 +8,7 @@ from iagraph.jets import JetBatch
 from iagraph.testing import random_jets
 
 
-def test_the_lens_behind_the_last_block_is_the_logits(model, batches):
+def test_lens_after_the_last_block_gives_the_logits(model, batches):
     found = {depth.name: depth for depth in depths(model, batches)}
     everything = JetBatch.concatenate(batches)
     logits = model(everything).detach()
@@ -23,7 +23,7 @@ def test_the_lens_behind_the_last_block_is_the_logits(model, batches):
     assert_close(torch.from_numpy(found["1"].vectors), jet_means(stream[1], everything).detach())
 
 
-def test_inputs_are_means_of_what_the_model_reads(make, batches):
+def test_inputs_are_means_of_node_features(make, batches):
     (inputs, *_) = depths(make("plain"), batches)
     jets = batches[0]
     features = make("plain").scale_particles(jets.node_features("kin"))

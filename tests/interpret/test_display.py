@@ -65,7 +65,7 @@ def test_edges_are_those_of_the_recording(recorded):
         assert jet.pt.tolist() == jets.momenta.pt[begin : begin + size].tolist()
 
 
-def test_edges_that_are_dropped_are_not_there():
+def test_dropped_edges_are_not_drawn():
     model, jets = CascadedIAFormer(**SMALL, gate_fraction=1.0, pruning=TopK(k=2)).eval(), random_jets([6], 2)
     with torch.no_grad():
         jet = shown_jet(jets, 0, record_attention(model, jets))
@@ -133,7 +133,7 @@ def test_markers():
     assert labels == ["charged hadron", "photon", "muon", "weight > 0", "weight < 0"]
 
 
-def test_jets_of_all_kinds_are_drawn(recorded, tmp_path):
+def test_any_jets_can_be_drawn(recorded, tmp_path):
     jets, recording = recorded
     shown = [shown_jet(jets, number, recording) for number in range(5)]
     shown.append(shown_jet(replace(jets, pid=None), 3))

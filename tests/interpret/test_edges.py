@@ -23,7 +23,7 @@ def two_prongs(wide=0.0):
     return JetBatch(Momenta(pt, torch.zeros(5), phi, torch.zeros(5)), torch.tensor([0, 5]))
 
 
-def test_edges_against_loops(monkeypatch):
+def test_kept_edges_equal_those_of_loops(monkeypatch):
     monkeypatch.setitem(sys.modules, "fastjet", None)
     tagger, batches = with_rule(tiny(), EdgeBudget(fraction=0.5)), [random_jets(SIZES, 1), random_jets([4, 0], 2)]
     found = find_kept_edges(tagger, batches)
@@ -54,7 +54,7 @@ def test_edges_against_loops(monkeypatch):
     assert first["between subjets"] is None
 
 
-def test_nothing_is_known_and_nothing_is_there():
+def test_unknown_species_and_empty_jets():
     jets = random_jets([0, 1, 1])
     jets.pid = None
     found = find_kept_edges(with_rule(tiny(), TopK(k=1)), [jets])
@@ -69,7 +69,7 @@ def test_subjets_of_two_prongs():
     jets = JetBatch.concatenate([one, JetBatch(two.momenta, two.ptr)])
     found = subjets(jets).tolist()
     assert found[0] == found[1] == found[2] != found[3] == found[4]
-    assert found[5] == -1  # alone in its jet
+    assert found[5] == -1  # the only one in its jet
     assert sorted(found[6:]) == [0, 1]
     kept = find_kept_edges(with_rule(tiny(), None), [one])
     assert kinds_of_edges(kept)[0]["between subjets"] == 12 / 20  # 2 * 3 * 2 of 5 * 4 edges
@@ -81,7 +81,7 @@ def test_subjets_of_two_prongs():
     ]
 
 
-def test_what_goes_to_the_beam_is_in_no_subjet():
+def test_beam_particles_are_in_no_subjet():
     pytest.importorskip("fastjet")
     jets = two_prongs(0.7)  # 1.2 apart
     jets.momenta.pt[2:] = torch.tensor([0.5, 40.0, 30.0])
@@ -92,7 +92,7 @@ def test_what_goes_to_the_beam_is_in_no_subjet():
     assert found[0] == found[1] != found[3] == found[4]
 
 
-def test_as_many_subjets_as_asked_for_each_jet():
+def test_number_of_subjets_can_be_chosen():
     pytest.importorskip("fastjet")
     prongs = two_prongs()
     phi = torch.tensor([3.0, 3.01, 3.3, 3.31, 3.55])
@@ -105,5 +105,5 @@ def test_as_many_subjets_as_asked_for_each_jet():
     assert found[2] == found[3]
     assert len({found[0], found[2], found[4]}) == 3
     assert found[5:10] == subjets(prongs).tolist()
-    assert found[10:] == [-1, -1]  # two particles are no three subjets
+    assert found[10:] == [-1, -1]  # two particles cannot form three subjets
     assert subjets(three, 3).tolist() == found[:5]

@@ -36,7 +36,7 @@ LAYERS = {
 
 
 class Net(nn.Module):
-    """An ordinary model of PyTorch Geometric around one of our layers."""
+    """A plain PyTorch Geometric model with one of our layers."""
 
     def __init__(self, conv, attributes=True):
         super().__init__()
@@ -101,7 +101,7 @@ def test_logits_are_those_of_the_model(name):
     torch.testing.assert_close(explainable(explainable.x, explainable.edge_index), model(jets))
     order = torch.randperm(explainable.edge_index.size(1), generator=torch.Generator().manual_seed(2))
     torch.testing.assert_close(explainable(explainable.x, explainable.edge_index[:, order]), model(jets))
-    # The model itself stays as it was.
+    # The model itself is unchanged.
     assert all(module.explain is None for module in model.modules() if isinstance(module, MessagePassing))
     assert not any(conv._forward_hooks or conv._message_forward_hooks for conv in model.convs())
     assert all(parameter.requires_grad for parameter in model.parameters())
@@ -109,7 +109,7 @@ def test_logits_are_those_of_the_model(name):
 
 @pytest.mark.parametrize("name", MODELS)
 @pytest.mark.parametrize("reduce", ["max", "mean"])
-def test_attention_of_taggers_is_what_is_recorded(name, reduce):
+def test_attention_of_taggers_equals_the_recording(name, reduce):
     model, jets = randomized(MODELS[name]()), random_jets([5, 1, 7], 2)
     explainable = Explainable(model, jets)
     explainer = attention_explainer(explainable, AbsoluteAttentionExplainer(reduce))
@@ -122,7 +122,7 @@ def test_attention_of_taggers_is_what_is_recorded(name, reduce):
 
 
 @pytest.mark.parametrize("name", MODELS)
-def test_masked_edges_send_nothing(name):
+def test_masked_edges_send_no_messages(name):
     model, jets = randomized(MODELS[name]().double()), random_jets([5, 3], 3).double()
     explainable = Explainable(model, jets)
     explainer = gnn_explainer(explainable)
@@ -144,15 +144,15 @@ def test_masked_edges_send_nothing(name):
     assert (masked[0] - whole[0]).abs().max() > 1e-3
 
 
-def test_the_edge_that_matters_is_found():
-    """Attention is one-hot, and one particle alone has a value: its edge to one other decides."""
+def test_decisive_edge_is_found():
+    """Attention is one-hot and only one particle has a value, so its edge to one other decides."""
     net = Net(InteractionAttentionConv(5, 6, heads=2))
     x = torch.zeros(4, 5)
     x[2, 0] = 1.0
     edge_index = fully_connected(torch.tensor([0, 4]))
     chosen = int(((edge_index[0] == 2) & (edge_index[1] == 1)).nonzero())
     scores = torch.full((16, 2), -8.0)
-    scores[edge_index[0] == 0] = 0.0  # all listen to a particle of value zero,
+    scores[edge_index[0] == 0] = 0.0  # all attend to a particle of value zero,
     scores[edge_index[1] == 1] = -8.0
     scores[chosen] = 0.0  # but one
     with torch.no_grad():

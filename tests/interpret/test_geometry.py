@@ -60,7 +60,7 @@ def test_distances_by_hand():
     assert found.histograms["log_kt"].sum().item() == pytest.approx(1)
 
 
-def test_even_attention_is_that_of_pairs():
+def test_even_attention_follows_pair_fractions():
     jets = random_jets(COUNTS, 1).double()
     subjet = torch.randint(-1, 2, (sum(COUNTS),), generator=torch.Generator().manual_seed(1))
     subjet[-2:] = torch.tensor([0, 1])
@@ -110,7 +110,7 @@ def test_lepton_by_hand():
     assert found["with leptons"].tolist() == [[1.0]]
 
 
-def test_two_leptons_and_none():
+def test_two_leptons_or_none():
     jets = JetBatch.concatenate([three((-13, 11, 22)), three((211, 130, 22))])
     found = lepton_attention(of_weights(jets, [WEIGHTS, WEIGHTS]), jets).layers
     assert found["lepton attention"].tolist() == [[pytest.approx(0.7)], [0.0]]
@@ -141,7 +141,7 @@ def test_batches_add_up():
         particle = particles.stop
     together = added(parts)
     for name, values in whole.layers.items():
-        if not name.startswith("shuffled"):  # by chance, and that is another one
+        if not name.startswith("shuffled"):  # random, with other draws
             assert_close(together.layers[name], values)
 
 

@@ -15,13 +15,13 @@ def plain(array):
     return torch.from_numpy(array)
 
 
-def test_means_are_over_all_particles(model, batches):
+def test_means_run_over_all_particles(model, batches):
     whole = trace(model, JetBatch.concatenate(batches))
     for mean, sums in zip(mean_sums(model, batches), whole.sums, strict=True):
         assert_close(mean, sums.mean(0))
 
 
-def test_a_head_that_always_says_the_same(model, batches):
+def test_constant_head_has_no_effect(model, batches):
     with torch.no_grad():
         for site in sites(model):  # values that do not depend on the particle, weights that sum to the same everywhere
             site.conv.lin_value.weight[2:4] = 0
@@ -31,7 +31,7 @@ def test_a_head_that_always_says_the_same(model, batches):
         assert not np.allclose(logits["mean", Head(place, 2)], logits["clean"], rtol=1e-9, atol=1e-10)
 
 
-def test_layers_are_all_of_their_heads(make, batches):
+def test_ablating_a_layer_ablates_all_its_heads(make, batches):
     model = make("iaformer")
     logits = ablate_heads(model, batches, mean_sums(model, batches))
     with torch.no_grad():
@@ -39,7 +39,7 @@ def test_layers_are_all_of_their_heads(make, batches):
     assert_close(plain(logits["zero", 1]), model(JetBatch.concatenate(batches)).detach())
 
 
-def test_logits_that_are_linear_in_one_head(make, batches):
+def test_ablation_of_a_head_with_linear_logits(make, batches):
     """Without norm and feed-forward networks in the last block, the logits are linear in what its heads add."""
     model = make("plain")
     block = model.blocks[-1]
@@ -59,7 +59,7 @@ def test_logits_that_are_linear_in_one_head(make, batches):
     assert_close(plain(logits["zero", Head(1, 2)]), bias.expand(10, 2))
 
 
-def test_keeping_heads(model, batches):
+def test_keep_heads(model, batches):
     means, everyone = mean_sums(model, batches), heads(model)
     orders = {"up": ("zero", everyone), "down": ("mean", everyone[::-1])}
     total = len(everyone)
@@ -81,7 +81,7 @@ def test_patching_with_itself_changes_nothing(model, batches):
         assert np.allclose(values, logits["clean"], rtol=1e-9, atol=1e-12), name
 
 
-def test_all_vectors_after_the_last_block_are_the_donor(model):
+def test_patching_all_vectors_gives_the_donor(model):
     jets = random_jets([7, 7, 7, 7, 7, 7], 4).double()
     batches = [take(jets, torch.tensor(some)) for some in ([0, 1, 2, 3], [4, 5])]
     logits = patch(model, batches)
@@ -92,14 +92,14 @@ def test_all_vectors_after_the_last_block_are_the_donor(model):
     assert truth.transfer(logits[2], logits["clean"], logits["donor"]).value == pytest.approx(1)
 
 
-def test_particles_that_the_donor_lacks_keep_their_own(model):
+def test_particles_without_a_donor_are_unchanged(model):
     jets = random_jets([5, 0], 5).double()  # of either class one, and the donor of the first is empty
     logits = patch(model, [jets])
     for name in (*range(3), *(head for head in heads(model) if not sites(model)[head.site].of_jets)):
         assert_close(plain(logits[name]), plain(logits["clean"]))
 
 
-def test_a_patched_head_says_what_it_said_in_the_donor(make):
+def test_patched_head_has_the_output_of_the_donor(make):
     """Alone in the last layer of a model that reads nothing else, it makes the donor's logits."""
     model = make("plain")
     block = model.blocks[-1]

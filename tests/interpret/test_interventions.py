@@ -7,14 +7,14 @@ from iagraph.interpret.interventions import Head, changed, heads, resume, run_ch
 from iagraph.models import ParticleTransformer
 
 
-def test_every_head_is_found(make):
+def test_all_heads_are_found(make):
     assert [site.name for site in sites(make("part"))] == ["1", "2", "class 1", "class 2"]
     assert [site.depth for site in sites(make("part"))] == [0, 1, 2, 2]
     assert [site.name for site in sites(make("cascaded"))] == ["1", "2"]
     assert heads(make("iaformer")) == [Head(site, head) for site in (0, 1) for head in (0, 1, 2)]
 
 
-def test_going_on_gives_the_same_logits(model, jets):
+def test_resuming_gives_the_same_logits(model, jets):
     recorded = trace(model, jets)
     assert_close(recorded.logits, model(jets))
     for depth in range(3):
@@ -22,7 +22,7 @@ def test_going_on_gives_the_same_logits(model, jets):
     assert run_changed(model, recorded, {}) is recorded.logits
 
 
-def test_a_change_from_a_recording_is_that_of_the_whole_model(model, jets):
+def test_change_from_a_trace_equals_change_of_the_model(model, jets):
     recorded = trace(model, jets)
     for head in heads(model):
         value = torch.linspace(-1.0, 2.0, 2, dtype=torch.float64)
@@ -35,14 +35,14 @@ def test_a_change_from_a_recording_is_that_of_the_whole_model(model, jets):
     assert_close(model(jets), recorded.logits)  # nothing stays behind
 
 
-def test_what_a_head_said_changes_nothing(model, jets):
+def test_own_output_of_a_head_changes_nothing(model, jets):
     recorded = trace(model, jets)
     for head in heads(model):
         own = recorded.sums[head.site].unflatten(1, (3, 2))[:, head.head]
         assert_close(run_changed(model, recorded, {head: own}), recorded.logits)
 
 
-def test_zero_is_a_head_without_weights_whose_bias_stays(make, jets):
+def test_zero_ablation_keeps_the_bias(make, jets):
     model = make("part")
     recorded = trace(model, jets)
     zeroed = run_changed(model, recorded, {Head(1, 2): torch.zeros(2, dtype=torch.float64)})
@@ -51,7 +51,7 @@ def test_zero_is_a_head_without_weights_whose_bias_stays(make, jets):
     assert_close(zeroed, model(jets))
 
 
-def test_a_head_that_says_nothing_has_no_effect(model, jets):
+def test_zero_head_has_no_effect(model, jets):
     with torch.no_grad():
         for site in sites(model):
             site.conv.lin_out.weight[:, 2:4] = 0
@@ -71,7 +71,7 @@ def test_several_heads_at_once(model, jets):
 
 
 @pytest.mark.parametrize("name", ["part", "plain"])
-def test_sums_of_class_attention_are_of_jets(make, jets, name):
+def test_class_attention_has_one_sum_per_jet(make, jets, name):
     model = make(name)
     recorded = trace(model, jets)
     sizes = [len(sums) for sums in recorded.sums]

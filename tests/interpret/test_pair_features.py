@@ -12,7 +12,7 @@ from iagraph.testing import random_jets
 INVARIANT = (*PAIR_FEATURES["invariant"], "is_self")
 
 
-def test_which_features_there_are(make):
+def test_available_features(make):
     found = {
         name: [(source.part, tuple(source.names)) for source in pair_inputs(make(name))]
         for name in ("part", "part without pairs", "plain", "learned", "iaformer", "cascaded")
@@ -24,7 +24,7 @@ def test_which_features_there_are(make):
 
 
 def silence(model, column):
-    """Lets the encoder, or ParT's, not read a feature."""
+    """Make the pair encoder ignore a feature."""
     encoder = model.pair_encoder
     (first, *_) = (module for module in encoder if isinstance(module, torch.nn.Linear))
     with torch.no_grad():
@@ -32,7 +32,7 @@ def silence(model, column):
 
 
 @pytest.mark.parametrize("name", ["iaformer", "interaction", "pair", "pruned"])
-def test_typical_is_the_same_as_not_read(make, batches, name):
+def test_typical_values_equal_an_unread_feature(make, batches, name):
     model = make(name)
     logits = ablate_pair_features(model, batches)
     assert len(logits) == 2 * len(INVARIANT) - 1
@@ -41,7 +41,7 @@ def test_typical_is_the_same_as_not_read(make, batches, name):
     assert_close(torch.from_numpy(logits["encoder", "log_m2", "typical"]), without)
 
 
-def test_typical_in_part_is_the_running_mean(make, batches):
+def test_typical_values_in_part_are_running_means(make, batches):
     model = make("part")
     norm = model.pair_encoder[0]
     norm.running_mean.copy_(torch.tensor([-1.0, 2.0, 0.5, 3.0]))
@@ -53,7 +53,7 @@ def test_typical_in_part_is_the_running_mean(make, batches):
 
 
 @pytest.mark.parametrize("name", ["iaformer", "part", "gated", "cascaded"])
-def test_features_that_are_not_read_have_no_effect(make, batches, name):
+def test_unread_features_have_no_effect(make, batches, name):
     model = make(name)
     column = list(pair_inputs(model)[0].names).index("log_kt")
     encoders = model.pair_encoders if name == "cascaded" else [model.pair_encoder]
@@ -69,7 +69,7 @@ def test_features_that_are_not_read_have_no_effect(make, batches, name):
             assert not np.allclose(values, clean, rtol=1e-9, atol=1e-10)
 
 
-def test_gate_and_encoder_apart(make, batches):
+def test_gate_and_encoder_are_ablated_separately(make, batches):
     model = make("gated")
     with torch.no_grad():
         model.pair_inputs.gate.hidden.weight[:, 0] = 0
@@ -83,7 +83,7 @@ def test_gate_and_encoder_apart(make, batches):
     assert not np.allclose(logits["gate", "log_kt", "typical"], clean, rtol=1e-9, atol=1e-10)
 
 
-def test_nothing_stays_behind(model, jets):
+def test_model_is_unchanged_afterwards(model, jets):
     clean = model(jets)
     for source in pair_inputs(model):
         with ablated(source, source.names[0], "typical", jets):

@@ -10,14 +10,14 @@ from iagraph.kinematics import Momenta
 from iagraph.testing import random_jets, reordered
 
 
-def test_donors_are_of_another_class():
+def test_donors_have_a_different_class():
     assert other_class(torch.tensor([0, 1, 0, 0, 1])).tolist() == [1, 0, 4, 1, 2]
     assert other_class(torch.tensor([2, 0, 5, 0])).tolist() == [2, 0, 1, 0]
     with pytest.raises(ValueError, match="two classes"):
         other_class(torch.tensor([1, 1]))
 
 
-def test_jets_are_taken():
+def test_jets_are_selected():
     jets = random_jets([5, 0, 3, 2], 1)
     places = [2, 1, 0, 2]
     mine, theirs = take(jets, torch.tensor(places)), reordered(jets, places)
@@ -74,7 +74,7 @@ def test_ranks():
     assert ranks(worth, jets).tolist() == [1, 0, 2, 1, 2, 0, 3, 0]
 
 
-def test_particles_are_kept_with_all_that_is_known_of_them():
+def test_kept_particles_keep_all_columns():
     jets = random_jets([3, 0, 4, 1], 2)
     kept = keep(jets, torch.tensor([1, 0, 1, 0, 0, 0, 1, 0], dtype=torch.bool))
     assert kept.ptr.tolist() == [0, 2, 2, 3, 3]

@@ -16,7 +16,7 @@ def numbers(seed=1):
     return Generator().manual_seed(seed)
 
 
-def test_factors_of_pt_are_normal_around_one():
+def test_pt_factors_are_normal_around_one():
     jets = random_jets(MANY, 1, torch.float64)
     changed = smear_pt(jets, 0.07, numbers())
     factors = changed.momenta.pt / jets.momenta.pt
@@ -26,7 +26,7 @@ def test_factors_of_pt_are_normal_around_one():
     assert changed.ptr.equal(jets.ptr)
 
 
-def test_pt_stays_positive_and_the_jets_as_they_are():
+def test_pt_stays_positive_and_the_input_unchanged():
     jets = random_jets(MANY, 2)
     before = jets.momenta.pt.clone()
     assert smear_pt(jets, 3.0, numbers()).momenta.pt.min() > 0
@@ -34,7 +34,7 @@ def test_pt_stays_positive_and_the_jets_as_they_are():
     assert smear_pt(jets, 0.0, numbers()).momenta.pt.equal(before)
 
 
-def test_directions_move_by_independent_normal_numbers():
+def test_directions_move_by_independent_normal_shifts():
     jets = random_jets(MANY, 3, torch.float64)
     changed = smear_direction(jets, 0.013, numbers())
     moved_y = (changed.momenta.rapidity - jets.momenta.rapidity).numpy()
@@ -50,7 +50,7 @@ def test_directions_move_by_independent_normal_numbers():
 
 
 @pytest.mark.parametrize("change", [smear_pt, smear_direction, drop_particles])
-def test_a_seed_fixes_the_jets_and_batches_go_on(change):
+def test_seed_fixes_the_jets_across_batches(change):
     jets = random_jets(COUNTS, 4)
     one, again, other = (change(jets, 0.3, numbers(seed)).momenta for seed in (1, 1, 2))
     assert all(map(torch.equal, one, again))
@@ -63,7 +63,7 @@ def _same(one, other):
     return one.pt.equal(other.pt) and one.phi.equal(other.phi)
 
 
-def test_a_jet_keeps_its_hardest_particle_and_an_empty_one_stays_empty():
+def test_jets_keep_their_hardest_particle_and_empty_jets_stay_empty():
     jets = random_jets(COUNTS, 6)
     for left in (drop_particles(jets, 1.0, numbers()), drop_soft(jets, math.inf)):
         assert left.ptr.tolist() == [0, 1, 1, 2, 3, 4]
@@ -73,14 +73,14 @@ def test_a_jet_keeps_its_hardest_particle_and_an_empty_one_stays_empty():
     assert nothing.momenta.pt.equal(jets.momenta.pt)
 
 
-def test_particles_are_lost_with_the_probability():
+def test_particles_are_dropped_with_the_given_probability():
     jets = random_jets(MANY, 7)
     left = drop_particles(jets, 0.2, numbers()).momenta.pt.numel()
     total = sum(MANY)
     assert abs(left - 0.8 * total) < 4 * math.sqrt(0.2 * 0.8 * total)
 
 
-def test_soft_particles_are_lost_and_features_know():
+def test_soft_particles_are_dropped_before_features():
     jets = random_jets(COUNTS, 8)
     left = drop_soft(jets, 2.0)
     assert left.momenta.pt.tolist() == [
@@ -88,7 +88,7 @@ def test_soft_particles_are_lost_and_features_know():
         for pt, jet in zip(jets.momenta.pt.tolist(), jets.batch.tolist(), strict=True)
         if pt >= 2 or pt == jets.momenta.pt[jets.batch == jet].max() < 2
     ]
-    # The jet is the sum of what is left, so shares of its pT are those of another jet.
+    # The jet is the sum of the remaining particles, so fractions of its pT change.
     share = left.node_features("kin")[:, 2].exp()
     alone = jets.part(0, 1)
     kept = alone.momenta.pt >= 2
@@ -97,7 +97,7 @@ def test_soft_particles_are_lost_and_features_know():
     torch.testing.assert_close(share[: int(kept.sum())], alone.momenta.pt[kept] / torch.hypot(px, py))
 
 
-def test_species_and_impact_that_are_not_known():
+def test_unknown_species_and_impact():
     jets = random_jets(COUNTS, 9)
     jets.pid = jets.impact = jets.y = None
     left = drop_soft(jets, 3.0)

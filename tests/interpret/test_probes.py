@@ -11,7 +11,7 @@ VECTORS = RANDOM.normal(size=(600, 17)) * np.linspace(0.1, 50, 17)
 PLANTED = 3 * VECTORS[:, 2] - 0.1 * VECTORS[:, 11] + 7
 
 
-def test_a_planted_observable_is_found():
+def test_planted_observable_is_found():
     assert regression_probe(VECTORS, PLANTED).r2.value == pytest.approx(1, abs=1e-4)
     noisy = PLANTED / PLANTED.std() + RANDOM.normal(size=600)
     r2, jets = regression_probe(VECTORS, noisy)
@@ -40,18 +40,18 @@ def test_errors_are_those_of_repetitions():
     assert np.mean(errors) == pytest.approx(np.std(values), rel=0.35)
 
 
-def test_what_is_taken_out():
+def test_control_is_projected_out():
     control = VECTORS[:, 5]
-    target = 4 * control + 1  # nothing of it is left
+    target = 4 * control + 1  # fully explained by the control
     assert math.isnan(regression_probe(VECTORS, target, control).r2.value)
-    hidden = RANDOM.normal(size=600)  # known to no vector
+    hidden = RANDOM.normal(size=600)  # independent of the vectors
     both = regression_probe(VECTORS, 4 * control + 10 * hidden, control)
     assert both.r2.value < 2 * both.r2.error
     assert regression_probe(VECTORS, 4 * control + 10 * hidden).r2.value > 0.9
     assert regression_probe(VECTORS, PLANTED + 100 * hidden, hidden).r2.value > 0.99
 
 
-def test_what_cannot_be_probed():
+def test_constant_targets_and_few_jets_have_no_score():
     target = PLANTED.copy()
     target[:31] = math.nan
     r2, jets = regression_probe(VECTORS, target)
@@ -62,7 +62,7 @@ def test_what_cannot_be_probed():
     assert math.isnan(regression_probe(VECTORS, PLANTED, np.ones(600)).r2.value)
 
 
-def test_several_at_once():
+def test_several_targets_at_once():
     observables = {"a": PLANTED, "b": VECTORS[:, 0]}
     found = regression_probes(VECTORS, observables, {"a": PLANTED})
     assert set(found) == {("a", "none"), ("b", "none"), ("b", "a")}

@@ -27,7 +27,7 @@ def test_relative_relevance():
     assert relative_relevance(relevance, jets).tolist() == [0.5, -1.0, 1.5, 0.0, 0.0, -1.0]
 
 
-def test_distance_does_not_know_where_phi_begins():
+def test_distance_is_periodic_in_phi():
     jets = random_jets([5, 1, 8], 2)
     torch.testing.assert_close(axis_distance(jets), axis_distance(boosted(jets, 0.0, 2.0)), atol=1e-5, rtol=0)
     assert axis_distance(jets).max() < 1

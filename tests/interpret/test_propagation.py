@@ -40,7 +40,7 @@ def without_biases(model):
             module.running_mean.zero_()
 
 
-def test_relevance_adds_up_to_the_evidence_where_there_are_no_biases(model):
+def test_relevance_adds_up_to_the_evidence_without_biases(model):
     without_biases(model)
     jets = random_jets(COUNTS, 1).double()
     relevance = layerwise_relevance(model, jets, CLASSES)
@@ -51,10 +51,8 @@ def test_relevance_adds_up_to_the_evidence_where_there_are_no_biases(model):
     assert found[1] == 0
 
 
-def test_what_is_missing_is_what_biases_add(model):
-    """With all else held constant the evidence is affine in features and biases: both gradients times values make it
-    up.
-    """
+def test_missing_relevance_is_that_of_biases(model):
+    """With all else constant, the evidence is affine in features and biases, so gradients times values add up to it."""
     jets = random_jets(COUNTS, 2).double()
     features = scaled_features(model, jets).requires_grad_()
     biases = [p for n, p in model.named_parameters() if n.endswith("bias") or n == "class_token"]
@@ -70,7 +68,7 @@ def test_what_is_missing_is_what_biases_add(model):
     torch.testing.assert_close(relevance.sum(), parts[0].detach())
 
 
-def test_outputs_stay_the_same_and_nothing_stays_behind(model):
+def test_outputs_and_model_are_unchanged(model):
     jets = random_jets(COUNTS, 3).double()
     expected = model(jets)
     with linear_rules(model):
@@ -80,7 +78,7 @@ def test_outputs_stay_the_same_and_nothing_stays_behind(model):
         assert "weights" not in vars(module)
 
 
-def test_no_gradient_through_attention():
+def test_attention_has_no_gradient():
     """One layer between two linear maps: relevance is the value that each particle sends, times all that arrives."""
     torch.manual_seed(2)
     model, jets = IAFormer(**{**SMALL, "blocks": 1}, **PAIRS).double().eval(), random_jets([4], 4).double()

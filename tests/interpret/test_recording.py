@@ -16,7 +16,7 @@ def model(request):
     return drawn(MODELS[request.param])
 
 
-def test_weights_are_those_that_the_model_uses(model):
+def test_recorded_weights_reproduce_the_model(model):
     jets = random_jets(COUNTS, 1).double()
     recording = record_attention(model, jets)
     torch.testing.assert_close(recording.logits, model(jets))
@@ -29,7 +29,7 @@ def test_weights_are_those_that_the_model_uses(model):
             torch.testing.assert_close(mine.alpha, alpha)
 
 
-def test_scores_make_the_maps_and_maps_the_weights(model):
+def test_scores_give_maps_and_maps_give_weights(model):
     jets = random_jets(COUNTS, 2).double()
     for conv, layer in zip(model.convs(), record_attention(model, jets).layers, strict=True):
         torch.testing.assert_close(conv.weights(layer.maps.t()).t(), layer.alpha)
@@ -38,7 +38,7 @@ def test_scores_make_the_maps_and_maps_the_weights(model):
         source, target = layer.edge_index
         for node in target.unique():
             mine = target == node
-            # Where edges are dropped, what is left of a softmax over all of them has the same ratios.
+            # Where edges are dropped, the rest of a softmax over all edges has the same ratios.
             ratio = layer.maps[mine] / layer.maps[mine].sum(0)
             torch.testing.assert_close(ratio, total[mine].softmax(0))
         assert (jets.batch[source] == jets.batch[target]).all()
@@ -48,12 +48,12 @@ def test_scores_make_the_maps_and_maps_the_weights(model):
     ("name", "content", "pair"),
     [("part", True, True), ("part without pairs", True, False), ("iaformer", False, True), ("plain", True, False)],
 )
-def test_which_scores_there_are(name, content, pair):
+def test_available_scores(name, content, pair):
     layer = record_attention(MODELS[name]().eval(), random_jets([3, 5], 3)).layers[1]
     assert (layer.content is not None, layer.pair is not None) == (content, pair)
 
 
-def test_content_is_queries_times_keys():
+def test_content_scores_are_queries_times_keys():
     model, jets = MODELS["part"]().double().eval(), random_jets([3, 5], 4).double()
     vectors, (_, layer) = node_vectors(model, jets), record_attention(model, jets).layers
     block = model.blocks[1]
@@ -63,7 +63,7 @@ def test_content_is_queries_times_keys():
     torch.testing.assert_close(layer.content, (query[target] * key[source]).sum(2) / 2**0.5)
 
 
-def test_vectors_are_what_the_read_out_reads(model):
+def test_last_vectors_are_the_input_of_the_read_out(model):
     jets = random_jets(COUNTS, 5).double()
     vectors = node_vectors(model, jets)
     assert [tensor.shape for tensor in vectors] == [(sum(COUNTS), 6)] * 3

@@ -42,7 +42,7 @@ def test_evidence():
 
 
 @pytest.mark.parametrize("name", MODELS)
-def test_models_take_features_from_outside(name):
+def test_models_accept_given_features(name):
     model, jets = make(name), random_jets(COUNTS, 1).double()
     features, expected = scaled_features(model, jets), model(jets)
     with fed(model, features):
@@ -55,7 +55,7 @@ def test_models_take_features_from_outside(name):
     assert not model.scale_particles._forward_hooks
 
 
-def test_parameters_learn_again_afterwards():
+def test_parameters_require_gradients_afterwards():
     model = make("iaformer")
     model.head.bias.requires_grad_(False)
     with frozen(model):
@@ -63,7 +63,7 @@ def test_parameters_learn_again_afterwards():
     assert [name for name, p in model.named_parameters() if not p.requires_grad] == ["head.bias"]
 
 
-def test_grad_cam_of_the_last_block_is_the_map_to_logits():
+def test_grad_cam_of_the_last_block_by_hand():
     model, jets = make("iaformer"), random_jets(COUNTS, 2).double()
     x = node_vectors(model, jets)[-1]
     own = model.head.weight[CLASSES] - model.head.weight[1 - CLASSES]
@@ -125,7 +125,7 @@ def test_integrated_gradients_add_up_to_the_difference(name):
 
 @pytest.mark.parametrize("method", METHODS)
 @pytest.mark.parametrize("name", MODELS)
-def test_jets_do_not_know_of_each_other_and_models_stay_as_they_are(name, method):
+def test_jets_are_independent_and_models_unchanged(name, method):
     model, jets = make(name), random_jets(COUNTS, 6).double()
     together = method(model, jets, CLASSES)
     alone = [method(model, jets.part(jet, jet + 1), CLASSES[jet : jet + 1]) for jet in range(4)]
@@ -136,14 +136,14 @@ def test_jets_do_not_know_of_each_other_and_models_stay_as_they_are(name, method
 
 
 @pytest.mark.parametrize("method", METHODS)
-def test_the_evidence_against_a_class_is_the_opposite(method):
+def test_evidence_against_a_class_has_opposite_relevance(method):
     model, jets = make("part"), random_jets([5, 3], 7).double()
     more = {"signed": True} if method is grad_cam else {}
     first, second = (method(model, jets, torch.full((2,), number), **more) for number in (0, 1))
     torch.testing.assert_close(first, -second)
 
 
-def test_a_third_class():
+def test_third_class():
     model, jets = make("iaformer", num_classes=3), random_jets([5, 3], 8).double()
     total = sum(gradient_times_input(model, jets, torch.full((2,), number)) for number in range(3))
     torch.testing.assert_close(total, torch.zeros(8).double(), atol=1e-12, rtol=0)

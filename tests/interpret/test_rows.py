@@ -7,7 +7,7 @@ from torch.testing import assert_close
 from iagraph.graph import fully_connected
 from iagraph.interpret.rows import Rows, entropy, fractions, is_non_binary, largest_source, per_jet, spread
 
-# Particle 0 hears itself and 2, particle 1 nobody, particle 2 all three.
+# Particle 0 attends to itself and 2, particle 1 to none, particle 2 to all three.
 EDGES = torch.tensor([[0, 2, 0, 1, 2], [0, 0, 2, 2, 2]])
 
 
@@ -34,7 +34,7 @@ def test_no_edges(nodes):
     assert spread(weights, rows.real).eq(0).all()
 
 
-def test_edges_out_of_order_are_refused():
+def test_unsorted_edges_are_refused():
     with pytest.raises(ValueError, match="sorted by target"):
         Rows.of(EDGES.flip(1), 3)
 
@@ -45,7 +45,7 @@ def test_fractions_of_signed_weights():
     )
 
 
-def test_binary_and_not():
+def test_binary_and_non_binary_rows():
     fraction = torch.tensor([[0.79, 0.21], [0.81, 0.19], [1.0, 0.0], [0.5, 0.5], [0.0, 0.0]])
     assert is_non_binary(fraction).tolist() == [True, False, False, True, False]
     assert is_non_binary(fraction, 0.5).tolist() == [False] * 5

@@ -19,7 +19,7 @@ def layer(start, jets):
     return of_layer({"a": values, "b": values + 1}, {"h": torch.tensor([jets, 2 * jets])})
 
 
-def test_layers_stand_side_by_side_and_batches_below_each_other():
+def test_layers_are_columns_and_batches_rows():
     batches = [stacked([layer(1, 2), layer(5, 2)]), stacked([layer(3, 3), layer(7, 3)])]
     batches = [part.merged(JetSums(jets={"c": torch.ones(len(part.layers["a"]))})) for part in batches]
     found = added(iter(batches))

@@ -9,7 +9,7 @@ from iagraph.interpret.zeroing import zero_beta, zero_both, zero_content, zero_p
 from iagraph.models import CascadedIAFormer
 from iagraph.testing import random_jets
 
-# Without a rule, so that all edges that the gate leaves are there to be even.
+# Without a rule, so that even attention covers all edges kept by the gate.
 MODELS = small_models.MODELS | {"cascaded": lambda: CascadedIAFormer(**SMALL, **PAIRS, gate_fraction=0.6)}
 EFFECTS = {
     "part": {"U = 0", "A = 0"},
@@ -39,7 +39,7 @@ def jets():
 
 
 @pytest.mark.parametrize("name", list(EFFECTS))
-def test_nothing_stays_behind(name, jets):
+def test_model_is_unchanged_afterwards(name, jets):
     model = made(name)
     before, weights = model(jets), {key: value.clone() for key, value in model.state_dict().items()}
     assert set(zeroings(model)) == EFFECTS[name] | {"even attention"}
@@ -68,7 +68,7 @@ def all_edges(jets):
 
 
 @pytest.mark.parametrize("name", ["part", "interaction"])
-def test_scores_that_are_left(name, jets):
+def test_remaining_scores(name, jets):
     model = made(name)
     with recorded(model) as layers, zero_pairs(model):
         model(jets, all_edges(jets))
@@ -78,8 +78,8 @@ def test_scores_that_are_left(name, jets):
     assert all(layer.content.eq(0).all() and layer.pair.abs().sum() > 0 for layer in layers)
 
 
-def test_zero_pairs_is_a_pair_encoder_without_weights(jets):
-    """As arXiv 2512.00210 does it; on complete graphs and on lists of edges."""
+def test_zero_pairs_equals_a_zero_pair_encoder(jets):
+    """As in arXiv 2512.00210, on complete graphs and on edge lists."""
     model = made("part")
     with zero_pairs(model):
         found = model(jets)
@@ -90,14 +90,14 @@ def test_zero_pairs_is_a_pair_encoder_without_weights(jets):
     assert_close(model(jets), found)
 
 
-def test_without_beta_the_first_map_is_left(jets):
+def test_zero_beta_leaves_the_first_map(jets):
     model = made("iaformer")
     with zero_beta(model):
         for layer in record_attention(model, jets).layers:
             assert_close(layer.alpha, layer.maps[:, :3])
 
 
-def test_a_recording_goes_on_after_it(jets):
+def test_recording_continues_afterwards(jets):
     model = made("part")
     with recorded(model) as layers:
         with zero_pairs(model):
@@ -106,7 +106,7 @@ def test_a_recording_goes_on_after_it(jets):
     assert [bool(layer.pair.any()) for layer in layers] == [False, False, True, True]
 
 
-def test_an_error_within_leaves_the_model_as_it_was(jets):
+def test_error_inside_leaves_the_model_unchanged(jets):
     model = made("part")
     before = model(jets)
     with pytest.raises(RuntimeError, match="mine"), zero_both(model):

@@ -10,7 +10,7 @@ def used(p):
 
 
 @pytest.mark.parametrize("p", [0.1, 0.25, 0.5, 0.9])
-def test_drops_as_often_as_it_says_and_scales_the_rest(p):
+def test_drop_rate_and_scale(p):
     torch.manual_seed(1)
     x = torch.rand(1009, 997, dtype=torch.float64) + 0.5
     out = dropout(x, p)
@@ -23,7 +23,7 @@ def test_drops_as_often_as_it_says_and_scales_the_rest(p):
     assert abs(ones.mean() - 1) < 4 * deviation / (1 - q)
 
 
-def test_neighbours_are_independent():
+def test_neighbouring_entries_are_independent():
     # Four entries share a random number: any of the 16 patterns of four is as frequent as the probabilities say.
     torch.manual_seed(2)
     p, groups = 0.3, 200_003
@@ -39,7 +39,7 @@ def test_neighbours_are_independent():
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64, torch.bfloat16, torch.float16])
-def test_the_gradient_is_dropped_and_scaled_alike(dtype):
+def test_gradient_is_dropped_and_scaled_alike(dtype):
     x = torch.randn(7, 11, 13).to(dtype).transpose(0, 2).requires_grad_()  # not contiguous
     weight = torch.randn(13, 11, 7).to(dtype)
     torch.manual_seed(3)
@@ -53,7 +53,7 @@ def test_the_gradient_is_dropped_and_scaled_alike(dtype):
     assert not torch.equal(dropout(x, 0.4), out)
 
 
-def test_gradients_have_gradients():
+def test_second_derivatives():
     x = torch.randn(5, 3, dtype=torch.float64, requires_grad=True)
 
     def same_draw(x):
@@ -64,7 +64,7 @@ def test_gradients_have_gradients():
     assert torch.autograd.gradgradcheck(same_draw, x)
 
 
-def test_in_evaluation_mode_or_at_zero_nothing_happens():
+def test_identity_in_evaluation_mode_and_at_zero():
     x, module = torch.randn(11), Dropout(0.5)
     assert torch.equal(module.eval()(x), x)
     assert torch.equal(dropout(x, 0.5, training=False), x)
@@ -95,7 +95,7 @@ def test_impossible_probabilities_are_refused(p):
 
 
 @pytest.mark.parametrize("shape", [(0,), (3, 0, 5), (), (1,), (2,), (5,)])
-def test_few_entries_or_none(shape):
+def test_few_or_no_entries(shape):
     x = torch.ones(shape, requires_grad=True)
     out = dropout(x, 0.5)
     assert out.shape == x.shape
@@ -103,7 +103,7 @@ def test_few_entries_or_none(shape):
     assert torch.equal(x.grad, out.detach())
 
 
-def test_under_autocast_the_type_stays():
+def test_dtype_is_unchanged_under_autocast():
     with torch.autocast("cpu", dtype=torch.bfloat16):
         assert dropout(torch.ones(3)).dtype == torch.float32
         assert dropout(torch.ones(3, dtype=torch.bfloat16)).dtype == torch.bfloat16

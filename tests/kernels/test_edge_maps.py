@@ -1,4 +1,4 @@
-"""Maps in parts against the modules one after the other."""
+"""Maps computed in parts, compared with the modules in sequence."""
 
 from copy import deepcopy
 
@@ -23,7 +23,7 @@ class Plain(BatchNorm):
 
 
 def pair(sizes=SIZES, dtype=torch.float64):
-    """An edge convolution whose every weight and statistic is random, and its equal of plain modules."""
+    """An edge convolution with random weights and statistics, and the same from plain modules."""
     torch.manual_seed(2)
     fast = EdgeConv(4, sizes).to(dtype)
     for norm in fast.norms:
@@ -39,14 +39,14 @@ def pair(sizes=SIZES, dtype=torch.float64):
 
 
 def graph(nodes, dtype=torch.float64, k=K):
-    """Vectors of nodes, whose means are not zero, and neighbours, of which every fifth is missing."""
+    """Vectors of nodes with non-zero means, and neighbours, a fifth of them missing."""
     x = torch.randn(nodes, 4, dtype=dtype) + 0.5
     neighbors = torch.randint(nodes, (nodes, k)) if nodes else torch.zeros(0, k, dtype=torch.long)
     return x.requires_grad_(), neighbors.masked_fill_(torch.rand(nodes, k) < 0.2, -1)
 
 
 def outcome(conv, x, neighbors):
-    """Result, gradients and everything that the layer keeps."""
+    """Result, gradients and buffers of the layer."""
     x.grad = None
     conv.zero_grad()
     out = conv.convolve(x, neighbors)
@@ -82,14 +82,14 @@ def test_equal_the_modules_in_float32(training):
     assert_same(fast.train(training), plain.train(training), *graph(13, torch.float32), rtol=1e-4, atol=1e-4)
 
 
-def test_a_single_edge_has_no_statistics_and_leaves_the_running_ones_alone():
+def test_single_edge_leaves_running_statistics_unchanged():
     fast, plain = pair()
     assert_same(fast.train(), plain.train(), *graph(1, k=1), rtol=1e-10, atol=1e-10)
     assert fast.norms[0].num_batches_tracked == 3
 
 
 @pytest.mark.usefixtures("parts")
-def test_settings_of_the_norms_count_over_many_steps():
+def test_norm_settings_apply_over_many_steps():
     fast, plain = pair()
     for conv in (fast, plain):
         conv.norms[0].momentum, conv.norms[1].momentum, conv.norms[2].eps = None, 0.3, 0.1
@@ -107,7 +107,7 @@ def test_single_norms_may_be_frozen():
 
 @pytest.mark.usefixtures("parts")
 @pytest.mark.parametrize("training", [True, False])
-def test_gradients_are_those_of_differences(training):
+def test_gradients_equal_finite_differences(training):
     fast, _ = pair()
     x, neighbors = graph(5)
 

@@ -34,7 +34,7 @@ def gradients(pieces, tensors):
 @pytest.mark.parametrize("hidden", [(), (13,), (17, 3)])
 @pytest.mark.parametrize("at_once", [1, 4, 1000])
 class TestBesideTheModules:
-    def test_values_and_gradients_are_the_same(self, hidden, at_once, monkeypatch):
+    def test_values_and_gradients_equal_the_modules(self, hidden, at_once, monkeypatch):
         monkeypatch.setattr(module, "PAIRS_IN_CACHE", at_once)
         encoder, weight, inputs = make(hidden)
         tensors = [inputs, weight, *encoder.parameters()]
@@ -55,7 +55,7 @@ class TestBesideTheModules:
         for ours, theirs in zip(got, expected, strict=True):
             torch.testing.assert_close(ours, theirs.detach(), rtol=0, atol=1e-13)
 
-    def test_some_tensors_may_be_fixed(self, hidden, at_once, monkeypatch):
+    def test_some_tensors_without_gradient(self, hidden, at_once, monkeypatch):
         monkeypatch.setattr(module, "PAIRS_IN_CACHE", at_once)
         encoder, weight, inputs = make(hidden)
         encoder.requires_grad_(False)
@@ -64,7 +64,7 @@ class TestBesideTheModules:
         torch.testing.assert_close(got, expected)
 
 
-def test_autocast_computes_in_the_low_precision_and_gives_gradients_in_the_high_one():
+def test_autocast_gives_gradients_in_full_precision():
     encoder, weight, inputs = make((13,), torch.float32)
     with torch.autocast("cpu", torch.bfloat16):
         got = by_kernel(inputs, encoder, weight)
@@ -79,7 +79,7 @@ def test_autocast_computes_in_the_low_precision_and_gives_gradients_in_the_high_
         assert (ours - exact).norm() < 0.02 * exact.norm()
 
 
-def test_a_gradient_of_the_gradient_is_that_of_the_modules():
+def test_second_derivatives_equal_the_modules():
     encoder, weight, inputs = make((13,))
     tensors, second = [inputs, weight, *encoder.parameters()], []
     for run in by_kernel, module_by_module:
@@ -91,7 +91,7 @@ def test_a_gradient_of_the_gradient_is_that_of_the_modules():
         torch.testing.assert_close(ours, theirs, rtol=1e-11, atol=1e-11)
 
 
-def test_little_is_kept_for_the_gradients():
+def test_little_is_stored_for_the_backward_pass():
     encoder, weight, inputs = make((200, 3), torch.float32)
     kept = []
     with torch.autograd.graph.saved_tensors_hooks(lambda tensor: kept.append(tensor) or tensor, lambda tensor: tensor):
@@ -100,7 +100,7 @@ def test_little_is_kept_for_the_gradients():
     assert sum(tensor.numel() for tensor in kept) == given + sum(COUNTS) * (3 + 5)  # nothing of the 200 channels
 
 
-def test_nothing_is_kept_where_no_gradients_are_wanted(monkeypatch):
+def test_nothing_is_stored_without_gradients(monkeypatch):
     encoder, weight, inputs = make((17, 3))
     made = []
     addmm = torch.addmm
@@ -111,14 +111,14 @@ def test_nothing_is_kept_where_no_gradients_are_wanted(monkeypatch):
     assert all(made)  # into the buffers
 
 
-def test_float64_stays_what_it_is_under_autocast():
+def test_float64_is_unchanged_under_autocast():
     encoder, weight, inputs = make((13,))
     with torch.autocast("cpu", torch.bfloat16):
         got = by_kernel(inputs, encoder, weight)
     torch.testing.assert_close(list(got), module_by_module(inputs, encoder, weight), rtol=0, atol=1e-13)
 
 
-def test_modules_with_hooks_run_themselves():
+def test_modules_with_hooks_are_called():
     encoder, weight, inputs = make((13,))
     expected = module_by_module(inputs, encoder, weight)
     prune.l1_unstructured(encoder[0], "weight", amount=0.0)

@@ -18,13 +18,13 @@ def rows(*shape, dtype=torch.float64):
 @pytest.mark.parametrize("sorted_rows", [True, False])
 class TestBothBackends:
     @pytest.mark.parametrize("shape", [(), (5,), (2, 3)])
-    def test_sum_is_the_sum_of_each_segment(self, backend, shape, sorted_rows):
+    def test_segment_sum_by_loop(self, backend, shape, sorted_rows):
         src, index, ptr = rows(*shape)
         expected = torch.stack([src[a:b].sum(0) for a, b in pairwise(ptr)])
         src, index, ptr = shuffled(src, index, ptr, sorted_rows)
         torch.testing.assert_close(segment_sum(src, index, len(SIZES), ptr), expected)
 
-    def test_softmax_is_the_softmax_of_each_segment(self, backend, sorted_rows):
+    def test_segment_softmax_by_loop(self, backend, sorted_rows):
         src, index, ptr = rows(5)
         expected = torch.cat([src[a:b].softmax(0) for a, b in pairwise(ptr)])
         if sorted_rows:
@@ -50,7 +50,7 @@ class TestBothBackends:
         torch.testing.assert_close(totals, (torch.tensor(SIZES) > 0).float().unsqueeze(1).expand(-1, 3))
 
     @pytest.mark.parametrize("far", [-200.0, 200.0])
-    def test_segments_far_from_the_others(self, backend, sorted_rows, far):
+    def test_segments_with_very_different_scores(self, backend, sorted_rows, far):
         src, index, ptr = rows(3)
         expected = segment_softmax(src, index, len(SIZES), ptr).float()
         src, index, ptr = src.float() + far * (index == 2).unsqueeze(1), index, ptr if sorted_rows else None
@@ -101,7 +101,7 @@ def edges(channels, keep):
 
 @pytest.mark.parametrize("largest", [1.0, 1e4])
 def test_compiled_functions_equal_eager_ones(backend, largest):
-    """Scores so large that eager mode must shift them, and such that it need not: compiled code does not look."""
+    """Scores that eager mode must shift, and scores that it need not; compiled code does not branch on them."""
     random = torch.Generator().manual_seed(3)
     index = torch.randint(7, (61,), generator=random).sort().values
     source = torch.randint(11, (61,), generator=random)

@@ -25,7 +25,7 @@ SORTED = EDGES[:, EDGES[1].argsort(stable=True)]
 
 @pytest.fixture(autouse=True)
 def _as_it_was(monkeypatch):
-    """torch-scatter, which has no second gradients, is left aside, and small kernels work in parts."""
+    """Without torch-scatter, which has no second derivatives, and with small kernels working in parts."""
     monkeypatch.setattr(segment, "_torch_scatter", None)
     monkeypatch.setattr(blocks, "EDGES_IN_CACHE", 40)
     monkeypatch.setattr(pair_scores, "PAIRS_IN_CACHE", 2)
@@ -39,7 +39,7 @@ class Kernel(NamedTuple):
     """Its function of autograd."""
     run: Callable
     inputs: list[torch.Tensor]
-    """What it has gradients for."""
+    """The inputs with gradients."""
 
 
 def randn(*shape, seed=1):
@@ -199,7 +199,7 @@ def first_and_second(kernel):
     return outputs, [*outputs, *plain, *first, *second]
 
 
-def test_a_kernel_equals_its_reference(kernel):
+def test_kernel_equals_its_reference(kernel):
     results = {}
     for kind in ("fast", "reference"):
         with kernels.use(kind):
@@ -213,13 +213,13 @@ def test_a_kernel_equals_its_reference(kernel):
 
 
 @pytest.mark.parametrize("kind", ["fast", "reference"])
-def test_gradients_and_their_gradients_are_those_of_differences(kernel, kind):
+def test_first_and_second_derivatives_equal_finite_differences(kernel, kind):
     with kernels.use(kind):
         assert gradcheck(kernel.run, kernel.inputs)
         assert gradgradcheck(kernel.run, kernel.inputs)
 
 
-def test_reference_of_dropout_is_that_of_pytorch():
+def test_reference_dropout_is_that_of_pytorch():
     x = torch.ones(1000)
     torch.manual_seed(1)
     expected = torch.nn.functional.dropout(x, 0.3)
@@ -232,7 +232,7 @@ def test_reference_of_dropout_is_that_of_pytorch():
 # --- the switch ---
 
 
-def test_within_a_context_and_from_now_on():
+def test_use_as_context_and_as_call():
     kernels.use("auto")
     with kernels.use("reference"):
         assert not switch.fast()
@@ -254,7 +254,7 @@ def test_other_kinds_are_refused(kind):
     assert switch.use.kind == "auto"
 
 
-def test_the_environment_says_what_is_used_at_the_start(monkeypatch):
+def test_environment_variable_sets_the_default(monkeypatch):
     monkeypatch.delenv("IAGRAPH_KERNELS", raising=False)
     assert runpy.run_path(switch.__file__)["use"].kind == "auto"
     for kind in switch.KINDS:
@@ -265,7 +265,7 @@ def test_the_environment_says_what_is_used_at_the_start(monkeypatch):
         runpy.run_path(switch.__file__)
 
 
-def test_auto_is_fast_but_under_transforms_and_compilers():
+def test_auto_is_fast_except_under_transforms_and_compilers():
     seen = {}
 
     def look(name):
@@ -318,7 +318,7 @@ def test_transforms_of_layers_equal_autograd(case, edges):
 
 @every_attention
 @pytest.mark.parametrize("edges", [EDGES, SORTED], ids=["any order", "sorted by target"])
-def test_second_derivatives_of_layers_are_those_of_differences(case, edges):
+def test_second_derivatives_of_layers_equal_finite_differences(case, edges):
     conv, inputs = made(case), [vectors().requires_grad_(), *(each.requires_grad_() for each in features(case))]
     assert gradgradcheck(lambda x, *edge_attr: conv(x, edges, *edge_attr), inputs)
 
@@ -352,7 +352,7 @@ def test_gradients_of_parameters_by_transforms():
         torch.testing.assert_close(found, model.get_parameter(name).grad, rtol=1e-10, atol=1e-12)
 
 
-def test_fast_kernels_say_that_they_know_no_transforms():
+def test_fast_kernels_refuse_transforms():
     conv, given = made(ATTENTION["differential"]), features(ATTENTION["differential"], SORTED)
     with kernels.use("fast"), pytest.raises(RuntimeError):
         torch.func.grad(lambda x: conv(x, SORTED, *given).sum())(vectors())

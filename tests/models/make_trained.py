@@ -1,4 +1,4 @@
-"""Writes a small model of each kind, as this version does, for a test that later ones can read it.
+"""Write a small model of each kind with this version, to test that later versions can read it.
 
 python tests/models/make_trained.py
 """

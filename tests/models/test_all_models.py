@@ -1,4 +1,4 @@
-"""What holds for every model."""
+"""Properties of every model."""
 
 import pytest
 import torch
@@ -21,25 +21,25 @@ from iagraph.testing import (
 @pytest.mark.usefixtures("padding")
 @every_model
 @pytest.mark.parametrize("features", ["kin", "full", "iaformer"])
-def test_order_of_particles_and_of_jets_does_not_matter(make, features):
+def test_models_are_invariant_under_permutations(make, features):
     net, jets = model(make, node_features=features).double(), random_jets([0, *COUNTS], dtype=torch.float64)
     assert_permutation_invariant(net, jets, 1e-12)
     assert_batch_independent(net, jets, 1e-12)
 
 
 @every_model
-def test_rotations_about_the_beam_do_not_matter(make):
+def test_models_are_invariant_under_rotations_about_the_beam(make):
     net, jets = model(make).double(), random_jets(COUNTS, dtype=torch.float64)
     torch.testing.assert_close(net(boosted(jets, 0.0, 2.1)), net(jets), rtol=0, atol=1e-10)
 
 
 @every_model
-def test_every_parameter_learns(make):
+def test_every_parameter_has_a_gradient(make):
     assert_all_gradients(model(make, node_features="kinpid"), random_jets(COUNTS), powerless=["lin_key.bias"])
 
 
 @every_attention_model
-def test_complete_and_edge_list_forms_agree_gradients_included(make, backend, padding):
+def test_complete_and_edge_list_forms_agree_with_gradients(make, backend, padding):
     jets = random_jets([0, *COUNTS, 0], dtype=torch.float64)
     results = []
     for edges in (None, fully_connected(jets.ptr)):
@@ -53,7 +53,7 @@ def test_complete_and_edge_list_forms_agree_gradients_included(make, backend, pa
 
 @every_model
 @pytest.mark.parametrize("training", [False, True], ids=["evaluation", "training"])
-def test_fast_kernels_and_their_references_agree_gradients_included(make, training):
+def test_fast_kernels_and_references_agree_with_gradients(make, training):
     settings = {"dropout": 0.0} if make in (ParticleTransformer, ParticleNet) else {}
     jets, results = random_jets([0, *COUNTS], dtype=torch.float64), []
     for kind in ("fast", "reference"):
@@ -67,7 +67,7 @@ def test_fast_kernels_and_their_references_agree_gradients_included(make, traini
 
 
 @every_attention_model
-def test_particles_without_an_edge_between_them_do_not_see_each_other(make):
+def test_particles_without_an_edge_are_independent(make):
     net, jets = model(make).double(), random_jets([5], dtype=torch.float64)
     itself = torch.arange(5).expand(2, 5)
     assert (net(jets, itself) - net(jets)).abs().max() > 1e-4
@@ -83,7 +83,7 @@ def test_edges_between_jets_are_refused(make):
 
 @every_model
 @pytest.mark.parametrize("features", ["kin", "kinpid", "full", "iaformer"])
-def test_identical_and_empty_particles_are_finite_with_finite_gradients(make, features):
+def test_identical_and_empty_particles_have_finite_gradients(make, features):
     rows = [(5.0, 0.1, 0.2, 0.1)] * 3 + [(0.0, 0.0, 0.0, 0.0)] * 2
     momenta, impact = Momenta(*torch.tensor(rows).t()), Impact(*torch.zeros(4, 5))
     jets = JetBatch(momenta, torch.tensor([0, 5]), torch.full((5,), 22), impact=impact)
@@ -94,7 +94,7 @@ def test_identical_and_empty_particles_are_finite_with_finite_gradients(make, fe
 
 
 @every_model
-def test_empty_jets_all_get_the_same_finite_logits(make):
+def test_empty_jets_have_the_same_finite_logits(make):
     net = model(make)
     empty, mixed = net(random_jets([0, 0])), net(random_jets([0, 5, 0]))
     assert empty.isfinite().all()
@@ -113,26 +113,26 @@ def test_nan_stays_in_its_jet(make, padding):
 
 
 @every_model
-def test_bfloat16_autocast_stays_close_and_does_not_round_the_logits(make):
+def test_bfloat16_autocast_is_close_and_keeps_float32_logits(make):
     net, jets = model(make), random_jets([5 + k % 7 for k in range(300)])
     with torch.autocast("cpu", dtype=torch.bfloat16):
         got = net(jets)
     assert got.dtype == torch.float32
     assert len(got[:, 0].unique()) > 295
     expected = net(jets)
-    # Neighbours may be others among rounded vectors, so single jets may move.
+    # Rounding may change neighbours, so single jets may differ.
     assert (got - expected).abs().median() < 0.02 * expected.std()
 
 
 @every_model
-def test_training_mode_learns_from_a_batch_with_empty_and_single_particle_jets(make):
+def test_training_with_empty_and_single_particle_jets(make):
     net, jets = model(make).train(), random_jets([0, 1, *COUNTS])
     net(jets).square().sum().backward()
     assert all(parameter.grad.isfinite().all() for parameter in net.parameters())
 
 
 @every_model
-def test_a_batch_that_was_judged_can_be_trained_on(make):
+def test_evaluated_batches_can_be_trained_on(make):
     net, jets = model(make), random_jets(COUNTS)
     with torch.inference_mode():
         judged = net(jets)
@@ -142,7 +142,7 @@ def test_a_batch_that_was_judged_can_be_trained_on(make):
 
 
 @every_model
-def test_moves_to_another_device_as_a_whole(make):
+def test_models_move_to_another_device(make):
     moved = model(make).to("meta").state_dict()
     assert {tensor.device.type for tensor in moved.values()} == {"meta"}
     assert "scale_particles.center" in moved
@@ -173,21 +173,21 @@ def test_heads_must_divide_the_width(make):
         (ParticleNet, {"neighbors": 0}),
     ],
 )
-def test_sizes_of_zero_are_refused(make, settings):
+def test_zero_sizes_are_refused(make, settings):
     with pytest.raises(ValueError, match=r"must be (at least 1|a block with channels and a neighbour)"):
         make(**settings)
 
 
 @every_model
 @pytest.mark.parametrize("counts", [[1], [0, 1], [0]])
-def test_a_batch_of_one_particle_or_none_can_be_trained_on(make, counts):
+def test_training_with_one_particle_or_none(make, counts):
     net = model(make).train()
     net(random_jets(counts)).square().sum().backward()
     assert all(parameter.grad is None or parameter.grad.isfinite().all() for parameter in net.parameters())
 
 
 @every_model
-def test_the_precision_of_the_weights_counts(make):
+def test_precision_is_that_of_the_weights(make):
     net, jets = model(make), random_jets(COUNTS, dtype=torch.float64)
     expected = net.double()(jets)
     rounded = random_jets(COUNTS)

@@ -23,8 +23,8 @@ def jets(counts=COUNTS):
     return random_jets(counts, dtype=torch.float64)
 
 
-def test_with_nothing_dropped_it_is_iaformer_where_the_gate_says_nothing():
-    """A gate that gives all pairs the same, and encoders that are all the same, are one shared encoder."""
+def test_equals_iaformer_without_drops_and_with_constant_gate():
+    """With a constant gate and equal encoders, the model equals one with a shared encoder."""
     torch.manual_seed(1)
     iaformer = IAFormer(**SIZES, pair_hidden=(11,)).double().eval()
     net = cascade(pair_hidden=(11,), gate_fraction=1.0)
@@ -37,14 +37,14 @@ def test_with_nothing_dropped_it_is_iaformer_where_the_gate_says_nothing():
 
 
 @pytest.mark.parametrize("name", ["edge_budget", "top_k"])
-def test_a_rule_that_drops_nothing_changes_nothing(name):
+def test_rule_without_drops_changes_nothing(name):
     rule = {"edge_budget": EdgeBudget(fraction=1.0), "top_k": TopK(k=99)}[name]
     here, there = cascade(gate_fraction=0.5), cascade(gate_fraction=0.5, pruning=rule)
     torch.testing.assert_close(there(jets()), here(jets()), rtol=0, atol=1e-12)
 
 
-def test_the_gate_biases_attention():
-    """Lowering the gate of all pairs but those of a particle with itself leaves each particle alone, in the limit."""
+def test_gate_biases_attention():
+    """In the limit of a low gate for all but self-pairs, particles attend only to themselves."""
     net = cascade(gate_fraction=1.0)
     torch.nn.init.zeros_(net.pair_inputs.gate.hidden.weight)
     torch.nn.init.zeros_(net.pair_inputs.gate.hidden.bias)
@@ -56,7 +56,7 @@ def test_the_gate_biases_attention():
     torch.testing.assert_close(net(jets()), net(jets(), alone), rtol=0, atol=1e-9)
 
 
-def test_survivors_of_a_block_are_the_candidates_of_the_next():
+def test_blocks_choose_among_kept_edges_of_the_previous_block():
     net = cascade(gate_fraction=0.6, pruning=EdgeBudget(fraction=0.5))
     _, weights = net(jets(), return_attention_weights=True)
     every = fully_connected(jets().ptr)
@@ -69,7 +69,7 @@ def test_survivors_of_a_block_are_the_candidates_of_the_next():
     assert {(s, s) for s in range(sum(COUNTS))} <= set(map(tuple, weights[-1][0].t().tolist()))
 
 
-def test_given_edges_and_their_places_come_back():
+def test_attention_weights_return_given_edges_and_indices():
     net = cascade(gate_fraction=0.6, pruning=EdgeBudget(fraction=0.7))
     every = fully_connected(jets().ptr)
     torch.manual_seed(4)
@@ -82,7 +82,7 @@ def test_given_edges_and_their_places_come_back():
     assert 0 < weights[-1][2].numel() < weights[0][2].numel() < 150
 
 
-def test_weights_with_nothing_dropped_are_those_of_all_edges():
+def test_weights_without_drops_cover_all_edges():
     iaformer = IAFormer(**SIZES).double().eval()
     logits, weights = iaformer(jets(), return_attention_weights=True)
     torch.testing.assert_close(logits, iaformer(jets()), rtol=0, atol=1e-12)
@@ -94,13 +94,13 @@ def test_weights_with_nothing_dropped_are_those_of_all_edges():
         torch.testing.assert_close(rows, (1 - conv.beta).expand_as(rows).detach().double())
 
 
-def test_invariant_under_boosts_where_its_features_are():
+def test_boost_invariance_follows_the_features():
     net = cascade(node_features="kin", pruning=TopK(k=3))
     torch.nn.init.zeros_(net.particle_encoder[0].weight)  # energies of particles
     assert_boost_invariant(net, jets(), 1e-10)
 
 
-def test_dropped_pairs_cost_no_encoder_and_no_gradient():
+def test_dropped_pairs_are_not_encoded():
     net = cascade(gate_fraction=0.3, blocks=1)
     seen = []
     net.pair_encoders[0].register_forward_hook(lambda _, inputs, __: seen.append(inputs[0].size(0)))

@@ -50,7 +50,7 @@ def test_multiply_adds_along_edges_by_hand(edge_index):
     assert multiply_adds(PlainTransformer(**SIZES), JETS, edge_index) == plain
 
 
-def test_fewer_edges_are_fewer_multiply_adds():
+def test_fewer_edges_cost_fewer_multiply_adds():
     settings = SIZES | {"pair_hidden": (11,), "pair_width": 7, "gate_fraction": 0.4}  # below LIST_BELOW
     all_of_it = multiply_adds(CascadedIAFormer(**settings | {"gate_fraction": 1.0}), JETS)
     gated = multiply_adds(CascadedIAFormer(**settings), JETS)

@@ -26,21 +26,21 @@ def jets(counts=COUNTS):
 
 
 def twin(net):
-    """IAFormer with the same weights, but for the gate."""
+    """IAFormer with the same weights, except for the gate."""
     iaformer = IAFormer(**SIZES, **PAIRS).double().eval()
     weights = {name: value for name, value in net.state_dict().items() if not name.startswith("pair_inputs.gate.")}
     iaformer.load_state_dict(weights)
     return iaformer
 
 
-def test_with_nothing_dropped_it_is_iaformer_where_the_gate_says_nothing():
+def test_equals_iaformer_without_drops_and_with_constant_gate():
     net = gated(1.0)
     assert (net(jets()) - twin(net)(jets())).abs().max() > 1e-3
     torch.nn.init.zeros_(net.pair_inputs.gate.lin.weight)
     torch.testing.assert_close(net(jets()), twin(net)(jets()), rtol=0, atol=1e-12)
 
 
-def test_where_the_gate_says_nothing_it_is_iaformer_on_the_edges_that_are_left():
+def test_constant_gate_equals_iaformer_on_kept_edges():
     net = gated(0.4)
     torch.nn.init.zeros_(net.pair_inputs.gate.lin.weight)
     logits, weights = net(jets(), return_attention_weights=True)
@@ -51,7 +51,7 @@ def test_where_the_gate_says_nothing_it_is_iaformer_on_the_edges_that_are_left()
 
 
 @pytest.mark.parametrize("model", [GatedIAFormer, CascadedIAFormer])
-def test_dense_blocks_give_what_lists_give(model, monkeypatch):
+def test_dense_blocks_and_edge_lists_agree(model, monkeypatch):
     net = gated(0.6, model)
     results = []
     for limit, form in ((0.0, DenseGraph), (2.0, SparseGraph)):
@@ -69,7 +69,7 @@ def test_dense_blocks_give_what_lists_give(model, monkeypatch):
 
 
 @pytest.mark.parametrize(("tightness", "form"), [(0.0, DenseGraph), (0.6, DenseGraph), (0.9, SparseGraph)])
-def test_a_gate_that_tightens_goes_from_dense_blocks_to_lists(tightness, form):
+def test_gate_switches_from_dense_blocks_to_lists_as_it_tightens(tightness, form):
     net = gated(0.2).train()
     net.pair_inputs.gate.tightness = tightness
     seen = []
@@ -79,7 +79,7 @@ def test_a_gate_that_tightens_goes_from_dense_blocks_to_lists(tightness, form):
     assert [type(graph) for graph in seen] == [form, SparseGraph]
 
 
-def test_every_layer_has_the_edges_of_the_gate():
+def test_all_layers_use_the_edges_of_the_gate():
     _, weights = gated(0.4)(jets(), return_attention_weights=True)
     assert torch.equal(weights[0][2], weights[1][2])
     kept = cost(gated(0.4), jets()).layers[0].edges.tolist()
@@ -87,7 +87,7 @@ def test_every_layer_has_the_edges_of_the_gate():
     assert kept == [2 * 9 + 7, 1, 2 * 32 + 13, 0, 2 * 1 + 2, 2 * 22 + 11]
 
 
-def test_a_rule_leaves_each_block_some_of_what_the_one_before_has_left():
+def test_rules_prune_further_in_each_block():
     net = gated(0.6)
     for conv in net.convs():
         conv.pruning = EdgeBudget(0.5)
@@ -95,7 +95,7 @@ def test_a_rule_leaves_each_block_some_of_what_the_one_before_has_left():
     assert set(second[2].tolist()) < set(first[2].tolist())
 
 
-def test_memory_for_the_gradients_falls_with_the_pairs():
+def test_memory_of_the_backward_pass_falls_with_the_pairs():
     def kept(fraction):
         saved = []
 
@@ -110,7 +110,7 @@ def test_memory_for_the_gradients_falls_with_the_pairs():
 
     few, some, most = kept(0.1), kept(0.2), kept(0.45)
     assert few < 0.85 * some < 0.6 * most
-    # What remains, of particles and of the gate, is the same for all; the rest is proportional to the pairs.
+    # The part of particles and gate is constant; the rest is proportional to the number of pairs.
     assert (some - few) / 0.1 == pytest.approx((most - some) / 0.25, rel=0.05)
 
 
@@ -122,7 +122,7 @@ def test_multiply_adds_by_hand():
     assert multiply_adds(net, random_jets([7, 11])) == particles + pairs * (6 * 5 + 5) + encoded + 2 * edges * 15
 
 
-def test_an_encoder_sees_the_survivors_alone():
+def test_encoder_sees_only_kept_pairs():
     net, seen = gated(0.3), []
     net.pair_encoder.register_forward_hook(lambda _, inputs, __: seen.append(inputs[0].size(0)))
     net(jets([10]))

@@ -31,7 +31,7 @@ def run(net, data):
     return net(data.x, data.edge_index, data.edge_attr if net.edge_dim else None, data.get("batch"))
 
 
-def test_it_is_the_network_of_the_tagger():
+def test_equals_the_network_of_the_tagger():
     torch.manual_seed(2)
     tagger = IAFormer("kinpid", "invariant", **SIZES).double().eval()
     with torch.no_grad():
@@ -55,7 +55,7 @@ def test_it_is_the_network_of_the_tagger():
 
 
 @pytest.mark.parametrize("edge_dim", [None, 3])
-def test_graphs_of_a_batch_do_not_see_one_another(edge_dim):
+def test_graphs_of_a_batch_are_independent(edge_dim):
     net, graphs = made(edge_dim=edge_dim), [graph_of(7, 19, 1), graph_of(2, 3, 2), graph_of(1, 0, 3)]
     expected = torch.cat([run(net, graph) for graph in graphs])
     torch.testing.assert_close(run(net, Batch.from_data_list(graphs)), expected)
@@ -64,7 +64,7 @@ def test_graphs_of_a_batch_do_not_see_one_another(edge_dim):
     assert expected.shape == (3, 4)
 
 
-def test_order_of_nodes_and_edges_counts_for_nothing():
+def test_order_of_nodes_and_edges_is_irrelevant():
     net, data = made(edge_dim=3, per_node=True), graph_of(7, 19, 4)
     place, order = torch.randperm(7), torch.randperm(19)
     moved = torch.empty_like(data.x)
@@ -74,7 +74,7 @@ def test_order_of_nodes_and_edges_counts_for_nothing():
 
 
 @pytest.mark.parametrize("edge_dim", [None, 3])
-def test_all_weights_learn(edge_dim):
+def test_all_weights_have_gradients(edge_dim):
     net, data = made(edge_dim=edge_dim), graph_of(9, 40, 5)
 
     class OnData(torch.nn.Module):
@@ -88,7 +88,7 @@ def test_all_weights_learn(edge_dim):
     assert_all_gradients(OnData(), data)
 
 
-def test_a_rule_leaves_fewer_edges_to_later_blocks():
+def test_rules_leave_fewer_edges_to_later_blocks():
     net, data = made(edge_dim=3, pruning=TopK(1)), graph_of(9, 40, 6)
     _, layers = net(data.x, data.edge_index, data.edge_attr, return_attention_weights=True)
     for edge_index, alpha, edge_ids in layers:
@@ -108,7 +108,7 @@ def test_a_rule_leaves_fewer_edges_to_later_blocks():
         ({"edge_index": [[0], [1]]}, "edge_index is list: give a tensor"),
     ],
 )
-def test_what_is_missing_is_named(change, message):
+def test_missing_inputs_are_named(change, message):
     data = graph_of(7, 19, 7)
     given = {"x": data.x, "edge_index": data.edge_index, "edge_attr": data.edge_attr} | change
     with pytest.raises(ValueError, match=message):

@@ -1,4 +1,4 @@
-"""Models take jets as PyTorch Geometric has graphs, too."""
+"""Models also take jets as graphs of PyTorch Geometric."""
 
 import pytest
 import torch
@@ -13,7 +13,7 @@ JETS = [3, 0, *COUNTS]
 
 
 @every_model
-def test_logits_are_the_same_whatever_holds_the_jets(make):
+def test_logits_do_not_depend_on_the_container(make):
     net, jets = model(make, node_features="kinpid").double(), random_jets(JETS, dtype=torch.float64)
     expected, graphs = net(jets), jets.to_data_list()
     for same in (graphs, tuple(graphs), Batch.from_data_list(graphs)):
@@ -25,7 +25,7 @@ def test_logits_are_the_same_whatever_holds_the_jets(make):
 
 
 @every_model
-def test_learns_from_a_loader_of_pytorch_geometric(make):
+def test_training_with_a_pyg_loader(make):
     net = model(make, node_features="kinpid").train()
     for batch in DataLoader(random_jets(JETS).to_data_list(), batch_size=5, shuffle=True):
         torch.nn.functional.cross_entropy(net(batch), batch.y).backward()
@@ -33,7 +33,7 @@ def test_learns_from_a_loader_of_pytorch_geometric(make):
 
 
 @every_attention_model
-def test_edges_of_the_graphs_count_unless_others_are_given(make):
+def test_edges_of_the_graphs_are_the_default(make):
     net, jets = model(make).double(), random_jets(COUNTS, dtype=torch.float64)
     graphs = jets.to_data_list()
     for graph in graphs:
@@ -48,7 +48,7 @@ def test_edges_of_the_graphs_count_unless_others_are_given(make):
 
 
 @every_model
-def test_graphs_that_are_no_jets_are_refused(make):
+def test_graphs_without_momenta_are_refused(make):
     net = model(make)
     graph = Data(x=torch.ones(3, 4), edge_index=torch.zeros(2, 0, dtype=torch.long), num_nodes=3)
     for graphs in (graph, [graph, graph], Batch.from_data_list([graph])):

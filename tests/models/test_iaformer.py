@@ -18,7 +18,7 @@ SMALL = {"width": 15, "blocks": 2, "heads": 3, "particle_hidden": (17, 13), "pai
 
 
 def model(seed=0, **settings):
-    """A small IAFormer whose every weight is random, biases and norms included: no symmetry can hide a mistake."""
+    """A small IAFormer with random weights, biases and norms included, so that no symmetry hides a mistake."""
     torch.manual_seed(seed)
     net = IAFormer(**(SMALL | settings))
     with torch.no_grad():
@@ -60,7 +60,7 @@ def test_edges_may_come_in_any_order():
 
 
 @pytest.mark.parametrize("beta_per_head", [False, True])
-def test_every_parameter_learns_beta_included(beta_per_head):
+def test_every_parameter_has_a_gradient_including_beta(beta_per_head):
     net = model(node_features="kinpid", beta_per_head=beta_per_head)
     assert_all_gradients(net, random_jets(COUNTS))
     betas = [conv.theta.grad for conv in net.convs()]
@@ -68,13 +68,13 @@ def test_every_parameter_learns_beta_included(beta_per_head):
     assert all(grad.shape == (3 if beta_per_head else 1,) and grad.abs().min() > 1e-6 for grad in betas)
 
 
-def test_beta_starts_where_the_authors_start_it():
+def test_beta_has_the_published_initial_value():
     for blocks in (4, 12):
         for conv in IAFormer(**(SMALL | {"blocks": blocks})).convs():
             assert conv.beta.item() == pytest.approx(1 - math.exp(-1 / blocks), rel=1e-6)
 
 
-def test_size_of_the_published_configuration():
+def test_published_configuration_has_the_published_size():
     # By hand, width 32, 4 blocks, 16 heads, 7 + 6 inputs; the two encoders, four blocks and the head:
     particles = (7 * 256 + 256) + (256 * 128 + 128) + (128 * 32 + 32) + 32
     pairs = (6 * 256 + 256) + (256 * 128 + 128) + (128 * 64 + 64)
@@ -85,7 +85,7 @@ def test_size_of_the_published_configuration():
 
 
 class TestFewParticles:
-    def test_no_particles_give_the_bias_of_the_head(self):
+    def test_empty_jets_give_the_bias_of_the_head(self):
         net = model()
         empty, mixed = random_jets([0, 0]), random_jets([0, 5, 0])
         torch.testing.assert_close(net(empty), net.head.bias.expand(2, 2))

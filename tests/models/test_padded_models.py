@@ -1,4 +1,4 @@
-"""Models on jets in slots: what they are on ragged jets, and one whole for ``torch.compile``."""
+"""Models on jets in slots: equal to those on ragged jets, and one graph for ``torch.compile``."""
 
 import copy
 
@@ -20,7 +20,7 @@ def learned(net, jets):
     """Logits, all gradients, and the statistics of norms behind it, by name."""
     net = copy.deepcopy(net)
     logits = net(jets)
-    # Weights of no symmetry, so that nothing cancels.
+    # Asymmetric weights, so that nothing cancels.
     (logits * torch.linspace(0.3, 1.7, logits.numel(), dtype=logits.dtype).view_as(logits)).sum().backward()
     gradients = {name: parameter.grad for name, parameter in net.named_parameters()}
     return {"logits": logits.detach()} | gradients | dict(net.named_buffers())
@@ -29,11 +29,11 @@ def learned(net, jets):
 @every_model
 @pytest.mark.parametrize("training", [False, True], ids=["evaluation", "training"])
 @pytest.mark.parametrize(("dtype", "tolerance"), [(torch.float64, 1e-10), (torch.float32, 1e-5)], ids=str)
-def test_logits_and_all_gradients_are_those_of_ragged_jets(make, training, dtype, tolerance, request):
+def test_logits_and_gradients_equal_those_of_ragged_jets(make, training, dtype, tolerance, request):
     net = without_dropout(make, node_features="kinpid").to(dtype).train(training)
     jets = random_jets(JETS, dtype=dtype)
     expected = learned(net, jets)
-    assert expected["logits"].std(0).min() > 1e-2  # the jets are told apart
+    assert expected["logits"].std(0).min() > 1e-2  # the jets differ
     for slots in (max(JETS), max(JETS) + 4):
         found = learned(net, jets.padded(slots))
         assert found.keys() == expected.keys()
@@ -52,7 +52,7 @@ def compiled():
 @pytest.mark.slow
 @every_model
 @pytest.mark.parametrize("training", [False, True], ids=["evaluation", "training"])
-def test_torch_compile_takes_every_model_whole(make, training, compiled):
+def test_all_models_compile_as_one_graph(make, training, compiled):
     net = without_dropout(make).double().train(training)
     jets = random_jets(JETS, dtype=torch.float64).padded(17)
     expected, found = learned(net, jets), learned(compiled(net), jets)
@@ -60,7 +60,7 @@ def test_torch_compile_takes_every_model_whole(make, training, compiled):
         torch.testing.assert_close(values, expected[name.removeprefix("_orig_mod.")], rtol=1e-9, atol=1e-11, msg=name)
 
 
-def test_torch_compile_takes_a_model_whole(compiled):
+def test_model_compiles_as_one_graph(compiled):
     net = model(PlainTransformer, blocks=1).double()
     jets = random_jets(JETS, dtype=torch.float64).padded(17)
     torch.testing.assert_close(compiled(net)(jets), net(jets), rtol=0, atol=1e-12)

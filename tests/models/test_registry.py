@@ -1,4 +1,4 @@
-"""Trained models are made again from what a run leaves, also from what older versions left."""
+"""Trained models can be rebuilt from runs, including those of older versions."""
 
 import json
 import shutil
@@ -15,7 +15,7 @@ from iagraph.models.registry import MODELS, make_model
 from iagraph.testing import random_jets
 
 TRAINED = Path(__file__).parent / "trained"
-"""Runs as versions wrote them, `NAME-VERSION`; they must be read for ever, so that nothing here may be made anew.
+"""Runs as versions wrote them, `NAME-VERSION`; they must stay readable for ever, so nothing here may be regenerated.
 
 Made by `python tests/models/make_trained.py`, which refuses to replace any.
 """
@@ -29,7 +29,7 @@ def stored_jets(needs_species):
 
 
 @pytest.mark.parametrize("run", RUNS, ids=[run.name for run in RUNS])
-def test_stored_models_give_the_logits_that_they_gave(run):
+def test_stored_models_reproduce_their_logits(run):
     model = iagraph.load(run)
     expected = np.load(run / "logits.npy", allow_pickle=False)
     with torch.inference_mode():
@@ -41,7 +41,7 @@ def test_stored_models_give_the_logits_that_they_gave(run):
     assert not any(name.startswith(("module.", "_orig_mod.")) for name in model.model.state_dict())
 
 
-def test_one_of_each_is_stored():
+def test_all_models_are_stored():
     stored = {json.loads((run / "model.json").read_text())["model"]["name"] for run in RUNS}
     assert stored == set(MODELS)
 
@@ -73,7 +73,7 @@ class TestRefusals:
         with pytest.raises(CheckpointError, match=r"does not fit the model of model\.json, \d+ differences"):
             iagraph.load(run)
 
-    def test_code_is_not_run(self, run):
+    def test_code_is_not_executed(self, run):
         torch.save({"weight": Path}, run / "model.pt")
         with pytest.raises(CheckpointError, match="can run code"):
             iagraph.load(run)

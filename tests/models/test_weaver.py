@@ -20,7 +20,7 @@ from iagraph.testing import random_jets, reordered
 # All multiplicities around the 16 neighbours, and large ones, in no order.
 COUNTS = [31, *range(18, 0, -1), 128, 61, 19]
 AT_ONCE = 25
-"""Jets that weaver gets at once; of the 250 real ones, sorted, such that it pads little."""
+"""Jets per batch of weaver; the 250 real jets are sorted, so that it pads little."""
 BUILD = {"part": reference_weaver.particle_transformer, "particle_net": reference_weaver.particle_net}
 SMALL = {
     "part": {
@@ -40,12 +40,12 @@ PUBLISHED = {"part": {}, "particle_net": {}}
 
 
 def reference(kind, features, classes, sizes=SMALL, dtype=torch.float64, seed=0):
-    """A network of weaver whose every tensor is random, norms and their statistics included, in evaluation mode."""
+    """A weaver network in evaluation mode with random tensors, norms and their statistics included."""
     torch.manual_seed(seed)
     net = BUILD[kind](reference_weaver.INPUTS[features], classes, **sizes[kind])
     with torch.no_grad():
         for parameter in net.parameters():
-            if parameter.dim() > 1:  # neither dying out nor growing from layer to layer, whatever the depth
+            if parameter.dim() > 1:  # neither vanishing nor growing with depth
                 parameter.copy_(1.3 * torch.randn_like(parameter) / parameter[0].numel() ** 0.5)
             else:
                 parameter += 0.2 * torch.randn_like(parameter)
@@ -61,7 +61,7 @@ def reference(kind, features, classes, sizes=SMALL, dtype=torch.float64, seed=0)
 
 @pytest.fixture
 def ours(tmp_path):
-    """Writes a network of weaver as weaver does, and loads it."""
+    """Save a weaver network as weaver does, and load it."""
 
     def load(net):
         torch.save(net.state_dict(), tmp_path / "weaver.pt")
@@ -116,7 +116,7 @@ class TestLogits:
 
 @pytest.mark.parametrize(("features", "classes"), [("kin", 2), ("full", 10)])
 @pytest.mark.parametrize("kind", ["part", "particle_net"])
-def test_networks_of_published_size(ours, kind, features, classes):
+def test_networks_have_the_published_size(ours, kind, features, classes):
     net, jets = reference(kind, features, classes, PUBLISHED), random_jets([61, 1, 17, 5, 16, 128], dtype=torch.float64)
     expected = evaluate(net, jets, features, torch.float64)
     with torch.no_grad():
@@ -138,7 +138,7 @@ def test_networks_of_published_size(ours, kind, features, classes):
         (ParticleNet("full", num_classes=10), 370_156),
     ],
 )
-def test_published_numbers_of_parameters(model, parameters):
+def test_numbers_of_parameters_are_the_published_ones(model, parameters):
     assert sum(parameter.numel() for parameter in model.parameters()) == parameters
 
 
@@ -183,7 +183,7 @@ def test_training_in_float64(ours, kind):
 
 
 def dropouts(net):
-    """Probabilities of all dropouts of a network that drop at all; attention has a number for it, not a module."""
+    """Non-zero dropout probabilities of a network; in attention it is a number, not a module."""
     found = []
     for module in net.modules():
         if isinstance(module, torch.nn.Dropout):
@@ -194,7 +194,7 @@ def dropouts(net):
 
 
 @pytest.mark.parametrize(("make", "kind"), [(ParticleTransformer, "part"), (ParticleNet, "particle_net")])
-def test_new_networks_are_drawn_and_dropped_as_in_weaver(make, kind):
+def test_initialisation_and_dropout_equal_those_of_weaver(make, kind):
     torch.manual_seed(3)
     model = make("full", num_classes=10)
     net = BUILD[kind](17, 10)
@@ -208,9 +208,9 @@ def test_new_networks_are_drawn_and_dropped_as_in_weaver(make, kind):
             assert mine[name].abs().max().item() == pytest.approx(parameter.abs().max().item(), rel=0.1), name
 
 
-def test_what_float32_does_to_pair_masses_in_weaver(ours):
-    # Its E^2 - p^2 of a particle with itself is rounding alone, which moves its logits a thousand times farther than
-    # all other rounding; ours stay where float64 puts them. Hence the comparison with its features in float64.
+def test_float32_rounding_of_pair_masses_in_weaver(ours):
+    # Its E^2 - p^2 of a self-pair is mere rounding, which moves its logits a thousand times farther than
+    # all other rounding; ours agree with float64. So we compare with its features in float64.
     net, jets = reference("part", "kin", 2), random_jets(COUNTS)
     exact = evaluate(net, jets, "kin", torch.float64)
     net = net.float()
@@ -220,7 +220,7 @@ def test_what_float32_does_to_pair_masses_in_weaver(ours):
 
 
 class Neighbors:
-    """Records the neighbours that weaver takes, and those that we take, as sets; -1 is a padded slot."""
+    """Record the neighbours chosen by weaver and by us, as sets; -1 is a padded slot."""
 
     def __init__(self, monkeypatch):
         self.weaver, self.ours, self.given = [], [], []
@@ -239,7 +239,7 @@ class Neighbors:
         monkeypatch.setattr(DenseGraph, "nearest", recorded_nearest)
 
     def of_weaver(self, jets):
-        """What weaver took, one block after another, in our form: shape [particles, k]."""
+        """The neighbours of weaver by block, in our form: shape [particles, k]."""
         rows = [[], [], []]
         for call, slots in enumerate(self.weaver):
             for jet, begin, end in self.jets_of_call(jets, call // 3):
@@ -260,7 +260,7 @@ class Neighbors:
 
 
 class TestNeighbors:
-    def test_are_the_same_in_float64(self, ours, monkeypatch):
+    def test_neighbours_agree_in_float64(self, ours, monkeypatch):
         net, jets = reference("particle_net", "kin", 2), random_jets(COUNTS, dtype=torch.float64)
         record = Neighbors(monkeypatch)
         evaluate(net, jets, "kin", torch.float64)
@@ -271,7 +271,7 @@ class TestNeighbors:
         assert all((count == 12).all() for count in missing)  # 4 others in a jet of 5
 
     @pytest.mark.parametrize("features", ["kin", "full"])
-    def test_where_they_are_the_same_scores_of_real_jets_are_equal_in_float32(self, features, monkeypatch):
+    def test_scores_of_real_jets_agree_in_float32_for_equal_neighbours(self, features, monkeypatch):
         # The 16th and the 17th neighbour are sometimes equally near within float32, and weaver drops the nearest
         # entry of its list for the particle itself, which rounding may turn into another. Nothing else differs.
         (path, net), jets = official(features), real_jets()
@@ -283,7 +283,7 @@ class TestNeighbors:
         differ = record.differ(jets)
         assert differ.sum() <= 5
         torch.testing.assert_close(scores[~differ], expected[~differ], rtol=0, atol=1e-5)
-        # With the neighbours that weaver took, the others are equal, too. The largest jet goes along, as weaver cuts
+        # With the neighbours of weaver, the other scores are equal, too. The largest jet goes along, as weaver cuts
         # off slots that are empty in all jets, and fails where less than 17 are left.
         others = reordered(jets, [len(jets) - 1, *differ.nonzero().flatten().tolist()])
         record.weaver.clear()
@@ -332,14 +332,14 @@ def test_from_weaver_and_back(tmp_path, kind, features, dtype):
 
 
 @pytest.mark.parametrize("model", [ParticleTransformer("full", num_classes=3), ParticleNet("full", 3)])
-def test_from_us_and_back(tmp_path, model):
+def test_from_iagraph_and_back(tmp_path, model):
     save_weaver(model, tmp_path / "ours.pt")
     assert_equal(load_weaver(tmp_path / "ours.pt").state_dict(), model.state_dict())
     net = BUILD["part" if isinstance(model, ParticleTransformer) else "particle_net"](17, 3)
     net.load_state_dict(torch.load(tmp_path / "ours.pt", weights_only=True), strict=True)
 
 
-def test_official_files_come_back_bit_for_bit(tmp_path):
+def test_official_files_round_trip_bit_for_bit(tmp_path):
     for features in ("kin", "full"):
         path, _ = official(features)
         save_weaver(load_weaver(path), tmp_path / "back.pt")
@@ -416,7 +416,7 @@ class TestRefusedToLoad:
 
 
 class TestRefusedToSave:
-    def test_models_that_weaver_does_not_have(self, tmp_path):
+    def test_models_unknown_to_weaver(self, tmp_path):
         for model, match in [
             (IAFormer(), "weaver has no IAFormer; give a ParticleTransformer or a ParticleNet"),
             (ParticleNet("iaformer"), "weaver has no node features 'iaformer'; train a model with kin, kinpid, full"),
@@ -427,15 +427,15 @@ class TestRefusedToSave:
         assert not list(tmp_path.iterdir())
 
     def test_folder_that_is_not_there(self, tmp_path):
-        with pytest.raises(CheckpointError, match=r"no/a\.pt: cannot write \(No such file or directory\)"):
+        with pytest.raises(CheckpointError, match=r"no/a\.pt: cannot write"):
             save_weaver(ParticleNet(), tmp_path / "no" / "a.pt")
 
-    def test_an_older_file_survives_a_full_disk(self, tmp_path, monkeypatch):
+    def test_full_disk_keeps_the_older_file(self, tmp_path, monkeypatch):
         def fail(_):
             raise OSError(28, "No space left on device")
 
         (tmp_path / "a.pt").write_text("older")
         monkeypatch.setattr("os.fsync", fail)
-        with pytest.raises(CheckpointError, match=r"a\.pt: cannot write \(No space left on device\)"):
+        with pytest.raises(CheckpointError, match=r"a\.pt: cannot write"):
             save_weaver(ParticleNet(), tmp_path / "a.pt")
         assert [(path.name, path.read_text()) for path in tmp_path.iterdir()] == [("a.pt", "older")]

@@ -14,14 +14,14 @@ def sparse(values, shape=(2, 5)):
 
 
 @pytest.mark.parametrize(("targets", "expected"), [(2, 2), (None, 5)])
-def test_a_tensor_is_read_as_it_is(targets, expected):
+def test_tensors_are_unchanged(targets, expected):
     edges = edges_of(EDGES, 5, targets)
     assert edges.edge_index is edges.given is EDGES
     assert (edges.num_targets, edges.values) == (expected, None)
     assert edges.weighted(torch.ones(3, 2)) is EDGES
 
 
-def test_an_edge_index_is_read_as_a_tensor_and_given_back():
+def test_edge_index_is_read_and_returned():
     given = EdgeIndex(EDGES, sparse_size=(5, 2))
     edges = edges_of(given, 5, 2)
     assert type(edges.edge_index) is torch.Tensor
@@ -30,18 +30,18 @@ def test_an_edge_index_is_read_as_a_tensor_and_given_back():
 
 
 @pytest.mark.parametrize("targets", [2, None])
-def test_an_adjacency_is_read_row_by_row(targets):
+def test_adjacency_is_read_row_by_row(targets):
     edges = edges_of(sparse(torch.tensor([[7.0, 8.0], [5.0, 6.0], [1.0, 2.0]])), 5, targets)
     assert edges.edge_index.tolist() == [[4, 0, 3], [0, 1, 1]]
     assert edges.values.tolist() == [[1, 2], [5, 6], [7, 8]]
     assert edges.num_targets == 2
 
 
-def test_an_adjacency_that_is_not_coalesced_stays_so_for_the_caller():
+def test_uncoalesced_adjacency_of_the_caller_is_unchanged():
     given = torch.sparse_coo_tensor([[1, 0, 1], [3, 4, 3]], torch.tensor([1.0, 2.0, 4.0]), (2, 5))
     edges = edges_of(given, 5, 2)
     assert edges.edge_index.tolist() == [[4, 3], [0, 1]]
-    assert edges.values.tolist() == [2, 5]  # an edge that stands there twice is one, as in any matrix
+    assert edges.values.tolist() == [2, 5]  # duplicate entries are one edge, as in any matrix
     assert not given.is_coalesced()
 
 
@@ -54,7 +54,7 @@ def csc(values):
 
 
 @pytest.mark.parametrize("make", [sparse, csr, csc])
-def test_gradients_reach_the_values_and_come_back_through_the_weights(make):
+def test_gradients_reach_values_through_the_weights(make):
     values = torch.tensor([1.0, 2.0, 3.0], requires_grad=True)
     edges = edges_of(make(values), 5, 2)
     weighed = edges.weighted(edges.values.square())
@@ -63,6 +63,6 @@ def test_gradients_reach_the_values_and_come_back_through_the_weights(make):
 
 
 @pytest.mark.parametrize("shape", [(5, 2), (3, 5), (2, 6)])
-def test_an_adjacency_of_other_nodes_is_refused(shape):
+def test_adjacency_of_wrong_size_is_refused(shape):
     with pytest.raises(ValueError, match=r"give it as \[targets, sources\], \[2, 5\]"):
         edges_of(torch.sparse_coo_tensor([[0], [1]], [1.0], shape), 5, 2)

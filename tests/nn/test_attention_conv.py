@@ -1,4 +1,4 @@
-"""What holds for every attention layer."""
+"""Properties of every attention layer."""
 
 import pytest
 import torch
@@ -30,12 +30,12 @@ WIDTHS = {
     "differential transformer": 0,
     "differential with biases given": 6,
 }
-"""Sizes of edge features where they are not 7."""
+"""Sizes of edge features other than 7."""
 
 
 @pytest.fixture(params=LAYERS)
 def case(request):
-    """A layer in float64 and its edge features: one vector per unordered pair, numbered as an edge list has them."""
+    """A layer in float64 and its edge features: one vector per unordered pair, numbered as in an edge list."""
     torch.manual_seed(1)
     conv = LAYERS[request.param]().double()
     pairs = SparseGraph.scored_per_pair(EDGES, 13).first.numel()
@@ -51,7 +51,7 @@ def pair_numbers(edges, dense):
     return of_edge, [number[pair] for pair in zip(dense.first.tolist(), dense.second.tolist(), strict=True)]
 
 
-def test_every_form_of_a_graph_and_the_public_face_agree(case, backend, padding):
+def test_all_graph_forms_and_forward_agree(case, backend, padding):
     conv, pair_attr = case
     x = torch.randn(13, 5).double()
     edges, dense = SparseGraph.scored_per_pair(EDGES, 13), DenseGraph(PTR)
@@ -83,7 +83,7 @@ def test_weights_of_heads_are_linear_in_the_maps(case, shape):
     assert not conv.weights(torch.zeros_like(one)).any()
 
 
-def test_messages_are_seen_where_they_are_asked_for(case):
+def test_message_hooks_see_attention(case):
     conv, pair_attr = case
     x, edges = torch.randn(13, 5).double(), SparseGraph.scored_per_pair(EDGES, 13)
     scores = None if pair_attr is None else edges.scores([conv.feature_scores(pair_attr).t()])
@@ -99,7 +99,7 @@ def test_messages_are_seen_where_they_are_asked_for(case):
     assert len(seen) == 1
 
 
-def test_public_face_does_not_depend_on_the_order_of_edges(case):
+def test_forward_does_not_depend_on_the_order_of_edges(case):
     conv, pair_attr = case
     x, order = torch.randn(13, 5).double(), torch.randperm(EDGES.size(1))
     edge_attr = None if pair_attr is None else torch.randn(EDGES.size(1), pair_attr.size(1)).double()
@@ -111,7 +111,7 @@ def test_public_face_does_not_depend_on_the_order_of_edges(case):
     assert torch.equal(edge_index, EDGES[:, order])
 
 
-def test_every_parameter_learns(case):
+def test_every_parameter_has_a_gradient(case):
     conv, pair_attr = case
     edge_attr = None if pair_attr is None else torch.randn(EDGES.size(1), pair_attr.size(1)).double()
     out = conv(torch.randn(13, 5).double(), EDGES, edge_attr)
@@ -133,7 +133,7 @@ def test_reset_draws_new_weights(case):
 
 
 @pytest.mark.parametrize("make", [DifferentialAttentionConv, PairAttentionConv])
-def test_layers_of_pairs_say_that_they_need_edge_features(make):
+def test_pair_layers_require_edge_features(make):
     conv, x = make(5, 6, 3, 7), torch.randn(13, 5)
     with pytest.raises(ValueError, match="weighs edges by their features: give edge_attr"):
         conv(x, EDGES)
@@ -143,7 +143,7 @@ def test_layers_of_pairs_say_that_they_need_edge_features(make):
 
 
 @pytest.mark.parametrize("make", LAYERS.values())
-def test_heads_must_divide_the_result(make):
+def test_heads_must_divide_out_channels(make):
     conv = make()
     with pytest.raises(ValueError, match=r"out_channels \(7\) must be a multiple of (twice )?heads \(3\)"):
         type(conv)(5, 7, 3, 7)
@@ -158,7 +158,7 @@ def test_heads_must_divide_the_result(make):
         ((5, 3), (7,), r"edge_attr has shape \[7\]: this layer takes \[edges, 2\]"),
     ],
 )
-def test_other_sizes_are_named(x, edge_attr, message):
+def test_invalid_sizes_are_named(x, edge_attr, message):
     conv = DifferentialAttentionConv(3, 8, heads=2, edge_dim=2)
     with pytest.raises(ValueError, match=message):
         conv(torch.randn(x), torch.randint(5, (2, 7)), torch.randn(edge_attr))

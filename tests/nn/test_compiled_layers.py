@@ -35,7 +35,7 @@ def _nothing_compiled_before():
 
 
 def compiled(layer, backend="eager", **settings):
-    """Traced as a whole; the backend "eager" then runs what was traced as it is, without writing code of its own."""
+    """Compile as one graph; the backend "eager" runs the traced graph without generating code."""
     return torch.compile(layer, fullgraph=True, backend=backend, **settings)
 
 
@@ -72,7 +72,7 @@ def assert_same(layer, compiled_layer, case, sizes):
 
 
 @every_layer
-def test_compiled_equals_eager_and_graphs_of_other_sizes_need_no_new_code(case):
+def test_compiled_equals_eager_without_recompilation_for_other_sizes(case):
     torch.manual_seed(1)
     layer = case.make().double()
     compiled_layer = compiled(copy.deepcopy(layer), dynamic=True)
@@ -94,7 +94,7 @@ def test_inductor_equals_eager(case):
 
 
 @pytest.mark.parametrize("name", ["differential", "interaction"])
-def test_weights_come_out_of_compiled_layers(name):
+def test_compiled_layers_return_attention_weights(name):
     case = CASES[name]
     layer = case.make().double()
     arguments = inputs(case)
@@ -133,14 +133,14 @@ def assert_prunes_alike(rule, backend="eager"):
 
 
 @pytest.mark.parametrize("rule", RULES, ids=str)
-def test_rules_whose_result_has_a_size_that_depends_on_values(rule):
+def test_rules_with_data_dependent_sizes(rule):
     assert_prunes_alike(rule)
 
 
 @pytest.mark.slow
 @pytest.mark.filterwarnings("ignore::DeprecationWarning")  # of importing inductor
 @pytest.mark.parametrize("rule", RULES, ids=str)
-def test_rules_by_inductor_with_gradients(rule):
+def test_rules_with_inductor_and_gradients(rule):
     layer, compiled_layer = assert_prunes_alike(rule, "inductor")
     arguments = inputs(CASES["differential"], seed=5)
     for one, other in zip(gradients(layer, arguments), gradients(compiled_layer, arguments), strict=True):
@@ -148,7 +148,7 @@ def test_rules_by_inductor_with_gradients(rule):
 
 
 @pytest.mark.parametrize("make", [InteractionAttentionConv, DifferentialTransformerConv])
-def test_dropout_acts_in_compiled_layers(make):
+def test_dropout_in_compiled_layers(make):
     torch.manual_seed(4)
     layer = make(5, 6, 3, dropout=0.25).double()
     arguments = inputs(CASES["plain"], nodes=62, edges=2000)
@@ -161,7 +161,7 @@ def test_dropout_acts_in_compiled_layers(make):
 
 @pytest.mark.parametrize("name", ["differential", "interaction", "differential of both"])
 def test_layers_of_models_compile_on_lists_of_edges(name):
-    """A list of edges knows where those of each target begin; compiled code does not make use of it."""
+    """An edge list knows where the edges of each target begin; compiled code does not use this."""
     case = CASES[name]
     torch.manual_seed(1)
     layer = case.make().double()

@@ -1,4 +1,4 @@
-"""What users of PyTorch Geometric expect of a layer beside its equation, asked of every layer that sends messages."""
+"""Conventions of PyTorch Geometric beyond the equation, for every message-passing layer."""
 
 import copy
 
@@ -38,7 +38,7 @@ def test_one_head_and_no_edge_features_are_the_default(layer):
 
 
 @every_attention
-def test_name_of_a_bipartite_layer(case):
+def test_representation_of_a_bipartite_layer(case):
     assert str(case.make((5, 3))) == case.text.format((5, 3))
 
 
@@ -93,7 +93,7 @@ def test_lazy_edge_convolution_with_k_neighbours():
 
 
 @every_layer
-def test_copies_and_stored_weights_give_the_same(case, tmp_path):
+def test_copies_and_stored_weights_give_the_same_result(case, tmp_path):
     conv, x, edge_attr = made(case), vectors(), features(case)
     expected = conv(x, EDGES, *edge_attr)
     torch.save(conv.state_dict(), tmp_path / "weights.pt")
@@ -105,7 +105,7 @@ def test_copies_and_stored_weights_give_the_same(case, tmp_path):
 
 
 @every_layer
-def test_gradients_reach_everything(case):
+def test_gradients_reach_all_inputs_and_parameters(case):
     conv, x = made(case).train(), vectors().requires_grad_()
     edge_attr = [each.requires_grad_() for each in features(case)]
     out = conv(x, EDGES, *edge_attr)
@@ -132,9 +132,9 @@ def test_summary(case):
     assert f" {number:,} " in summary(made(case), vectors(), EDGES, *features(case))
 
 
-@pytest.mark.filterwarnings("ignore:There exist node types")  # hits are not updated, as is meant
+@pytest.mark.filterwarnings("ignore:There exist node types")  # hits are not updated, as intended
 @every_attention
-def test_several_kinds_of_edges(case):
+def test_hetero_conv(case):
     """HeteroConv calls layers with both kinds of nodes; where the source has the name of the target, with one."""
     torch.manual_seed(4)
     kinds = [("hit", "in", "track"), ("track", "near", "track")]
@@ -150,7 +150,7 @@ def test_several_kinds_of_edges(case):
 
 
 @every_attention
-def test_network_for_one_kind_of_nodes_becomes_one_for_several(case):
+def test_to_hetero(case):
     """to_hetero traces a network and repeats its layers for each kind of edges; sizes are found with the first data."""
 
     class Net(torch.nn.Module):

@@ -61,7 +61,7 @@ def test_weights_can_be_negative():
     assert alpha.min() < -0.01
 
 
-def test_node_without_edges_gets_zero(backend):
+def test_nodes_without_edges_get_zero(backend):
     out = layer()(torch.randn(5, 5).double(), SORTED, torch.randn(7, 7).double())
     assert not out[[2, 4]].any()
     assert out[[0, 1, 3]].abs().min() > 0
@@ -78,7 +78,7 @@ def test_bipartite_graph():
     torch.testing.assert_close(conv((x_source, None), EDGES, edge_attr), conv(x_source, EDGES, edge_attr))
 
 
-def test_caller_keeps_the_edges():
+def test_edges_of_the_caller_are_unchanged():
     before = EDGES.clone()
     layer()(torch.randn(5, 5).double(), EDGES, torch.randn(7, 7).double())
     assert torch.equal(EDGES, before)

@@ -79,7 +79,7 @@ def test_published_layer_on_a_sequence():
     assert conv.beta.item() == pytest.approx(lambda_init, rel=1e-6)
 
 
-def test_without_products_it_weighs_as_the_layer_of_edge_features():
+def test_without_products_weights_equal_those_from_edge_features():
     conv, other = layer(), DifferentialAttentionConv(5, 12, 3, 7).double()
     torch.nn.init.zeros_(conv.lin_query.weight)
     other.lin_score.load_state_dict(conv.lin_score.state_dict())
@@ -90,7 +90,7 @@ def test_without_products_it_weighs_as_the_layer_of_edge_features():
     assert type(conv).weigh is type(other).weigh is SoftmaxDifference.weigh  # one arithmetic
 
 
-def test_maps_of_a_head_that_are_equal_leave_plain_attention_times_one_minus_beta():
+def test_equal_maps_give_attention_times_one_minus_beta():
     conv, plain = layer(edge_dim=None, beta=0.3), InteractionAttentionConv(5, 6, 3).double()
     for name in ("lin_query", "lin_key"):
         weight = getattr(plain, name).weight.data
@@ -118,7 +118,7 @@ def test_gradients(edge_dim):
 
 
 @pytest.mark.parametrize("per_head", [False, True])
-def test_pruning_looks_at_the_difference(per_head):
+def test_pruning_uses_the_difference(per_head):
     conv, edges = layer(edge_dim=None, pruning=TopK(k=1, per_head=per_head)), fully_connected(torch.tensor([0, 7]))
     x = torch.randn(7, 5).double()
     out, (left, alpha, ids) = conv(x, edges, return_attention_weights=True)
@@ -137,7 +137,7 @@ def test_pruning_looks_at_the_difference(per_head):
     torch.testing.assert_close(attended.alpha.t(), alpha)
 
 
-def test_dropout_acts_on_both_maps_in_training_alone():
+def test_dropout_acts_on_both_maps_only_in_training():
     torch.manual_seed(4)
     conv = DifferentialTransformerConv(5, 6, 3, dropout=0.25)
     x, edges = torch.randn(60, 5), fully_connected(torch.tensor([0, 60]))

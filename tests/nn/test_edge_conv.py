@@ -7,7 +7,7 @@ NEIGHBORS = torch.tensor([[1, 2], [2, 0], [0, -1], [-1, -1]])
 
 
 def layer(in_channels=3, channels=(5, 7, 4)):
-    """Every weight and statistic is random, so that no symmetry can hide a mistake."""
+    """A layer with random weights and statistics, so that no symmetry hides a mistake."""
     torch.manual_seed(1)
     conv = EdgeConv(in_channels, channels).double()
     for module in conv.modules():
@@ -20,7 +20,7 @@ def layer(in_channels=3, channels=(5, 7, 4)):
 
 
 def by_hand(conv, x_i, x_j):
-    """What an edge carries: the maps applied to (x_i, x_j - x_i)."""
+    """The message of an edge: the maps applied to (x_i, x_j - x_i)."""
     h = torch.cat([x_i, x_j - x_i])
     for linear, norm in zip(conv.linears, conv.norms, strict=True):
         scaled = (linear.weight @ h - norm.running_mean) / torch.sqrt(norm.running_var + 1e-5)
@@ -32,7 +32,7 @@ def shortcut(conv, x_i):
     return conv.shortcut(x_i.unsqueeze(0))[0]
 
 
-def test_equation_with_k_neighbours_missing_ones_are_zero():
+def test_equation_with_missing_neighbours_as_zero():
     conv, x = layer(), torch.randn(4, 3).double()
     out = conv.convolve(x, NEIGHBORS)
     for i, row in enumerate(NEIGHBORS.tolist()):
@@ -49,7 +49,7 @@ def test_equation_on_any_graph():
     torch.testing.assert_close(out[2], torch.relu(shortcut(conv, x[2])))
 
 
-def test_both_forms_agree_where_no_neighbour_is_missing():
+def test_both_forms_agree_without_missing_neighbours():
     conv, x = layer(), torch.randn(3, 3).double()
     neighbors = torch.tensor([[1, 2], [2, 0], [0, 1]])
     edges = torch.stack([neighbors.flatten(), torch.arange(3).repeat_interleave(2)])
@@ -70,7 +70,7 @@ def test_gradients():
     assert all(parameter.grad.abs().max() > 1e-6 for parameter in conv.parameters())
 
 
-def test_reset_forgets():
+def test_reset_restores_statistics_and_draws_new_weights():
     conv = layer()
     before = conv.linears[0].weight.clone()
     conv.reset_parameters()

@@ -32,7 +32,7 @@ def test_encoder_without_hidden_layers():
     assert PairEncoder(3, (), 5)(torch.zeros(2, 3)).shape == (2, 5)
 
 
-def test_batch_norm_of_few_rows_takes_the_running_statistics():
+def test_batch_norm_of_few_rows_uses_running_statistics():
     norm = BatchNorm(2)
     norm.running_mean.copy_(torch.tensor([1.0, 2.0]))
     norm.running_var.copy_(torch.tensor([4.0, 9.0]))

@@ -1,4 +1,4 @@
-"""Every layer on every form of a graph that PyTorch Geometric has, and on graphs that lack something."""
+"""Every layer on every graph format of PyTorch Geometric, and on graphs without some edges or nodes."""
 
 import pytest
 import torch
@@ -23,7 +23,7 @@ sparse_warnings = pytest.mark.filterwarnings("ignore:Sparse")  # PyTorch's own, 
 
 
 def adjacency(edges, shape, layout, values=None):
-    """The transposed adjacency, [targets, sources], and for each of its entries which edge it is."""
+    """The transposed adjacency, [targets, sources], and the edge of each of its entries."""
     number = torch.arange(edges.size(1))
     turned = torch.sparse_coo_tensor(edges.flip(0), number + 1.0, shape).coalesce()
     order = {torch.sparse_coo: turned, torch.sparse_csr: turned, torch.sparse_csc: turned.to_sparse_csc()}[layout]
@@ -68,7 +68,7 @@ def test_sparse_adjacency(case, layout):
 
 
 @pytest.mark.parametrize("name", ["interaction", "plain", "differential transformer", "edge"])
-def test_layers_that_look_at_targets_say_that_they_need_them(name):
+def test_layers_with_queries_require_targets(name):
     with pytest.raises(ValueError, match=r"give x = \(source, target\)"):
         made(CASES[name])((vectors(5), None), BIPARTITE, *features(CASES[name], BIPARTITE))
 
@@ -87,7 +87,7 @@ def test_sparse_bipartite_adjacency(case, layout):
 
 @sparse_warnings
 @pytest.mark.parametrize("name", ["differential", "pair"])
-def test_sparse_adjacency_tells_the_number_of_targets(name):
+def test_sparse_adjacency_gives_the_number_of_targets(name):
     conv, edge_attr = made(CASES[name]), features(CASES[name], BIPARTITE)
     sparse, _ = adjacency(BIPARTITE, (3, 5), torch.sparse_csr, *edge_attr)
     torch.testing.assert_close(conv((vectors(5), None), sparse), conv((vectors(5), vectors(3)), BIPARTITE, *edge_attr))
@@ -96,7 +96,7 @@ def test_sparse_adjacency_tells_the_number_of_targets(name):
 @sparse_warnings
 @every_attention
 @pytest.mark.parametrize("layout", LAYOUTS, ids=str)
-def test_sparse_adjacency_comes_back_with_the_weights(case, layout):
+def test_sparse_adjacency_is_returned_with_the_weights(case, layout):
     conv, x, edge_attr = made(case), vectors(), features(case)
     _, (_, expected) = conv(x, EDGES, *edge_attr, return_attention_weights=True)
     sparse, entry = adjacency(EDGES, (NODES, NODES), layout, *edge_attr)
@@ -110,7 +110,7 @@ def test_sparse_adjacency_comes_back_with_the_weights(case, layout):
 @sparse_warnings
 @every_attention
 @pytest.mark.parametrize("layout", LAYOUTS, ids=str)
-def test_survivors_of_a_sparse_adjacency_are_numbered_as_its_entries(case, layout):
+def test_kept_edges_of_a_sparse_adjacency_are_numbered_as_its_entries(case, layout):
     conv, x, edge_attr = made(case), vectors(), features(case)
     conv.pruning = TopK(k=1)
     out, (_, alpha, ids) = conv(x, EDGES, *edge_attr, return_attention_weights=True)
@@ -125,7 +125,7 @@ def test_survivors_of_a_sparse_adjacency_are_numbered_as_its_entries(case, layou
 
 @pytest.mark.parametrize("layer", [DifferentialAttentionConv, PairAttentionConv, InteractionAttentionConv])
 @sparse_warnings
-def test_one_feature_per_edge_needs_no_axis(layer):
+def test_one_feature_per_edge_may_be_one_dimensional(layer):
     torch.manual_seed(1)
     conv, x, weight = layer(SIZE, 6, 3, 1).double(), vectors(), vectors(8, 1)
     expected = conv(x, EDGES, weight)
@@ -149,7 +149,7 @@ def test_edge_index_of_pytorch_geometric(case, sort_order):
 
 
 @every_layer
-def test_what_is_no_graph_is_refused(case):
+def test_invalid_graphs_are_refused(case):
     conv, x, edge_attr = made(case), vectors(), features(case)
     for edges in (EDGES.t(), EDGES[0], EDGES.unsqueeze(0)):
         with pytest.raises(ValueError, match=r"edge_index is of shape \[.*\]: give a tensor \[2, edges\]"):
@@ -159,7 +159,7 @@ def test_what_is_no_graph_is_refused(case):
 
 
 @every_attention
-def test_weights_of_a_target_sum_to_one_less_beta(case):
+def test_weights_of_a_target_sum_to_one_minus_beta(case):
     conv = made(case)
     _, (edges, alpha) = conv(vectors(), EDGES, *features(case), return_attention_weights=True)
     assert edges is EDGES

@@ -46,7 +46,7 @@ def test_equals_the_attention_of_pytorch_on_a_complete_graph():
     torch.testing.assert_close(conv.attend(x, DenseGraph(ptr)).x, expected)
 
 
-def test_targets_of_their_own_ask_the_sources():
+def test_separate_targets_attend_to_sources():
     torch.manual_seed(3)
     conv = InteractionAttentionConv(5, 6, 3).double()
     source, target = torch.randn(4, 5).double(), torch.randn(2, 5).double()
@@ -59,7 +59,7 @@ def test_targets_of_their_own_ask_the_sources():
         conv((source, None), edges)
 
 
-def test_edge_features_that_are_missing_or_no_biases_are_refused():
+def test_missing_edge_features_and_wrong_biases_are_refused():
     x, complete = torch.randn(5, 5), DenseGraph(torch.tensor([0, 5]))
     needs = InteractionAttentionConv(5, 6, 3, edge_dim=7)
     for run in (lambda: needs(x, EDGES), lambda: needs.attend(x, complete)):
@@ -70,7 +70,7 @@ def test_edge_features_that_are_missing_or_no_biases_are_refused():
             InteractionAttentionConv(5, 6, 3)(x, EDGES, edge_attr)
 
 
-def test_dropout_scales_what_it_keeps_and_acts_in_training_alone():
+def test_dropout_scales_kept_weights_only_in_training():
     torch.manual_seed(4)
     conv = InteractionAttentionConv(5, 6, 3, dropout=0.25)
     x, edges = torch.randn(60, 5), fully_connected(torch.tensor([0, 60]))

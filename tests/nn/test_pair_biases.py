@@ -6,7 +6,7 @@ from iagraph.nn.pair_biases import PairBiases
 
 
 def encoder():
-    """One whose every weight and statistic is random."""
+    """A pair encoder with random weights and statistics."""
     torch.manual_seed(1)
     net = PairBiases([5, 11, 7, 3]).double()
     with torch.no_grad():
@@ -19,7 +19,7 @@ def encoder():
 
 
 @pytest.mark.parametrize("pairs", [0, 1, 12, 13, 14, 41])
-def test_evaluation_mode_equals_the_modules_gradients_included(pairs, monkeypatch):
+def test_evaluation_mode_equals_the_modules_with_gradients(pairs, monkeypatch):
     monkeypatch.setattr(pair_biases, "PAIRS_AT_ONCE", 13)
     net = encoder().eval()
     x, weight = torch.randn(pairs, 5).double().requires_grad_(), torch.randn(3, pairs).double()
@@ -38,7 +38,7 @@ def test_evaluation_mode_equals_the_modules_gradients_included(pairs, monkeypatc
     assert torch.equal(given, x)  # what is overwritten is its own
 
 
-def test_training_mode_takes_the_statistics_of_all_pairs(monkeypatch):
+def test_training_mode_uses_statistics_of_all_pairs(monkeypatch):
     monkeypatch.setattr(pair_biases, "PAIRS_AT_ONCE", 13)
     net, plain = encoder(), torch.nn.Sequential(*encoder())
     x = torch.randn(41, 5).double()

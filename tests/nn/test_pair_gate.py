@@ -11,7 +11,7 @@ GRAPH = SparseGraph.from_pairs(FIRST, SECOND, BATCH, 3)
 
 
 def survivors_of(module, features):
-    """Which pairs survive, and their biases; features and graph are those of the survivors."""
+    """The kept pairs and their biases; features and graph are reduced to them."""
     graph, kept, bias = module(features, GRAPH)
     place = {pair: k for k, pair in enumerate(zip(FIRST.tolist(), SECOND.tolist(), strict=True))}
     survivors = torch.tensor([place[pair] for pair in zip(graph.first.tolist(), graph.second.tolist(), strict=True)])
@@ -25,7 +25,7 @@ def gate(fraction):
     return PairGate(3, 11, EdgeBudget(fraction=fraction)).double()
 
 
-def test_the_best_pairs_of_each_jet_and_those_of_a_particle_with_itself():
+def test_best_pairs_of_each_jet_and_self_pairs_are_kept():
     module, features = gate(0.3), torch.randn(FIRST.numel(), 3).double()
     survivors, bias = survivors_of(module, features)
     g = module.lin(torch.nn.functional.gelu(module.hidden(features))).squeeze(1)
@@ -37,12 +37,12 @@ def test_the_best_pairs_of_each_jet_and_those_of_a_particle_with_itself():
     torch.testing.assert_close(bias, torch.log(1 / (1 + torch.exp(-g[survivors]))))
 
 
-def test_a_fraction_of_one_lets_all_through():
+def test_fraction_of_one_keeps_all_pairs():
     survivors, _ = survivors_of(gate(1.0), torch.randn(FIRST.numel(), 3).double())
     assert survivors.tolist() == list(range(FIRST.numel()))
 
 
-def test_large_gates_are_told_apart():
+def test_large_gates_are_distinguished():
     module = gate(0.1)
     torch.nn.init.constant_(module.lin.bias, 60.0)  # a sigmoid of it is 1
     features = torch.randn(FIRST.numel(), 3).double()
@@ -51,7 +51,7 @@ def test_large_gates_are_told_apart():
     assert torch.equal(here, there)
 
 
-def test_tightness_counts_in_training_alone():
+def test_tightness_acts_only_in_training():
     module, features = gate(0.2), torch.randn(FIRST.numel(), 3).double()
     module.tightness = 0.5
     # 0.6 or 0.2 of 10 and of 21 pairs, and 13 particles
@@ -59,7 +59,7 @@ def test_tightness_counts_in_training_alone():
     assert survivors_of(module.eval(), features)[0].numel() == 2 + 5 + 13
 
 
-def test_it_learns_from_survivors():
+def test_gate_learns_from_kept_pairs():
     module, features = gate(0.3), torch.randn(FIRST.numel(), 3).double()
     _, bias = survivors_of(module, features)
     (bias * torch.linspace(1, 2, len(bias)).double()).sum().backward()
@@ -67,7 +67,7 @@ def test_it_learns_from_survivors():
 
 
 @pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
-def test_weights_of_sixteen_bits(dtype):
+def test_half_precision_weights(dtype):
     module, features = gate(0.3).to(dtype), torch.randn(FIRST.numel(), 3).to(dtype)
     survivors, bias = survivors_of(module, features)
     assert survivors.numel() == 3 + 7 + 13

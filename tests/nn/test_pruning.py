@@ -14,7 +14,7 @@ GRAPH = torch.tensor([0, 0, 0, 0, 0, 1, 1, 0])
 
 
 def graph_of(source, target, graph, num_nodes, num_graphs):
-    """The edges as a graph, of which every edge knows its own graph by its target."""
+    """The edges as a batch of graphs; the target of an edge gives its graph."""
     batch = torch.zeros(num_nodes, dtype=torch.long).index_copy(0, target, graph)
     return SparseGraph.scored_per_edge(torch.stack([source, target]), num_nodes, batch, num_graphs=num_graphs)
 
@@ -66,18 +66,18 @@ def test_rules_per_head_by_hand(rule, first, second):
 
 
 @pytest.mark.parametrize("rule", [Threshold(minimum=0.42), TopK(k=1), TopP(p=0.5), EdgeBudget(fraction=0.3)])
-def test_a_relaxed_rule_drops_nothing_at_first_and_the_same_in_the_end(rule):
+def test_relaxed_rule_drops_nothing_at_first_and_the_same_at_the_end(rule):
     assert kept(rule.relaxed(0.0)) == [[1] * 8]
     assert rule.relaxed(1.0) == rule
     numbers = [sum(kept(rule.relaxed(t / 10))[0]) for t in range(11)]
     assert numbers == sorted(numbers, reverse=True)
 
 
-def test_a_budget_is_never_nothing():
+def test_budget_keeps_at_least_one_edge():
     assert kept(EdgeBudget(1e-9)) == [[0, 0, 1, 0, 0, 1, 1, 1]]
 
 
-def test_a_relaxed_rule_on_the_way():
+def test_relaxed_rule_in_between():
     assert TopK(3).relaxed(1e-300).k == TopK(3).relaxed(0.0).k == 2**62
     assert Threshold(minimum=0.4).relaxed(0.25).minimum == pytest.approx(0.1)
     assert TopK(k=3).relaxed(0.5).k == 6
@@ -142,7 +142,7 @@ def test_ranks_and_sums_by_brute_force(dtype):
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
-def test_a_budget_by_brute_force(dtype):
+def test_budget_by_brute_force(dtype):
     torch.manual_seed(4)
     strength, batch = torch.randn(2, 90, dtype=dtype), torch.randint(4, (9,)) * 3  # negative ones, too
     strength[:, ::4] = strength[0, 0]  # ties
@@ -171,7 +171,7 @@ every_layer = pytest.mark.parametrize("make", LAYERS.values(), ids=LAYERS)
 
 
 def case(make, rule, seed=2):
-    """A layer with and the same without a rule, on a graph with multiple in-edges and two self-edges."""
+    """A layer with a rule and the same layer without, on a graph with several in-edges per node and two self-loops."""
     torch.manual_seed(seed)
     plain, pruned = make().double(), make(pruning=rule).double()
     pruned.load_state_dict(plain.state_dict())
@@ -182,7 +182,7 @@ def case(make, rule, seed=2):
 
 @every_layer
 @pytest.mark.parametrize("per_head", [False, True])
-def test_after_the_softmax_survivors_keep_their_weights(make, per_head, backend):
+def test_after_the_softmax_kept_edges_keep_their_weights(make, per_head, backend):
     plain, pruned, x, edge_index, edge_attr = case(make, TopK(2, per_head=per_head))
     _, (_, alpha) = plain(x, edge_index, edge_attr, return_attention_weights=True)
     out, (left, weights, ids) = pruned(x, edge_index, edge_attr, return_attention_weights=True)
@@ -196,7 +196,7 @@ def test_after_the_softmax_survivors_keep_their_weights(make, per_head, backend)
 
 @every_layer
 @pytest.mark.parametrize("per_head", [False, True])
-def test_before_the_softmax_the_rest_is_a_softmax_of_the_survivors(make, per_head, backend):
+def test_before_the_softmax_weights_are_a_softmax_of_kept_edges(make, per_head, backend):
     rule = TopK(2, per_head=per_head, renormalize=True)
     plain, pruned, x, edge_index, edge_attr = case(make, rule)
     _, (_, alpha) = plain(x, edge_index, edge_attr, return_attention_weights=True)
@@ -226,7 +226,7 @@ def by_hand(conv, x, edge_index, alpha):
 
 @every_layer
 @pytest.mark.parametrize("name", RULES)
-def test_a_rule_that_drops_nothing_changes_nothing(make, name, backend):
+def test_rule_without_drops_changes_nothing(make, name, backend):
     rule = {"threshold": 0.0, "top_k": 99}.get(name, 1.0)
     plain, pruned, x, edge_index, edge_attr = case(make, pruning_rule(name, rule))
     out, (left, _, ids) = pruned(x, edge_index, edge_attr, return_attention_weights=True)
@@ -237,7 +237,7 @@ def test_a_rule_that_drops_nothing_changes_nothing(make, name, backend):
 
 @every_layer
 @pytest.mark.parametrize("renormalize", [False, True])
-def test_gradients_flow_through_survivors_and_nowhere_else(make, renormalize, backend):
+def test_gradients_flow_only_through_kept_edges(make, renormalize, backend):
     _, pruned, x, edge_index, edge_attr = case(make, TopK(renormalize=renormalize, k=1))
     edge_attr.requires_grad_()
     out, (_, _, ids) = pruned(x, edge_index, edge_attr, return_attention_weights=True)
@@ -255,7 +255,7 @@ def test_gradients_flow_through_survivors_and_nowhere_else(make, renormalize, ba
 
 
 @pytest.mark.parametrize("renormalize", [False, True])
-def test_a_node_that_loses_all_edges_gets_zero_and_finite_gradients(renormalize):
+def test_node_without_kept_edges_has_zero_output_and_finite_gradients(renormalize):
     _, pruned, x, edge_index, edge_attr = case(LAYERS["pair"], Threshold(renormalize=renormalize, minimum=0.6))
     edge_index = edge_index[:, edge_index[0] != edge_index[1]]
     edge_attr = edge_attr[: edge_index.size(1)].requires_grad_()
@@ -267,7 +267,7 @@ def test_a_node_that_loses_all_edges_gets_zero_and_finite_gradients(renormalize)
     assert edge_attr.grad.isfinite().all()
 
 
-def test_a_head_that_wants_no_edge_of_a_node_has_finite_gradients():
+def test_head_without_kept_edges_of_a_node_has_finite_gradients():
     conv = PairAttentionConv(4, 4, 2, 2, pruning=Threshold(0.6, per_head=True, renormalize=True))
     conv.lin_score.weight.data = torch.eye(2)
     edge_attr = torch.tensor([[3.0, 0.0], [0.0, 0.0]], requires_grad=True)
@@ -276,7 +276,7 @@ def test_a_head_that_wants_no_edge_of_a_node_has_finite_gradients():
     assert conv.lin_score.weight.grad.isfinite().all()
 
 
-def test_survivors_of_tiny_weight_sum_to_one_before_the_softmax():
+def test_kept_edges_of_tiny_weight_sum_to_one_before_the_softmax():
     conv = DifferentialAttentionConv(4, 4, 1, 2, beta=0.3, pruning=TopK(1, renormalize=True)).double()
     conv.lin_score.weight.data = torch.eye(2).double()
     edge_attr = torch.tensor([[0.0, 0.0], [-5.0, 2000.0]]).double()  # the second map of the survivor underflows
@@ -286,14 +286,14 @@ def test_survivors_of_tiny_weight_sum_to_one_before_the_softmax():
     assert alpha.item() == pytest.approx(0.7)
 
 
-def test_what_is_no_rule_is_refused_and_a_rule_is_shown():
+def test_invalid_rules_are_refused_and_rules_are_printed():
     with pytest.raises(ValueError, match=r"pruning should be a rule, such as TopK\(8\), not 'top_k'"):
         PairAttentionConv(5, 6, 3, 7, pruning="top_k")
     shown = "PairAttentionConv(5, 6, heads=3, edge_dim=7, pruning=TopK(per_head=False, renormalize=False, k=2))"
     assert str(PairAttentionConv(5, 6, 3, 7, pruning=TopK(2))) == shown
 
 
-def test_an_edge_of_a_node_with_itself_survives_but_not_one_between_the_halves_of_a_bipartite_graph():
+def test_self_loops_are_kept_but_not_bipartite_edges_of_equal_index():
     _, pruned, x, _, _ = case(LAYERS["pair"], Threshold(minimum=0.9))
     edge_index = torch.tensor([[0, 1, 2, 3], [0, 0, 0, 1]])
     edge_attr = torch.zeros(4, 7).double()
@@ -305,7 +305,7 @@ def test_an_edge_of_a_node_with_itself_survives_but_not_one_between_the_halves_o
     assert left.tolist() == [[3], [1]]
 
 
-def test_each_graph_of_a_batch_has_a_budget_of_its_own():
+def test_each_graph_of_a_batch_has_its_own_budget():
     _, pruned, x, _, _ = case(LAYERS["pair"], EdgeBudget(fraction=0.5))
     edge_index = torch.tensor([[1, 2, 0, 2, 5, 4, 3, 3], [0, 0, 1, 1, 4, 5, 4, 5]])
     edge_attr = torch.randn(8, 7).double() + 4 * torch.tensor([1.0] * 4 + [0.0] * 4).unsqueeze(1)
@@ -315,19 +315,19 @@ def test_each_graph_of_a_batch_has_a_budget_of_its_own():
     assert len(ids) == 4
 
 
-def test_a_batch_that_is_not_one_of_the_targets_is_refused():
+def test_batch_of_wrong_size_is_refused():
     _, pruned, x, edge_index, edge_attr = case(LAYERS["pair"], EdgeBudget(fraction=0.5))
     with pytest.raises(ValueError, match=r"batch has shape \[2\]: give the graph of each target, \[11\]"):
         pruned(x, edge_index, edge_attr, batch=torch.tensor([0, 1]))
 
 
 @pytest.mark.parametrize("name", RULES)
-def test_what_is_not_a_number_is_not_hidden(name):
+def test_nan_is_not_hidden(name):
     rule = pruning_rule(name, 1 if name == "top_k" else 0.5)
     alpha = torch.tensor([[torch.nan, 0.4, torch.nan, 0.1]])
     source, target, graph = torch.tensor([1, 2, 0, 2]), torch.tensor([0, 0, 1, 1]), torch.zeros(4, dtype=torch.long)
     assert rule(alpha, graph_of(source, target, graph, 3, 1))[:, [0, 2]].all()
-    # Nodes that have nothing to do with it keep what they keep without it.
+    # Unaffected nodes keep the same edges as without it.
     known = torch.tensor([[0.9, 0.2]])
     every = torch.cat([alpha, known], dim=1)
     others = [torch.tensor(nodes) for nodes in ([3, 4], [2, 2], [1, 1])]
@@ -336,7 +336,7 @@ def test_what_is_not_a_number_is_not_hidden(name):
     assert torch.equal(found, rule(known, graph_of(*others, 5, 2)))
 
 
-def test_the_graph_of_the_caller_stays_as_it_is():
+def test_graph_of_the_caller_is_unchanged():
     _, pruned, x, edge_index, edge_attr = case(LAYERS["differential"], TopK(k=1))
     before = edge_index.clone(), edge_attr.clone()
     pruned(x, edge_index, edge_attr)
@@ -344,7 +344,7 @@ def test_the_graph_of_the_caller_stays_as_it_is():
     assert torch.equal(edge_attr, before[1])
 
 
-def test_tightness_counts_in_training_alone():
+def test_tightness_acts_only_in_training():
     _, pruned, x, edge_index, edge_attr = case(LAYERS["differential"], TopK(k=1))
     pruned.tightness = 0.0
 

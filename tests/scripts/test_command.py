@@ -17,7 +17,7 @@ from iagraph.yaml_config import ConfigError
 ROOT = Path(__file__).parents[2]
 
 
-def test_help_lists_every_command_soon(command):
+def test_help_lists_every_command_quickly(command):
     start = time.perf_counter()
     done = subprocess.run([sys.executable, "-m", "iagraph", "--help"], capture_output=True, text=True, check=True)
     assert time.perf_counter() - start < 2  # 0.1 s on an idle core; packages would take more
@@ -29,7 +29,7 @@ def test_help_lists_every_command_soon(command):
 
 
 @pytest.mark.parametrize("name", COMMANDS)
-def test_every_command_explains_itself(command, name):
+def test_every_command_has_help(command, name):
     code, printed = command(name, "--help")
     assert code == 0
     assert printed.out.startswith(f"usage: iagraph {name}")
@@ -55,7 +55,7 @@ def test_an_interruption_ends_with_130(command, monkeypatch):
     assert (code, printed.err) == (130, "interrupted: nothing is lost\n")
 
 
-def test_ctrl_c_before_anything_was_trained_ends_with_130(command, monkeypatch):
+def test_ctrl_c_before_training_ends_with_130(command, monkeypatch):
     from iagraph.train import run
 
     def interrupted(*_, **__):
@@ -77,7 +77,7 @@ def test_any_encoding_of_the_output(command, monkeypatch, encoding):
     assert printed.buffer.getvalue().decode(encoding) == ("γ\n" if encoding == "utf-8" else "\\u03b3\n")
 
 
-def test_scripts_are_the_commands(monkeypatch):
+def test_scripts_run_the_commands(monkeypatch):
     called = []
     monkeypatch.setattr(cli, "main", called.append)
     scripts = sorted((ROOT / "scripts").glob("*.py"))
@@ -88,14 +88,14 @@ def test_scripts_are_the_commands(monkeypatch):
 
 
 class TestRecipes:
-    def test_are_those_of_configs(self, command):
+    def test_equal_the_files_of_configs(self, command):
         _, printed = command("recipes")
         names = [path.stem for path in sorted((ROOT / "configs").glob("*.yaml"))]
         assert [line.split()[0] for line in printed.out.splitlines()] == names
         assert command("recipes", "qg")[1].out == (ROOT / "configs" / "qg.yaml").read_text()
         assert command("recipes", "gq")[0] == "error: gq: no such recipe; iagraph recipes lists them"
 
-    def test_a_file_is_meant_before_a_recipe(self, tmp_path, monkeypatch):
+    def test_files_take_precedence_over_recipes(self, tmp_path, monkeypatch):
         monkeypatch.chdir(tmp_path)
         (tmp_path / "qg").mkdir()
         assert recipe_file("qg") == RECIPES / "qg.yaml"
@@ -122,12 +122,12 @@ class TestExtends:
         assert mine.model == base.model
         assert mine.data == base.data.model_copy(update={"train": ["my.h5"], "classes": mine.data.classes})
 
-    def test_another_model_has_keys_of_its_own(self, write):
+    def test_other_models_have_their_own_keys(self, write):
         other = load_config("qg_particlenet").model
         text = f"extends: qg\ndata: {{pair_features: null}}\nmodel: {other.model_dump_json()}\n"
         assert load_config(write(text)).model == other
 
-    def test_a_file_beside_it(self, write, monkeypatch):
+    def test_file_in_the_same_folder(self, write, monkeypatch):
         write("extends: base.yaml\nname: mine\n")
         base = write((ROOT / "configs" / "qg.yaml").read_text(), "base.yaml")
         monkeypatch.chdir("/")

@@ -18,7 +18,7 @@ SCRIPT = Path(__file__).parents[2] / "scripts" / "convert.py"
 
 @pytest.fixture
 def run(monkeypatch):
-    """Run the script in this process, as a new one would take seconds to import everything."""
+    """Run the script in this process, as imports take seconds in a new one."""
 
     def run_script(*arguments):
         monkeypatch.setattr(sys, "argv", [str(SCRIPT), *map(str, arguments)])
@@ -27,7 +27,7 @@ def run(monkeypatch):
     return run_script
 
 
-def test_a_file_becomes_a_store_a_summary_and_a_figure(tmp_path, run, capsys, drawn):
+def test_conversion_writes_store_summary_and_figure(tmp_path, run, capsys, drawn):
     write_store(tmp_path / "a.h5", numbered_jets([2, 0, 3]))
     write_store(tmp_path / "b.h5", numbered_jets([4]))
     run(tmp_path / "a.h5", tmp_path / "b.h5", "--out", tmp_path / "out.h5")
@@ -43,7 +43,7 @@ def test_a_file_becomes_a_store_a_summary_and_a_figure(tmp_path, run, capsys, dr
         (tmp_path / "out.pdf").unlink(missing_ok=True)
 
 
-def test_dots_in_a_name_belong_to_it_and_other_files_are_left(tmp_path, run):
+def test_dots_in_names_and_existing_files_are_kept(tmp_path, run):
     write_store(tmp_path / "a.h5", numbered_jets([2, 3]))
     (tmp_path / "qg_v1.png").write_text("another figure")
     run(tmp_path / "a.h5", "--out", tmp_path / "qg_v1.2.h5")
@@ -119,7 +119,7 @@ def test_a_map_of_branches(tmp_path, run):
     assert not (tmp_path / "x.h5").exists()
 
 
-def test_the_store_has_a_name_of_its_own(tmp_path, run, capsys):
+def test_output_name_must_be_a_store(tmp_path, run, capsys):
     write_store(tmp_path / "a.h5", numbered_jets([2]))
     (tmp_path / "folder.h5").mkdir()
     for name in ("x.png", "store", "folder.h5"):
@@ -129,7 +129,7 @@ def test_the_store_has_a_name_of_its_own(tmp_path, run, capsys):
 
 
 @pytest.mark.parametrize("name", ["absent.h5", "text.h5"])
-def test_a_wrong_file_is_one_line(tmp_path, run, name):
+def test_errors_are_one_line(tmp_path, run, name):
     (tmp_path / "text.h5").write_text("not a jet\n" * 100)
     with pytest.raises(SystemExit) as stopped:
         run(tmp_path / name, "--out", tmp_path / "out.h5")
@@ -139,7 +139,7 @@ def test_a_wrong_file_is_one_line(tmp_path, run, name):
 
 
 @pytest.mark.parametrize("sent", [signal.SIGINT, signal.SIGKILL])
-def test_an_interrupted_conversion_is_not_taken_for_a_complete_one(tmp_path, sent):
+def test_interrupted_conversion_leaves_nothing(tmp_path, sent):
     write_store(tmp_path / "a.h5", numbered_jets(np.full(150_000, 20)))
     command = [sys.executable, SCRIPT, tmp_path / "a.h5", "--out", tmp_path / "out.h5"]
     process = subprocess.Popen(command, stderr=subprocess.PIPE, text=True, preexec_fn=heed_interrupts)

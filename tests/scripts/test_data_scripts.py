@@ -39,7 +39,7 @@ class TestCompare:
 
 
 class TestDownload:
-    def test_what_is_there_is_not_asked_for(self, tmp_path, run, capsys):
+    def test_existing_data_are_not_downloaded(self, tmp_path, run, capsys):
         (tmp_path / "processed").mkdir()
         jets = numbered_jets(np.arange(1, 8))
         write_store(tmp_path / "processed" / "top_tagging.h5", jets, splits={"train": 4, "val": 1, "test": 2})

@@ -38,7 +38,7 @@ def say_tested_on(run, files):
 
 
 @pytest.mark.parametrize("kinds", [["pt2"], pytest.param(["onnx", "pt2"], marks=pytest.mark.slow)], ids=" and ".join)
-def test_writes_and_tells_what_was_compared(export, run, tmp_path, capsys, kinds):
+def test_writes_files_and_reports_the_comparison(export, run, tmp_path, capsys, kinds):
     say_tested_on(run, ["sample:qg"])
     files = [tmp_path / f"tagger.{kind}" for kind in kinds]
     export(run, *(word for kind, file in zip(kinds, files, strict=True) for word in (f"--{kind}", file)))
@@ -48,7 +48,7 @@ def test_writes_and_tells_what_was_compared(export, run, tmp_path, capsys, kinds
         assert file.stat().st_size > 1e4
 
 
-def test_test_jets_are_spread_over_the_file(run):
+def test_compared_jets_are_spread_over_the_file(run):
     say_tested_on(run, ["sample:qg"])
     batches, what = comparison_jets(load(run))
     assert what == f"{JETS} test jets"
@@ -78,7 +78,7 @@ class TestMistakes:
             export(run, "--onnx", tmp_path / "tagger.onnx")
 
     @pytest.mark.parametrize("package", ["onnx", "onnxruntime", "onnxscript"])
-    def test_packages_are_missing(self, export, run, tmp_path, monkeypatch, package):
+    def test_missing_packages(self, export, run, tmp_path, monkeypatch, package):
         monkeypatch.setitem(sys.modules, package, None)
         with pytest.raises(SystemExit, match=rf"error: writing ONNX needs {package}: pip install 'iagraph\[export\]'"):
             export(run, "--onnx", tmp_path / "tagger.onnx")

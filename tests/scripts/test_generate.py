@@ -31,7 +31,7 @@ def group_exists(group):
 
 
 @pytest.mark.parametrize("missing", ["pythia8mc", "fastjet", "awkward"])
-def test_missing_packages_name_the_command_that_installs_them(tmp_path, monkeypatch, missing):
+def test_missing_packages_name_the_install_command(tmp_path, monkeypatch, missing):
     monkeypatch.setitem(sys.modules, missing, None)
     for name in ("generator", "recipe", "selection"):
         monkeypatch.delitem(sys.modules, f"iagraph.data.{name}", raising=False)
@@ -51,9 +51,7 @@ def test_impossible_arguments_are_refused(tmp_path, monkeypatch, capsys, argumen
 def test_errors_are_one_line_without_traceback(tmp_path, monkeypatch):
     pytest.importorskip("pythia8mc", reason="generating jets needs pip install 'iagraph[generate]'")
     out = tmp_path / "jets.h5"
-    assert "'seed' should be greater than or equal to 0" in run(
-        monkeypatch, RECIPE, "--jets", 4, "--out", out, "seed=-1"
-    )
+    assert "'seed' should " in run(monkeypatch, RECIPE, "--jets", 4, "--out", out, "seed=-1")
     assert "shard 3/3 of 4 jets is empty" in run(monkeypatch, RECIPE, "--jets", 4, "--out", out, "--shard", "3/3")
     recipe = tmp_path / "recipe.yaml"
     recipe.write_text(RECIPE.read_text().replace("gmZmode = 2", "gmzmode = two"))
@@ -74,7 +72,7 @@ def test_errors_are_one_line_without_traceback(tmp_path, monkeypatch):
         pytest.param(signal.SIGKILL, marks=pytest.mark.slow),
     ],
 )
-def test_interrupted_generation_ends_at_once_and_leaves_nothing(tmp_path, sent):
+def test_interrupted_generation_leaves_nothing(tmp_path, sent):
     pytest.importorskip("pythia8mc", reason="generating jets needs pip install 'iagraph[generate]'")
     out, log = tmp_path / "jets.h5", tmp_path / "log"
     command = [sys.executable, SCRIPT, RECIPE, "--jets", "100000", "--out", out, "--workers", "2"]
@@ -96,10 +94,10 @@ def test_interrupted_generation_ends_at_once_and_leaves_nothing(tmp_path, sent):
         time.sleep(0.1)
 
 
-def test_generated_file_is_announced(tmp_path):
+def test_generated_file_is_reported(tmp_path):
     pytest.importorskip("pythia8mc", reason="generating jets needs pip install 'iagraph[generate]'")
     out = tmp_path / "jets.h5"
-    # A change of the recipe may stand behind the options, too.
+    # Overrides may also follow the options.
     arguments = [sys.executable, SCRIPT, RECIPE, "--jets", "5", "--out", out, "seed=7", "jet.pt_max=900.0"]
     done = subprocess.run(arguments, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr

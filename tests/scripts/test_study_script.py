@@ -48,7 +48,7 @@ def study(tmp_path):
 def test_prints_the_table_of_finished_runs(study, monkeypatch, capsys):
     _, planned = load_comparison(study).runs
     train_into(planned.folder, planned.config)
-    # A change may stand behind the options, too.
+    # Overrides may also follow the options.
     assert run(
         monkeypatch, "compare", study, "--jobs", 2, "recipes={plain model: qg.yaml, IAFormer: qg.yaml}", "x=1"
     ) == ("error: command line: unknown key 'x'; valid keys: name, seeds, recipes, overrides, output")
@@ -82,7 +82,7 @@ def test_impossible_arguments_are_refused(monkeypatch, capsys, study, arguments,
     assert message in capsys.readouterr().err
 
 
-def test_interrupted_while_packages_are_imported(monkeypatch, study, capsys):
+def test_interruption_during_imports(monkeypatch, study, capsys):
     def interrupt(name, *more):
         if name == "iagraph.studies.compare.study":
             raise KeyboardInterrupt
@@ -131,7 +131,7 @@ def test_help_explains_pruning(monkeypatch, capsys):
         (["--jets", "1"], "error: run: none of the 1 jets is of the class "),
     ],
 )
-def test_mistakes_in_pruning_end_in_one_line(toy_run, monkeypatch, arguments, message):
+def test_pruning_errors_are_one_line(toy_run, monkeypatch, arguments, message):
     monkeypatch.chdir(toy_run.parent)
     found = run(monkeypatch, "prune", "run", *arguments)
     assert found.startswith(message)
@@ -152,15 +152,15 @@ def test_impossible_arguments_of_pruning_are_refused(monkeypatch, capsys, argume
     assert message in capsys.readouterr().err
 
 
-def test_the_comparison_of_the_repository_is_valid():
+def test_shipped_comparison_is_valid():
     comparison = load_comparison(ROOT / "configs" / "compare_qg.yaml")
     assert len({config.model.name for config in comparison.recipes.values()}) == 7
     assert len(comparison.runs) == 21
 
 
 @pytest.mark.skipif(os.name != "posix", reason="sends signals to other processes")
-def test_interrupted_and_killed_and_resumed_to_the_end(study):
-    # Long enough to be caught, by a test that a busy machine lets wait.
+def test_interrupted_and_killed_comparison_can_be_resumed(study):
+    # Long enough to be interrupted even on a busy machine.
     study.write_text(study.read_text().replace("train.epochs=2", "train.epochs=15\n  - train.patience=15"))
     comparison = load_comparison(study)
     first, second = comparison.runs

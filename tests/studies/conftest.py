@@ -32,7 +32,7 @@ def write(store, tmp_path):
 
 
 def write_comparison(folder, store, recipes=None, seeds=(1, 2), overrides=()):
-    """A comparison of IAFormer and plain attention, tiny ones; its file, beside recipes of the same folder."""
+    """Write a comparison of a tiny IAFormer and plain attention, with its recipes, and return its file."""
     for name in ("qg.yaml", "qg_plain.yaml"):
         (folder / name).write_text(RECIPE.with_name(name).read_text())
     recipes = recipes or {"IAFormer": "qg.yaml", "Q & K": "qg_plain.yaml"}
@@ -47,7 +47,7 @@ def write_comparison(folder, store, recipes=None, seeds=(1, 2), overrides=()):
 
 @pytest.fixture(scope="session")
 def trained(store, tmp_path_factory):
-    """Folder of a comparison whose four runs are there; no table yet."""
+    """Folder of a comparison with its four finished runs, without a table."""
     folder = tmp_path_factory.mktemp("trained")
     for run in load_comparison(write_comparison(folder, store)).runs:
         train_into(run.folder, run.config)
@@ -63,13 +63,13 @@ def toy_run(store, tmp_path_factory):
 
 
 def snapshot(folder):
-    """When each run was judged, by its folder."""
+    """Time of the evaluation of each run, by folder."""
     return {path.parent: path.stat().st_mtime_ns for path in folder.glob("*/seed-*/metrics.json")}
 
 
 @pytest.fixture(scope="session")
 def part_run(store, tmp_path_factory):
-    """Folder of a finished run of a small ParT with one block, called as the other one but in another folder."""
+    """Folder of a finished run of a small ParT with one block, of the same name but in another folder."""
     folder = tmp_path_factory.mktemp("part") / "toy"
     train_into(folder, settings(store, folder.parent, f"model={PART}", "data.pair_features=part", "train.epochs=1"))
     return folder

@@ -1,4 +1,4 @@
-"""What a process does instead of training, in a module that is quickly imported."""
+"""A stand-in for training in a process, in a module with fast imports."""
 
 import json
 import os
@@ -6,7 +6,7 @@ import signal
 
 
 def train(run, threads, answer):
-    """As the model is called: `killed` is, `wild` fails, any other is finished at once."""
+    """The name of the model decides: `killed` is killed, `wild` fails, any other finishes at once."""
     if run.model == "killed":
         os.kill(os.getpid(), signal.SIGKILL)
     elif run.model == "wild":

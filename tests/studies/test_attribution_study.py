@@ -23,7 +23,7 @@ def found(toy_run):
     return run, measure(run)
 
 
-def test_each_jet_is_counted_once(found):
+def test_jets_are_counted_once(found):
     run, numbers = found
     assert run.truth.labels.tolist() == [label for batch in run.batches for label in batch.y.tolist()]
     assert set(numbers.classes.tolist()) == {run.run.classes.index("quark")}
@@ -39,7 +39,7 @@ def test_each_jet_is_counted_once(found):
             torch.testing.assert_close(numbers.relevance[method][name].sum(1), sizes.float(), rtol=1e-4, atol=1e-4)
 
 
-def test_particles_for_the_decision_go_first(found):
+def test_supporting_particles_are_dropped_first(found):
     run, numbers = found
     jets = run.batches[0].part(20, 40)  # across the jets that are taken at once
     classes = numbers.classes[20:40]
@@ -52,7 +52,7 @@ def test_particles_for_the_decision_go_first(found):
     assert len(set(value.sign().tolist())) == 2
 
 
-def test_jets_are_taken_in_parts(found):
+def test_relevance_in_parts_equals_the_whole(found):
     run, numbers = found
     for name, relevance in relevances(run.model, run.batches[0], numbers.classes[:64]).items():
         whole = METHODS[name](run.model, run.batches[0], numbers.classes[:64])
@@ -75,7 +75,7 @@ def test_tables(found):
     assert shares == sorted(shares)
 
 
-def test_what_is_written(toy_run, tmp_path):
+def test_study_writes_tables_figures_and_displays(toy_run, tmp_path):
     folder = study(Plan([toy_run], tmp_path / "attribution", 20, "iagraph study attribution toy"))
     written = {path.name for path in folder.iterdir()}
     figures = {f"{name}.{kind}" for name in ("deletion", "maps", "profiles", "attention") for kind in ("png", "pdf")}
@@ -100,7 +100,7 @@ def test_more_than_two_classes_and_no_species(tmp_path):
     assert numbers.classes.equal(numbers.logits["LRP", MOST][0].argmax(1))
 
 
-def test_one_run_at_a_time(toy_run, tmp_path):
+def test_several_runs_are_refused(toy_run, tmp_path):
     with pytest.raises(RunError, match="attribution takes one run, not 2"):
         study(Plan([toy_run, Path("other")], tmp_path / "attribution", 40, ""))
     assert list(tmp_path.iterdir()) == []

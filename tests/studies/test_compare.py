@@ -1,5 +1,6 @@
 import csv
 import json
+import re
 import shutil
 import signal
 from importlib.metadata import version
@@ -27,15 +28,16 @@ from iagraph.train.run import USER_ERRORS, train_into
 
 @pytest.fixture
 def study(trained, store, tmp_path):
-    """File of a comparison in a new folder, whose four runs are there."""
+    """File of a comparison in a new folder with its four finished runs."""
     shutil.copytree(trained / "studies", tmp_path / "studies")
     return write_comparison(tmp_path, store)
 
 
-def test_tables_hold_what_the_runs_recorded(study, capsys):
+def test_tables_hold_what_the_runs_recorded(study):
     comparison = load_comparison(study)
+    before = snapshot(comparison.folder)
     folder = compare(comparison, command="iagraph study compare toy")
-    assert capsys.readouterr().out.count("(finished before)") == 4
+    assert before.items() <= snapshot(folder).items()
     assert {path.name for path in folder.iterdir()} >= {*RESULTS}
     with (folder / "table.csv").open() as file:
         rows = {row["model"]: row for row in csv.DictReader(file)}
@@ -56,35 +58,34 @@ def test_tables_hold_what_the_runs_recorded(study, capsys):
         assert float(rows[name]["flops_per_jet"]) == found[0]["cost"]["flops_per_jet"]
         assert float(rows[name]["seconds_per_jet"]) > 0
     text = (folder / "table.md").read_text()
-    assert "300 training jets, 120 test jets, signal: quark" in text
+    assert re.search(r"\b300 .*\b120 .*: quark\n", text)
     assert "`iagraph study compare toy`" in text
     report = json.loads((folder / "report.json").read_text())
     description = json.loads((folder / "iaformer" / "seed-1" / "model.json").read_text())
     assert report["jets"]["fingerprints"] == description["data"]
     assert report["notes"] == [line.removeprefix("- ") for line in text.splitlines() if line.startswith("- ")]
     multiplicity = json.loads((folder / "q-k" / "seed-1" / "metrics.json").read_text())["multiplicity"]["auc"]
-    assert f"- multiplicity alone reaches an AUC of {Estimate(**multiplicity)} on these jets" in text
+    assert re.search(rf"- multiplicity .*{re.escape(str(Estimate(**multiplicity)))}", text)
     assert report["recipes"]["Q & K"]["model"]["name"] == "plain_transformer"
     assert report["machine"]["torch"] == description["versions"]["torch"] == version("torch")
 
 
-def test_failing_runs_are_named_and_the_others_go_on(study, store, tmp_path, capsys, monkeypatch):
+def test_failing_runs_are_named_and_others_are_finished(study, store, tmp_path, capsys, monkeypatch):
     compare(load_comparison(study))
     recipes = dict.fromkeys(("wild", "killed", "IAFormer", "good"), "qg.yaml")
     comparison = load_comparison(write_comparison(tmp_path, store, recipes, seeds=[2]))
     before = snapshot(comparison.folder)
-    # Real processes, which need not import everything that training does.
+    # Real processes, without the imports of training.
     monkeypatch.setattr("iagraph.studies.training._train", stand_ins.train)
-    with pytest.raises(RunError, match=r"^2 of 3 runs failed, so there is no table") as error:
+    with pytest.raises(RunError, match=r"^2 of 3 runs failed") as error:
         compare(comparison, jobs=2)
     problems = sorted(str(error.value).splitlines()[1:])
-    assert problems[0].startswith("killed, seed 2: its process ended with exit code -9")
+    assert re.match(r"killed, seed 2: .*-9", problems[0])
     assert problems[1] == "wild, seed 2: the loss is nan"
     said = capsys.readouterr().out
     assert "wild, seed 2: failed: the loss is nan (" in said
     assert "IAFormer, seed 2: AUC " in said
     assert "good, seed 2: AUC 0.7500 (" in said
-    assert "; runs left: 0)" in said
     after = snapshot(comparison.folder)
     assert after.keys() - before.keys() == {comparison.folder / "good" / "seed-2"}
     assert before.items() <= after.items()
@@ -92,7 +93,7 @@ def test_failing_runs_are_named_and_the_others_go_on(study, store, tmp_path, cap
     assert not active_children()
 
 
-def test_a_loss_that_is_not_finite_is_the_answer_of_a_run(write):
+def test_a_loss_that_is_not_finite_is_reported_by_its_run(write):
     overrides = ["train.learning_rate=1e30", "train.clip=null", "train.warmup=0.0"]
     run = load_comparison(write(overrides=overrides)).runs[0]
     receiver, sender = Pipe(duplex=False)
@@ -154,7 +155,7 @@ class TestRefused:
         with pytest.raises(RunError, match=r"seed-1: .* differs .*: the initial weights .* differ; give"):
             compare(comparison)
         weights.unlink()
-        compare(comparison)  # all runs are there: nobody needs the weights
+        compare(comparison)  # all runs are finished: the weights are not needed
         missing = load_comparison(path, ["seeds=[1, 2]"])
         with pytest.raises(USER_ERRORS, match=r"weights\.pt"):
             compare(missing)
@@ -198,7 +199,7 @@ def test_the_same_jets_in_another_file(study, store, tmp_path):
 @pytest.mark.parametrize(
     ("recorded", "here", "used"), [("cuda", False, "cpu"), ("mps", True, "mps"), ("", True, "cpu")]
 )
-def test_times_are_taken_where_runs_predicted_if_that_is_here(study, monkeypatch, recorded, here, used):
+def test_times_are_measured_on_the_device_of_the_runs_if_available(study, monkeypatch, recorded, here, used):
     comparison = load_comparison(study)
     for run in comparison.runs:
         path = run.folder / "metrics.json"
@@ -219,7 +220,7 @@ def test_times_are_taken_where_runs_predicted_if_that_is_here(study, monkeypatch
     assert f"float32, {used}, threads" in (folder / "table.md").read_text()
 
 
-def test_the_same_choice_of_jets_for_all_seeds_and_models(write, tmp_path):
+def test_all_seeds_and_models_train_on_the_same_jets(write, tmp_path):
     comparison = load_comparison(write(overrides=["data.max_jets=64", "train.epochs=1"]))
     runs = comparison.runs[:3]
     for run in runs:
@@ -238,7 +239,7 @@ class _Interrupted(Tagger):
 
 
 @pytest.mark.parametrize("stop", [KeyboardInterrupt, SIGTERMException])
-def test_an_interrupted_run_is_not_a_finished_one(write, monkeypatch, stop):
+def test_an_interrupted_run_does_not_count_as_finished(write, monkeypatch, stop):
     monkeypatch.setattr("iagraph.train.run.Tagger", _Interrupted)
     monkeypatch.setattr(_Interrupted, "stop", stop, raising=False)
     run = load_comparison(write()).runs[0]

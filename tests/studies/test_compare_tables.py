@@ -49,11 +49,11 @@ def test_mean_and_sample_standard_deviation():
         ((0.5, 0.5), "0.5 +- 0"),
     ],
 )
-def test_numbers_without_a_spread_say_so(values, text):
+def test_numbers_without_a_spread(values, text):
     assert str(OverSeeds(values)) == text
 
 
-def test_what_is_shown():
+def test_models_table_columns_and_rows():
     assert models_table(ROWS).cells() == [
         ["", "AUC", "1/eB at 0.5", "parameters", "MFLOP/jet", "ms/jet"],
         ["A_1", "0.8830 +- 0.0030", "25 +- 0", "52,453", "21.1", "1.25"],
@@ -72,7 +72,7 @@ def test_csv_has_full_precision():
     assert (second["rejection_at_0.5"], second["rejection_at_0.5_spread"]) == ("inf", "")
 
 
-def test_runs_have_a_line_each():
+def test_runs_table_has_a_line_per_run():
     lines = read(runs_table(RESULTS).csv())
     assert [(line["model"], line["seed"]) for line in lines] == [(each.model, str(each.seed)) for each in RESULTS]
     assert [line["rejection_at_0.5"] for line in lines[:2]] == ["25.0", "inf"]
@@ -80,7 +80,7 @@ def test_runs_have_a_line_each():
     assert {line["auc_gain_over_multiplicity"] for line in lines} == {"0.05"}
 
 
-def test_null_is_infinite_for_a_rejection_and_undefined_else():
+def test_null_means_infinite_rejection_or_undefined_error():
     metrics = {
         "jets": 7,
         "tagger": {"auc": {"value": 1.0, "error": None}, "rejection_at_0.3": {"value": None, "error": None}},

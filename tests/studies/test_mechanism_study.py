@@ -13,7 +13,7 @@ from iagraph.train.run import train_into
 TABLES = {"model", "layers", "heads", "circuit", "patched_heads", "patched_stream", "depths", "observables"}
 
 
-def test_what_is_written(toy_run, tmp_path):
+def test_study_writes_tables_and_figures(toy_run, tmp_path):
     folder = study(Plan([toy_run], tmp_path / "mechanism", 80, "typed"))
     report = json.loads((folder / "report.json").read_text())
     tables = report["tables"]
@@ -53,7 +53,7 @@ def test_part_without_pairs_and_without_fastjet(store, tmp_path, monkeypatch):
     assert "FastJet" in notes
 
 
-def test_refusals(toy_run, tmp_path):
+def test_unsuitable_runs_are_refused(toy_run, tmp_path):
     with pytest.raises(RunError, match="one run, not 2"):
         study(Plan([toy_run, toy_run], tmp_path / "mechanism", 80))
     with pytest.raises(RunError, match=r"too few for probes; use more \(--jets\)"):

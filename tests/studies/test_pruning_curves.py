@@ -38,14 +38,14 @@ JETS = [random_jets([3, 1, 0], 1), random_jets([5], 2)]  # 9 + 1 + 0 + 25 = 35 e
         (None, control("nearest neighbors", 2), 9 + 1 + 15, 9 + 1 + 15),
     ],
 )
-def test_edges_that_are_left_by_hand(rule, choose, first, last):
+def test_kept_edges_by_hand(rule, choose, first, last):
     found = classify(Variant("some", 1, tiny(), rule, choose), JETS)
     assert found.kept == pytest.approx((first / 35, last / 35), rel=1e-12)
     assert found.logits.shape == (4, 2)
 
 
 @pytest.mark.parametrize("choose", [None, control("largest kT", 1.0), control("nearest neighbors", 99)])
-def test_without_pruning_it_is_the_model(choose):
+def test_no_pruning_equals_the_model(choose):
     model = tiny().eval()
     found = classify(Variant("unpruned", None, model, choose=choose), JETS)
     with torch.no_grad():
@@ -72,7 +72,7 @@ def test_a_study_with_retraining(toy_run, tmp_path, capsys):
         *("unpruned, retrained", "top_k, retrained", "edge_budget, retrained"),
     ]
     assert [row["strength"] for row in rows] == ["", "2.0", "0.5", "0.5", "0.5", "0.5", "2.0", "", "2.0", "0.5"]
-    # All test jets: the model without pruning has the numbers that its run recorded, but for rounding of scores.
+    # All test jets: without pruning, the model has the numbers recorded by its run, up to rounding of scores.
     recorded = json.loads((toy_run / "metrics.json").read_text())
     for key in ("accuracy", "auc"):
         assert float(rows[0][key]) == pytest.approx(recorded["tagger"][key]["value"], abs=1e-3)
@@ -135,13 +135,13 @@ class TestRefusedBeforeAnythingIsWritten:
     def test_too_few_jets(self, toy_run, tmp_path):
         self.refused(toy_run, tmp_path, r"none of the 1 jets is of the class '\w+': use more jets \(--jets\)", jets=1)
 
-    def test_training_with_rules_that_configurations_lack(self, toy_run, tmp_path):
+    def test_training_with_rules_unknown_to_configurations(self, toy_run, tmp_path):
         message = "all heads, after the softmax: omit --per-head"
         self.refused(toy_run, tmp_path, message, epochs=1, rules=parse_rules(["top_k=2"], per_head=True))
         self.refused(toy_run, tmp_path, message, epochs=1, rules=parse_rules(["top_k=2"], renormalize=True))
         self.refused(toy_run, tmp_path, "threshold=0 drops nothing", epochs=1, rules=parse_rules(["threshold=0"]))
 
-    def test_models_that_are_not_trained_with_rules(self, store, tmp_path):
+    def test_models_without_rules_in_training(self, store, tmp_path):
         train_into(tmp_path / "run", settings(store, tmp_path, "model.name=pair_transformer", "train.epochs=1"))
         message = "pair_transformer cannot be trained with rules; use a run of iaformer, gated_iaformer, cascaded"
         self.refused(tmp_path / "run", tmp_path, message, epochs=1)
@@ -174,7 +174,7 @@ def test_more_classes(tmp_path):
     ]
 
 
-def test_two_classes_take_the_signal_of_the_run(tmp_path):
+def test_two_classes_use_the_signal_of_the_run(tmp_path):
     write_store(tmp_path / "two.h5", toy_jets(80, 4))
     jets, model = JetDataset(toy_jets(80, 4)), tiny()
     models, batches = variants(model, parse_rules(["top_k=1"]))[:2], some_batches(jets, 70)

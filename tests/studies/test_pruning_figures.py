@@ -34,7 +34,7 @@ def lines(axes):
     return {line.get_label(): [list(map(float, v)) for v in line.get_data()] for line in axes.get_lines()}
 
 
-def test_points_bars_and_the_unpruned_line():
+def test_lines_show_the_rows_by_strength_with_error_bars():
     rows = [row("unpruned", None, 0.9, 1.0), row("top_k", 8, 0.88, 0.6), row("top_k", 4, 0.85, 0.3, math.inf)]
     figure = performance_against_cost(rows)
     auc, _, time, rejection, flop, _ = figure.axes
@@ -48,7 +48,8 @@ def test_points_bars_and_the_unpruned_line():
 
 
 def test_all_families_look_different_and_nothing_overlaps(tmp_path):
-    figure = performance_against_cost(everything())
+    rows = everything()
+    figure = performance_against_cost(rows)
     save_figure(figure, tmp_path / "figure")
     (legend,) = figure.legends
     styles = {
@@ -56,13 +57,10 @@ def test_all_families_look_different_and_nothing_overlaps(tmp_path):
         for h in figure.axes[0].get_lines()
         if h.get_label()[0] != "_"
     }
-    assert len(styles) == len(legend.get_texts()) == 15
-    below = legend.get_window_extent().y0
+    assert len(styles) == len(legend.get_texts()) == len({row.family for row in rows})
     ticks = []
     for axes in figure.axes:
-        area = axes.get_window_extent()
-        assert area.width > 200
-        assert area.y1 < below
+        assert not axes.get_window_extent().overlaps(legend.get_window_extent())
         low, high = axes.get_xlim()
         ticks += [t for t in axes.get_xticklabels() if low <= t.get_position()[0] <= high and t.get_text()]
     boxes = [text.get_window_extent() for text in ticks]
@@ -70,7 +68,7 @@ def test_all_families_look_different_and_nothing_overlaps(tmp_path):
     assert matplotlib.pyplot.get_fignums() == []
 
 
-def test_more_classes_show_their_accuracy():
+def test_accuracy_is_shown_for_more_than_two_classes():
     rows = [
         row("unpruned", None, rejection_key="rejection_at_0.5/Z"),
         row("top_k", 4, rejection_key="rejection_at_0.5/Z"),
@@ -81,7 +79,7 @@ def test_more_classes_show_their_accuracy():
 
 
 @pytest.mark.parametrize("edges", [0, 1, 400])
-def test_distributions_have_unit_area(tmp_path, edges):
+def test_distributions_have_unit_area_where_there_are_edges(tmp_path, edges):
     torch.manual_seed(1)
     kept = torch.stack([torch.arange(edges) % 3 == 0, torch.zeros(edges, dtype=torch.bool)])
     figure = kept_edge_distributions(KeptEdges(torch.randn(3, edges), kept, None, None), "top_k=3")

@@ -60,7 +60,7 @@ def test_one_rule():
         parse_rule("top_k=3,4")
 
 
-def test_every_rule_has_default_numbers_and_is_explained():
+def test_every_rule_has_defaults_and_a_description():
     assert STRENGTHS.keys() == RULES.keys()
     assert len(default_rules()) == sum(map(len, STRENGTHS.values()))
     assert default_rules(per_head=True)[0].rule.per_head
@@ -68,7 +68,7 @@ def test_every_rule_has_default_numbers_and_is_explained():
     assert MEANINGS.keys() == RULES.keys()
 
 
-def test_all_layers_get_the_rule_and_the_model_stays_as_it_is():
+def test_rule_is_set_in_all_layers_of_a_copy():
     model = tiny().train()
     found = variants(model, parse_rules(["top_k=3", "edge_budget=0.4,0.2"]))
     assert list(map(str, found)) == [
@@ -87,12 +87,12 @@ def test_all_layers_get_the_rule_and_the_model_stays_as_it_is():
     assert not any(variant.tagger.training for variant in found)
 
 
-def test_controls_take_default_numbers_where_their_rule_is_not_tried():
+def test_controls_have_defaults_without_their_rule():
     found = [variant.family for variant in variants(tiny(), parse_rules(["threshold=0.1"]))]
     assert [found.count(name) for name in CONTROLS] == [5, 5, 5, 4]
 
 
-def test_a_model_trained_with_a_rule_is_shown_with_and_without_it():
+def test_models_trained_with_a_rule_are_measured_with_and_without_it():
     first, second, *_ = variants(tiny(TopK(k=2)), [])
     assert (str(first), str(second)) == ("unpruned", "as trained")
     assert [variant.tagger.convs()[1].pruning for variant in (first, second)] == [None, TopK(k=2)]

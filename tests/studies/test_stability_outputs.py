@@ -19,7 +19,7 @@ JETS = 1009
 
 
 def logits_of(probability):
-    """Logits of two classes, with an offset that counts for nothing."""
+    """Logits of two classes, with an irrelevant offset."""
     probability = np.asarray(probability)
     return np.stack([np.log(1 - probability) + 3, np.log(probability) + 3], axis=-1)
 
@@ -59,7 +59,7 @@ def test_spread_by_hand():
     assert found.deviation.value == pytest.approx((0.1 + 0.2 + 0 + 0.6 / math.sqrt(3)) / 4 / c4)
 
 
-def test_same_runs_have_no_spread(runs, labels):
+def test_equal_runs_have_no_spread(runs, labels):
     found = spread(np.stack([runs[0]] * 3), Truth(labels, None))
     assert found.deviation == pytest.approx((0, 0))
     assert found.variation == found.flip_rate == (0, 0)
@@ -78,7 +78,7 @@ def test_deviation_does_not_depend_on_the_number_of_runs():
         assert abs(found.value - 0.01) < 4 * found.error + 1e-5
 
 
-def test_rank_correlation_is_that_of_scores():
+def test_rank_correlation_uses_scores():
     random = np.random.default_rng(4)
     scores = random.normal(size=(3, 53))
     logits = np.stack([-scores, np.zeros_like(scores)], axis=-1)
@@ -88,7 +88,7 @@ def test_rank_correlation_is_that_of_scores():
     assert rank_correlation(np.stack([logits[0], -logits[0]])) == pytest.approx(-1)
 
 
-def test_error_of_the_rank_correlation_is_its_spread():
+def test_error_of_the_rank_correlation_matches_its_spread():
     random, values, errors = np.random.default_rng(5), [], []
     for _ in range(60):
         common = random.normal(size=300)

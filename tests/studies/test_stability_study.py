@@ -37,14 +37,14 @@ def again_run(store, tmp_path_factory):
 
 
 class Multiplicity(nn.Module):
-    """Knows nothing but how many particles there are."""
+    """A model that knows only the number of particles."""
 
     def forward(self, jets):
         count = jets.ptr.diff().float()
         return torch.stack([torch.zeros_like(count), 11.3 - count], 1)
 
 
-def test_what_a_model_does_not_see_does_not_move_it(toy_run):
+def test_unseen_changes_have_no_effect(toy_run):
     run = replace(open_run(toy_run, 60), model=Multiplicity())
     before = logits_of(run)
     assert len(before) == 60
@@ -56,7 +56,7 @@ def test_what_a_model_does_not_see_does_not_move_it(toy_run):
         assert 0 < lost[weak].variation.value < lost[strong].variation.value
 
 
-def test_random_changes_have_seeds_and_others_none():
+def test_only_random_changes_have_seeds():
     jets = random_jets([5, 7], 1)
     changed = [change(jets).momenta.pt for change in KINDS[0].changes(0.1)]
     assert len({tuple(pt.tolist()) for pt in changed}) == 3
@@ -66,7 +66,7 @@ def test_random_changes_have_seeds_and_others_none():
     assert soft(jets).momenta.pt.equal(drop_soft(jets, 2.0).momenta.pt)
 
 
-def test_groups_differ_by_seed_name_and_output_alone(toy_run, again_run, net_run):
+def test_groups_differ_only_by_seed_name_and_output(toy_run, again_run, net_run):
     named = (("a", toy_run), ("b", net_run), ("c", again_run))
     found = grouped([open_run(path, 50, needs_attention=False, name=name) for name, path in named])
     assert [group.runs for group in found] == [[0, 2], [1]]
@@ -74,7 +74,7 @@ def test_groups_differ_by_seed_name_and_output_alone(toy_run, again_run, net_run
     assert [group.training_jets for group in found] == [300, 300]
 
 
-def test_over_runs_adds_jets_and_seeds_in_squares():
+def test_errors_of_jets_and_seeds_add_in_quadrature():
     found = over_runs([Estimate(1.0, 0.3), Estimate(3.0, 0.5)])
     assert found.values == (1, 3)
     assert found.estimate == pytest.approx((2, (0.4**2 + 1) ** 0.5))
@@ -97,7 +97,7 @@ def test_the_study_of_groups(toy_run, again_run, net_run, tmp_path):
     assert any("needs several runs" in note and "qg (net)" in note for note in report["notes"])
 
 
-def test_one_run_alone(net_run, tmp_path):
+def test_single_run(net_run, tmp_path):
     folder = study(Plan([net_run], tmp_path / "stability", 40))
     assert {path.suffix for path in folder.glob("spread*")} == set()
     assert "needs several runs of a configuration: qg" in (folder / "table.md").read_text()

@@ -33,7 +33,7 @@ def run(toy_run):
     return open_run(toy_run, 50)
 
 
-def test_what_is_written(run, tmp_path):
+def test_write_study_files(run, tmp_path):
     section = a_section(numbers={"rate": math.nan, "all": [Estimate(1.0, 2.0)]}, live=["<p>live</p>"])
     folder = write_study(tmp_path / "studies" / "sparsity", section, [run], "iagraph study sparsity R")
     names = {"layers.csv", "layers.tex", "weights.png", "weights.pdf", "report.json", "section.html", "table.md"}
@@ -54,14 +54,14 @@ def test_what_is_written(run, tmp_path):
     assert report["configs"][run.name]["model"]["name"] == "iaformer"
 
 
-def test_the_record_has_the_exact_rows(run, tmp_path):
+def test_record_has_exact_rows(run, tmp_path):
     table = Table("Models.", [{"": "A", "AUC": "0.88"}], [{"model": "A", "auc": 0.8812345}])
     folder = write_study(tmp_path / "a", Section("Models", {"table": table}, {}), [run], "")
     assert json.loads((folder / "report.json").read_text())["tables"]["table"] == [{"model": "A", "auc": 0.8812345}]
     assert "| A | 0.88 |" in (folder / "table.md").read_text()
 
 
-def test_report_joins_the_studies_and_needs_no_other_file(run, tmp_path):
+def test_report_joins_studies_in_one_file(run, tmp_path):
     write_study(tmp_path / "b", a_section("Second"), [run], "")
     write_study(tmp_path / "a", a_section("First", live=["<p>moves</p>"]), [run], "")
     write_study(tmp_path / "b", a_section("Third & last"), [run], "")
@@ -73,7 +73,7 @@ def test_report_joins_the_studies_and_needs_no_other_file(run, tmp_path):
     assert {path.name for path in tmp_path.iterdir()} == {"a", "b", "report.html"}
 
 
-def test_report_holds_pruning_and_the_comparison_of_a_run(run, tmp_path):
+def test_report_includes_pruning_and_comparison_of_a_run(run, tmp_path):
     folder, runs = tmp_path / "toy", [tmp_path / "compared" / "iaformer" / "seed-1"]
     write_study(folder / "a", a_section("First"), [run], "")
     for name in ("prune-toy", "compared", "prune-other"):
@@ -83,7 +83,7 @@ def test_report_holds_pruning_and_the_comparison_of_a_run(run, tmp_path):
     assert re.findall("<h2>(.*?)</h2>", (folder / "report.html").read_text()) == ["First", "prune-toy", "compared"]
 
 
-def test_a_failure_leaves_what_was_there(run, tmp_path):
+def test_failure_keeps_earlier_files(run, tmp_path):
     folder = write_study(tmp_path / "a", a_section(), [run], "")
     before = {path.name: path.read_bytes() for path in folder.iterdir()}
     with pytest.raises(TypeError):

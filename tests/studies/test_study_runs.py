@@ -13,7 +13,7 @@ from iagraph.train.folder import RunError
 
 
 class _Slow(nn.Module):
-    """Takes as long as it is told, in a time that does not pass, and notes its turns."""
+    """A model that advances a fake clock by given times, and records its turns."""
 
     def __init__(self, name, seconds, clock, turns):
         super().__init__()
@@ -39,11 +39,11 @@ def test_time_per_jet_is_the_median_of_rounds_after_the_first(monkeypatch):
     assert "".join(turns) == "aabb" * 6
 
 
-def test_runs_of_one_name_are_told_apart():
+def test_runs_of_equal_name_are_distinguished():
     paths = [Path(path) for path in ("/a/small/seed-1", "/a/large/seed-1", "/a/other")]
     assert labels(paths) == ["small/seed-1", "large/seed-1", "other"]
 
 
-def test_a_run_is_given_once():
+def test_duplicate_runs_are_refused():
     with pytest.raises(RunError, match=r"seed-1: this run is given twice"):
         labels([Path("/a/seed-1"), Path("/b"), Path("/a/../a/seed-1")])

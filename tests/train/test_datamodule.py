@@ -37,7 +37,7 @@ def whole_file(tmp_path, name, number, **settings):
     return str(path)
 
 
-def test_recorded_splits_part_one_file(split_file):
+def test_recorded_splits_divide_one_file(split_file):
     data = JetDataModule(config(split_file, split_file, split_file), seed=1)
     assert [len(data.datasets[role]) for role in ("train", "val", "test")] == [11, 2, 7]
     assert data.signal == 1
@@ -46,7 +46,7 @@ def test_recorded_splits_part_one_file(split_file):
     assert np.array_equal(data.datasets["val"][:].momenta.pt, whole.take([11, 12]).particles["pt"])
 
 
-def test_files_without_splits_are_used_whole_and_added_up(tmp_path):
+def test_files_without_splits_are_concatenated(tmp_path):
     one, two, three, four = (whole_file(tmp_path, f"{n}.h5", n, seed=n) for n in (3, 5, 7, 11))
     data = JetDataModule(config([one, two], three, four), seed=1)
     assert [len(data.datasets[role]) for role in ("train", "val", "test")] == [8, 7, 11]
@@ -68,11 +68,11 @@ def test_patterns_and_home_folders(tmp_path, monkeypatch):
         config("~/none_*.h5", one, two)
 
 
-def test_jets_that_two_roles_have_in_common(tmp_path):
+def test_jets_shared_by_two_roles(tmp_path):
     one, two = whole_file(tmp_path, "1.h5", 40), whole_file(tmp_path, "2.h5", 7, seed=2)
     with pytest.raises(StoreError, match=r"data\.train and data\.test have 100% of their jets in common"):
         JetDataModule(config(one, two, one), seed=1)
-    # Splits do not hide it, nor does another order of jets and particles.
+    # Detected despite splits and another order of jets and particles.
     known = np.flatnonzero(jets(40).counts > 1)[[9, 3]]
     mixed = Jets.concatenate([jets(30, seed=3), keep_hardest(jets(40), 99).take(known)])
     write_store(tmp_path / "mixed.h5", mixed, splits={"test": 32})
@@ -80,13 +80,13 @@ def test_jets_that_two_roles_have_in_common(tmp_path):
         JetDataModule(config(one, two, str(tmp_path / "mixed.h5")), seed=1)
 
 
-def test_jets_that_come_twice_in_one_role(tmp_path):
+def test_duplicate_jets_in_one_role(tmp_path):
     one, two, three = (whole_file(tmp_path, f"{n}.h5", n, seed=n) for n in (20, 30, 40))
     with pytest.raises(StoreError, match=r"data\.test: 50% of the jets are duplicates; is a file listed twice"):
         JetDataModule(config(one, two, [three, three]), seed=1)
 
 
-def test_a_role_that_the_file_does_not_record(tmp_path):
+def test_missing_split(tmp_path):
     path = tmp_path / "a.h5"
     write_store(path, jets(5), splits={"train": 3, "test": 2})
     with pytest.raises(StoreError, match=r"no split 'val'; available: train, test"):
@@ -119,16 +119,16 @@ class TestThreeClasses:
     def files(self, tmp_path):
         return [whole_file(tmp_path, f"{n}.h5", n, seed=n, classes=("QCD", "Z", "top")) for n in (5, 7, 11)]
 
-    def test_have_no_signal(self, files):
+    def test_many_classes_have_no_signal(self, files):
         data = JetDataModule(config(*files, signal=None, signal_efficiency={"top": 0.3, "Z": 1}), seed=1)
         assert (data.classes, data.signal) == (("QCD", "Z", "top"), None)
 
-    def test_a_signal_is_one_too_many(self, files):
+    def test_signal_is_refused_for_many_classes(self, files):
         message = r"5\.h5 \(train\): 3 classes \(QCD, Z, top\) have no single signal, found data\.signal=top; set "
         with pytest.raises(StoreError, match=f"{message}data.signal=null: QCD, the first, is the background"):
             JetDataModule(config(*files, signal="top"), seed=1)
 
-    def test_two_of_them_are_chosen(self, files):
+    def test_two_classes_can_be_chosen(self, files):
         chosen = {"QCD": ["QCD"], "top": ["top"]}
         data = JetDataModule(config(*files, classes=["QCD", "top"], signal="top"), seed=1)
         assert (data.classes, data.signal) == (("QCD", "top"), 1)
@@ -139,12 +139,12 @@ class TestThreeClasses:
             stored = JetDataModule(config(*files, classes=chosen, signal="top", in_memory=False), seed=1)
             assert stored.datasets[role].label.tolist() == expected
 
-    def test_two_of_them_are_merged(self, files):
+    def test_classes_can_be_merged(self, files):
         chosen = {"background": ["QCD", "Z"], "top": ["top"]}
         data = JetDataModule(config(*files, classes=chosen, signal="top"), seed=1)
         assert data.datasets["test"].label.tolist() == [label // 2 for label in read_store(files[2]).label]
 
-    def test_files_of_few_of_many_classes_tell_how_to_choose_them(self, files, tmp_path):
+    def test_files_with_missing_classes_advise_a_choice(self, files, tmp_path):
         for number, file in enumerate(files):
             few = read_store(file)
             write_store(tmp_path / f"few{number}.h5", few.take(few.label != 1))
@@ -155,27 +155,27 @@ class TestThreeClasses:
         assert JetDataModule(config(*few, classes=["QCD", "top"], signal="top"), seed=1).signal == 1
 
     @pytest.mark.parametrize("name", ["bottom", "QCD"])
-    def test_working_points_are_those_of_signals(self, files, name):
+    def test_working_points_need_signal_classes(self, files, name):
         with pytest.raises(StoreError, match=rf"no signal class {name} \(data\.signal_efficiency\); available: Z, top"):
             JetDataModule(config(*files, signal=None, signal_efficiency={"top": 0.3, name: 0.7}), seed=1)
 
-    def test_each_must_be_there(self, files, tmp_path):
+    def test_every_class_is_needed(self, files, tmp_path):
         write_store(tmp_path / "lacks.h5", jets(30, seed=3, classes=("QCD", "Z", "top")).take([0, 2, 3, 5]))
         with pytest.raises(StoreError, match=r"lacks\.h5 \(val\): none of the 4 jets is of the class 'Z'; add some"):
             JetDataModule(config(files[0], str(tmp_path / "lacks.h5"), files[2], signal=None), seed=1)
 
-    def test_the_choice_of_max_jets_must_hold_each(self, files):
+    def test_max_jets_must_include_every_class(self, files):
         with pytest.raises(StoreError, match=r"\(train, data\.max_jets=2\): none of the 2 jets is of the class"):
             JetDataModule(config(*files, signal=None, max_jets=2), seed=1)
 
 
-def test_one_class_is_too_few(tmp_path):
+def test_single_class_is_refused(tmp_path):
     files = [whole_file(tmp_path, f"{n}.h5", n, classes=("gluon",)) for n in (5, 7, 11)]
     with pytest.raises(StoreError, match=r"one class only \(gluon\); a tagger needs two or more"):
         JetDataModule(config(*files, signal="gluon"), seed=1)
 
 
-def test_two_classes_need_a_signal_and_have_their_working_points(split_file):
+def test_two_classes_need_a_signal_and_fixed_working_points(split_file):
     with pytest.raises(StoreError, match=r"two classes \(gluon, quark\); name the signal: data\.signal=quark"):
         JetDataModule(config(split_file, split_file, split_file, signal=None), seed=1)
     with pytest.raises(StoreError, match=r"signal efficiencies 0\.5 and 0\.3; remove data\.signal_efficiency"):
@@ -187,7 +187,7 @@ def test_signal_must_be_a_class(split_file):
         JetDataModule(config(split_file, split_file, split_file, signal="top"), seed=1)
 
 
-def test_species_must_be_there_where_they_are_used(tmp_path):
+def test_species_are_required_by_kinpid(tmp_path):
     files = [whole_file(tmp_path, f"{n}.h5", n, pid=False) for n in (3, 5, 7)]
     with pytest.raises(StoreError, match=r"no particle species .* set data\.node_features=kin"):
         JetDataModule(config(*files, node_features="kinpid"), seed=1)
@@ -222,7 +222,7 @@ def test_missing_file(split_file):
         JetDataModule(config("nowhere.h5", split_file, split_file), seed=1)
 
 
-def test_fewer_jets_are_a_random_choice(split_file):
+def test_max_jets_is_a_random_choice(split_file):
     def chosen(seed):
         return (
             JetDataModule(config(split_file, split_file, split_file, max_jets=4), seed).datasets["train"][:].momenta.pt
@@ -234,7 +234,7 @@ def test_fewer_jets_are_a_random_choice(split_file):
     assert [len(data.datasets[role]) for role in ("train", "val", "test")] == [4, 2, 7]
 
 
-def test_fewer_particles_leave_the_multiplicity_alone(split_file):
+def test_max_particles_keeps_the_multiplicity(split_file):
     data = JetDataModule(config(split_file, split_file, split_file, max_particles=2), seed=1)
     whole = jets(20).counts
     assert max(batch.ptr.diff().max() for batch in data.test_dataloader()) == 2
@@ -242,28 +242,28 @@ def test_fewer_particles_leave_the_multiplicity_alone(split_file):
 
 
 class TestInStores:
-    def test_jets_that_stay_in_their_stores_are_the_same(self, split_file):
+    def test_streamed_jets_are_the_same(self, split_file):
         memory, stored = (
             JetDataModule(config(split_file, split_file, split_file, in_memory=flag), seed=1) for flag in (True, False)
         )
         for role in ("train", "val", "test"):
             assert torch.equal(stored.datasets[role].label, memory.datasets[role].label)
             assert torch.equal(stored.datasets[role][:].momenta.phi, memory.datasets[role][:].momenta.phi)
-            assert stored.datasets[role][:].pid is None  # a column that nobody needs is not read
+            assert stored.datasets[role][:].pid is None  # unused columns are not read
         assert [len(batch) for batch in stored.train_dataloader()] == [5, 5, 1]
         assert len(stored.trained_on) == 0
 
-    def test_the_same_part_twice(self, tmp_path, split_file):
+    def test_same_split_in_two_roles(self, tmp_path, split_file):
         other = whole_file(tmp_path, "other.h5", 9, seed=3)
         with pytest.raises(StoreError, match=r"other\.h5 \(test\): shares jets with .*other\.h5 \(train\)"):
             JetDataModule(config(other, split_file, other, in_memory=False), seed=1)
 
-    def test_a_budget_of_pairs_bounds_every_batch(self, split_file):
+    def test_max_pairs_bounds_every_batch(self, split_file):
         data = JetDataModule(config(split_file, split_file, split_file, max_pairs=40), seed=1)
         for loader in (data.train_dataloader(), data.val_dataloader(), data.test_dataloader()):
             sizes = [batch.ptr.diff() for batch in loader]
             assert max(int((n * (n + 1) // 2).sum()) for n in sizes) <= 40
 
-    def test_a_choice_of_jets_needs_them_in_memory(self):
+    def test_max_jets_requires_in_memory(self):
         with pytest.raises(ValueError, match="set in_memory to true"):
             config("a", "b", "c", in_memory=False, max_jets=3)

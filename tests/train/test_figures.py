@@ -38,7 +38,7 @@ def test_loss_curves_show_the_history_and_mark_the_lowest_validation_loss():
     assert [2, 2] in [list(line.get_xdata()) for line in top.get_lines()]
 
 
-def test_loss_curves_survive_a_diverged_and_an_interrupted_epoch():
+def test_loss_curves_with_diverged_and_interrupted_epochs():
     diverged = {"epoch": 4, "train_loss": math.nan, "val_loss": math.nan, "val_auc": 0.5}
     top, _ = loss_curves([*HISTORY, diverged]).axes
     assert [2, 2] in [list(line.get_xdata()) for line in top.get_lines()]
@@ -70,7 +70,7 @@ def test_roc_band_is_one_standard_error_of_the_efficiency():
     np.testing.assert_allclose(at_half[[0, -1]], [1 / (eps + sigma), 1 / (eps - sigma)])
 
 
-def test_only_a_discrete_score_has_dots_at_its_cuts():
+def test_only_discrete_scores_have_dots_at_cuts():
     labels, scores = jets(2000, 1.5)
     multiplicity = np.round(2 * scores[:, 1]).clip(-2, 2)
     (axes,) = roc_curves({"network": (labels, scores), "multiplicity": (labels, multiplicity)}).axes
@@ -102,7 +102,7 @@ def test_class_roc_curves_are_rejections_of_the_first_class():
     assert axes.get_ylim()[1] == pytest.approx(2 * np.count_nonzero(labels == 0))
 
 
-def test_no_two_of_many_classes_look_alike():
+def test_many_classes_have_distinct_styles():
     labels, scores = many_classes(400, 20)
     (axes,) = class_roc_curves(labels, scores, [f"class {k}" for k in range(20)], {}).axes
     looks = {
@@ -123,7 +123,7 @@ def test_confusion_is_normalised_by_row():
     assert (axes.get_xlabel(), axes.get_ylabel()) == ("predicted class", "true class")
 
 
-def test_numbers_of_the_confusion_stand_out_against_their_cells():
+def test_numbers_of_the_confusion_have_enough_contrast():
     shares = np.arange(0, 101)
     for value in shares:  # one row of two classes each: value % right
         labels, predicted = np.zeros(100, int), (np.arange(100) >= value).astype(int)
@@ -146,7 +146,7 @@ def contrast(one, other):
 
 
 @pytest.mark.parametrize(("count", "separation"), [(4, 0.1), (50, 1.0), (300, 30.0)])
-def test_extreme_samples_give_finite_frames(count, separation, tmp_path):
+def test_extreme_samples_give_finite_axis_limits(count, separation, tmp_path):
     labels, scores = jets(count, separation)
     roc, histogram = roc_curves({"network": (labels, scores)}), score_histograms(labels, scores, ["gluon", "quark"])
     for figure in (roc, histogram):
@@ -174,7 +174,7 @@ def test_score_histograms_have_unit_area_and_poisson_errors(separation, scale):
         np.testing.assert_allclose(lengths, (2 * np.sqrt(counts) / 2000 / np.diff(edges))[full])
 
 
-def test_one_dimensional_scores_are_shown_as_they_are():
+def test_one_dimensional_scores_are_not_transformed():
     labels, scores = jets(400, 1.0)
     (axes,) = score_histograms(labels, scores[:, 1], ["gluon", "quark"]).axes
     assert axes.get_xlabel() == "score"

@@ -1,4 +1,4 @@
-"""Training that starts from given weights: what is frozen, what is new, and what the run remembers of it."""
+"""Training from given weights: frozen parts, new parts, and the record in the run."""
 
 import csv
 import hashlib
@@ -19,8 +19,9 @@ from iagraph.train.config import load_config
 from iagraph.train.datamodule import JetDataModule
 from iagraph.train.fine_tuning import seen_before
 from iagraph.train.folder import RunError, build_model, load_run, new_model
-from iagraph.train.module import Tagger, warmup_cosine
+from iagraph.train.module import Tagger
 from iagraph.train.run import evaluate, train
+from iagraph.train.schedules import warmup_cosine
 
 CLASSES = ("gluon", "quark")
 REAL = Path(os.environ.get("IAGRAPH_TEST_DATA", Path(__file__).parents[3] / "shared" / "data")) / "ParticleNet_kin.pt"
@@ -47,14 +48,14 @@ def equal(one, other):
 
 
 @pytest.mark.parametrize("new_head", [True, False])
-def test_a_model_starts_from_the_weights(start, store, new_head):
+def test_training_starts_from_the_weights(start, store, new_head):
     model = new_model(tuned(start, store, "runs", new_head=json.dumps(new_head)), CLASSES)
     found, given = model.state_dict(), weights(start)
     assert all(equal(under(found, "particle_norm", "convs"), under(given, "particle_norm", "convs")))
     assert any(equal(under(found, "head"), under(given, "head"))) != new_head
 
 
-def test_without_the_section_weights_are_random(store):
+def test_weights_are_random_without_the_section(store):
     torch.manual_seed(3)
     one = new_model(toy("particlenet", store, "runs"), CLASSES).state_dict()
     torch.manual_seed(3)
@@ -62,7 +63,7 @@ def test_without_the_section_weights_are_random(store):
 
 
 class Watched(Tagger):
-    """Notes in which mode its modules are in each training step."""
+    """Record the mode of its modules in each training step."""
 
     seen: list
 
@@ -78,7 +79,7 @@ class Watched(Tagger):
         ("particle_transformer", ("particle_norm", "pair_encoder", "blocks.0", "class_blocks.0.conv")),
     ],
 )
-def test_what_is_frozen_stays_bit_for_bit(store, tmp_path, monkeypatch, name, frozen):
+def test_frozen_weights_are_unchanged(store, tmp_path, monkeypatch, name, frozen):
     start = train(toy(name, store, tmp_path / "start", "train.epochs=1", "data.max_jets=128"))
     monkeypatch.setattr("iagraph.train.run.Tagger", Watched)
     Watched.seen = []
@@ -97,7 +98,7 @@ def test_what_is_frozen_stays_bit_for_bit(store, tmp_path, monkeypatch, name, fr
         assert still == {module for module in modes if f"{module}.".startswith(tuple(f"{top}." for top in frozen))}
 
 
-def test_the_head_has_its_own_rate_under_the_same_schedule(start, store, tmp_path):
+def test_head_has_its_own_rate_under_the_same_schedule(start, store, tmp_path):
     config = tuned(start, store, tmp_path, "fine_tune.head_learning_rate=0.3", "fine_tune.frozen=[particle_norm]")
     tagger = Tagger(new_model(config, CLASSES), config.train, 2, 1, 300, config.fine_tune)
     groups = tagger.configure_optimizers()["optimizer"].param_groups
@@ -117,7 +118,7 @@ def test_the_head_has_its_own_rate_under_the_same_schedule(start, store, tmp_pat
         assert logged[name] == pytest.approx(expected[3::4], rel=1e-6)
 
 
-def test_without_a_rate_of_its_own_the_head_learns_like_all(start, store):
+def test_head_has_the_common_rate_by_default(start, store):
     config = tuned(start, store, "runs")
     tagger = Tagger(new_model(config, CLASSES), config.train, 2, 1, 300, config.fine_tune)
     groups = tagger.configure_optimizers()["optimizer"].param_groups
@@ -125,7 +126,7 @@ def test_without_a_rate_of_its_own_the_head_learns_like_all(start, store):
     assert sum(len(group["params"]) for group in groups) == len(list(tagger.parameters()))
 
 
-def test_the_head_alone_learns(start, store, tmp_path):
+def test_only_the_head_is_trained(start, store, tmp_path):
     config = tuned(
         start, store, tmp_path, "train.epochs=1", "fine_tune.frozen=[particle_norm, convs]", new_head="false"
     )
@@ -133,7 +134,7 @@ def test_the_head_alone_learns(start, store, tmp_path):
     assert {key for key in before if not torch.equal(before[key], after[key])} == set(under(before, "head"))
 
 
-def test_a_run_tells_what_it_started_from_and_needs_it_no_more(start, store, tmp_path):
+def test_run_records_initial_weights_and_does_not_need_them(start, store, tmp_path):
     source = shutil.copytree(start, tmp_path / "source")
     folder = train(tuned(source, store, tmp_path, "train.epochs=1"))
     digest = hashlib.sha256((source / "model.pt").read_bytes()).hexdigest()
@@ -143,7 +144,7 @@ def test_a_run_tells_what_it_started_from_and_needs_it_no_more(start, store, tmp
     evaluate(folder)
 
 
-def test_a_run_of_random_weights_started_from_nothing(start):
+def test_run_from_random_weights_records_none(start):
     assert json.loads((start / "model.json").read_text())["started_from"] == {}
 
 
@@ -157,13 +158,13 @@ def test_a_run_of_random_weights_started_from_nothing(start):
         (["data.node_features=kin"], r"different task:\n  data\.node_features is kin, in that run kinpid"),
     ],
 )
-def test_mistakes_are_told_before_anything_is_written(start, store, tmp_path, changes, message):
+def test_errors_are_reported_before_writing(start, store, tmp_path, changes, message):
     with pytest.raises(RunError, match=message):
         train(tuned(start, store, tmp_path / "runs", *changes))
     assert not (tmp_path / "runs").exists()
 
 
-def test_the_official_particlenet(store, tmp_path):
+def test_official_particlenet(store, tmp_path):
     if not REAL.exists():
         pytest.skip(f"no {REAL}: set IAGRAPH_TEST_DATA to the folder that holds this official checkpoint")
     files = [f"data.{role}={store}" for role in ("train", "val", "test")]
@@ -189,7 +190,7 @@ def column(folder, name):
         return [float(row[name]) for row in csv.DictReader(file) if row[name]]
 
 
-def test_jets_of_the_first_training_are_refused_and_remembered(start, store, tmp_path):
+def test_jets_of_the_first_training_are_recorded_and_refused(start, store, tmp_path):
     one, two = toy_jets(200, 7), toy_jets(200, 8)
     write_store(tmp_path / "one.h5", one)
     write_store(tmp_path / "two.h5", two)
@@ -210,7 +211,7 @@ def test_jets_of_the_first_training_are_refused_and_remembered(start, store, tmp
 
 def test_streamed_jets_of_the_first_training_are_refused(store, tmp_path):
     start = train(toy("particlenet", store, tmp_path, "train.epochs=1", "data.in_memory=false"))
-    whole = tmp_path / "whole.h5"  # the same file without its splits cannot be told apart, the same file can
+    whole = tmp_path / "whole.h5"  # a file without recorded splits
     write_store(whole, toy_jets(100, 9))
     config = tuned(start, store, tmp_path, "data.in_memory=false", f"data.train={whole}")
     assert len(seen_before(config)[1]) == 1
@@ -222,19 +223,19 @@ def test_streamed_jets_of_the_first_training_are_refused(store, tmp_path):
         data.add_seen(np.zeros(0, np.uint64), [test])
 
 
-def test_a_run_for_something_else_is_refused_where_shapes_agree(start, store, tmp_path):
+def test_run_for_a_different_task_is_refused_even_if_shapes_agree(start, store, tmp_path):
     config = tuned(start, store, tmp_path, "model.neighbors=3", "model.dropout=0.3", new_head="false")
     with pytest.raises(RunError, match=r"trained for a different task:\n  model\.neighbors is 3, in that run \d+"):
         new_model(config, CLASSES)
     config = tuned(start, store, tmp_path, new_head="false")
     with pytest.raises(RunError, match=r"classes is \('QCD', 'top'\), in that run \('gluon', 'quark'\)"):
         new_model(config, ("QCD", "top"))
-    new_model(tuned(start, store, tmp_path), ("QCD", "top"))  # with a new head, classes may be others
-    shutil.copy(start / "model.pt", tmp_path / "model.pt")  # of a file alone, only shapes are known
+    new_model(tuned(start, store, tmp_path), ("QCD", "top"))  # with a new head, classes may differ
+    shutil.copy(start / "model.pt", tmp_path / "model.pt")  # a single file gives only shapes
     new_model(tuned(tmp_path / "model.pt", store, tmp_path, "model.neighbors=3"), CLASSES)
 
 
-def test_parameters_can_be_frozen_too(store, tmp_path):
+def test_single_parameters_can_be_frozen(store, tmp_path):
     start = train(toy("particle_transformer", store, tmp_path, "train.epochs=1", "data.max_jets=128"))
     frozen = "fine_tune.frozen=[class_token, blocks.0.head_scale]"
     tune = [f"fine_tune.weights={start}", "fine_tune.new_head=true", frozen, "data.max_jets=128"]
@@ -245,7 +246,7 @@ def test_parameters_can_be_frozen_too(store, tmp_path):
     assert not torch.equal(before["blocks.0.residual_scale"], after["blocks.0.residual_scale"])
 
 
-def test_a_rule_may_be_new_for_it_has_no_weights(store, tmp_path):
+def test_pruning_rule_may_differ_as_it_has_no_weights(store, tmp_path):
     start = train(toy("iaformer", store, tmp_path, "train.epochs=1"))
     rule = "model.pruning={rule: top_k, strength: 2}"
     tune = [f"fine_tune.weights={start}", "fine_tune.new_head=false"]

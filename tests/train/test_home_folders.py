@@ -1,4 +1,4 @@
-"""``~`` is the home folder, wherever a run is named."""
+"""``~`` is the home folder in every path of a run."""
 
 import io
 import sys
@@ -18,7 +18,7 @@ from iagraph.train.folder import load_run
 from iagraph.train.run import evaluate, resume, train
 
 
-def test_everything_of_a_run_is_in_one_place(store, tmp_path, monkeypatch):
+def test_run_files_are_in_one_folder(store, tmp_path, monkeypatch):
     home, here = tmp_path / "home", tmp_path / "here"
     home.mkdir()
     here.mkdir()
@@ -55,14 +55,14 @@ class Bare:
 
 
 @pytest.mark.parametrize("stdout", [Bare(), None])
-def test_a_standard_output_that_is_no_terminal(store, tmp_path, monkeypatch, stdout):
+def test_output_that_is_not_a_terminal(store, tmp_path, monkeypatch, stdout):
     monkeypatch.setattr(sys, "stdout", stdout)
     assert train(settings(store, tmp_path, "train.epochs=1")).is_dir()
     if stdout:
         assert "epoch 1 of 1: train_loss" in stdout.text.getvalue()
 
 
-def test_what_is_no_source_of_jets_is_refused_in_a_line():
+def test_invalid_jet_sources_are_refused():
     jets = JetDataset(toy_jets(20, 1))
     for wrong in (Subset(jets, [1, 2]), jets[:], [1, 2], torch.zeros(3), np.zeros(3)):
         with pytest.raises(

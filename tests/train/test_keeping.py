@@ -1,4 +1,4 @@
-"""A run that is interrupted, by whatever, goes on and ends as one that never was."""
+"""An interrupted run can be resumed, and ends like an uninterrupted one."""
 
 import json
 import random
@@ -39,7 +39,7 @@ def undisturbed(store, tmp_path_factory):
 
 
 def moments():
-    """Where to stop: in a training step, in a validation, while a state or the best weights are kept, afterwards."""
+    """Where to stop: in a training step, in validation, while saving a state or the best weights, or afterwards."""
     import iagraph.train.checkpoints as checkpoints
     import iagraph.train.run as run
 
@@ -56,7 +56,7 @@ def moments():
 
 
 @pytest.mark.parametrize("moment", list(moments()))
-def test_an_interrupted_run_ends_as_one_that_never_was(store, tmp_path, monkeypatch, undisturbed, moment):
+def test_interrupted_run_ends_like_an_uninterrupted_one(store, tmp_path, monkeypatch, undisturbed, moment):
     folder = tmp_path / "run"
     with stopped_at(monkeypatch, *moments()[moment]), pytest.raises(StopError):
         train_into(folder, toy(store, tmp_path))
@@ -65,7 +65,7 @@ def test_an_interrupted_run_ends_as_one_that_never_was(store, tmp_path, monkeypa
     assert_same(folder, undisturbed)
 
 
-def test_it_may_be_moved_and_interrupted_again(store, tmp_path, monkeypatch, undisturbed):
+def test_run_can_be_moved_and_interrupted_again(store, tmp_path, monkeypatch, undisturbed):
     with stopped_at(monkeypatch, (Tagger, "training_step"), STEPS + 3), pytest.raises(StopError):
         train_into(tmp_path / "here", toy(store, tmp_path))
     shutil.move(tmp_path / "here", tmp_path / "there")
@@ -90,7 +90,7 @@ class Steps(Callback):
             self.losses.append(float(trainer.callback_metrics["val_loss"]))
 
 
-def test_moving_averages_are_what_is_validated_and_kept(store, tmp_path):
+def test_moving_averages_are_validated_and_saved(store, tmp_path):
     decay, steps = 0.5, Steps()
     train(toy(store, tmp_path, f"train.ema={decay}", "train.epochs=1"), [steps], tmp_path / "run")
     average = steps.weights[0]
@@ -116,7 +116,7 @@ def _validation_jets(store, folder):
     return path
 
 
-def test_moving_averages_go_on_after_a_break(store, tmp_path, monkeypatch):
+def test_moving_averages_continue_after_an_interruption(store, tmp_path, monkeypatch):
     config = toy(store, tmp_path, "train.ema=0.9", "train.epochs=2")
     train_into(tmp_path / "undisturbed", config)
     with stopped_at(monkeypatch, (Tagger, "training_step"), STEPS + 3), pytest.raises(StopError):
@@ -139,7 +139,7 @@ def test_early_stopping_is_remembered(store, tmp_path, monkeypatch):
 
 
 def killed_until_it_ends(store, tmp_path, seed, kills):
-    """A run that is killed at random moments and goes on, until so many kills are survived; then it may end."""
+    """A run killed at random times and resumed, a given number of times, and then finished."""
     chance, killed, config = random.Random(seed), Killed(), toy(store, tmp_path)
     folder = tmp_path / f"run-{seed}"
     start = time.monotonic()
@@ -160,7 +160,7 @@ def killed_until_it_ends(store, tmp_path, seed, kills):
         assert_same(folder, tmp_path / f"whole-{seed}")
 
 
-def test_survives_being_killed(store, tmp_path, undisturbed):
+def test_run_survives_being_killed(store, tmp_path, undisturbed):
     folder, killed = tmp_path / "run", Killed()
     assert killed.run(train_and_hang, folder, toy(store, tmp_path), until=(folder / "here").exists) == -signal.SIGKILL
     (folder / "here").unlink()
@@ -169,7 +169,7 @@ def test_survives_being_killed(store, tmp_path, undisturbed):
 
 
 @pytest.mark.slow
-def test_survives_being_killed_often(store, tmp_path):
+def test_run_survives_being_killed_often(store, tmp_path):
     for seed in range(10, 15):
         killed_until_it_ends(store, tmp_path, seed, kills=8)
 
@@ -216,7 +216,7 @@ class TestRefusals:
             resume(tmp_path / "run")
 
 
-def test_ctrl_c_is_judged_and_can_go_on(store, tmp_path, monkeypatch, capsys, undisturbed):
+def test_ctrl_c_evaluates_and_can_be_resumed(store, tmp_path, monkeypatch, capsys, undisturbed):
     original = Tagger.training_step
 
     def impatient(self, jets, batch_index):

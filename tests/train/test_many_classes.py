@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 from pathlib import Path
 
 import numpy as np
@@ -48,7 +49,7 @@ def predictions(run):
     return found["label"], found["logits"], found["multiplicity"]
 
 
-def test_folder_holds_everything(finished):
+def test_folder_is_complete(finished):
     assert {path.name for path in finished.iterdir()} == FILES | {"figures", "log", "checkpoints"}
     figures = {f"{name}.{suffix}" for name in ("loss", "roc", "confusion") for suffix in ("png", "pdf")}
     assert {path.name for path in (finished / "figures").iterdir()} == figures
@@ -74,7 +75,7 @@ def test_metrics_follow_from_the_predictions(finished):
     tagger = MultiplicityTagger(**json.loads((finished / "model.json").read_text())["multiplicity"])
     gain = macro_auc_difference(label, logits, tagger(multiplicity))
     assert metrics["auc_gain_over_multiplicity"] == pytest.approx(gain._asdict())
-    # The classes differ by multiplicity alone, and both have learned something of it.
+    # The classes differ only by multiplicity, which both have partly learned.
     assert metrics["multiplicity"]["auc"]["value"] > 0.7
     assert auc > 0.7
 
@@ -87,8 +88,7 @@ def test_report_has_a_column_per_signal(finished):
     assert [column.strip() for column in heading.strip("|").split("|")] == ["", *columns]
     assert len(tagger.split("|")) == len(alone.split("|")) == len(heading.split("|"))
     assert alone.split("|")[-4].strip() == str(2 * len(classes) - 2)
-    assert gain.startswith("Macro AUC above multiplicity: ")
-    assert gain.endswith("(120 jets, background: gluon)")
+    assert re.search(r"\b120 jets\b.*\bgluon\b", gain)
 
 
 def test_validation_auc_is_the_exact_macro_average(finished):
@@ -102,7 +102,7 @@ def test_validation_auc_is_the_exact_macro_average(finished):
     assert read_history(finished)[best["epoch"]]["val_auc"] == pytest.approx(expected, abs=1e-5)
 
 
-def test_judged_again_it_is_the_same(finished):
+def test_evaluating_again_gives_the_same(finished):
     folder = evaluate(finished)
     before, after = (json.loads((place / "metrics.json").read_text()) for place in (finished, folder))
     for key in ("tagger", "multiplicity", "auc_gain_over_multiplicity", "jets", "background"):

@@ -19,13 +19,13 @@ from iagraph.train.run import train
 from iagraph.yaml_config import fields
 
 
-def test_configurations_name_the_models_that_there_are():
+def test_configurations_list_all_models():
     named = {choice for key, field in fields(Config) if key == "model.name" for choice in field.annotation.__args__}
     assert named == set(MODELS) == set(TOYS)
 
 
 @pytest.mark.parametrize("name", ["iaformer", "cascaded_iaformer"])
-def test_a_pruning_rule_reaches_the_attention_layers(store, name):
+def test_pruning_rule_reaches_the_attention_layers(store, name):
     rule = "model.pruning={rule: top_mass, strength: 0.9}"
     model = build_model(toy(name, store, "runs", rule), ("a", "b"))
     assert [conv.pruning for conv in model.convs()] == [TopP(p=0.9)]
@@ -49,7 +49,7 @@ def test_sizes_reach_the_model(store, name):
 
 
 @pytest.mark.parametrize("name", TOYS)
-def test_every_model_trains(store, tmp_path, monkeypatch, name):
+def test_every_model_can_be_trained(store, tmp_path, monkeypatch, name):
     before = {}
 
     def remembered(config, classes):
@@ -68,7 +68,7 @@ def test_every_model_trains(store, tmp_path, monkeypatch, name):
     after = dict(run.model.named_parameters())
     assert before.keys() == after.keys()
     assert [key for key in before if torch.equal(before[key], after[key])] == []
-    # In the batches of the judgement, so that even the rounding is that of the run.
+    # In the batches of the evaluation, so that even rounding is the same.
     loader = JetLoader(JetDataset(read_store(store, "test")), run.config.data.batch_size)
     with torch.no_grad():
         logits = torch.cat([run.model.eval()(run.config.data.view(jets)) for jets in loader])

@@ -12,7 +12,8 @@ from iagraph.nn import TopK
 from iagraph.testing import random_jets
 from iagraph.train.config import TrainConfig
 from iagraph.train.evaluation import MultiplicityTagger, flops_per_jet
-from iagraph.train.module import Tagger, labels_of, warmup_cosine
+from iagraph.train.module import Tagger, labels_of
+from iagraph.train.schedules import Tightening, warmup_cosine
 
 
 def test_schedule_by_hand():
@@ -21,7 +22,18 @@ def test_schedule_by_hand():
     assert warmup_cosine(0.0, 0.0, 0.0) == 1.0
 
 
-def test_labels_are_needed():
+@pytest.mark.parametrize(
+    ("shape", "expected"),
+    [("linear", [0, 0.3, 0.5, 0.8]), ("cosine", [0, 0.2061074, 0.5, 0.9045085]), ("steps", [0, 0.25, 0.5, 0.75])],
+)
+def test_tightening_follows_its_shape(shape, expected):
+    values = [Tightening(0.4, shape).at(0.4 * p) for p in (0, 0.3, 0.5, 0.8)]
+    assert values == pytest.approx(expected)
+    assert [Tightening(0.4, shape).at(p) for p in (0.41, 1.0, 1.1)] == [1, 1, 1]
+    assert Tightening(0.0, shape).at(0.0) == 1
+
+
+def test_labels_are_required():
     jets = random_jets([3])
     assert labels_of(jets) is jets.y
     with pytest.raises(ValueError, match="no labels"):
@@ -69,7 +81,7 @@ class WithNormAndToken(OneProduct):
         return self.norm(jets.node_features("kin")) @ self.weight
 
 
-def test_counting_flops_leaves_the_model_as_it_was():
+def test_counting_flops_leaves_the_model_unchanged():
     model = WithNormAndToken()
     before = {name: value.clone() for name, value in model.state_dict().items()}
     assert flops_per_jet(model, random_jets([3, 8])) == 2 * (11 * 7 * 5 + 2 * 7 * 3) / 2
@@ -78,7 +90,7 @@ def test_counting_flops_leaves_the_model_as_it_was():
     assert all(parameter.requires_grad for parameter in model.parameters())
 
 
-def test_multiplicity_tagger_is_a_straight_line_per_class():
+def test_multiplicity_tagger_is_linear_per_class():
     tagger = MultiplicityTagger(slopes=[0, -0.5, 0.25], intercepts=[0, 3, 1])
     assert tagger(np.array([2, 8])).tolist() == [[0, 2, 1.5], [0, -1, 3]]
 
@@ -96,7 +108,7 @@ def test_multiplicity_tagger_is_a_logistic_regression(classes):
     np.testing.assert_allclose((odds / odds.sum(1, keepdims=True)).sum(0), np.bincount(jets.label), rtol=2e-3)
 
 
-def test_a_judgement_ends_when_the_process_is_told_to(monkeypatch):
+def test_evaluation_ends_on_request(monkeypatch):
     trainer = type("Told", (), {"received_sigterm": False})()
     monkeypatch.setattr(Tagger, "trainer", trainer)
     tagger = Tagger.__new__(Tagger)

@@ -25,7 +25,7 @@ def jets_with(pt):
     return jets
 
 
-def test_the_jet_is_named_and_saved(model, tmp_path):
+def test_jet_is_named_and_saved(model, tmp_path):
     jets = jets_with(float("nan"))
     logits = model(jets)
     losses = torch.nn.functional.cross_entropy(logits, torch.tensor([0, 1, 1, 0]), reduction="none")
@@ -40,7 +40,7 @@ def test_the_jet_is_named_and_saved(model, tmp_path):
     assert all(weights[name].equal(tensor) for name, tensor in model.state_dict().items())
 
 
-def test_the_layer_is_named(model):
+def test_layer_is_named(model):
     jets = jets_with(30.0)
     assert first_not_finite(model, jets) is None
     with torch.no_grad():
@@ -49,7 +49,7 @@ def test_the_layer_is_named(model):
     assert not any(module._forward_hooks for module in model.modules())
 
 
-def test_weights_that_are_spoiled_are_named(model):
+def test_weights_that_are_not_finite_are_named(model):
     with torch.no_grad():
         model.head.bias[0] = torch.nan
     losses = torch.full((4,), torch.nan)
@@ -58,13 +58,13 @@ def test_weights_that_are_spoiled_are_named(model):
     )
 
 
-def test_a_folder_that_cannot_be_written_is_no_reason_to_be_silent(model, tmp_path):
+def test_unwritable_folder_does_not_suppress_the_report(model, tmp_path):
     text = report(model, jets_with(float("nan")), torch.tensor([0, 0, torch.nan, 0]), tmp_path / "not" / "there")
     assert text.startswith("its jet 2 of 4")
     assert "jets and weights" not in text
 
 
-def test_a_training_stops_and_leaves_what_is_needed(store, tmp_path):
+def test_training_stops_and_saves_jets_and_weights(store, tmp_path):
     wild = settings(store, tmp_path, "train.learning_rate=1e30", "train.clip=null", "train.warmup=0")
     with pytest.raises(
         FloatingPointError, match=r"the loss is \S+ in batch \d+ of epoch \d+ \(its jets? .* saved in .*"
@@ -74,7 +74,7 @@ def test_a_training_stops_and_leaves_what_is_needed(store, tmp_path):
 
 
 @pytest.mark.parametrize("epoch", [1, 2])
-def test_weights_that_explode_in_the_last_step_of_an_epoch(store, tmp_path, monkeypatch, capsys, epoch):
+def test_weights_exploding_in_the_last_step_of_an_epoch(store, tmp_path, monkeypatch, capsys, epoch):
     def explode(self, outputs, jets, batch_index):
         if self.current_epoch + 1 == epoch and batch_index + 1 == self.trainer.num_training_batches:
             self.model.head.bias.data[0] = torch.nan
@@ -95,7 +95,7 @@ def test_weights_that_explode_in_the_last_step_of_an_epoch(store, tmp_path, monk
         assert all(tensor.isfinite().all() for tensor in best["state_dict"].values())
 
 
-def test_logits_of_the_test_that_are_not_finite(store, tmp_path):
+def test_logits_of_the_test_set_that_are_not_finite(store, tmp_path):
     run = train(settings(store, tmp_path, "train.epochs=1"))
     weights = torch.load(run / "model.pt", weights_only=True)
     weights["head.bias"][0] = torch.inf

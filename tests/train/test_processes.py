@@ -1,10 +1,11 @@
-"""Two processes train as one does on the batches of both."""
+"""Two processes train like one on the batches of both."""
 
 import os
 import signal
 import subprocess
 import sys
 import time
+from itertools import zip_longest
 from pathlib import Path
 
 import numpy as np
@@ -20,7 +21,6 @@ from iagraph.train.config import load_config
 from iagraph.train.datamodule import JetDataModule
 from iagraph.train.folder import RunError, read_history
 from iagraph.train.run import train, train_into
-from iagraph.yaml_config import ConfigError
 
 SCRIPT = RECIPE.parents[1] / "scripts" / "train.py"
 # Of 297 jets one process has 148, the other 149: with batches of 37 the last one of the first is without jets.
@@ -30,13 +30,15 @@ CHANGES = ("data.max_jets=297", "data.batch_size=37", "train.epochs=3")
 class OfBoth:
     """The batches of two processes, joined."""
 
-    def __init__(self, data):
-        self.loaders = [
-            JetLoader(data.datasets["train"], 37, shuffle=True, seed=data.seed, shard=(rank, 2)) for rank in (0, 1)
-        ]
+    def __init__(self, data, **more):
+        self.uneven = "max_pairs" in more
+        train, order = data.datasets["train"], {"shuffle": True, "seed": data.seed}
+        self.loaders = [JetLoader(train, 37, shard=(rank, 2), **order, **more) for rank in (0, 1)]
 
     def __iter__(self):
-        return map(JetBatch.concatenate, zip(*self.loaders, strict=True))  # a new epoch at once, as of a JetLoader
+        # A new epoch at once, as of a JetLoader.
+        batches = zip_longest(*self.loaders) if self.uneven else zip(*self.loaders, strict=True)
+        return (JetBatch.concatenate([batch for batch in each if batch is not None]) for each in batches)
 
     def __len__(self):
         return len(self.loaders[0])
@@ -61,7 +63,7 @@ def command(store, *more):
 
 
 def environment():
-    """One thread each, and the package that is tested."""
+    """One thread each, with the tested package."""
     return os.environ | {"OMP_NUM_THREADS": "1", "PYTHONPATH": str(RECIPE.parents[1])}
 
 
@@ -75,7 +77,7 @@ def assert_alike(run, alone):
     np.testing.assert_allclose(*logits, atol=1e-4)
 
 
-def test_two_processes_train_as_one(store, tmp_path, alone):
+def test_two_processes_train_like_one(store, tmp_path, alone):
     done = subprocess.run(
         command(store, f"output={tmp_path}"), env=environment(), timeout=300, capture_output=True, text=True
     )
@@ -84,8 +86,26 @@ def test_two_processes_train_as_one(store, tmp_path, alone):
     assert_alike(tmp_path / "qg-001", alone)
 
 
+def test_two_processes_with_other_numbers_of_batches_train_as_one(store, tmp_path, monkeypatch):
+    budget = {"max_pairs": 500, "jets_per_epoch": 200}  # of 297 jets, so that the second epoch begins a new pass
+
+    def of_both(data):
+        numbers = [[len(list(loader)) for _ in range(2)] for loader in OfBoth(data, **budget).loaders]
+        validation = [JetLoader(data.datasets["val"], 37, shard=(rank, 2), max_pairs=500) for rank in (0, 1)]
+        assert (numbers, [len(list(loader)) for loader in validation]) == ([[20, 19], [19, 22]], [7, 8])
+        return OfBoth(data, **budget)
+
+    changes = ("train.epochs=2", "train.jets_per_epoch=200")
+    monkeypatch.setattr(JetDataModule, "train_dataloader", of_both)
+    train_into(tmp_path / "one", settings(store, tmp_path, *CHANGES, "data.batch_size=74", *changes))
+    two = command(store, "data.max_pairs=500", *changes, "--into", tmp_path / "two")
+    done = subprocess.run(two, env=environment(), timeout=300, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    assert_alike(tmp_path / "two", tmp_path / "one")
+
+
 @pytest.mark.slow
-def test_torchrun_starts_them_and_starts_them_again(store, tmp_path, alone):
+def test_torchrun_starts_and_restarts_processes(store, tmp_path, alone):
     run = tmp_path / "run"
     torchrun = [sys.executable, "-m", "torch.distributed.run", "--nproc-per-node=2", "--master-port=29517"]
     _, *arguments = command(store, f"output={tmp_path}")
@@ -98,7 +118,7 @@ def test_torchrun_starts_them_and_starts_them_again(store, tmp_path, alone):
 
 
 @pytest.mark.slow
-def test_two_processes_that_were_killed_go_on_as_if_they_had_not_been(store, tmp_path):
+def test_killed_processes_resume_as_if_uninterrupted(store, tmp_path):
     part = "model={name: particle_transformer, width: 8, blocks: 2, class_blocks: 1, heads: 2, particle_hidden: [7], "
     part += "pair_hidden: [5], dropout: 0.3}"  # which draws random numbers, others in each process
     changes = [f"data.{role}={store}" for role in ("train", "val", "test")]
@@ -122,20 +142,20 @@ def test_two_processes_that_were_killed_go_on_as_if_they_had_not_been(store, tmp
 
 
 class TestInto:
-    def test_a_finished_run_is_left_as_it_is(self, alone):
+    def test_finished_run_is_unchanged(self, alone):
         before = (alone / "metrics.json").stat().st_mtime_ns
         config = load_config(alone / "config.yaml")
         assert train(config, into=alone) == alone
         assert (alone / "metrics.json").stat().st_mtime_ns == before
 
-    def test_a_run_that_was_killed_at_its_very_beginning_begins(self, store, tmp_path):
+    def test_run_killed_at_the_start_restarts(self, store, tmp_path):
         (tmp_path / "run" / "checkpoints").mkdir(parents=True)
         (tmp_path / "run" / "checkpoints" / ".lock").touch()
         train(settings(store, tmp_path, "train.epochs=1"), into=tmp_path / "run")
         assert (tmp_path / "run" / "metrics.json").exists()
         assert load_config(tmp_path / "run" / "config.yaml").train.epochs == 1
 
-    def test_a_folder_of_other_things_is_refused(self, store, tmp_path):
+    def test_folder_without_a_run_is_refused(self, store, tmp_path):
         (tmp_path / "run").mkdir()
         (tmp_path / "run" / "thesis.tex").touch()
         for into in (tmp_path / "run", tmp_path / "run" / "thesis.tex"):
@@ -147,7 +167,7 @@ class TestInto:
         with pytest.raises(RunError, match=r"holds a run that differs in seed, train\.clip; give another folder"):
             train(config, into=alone)
 
-    def test_an_interrupted_run_goes_on(self, store, tmp_path, monkeypatch):
+    def test_interrupted_run_is_resumed(self, store, tmp_path, monkeypatch):
         import iagraph.train.run as run
 
         config = settings(store, tmp_path)
@@ -173,8 +193,3 @@ class TestAgreement:
         monkeypatch.setenv(processes.VARIABLE, "")
         processes.share_folder(tmp_path)
         assert processes.shared_folder() == Path(tmp_path).resolve()
-
-
-def test_a_budget_of_pairs_is_refused(store):
-    with pytest.raises(ConfigError, match=r"'data\.max_pairs' should be null with several processes"):
-        settings(store, "runs", "train.devices=2", "data.max_pairs=1000")

@@ -7,12 +7,13 @@ from toy_runs import settings, toy_jets
 
 from iagraph.data import StoreError, write_store
 from iagraph.train.folder import RunError, read_history
-from iagraph.train.module import Tagger, warmup_cosine
+from iagraph.train.module import Tagger
 from iagraph.train.run import evaluate, train
+from iagraph.train.schedules import warmup_cosine
 
 
 class Counter(Tagger):
-    """Notes how many jets each epoch trained with, and with how many pairs at most."""
+    """Record the number of jets of each epoch and its largest number of pairs."""
 
     epochs: list
 
@@ -36,7 +37,7 @@ def streamed(store, tmp_path_factory):
         return train(settings(store, tmp_path_factory.mktemp("streamed"), *changes)), Counter.epochs
 
 
-def test_every_epoch_has_all_jets_within_the_budget(streamed):
+def test_epochs_have_all_jets_within_the_budget(streamed):
     folder, epochs = streamed
     jets = [sum(number for number, _ in epoch) for epoch in epochs]
     assert len(set(jets)) == 1
@@ -61,7 +62,7 @@ def test_the_learning_rate_follows_the_jets(streamed):
     assert min(rates) < 1e-4
 
 
-def test_parts_with_training_jets_are_refused(tmp_path):
+def test_splits_with_training_jets_are_refused(tmp_path):
     jets = {name: toy_jets(200, seed) for seed, name in enumerate(("train", "val", "test"))}
     for name, part in jets.items():
         write_store(tmp_path / f"{name}.h5", part)

@@ -14,7 +14,7 @@ from iagraph.train.module import Tagger, warmup_cosine
 from iagraph.train.run import evaluate, train
 
 
-def test_same_seed_same_weights(store, tmp_path):
+def test_same_seed_gives_same_weights(store, tmp_path):
     runs = [
         train(settings(store, tmp_path, f"seed={seed}", "train.epochs=1", "data.max_jets=128")) for seed in (5, 5, 6)
     ]
@@ -25,7 +25,7 @@ def test_same_seed_same_weights(store, tmp_path):
 
 
 class Recorder(Tagger):
-    """Predicts the validation losses of a list, one per epoch, and keeps what it trained with."""
+    """A model with given validation losses, one per epoch, that records its training batches."""
 
     losses = (0.9, 0.5, 0.7, 0.6, 0.8, 0.1)
     seen: list
@@ -77,7 +77,7 @@ class TestTraining:
         expected = [1e-2 * warmup_cosine(step / 12, 0.1, 1e-4) for step in (1, 3, 5, 7)]
         assert rates == pytest.approx(expected, rel=1e-4)
 
-    def test_beta_is_logged_and_moves(self, recorded):
+    def test_beta_is_logged_and_trained(self, recorded):
         folder, _ = recorded
         logged = column(folder, "beta/blocks.0.conv")
         assert len(logged) == 4
@@ -137,7 +137,7 @@ def test_interrupted_training_keeps_its_best_epoch(store, tmp_path, monkeypatch,
     evaluate(folder)
 
 
-def test_decay_spares_everything_but_matrices(store):
+def test_weight_decay_applies_only_to_matrices(store):
     config = settings(store, "runs")
     tagger = Tagger(build_model(config, ["gluon", "quark"]), config.train, num_classes=2, signal=1, jets_per_epoch=10)
     groups = tagger.configure_optimizers()["optimizer"].param_groups

@@ -1,4 +1,4 @@
-"""What a model saw of jets in training goes with it wherever it goes."""
+"""The view of jets in training stays with the model."""
 
 import json
 import shutil
@@ -44,7 +44,7 @@ def auc_in(folder):
     return json.loads((folder / "metrics.json").read_text())["tagger"]["auc"]["value"]
 
 
-def test_it_is_written_down(run):
+def test_view_is_recorded(run):
     description = json.loads((run / "model.json").read_text())
     assert description["view"] == {"max_particles": MOST, "masses": "zero"}
     assert description["massive_particles"] == 0
@@ -61,7 +61,7 @@ def test_evaluation_and_loaded_model_agree(run, store, whole_jets):
     np.testing.assert_allclose(logits, np.load(run / "predictions.npz")["logits"], atol=1e-5)
 
 
-def test_studies_see_it(run):
+def test_studies_apply_it(run):
     for jets in open_run(run, 50).batches:
         assert jets.ptr.diff().max() == MOST
         assert not jets.momenta.mass.any()
@@ -69,7 +69,7 @@ def test_studies_see_it(run):
 
 @pytest.mark.slow
 @needs_onnx
-def test_so_does_the_exported_file(run, whole_jets, tmp_path):
+def test_exported_files_apply_it(run, whole_jets, tmp_path):
     onnxruntime = pytest.importorskip("onnxruntime")
     from iagraph.export import export_onnx
     from iagraph.export.inputs import slots_of
@@ -86,7 +86,7 @@ def test_so_does_the_exported_file(run, whole_jets, tmp_path):
     assert np.isfinite(session.run(["logits"], {name: values.numpy() for name, values in few.items()})[0]).all()
 
 
-def test_torch_export_does_it_too(run, whole_jets, tmp_path):
+def test_torch_export_applies_it(run, whole_jets, tmp_path):
     from iagraph.export import export_program
     from iagraph.export.inputs import slots_of
 
@@ -101,7 +101,7 @@ def test_torch_export_does_it_too(run, whole_jets, tmp_path):
 
 
 class TestOlderRuns:
-    """They recorded what the model saw in their configuration only."""
+    """Earlier runs recorded the view only in their configuration."""
 
     @pytest.fixture
     def old(self, run, tmp_path):
@@ -114,25 +114,25 @@ class TestOlderRuns:
         (folder / "config.yaml").write_text(yaml.safe_dump(config))
         return folder
 
-    def test_take_it_from_there(self, old, store):
+    def test_view_comes_from_the_configuration(self, old, store):
         trained = iagraph.load(old)
         assert trained.view == JetView(MOST, "stored")
         assert trained.description["view"] == {"max_particles": MOST, "masses": "stored"}
         assert json.loads((evaluate(old, str(store)) / "metrics.json").read_text())["jets"] == 120
 
-    def test_without_one_all_is_seen(self, old):
+    def test_everything_is_seen_without_a_view(self, old):
         (old / "config.yaml").unlink()
         assert iagraph.load(old).view == JetView()
 
     @pytest.mark.parametrize("text", ["", "[]", "data: {max_particles: 0}", "data: [", "\0"])
-    def test_damaged_ones_are_refused(self, old, text):
+    def test_damaged_views_are_refused(self, old, text):
         (old / "config.yaml").write_text(text)
         with pytest.raises(CheckpointError, match=r"config\.yaml: is damaged \(.*\); copy the run anew"):
             iagraph.load(old)
 
 
 @pytest.mark.parametrize("view", [{"max_particles": 0}, {"masses": 1}, {"more": 1}, 3])
-def test_other_views_in_a_file_are_refused(run, tmp_path, view):
+def test_inconsistent_views_are_refused(run, tmp_path, view):
     folder = Path(shutil.copytree(run, tmp_path / "run"))
     description = json.loads((folder / "model.json").read_text()) | {"view": view}
     (folder / "model.json").write_text(json.dumps(description))
@@ -148,7 +148,7 @@ class TestMasses:
         write_store(tmp_path / "massless.h5", jets)
         return tmp_path / "massless.h5"
 
-    def test_massless_jets_are_warned_of_once(self, with_masses, massless, whole_jets):
+    def test_massless_jets_give_one_warning(self, with_masses, massless, whole_jets):
         trained, jets = iagraph.load(with_masses), JetDataset(read_store(massless))[:]
         trained(whole_jets)
         with pytest.warns(UserWarning, match=r"\d\d% of the particles in training had a mass, here 0%") as found:
@@ -156,11 +156,11 @@ class TestMasses:
         assert found[0].filename == __file__
         trained(jets)
 
-    def test_an_evaluation_warns_too(self, with_masses, massless):
+    def test_evaluation_warns(self, with_masses, massless):
         with pytest.warns(UserWarning, match=r"massless\.h5: \d\d% of the particles in training .* here 0%"):
             evaluate(with_masses, str(massless))
 
-    def test_a_training_on_both_warns(self, massless, store, tmp_path):
+    def test_training_on_both_warns(self, massless, store, tmp_path):
         config = settings(store, tmp_path, f"data.train={massless}", "data.masses=stored", "train.epochs=1")
         with pytest.warns(UserWarning, match=r"toy\.h5 \((val|test)\): 0% of the particles in training") as found:
             folder = train(config)
@@ -168,7 +168,7 @@ class TestMasses:
         with pytest.warns(UserWarning, match=r"0% of the particles in training had a mass, here \d\d%"):
             iagraph.load(folder)(random_jets([50, 60]))
 
-    def test_models_that_see_no_masses_give_the_same(self, run, massless, whole_jets):
+    def test_models_without_masses_give_the_same(self, run, massless, whole_jets):
         trained = iagraph.load(run)
         momenta = whole_jets.momenta._replace(mass=torch.zeros_like(whole_jets.momenta.mass))
         with warnings.catch_warnings():

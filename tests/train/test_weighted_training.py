@@ -21,7 +21,7 @@ SPLITS = {"train": 300, "val": 80, "test": 120}
 
 @pytest.fixture(scope="module")
 def stores(tmp_path_factory):
-    """The same jets with weights that are drawn, and with ones."""
+    """The same jets with random weights and with unit weights."""
     folder, jets = tmp_path_factory.mktemp("weighted"), toy_jets(500, 1)
     drawn = np.random.default_rng(1).exponential(3, 500).astype(np.float32)
     for name, weight in (("drawn", drawn), ("ones", np.ones(500, np.float32)), ("none", None)):
@@ -29,7 +29,7 @@ def stores(tmp_path_factory):
     return folder
 
 
-def test_weights_of_one_change_nothing(stores, tmp_path):
+def test_unit_weights_change_nothing(stores, tmp_path):
     runs = [
         train(settings(stores / f"{name}.h5", tmp_path, *more, "train.epochs=1"))
         for name, more in (("none", ()), ("ones", ["data.weights=true", "train.class_weights={gluon: 2, quark: 2}"]))
@@ -78,7 +78,7 @@ class LogitsOfMultiplicity(torch.nn.Module):
 
 
 @pytest.mark.parametrize("weighted", [True, False])
-def test_the_loss_by_hand(stores, weighted):
+def test_weighted_loss_by_hand(stores, weighted):
     config = settings(
         stores / "drawn.h5", "runs", f"data.weights={str(weighted).lower()}", "train.class_weights.quark=3"
     )
@@ -99,7 +99,7 @@ def test_the_loss_by_hand(stores, weighted):
 
 
 @pytest.mark.parametrize("classes", [2, 4])
-def test_the_validation_auc_is_exact_over_batches(classes):
+def test_validation_auc_is_exact_over_batches(classes):
     rng = np.random.default_rng(3)
     label, logits, w = rng.integers(0, classes, 200), rng.normal(size=(200, classes)), rng.exponential(size=200)
     metric = WeightedAUC(1 if classes == 2 else None)
@@ -110,16 +110,16 @@ def test_the_validation_auc_is_exact_over_batches(classes):
 
 
 class TestRefusals:
-    def test_no_weights(self, stores):
+    def test_missing_weights(self, stores):
         with pytest.raises(StoreError, match=r"none\.h5: its jets have no weights; write them as the weight of Jets"):
             JetDataModule(settings(stores / "none.h5", "runs", "data.weights=true").data, 1)
 
-    def test_a_class_that_is_not_there(self, stores):
+    def test_unknown_class(self, stores):
         data = JetDataModule(settings(stores / "none.h5", "runs").data, 1)
         with pytest.raises(StoreError, match=r"train\.class_weights: no class top; available: gluon, quark"):
             data.loss_weights({"top": 2.0})
 
-    def test_a_class_without_weight(self, stores, tmp_path):
+    def test_class_of_zero_weight(self, stores, tmp_path):
         jets = read_store(stores / "drawn.h5")
         write_store(tmp_path / "jets.h5", replace(jets, weight=jets.weight * (jets.label == 1)), splits=SPLITS)
         with pytest.raises(StoreError, match="none of the 300 jets is of the class 'gluon'"):

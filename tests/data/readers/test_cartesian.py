@@ -41,7 +41,7 @@ component = st.floats(-1000, 1000, width=32)
 
 
 @given(px=component, py=component, pz=component, mass=st.sampled_from([0, 0, 0.000511, 0.13957, 0.93827, 80.4]))
-def test_float32_particles_come_back_to_within_rounding(px, py, pz, mass):
+def test_float32_particles_are_recovered_within_rounding(px, py, pz, mass):
     if np.hypot(px, py) < 1e-3:
         return
     exact = sqrt(mpf(px) ** 2 + mpf(py) ** 2 + mpf(pz) ** 2 + mpf(mass) ** 2)
@@ -55,25 +55,25 @@ def test_float32_particles_come_back_to_within_rounding(px, py, pz, mass):
     assert abs(mt * mp.sinh(y) - mpf(pz)) < bound
     assert abs(columns["pt"] * mp.cos(phi) - mpf(px)) < bound
     assert abs(columns["pt"] * mp.sin(phi) - mpf(py)) < bound
-    # A mass too small to be told from none moves the energy by what rounding of E and p could have.
+    # A mass too small to be distinguished from zero changes the energy by less than rounding of E and p.
     assert abs(mt * mp.cosh(y) - mpf(float(energy))) < bound + (columns["mass"] == 0) * MASSLESS * mpf(float(energy))
     assert abs(y - asinh(mpf(pz) / mt)) < mpf(2) ** -23 * max(abs(y), mpf("1e-30"))
 
 
-def test_masses_from_the_point_where_they_can_be_told_from_none():
+def test_masses_are_kept_where_they_exceed_rounding():
     energies = 1 + np.arange(-3, 5) * 2.0**-23  # neighbours in float32
     mass = convert([[energy, 1, 0, 0] for energy in energies])["mass"]
     assert mass[:5].tolist() == [0] * 5
     np.testing.assert_allclose(mass[5:], np.sqrt(energies[5:] ** 2 - 1), rtol=1e-6)
 
 
-def test_energy_below_momentum_is_rounding_up_to_a_limit():
+def test_energy_below_momentum_is_accepted_within_rounding():
     assert convert([[1 - 0.99 * SPACELIKE, 0.6, 0, 0.8]])["mass"] == 0
     with pytest.raises(StoreError, match=r"particle 1: E = 0\.999998\d* GeV is below \|p\| = 1 GeV by more than round"):
         convert([[1, 0.6, 0, 0.8], [1 - 4 * SPACELIKE, 0.6, 0, 0.8]])
 
 
-def test_float64_has_the_same_rule():
+def test_float64_follows_the_same_rule():
     vectors = np.array([[10, 6, 0, 8], [10.01, 6, 0, 8]], np.float64)
     for name, values in convert(vectors).items():
         np.testing.assert_allclose(values, convert(vectors.astype(np.float32))[name], rtol=1e-3)
@@ -98,7 +98,7 @@ def test_numbers_must_be_finite(value, column):
         ((5, 1e-60, 0, 5), r"is along the beam"),
     ],
 )
-def test_particles_that_cannot_be_are_named(vector, message):
+def test_impossible_particles_are_named(vector, message):
     with pytest.raises(StoreError, match=rf"particle 1: .*{message}"):
         convert(np.array([(13, 3, 4, 12), vector, vector], np.float64))
 

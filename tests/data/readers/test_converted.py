@@ -1,4 +1,4 @@
-"""Parquet files in the layouts that converters of others write."""
+"""Parquet files in the layouts of other converters."""
 
 import numpy as np
 import pytest
@@ -61,7 +61,7 @@ def random_quark_gluon(counts):
 
 @pytest.mark.parametrize("jets_per_part", [1, 3, 100])
 @pytest.mark.parametrize("options", [{}, {"row_group_size": 2}, {"list_to32": True}], ids=str)
-def test_top_jets_of_weaver_are_those_of_the_reference(tmp_path, jets_per_part, options):
+def test_weaver_top_jets_equal_those_of_the_reference(tmp_path, jets_per_part, options):
     momenta = random_momenta(COUNTS, mass=False)
     reader = open_jets(weaver(tmp_path / "a", momenta, LABEL, **options))
     assert (reader.jets, reader.classes) == (7, ("QCD", "top"))
@@ -111,7 +111,7 @@ def test_real_quark_gluon_jets(tmp_path):
     np.testing.assert_allclose(jets.particles["rapidity"], x[present][:, 1], rtol=1e-5, atol=1e-6)
 
 
-def test_masses_are_not_lost_silently(tmp_path):
+def test_masses_are_not_dropped_silently(tmp_path):
     momenta = random_momenta(COUNTS)
     pid = np.full(sum(COUNTS), 211)
     with pytest.raises(StoreError, match=r"a: jet \d, particle \d: E = .* is not \|p\| = .*, expected a massless"):
@@ -146,7 +146,7 @@ def test_flat_columns_in_any_order(tmp_path, label):
         ({"label": [2], **{name: [["a"]] for name in MOMENTUM}}, r"list<.*string>, expected a list"),
     ],
 )
-def test_other_columns_are_named(tmp_path, columns, message):
+def test_unexpected_columns_are_named(tmp_path, columns, message):
     parquet.write_table(pa.table(columns), tmp_path / "a")
     with pytest.raises(StoreError, match=rf"a: .*{message}"):
         open_jets(tmp_path / "a")
@@ -162,7 +162,7 @@ def test_missing_values_are_named(tmp_path):
         read(open_jets(tmp_path / "a"), 1)
 
 
-def test_truncated_anywhere_is_an_error(tmp_path):
+def test_truncation_anywhere_is_an_error(tmp_path):
     whole = weaver(tmp_path / "a", random_momenta(COUNTS), LABEL).read_bytes()
     for size in {4, 100, len(whole) - 1, *np.linspace(4, len(whole) - 1, 30).astype(int).tolist()}:
         (tmp_path / "a").write_bytes(whole[:size])

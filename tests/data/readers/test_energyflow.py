@@ -54,7 +54,7 @@ class TestRealJets:
 
     @pytest.mark.parametrize("save", [np.savez, np.savez_compressed])
     @pytest.mark.parametrize("dtype", [np.float64, np.float32])
-    def test_every_jet_and_particle_is_there(self, tmp_path, real, save, dtype):
+    def test_all_jets_and_particles_are_read(self, tmp_path, real, save, dtype):
         x, label, p4 = real
         reader = open_jets(write(tmp_path / "a", x.astype(dtype), label, save=save))
         assert (reader.jets, reader.classes) == (1000, ("gluon", "quark"))
@@ -72,7 +72,7 @@ class TestRealJets:
         assert deviation.max() < 1e-6
 
     @pytest.mark.parametrize("jets_per_part", [1, 7, 250, 999, 1000, 10**9])
-    def test_parts_join_to_the_whole(self, tmp_path, real, jets_per_part):
+    def test_parts_add_up_to_the_whole(self, tmp_path, real, jets_per_part):
         reader = open_jets(write(tmp_path / "a", *real[:2]))
         assert_same(read(reader, jets_per_part), read(reader))
 
@@ -96,7 +96,7 @@ def test_ragged_jets_of_all_kinds(tmp_path_factory, counts, jets_per_part, save,
         np.testing.assert_array_equal(jets.particles["rapidity"], x[x[..., 0] > 0][:, 1].astype(np.float32))
 
 
-def test_particles_wherever_they_stand(tmp_path, x):
+def test_particles_in_any_slot(tmp_path, x):
     order = np.argsort(np.random.default_rng(3).random(x.shape[:2]), axis=1)
     shuffled = np.take_along_axis(x, order[..., None], axis=1)
     jets = read(open_jets(write(tmp_path / "a.npz", shuffled)))
@@ -111,14 +111,14 @@ def test_without_species_particles_are_massless_and_have_no_pid(tmp_path, x):
     assert jets.counts.tolist() == COUNTS
 
 
-def test_jets_without_any_slot_and_labels_of_other_types(tmp_path):
+def test_no_slots_and_labels_of_other_types(tmp_path):
     np.savez(tmp_path / "a.npz", X=np.zeros((3, 0, 4)), y=np.array([True, False, True]))
     jets = read(open_jets(tmp_path / "a.npz"), 2)
     assert jets.counts.tolist() == [0, 0, 0]
     assert jets.label.tolist() == [1, 0, 1]
 
 
-def test_other_arrays_do_not_matter_and_arrays_may_be_of_a_later_version(tmp_path, x):
+def test_extra_arrays_and_later_versions_of_arrays_are_accepted(tmp_path, x):
     plain = read(open_jets(write(tmp_path / "a.npz", x)))
     assert_same(read(open_jets(write(tmp_path / "b.npz", x, other=np.array([{}], object)))), plain)
     with zipfile.ZipFile(tmp_path / "c.npz", "w") as archive:
@@ -176,7 +176,7 @@ def test_labels_are_zero_or_one(tmp_path, x):
         ({}, r"holds nothing, expected EnergyFlow's arrays X and y; add X and y"),
     ],
 )
-def test_other_arrays_are_refused(tmp_path, arrays, message):
+def test_wrong_arrays_are_refused(tmp_path, arrays, message):
     np.savez(tmp_path / "a.npz", **arrays)
     with pytest.raises(StoreError, match=rf"a\.npz: {message}"):
         open_jets(tmp_path / "a.npz")
@@ -195,7 +195,7 @@ def test_lengths_must_fit_the_headers(tmp_path, x):
 
 
 @pytest.mark.parametrize("save", [np.savez, np.savez_compressed])
-def test_truncated_anywhere_is_an_error(tmp_path, x, save):
+def test_truncation_anywhere_is_an_error(tmp_path, x, save):
     path = write(tmp_path / "a.npz", x, save=save)
     whole = path.read_bytes()
     for size in {0, 1, 3, 4, 100, len(whole) - 1, *np.linspace(0, len(whole) - 1, 40).astype(int).tolist()}:
@@ -205,7 +205,7 @@ def test_truncated_anywhere_is_an_error(tmp_path, x, save):
 
 
 @pytest.mark.parametrize("save", [np.savez, np.savez_compressed])
-def test_flipped_bits_never_change_jets_unnoticed(tmp_path, x, save):
+def test_flipped_bits_never_change_jets_silently(tmp_path, x, save):
     path = write(tmp_path / "a.npz", x, save=save)
     whole, rng, original = path.read_bytes(), np.random.default_rng(0), read(open_jets(path))
     noticed = 0
@@ -223,7 +223,7 @@ def test_a_changed_array_fails_its_checksum(tmp_path, x):
     path = write(tmp_path / "a.npz", x, save=np.savez)
     changed = path.read_bytes().replace(struct.pack("<d", x[0, 0, 0]), struct.pack("<d", x[0, 0, 0] + 1))
     path.write_bytes(changed)
-    with pytest.raises(StoreError, match=r"a\.npz: incomplete or damaged \(BadZipFile: Bad CRC-32 .*X\.npy"):
+    with pytest.raises(StoreError, match=r"a\.npz: incomplete or damaged .*X\.npy"):
         read(open_jets(path))
 
 

@@ -39,7 +39,7 @@ class TestJetClassJets:
     def excerpt(self):
         return real_excerpt("jetclass_excerpt.npz")
 
-    def test_every_jet_and_particle_is_there(self, tmp_path, excerpt):
+    def test_all_jets_and_particles_are_read(self, tmp_path, excerpt):
         momenta, label = excerpt
         reader = open_jets(write_jetclass(tmp_path / "a", momenta, label))
         assert (reader.jets, reader.classes) == (250, TEN)
@@ -57,7 +57,7 @@ class TestJetClassJets:
         assert momentum < 1.5e-7
 
     @pytest.mark.parametrize("jets_per_part", [1, 7, 41, 60, 61, 10**9])
-    def test_parts_join_to_the_whole(self, tmp_path, excerpt, jets_per_part):
+    def test_parts_add_up_to_the_whole(self, tmp_path, excerpt, jets_per_part):
         momenta, label = excerpt
         reader = open_jets(write_jetclass(tmp_path / "a", momenta[:61], label[:61], basket=20))
         assert_same(read(reader, jets_per_part), read(reader))
@@ -69,7 +69,7 @@ class TestJetClass2Jets:
         with uproot.open(real_file("JetClassII_example.root")) as file:
             yield file["tree"]
 
-    def test_their_branches_with_labels_of_jetclass(self, tmp_path, tree):
+    def test_jetclass_2_branches_with_jetclass_labels(self, tmp_path, tree):
         names = ("part_energy", "part_px", "part_py", "part_pz")
         flat = {name: ak.to_numpy(ak.flatten(tree[name].array())) for name in tree.keys(filter_name="part_*")}
         counts = ak.to_numpy(ak.num(tree["part_px"].array()))
@@ -95,7 +95,7 @@ class TestJetClass2Jets:
         pions = np.abs(jets.particles["pid"]) == 211
         assert abs(np.median(jets.particles["mass"][pions]) - 0.1396) < 1e-3
 
-    def test_lists_that_root_itself_wrote(self, monkeypatch, tree):
+    def test_lists_written_by_root(self, monkeypatch, tree):
         # uproot cannot write std::vector branches, as the published files have them, so only the labels are made up.
         table = RootTable(real_file("JetClassII_example.root"), "tree")
         (part,) = table.parts([], jetclass.PARTICLE_BRANCHES, 100)
@@ -106,13 +106,13 @@ class TestJetClass2Jets:
         assert jets.counts.tolist() == tree["jet_nparticles"].array().tolist()
         assert jets.label.tolist() == (np.arange(100) % 10).tolist()
 
-    def test_the_file_as_it_is_has_other_classes(self):
+    def test_published_excerpt_has_classes_of_jetclass_2(self):
         with pytest.raises(StoreError, match=r"has no branches label_\*, .*jet_label is that of JetClass-II"):
             open_jets(real_file("JetClassII_example.root"))
 
 
 @pytest.mark.parametrize(("jets_per_part", "basket"), [(1, 3), (2, 3), (3, 1), (3, 100), (7, 2), (8, 3), (100, 7)])
-def test_columns_are_those_of_the_file(tmp_path, momenta, jets_per_part, basket):
+def test_columns_equal_those_of_the_file(tmp_path, momenta, jets_per_part, basket):
     impact = np.random.default_rng(2).normal(size=(4, 22)).astype(np.float32)
     jets = read(open_jets(write_jetclass(tmp_path / "a", momenta, LABEL, impact=impact, basket=basket)), jets_per_part)
     assert jets.counts.tolist() == COUNTS
@@ -135,7 +135,7 @@ def test_species_by_hand(tmp_path):
     ("kind", "charge"),
     [(CHARGED, 0), (NEUTRAL, 1), (PHOTON, -1), (ELECTRON, 0), (MUON, 0), (5, 1), (CHARGED, 2), (CHARGED, np.nan)],
 )
-def test_species_that_cannot_be_are_named(tmp_path, momenta, kind, charge):
+def test_impossible_species_are_named(tmp_path, momenta, kind, charge):
     kinds, charges = np.full(22, NEUTRAL), np.zeros(22)
     kinds[11], charges[11] = kind, charge
     path = write_jetclass(tmp_path / "a", momenta, LABEL, kind=kinds, charge=charges)
@@ -150,7 +150,7 @@ def one_jet_per_number(values):
 
 
 @pytest.mark.parametrize("flags", [(1, 1), (2, 0), (-1, 0)])
-def test_flags_are_zero_or_one_and_exclude_each_other(tmp_path, momenta, flags):
+def test_flags_must_be_zero_or_one_and_exclusive(tmp_path, momenta, flags):
     values = np.zeros((2, 22), np.int32)
     values[:, 11] = flags
     extra = {f"part_{KINDS[k]}": one_jet_per_number(row) for k, row in zip((NEUTRAL, PHOTON), values, strict=True)}
@@ -160,7 +160,7 @@ def test_flags_are_zero_or_one_and_exclude_each_other(tmp_path, momenta, flags):
 
 
 @pytest.mark.parametrize("values", [{}, {"Hbb": 1, "QCD": 1}, {"QCD": 2}, {"QCD": 0.5, "Hbb": 0.5}, {"QCD": np.nan}])
-def test_labels_name_one_class(tmp_path, momenta, values):
+def test_labels_must_name_one_class(tmp_path, momenta, values):
     labels = {f"label_{name}": np.float32(np.array(LABEL) == k) for k, name in enumerate(TEN)}
     for name in TEN:
         labels[f"label_{name}"][5] = values.get(name, 0)
@@ -211,7 +211,7 @@ def test_missing_branches_are_named(tmp_path, momenta):
         open_jets(path)
 
 
-def test_branches_of_another_shape_are_named(tmp_path, momenta):
+def test_branches_of_wrong_shape_are_named(tmp_path, momenta):
     path = write_jetclass(tmp_path / "a", momenta, LABEL, extra={"part_pz": np.zeros(7, np.float32)})
     with pytest.raises(StoreError, match=r"a: branch part_pz is float, expected a list per jet"):
         open_jets(path)
@@ -234,14 +234,14 @@ def test_other_trees_are_refused(tmp_path, momenta):
 
 
 @pytest.mark.parametrize("jets_per_part", [1, 3, 100])
-def test_trees_that_uproot_writes_as_rntuple(tmp_path, momenta, jets_per_part):
+def test_trees_written_as_rntuple(tmp_path, momenta, jets_per_part):
     reader = open_jets(write_jetclass(tmp_path / "a", momenta, LABEL, rntuple=True))
     with uproot.open(tmp_path / "a") as file:
         assert file.classnames(cycle=False) == {"tree": "ROOT::RNTuple"}
     assert_same(read(reader, jets_per_part), read(open_jets(write_jetclass(tmp_path / "b", momenta, LABEL))))
 
 
-def test_an_rntuple_of_another_layout_is_named(tmp_path, momenta):
+def test_rntuples_of_wrong_layout_are_named(tmp_path, momenta):
     path = write_jetclass(tmp_path / "a", momenta, LABEL, drop=["part_d0val"], rntuple=True)
     with pytest.raises(StoreError, match=r"a: tree 'tree' lacks the branches part_d0val; use the files"):
         open_jets(path)
@@ -261,12 +261,12 @@ def test_jets_without_particles_only(tmp_path):
     assert jets.label.tolist() == [4, 0, 9]
 
 
-def test_names_of_files_are_not_interpreted(tmp_path, momenta):
+def test_file_names_are_taken_literally(tmp_path, momenta):
     for name in ("a:tree", "b*[0].root", "http:::c", "zip::d.root"):
         assert read(open_jets(write_jetclass(tmp_path / "plain", momenta, LABEL).rename(tmp_path / name))).label[0] == 9
 
 
-def test_truncated_anywhere_is_an_error(tmp_path, momenta):
+def test_truncation_anywhere_is_an_error(tmp_path, momenta):
     path = write_jetclass(tmp_path / "a", momenta, LABEL)
     whole = path.read_bytes()
     for size in {0, 1, 3, 4, 100, len(whole) // 2, *np.linspace(0, len(whole) - 200, 30).astype(int).tolist()}:
@@ -275,8 +275,8 @@ def test_truncated_anywhere_is_an_error(tmp_path, momenta):
             read(open_jets(path))
 
 
-def test_flipped_bits_of_compressed_values_are_noticed(tmp_path, momenta):
-    # ROOT has no checksums, LZ4 has. Equal jets are compressed well; real ones hardly, then damage goes unnoticed.
+def test_flipped_bits_of_compressed_values_are_detected(tmp_path, momenta):
+    # ROOT has no checksums, LZ4 has. Real jets are hardly compressed, so that their damage can go undetected.
     equal = np.repeat(momenta[4:5], 997, axis=0)
     path = write_jetclass(tmp_path / "a", equal, [3] * 997, kind=[PHOTON] * 6979, impact=np.ones((4, 6979)), basket=997)
     whole, rng, original = path.read_bytes(), np.random.default_rng(0), read(open_jets(path))

@@ -45,7 +45,7 @@ def written(tmp_path):
 
 @pytest.mark.parametrize("kind", [bool, np.int8, np.uint8, np.int32, np.int64, np.float32, np.float64])
 @pytest.mark.parametrize("storage", ["table", "fixed"])
-def test_labels_of_all_types(tmp_path, frame, written, kind, storage):
+def test_labels_of_any_type(tmp_path, frame, written, kind, storage):
     jets = read(open_jets(written(frame(LABEL.astype(kind)), format=storage)), 3)
     assert_same(jets, read(open_jets(write_top(tmp_path / "b.h5", frame.momenta, LABEL))))
 
@@ -94,19 +94,19 @@ def test_other_forms_of_the_table(tmp_path, frame, written, change, options):
         (lambda frame: frame.assign(is_signal_new=2 * LABEL), "jet 1: is_signal_new = 2, expected 0 or 1"),
     ],
 )
-def test_what_differs_is_named(frame, written, storage, change, message):
+def test_differences_are_named(frame, written, storage, change, message):
     with pytest.raises(StoreError, match=rf"a\.h5: .*{message}"):
         read(open_jets(written(change(frame()), format=storage)))
 
 
-def test_categories_are_no_numbers(frame, written):
-    # pandas stores their codes, which follow the alphabet: QCD would be 0 by chance.
+def test_categories_are_refused(frame, written):
+    # pandas stores alphabetical codes: QCD would happen to be 0.
     names = pandas.Categorical(np.array(["QCD", "top"])[LABEL])
     with pytest.raises(StoreError, match=r"a\.h5: column is_signal_new is a pandas category, expected numbers"):
         open_jets(written(frame(names)))
 
 
-def test_of_several_tables_the_one_called_table_is_read(frame, written):
+def test_several_tables_need_the_key_table(frame, written):
     other = frame()[["E_0"]]
     written(other, key="a")
     with pytest.raises(StoreError, match=r"a\.h5: has the columns E_0, but no PX_0"):

@@ -36,7 +36,7 @@ def rows(excerpt):
 
 
 class TestRealJets:
-    def test_every_jet_and_particle_is_there(self, excerpt, rows):
+    def test_all_jets_and_particles_are_read(self, excerpt, rows):
         assert (excerpt.jets, excerpt.classes) == (1000, ("QCD", "top"))
         assert excerpt.format.startswith("top quark tagging")
         jets = read(excerpt)
@@ -45,14 +45,14 @@ class TestRealJets:
         assert (jets.counts.min(), jets.counts.max()) == (8, 114)
         assert sorted(jets.particles) == ["mass", "phi", "pt", "rapidity"]
 
-    def test_massless_particles_have_no_mass_and_the_momenta_of_the_file(self, excerpt, rows):
+    def test_massless_particles_keep_the_momenta_of_the_file(self, excerpt, rows):
         jets = read(excerpt)
         assert not jets.particles["mass"].any()
         energy, momentum = worst(jets, rows[0][rows[0][..., 0] > 0])
-        assert energy < 2e-7  # found: 1.63e-7
-        assert momentum < 1.5e-7  # found: 1.34e-7
+        assert energy < 2e-7  # measured: 1.63e-7
+        assert momentum < 1.5e-7  # measured: 1.34e-7
 
-    def test_jets_lie_in_the_window_of_the_data_set(self, excerpt, rows):
+    def test_jets_are_within_the_published_selection(self, excerpt, rows):
         jets = read(excerpt)
         pt, phi = jets.particles["pt"].astype(float), jets.particles["phi"].astype(float)
         px, py = (np.add.reduceat(pt * trigonometric(phi), jets.offsets[:-1]) for trigonometric in (np.cos, np.sin))
@@ -60,11 +60,11 @@ class TestRealJets:
         assert np.hypot(px, py).max() < 650
 
     @pytest.mark.parametrize("jets_per_part", [1, 7, 41, 250, 999, 1000, 10**9])
-    def test_parts_join_to_the_whole(self, excerpt, jets_per_part):
+    def test_parts_add_up_to_the_whole(self, excerpt, jets_per_part):
         assert_same(read(excerpt, jets_per_part), read(excerpt))
 
 
-def test_particles_wherever_they_stand(tmp_path, momenta):
+def test_particles_in_any_slot(tmp_path, momenta):
     order = np.argsort(np.random.default_rng(3).random(momenta.shape[:2]), axis=1)
     shuffled = np.take_along_axis(momenta, order[..., None], axis=1)
     jets = read(open_jets(write_top(tmp_path / "a.h5", shuffled, LABEL)))
@@ -86,7 +86,7 @@ def test_particles_wherever_they_stand(tmp_path, momenta):
     ],
     ids=str,
 )
-def test_other_ways_to_store_the_same(tmp_path, momenta, options):
+def test_equivalent_storage_layouts(tmp_path, momenta, options):
     jets = read(open_jets(write_top(tmp_path / "a.h5", momenta, LABEL, **options)), 3)
     assert_same(jets, read(open_jets(write_top(tmp_path / "b.h5", momenta, LABEL))))
 
@@ -130,7 +130,7 @@ def test_bad_particles_are_named_by_jet_and_column(tmp_path, momenta, component,
         read(open_jets(write_top(tmp_path / "a.h5", momenta, LABEL)), jets_per_part)
 
 
-def test_float64_beyond_float32_is_an_error(tmp_path, momenta):
+def test_float64_overflow_of_float32_is_an_error(tmp_path, momenta):
     momenta = momenta.astype(np.float64)
     momenta[4, 6] = (1e200, 1e200, 0, 0)
     with pytest.raises(StoreError, match=r"jet 4, particle 6: .*finite"):
@@ -152,7 +152,7 @@ def swapped(slots):
 
 
 @pytest.mark.parametrize("columns", [swapped(11), sorted(top_columns(11)), top_columns(11)[::-1]])
-def test_columns_go_by_their_names_in_any_order(tmp_path, momenta, columns):
+def test_columns_are_found_by_name_in_any_order(tmp_path, momenta, columns):
     standard = write_top(tmp_path / "a.h5", momenta, LABEL)
     with h5py.File(standard) as file:
         rows = file["table/table"]["values_block_0"]
@@ -207,13 +207,13 @@ def test_column_names_are_read_without_unpickling(tmp_path, monkeypatch, momenta
 
 
 @pytest.mark.parametrize("protocol", range(pickle.HIGHEST_PROTOCOL + 1))
-def test_column_names_of_any_pickle_protocol(tmp_path, momenta, protocol):
+def test_column_names_in_any_pickle_protocol(tmp_path, momenta, protocol):
     with h5py.File(write_top(tmp_path / "a.h5", momenta, LABEL), "r+") as file:
         file["table/table"].attrs["values_block_0_kind"] = np.bytes_(pickle.dumps(top_columns(11), protocol))
     assert read(open_jets(tmp_path / "a.h5")).counts.tolist() == COUNTS
 
 
-def test_column_names_as_python_2_pickled_them(tmp_path, momenta):
+def test_column_names_pickled_by_python_2(tmp_path, momenta):
     names = b"".join(b"S'%s'\np%d\na" % (name.encode(), k) for k, name in enumerate(top_columns(11), start=1))
     with h5py.File(write_top(tmp_path / "a.h5", momenta, LABEL), "r+") as file:
         file["table/table"].attrs["values_block_0_kind"] = np.bytes_(b"(lp0\n" + names + b".")
@@ -242,7 +242,7 @@ def test_other_tables_are_refused(tmp_path, dtype, message):
         open_jets(tmp_path / "a.h5")
 
 
-def test_what_is_no_table_is_refused(tmp_path):
+def test_files_without_a_table_are_refused(tmp_path):
     with h5py.File(tmp_path / "array", "w") as file:
         file["table/table"] = np.zeros((3, 4))
     with h5py.File(tmp_path / "group", "w") as file:
@@ -271,14 +271,14 @@ def test_missing_packages_and_filters_are_named(tmp_path, monkeypatch, momenta):
         open_jets(path)
 
 
-def test_rows_that_were_never_written_are_no_empty_jets(tmp_path, momenta):
+def test_unwritten_rows_are_not_empty_jets(tmp_path, momenta):
     with h5py.File(write_top(tmp_path / "a.h5", momenta, LABEL, chunks=(4,)), "r+") as file:
         file["table/table"].resize((9,))
     with pytest.raises(StoreError, match=r"a\.h5: /table/table lacks some of its 9 rows; download or copy it again"):
         open_jets(tmp_path / "a.h5")
 
 
-def test_truncated_anywhere_is_an_error(tmp_path, momenta):
+def test_truncation_anywhere_is_an_error(tmp_path, momenta):
     path = write_top(tmp_path / "a.h5", momenta, LABEL, compression="gzip")
     whole = path.read_bytes()
     for size in {0, 1, 7, 8, 9, 100, len(whole) - 1, *np.linspace(0, len(whole) - 1, 40).astype(int).tolist()}:
