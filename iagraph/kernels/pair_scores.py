@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from iagraph.kernels.switch import differentiable, fast
 
 PAIRS_IN_CACHE = 2048
-"""Number of pairs that a CPU encodes at once: their activations, 1 MB in layers of 128, stay in cache."""
+"""Number of pairs that each thread of a CPU encodes at once: activations of 1 MB in layers of 128 stay in cache."""
 
 
 def pair_scores(
@@ -138,7 +138,7 @@ def _buffer(inputs: Tensor, parts: Sequence[tuple[int, int, int, int]], width: i
 
 def _parts(counts: Sequence[int], inputs: Tensor) -> list[tuple[int, int, int, int]]:
     """Parts to encode at once: piece, begin and end in it, and the index of the first pair among all."""
-    at_once = PAIRS_IN_CACHE if inputs.device.type == "cpu" else max(*counts, 1)
+    at_once = PAIRS_IN_CACHE * torch.get_num_threads() if inputs.device.type == "cpu" else max(*counts, 1)
     return [
         (piece, begin, min(begin + at_once, count), first + begin)
         for piece, (count, first) in enumerate(zip(counts, accumulate(counts, initial=0), strict=False))
