@@ -40,6 +40,21 @@ class PairGate(nn.Module):
         self.hidden = ThinLinear(features, hidden)
         self.lin = nn.Linear(hidden, 1)
 
+    @torch.no_grad()
+    def start_with(self, feature: int) -> None:
+        r"""Let the gate be one of the features, :math:`g_{ij} = f_{ij}`, until training changes it.
+
+        Two hidden units suffice, as :math:`\mathrm{GELU}(f) - \mathrm{GELU}(-f) = f`; the others start with weight 0. (A
+        single unit gives :math:`\mathrm{GELU}(f)`.)
+
+        Args:
+            feature: index of the feature.
+        """
+        for parameter in (self.hidden.weight[:2], self.hidden.bias[:2], self.lin.weight, self.lin.bias):
+            parameter.zero_()
+        signs = torch.tensor([1.0, -1.0])[: self.lin.in_features]
+        self.hidden.weight[:2, feature] = self.lin.weight[0, :2] = signs
+
     def rate(self, features: Tensor) -> Tensor:
         """The gate :math:`g` of pairs, shape [pairs, features] to [pairs, 1]."""
         return self.lin(gelu(self.hidden(features)))

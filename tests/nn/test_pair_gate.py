@@ -78,3 +78,19 @@ def test_half_precision_weights(dtype):
 def test_fractions_out_of_range(fraction):
     with pytest.raises(ValueError, match="fraction"):
         gate(fraction)
+
+
+@pytest.mark.parametrize("hidden", [1, 2, 11])
+def test_gate_starts_as_one_feature_and_learns_from_all(hidden):
+    torch.manual_seed(0)
+    module, features = PairGate(3, hidden, EdgeBudget(fraction=0.3)).double(), torch.randn(FIRST.numel(), 3).double()
+    module.start_with(1)
+    rate = module.rate(features).squeeze(1)
+    torch.testing.assert_close(rate, features[:, 1] if hidden > 1 else torch.nn.functional.gelu(features[:, 1]))
+    module(features, GRAPH)[2].sum().backward()
+    assert module.lin.weight.grad.abs().min() > 0
+    module.zero_grad()
+    with torch.no_grad():
+        module.lin.weight -= 0.1
+    module(features, GRAPH)[2].sum().backward()
+    assert module.hidden.weight.grad.abs().min() > 0
