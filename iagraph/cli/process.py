@@ -29,10 +29,13 @@ def prepare_process() -> None:
     from iagraph.memory import tune_memory
 
     tune_memory()
-    busy = _others()
-    threads = usable_threads(torch.get_num_threads(), _cores(), os.cpu_count() or 1, busy)
-    if "OMP_NUM_THREADS" not in os.environ and threads < torch.get_num_threads():
-        print(f"threads: {threads}, as others keep {busy:.1f} of {os.cpu_count()} cores busy (or set OMP_NUM_THREADS)")
+    wanted, cores, busy = torch.get_num_threads(), _cores(), _others()
+    threads = usable_threads(wanted, cores, os.cpu_count() or 1, busy)
+    if "OMP_NUM_THREADS" not in os.environ and threads < wanted:
+        print(
+            f"threads: {threads} instead of {wanted}, for {cores:g} cores of {os.cpu_count()} may be used and others keep "
+            f"{busy:.1f} busy; set OMP_NUM_THREADS to choose another number"
+        )
         torch.set_num_threads(threads)
 
 

@@ -257,10 +257,10 @@ def _fit(
             shutil.rmtree(folder / "log")  # of an unfinished first epoch
         restore_log(csv, "" if state is None else state.log)
     resume_checkpoint = ResumeCheckpoint(kept, csv, data.fingerprints, config.train, state)
-    if state is not None and state.over:
-        return
     if state is not None and state.threads is not None and "OMP_NUM_THREADS" not in os.environ:
         torch.set_num_threads(state.threads)
+    if state is not None and state.over:
+        return
     processes = config.train.devices * config.train.machines
     steps = data.jets_per_epoch // (processes * config.data.batch_size)
     trainer = make_trainer(
