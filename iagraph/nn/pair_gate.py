@@ -44,8 +44,8 @@ class PairGate(nn.Module):
     def start_with(self, feature: int) -> None:
         r"""Let the gate be one of the features, :math:`g_{ij} = f_{ij}`, until training changes it.
 
-        Two hidden units suffice, as :math:`\mathrm{GELU}(f) - \mathrm{GELU}(-f) = f`; the others start with weight 0. (A
-        single unit gives :math:`\mathrm{GELU}(f)`.)
+        Two hidden units suffice, as :math:`\mathrm{GELU}(f) - \mathrm{GELU}(-f) = f`; the others start with weight 0.
+        (A single unit gives :math:`\mathrm{GELU}(f)`.)
 
         Args:
             feature: index of the feature.
