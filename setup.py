@@ -18,7 +18,7 @@ def absolute(found: re.Match) -> str:
 
 readme = Path(__file__).with_name("README.md").read_text(encoding="utf-8")
 setup(
-    long_description=re.sub(r"(!?)\[([^]\n]*)\]\(((?!https://)[^)\n]*)\)", absolute, readme),
+    long_description=re.sub(r"(!?)\[([^]\n]*)\]\(((?![a-z]+:|#)[^)\n]*)\)", absolute, readme),
     long_description_content_type="text/markdown",
     project_urls={"Repository": REPOSITORY} if REPOSITORY else {},
 )

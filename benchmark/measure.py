@@ -73,7 +73,7 @@ def in_new_process(function: Callable[..., Any], *arguments: Any) -> tuple[Any, 
 
 
 def _with_memory(function: Callable[..., Any], arguments: tuple[Any, ...]) -> tuple[Any, float]:
-    return function(*arguments), memory_in_use(peak=True)
+    return function(*arguments), (memory_in_use(peak=True) or 0.0)
 
 
 class PeakMemory:
@@ -85,14 +85,14 @@ class PeakMemory:
 
     def __init__(self) -> None:
         gc.collect()
-        self._before = memory_in_use()
+        self._before = memory_in_use() or 0.0
 
     def of(self, run: Callable[[], object]) -> float:
         """Peak memory during a call, in MB above the start."""
         with suppress(OSError):  # resets the peak memory of the process (VmHWM)
             Path("/proc/self/clear_refs").write_text("5", encoding="ascii")
         run()
-        return max(memory_in_use(peak=True) - self._before, 0.0)
+        return max((memory_in_use(peak=True) or 0.0) - self._before, 0.0)
 
 
 def _text(value: Any) -> str:

@@ -48,9 +48,9 @@ def benchmark_run(recipe: str, overrides: Sequence[str] = ()) -> Report:
 
 def _train(recipe: str, overrides: Sequence[str], folder: str) -> Path:
     """The run folder."""
-    from iagraph.memory import tune_memory
+    from iagraph.cli.process import prepare_process
     from iagraph.train.config import load_config
     from iagraph.train.run import train
 
-    tune_memory()
+    prepare_process()
     return train(load_config(recipe, overrides), into=folder)

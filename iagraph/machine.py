@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 import platform
 from importlib.metadata import version
@@ -15,8 +16,8 @@ from iagraph import __version__
 def machine() -> dict[str, str | int]:
     """Processor, cores in use and versions."""
     names = [line.split(":")[1].strip() for line in _cpuinfo() if line.startswith("model name")]
-    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    about: dict[str, str | int] = {"processor": names[0] if names else platform.processor(), "cores": cores}
+    about: dict[str, str | int] = {"processor": names[0] if names else platform.processor()}
+    about |= {"cores": math.floor(usable_cores())}
     about |= {"threads": torch.get_num_threads(), "python": platform.python_version()}
     return about | versions("torch", "torch-geometric", "numpy", "h5py")
 
@@ -24,6 +25,13 @@ def machine() -> dict[str, str | int]:
 def versions(*packages: str) -> dict[str, str]:
     """Versions of iagraph and of packages."""
     return {"iagraph": __version__} | {package: version(package) for package in packages}
+
+
+def usable_cores(limit: Path = Path("/sys/fs/cgroup/cpu.max")) -> float:
+    """Processors that this process may use: by its affinity, and by the quota of its container (control groups 2)."""
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    quota, period = limit.read_text(encoding="ascii").split() if limit.is_file() else ("max", "1")
+    return cores if quota == "max" else min(cores, int(quota) / int(period))
 
 
 def _cpuinfo() -> list[str]:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import ctypes
-import math
 import os
 import platform
 import sys
@@ -41,21 +40,20 @@ def tune_memory() -> bool:
     return bool(mallopt(_MMAP_THRESHOLD, LARGEST)) and bool(mallopt(_TRIM_THRESHOLD, 2**31 - 1))
 
 
-def memory_in_use(peak: bool = False) -> float:
-    """Resident memory of this process in MB, Python and its packages included; NaN where the system does not tell.
+def memory_in_use(peak: bool = False) -> float | None:
+    """Resident memory of this process in MB, Python and its packages included; None where the system does not tell.
 
     Args:
         peak: the highest so far. Only Linux tells the current one: elsewhere the highest is given in any case.
     """
-    status = Path("/proc/self/status")
-    if status.is_file():  # ru_maxrss would include the memory of the process that started this one
-        name = "VmHWM" if peak else "VmRSS"
-        found = next(line for line in status.read_text(encoding="utf-8").splitlines() if line.startswith(name))
-        return int(found.split()[1]) * 1024 / 1e6
+    status, name = Path("/proc/self/status"), "VmHWM:" if peak else "VmRSS:"
+    for line in status.read_text(encoding="utf-8").splitlines() if status.is_file() else []:
+        if line.startswith(name):  # ru_maxrss would include the memory of the process that started this one
+            return int(line.split()[1]) * 1024 / 1e6
     try:
         import resource
     except ImportError:
-        return math.nan
+        return None
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * (1 if sys.platform == "darwin" else 1024) / 1e6
 
 

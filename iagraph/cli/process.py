@@ -26,12 +26,15 @@ def prepare_process() -> None:
     """
     import torch
 
+    from iagraph.machine import usable_cores
     from iagraph.memory import tune_memory
 
     tune_memory()
-    wanted, cores, busy = torch.get_num_threads(), _cores(), _others()
+    if {"OMP_NUM_THREADS", "LOCAL_RANK"} & set(os.environ):  # chosen, or one of several processes
+        return
+    wanted, cores, busy = torch.get_num_threads(), usable_cores(), _others()
     threads = usable_threads(wanted, cores, os.cpu_count() or 1, busy)
-    if "OMP_NUM_THREADS" not in os.environ and threads < wanted:
+    if threads < wanted:
         print(
             f"threads: {threads} instead of {wanted}, for {cores:g} cores of {os.cpu_count()} may be used and others "
             f"keep {busy:.1f} busy; set OMP_NUM_THREADS to choose another number"
@@ -59,10 +62,3 @@ def _others() -> float:
         return 0.0
     elapsed = time.monotonic() - wall
     return max(now - before - (time.process_time() - own), 0.0) / elapsed
-
-
-def _cores(limit: Path = Path("/sys/fs/cgroup/cpu.max")) -> float:
-    """Processors that affinity and control group allow this process."""
-    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    quota, period = limit.read_text().split() if limit.is_file() else ("max", "1")
-    return cores if quota == "max" else min(cores, int(quota) / int(period))

@@ -22,9 +22,10 @@ lists take 1.5 times the time and three times the memory of blocks in training.
 
 
 class GatedPairs(FixedPairs):
-    """Pair features and their gate, which starts as the logarithm of kT.
+    """Pair features and their gate, which starts as the logarithm of kT, scaled as all features are.
 
-    The pairs of largest kT are the best that is known before training: an untrained IAFormer loses least with these.
+    The pairs of largest kT are the best that is known before training: of all simple choices a trained IAFormer loses
+    least with these. Self-pairs are always kept, but with kT = 0 they start with little weight.
 
     Args:
         name: name of the pair feature set, a key of :data:`iagraph.kinematics.PAIR_FEATURES`.

@@ -177,7 +177,9 @@ class TrainConfig(Section):
         description="Fraction of the training over which gates and pruning rules tighten from no to full pruning; "
         "validation and test always prune fully.",
     )
-    tighten_shape: Shape = Field(default="linear", description="How they tighten: linear, cosine, or in four steps.")
+    tighten_shape: Shape = Field(
+        default="linear", description="How they tighten, if they do: linearly, along a cosine, or in four steps."
+    )
     accumulate: PositiveInt = Field(default=1, description="Batches whose gradients are accumulated per step.")
     clip: PositiveFloat | None = Field(description="Largest gradient norm; null does not clip.")
     ema: float | None = Field(

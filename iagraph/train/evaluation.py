@@ -148,8 +148,10 @@ class Evaluation:
         if training and "seconds" in training:
             lines += (
                 f"\n\nTraining, validation included: {training['seconds']:,.0f} s, epochs: {training['epochs']}, "
-                f"{training['jets_per_second']:,.0f} jets/s, peak memory {training['peak_memory_mb']:,.0f} MB"
+                f"{training['jets_per_second']:,.0f} jets/s"
             )
+            if "peak_memory_mb" in training:
+                lines += f", peak memory {training['peak_memory_mb']:,.0f} MB"
         return lines
 
     def write(

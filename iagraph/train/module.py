@@ -160,7 +160,7 @@ class Tagger(LightningModule):
 
         Logits must be finite: a NaN would be ranked and give a meaningless AUC.
         """
-        if not len(jets):  # the last batch of a process
+        if not len(jets):  # the last batches of a process
             return
         logits, labels = self.model(jets), labels_of(jets)
         losses = cross_entropy(logits, labels, reduction="none")

@@ -27,28 +27,30 @@ class EpochLines(Callback):
 
 
 class TrainingCost(Callback):
-    """Time and peak memory of a training, validation included; of all its parts, if it was interrupted.
+    """Time and peak memory of the finished epochs of a training, validation included, before and after interruptions.
 
-    Kept in checkpoints, where :func:`training_record` reads it.
+    Of several processes, those of the first one, without workers of its loader. Kept in checkpoints, where
+    :func:`training_record` reads it.
     """
 
     def __init__(self) -> None:
-        self._cost: dict[str, Any] = {"seconds": 0.0, "peak_memory_mb": 0.0}
-        self._last = time.perf_counter()
+        self._cost: dict[str, Any] = {"seconds": 0.0, "jets": 0}
+        self._last, self._seen = time.perf_counter(), 0
 
-    def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Start the timer."""
-        self._last = time.perf_counter()
+    def on_train_start(self, trainer: Trainer, pl_module: Any) -> None:
+        """Start counting: earlier versions did not, so that there may be jets of which no cost is known."""
+        self._last, self._seen = time.perf_counter(), pl_module.jets_seen
 
-    def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+    def on_train_epoch_end(self, trainer: Trainer, pl_module: Any) -> None:
         """Add the epoch."""
-        now = time.perf_counter()
+        now, seen = time.perf_counter(), pl_module.jets_seen
         self._cost["seconds"] += now - self._last
-        self._last = now
-        self._cost["jets"] = pl_module.jets_seen
-        self._cost["peak_memory_mb"] = max(self._cost["peak_memory_mb"], memory_in_use(peak=True))
+        self._cost["jets"] += seen - self._seen
+        self._last, self._seen = now, seen
+        peaks = {"peak_memory_mb": memory_in_use(peak=True)}
         if pl_module.device.type == "cuda":
-            self._cost["peak_gpu_memory_mb"] = torch.cuda.max_memory_allocated(pl_module.device) / 1e6
+            peaks["peak_gpu_memory_mb"] = torch.cuda.max_memory_allocated(pl_module.device) / 1e6
+        self._cost |= {name: max(peak, self._cost.get(name, 0.0)) for name, peak in peaks.items() if peak is not None}
 
     def state_dict(self) -> dict[str, Any]:
         """The cost so far."""
@@ -63,15 +65,14 @@ def training_record(kept: Path) -> dict[str, Any]:
     """What a training took, by its last checkpoint.
 
     Returns:
-        ``epochs``; ``extended_after``, the epochs after which it was extended, if it was; ``seconds``, ``jets`` (in all
-        epochs), ``jets_per_second``, ``threads``, ``peak_memory_mb`` of the process and, on a GPU,
-        ``peak_gpu_memory_mb``, unless the checkpoint is of an earlier version.
+        ``epochs``; ``extended_after``, the epochs after which it was extended, if it was; ``seconds``, ``jets`` (of all
+        epochs), ``jets_per_second``, ``threads``, ``peak_memory_mb`` and, on a GPU, ``peak_gpu_memory_mb``, as far as
+        known: earlier versions did not measure, and not every system tells the memory.
     """
     state = torch.load(state_file(kept), weights_only=True, map_location="cpu")
     record: dict[str, Any] = {"epochs": int(state["epoch"]) + 1}
     if after := state[KEY].get("extended_after", []):
         record["extended_after"] = after
     if cost := state["callbacks"].get(TrainingCost.__qualname__):
-        speed = {"jets_per_second": cost["jets"] / cost["seconds"], "threads": state[KEY]["threads"]}
-        record |= {**cost, **speed}
+        record |= {**cost, "jets_per_second": cost["jets"] / cost["seconds"], "threads": state[KEY].get("threads")}
     return record

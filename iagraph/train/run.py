@@ -9,6 +9,7 @@ extended (:mod:`iagraph.train.checkpoints`).
 from __future__ import annotations
 
 import logging
+import math
 import os
 import shutil
 import signal
@@ -29,6 +30,7 @@ from lightning.pytorch.utilities.exceptions import MisconfigurationException
 
 from iagraph.data import JetDataset, Jets, JetSource, StoredJets, StoreError, resolve
 from iagraph.files import remove_unfinished, replaced, user_files, user_path, write_text
+from iagraph.machine import usable_cores
 from iagraph.models import CheckpointError
 from iagraph.plotting import save_figure
 from iagraph.train.checkpoints import (
@@ -138,7 +140,8 @@ def train(config: Config, callbacks: Sequence[Callback] = (), into: str | Path |
 def resume(folder: str | Path, changes: Sequence[str] = ()) -> Path:
     """Resume an interrupted run after its last finished epoch; with changes, also extend a finished one.
 
-    On one CPU process the result is that of an uninterrupted run: the same weights, log and predictions.
+    On one CPU process the result is that of an uninterrupted run: the same weights, log and predictions. Rounding
+    depends on the number of threads, so the process is set to that of the run, unless ``OMP_NUM_THREADS`` is set.
 
     With more epochs, learning rate and tightening follow the new schedule from the next step on: after 10 of 10 epochs,
     a run of 20 continues in the middle of the cosine. Best weights, optimiser state and log are kept, and patience
@@ -257,8 +260,8 @@ def _fit(
             shutil.rmtree(folder / "log")  # of an unfinished first epoch
         restore_log(csv, "" if state is None else state.log)
     resume_checkpoint = ResumeCheckpoint(kept, csv, data.fingerprints, config.train, state)
-    if state is not None and state.threads is not None and "OMP_NUM_THREADS" not in os.environ:
-        torch.set_num_threads(state.threads)
+    if state is not None:
+        _use_threads(state.threads)
     if state is not None and state.over:
         return
     processes = config.train.devices * config.train.machines
@@ -289,6 +292,16 @@ def _fit(
         log_every_n_steps=max(1, min(10, steps)),
     )
     trainer.fit(tagger, datamodule=data, ckpt_path=None if state is None else state_file(kept))
+
+
+def _use_threads(number: int | None) -> None:
+    """Go on with the number of threads of an interrupted run, on which rounding depends, as far as there are cores."""
+    if number in (None, torch.get_num_threads()) or "OMP_NUM_THREADS" in os.environ:
+        return
+    threads = max(1, min(number, math.floor(usable_cores())))
+    limited = "" if threads == number else f" instead of {number}: the result may differ in the last digits"
+    print(f"threads: {threads}, as before the interruption{limited}", flush=True)
+    torch.set_num_threads(threads)
 
 
 def _shows_bar(silent: bool) -> bool:

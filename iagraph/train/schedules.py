@@ -19,7 +19,7 @@ class Tightening(NamedTuple):
     - steps: :math:`\lfloor 4 p \rfloor / 4`, so that the number of edges changes only a few times
 
     Attributes:
-        until: fraction of the training after which they apply fully; 0 for the whole training.
+        until: fraction of the training after which they apply fully; 0: from the first step.
         shape: see above.
     """
 

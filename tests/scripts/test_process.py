@@ -1,6 +1,7 @@
 import pytest
 
-from iagraph.cli.process import _cores, usable_threads
+from iagraph.cli.process import usable_threads
+from iagraph.machine import usable_cores
 
 
 @pytest.mark.parametrize(
@@ -20,9 +21,9 @@ def test_threads_fit_into_the_free_cores(wanted, cores, processors, busy, expect
 
 def test_control_groups_limit_the_cores(tmp_path):
     limit = tmp_path / "cpu.max"
-    everything = _cores(limit)
+    everything = usable_cores(limit)
     assert everything == int(everything) >= 1
     limit.write_text("50000 100000\n")
-    assert _cores(limit) == 0.5
+    assert usable_cores(limit) == 0.5
     limit.write_text("max 100000\n")
-    assert _cores(limit) == everything
+    assert usable_cores(limit) == everything
