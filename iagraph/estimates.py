@@ -92,14 +92,14 @@ class Truth:
 
     Attributes:
         labels: class of each jet.
-        signal: the signal of two classes; None of more, where the AUC is the macro average.
+        signal: the signal class if there are two classes; None for more, where the AUC is the macro average.
     """
 
     labels: NDArray[np.int64]
     signal: int | None
 
     def __getitem__(self, chosen: NDArray[np.bool_]) -> Truth:
-        """The same of some of the jets."""
+        """The truth for some of the jets."""
         return Truth(self.labels[chosen], self.signal)
 
     def half(self) -> NDArray[np.bool_]:
@@ -122,7 +122,7 @@ class Truth:
         return roc_auc(self.labels, logits, self.signal)
 
     def auc_change(self, logits: ArrayLike, before: ArrayLike) -> Estimate:
-        """The AUC minus that before, with the error of the difference on the same jets."""
+        """Change of the AUC from ``before``, with the error of a difference on the same jets."""
         if self.signal is None:
             return macro_auc_difference(self.labels, logits, before)
         return auc_difference(self.labels, logits, before, self.signal)
@@ -139,7 +139,7 @@ class Truth:
         return Estimate(float(self.weights @ values), self._error(values))
 
     def mean_change(self, logits: Array, before: Array) -> Estimate:
-        """Mean logit difference minus that before, with the error of the difference on the same jets."""
+        """Change of the mean logit difference from ``before``, with the error of a difference on the same jets."""
         return self.mean(self.logit_difference(logits) - self.logit_difference(before))
 
     def transfer(self, patched: Array, clean: Array, donor: Array) -> Estimate:

@@ -14,7 +14,7 @@ from iagraph import __version__
 
 
 def machine() -> dict[str, str | int]:
-    """Processor, cores in use and versions."""
+    """Processor, usable cores, threads, and versions of Python and packages."""
     names = [line.split(":")[1].strip() for line in _cpuinfo() if line.startswith("model name")]
     about: dict[str, str | int] = {"processor": names[0] if names else platform.processor()}
     about |= {"cores": math.floor(usable_cores())}
@@ -23,12 +23,12 @@ def machine() -> dict[str, str | int]:
 
 
 def versions(*packages: str) -> dict[str, str]:
-    """Versions of iagraph and of packages."""
+    """Versions of iagraph and the given packages."""
     return {"iagraph": __version__} | {package: version(package) for package in packages}
 
 
 def usable_cores(limit: Path = Path("/sys/fs/cgroup/cpu.max")) -> float:
-    """Processors that this process may use: by its affinity, and by the quota of its container (control groups 2)."""
+    """Number of cores that this process may use, by its CPU affinity and the quota of its container (cgroup v2)."""
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
     quota, period = limit.read_text(encoding="ascii").split() if limit.is_file() else ("max", "1")
     return cores if quota == "max" else min(cores, int(quota) / int(period))

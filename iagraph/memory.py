@@ -1,4 +1,4 @@
-"""Memory of this process: how much it uses, reuse of freed memory, and the cache of a processor."""
+"""Memory of this process: how much it uses, reuse of freed memory, and work in parts that fit into cache."""
 
 from __future__ import annotations
 
@@ -18,20 +18,20 @@ LARGEST = 2**25
 
 
 def tune_memory() -> bool:
-    """Let this process reuse freed memory, and cache less.
+    """Let this process reuse freed memory, and oneDNN cache less.
 
     By default, glibc returns the memory of large tensors to Linux at once, and Linux clears its pages again on next
-    use: a third of the inference time of small models, a tenth of a training. With this, the process holds its peak
-    memory, except for tensors above 32 MB.
+    use. That can take a third of the inference time of small models, and a tenth of their training time. After this
+    call, the process keeps freed memory, up to its peak, except for tensors above 32 MB.
 
-    oneDNN prepares a matrix product for each shape that it meets, and by default keeps 1,024 of them, some 200 to
-    400 MB, although hardly two batches of jets have the same shape. Here it keeps eight, unless the environment says
-    otherwise or the first product was before.
+    oneDNN prepares a matrix product for each new shape, and by default caches 1,024 of them, 200 to 400 MB, although
+    two batches of jets hardly ever have the same shape. After this call it caches eight, unless the environment sets
+    another number or a product was computed before.
 
-    The commands call it; call it at the start of your own program.
+    The commands call this function; in your own program, call it at the start.
 
     Returns:
-        Whether the allocator can keep memory: glibc does.
+        Whether the allocator accepts these settings; only glibc does.
     """
     os.environ.setdefault("ONEDNN_PRIMITIVE_CACHE_CAPACITY", "8")
     if platform.libc_ver()[0] != "glibc":
@@ -41,10 +41,10 @@ def tune_memory() -> bool:
 
 
 def memory_in_use(peak: bool = False) -> float | None:
-    """Resident memory of this process in MB, Python and its packages included; None where the system does not tell.
+    """Resident memory of this process in MB, Python and its packages included; None if the system does not report it.
 
     Args:
-        peak: the highest so far. Only Linux tells the current one: elsewhere the highest is given in any case.
+        peak: whether to return the peak so far. Only Linux reports current memory; elsewhere it is always the peak.
     """
     status, name = Path("/proc/self/status"), "VmHWM:" if peak else "VmRSS:"
     for line in status.read_text(encoding="utf-8").splitlines() if status.is_file() else []:

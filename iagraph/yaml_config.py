@@ -23,7 +23,7 @@ NO_MEMBER = ("union_tag_invalid", "union_tag_not_found")
 
 
 class Section(BaseModel):
-    """A section of a configuration, without conversion of values or unknown keys."""
+    """A section of a configuration; values are not converted, and unknown keys are rejected."""
 
     model_config = ConfigDict(strict=True, extra="forbid", frozen=True, allow_inf_nan=False, validate_default=True)
 

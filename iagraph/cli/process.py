@@ -1,4 +1,4 @@
-"""Memory and threads of a command that computes."""
+"""Setup of memory and threads for commands that compute."""
 
 import math
 import os
@@ -7,7 +7,7 @@ from pathlib import Path
 
 
 def _busy_seconds() -> float | None:
-    """Seconds that all processes of the machine have kept its processors busy; None if it is no Linux."""
+    """Seconds since boot that the machine's processors were busy, summed over processors; None except on Linux."""
     statistics = Path("/proc/stat")
     if not statistics.is_file():
         return None
@@ -16,13 +16,16 @@ def _busy_seconds() -> float | None:
 
 
 _START = (time.monotonic(), time.process_time(), _busy_seconds())
-"""When this was imported: others' work is observed while PyTorch is imported, some seconds."""
+"""Wall time, own processor time and :func:`_busy_seconds` at import: other processes are observed from here on, during
+the few seconds that importing PyTorch takes.
+"""
 
 
 def prepare_process() -> None:
-    """Tune memory, and use no more threads than there are free cores, unless ``OMP_NUM_THREADS`` is set.
+    """Tune memory, and use no more threads than there are free cores.
 
-    Threads wait for each other at the end of every operation: one that must share its core slows down all of them.
+    Threads wait for each other at the end of every operation, so one that must share its core slows down all of them.
+    The number of threads is unchanged if ``OMP_NUM_THREADS`` is set, or ``LOCAL_RANK``, as in one of several processes.
     """
     import torch
 
@@ -43,19 +46,19 @@ def prepare_process() -> None:
 
 
 def usable_threads(wanted: int, cores: float, processors: int, busy: float) -> int:
-    """Number of threads with a core of their own, at least one.
+    """Number of threads that can have a core of their own, at least one.
 
     Args:
         wanted: number of threads on an idle machine.
-        cores: what this process may use.
-        processors: what the machine has.
-        busy: how many of these others use.
+        cores: number of cores that this process may use.
+        processors: number of processors in the machine.
+        busy: average number of them that other processes keep busy.
     """
     return max(1, min(wanted, math.floor(cores), math.floor(processors - busy + 0.5)))
 
 
 def _others() -> float:
-    """Processors that other processes kept busy since :data:`_START`; 0 if unknown."""
+    """Average number of processors that other processes have kept busy since :data:`_START`; 0 if unknown."""
     wall, own, before = _START
     now = _busy_seconds()
     if before is None or now is None:

@@ -86,7 +86,7 @@ class Overview:
         return values[label == self.classes.index(name)]
 
     def table(self) -> str:
-        """Numbers of each class as a Markdown table, and what is unusual below it."""
+        """Markdown table of jets, multiplicity, pT and mass by class; below it, empty jets and species, if any."""
         rows = [["class", "jets", "particles per jet", "jet pT [GeV]", "jet mass [GeV]"]]
         with np.errstate(invalid="ignore", divide="ignore"):
             mean = self._sum / self._number[:, None]

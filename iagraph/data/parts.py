@@ -161,7 +161,7 @@ class Parts:
             ) from error
 
     def remove(self) -> None:
-        """Remove everything, including the lock, whose holder is done."""
+        """Remove all files in the folder, including the lock of the caller, who has finished."""
         for path in self.folder.iterdir():
             with suppress(FileNotFoundError):  # NFS renames open files
                 path.unlink()

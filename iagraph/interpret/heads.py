@@ -34,11 +34,11 @@ def mean_sums(model: AttentionModel, batches: Iterable[JetBatch]) -> list[Tensor
 
 
 def ablation(model: AttentionModel, chosen: Iterable[Head], kind: str, means: Sequence[Tensor]) -> dict[Head, Tensor]:
-    """Replacements of the sums of ablated heads.
+    """Sums that replace those of ablated heads, by head.
 
     Args:
         model: the model.
-        chosen: the heads.
+        chosen: the heads to ablate.
         kind: one of :data:`KINDS`.
         means: from :func:`mean_sums`.
     """

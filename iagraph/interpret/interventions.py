@@ -76,9 +76,10 @@ class Trace:
 
     Attributes:
         jets: the jets.
-        inputs: arguments of each block: vectors of particles, graph, scores.
-        x: the vectors of particles before each block and after the last one, each [particles, width].
-        sums: the sums of heads at each site, shape [particles, width] or [jets, width].
+        inputs: arguments of each block, namely particle vectors, graph and scores.
+        x: particle vectors before each block and after the last one, each of shape [particles, width].
+        sums: concatenated weighted sums of all heads at each site, the input of ``lin_out``; shape [particles, width]
+            or [jets, width].
         logits: shape [jets, classes].
     """
 

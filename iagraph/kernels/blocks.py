@@ -116,7 +116,7 @@ def softmax_sum(pair_scores: Tensor, values: Tensor, pairs: BlockPairs) -> Tenso
 
 
 def softmax_sum_reference(pair_scores: Tensor, values: Tensor, pairs: BlockPairs) -> Tensor:
-    """The same in plain PyTorch."""
+    """:func:`softmax_sum` in plain PyTorch."""
     return values @ _softmax(pair_scores, pairs).to(values).mT
 
 
@@ -166,7 +166,7 @@ def exponential_sum(pair_scores: Tensor, values: Tensor, pairs: BlockPairs) -> T
 
 
 def exponential_sum_reference(pair_scores: Tensor, values: Tensor, pairs: BlockPairs) -> Tensor:
-    """The same in plain PyTorch."""
+    """:func:`exponential_sum` in plain PyTorch."""
     return values @ _table((pair_scores - pair_scores.detach().amax(1, keepdim=True)).exp(), pairs).clamp(min=0)
 
 

@@ -20,7 +20,7 @@ FORMER_NAMES = {"gated_pairs.": "pair_inputs."}
 
 
 class CheckpointError(ValueError):
-    """A file of weights cannot be read or written, or does not fit. The message names it and says what to do."""
+    """A weights file cannot be read or written, or does not fit. The message names the file and says what to do."""
 
 
 def read_state_dict(path: Path) -> dict[str, Tensor]:

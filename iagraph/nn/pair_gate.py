@@ -14,7 +14,7 @@ from iagraph.nn.pruning import EdgeBudget
 
 
 class PairGate(nn.Module):
-    r"""Keeps the best pairs of each graph, by a small perceptron of their raw features.
+    r"""Keeps the best pairs of each graph, as rated by a small perceptron from their raw features.
 
     .. math::
         g_{ij} = \mathbf{w} \cdot \mathrm{GELU}(\mathbf{W} \mathbf{f}_{ij} + \mathbf{b}) + c
@@ -42,10 +42,10 @@ class PairGate(nn.Module):
 
     @torch.no_grad()
     def start_with(self, feature: int) -> None:
-        r"""Let the gate be one of the features, :math:`g_{ij} = f_{ij}`, until training changes it.
+        r"""Start with the gate equal to one of the features, :math:`g_{ij} = f_{ij}`.
 
         Two hidden units suffice, as :math:`\mathrm{GELU}(f) - \mathrm{GELU}(-f) = f`; the others start with weight 0.
-        (A single unit gives :math:`\mathrm{GELU}(f)`.)
+        (A gate with a single hidden unit starts as :math:`\mathrm{GELU}(f)`.)
 
         Args:
             feature: index of the feature.
@@ -68,7 +68,7 @@ class PairGate(nn.Module):
         r"""The graph of the kept pairs.
 
         Args:
-            features: features of its pairs, shape [pairs, features].
+            features: features of the pairs of ``graph``, shape [pairs, features].
             graph: the graph.
 
         Returns:

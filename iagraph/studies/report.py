@@ -83,7 +83,7 @@ def write_study(folder: Path, section: Section, runs: Sequence[OpenRun], command
 
 
 def write_section(folder: Path, section: Section, command: str, about: Mapping[str, Any]) -> None:
-    """Write all files of a section into a folder; ``about`` is further content of ``report.json``."""
+    """Write all files of a section to a folder; the entries of ``about`` are added to ``report.json``."""
     notes = [*section.notes, *([f"`{command}`"] if command else [])]
     for name, (figure, _) in section.figures.items():
         save_figure(figure, folder / name)

@@ -139,21 +139,21 @@ class ResumeCheckpoint(Checkpoint):
         }
 
     def on_load_checkpoint(self, trainer: Trainer, pl_module: LightningModule, checkpoint: dict[str, Any]) -> None:
-        """Restore random states for the next epoch, and set the patience."""
+        """Keep the random states for the start of the next epoch, and set the patience of early stopping."""
         self._random = checkpoint[KEY]["random"][trainer.global_rank]
         for name, state in checkpoint["callbacks"].items():
             if name.startswith(EarlyStopping.__qualname__):
                 state |= {"patience": self.patience} | ({"wait_count": 0} if self.extended else {})
 
     def on_train_epoch_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Set the random states of the end of the last epoch when resuming."""
+        """When resuming, restore the random states from the end of the last complete epoch."""
         if self._random is not None:
             _set_random_states(self._random)
             self._random = None
 
 
 class State(NamedTuple):
-    """State of a training to be resumed.
+    """State of a training run to resume.
 
     Attributes:
         over: whether the training is complete.
@@ -161,7 +161,7 @@ class State(NamedTuple):
         steps: the next step to be logged.
         done: number of finished epochs.
         epochs: planned number of epochs.
-        extended_after: epochs after which the plan was extended.
+        extended_after: numbers of finished epochs at which the plan was extended.
         threads: number of threads of each process; None if not recorded, as in earlier versions.
     """
 

@@ -94,15 +94,15 @@ def class_roc_curves(
     signal_efficiency: Mapping[str, float],
     weights: ArrayLike | None = None,
 ) -> Figure:
-    """Rejection of the first class, the background, against the efficiency of each other class, as ``roc_curves``.
+    """Rejection of the first class, the background, against the efficiency of each other class.
 
-    A circle marks each curve at the signal efficiency quoted in the legend.
+    Axes are those of :func:`roc_curves`. A circle marks each curve at the signal efficiency quoted in the legend.
 
     Args:
         labels: class indices ``[jets]``.
         scores: logits or probabilities ``[jets, classes]``.
         classes: class names, more than two.
-        signal_efficiency: signal efficiencies to quote, by class name; 0.5 if not named.
+        signal_efficiency: signal efficiencies to quote, by class name; 0.5 for classes not listed.
         weights: weights of the jets, if any.
     """
     figure, axes = _roc_frame(6, 4.6 + 0.12 * len(classes))

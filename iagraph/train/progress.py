@@ -1,4 +1,4 @@
-"""Progress of a training and what it cost."""
+"""Progress and cost of a training run."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from iagraph.train.checkpoints import KEY, state_file
 
 
 class EpochLines(Callback):
-    """Prints one line per epoch, where no progress bar can be drawn, as in a log file."""
+    """Prints one line per epoch, for output that cannot show a progress bar, such as a log file."""
 
     def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Print losses and validation AUC."""
@@ -27,10 +27,10 @@ class EpochLines(Callback):
 
 
 class TrainingCost(Callback):
-    """Time and peak memory of the finished epochs of a training, validation included, before and after interruptions.
+    """Time and peak memory of all finished epochs, validation included, before and after interruptions.
 
-    Of several processes, those of the first one, without workers of its loader. Kept in checkpoints, where
-    :func:`training_record` reads it.
+    With several processes, only the first one is measured, without its loader workers. The cost is stored in
+    checkpoints, where :func:`training_record` reads it.
     """
 
     def __init__(self) -> None:
@@ -38,11 +38,11 @@ class TrainingCost(Callback):
         self._last, self._seen = time.perf_counter(), 0
 
     def on_train_start(self, trainer: Trainer, pl_module: Any) -> None:
-        """Start counting: earlier versions did not, so that there may be jets of which no cost is known."""
+        """Start counting from the jets already seen: earlier versions recorded no cost for theirs."""
         self._last, self._seen = time.perf_counter(), pl_module.jets_seen
 
     def on_train_epoch_end(self, trainer: Trainer, pl_module: Any) -> None:
-        """Add the epoch."""
+        """Add the cost of the epoch."""
         now, seen = time.perf_counter(), pl_module.jets_seen
         self._cost["seconds"] += now - self._last
         self._cost["jets"] += seen - self._seen
@@ -57,17 +57,21 @@ class TrainingCost(Callback):
         return self._cost
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        """Add to the cost of earlier parts."""
+        """Continue from the cost before the interruption."""
         self._cost = state_dict
 
 
 def training_record(kept: Path) -> dict[str, Any]:
-    """What a training took, by its last checkpoint.
+    """Epochs and cost of a training run, from its last checkpoint.
+
+    Args:
+        kept: folder of the checkpoints.
 
     Returns:
-        ``epochs``; ``extended_after``, the epochs after which it was extended, if it was; ``seconds``, ``jets`` (of all
-        epochs), ``jets_per_second``, ``threads``, ``peak_memory_mb`` and, on a GPU, ``peak_gpu_memory_mb``, as far as
-        known: earlier versions did not measure, and not every system tells the memory.
+        ``epochs``; ``extended_after``, the numbers of epochs at which the run was extended, if it was; ``seconds``,
+        ``jets`` (summed over the measured epochs), ``jets_per_second``, ``threads``, ``peak_memory_mb`` and, on a GPU,
+        ``peak_gpu_memory_mb``, as far as known: earlier versions did not measure them, and not every system reports
+        memory.
     """
     state = torch.load(state_file(kept), weights_only=True, map_location="cpu")
     record: dict[str, Any] = {"epochs": int(state["epoch"]) + 1}

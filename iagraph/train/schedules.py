@@ -1,4 +1,4 @@
-"""Schedules: numbers that follow the progress of a training, from 0 to 1."""
+"""Schedules: values as functions of the progress of a training run, which goes from 0 to 1."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ class Tightening(NamedTuple):
     - steps: :math:`\lfloor 4 p \rfloor / 4`, so that the number of edges changes only a few times
 
     Attributes:
-        until: fraction of the training after which they apply fully; 0: from the first step.
+        until: fraction of the training after which gates and rules apply fully; 0 means from the first step.
         shape: see above.
     """
 
@@ -39,8 +39,8 @@ def warmup_cosine(progress: float, warmup: float, lowest: float) -> float:
 
     Args:
         progress: finished fraction of the training, from 0 to 1.
-        warmup: fraction of the training with linear rise.
-        lowest: final value of the cosine.
+        warmup: fraction of the training over which the rate rises linearly.
+        lowest: value at the end of the cosine.
     """
     if progress < warmup:
         # Not zero, so the first step is not wasted.

@@ -42,7 +42,7 @@ class Table(Protocol):
     rows: int
 
     def types(self, names: Sequence[str]) -> dict[str, tuple[str, str]]:
-        """For each column "number", "list" or "other", and its type in the file."""
+        """Kind of each column ("number", "list" or "other") and its type in the file, by name."""
 
     def parts(self, numbers: Sequence[str], lists: Sequence[str], jets_per_part: int) -> Iterator[ColumnPart]:
         """These columns of all jets in order, ``jets_per_part`` at a time."""

@@ -44,7 +44,7 @@ class ParquetTable:
             yield file
 
     def types(self, names: Sequence[str]) -> dict[str, tuple[str, str]]:
-        """For each column "number", "list" or "other", and its Arrow type."""
+        """Kind of each column ("number", "list" or "other") and its Arrow type, by name."""
         fields = {name: self._schema.field(name).type for name in names}
         return {name: (_kind(found), str(found)) for name, found in fields.items()}
 

@@ -48,7 +48,7 @@ class RootTable:
             yield file[self.tree]
 
     def types(self, names: Sequence[str]) -> dict[str, tuple[str, str]]:
-        """For each branch "number", "list" or "other", and its ROOT type."""
+        """Kind of each branch ("number", "list" or "other") and its ROOT type, by name."""
         with self._open() as tree:
             return {name: (_kind(tree.arrays([name], entry_stop=0)[name]), tree[name].typename) for name in names}
 
