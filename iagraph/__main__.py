@@ -1,4 +1,4 @@
-"""``python -m iagraph`` is the command ``iagraph``, also where that is not on the path."""
+"""``python -m iagraph`` runs the command ``iagraph``, even where that is not on the path."""
 
 from iagraph.cli import main
 

@@ -29,9 +29,9 @@ class Finding(NamedTuple):
     """Result of one check.
 
     Attributes:
-        what: subject of the check.
-        state: its state.
-        wrong: whether it prevents the library from working.
+        what: what was checked.
+        state: what was found.
+        wrong: whether this prevents the library from working.
     """
 
     what: str
@@ -43,7 +43,7 @@ class Finding(NamedTuple):
 
 
 def examine() -> Iterator[Finding]:
-    """Check versions, devices and extras, then run the self-test; yields findings one at a time."""
+    """Check versions, devices and extras, then run the self-tests; yield findings one at a time."""
     yield Finding("system", f"Python {platform.python_version()}, {platform.system()} {platform.machine()}")
     yield from examine_packages()
     yield from examine_devices()
@@ -68,7 +68,7 @@ def examine_packages() -> Iterator[Finding]:
 
 
 def examine_devices() -> Iterator[Finding]:
-    """Devices."""
+    """CPU and GPUs."""
     yield Finding("CPU", f"{os.cpu_count()} processors, PyTorch uses {torch.get_num_threads()} threads")
     if torch.cuda.is_available():
         names = {torch.cuda.get_device_name(number) for number in range(torch.cuda.device_count())}
@@ -82,7 +82,7 @@ def examine_devices() -> Iterator[Finding]:
 
 
 def sums_over_edges() -> Finding:
-    """The implementation in use, and why not a faster one."""
+    """The implementation of sums over edges in use, and if it is not torch-scatter, why."""
     return Finding("sums over edges", f"native: {segment.UNAVAILABLE}" if segment.UNAVAILABLE else "torch-scatter")
 
 
@@ -96,7 +96,7 @@ def extra(name: str) -> Finding:
             continue
         try:
             importlib.import_module(module_of(package, installed))
-        except Exception as error:  # broken packages raise anything
+        except Exception as error:  # broken packages may raise anything
             problems.append(f"{package} ({' '.join(str(error).split())[:120]})")
     advice = f"pip install 'iagraph[{name}]'"
     return Finding(f"iagraph[{name}]", f"incomplete: {', '.join(problems)}; {advice}" if problems else "complete")
@@ -106,11 +106,11 @@ def module_of(package: str, installed: Mapping[str, list[str]]) -> str:
     """Module name of an installed package, for example xdist for pytest-xdist.
 
     Args:
-        package: its name.
-        installed: the packages that each module belongs to.
+        package: name of the package.
+        installed: names of the packages that each module belongs to, by module.
 
     Raises:
-        ImportError: it is not installed.
+        ImportError: the package is not installed.
     """
 
     def same(name: str) -> str:

@@ -1,11 +1,12 @@
-r"""Numbers of a sample of jets with errors that treat jets, not particles or edges, as independent.
+r"""Statistics of a sample of jets, with errors that treat jets, not particles or edges, as independent.
 
 The logit difference of a jet is that of its own class against the others,
 
 .. math:: d = z_{own} - \ln \sum_{c \neq own} e^{z_c},
 
-of two classes the logit of its own minus that of the other. Its mean is taken over the jets of each class, then over
-classes, so that the sizes of classes do not count: half the distance between the classes' mean scores.
+which for two classes is the logit of its own class minus that of the other. Its mean is taken over the jets of each
+class, then over classes, so that class sizes do not matter; for two classes, it is half the distance between the mean
+scores of the classes.
 """
 
 from __future__ import annotations
@@ -26,7 +27,7 @@ Array = NDArray[np.float64]
 
 
 def ratio(numerators: Tensor, denominators: Tensor) -> Estimate:
-    r"""Ratio of the sums of two quantities of jets, and the error that their spread from jet to jet gives it.
+    r"""Ratio of the sums of two quantities of jets, with the error due to their spread from jet to jet.
 
     .. math:: r = \frac{\sum_k a_k}{\sum_k b_k}, \qquad
               \sigma^2 = \frac{n}{n - 1} \frac{\sum_k (a_k - r b_k)^2}{(\sum_k b_k)^2}
@@ -36,10 +37,10 @@ def ratio(numerators: Tensor, denominators: Tensor) -> Estimate:
 
     Args:
         numerators: :math:`a_k`, shape [jets].
-        denominators: :math:`b_k`, shape [jets]; jets with none do not count.
+        denominators: :math:`b_k`, shape [jets]; jets where it is zero do not count.
 
     Returns:
-        The ratio, NaN if nothing counts; its error, NaN if fewer than two jets do.
+        The ratio, NaN if no jet counts or the sum is zero; its error, NaN if fewer than two jets count.
     """
     counts = denominators != 0
     a, b = numerators[counts].double(), denominators[counts].double()
@@ -66,11 +67,11 @@ def jackknife(sums: Tensor, function: Callable[[Tensor], Tensor]) -> Estimate:
     with :math:`f_{(k)}` without jet k (Efron, The Jackknife, the Bootstrap and Other Resampling Plans, 1982).
 
     Args:
-        sums: what each jet adds to each sum, shape [jets, sums].
-        function: of sums, shape [..., sums], to shape [...].
+        sums: contribution of each jet to each sum, shape [jets, sums].
+        function: maps sums, shape [..., sums], to values, shape [...].
 
     Returns:
-        The function of all jets; its error, NaN of fewer than two jets or where the function is undefined.
+        The value for all jets; its error, NaN for fewer than two jets or where the function is undefined.
     """
     sums = sums.double()
     total, number = sums.sum(0), sums.size(0)
@@ -81,7 +82,7 @@ def jackknife(sums: Tensor, function: Callable[[Tensor], Tensor]) -> Estimate:
 
 
 def jackknife_error(without: Tensor) -> Tensor:
-    """The error of a number from what it is without each group in turn, shape [groups, ...]; shape [...]."""
+    """Jackknife error, shape [...], of a value from its values without each group in turn, shape [groups, ...]."""
     groups = without.size(0)
     return ((groups - 1) / groups * (without - without.mean(0)).square().sum(0)).sqrt()
 
@@ -103,7 +104,7 @@ class Truth:
         return Truth(self.labels[chosen], self.signal)
 
     def half(self) -> NDArray[np.bool_]:
-        """Every second jet of each class, shape [jets]."""
+        """Mask of every second jet of each class, shape [jets]."""
         chosen = np.zeros(len(self.labels), dtype=bool)
         for label in np.unique(self.labels):
             chosen[np.flatnonzero(self.labels == label)[::2]] = True
@@ -116,7 +117,7 @@ class Truth:
         return 1 / (np.count_nonzero(counts) * counts[self.labels])
 
     def auc(self, logits: ArrayLike) -> Estimate:
-        """The AUC, of more than two classes the macro average."""
+        """The AUC; for more than two classes the macro average."""
         if self.signal is None:
             return macro_auc(self.labels, logits)
         return roc_auc(self.labels, logits, self.signal)
@@ -143,12 +144,12 @@ class Truth:
         return self.mean(self.logit_difference(logits) - self.logit_difference(before))
 
     def transfer(self, patched: Array, clean: Array, donor: Array) -> Estimate:
-        r"""The fraction of the way from the clean logits to the donors' that a patch goes.
+        r"""How far a patch moves logits from the clean ones to the donors', as a fraction of the way.
 
         .. math:: \frac{\langle d_{clean} - d_{patched} \rangle}{\langle d_{clean} - d_{donor} \rangle}
 
-        Its error is that of a ratio of means. The donors' logits, too, are those of the clean jet's class against the
-        others. NaN where clean jets and donors do not differ.
+        Its error is that of a ratio of means. The donors' logit differences, too, are for the clean jet's class against
+        the others. NaN if clean jets and donors have the same mean.
         """
         base = self.logit_difference(clean)
         moved, whole = base - self.logit_difference(patched), base - self.logit_difference(donor)
@@ -159,7 +160,7 @@ class Truth:
         return Estimate(ratio, self._error(moved - ratio * whole) / abs(under))
 
     def _error(self, values: Array) -> float:
-        """Standard error of the mean; NaN where a class has one jet only."""
+        """Standard error of :meth:`mean`; NaN if a class has only one jet."""
         present = np.unique(self.labels)
         parts = [values[self.labels == label] for label in present]
         if min(map(len, parts)) < 2:
@@ -170,11 +171,12 @@ class Truth:
 def recovery(auc: Estimate, change: Estimate) -> tuple[Estimate, Estimate]:
     r"""How much of an AUC is left: :math:`(A' - 1/2) / (A - 1/2)`, and :math:`A' / A` as in arXiv 2605.09881.
 
-    The second is 0.5 / A at least where nothing is left. The error is that of the change, with A taken as known.
+    The first is NaN if A is at most 1/2. Without any separation left, the second is still 0.5 / A. The error is that of
+    the change, with A taken as known.
 
     Args:
-        auc: before.
-        change: AUC afterwards minus before.
+        auc: AUC before, A.
+        change: AUC afterwards minus before, A' - A.
     """
     above = auc.value - 0.5
     if above <= 0:
@@ -187,7 +189,7 @@ def recovery(auc: Estimate, change: Estimate) -> tuple[Estimate, Estimate]:
 
 @dataclass(frozen=True)
 class OverSeeds:
-    """A number of a model in the run of each seed."""
+    """A number measured in one run of a model per seed."""
 
     values: tuple[float, ...]
 
@@ -198,7 +200,7 @@ class OverSeeds:
 
     @property
     def spread(self) -> float:
-        """Sample standard deviation; undefined for one seed, and for infinite values."""
+        """Sample standard deviation; NaN for one seed, and for infinite values."""
         if len(self.values) < 2 or not math.isfinite(self.mean):
             return math.nan
         return statistics.stdev(self.values)

@@ -1,4 +1,4 @@
-"""User paths, explained errors of the operating system, atomic writes (complete or absent), and locks."""
+"""User paths, explanations of operating system errors, atomic writes (complete or absent), and locks."""
 
 from __future__ import annotations
 
@@ -21,20 +21,20 @@ def user_path(text: str | Path) -> Path:
     """A path with a leading ``~`` or ``~user`` expanded."""
     try:
         return Path(text).expanduser()
-    except RuntimeError:  # no such user: a plain name
+    except RuntimeError:  # no such user, so the name is literal
         return Path(text)
 
 
 RECIPES = Path(__file__).parent / "recipes"
-"""The recipes that come with the package; in a clone they are those of ``configs/``."""
+"""Folder of the recipes that come with the package; in a clone, those of ``configs/``."""
 
 
 def recipe_file(name: str | Path, folder: Path | None = None) -> Path:
-    """The recipe that a user means: a file, or the name of one that comes with the package, ``qg``.
+    """The recipe that a user means: a file, or one that comes with the package, such as ``qg``.
 
     Args:
-        name: the name. A file that exists is that file.
-        folder: where files are that are named without one; None: where the user works.
+        name: path or name; an existing file takes precedence over a packaged recipe.
+        folder: folder that relative paths start from; None for the working directory.
     """
     path = user_path(name) if folder is None else folder / user_path(name)
     packaged = RECIPES / f"{name}.yaml"
@@ -45,8 +45,8 @@ def user_files(patterns: Iterable[str | Path]) -> list[str]:
     """The files given by names and patterns such as ``~/jets/part_*.h5``.
 
     ``*``, ``?`` and ``[...]`` match as in a shell, ``**`` any number of folders. The files of a pattern come in natural
-    order, ``part_2`` before ``part_10``. An existing name is not a pattern. Other names are returned unchanged, whether
-    they exist or not, as are bundled samples (``sample:qg``).
+    order, ``part_2`` before ``part_10``. An existing path is never taken as a pattern. Other names are returned
+    unchanged, whether they exist or not, as are bundled samples (``sample:qg``).
 
     Raises:
         FileNotFoundError: a pattern with ``*`` or ``?`` matches no file.
@@ -94,10 +94,10 @@ _ERRORS: dict[int, tuple[str | None, str]] = {
 def explain_os_error(error: BaseException) -> str | None:
     """Why the operating system cannot read or write a file, and what to do: ``(reason); cure``.
 
-    HDF5 states the system's error number in its message only; its locks fail with numbers of their own.
+    HDF5 states the system's error number only in its message; its failures to lock are told apart by this number.
 
     Returns:
-        The text; None if the error is not the system's, so the content of the file may be wrong.
+        The text; None if this is no known error of the system, so the content of the file may be wrong.
     """
     if isinstance(error, MemoryError):
         return f"(not enough memory: {error}); if the file is small, it is damaged: copy it again"
@@ -116,12 +116,12 @@ def explain_os_error(error: BaseException) -> str | None:
 
 
 def _natural(name: str) -> list[tuple[str, int]]:
-    """Alternating texts and integers, the sort key of natural order."""
+    """Sort key for natural order: alternating texts and integers."""
     return [(text, int(number or 0)) for text, number in re.findall(r"([^0-9]*)([0-9]*)", name)]
 
 
 class LockedError(RuntimeError):
-    """Another process holds a lock. The message names the holder, since when, and what to do."""
+    """Another process holds a lock. The message says who holds it, for how long, and what to do."""
 
 
 @contextmanager
@@ -164,17 +164,17 @@ def write_text(path: Path, text: str) -> None:
 
 @contextmanager
 def locked(path: Path, wait: Callable[[str], None] | None = None) -> Iterator[None]:
-    """Exclude other processes with the same lock file.
+    """Context that excludes other processes that use the same lock file.
 
     The system releases the lock of a killed process. On file systems without ``flock`` (Lustre and NFS, depending on
     mount options) the existence of the file is the lock, and a process killed on another machine leaves it behind.
 
     Args:
         path: the lock file; its folder must exist.
-        wait: called with a description of the holder before waiting; None does not wait.
+        wait: called with a description of the holder before waiting; None to raise instead of waiting.
 
     Raises:
-        LockedError: another process holds it.
+        LockedError: another process holds the lock, and ``wait`` is None.
         OSError: the file cannot be created.
     """
     from filelock import FileLock, SoftFileLock, Timeout
@@ -190,7 +190,7 @@ def locked(path: Path, wait: Callable[[str], None] | None = None) -> Iterator[No
         wait(holder)
         lock.acquire()
     try:
-        if has_flock or not path.stat().st_size:  # SoftFileLock writes this itself, old versions nothing
+        if has_flock or not path.stat().st_size:  # SoftFileLock writes this itself, except in old versions
             path.write_text(f"{os.getpid()}\n{socket.gethostname()}\n", encoding="utf-8")
         yield
     finally:
@@ -211,7 +211,7 @@ def _has_flock(folder: Path) -> bool:
 
 
 def _holder(path: Path) -> str:
-    """Holder of a lock, as recorded in its file, and for how long."""
+    """Who holds a lock, as recorded in its file, and for how long."""
     try:
         age, lines = time.time() - path.stat().st_mtime, path.read_text(encoding="utf-8", errors="replace").splitlines()
     except OSError:

@@ -1,7 +1,7 @@
 """Jets as graphs: the batch that models take, ragged or in slots.
 
-Edges and pair features are never stored: a jet takes about 1 kB, its pairs a hundred times that. Models make them on
-their own device.
+Edges and pair features are never stored: a jet takes about 1 kB, its pairs a hundred times that. Models compute them
+on their own device.
 """
 
 from __future__ import annotations
@@ -62,7 +62,7 @@ class JetBatch:
 
     @cached_property
     def sizes(self) -> list[int]:
-        """Number of particles of each jet, on the host; kept by :meth:`to`, so that a GPU is not waited for."""
+        """Number of particles of each jet, on the host; kept by :meth:`to`, so as not to wait for a GPU."""
         return self.ptr.diff().tolist()
 
     @property
@@ -71,18 +71,18 @@ class JetBatch:
         return None
 
     def to(self, device: torch.device | str, non_blocking: bool = False) -> JetBatch:
-        """The same jets on another device."""
+        """The jets on another device."""
         jets = self._map(lambda tensor: tensor.to(device, non_blocking=non_blocking))
         if self.ptr.device.type == "cpu" or "sizes" in vars(self):
             jets.sizes = self.sizes
         return jets
 
     def pin_memory(self) -> JetBatch:
-        """The same jets in page-locked memory, for copies to a GPU in the background."""
+        """The jets in page-locked memory, for copies to a GPU in the background."""
         return self._map(Tensor.pin_memory)
 
     def double(self) -> JetBatch:
-        """The same jets with momenta and impact parameters in float64."""
+        """The jets with all floating-point values in float64."""
         return self._map(lambda tensor: tensor.double() if tensor.is_floating_point() else tensor)
 
     def _map(self, function: Any) -> JetBatch:
@@ -104,7 +104,7 @@ class JetBatch:
         return node_features(name, self.momenta, self.batch, self.ptr, self.pid, self.impact)
 
     def edge_features(self, name: str, first: Tensor, second: Tensor) -> Tensor:
-        """Pair features by name, and a last row that marks self-pairs.
+        """Pair features by name, and a last row that flags self-pairs.
 
         Args:
             name: a key of :data:`iagraph.kinematics.PAIR_FEATURES`.
@@ -121,7 +121,7 @@ class JetBatch:
         return torch.stack([*columns, (first == second).to(pt)])
 
     def graph(self, edge_index: Tensor | None = None) -> Graph:
-        """The graph of the jets: complete, in dense blocks, or a list of given edges.
+        """The graph of the jets: complete graphs in dense blocks, or a list of the given edges.
 
         Args:
             edge_index: rows (source, target), shape [2, edges]; None for complete graphs.
@@ -134,7 +134,7 @@ class JetBatch:
         return DenseGraph(self.ptr, self.batch, self.sizes)
 
     def prunable_graph(self, edge_index: Tensor | None = None) -> PrunableGraph:
-        """The same graph as a list of edges, some of which can be dropped; complete graphs in the order of
+        """The graph of the jets as a list of edges, some of which can be dropped; complete graphs in the order of
         :func:`~iagraph.graph.fully_connected`.
 
         Raises:
@@ -147,10 +147,10 @@ class JetBatch:
         return SparseGraph.scored_per_pair(edge_index, self.batch.numel(), self.batch, len(self))
 
     def padded(self, slots: int | None = None) -> PaddedJets:
-        """The same jets in slots.
+        """The jets in slots.
 
         Args:
-            slots: number per jet; None for the size of the largest jet.
+            slots: number of slots per jet; None for the size of the largest jet.
 
         Raises:
             ValueError: a jet has more particles than there are slots.
@@ -173,18 +173,18 @@ class JetBatch:
         return jets
 
     def with_particles(self, particles: Tensor, ptr: Tensor) -> JetBatch:
-        """The same jets with these particles alone.
+        """The jets with only these particles.
 
         Args:
             particles: their indices, jet by jet.
-            ptr: boundaries of jets among them, shape [jets + 1].
+            ptr: where the particles of each jet begin and end among them, shape [jets + 1].
         """
         impact = None if self.impact is None else Impact(*(column.index_select(0, particles) for column in self.impact))
         pid = None if self.pid is None else self.pid.index_select(0, particles)
         return replace(self, momenta=self.momenta.select(particles), ptr=ptr, pid=pid, impact=impact)
 
     def part(self, begin: int, end: int) -> JetBatch:
-        """The jets begin:end, without copying their particles."""
+        """Jets ``begin:end``, without copying their particles."""
         first, last = int(self.ptr[begin]), int(self.ptr[end])
         jets = self._map(lambda tensor: tensor[first:last])
         jets.ptr = self.ptr[begin : end + 1] - first
@@ -194,7 +194,7 @@ class JetBatch:
 
     @classmethod
     def concatenate(cls, parts: Sequence[JetBatch]) -> JetBatch:
-        """All jets of ``parts``, at least one, in order. Optional fields are present in all parts or in none."""
+        """All jets of ``parts``, at least one, in order. Optional fields must be present in all parts or in none."""
         if any(isinstance(part, PaddedJets) for part in parts):
             raise TypeError("jets in slots cannot be concatenated: do that before JetBatch.padded")
         values: dict[str, Any] = {}
@@ -230,7 +230,7 @@ class JetBatch:
         ``Data``, ``y`` and ``weight`` may be plain numbers.
 
         Raises:
-            ValueError: a component of the momenta is missing, or some but not all impact parameters are; on the CPU
+            ValueError: a component of the momenta is missing, or some but not all impact parameters are; on the CPU,
                 also if a component is not finite, a pT is not above 0, or a mass is negative.
         """
         if not isinstance(data, Data):
@@ -260,7 +260,7 @@ class JetBatch:
 
 
 def falling(values: Tensor, batch: Tensor) -> Tensor:
-    """Indices of particles jet by jet, by falling value within each; ties keep their order.
+    """Indices of particles jet by jet, in descending order of value within each; ties keep their order.
 
     Args:
         values: shape [particles].
@@ -275,7 +275,7 @@ JetInput: TypeAlias = JetBatch | Data | Batch | Sequence[Data]
 
 
 def jets_and_edges(jets: JetInput, edge_index: Tensor | None) -> tuple[JetBatch, Tensor | None]:
-    """Jets as a batch, and their edges: those given, else those of the PyTorch Geometric graphs; None for all.
+    """Jets as a batch, and their edges: those given, or else those of the PyTorch Geometric graphs; None for all.
 
     Raises:
         ValueError: the graphs are not jets.
@@ -288,7 +288,7 @@ def jets_and_edges(jets: JetInput, edge_index: Tensor | None) -> tuple[JetBatch,
 
 
 class PaddedJets(JetBatch):
-    """Jets with particles in slots. Padding is ignored, even NaN.
+    """Jets with particles in slots. Padding is ignored, even if it is NaN.
 
     Args:
         four_momenta: transverse momentum [GeV], rapidity, azimuth [rad] and mass [GeV], shape [jets, slots, 4].

@@ -6,7 +6,7 @@ pseudorapidity), azimuth :math:`\phi` and mass :math:`m`; then
 .. math::
     m_T = \sqrt{m^2 + p_T^2}, \quad E = m_T \cosh y, \quad p_z = m_T \sinh y .
 
-Every logarithm takes :math:`\max(x, 10^{-8})` (``LOG_FLOOR``, the value of the Particle Transformer, arXiv 2202.03772),
+Every logarithm is of :math:`\max(x, 10^{-8})` (``LOG_FLOOR``, the value of the Particle Transformer, arXiv 2202.03772),
 so empty, collinear and identical particles give finite features. All functions broadcast, preserve dtypes and avoid
 cancellation in float32: see the docstrings.
 """
@@ -65,8 +65,8 @@ class Momenta(NamedTuple):
 
 
 class Impact(NamedTuple):
-    """Impact parameters of tracks in mm, four tensors of one shape, zero for particles without a track: distance of
-    closest approach to the beam line, transverse and longitudinal, each with its error.
+    """Impact parameters of tracks in mm, four tensors of one shape, zero for particles without a track: transverse and
+    longitudinal distance of closest approach to the beam line, each with its error.
     """
 
     d0: Tensor
@@ -92,9 +92,9 @@ def from_cartesian(px: Tensor, py: Tensor, pz: Tensor, energy: Tensor) -> Moment
     .. math::
         y = \operatorname{arsinh}\frac{p_z}{m_T}, \qquad m^2 = \max((E - |\vec p|)(E + |\vec p|), 0)
 
-    This form of the rapidity has no differences of large numbers. A particle off its mass shell (:math:`E < |\vec p|`)
+    This form of the rapidity avoids differences of large numbers. A particle off its mass shell (:math:`E < |\vec p|`)
     counts as massless. A massless particle along the beam, with infinite y, gets the y of a transverse mass of 1e-8 GeV
-    and no longer contributes to vector sums; one without momentum gets y = 0. Use float64 where masses matter: for
+    and does not contribute to vector sums; one without momentum gets y = 0. Use float64 where masses matter: for
     :math:`m \ll E`, float32 input determines the mass to about :math:`3 \times 10^{-4} E` only.
     """
     pt = _norm(px, py)
@@ -149,10 +149,10 @@ NODE_FEATURES: dict[str, tuple[str, ...]] = {
     "full": _KINEMATIC + _SPECIES + _IMPACT + _DIRECTION,
     "iaformer": ("energy", "px", "py", "pz", *_KINEMATIC[:4], "delta_rapidity", "delta_phi", "delta_r"),
 }
-"""Node feature sets by name, in order: ``kin``, ``kinpid`` and ``full`` of ParT (arXiv 2202.03772, Tab. 2; ``full`` is
-what weaver's JetClass_full.yaml feeds it), the 11 of IAFormer (arXiv 2505.03258). No scaling is applied here."""
+"""Node feature sets by name, in order: ``kin``, ``kinpid`` and ``full`` of ParT (arXiv 2202.03772, Tab. 2; ``full`` as
+in weaver's JetClass_full.yaml), and the 11 of IAFormer (arXiv 2505.03258). No scaling is applied here."""
 
-# Signed by quark content; species not listed are neutral.
+# Signs follow from the quark content; species not listed count as neutral.
 _POSITIVE_LEPTONS = (-11, -13, -15)
 _POSITIVE_HADRONS = (211, 321, 2212, -3112, 3222, -3312, -3334, 411, 431, 521)
 _NEUTRAL_HADRONS = (130, 310, 2112, 3122, 3322)
@@ -165,7 +165,7 @@ def charge(pid: Tensor) -> Tensor:
 
 
 def _is_in(numbers: Tensor, some: Sequence[int]) -> Tensor:
-    """Membership in a few numbers, by comparisons: a table would have to be copied to a GPU."""
+    """Whether numbers are among a few, by comparisons: a table would have to be copied to a GPU."""
     return torch.stack([numbers == each for each in some]).any(0)
 
 
@@ -179,7 +179,7 @@ def node_features(
 ) -> Tensor:
     r"""Features of each particle within its jet.
 
-    The jet is the vector sum of its particles: ``log_pt`` :math:`\ln p_T`, ``log_energy`` :math:`\ln E`,
+    The jet is the vector sum of its particles. Features: ``log_pt`` :math:`\ln p_T`, ``log_energy`` :math:`\ln E`,
     ``log_pt_share`` :math:`\ln(p_T / p_T^{jet})`, ``log_energy_share`` :math:`\ln(E / E^{jet})`, ``delta_rapidity``
     :math:`y - y^{jet}`, ``delta_eta`` :math:`(y - y^{jet}) \operatorname{sign}(y^{jet})`, ``delta_phi`` (wrapped),
     ``delta_r`` :math:`\sqrt{\Delta y^2 + \Delta\phi^2}`, signed ``charge`` and flags of the five kinds of particles
@@ -265,7 +265,7 @@ PAIR_FEATURES: dict[str, tuple[str, ...]] = {
     "part": ("log_kt", "log_z", "log_delta_r", "log_m2"),
 }
 """Pair feature sets by name, in order: ``invariant`` (the default: unchanged by boosts along the beam), ``iaformer``
-(arXiv 2505.03258: a sixth that is not invariant) and ``part`` (arXiv 2202.03772, Eq. 3, in weaver's order)."""
+(arXiv 2505.03258: adds a sixth, not invariant) and ``part`` (arXiv 2202.03772, Eq. 3, in weaver's order)."""
 
 
 def pair_mass2(first: Momenta, second: Momenta) -> Tensor:
@@ -298,8 +298,8 @@ def pair_features(name: str, first: Momenta, second: Momenta, jet_pt: Tensor, je
     ``log_m2`` :math:`\ln m^2`, ``log_pair_pt_share`` :math:`\ln((p_{T1} + p_{T2}) / p_T^{jet})`,
     ``log_pair_energy_share`` :math:`\ln((E_1 + E_2) / E^{jet})` (changes under boosts along the beam).
 
-    A particle paired with itself has :math:`\Delta = 0` and takes the floor; graphs mark such pairs in a separate
-    column (:mod:`iagraph.jets`).
+    A particle paired with itself has :math:`\Delta = 0` and gets the floor; jets flag such pairs in a separate
+    row (:mod:`iagraph.jets`).
 
     Args:
         name: a key of :data:`PAIR_FEATURES`.
@@ -341,7 +341,7 @@ def _nearest(phi: Tensor) -> Tensor:
 
 def _sqrt(x: Tensor) -> Tensor:
     """Square root; zero, with zero instead of infinite gradient, for x <= 0."""
-    if not x.requires_grad:  # takes a quarter of the time
+    if not x.requires_grad:  # this takes a quarter of the time
         return x.clamp(min=0).sqrt()
     vanishes = x <= 0
     return torch.where(vanishes, torch.zeros_like(x), torch.where(vanishes, torch.ones_like(x), x).sqrt())
@@ -384,7 +384,7 @@ def feature_names(name: str, sets: dict[str, tuple[str, ...]]) -> tuple[str, ...
     """Feature names of a set.
 
     Raises:
-        ValueError: no such set.
+        ValueError: there is no such set.
     """
     if name not in sets:
         raise ValueError(f"unknown feature set '{name}'; there are {', '.join(sets)}")

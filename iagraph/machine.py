@@ -1,4 +1,4 @@
-"""Where a measured number comes from: the machine and the versions of packages."""
+"""Provenance of measured numbers: the machine and the versions of packages."""
 
 from __future__ import annotations
 

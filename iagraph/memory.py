@@ -48,7 +48,7 @@ def memory_in_use(peak: bool = False) -> float | None:
     """
     status, name = Path("/proc/self/status"), "VmHWM:" if peak else "VmRSS:"
     for line in status.read_text(encoding="utf-8").splitlines() if status.is_file() else []:
-        if line.startswith(name):  # ru_maxrss would include the memory of the process that started this one
+        if line.startswith(name):  # ru_maxrss would include the peak of the process that started this one
             return int(line.split()[1]) * 1024 / 1e6
     try:
         import resource

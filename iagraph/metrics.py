@@ -3,7 +3,7 @@ r"""Metrics of class separation, with statistical errors.
 Scores have the shape ``[jets, classes]`` or ``[jets]``. Two-dimensional scores are logits (up to a constant per jet, as
 log-probabilities are) or probabilities, which ``as_logits`` recognises, so both give the same numbers. One-dimensional
 scores are for two classes and increase towards the signal class, on any scale. Errors are those of a finite test
-sample, not the spread over trainings, which most papers quote.
+sample, not the spread over training runs, which most papers quote.
 
 With ``weights`` ``[jets]``, sums over jets become sums of weights. Errors follow from the influence of each jet on the
 result, with squared weights: if weights and scores are independent, n jets count as
@@ -35,7 +35,7 @@ WORKING_POINTS = (0.5, 0.3)
 """Signal efficiencies at which rejections for two classes are quoted."""
 
 ROUNDING = 0.01
-"""Largest deviation from one of the summed probabilities of a jet."""
+"""Largest accepted deviation of a jet's summed probabilities from one."""
 
 DEFAULT_EFFICIENCY = 0.5
 """Signal efficiency at which rejections for more than two classes are quoted, unless set per class."""
@@ -82,7 +82,7 @@ def roc_auc(labels: ArrayLike, scores: ArrayLike, signal: int = 1, weights: Arra
               \sigma_A^2 = \frac{1}{m(m-1)} \sum_i (V_i - A)^2 + \frac{1}{n(n-1)} \sum_j (V_j - A)^2
 
     (DeLong, DeLong and Clarke-Pearson, Biometrics 44 (1988) 837), from midranks in O(N log N) (Sun and Xu, IEEE Signal
-    Processing Letters 21 (2014) 1389). The error is zero for perfect separation and NaN for a class with one jet.
+    Processing Letters 21 (2014) 1389). The error is zero for perfect separation and NaN if a class has only one jet.
 
     With weights, fractions and means are weighted, and :math:`1 / m(m-1)` becomes
     :math:`w_i^2 / (\sum w)^2 \cdot n_\mathrm{eff} / (n_\mathrm{eff} - 1)`, unchanged for equal weights.
@@ -120,7 +120,7 @@ def accuracy(
 ) -> Estimate:
     r"""Fraction of jets whose class has the highest score, with binomial error sqrt(a (1 - a) / jets).
 
-    One-dimensional scores need a ``threshold``, above or at which a jet is assigned to class 1. With weights, and
+    One-dimensional scores need a ``threshold``, at or above which a jet is assigned to class 1. With weights, and
     :math:`r_i` one for a correct jet, else zero, the error is :math:`\sqrt{\sum w_i^2 (r_i - a)^2} / \sum w_i`.
     """
     index, values = _checked(labels, scores)
@@ -160,8 +160,8 @@ def background_rejection(
 
     includes the fluctuations of the background above the cut and of the cut itself, which is defined by signal jets
     (Hsieh and Turnbull, Annals of Statistics 24 (1996) 25); the slope is the chord between
-    :math:`\varepsilon_S \pm \sigma_S`. The first term alone is too small, by a third at 1/eB = 6 for equally many jets
-    of both classes. The error is symmetric and of first order: with fewer than about ten background jets above the cut
+    :math:`\varepsilon_S \pm \sigma_S`. The first term alone is too small, by a third at 1/eB = 6 with equally many jets
+    of both classes. The error is symmetric and of first order: with fewer than about ten background jets above the cut,
     the true distribution is skewed. If none passes, value and error are infinite.
 
     With weights, :math:`\varepsilon (1 - \varepsilon) / n` of either class becomes
@@ -170,7 +170,7 @@ def background_rejection(
 
     Args:
         labels: class indices ``[jets]``.
-        scores: as described for the module.
+        scores: as described at the top of the module.
         signal_efficiency: in (0, 1].
         signal: class index of the signal.
         background: class index of the background; required for more than two classes. Jets of other classes are then
@@ -194,10 +194,10 @@ def classification_report(
 ) -> dict[str, Estimate]:
     """Accuracy, AUC and background rejection.
 
-    Two classes: ``signal`` names the signal, and rejections are at signal efficiencies 0.5 and 0.3. More classes: the
-    AUC is the macro average, and each class except the first, the background, has its rejection of the background at
-    its ``signal_efficiency``, by default 0.5, as in papers on JetClass (arXiv 2202.03772). One-dimensional scores have
-    no accuracy, as there is no threshold.
+    For two classes, ``signal`` names the signal, and rejections are at signal efficiencies 0.5 and 0.3. For more, the
+    AUC is the macro average, the first class is the background, and each other class has its rejection of the
+    background at its ``signal_efficiency``, by default 0.5, as in papers on JetClass (arXiv 2202.03772).
+    One-dimensional scores have no accuracy, as there is no threshold.
     """
     report = {} if np.ndim(scores) == 1 else {"accuracy": accuracy(labels, scores, weights=weights)}
     if len(classes) > 2:
@@ -232,7 +232,7 @@ def _discriminant(
     background: int | None = None,
     weights: ArrayLike | None = None,
 ) -> tuple[Bools, Floats, Floats | None]:
-    # The discriminant, and the weights of its jets.
+    # The discriminant, and the weights of its jets or None.
     index, values = _checked(labels, scores)
     kept_weights = None if weights is None else _checked_weights(weights, len(index))
     if background is None:
@@ -270,7 +270,7 @@ def background_efficiency(
         spread = _efficiency_error(eps_s, _first_reaching(tpr, tpr_squares, eps_s), weights[is_signal])
         own = _efficiency_error(eps, _first_reaching(tpr, fpr_squares, eps_s), weights[~is_signal])
     high, low = (_first_reaching(tpr, fpr, np.clip(eps_s + shift, 0, 1)) for shift in (spread, -spread))
-    # The chord's slope times the spread is half the chord's height.
+    # The slope of the chord times the spread is half the height of the chord.
     return eps, np.hypot(own, (high - low) / 2)
 
 
@@ -280,17 +280,17 @@ def _efficiency_error(efficiency: Floats, squares: Floats, weights: Floats) -> F
 
 
 def _first_reaching(tpr: Floats, fpr: Floats, wanted: Floats) -> Floats:
-    # Rounding makes a wanted 0.3 equal to the point 3/10.
+    # Rounded, so that a wanted 0.3 equals the point 3/10.
     tpr, wanted = np.round(tpr, 12), np.round(wanted, 12)
     right = np.searchsorted(tpr, wanted)
     left = np.maximum(right - 1, 0)
-    # The left point has a smaller signal efficiency, except at zero, where both are the first point.
+    # The left point has a smaller signal efficiency, except at zero, where left and right are both the first point.
     step = np.where(right > left, tpr[right] - tpr[left], 1)
     return fpr[left] + (fpr[right] - fpr[left]) * (wanted - tpr[left]) / step
 
 
 def _auc_influence(is_signal: Bools, score: Floats, weights: Floats | None = None) -> tuple[float, Floats]:
-    # Influence of each jet on the AUC, scaled so that squares add up to DeLong's variance.
+    # The AUC, and the influence of each jet on it, scaled so that squares add up to DeLong's variance.
     fraction = np.empty(len(score))
     if weights is not None:
         fraction[is_signal] = _fraction_below(score[is_signal], score[~is_signal], weights[~is_signal])
@@ -313,7 +313,7 @@ def _auc_influence(is_signal: Bools, score: Floats, weights: Floats | None = Non
 
 
 def _fraction_below(score: Floats, others: Floats, weights: Floats) -> Floats:
-    # Fraction of the weight of other jets below each score, ties counting half.
+    # Fraction of the total weight of the other jets that lies below each score, ties counting half.
     order = np.argsort(others, kind="stable")
     others, sums = others[order], np.concatenate([[0.0], np.cumsum(weights[order])])
     below, not_above = (sums[np.searchsorted(others, score, side)] for side in ("left", "right"))
@@ -321,7 +321,7 @@ def _fraction_below(score: Floats, others: Floats, weights: Floats) -> Floats:
 
 
 def _macro_auc_influence(labels: ArrayLike, scores: ArrayLike, weights: ArrayLike | None) -> tuple[float, Floats]:
-    # Each class is the signal once; influences of a jet on the AUCs add up before squaring.
+    # Each class is the signal once; the influences of a jet on all AUCs are added before squaring.
     index, logits = _checked(labels, scores)
     w = None if weights is None else _checked_weights(weights, len(index))
     classes = logits.shape[1]
@@ -331,7 +331,7 @@ def _macro_auc_influence(labels: ArrayLike, scores: ArrayLike, weights: ArrayLik
         raise ValueError(f"{missing}: a macro AUC needs jets of every class")
     total, influence = 0.0, np.zeros(len(index))
     for k in range(classes):
-        # The log-odds of class k order jets as its probability does, without saturating at 1.
+        # The log-odds of class k order jets as its probability does, but do not saturate at 1.
         odds = logits[:, k] - np.logaddexp.reduce(np.delete(logits, k, axis=1), axis=1)
         value, one = _auc_influence(index == k, odds, w)
         total += value / classes
@@ -340,7 +340,7 @@ def _macro_auc_influence(labels: ArrayLike, scores: ArrayLike, weights: ArrayLik
 
 
 def _midranks(values: Floats) -> Floats:
-    # From 1; equal values share the mean of their ranks.
+    # Ranks from 1; equal values share the mean of theirs.
     _, place, counts = np.unique(values, return_inverse=True, return_counts=True)
     return (np.cumsum(counts) - (counts - 1) / 2)[place]
 

@@ -1,7 +1,7 @@
 r"""Jet observables: mass, multiplicity, shapes, energy correlations and N-subjettiness; subjets of particles.
 
-All are functions of a :class:`~iagraph.jets.JetBatch`, observables in float64 and of shape [jets]. Distances are
-:math:`R_{ij} = \sqrt{\Delta y^2 + \Delta\phi^2}` with rapidities, momentum fractions are relative to the scalar sum,
+All are functions of a :class:`~iagraph.jets.JetBatch`; observables are in float64 and of shape [jets]. Distances,
+:math:`R_{ij} = \sqrt{\Delta y^2 + \Delta\phi^2}`, use rapidities, and momentum fractions refer to the scalar sum,
 :math:`z_i = p_{T,i} / \sum_k p_{T,k}`, so all are invariant under boosts along the beam and rotations about it.
 Undefined numbers, such as a ratio of zero to zero, are NaN.
 """
@@ -49,7 +49,7 @@ def observables(jets: JetBatch, radius: float = RADIUS) -> dict[str, Tensor]:
 
     Args:
         jets: the jets.
-        radius: jet radius R0 of N-subjettiness.
+        radius: jet radius R0 for N-subjettiness.
     """
     jets = jets.to("cpu").double()
     correlations = energy_correlations(jets)
@@ -91,7 +91,7 @@ def pt_dispersion(jets: JetBatch) -> Tensor:
 
 
 def width(jets: JetBatch) -> Tensor:
-    r"""Width, or girth, :math:`\sum_i z_i R_{i,jet}` (arXiv 1106.3076), about the sum of all particles.
+    r"""Width, or girth, :math:`\sum_i z_i R_{i,jet}` (arXiv 1106.3076), about the axis of the summed momentum.
 
     NaN for an empty jet.
     """
@@ -119,10 +119,10 @@ class EnergyCorrelations(NamedTuple):
 
 
 def energy_correlations(jets: JetBatch, beta: float = 1.0) -> EnergyCorrelations:
-    r"""Energy correlations in the form for hadron colliders (arXiv 1305.0007).
+    r"""Energy correlations as defined for hadron colliders (arXiv 1305.0007).
 
-    With :math:`M_{ij} = \sqrt{z_i z_j} R_{ij}^\beta`, with zero diagonal, :math:`e_3 = \operatorname{tr}(M^3) / 6`: one
-    matrix product per jet, jet by jet. A jet with one or no particle has :math:`e_2 = e_3 = 0` and NaN ratios.
+    For :math:`M_{ij} = \sqrt{z_i z_j} R_{ij}^\beta` with zero diagonal, :math:`e_3 = \operatorname{tr}(M^3) / 6`, which
+    takes one matrix product for each jet. A jet with one or no particle has :math:`e_2 = e_3 = 0` and NaN ratios.
 
     Args:
         jets: the jets.
@@ -147,13 +147,13 @@ def nsubjettiness(jets: JetBatch, numbers: Sequence[int], radius: float = RADIUS
 
     .. math:: \tau_N = \frac{1}{\sum_k p_{T,k} R_0^\beta} \sum_k p_{T,k} \min_a R_{ak}^\beta
 
-    over N axes: the subjets of exclusive kT clustering to N jets, without a beam (FastJet's largest radius), with
-    four-momentum recombination. Axes are not minimised. A jet with at most N particles has :math:`\tau_N = 0`, an empty
+    over N axes, those of the N exclusive kT subjets, clustered without a beam (FastJet's largest radius) by adding
+    four-momenta. The axes are not optimised. A jet with at most N particles has :math:`\tau_N = 0`, an empty
     one NaN.
 
     Args:
         jets: the jets.
-        numbers: values of N, at least 1.
+        numbers: values of N, each at least 1.
         radius: jet radius :math:`R_0`.
         beta: power of the distances.
 
@@ -181,15 +181,15 @@ def nsubjettiness(jets: JetBatch, numbers: Sequence[int], radius: float = RADIUS
 
 
 def subjets(jets: JetBatch, number: int | Sequence[int] = 2) -> Tensor | None:
-    """The number of the subjet of each particle, shape [particles], -1 for none; None if FastJet is not installed.
+    """Index of the subjet of each particle, shape [particles], -1 for none; None if FastJet is not installed.
 
     The particles of a jet are clustered with the exclusive kT algorithm, R = :data:`RADIUS`, down to this number of
-    subjets (Catani, Dokshitzer, Seymour, Webber, Nucl. Phys. B 406 (1993) 187). What goes to the beam before, some
-    particles at wide angles, belongs to none; so do the particles of a jet with fewer of them than subjets wanted.
+    subjets (Catani, Dokshitzer, Seymour, Webber, Nucl. Phys. B 406 (1993) 187). Particles that are merged with the beam
+    first, some at wide angles, belong to no subjet, nor do those of a jet with fewer particles than wanted subjets.
 
     Args:
         jets: the jets.
-        number: of subjets, one for all jets or one for each.
+        number: number of subjets, one for all jets or one for each.
     """
     try:
         import fastjet
@@ -226,6 +226,6 @@ def _sum(values: Tensor, jets: JetBatch) -> Tensor:
 
 
 def _ratio(numerator: Tensor, denominator: Tensor) -> Tensor:
-    """Ratio, NaN where the denominator is zero."""
+    """Ratio; NaN where the denominator is zero."""
     tiny = torch.finfo(denominator.dtype).tiny
     return torch.where(denominator > 0, numerator / denominator.clamp(min=tiny), torch.nan)

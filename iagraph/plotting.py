@@ -1,4 +1,4 @@
-"""Shared utilities of figures: colours, line styles, texts, saving. Pyplot's global state is untouched."""
+"""Shared utilities for figures: colours, line styles, texts, saving. Pyplot's global state is untouched."""
 
 from pathlib import Path
 from typing import Any
@@ -14,7 +14,7 @@ LINES = ("-", "--", "-.", (0, (4, 1, 1, 1, 1, 1)), (0, (1, 1)), (0, (6, 2)), (0,
 
 
 def style(index: int) -> dict[str, Any]:
-    """Colour and line style of curve number ``index``; colours recur with other line styles."""
+    """Colour and line style of curve number ``index``; colours recur with different line styles."""
     rounds = index // len(COLOURS)
     return {"color": COLOURS[index % len(COLOURS)], "linestyle": LINES[(index + 3 * rounds) % len(LINES)]}
 
@@ -22,7 +22,7 @@ def style(index: int) -> dict[str, Any]:
 def drawable(text: str) -> str:
     """A user's text, for example a class name, in a form that matplotlib can draw.
 
-    Formulas between dollars are drawn as such if matplotlib knows all their commands, else verbatim.
+    Formulas between dollar signs are typeset if matplotlib knows all their commands, else drawn verbatim.
     """
     shown = _printable(text)
     if _dollars(shown) % 2 or not _known(shown):
@@ -63,7 +63,7 @@ def figure_files(path: str | Path) -> tuple[Path, Path]:
 
 
 def save_figure(figure: Figure, path: str | Path) -> None:
-    """Write the files of ``figure_files``, PNG (150 dpi) and PDF, creating the folder if needed.
+    """Write a figure to its ``figure_files``, PNG (150 dpi) and PDF, creating the folder if needed.
 
     Texts that matplotlib cannot parse are drawn verbatim.
     """
@@ -75,6 +75,6 @@ def save_figure(figure: Figure, path: str | Path) -> None:
     png, pdf = figure_files(path)
     png.parent.mkdir(parents=True, exist_ok=True)
     figure.savefig(png, dpi=150)
-    # Journals accept Type 42; without a date equal figures give equal files.
+    # Journals accept Type 42 fonts; without a date, equal figures give equal files.
     with matplotlib.rc_context({"pdf.fonttype": 42}):
         figure.savefig(pdf, metadata={"CreationDate": None})

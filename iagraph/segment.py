@@ -2,9 +2,9 @@ r"""Sums and softmax over segments: the edges of a node, the particles of a jet.
 
 Rows that share an index form a segment. Where the rows are sorted, ``ptr`` says where each segment begins and ends
 (compressed sparse rows), and `torch-scatter <https://github.com/rusty1s/pytorch_scatter>`_ is used if it is installed;
-otherwise kernels for sorted rows on a CPU (:mod:`iagraph.kernels`) or PyTorch's functions. Tests prove all equal.
+otherwise kernels for sorted rows on a CPU (:mod:`iagraph.kernels`) or PyTorch's functions. Tests prove that all agree.
 torch-scatter has no second derivatives. With kernels switched off, or under ``torch.compile``, ``ptr`` is ignored: the
-code then depends on no values and no other library.
+code then depends neither on values nor on another library.
 """
 
 from __future__ import annotations

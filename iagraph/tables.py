@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, TypeAlias
 
 if TYPE_CHECKING:
-    from iagraph.metrics import Estimate  # which needs scikit-learn; tables of jets do not
+    from iagraph.metrics import Estimate  # iagraph.metrics needs scikit-learn, tables do not
 
 Cell: TypeAlias = "str | int | float | Estimate | None"
 
@@ -27,9 +27,9 @@ class Table:
     """A table.
 
     Attributes:
-        caption: what it shows, one sentence.
+        caption: what it shows, in one sentence.
         rows: each with the same keys, which are the headings; None is an empty cell.
-        exact: the rows of its CSV, where these have other keys or more digits than what is shown.
+        exact: rows for CSV, if these have other keys or more digits than those shown.
     """
 
     caption: str
@@ -37,15 +37,15 @@ class Table:
     exact: Sequence[Mapping[str, Cell]] | None = None
 
     def cells(self) -> list[list[str]]:
-        """The table as text, the first line of which are the headings."""
+        """Cells as text, line by line; the first line has the headings."""
         return [list(self.rows[0]), *([_text(cell) for cell in row.values()] for row in self.rows)]
 
     def markdown(self) -> str:
-        """Lines of Markdown, without the caption."""
+        """The table in Markdown, without the caption."""
         return markdown(self.cells())
 
     def csv(self) -> str:
-        """In full precision; a number with an error takes two columns."""
+        """The table as CSV, in full precision; a number with an error takes two columns."""
         rows, ending = (self.rows, " error") if self.exact is None else (self.exact, "_error")
         with_error = {key for row in rows for key, cell in row.items() if isinstance(cell, tuple)}
         lines = []
@@ -62,7 +62,7 @@ class Table:
         return text.getvalue()
 
     def latex(self, notes: Sequence[str] = ()) -> str:
-        """A tabular for the package booktabs; the notes are comments."""
+        """A LaTeX tabular that uses the package booktabs; notes become comments."""
         head, *body = [[_latex(cell) for cell in line] for line in self.cells()]
         lines = [rf"\begin{{tabular}}{{l{'r' * (len(head) - 1)}}}", r"\toprule", rf"{' & '.join(head)} \\", r"\midrule"]
         lines += [*(rf"{' & '.join(line)} \\" for line in body), r"\bottomrule", r"\end{tabular}"]
@@ -70,7 +70,7 @@ class Table:
 
 
 def markdown(cells: Sequence[Sequence[str]]) -> str:
-    """A table in Markdown, the first line of whose cells are the headings."""
+    """A table in Markdown from lines of cells; the first line has the headings."""
     head, *body = [[cell.replace("|", r"\|") for cell in line] for line in cells]
     return "\n".join(f"| {' | '.join(line)} |" for line in (head, ["---"] * len(head), *body))
 

@@ -1,7 +1,7 @@
 """Assertions on taggers and layers, for tests here and in other projects.
 
-Each applies a function of a :class:`~iagraph.jets.JetBatch` to equivalent jets, and raises ``AssertionError`` with the
-largest deviation.
+All raise ``AssertionError``. Those on invariance apply a function of a :class:`~iagraph.jets.JetBatch` to equivalent
+jets, and report the largest deviation.
 """
 
 from __future__ import annotations
@@ -29,8 +29,9 @@ _SPECIES = (211, -211, 22, 130, -2112, 321, -2212, 11, -13)
 
 
 def random_jets(counts: Sequence[int], seed: int = 0, dtype: torch.dtype = torch.float32) -> JetBatch:
-    """Random jets of given multiplicities: collimated, with falling pT spectrum, masses, species, impact parameters and
-    two classes.
+    """Random collimated jets of given multiplicities.
+
+    They have a falling pT spectrum, masses, species, impact parameters and two classes.
 
     Args:
         counts: number of particles of each jet; zero is allowed.
@@ -44,7 +45,7 @@ def random_jets(counts: Sequence[int], seed: int = 0, dtype: torch.dtype = torch
     def normal(length: int) -> Tensor:
         return torch.randn(length, generator=random, dtype=torch.float64)
 
-    # Axes near phi = pi, where jets must stay together.
+    # Axes near phi = pi, so that jets extend across the boundary of the azimuth.
     axis_y, axis_phi = normal(len(counts)), math.pi + 0.1 * normal(len(counts))
     species = torch.tensor(_SPECIES)[torch.randint(len(_SPECIES), (total,), generator=random)]
     momenta = Momenta(
@@ -61,14 +62,14 @@ def random_jets(counts: Sequence[int], seed: int = 0, dtype: torch.dtype = torch
 
 
 def boosted(jets: JetBatch, rapidity: float, angle: float) -> JetBatch:
-    """The same jets after a boost along the beam and a rotation about it (rad)."""
+    """The jets after a boost along the beam and a rotation about it (``angle`` in rad)."""
     momenta = jets.momenta
     moved = momenta._replace(rapidity=momenta.rapidity + rapidity, phi=wrap_phi(momenta.phi + angle))
     return replace(jets, momenta=moved)
 
 
 def reordered(jets: JetBatch, order: Sequence[int], shuffle_particles: bool = False, seed: int = 0) -> JetBatch:
-    """The jets ``order`` of a batch, in that order, optionally with shuffled particles."""
+    """The jets of a batch at the indices ``order``, in that order, optionally with shuffled particles."""
     random, device = torch.Generator().manual_seed(seed), jets.ptr.device
     particles, sizes = [], []
     for jet in order:
@@ -85,13 +86,13 @@ def reordered(jets: JetBatch, order: Sequence[int], shuffle_particles: bool = Fa
 
 
 def assert_permutation_invariant(function: Callable[[JetBatch], Tensor], jets: JetBatch, tolerance: float) -> None:
-    """Assert that rows of jets do not depend on the order of particles."""
+    """Assert that the results, one row per jet, do not depend on the order of particles."""
     shuffled = reordered(jets, range(len(jets)), shuffle_particles=True)
     assert_close(function(shuffled), function(jets), rtol=0, atol=tolerance)
 
 
 def assert_batch_independent(function: Callable[[JetBatch], Tensor], jets: JetBatch, tolerance: float) -> None:
-    """Assert that the row of a jet depends neither on other jets of the batch nor on its position."""
+    """Assert that the result of a jet depends neither on other jets of the batch nor on its position."""
     expected = function(jets)
     backwards = list(reversed(range(len(jets))))
     assert_close(function(reordered(jets, backwards)), expected[backwards], rtol=0, atol=tolerance)
@@ -100,24 +101,24 @@ def assert_batch_independent(function: Callable[[JetBatch], Tensor], jets: JetBa
 
 
 def assert_boost_invariant(function: Callable[[JetBatch], Tensor], jets: JetBatch, tolerance: float) -> None:
-    """Assert invariance under boosts along the beam and rotations about it."""
+    """Assert that results are invariant under boosts along the beam and rotations about it."""
     expected = function(jets)
     for rapidity, angle in ((0.7, 0.0), (-1.9, 0.0), (0.0, 2.5), (1.3, -4.0)):
         assert_close(function(boosted(jets, rapidity, angle)), expected, rtol=0, atol=tolerance)
 
 
 def assert_all_gradients(model: nn.Module, jets: JetBatch, powerless: Sequence[str] = ()) -> None:
-    """Assert that every parameter has a finite gradient above rounding: 1e-6 of the largest in the model.
+    """Assert that every parameter has a finite gradient above rounding errors, 1e-6 of the largest in the model.
 
     Args:
         model: the model.
         jets: its input.
         powerless: suffixes of the names of parameters without influence, such as ``lin_key.bias`` under a softmax;
-            their gradients must be rounding.
+            their gradients must be below that limit.
     """
     model.zero_grad()
     out = model(jets)
-    # Asymmetric weights, so nothing cancels.
+    # Unequal weights, so that nothing cancels.
     (out * torch.linspace(0.3, 1.7, out.numel(), dtype=out.dtype, device=out.device).view_as(out)).sum().backward()
     sizes = {name: 0.0 if p.grad is None else p.grad.abs().max().item() for name, p in model.named_parameters()}
     for name, size in sizes.items():

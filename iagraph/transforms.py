@@ -1,7 +1,7 @@
 """Transforms that add edges and features of jets to PyTorch Geometric's ``Data``, for any graph network.
 
-They work on one jet and, faster, on a batch. To split a batch again (``Batch.to_data_list``), apply them to single
-jets: PyTorch Geometric drops what is added to a batch.
+They work on single jets and, faster, on batches. If a batch is to be split again (``Batch.to_data_list``), apply them
+to single jets: PyTorch Geometric would drop what was added to the batch.
 """
 
 from __future__ import annotations

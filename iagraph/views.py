@@ -1,4 +1,4 @@
-"""How models view jets: how many particles, and whether with masses.
+"""How models view jets: how many particles they see, and whether these have masses.
 
 A view is part of a trained model, like its features. It is stored with the weights and applied with the model, so the
 same jets give the same results in training, evaluation, a loaded model and an exported file.
@@ -20,7 +20,7 @@ __all__ = ["JetView"]
 Masses = Literal["stored", "zero"]
 
 FEWEST_PARTICLES = 100
-"""Smallest total number of particles for a check of masses: a few photons have none."""
+"""Smallest total number of particles for which masses are checked: a few may all be massless photons."""
 
 
 class Hardest(NamedTuple):
@@ -36,7 +36,7 @@ class Hardest(NamedTuple):
 
 
 def hardest(pt: Tensor, ptr: Tensor, max_particles: int) -> Hardest:
-    """The particles of highest pT of each jet; of equal ones the first.
+    """The particles of highest pT of each jet; among equal ones, the first.
 
     On a GPU this synchronises once, for the number of kept particles.
 
@@ -77,10 +77,10 @@ class JetView:
             raise ValueError(f"masses should be 'stored' or 'zero', found {self.masses!r}")
 
     def __call__(self, jets: JetBatch) -> JetBatch:
-        """The jets as seen; the input is unchanged.
+        """The jets as the model sees them; the input is unchanged.
 
         Raises:
-            TypeError: ``max_particles`` is set and jets are already in slots.
+            TypeError: ``max_particles`` is set and the jets are already padded.
         """
         if self.max_particles is not None and isinstance(jets, PaddedJets):
             raise TypeError("the hardest particles must be selected before padding: apply the view to a JetBatch")
@@ -94,7 +94,7 @@ class JetView:
 
 
 WHOLE = JetView()
-"""Jets as they are."""
+"""View that changes nothing."""
 
 
 def massive_fraction(jets: JetBatch) -> float:
@@ -111,7 +111,7 @@ def mass_mismatch(trained: float | None, jets: JetBatch) -> str | None:
 
     Args:
         trained: fraction of massive particles seen in training; None if unknown.
-        jets: jets as seen now.
+        jets: jets as the model sees them now.
     """
     if trained is None or jets.momenta.pt.numel() < FEWEST_PARTICLES:
         return None

@@ -29,7 +29,7 @@ class Section(BaseModel):
 
 
 class ConfigError(ValueError):
-    """All problems of a configuration: one per argument, and one per line of the message."""
+    """All problems of a configuration, one per argument of the exception and one per line of its message."""
 
     def __str__(self) -> str:
         return "\n".join(self.args)
@@ -70,8 +70,8 @@ class _Loader(yaml.SafeLoader):
         return int(text, 0) if re.match("^[-+]?0[bx]", text) else int(text)
 
 
-# Text that YAML 1.1 would convert unexpectedly stays text: 2025-11-27 is not a date, 1:30 is not 90. 010 is ten, not
-# eight, and None is null.
+# Text that YAML 1.1 would convert unexpectedly stays text: 2025-11-27 is no date, 1:30 is not 90. And 010 is ten, not
+# eight; None is null.
 _NUMBERS = {
     "int": r"^[-+]?(0b[01_]+|0x[0-9a-fA-F_]+|\d[\d_]*)$",
     "float": r"^[-+]?(\d[\d_]*\.[\d_]*|\.\d[\d_]*|(\d[\d_]*\.?[\d_]*|\.\d+)[eE][-+]?\d+|\.(inf|Inf|INF))$"
@@ -89,7 +89,7 @@ _Loader.add_constructor("tag:yaml.org,2002:int", _Loader.construct_yaml_int)
 
 
 class _Dumper(yaml.SafeDumper):
-    """Quotes every string that this or another YAML loader would convert: 1e3, 2025-11-27."""
+    """Dumper that quotes every string that this or another YAML loader would convert, such as 1e3 and 2025-11-27."""
 
     def ignore_aliases(self, data: Any) -> bool:
         return True
@@ -113,7 +113,7 @@ def _parse(text: str, source: str) -> Any:
     except yaml.MarkedYAMLError as error:
         line = f", line {error.problem_mark.line + 1}" if error.problem_mark else ""
         raise ConfigError(f"{source}{line}: {error.problem}") from error
-    except (yaml.YAMLError, ValueError, RecursionError) as error:  # bad characters, 0b_, deep nesting
+    except (yaml.YAMLError, ValueError, RecursionError) as error:  # for example bad characters, 0b_, deep nesting
         raise ConfigError(f"{source}: not valid YAML: {' '.join(str(error).split())}") from error
 
 
@@ -139,12 +139,12 @@ def read_yaml(path: str | Path) -> dict[str, Any]:
 
 
 def read_extended(path: str | Path) -> tuple[dict[str, Any], str]:
-    """The mapping in a YAML file, with missing keys from the recipe that its key ``extends`` names; and both names.
+    """The mapping in a YAML file, completed by the recipe that its key ``extends`` names; and both names for messages.
 
-    Keys of sections are replaced one by one. A section that chooses another `name` (a model) is taken whole.
+    Keys of sections are replaced one by one; a section with another ``name`` (of a model) is replaced as a whole.
 
     Raises:
-        ConfigError: a file cannot be read, `extends` names no recipe, or that one extends another itself.
+        ConfigError: a file cannot be read, ``extends`` names no recipe, or that recipe extends another one.
     """
     values = dict(read_yaml(path))
     if "extends" not in values:
@@ -166,9 +166,9 @@ def read_extended(path: str | Path) -> tuple[dict[str, Any], str]:
 def load_model(
     model_class: type[Model], path: str | Path, overrides: Sequence[str] = (), *, extends: bool = False
 ) -> Model:
-    """Validated model of a YAML file, with overrides ``section.key=value``, whose values are YAML.
+    """Validated model from a YAML file and overrides ``section.key=value``, whose values are YAML.
 
-    With ``extends``, the file may extend another one, see :func:`read_extended`.
+    If ``extends`` is true, the file may extend a recipe; see :func:`read_extended`.
     """
     read, source = read_extended(path) if extends else (read_yaml(path), str(path))
     values, changed, problems = copy.deepcopy(read), [], []
@@ -201,7 +201,11 @@ def load_model(
 
 
 def validate(model_class: type[Model], values: Any, source: str, overridden: Collection[str] = ()) -> Model:
-    """Model of ``values``, or a ConfigError with all problems; those of ``overridden`` keys name the command line."""
+    """Validated model from ``values``.
+
+    Raises:
+        ConfigError: lists all problems, and names ``source``, or the command line for ``overridden`` keys.
+    """
     try:
         return model_class.model_validate(values)
     except ValidationError as error:
@@ -220,8 +224,9 @@ def validate(model_class: type[Model], values: Any, source: str, overridden: Col
 
 
 def fields(model_class: type[BaseModel], values: Any = None, prefix: str = "") -> Iterator[tuple[str, FieldInfo]]:
-    """Every dotted key of a model, sections before their keys; for a union of models the keys of the one selected by
-    ``values``, else of all.
+    """Every dotted key of a model with its field, sections before their keys.
+
+    For a union of models, the keys of the one that ``values`` selects, else of all.
     """
     for name, field in model_class.model_fields.items():
         yield prefix + name, field
@@ -234,7 +239,7 @@ def fields(model_class: type[BaseModel], values: Any = None, prefix: str = "") -
 
 
 def _sections(field: FieldInfo) -> list[type[BaseModel]]:
-    # In Python 3.10, list[str] passes as a type.
+    # In Python 3.10, list[str] is an instance of type.
     types = [kind for kind in (field.annotation, *get_args(field.annotation)) if get_origin(kind) is None]
     return [kind for kind in types if isinstance(kind, type) and issubclass(kind, BaseModel)]
 
@@ -285,7 +290,7 @@ def _wrapped(text: str, first: str = "    ") -> list[str]:
 
 
 def _type_text(annotation: Any, bounds: Sequence[Any] = ()) -> str:
-    # As in `int >= 1` or `list of str`.
+    # For example `int >= 1` or `list of str`.
     signs = {"ge": ">=", "gt": ">", "le": "<=", "lt": "<"}
     limits = [f"{sign} {getattr(b, name)}" for name, sign in signs.items() for b in bounds if hasattr(b, name)]
     if hasattr(annotation, "__metadata__"):
@@ -346,12 +351,12 @@ def _explain(model_class: type[BaseModel], key: str, problem: dict[str, Any], va
     if problem["type"].startswith("model_"):  # pydantic would mention dictionaries and class names
         message = "should be a section with keys"
     if problem["type"] == "value_error" and isinstance(problem["input"], dict):
-        return f"'{key}' {message}" if key else message  # inconsistent values: the message names the keys
+        return f"'{key}' {message}" if key else message  # inconsistent values: the message itself names the keys
     return f"'{key}' {message}, found {_show(problem['input'])}{_advice(problem)}"
 
 
 def _advice(problem: dict[str, Any]) -> str:
-    """Advice for a value that YAML reads in an unexpected way."""
+    """Advice about a value that YAML reads in an unexpected way."""
     if problem["type"] != "string_type":
         return ""
     if isinstance(problem["input"], bool):

@@ -1,10 +1,10 @@
 """The command ``iagraph``: each subcommand is a module here, imported when called.
 
-Its ``main(parser, words)`` adds arguments, parses them and does the work; its docstring is the text of ``--help``.
-``EXTRA`` is the extra whose packages it needs, ``INTERRUPTED`` the message on Ctrl-C.
+In it, ``main(parser, words)`` adds arguments, parses them and does the work; the module docstring is the text of
+``--help``, ``EXTRA`` the extra whose packages it needs, and ``INTERRUPTED`` the message on Ctrl-C.
 
-Exit statuses: 0; 1 for errors that the user can fix, with a message on standard error; 2 for wrong arguments; 130 for
-interruptions.
+Exit statuses: 0; 1 for errors that the user can fix, with a message on standard error; 2 for wrong arguments; 130 after
+Ctrl-C.
 """
 
 from __future__ import annotations
@@ -33,10 +33,10 @@ COMMANDS = {
 
 
 def main(command: str | None = None) -> None:
-    """Run a command line; exit on errors.
+    """Run a subcommand; exit on errors.
 
     Args:
-        command: the subcommand; None takes it from the command line.
+        command: the subcommand; None reads it from the command line.
     """
     escape_unprintable()
     words = sys.argv[1:] if command is None else [command, *sys.argv[1:]]

@@ -1,13 +1,14 @@
-"""Shared utilities of scripts: parsing and printing."""
+"""Parsing and printing utilities shared by the commands."""
 
 import argparse
 import sys
 
 
 def escape_unprintable() -> None:
-    r"""Escape characters that the encoding of standard output and error lacks, as ``\u03b3`` for gamma in latin-1.
+    r"""Escape characters that standard output and error cannot encode, for example gamma as ``\u03b3`` in latin-1.
 
-    Every script calls it first: names of species, classes and files are arbitrary, terminals and batch logs limited.
+    Every command calls it first: names of species, classes and files may have any characters, which some terminals and
+    batch logs cannot show.
     """
     for stream in (sys.stdout, sys.stderr):
         if hasattr(stream, "reconfigure"):  # not a notebook's replacement, or None
@@ -15,10 +16,10 @@ def escape_unprintable() -> None:
 
 
 def positive(text: str) -> int:
-    """A positive integer, as the ``type`` of an argument.
+    """Parse a positive integer, as the ``type`` of an argument.
 
     Raises:
-        argparse.ArgumentTypeError: the text is no positive integer.
+        argparse.ArgumentTypeError: the text is not a positive integer.
     """
     if not (text.isdecimal() and int(text) >= 1):
         raise argparse.ArgumentTypeError(f"should be 1 or more, found {text}")

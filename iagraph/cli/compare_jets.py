@@ -1,4 +1,4 @@
-"""Compare the jets of two files, such as generated and real ones: means, Kolmogorov-Smirnov test, figure."""
+"""Compare the jets of two files, such as generated and real ones, by means, Kolmogorov-Smirnov tests and a figure."""
 
 import argparse
 import sys

@@ -1,6 +1,6 @@
 """Convert public jet files (Top tagging reference, EnergyFlow quark/gluon, JetClass) to one jet store, or join stores.
 
-Trees and tables with other names need a map of their branches: see docs/data.md.
+Trees and tables with other column names need a map of their branches: see docs/data.md.
 """
 
 import argparse

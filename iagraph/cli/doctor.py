@@ -10,7 +10,7 @@ from collections.abc import Sequence
 
 
 def main(parser: argparse.ArgumentParser, words: Sequence[str]) -> None:
-    """Print the findings."""
+    """Check the installation and print the findings."""
     parser.parse_args(words)
     start = time.monotonic()
     from iagraph.doctor import examine

@@ -27,7 +27,7 @@ def main(parser: argparse.ArgumentParser, words: Sequence[str]) -> None:
     arguments = parser.parse_intermixed_args(words)  # overrides may come anywhere
     from iagraph.data.generator import ERRORS, generate
 
-    signal.signal(signal.SIGTERM, signal.default_int_handler)  # time limits interrupt, too
+    signal.signal(signal.SIGTERM, signal.default_int_handler)  # batch systems send it at the time limit
     try:
         made = generate(
             arguments.recipe,

@@ -1,7 +1,7 @@
 """Write the scores of jets in files: iagraph predict runs/qg-001 jets.root --out scores.parquet.
 
-Columns: file and jet, indices from 0; score_CLASS, the probability of each class, assuming equally many jets of each;
-label, if any jets have a class of the model, the index of the true class, or -1 for other classes.
+Columns: file and jet, indices from 0; score_CLASS, the probability of each class, at the class fractions of training;
+and, if any jets have a class of the model, label, the index of the true class, or -1 for other classes.
 """
 
 import argparse

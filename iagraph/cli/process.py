@@ -39,8 +39,8 @@ def prepare_process() -> None:
     threads = usable_threads(wanted, cores, os.cpu_count() or 1, busy)
     if threads < wanted:
         print(
-            f"threads: {threads} instead of {wanted}, for {cores:g} cores of {os.cpu_count()} may be used and others "
-            f"keep {busy:.1f} busy; set OMP_NUM_THREADS to choose another number"
+            f"threads: {threads} instead of {wanted}, as {cores:g} of {os.cpu_count()} cores may be used and other "
+            f"programs keep {busy:.1f} of them busy; set OMP_NUM_THREADS to choose another number"
         )
         torch.set_num_threads(threads)
 

@@ -9,7 +9,7 @@ from iagraph.files import RECIPES, recipe_file
 
 
 def main(parser: argparse.ArgumentParser, words: Sequence[str]) -> None:
-    """Print names with their first comment, or one recipe."""
+    """Print the name of each recipe with the first sentence of its comment, or print one recipe."""
     parser.add_argument("name", nargs="?", help="the recipe to show")
     name = parser.parse_args(words).name
     if name is not None:

@@ -1,4 +1,4 @@
-"""Studies of models, each with its tables and figures: iagraph study STUDY --help explains one."""
+"""Studies of models, each with tables and figures: iagraph study STUDY --help explains one."""
 
 import argparse
 import shlex
@@ -30,7 +30,7 @@ STUDIES_OF_RUNS = {
     "stability": "how much the outputs of trained models vary with seeds, training jets and the measurement",
     "mechanism": "what single heads and pair features of a trained model do, and what its layers encode",
 }
-"""Each is a package in :mod:`iagraph.studies` whose module ``study`` has a function ``study``."""
+"""Studies of finished runs: each is a package in :mod:`iagraph.studies`, with a function ``study.study``."""
 
 
 def main(parser: argparse.ArgumentParser, words: Sequence[str]) -> None:

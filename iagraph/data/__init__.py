@@ -38,7 +38,7 @@ __all__ = [
 
 
 def __getattr__(name: str) -> Any:
-    # Only these need the packages of iagraph[data].
+    # Only these classes need the packages of iagraph[data].
     if name in ("JetClass", "QuarkGluon", "TopTagging"):
         try:
             from iagraph.data import datasets

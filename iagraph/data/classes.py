@@ -1,4 +1,4 @@
-"""Selecting and merging jet classes: some of ten, or several as one background."""
+"""Selection and merging of jet classes: for example, some of ten, or several merged into one background."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
@@ -35,14 +35,14 @@ class ChosenClasses:
 
     Args:
         chosen: the new classes.
-        of: the classes of the file; left as they are if they are the new ones already.
+        of: the classes of the file; kept as they are if they already are the new ones.
         where: the file, for error messages.
 
     Attributes:
         names: names of the new classes.
 
     Raises:
-        StoreError: the file lacks a class, or a class is in two of the new ones.
+        StoreError: the file lacks a class, or a class is part of two new ones.
     """
 
     def __init__(self, chosen: Classes, of: Sequence[str], where: object) -> None:
@@ -59,7 +59,7 @@ class ChosenClasses:
             self._label[[list(of).index(part) for part in listed]] = label
 
     def label(self, label: np.ndarray) -> np.ndarray:
-        """New labels of the jets, int64 [jets]; -1 if in no new class."""
+        """New labels for stored ones, int64 [jets]; -1 for jets in no new class."""
         return self._label[label]
 
     def __call__(self, jets: Jets) -> Jets:

@@ -18,11 +18,11 @@ COMPARED = ("multiplicity", "pt", "mass")
 
 
 class Comparison:
-    """Multiplicity, pT and mass of the jets of two sets, class by class.
+    """Jet multiplicity, pT and mass in two sets of jets, class by class.
 
-    The Kolmogorov-Smirnov statistic D is the largest difference of the cumulative distributions; p is the probability
-    of a D at least as large if both sets came from one distribution (two-sided; overestimated for multiplicities, which
-    are discrete).
+    The Kolmogorov-Smirnov statistic D is the largest difference between the cumulative distributions; p is the
+    probability of a D at least as large if both sets came from one distribution (two-sided; overestimated for
+    multiplicities, which are discrete).
 
     Args:
         overviews: the two sets by name; distributions use at most 100,000 jets each.

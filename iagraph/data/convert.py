@@ -35,22 +35,22 @@ def convert(
 ) -> Overview:
     """Write the jets of several files, in order, to one store.
 
-    Stores that record splits are joined split by split. Shards of a generated sample are joined only if every one is
-    given, once.
+    Stores that record splits are joined split by split. Shards of a generated sample are joined only if each is given
+    exactly once.
 
     Args:
-        files: names, or patterns such as ``jets/*.root``, of files with equal classes, columns and splits; formats:
-            :mod:`iagraph.data.readers`.
+        files: names, or patterns such as ``jets/*.root``, of files with equal columns, splits and, unless ``classes``
+            are given, classes; formats: :mod:`iagraph.data.readers`.
         out: the store to write.
         force: replace an existing file.
-        classes: new classes, each with those it merges; jets of other classes are dropped.
-        branches: which branches to read of ROOT trees or parquet files with arbitrary names.
+        classes: new classes, each with the stored classes it merges; jets of others are dropped.
+        branches: which branches to read from ROOT trees or parquet files with arbitrary names.
 
     Returns:
         An overview of the jets.
 
     Raises:
-        StoreError: a file is wrong, the files do not fit together, or the store exists or cannot be written.
+        StoreError: a file is invalid, the files do not fit together, or the store exists or cannot be written.
     """
     out = user_path(out)
     if out.exists() and not force:
@@ -114,7 +114,7 @@ def write_all(sources: Sources, out: Path, jets: int | None = None, classes: Cla
         sources: at least one reader; each is exhausted before the next is requested.
         out: the store to write.
         jets: the number of jets to read, if known.
-        classes: new classes, each with those it merges; jets of other classes are dropped.
+        classes: new classes, each with the stored classes it merges; jets of others are dropped.
 
     Returns:
         An overview of the jets.

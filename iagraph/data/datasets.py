@@ -1,8 +1,8 @@
 """Published jet data sets for PyTorch Geometric: downloaded and converted to a jet store once.
 
 ``root/raw`` holds the published files, ``root/processed`` the stores; once these exist, the raw files may be deleted.
-An item is the ``Data`` of one jet (see :meth:`iagraph.jets.JetBatch.to_data_list`), read on access: for inspection, for
-PyTorch Geometric's tools and transforms. To train, use whole batches: ``JetLoader(dataset.jets(), 512)``, or name
+An item is the ``Data`` of one jet (see :meth:`iagraph.jets.JetBatch.to_data_list`), read on access, for inspection and
+for PyTorch Geometric's tools and transforms. To train, use whole batches: ``JetLoader(dataset.jets(), 512)``, or name
 ``dataset.stores`` in a configuration.
 """
 
@@ -78,7 +78,7 @@ class PublishedJets(Dataset):
         return len(self.classes)
 
     def jets(self, columns: Iterable[str] | None = None, max_particles: int | None = None) -> StoredJets:
-        """All jets of this split, even of a slice of the data set, for :class:`iagraph.data.JetLoader`.
+        """All jets of this split, even if the data set was sliced, for :class:`iagraph.data.JetLoader`.
 
         Args:
             columns: columns to read; None reads all.
@@ -110,7 +110,7 @@ class PublishedJets(Dataset):
             fetch(file, self.raw_dir)
 
     def checked(self, file: ZenodoFile) -> Path:
-        """Path of a published file, its checksum verified: it may not have come through ``download``."""
+        """Verify the checksum of a published file, which ``download`` may not have fetched, and return its path."""
         path = Path(self.raw_dir) / file.name
         verify(path, file.checksum)
         return path
@@ -121,7 +121,7 @@ class PublishedJets(Dataset):
             self.download()
 
     def _process(self) -> None:
-        # PyTorch Geometric would also pickle the absent transforms.
+        # PyTorch Geometric would also save files about pre-transforms, which these data sets do not have.
         if self.force_reload or not self._is_processed():
             Path(self.processed_dir).mkdir(parents=True, exist_ok=True)
             self.process()
@@ -131,7 +131,7 @@ class PublishedJets(Dataset):
 
 
 class TopTagging(PublishedJets):
-    """The top quark tagging reference data: 1.2M / 0.4M / 0.4M jets of hadronic tops and of QCD.
+    """The top quark tagging reference data: 1.2M / 0.4M / 0.4M hadronic-top and QCD jets.
 
     Zenodo 2603256 (Kasieczka, Plehn, Thompson, Russel, 2019), CC BY 4.0; 1.7 GB to download. ``card()`` says more.
 
@@ -164,13 +164,13 @@ class TopTagging(PublishedJets):
 
 
 class QuarkGluon(PublishedJets):
-    """EnergyFlow's quark and gluon jets: 1.6M / 0.2M / 0.2M, in the order of the published files.
+    """EnergyFlow's quark and gluon jets: 1.6M / 0.2M / 0.2M, split in the order of the published files.
 
     Zenodo 3164691 (Pythia; Komiske, Metodiev, Thaler, 2019) and 3066475 (Herwig), CC BY 4.0. ``card()`` says more.
 
     Args:
         root: folder of the data.
-        split: the first 16 of the 20 files, the next two, or the last two.
+        split: train is the first 16 of the 20 files, val the next two, test the last two.
         transform: applied to the ``Data`` of a jet.
         force_reload: convert the published files again.
         generator: generator of the jets.
@@ -244,7 +244,7 @@ class JetClass(PublishedJets):
         return [f"{Path(file.name).stem}.h5" for file in self.published()]
 
     def process(self) -> None:
-        """Download and convert the archives without a store, one at a time, so each may be deleted before the next."""
+        """Download and convert archives that have no store yet, one by one: each may be deleted before the next."""
         for file, store in zip(self.published(), self.stores, strict=True):
             if self.force_reload or not store.is_file():
                 fetch(file, self.raw_dir)
@@ -252,7 +252,7 @@ class JetClass(PublishedJets):
                     write_all(_root_files(self.checked(file), Path(folder)), store)
 
     def _download(self) -> None:
-        """Left to ``process``: all archives together are large."""
+        """Do nothing: ``process`` downloads archives one by one, as all together are large."""
 
 
 def _root_files(archive: Path, folder: Path) -> Sources:

@@ -2,9 +2,9 @@
 
 Received bytes go to ``NAME.part`` next to the file, which is renamed once its checksum matches. After a broken
 connection, Ctrl-C or a killed process, the next attempt requests only the missing bytes (HTTP Range). The checksum
-decides, so no ETag is kept; Zenodo does not send one with every response. For an existing file only the size is
-compared, if known: hashing gigabytes at each start would take minutes, and files from this module were verified.
-``verify`` checks a file from elsewhere.
+shows whether the bytes belong together, so no ETag is kept; Zenodo does not always send one. For an existing file only
+the size is compared, if known: hashing gigabytes at each start would take minutes, and files from this module were
+verified. ``verify`` checks a file from elsewhere.
 """
 
 import hashlib
@@ -33,7 +33,7 @@ except ImportError as error:
 
 TIMEOUT = (10.0, 60.0)  # seconds: to connect, and between bytes
 PAUSES = (1.0, 3.0, 10.0, 30.0, 60.0)  # seconds before each retry; restarted after progress
-LONGEST_PAUSE = 300.0  # seconds, as a server may request; Zenodo limits requests per minute
+LONGEST_PAUSE = 300.0  # seconds; give up if the server requests a longer one; Zenodo limits requests per minute
 PIECE = 16384  # bytes per write: an interruption loses less than this
 LOCAL = ("127.0.0.1", "localhost", "::1")  # plain http is allowed here only
 COMPLETE = 416  # "range not satisfiable": no bytes beyond those held
@@ -130,7 +130,7 @@ def _is_there(path: Path, size: int | None) -> bool:
 
 @contextmanager
 def _alone(path: Path) -> Iterator[None]:
-    """Exclude other processes from the same file: two could write into one ``part``, noticed only after gigabytes."""
+    """Exclude other processes from a file: if two wrote to its ``part``, only the final checksum would tell."""
     name = path.with_name(f".{path.name}.lock")
     waiting = f"{path}: another process is downloading it; waiting"
     with locked(name, lambda holder: tqdm.write(f"{waiting} ({holder})", file=sys.stderr)):
@@ -163,7 +163,7 @@ def _receive(url: str, part: Path, size: int | None) -> None:
             try:
                 return _try_once(session, url, part, size, bar)
             except _BrokenError as broken:
-                if _held(part) > furthest:  # real progress: a server may always restart from zero
+                if _held(part) > furthest:  # real progress: a server may restart from zero each time
                     pauses, furthest = iter(PAUSES), _held(part)
                 pause = next(pauses, None)
                 if pause is None or broken.pause > LONGEST_PAUSE:
@@ -192,7 +192,7 @@ def _try_once(session: requests.Session, url: str, part: Path, size: int | None,
                 raise _RefusedError(f"the server's file has {total} bytes, expected {size}")
             total = total or size
             bar.total = total
-            bar.n = bar.last_print_n = bar.initial = start  # earlier bytes do not count as speed
+            bar.n = bar.last_print_n = bar.initial = start  # bytes held before do not count towards the speed
             bar.refresh()
             if response.status_code == COMPLETE:
                 return
@@ -217,7 +217,7 @@ def _try_once(session: requests.Session, url: str, part: Path, size: int | None,
 
 
 def _place(response: requests.Response, part: Path, held: int) -> tuple[int, int | None]:
-    """Offset in the file of the bytes of this response, at most ``held``, and the size of the whole file."""
+    """Offset of this response's bytes in the file, at most ``held``, and the size of the whole file, if known."""
     status, length = response.status_code, response.headers.get("Content-Length")
     if status >= 500 or status in TRANSIENT:
         pause = _retry_after(response)
@@ -240,7 +240,7 @@ def _place(response: requests.Response, part: Path, held: int) -> tuple[int, int
 
 
 def _retry_after(response: requests.Response) -> float:
-    """Seconds to wait as the server requests: the header holds a number or a date."""
+    """Seconds that the server asks to wait, or 0; the header holds a number or a date."""
     value = response.headers.get("Retry-After", "")
     if value.isdecimal():
         return float(value)
@@ -259,7 +259,7 @@ def _check_space(part: Path, held: int, total: int | None) -> None:
 
 
 def _session(url: str) -> requests.Session:
-    """A session that uses https only, also on redirects (http for this machine), and sends no credentials."""
+    """A session that uses https only, also on redirects (this machine may use http), and sends no credentials."""
     session = _Session()
     session.auth = lambda request: request  # or requests would read ~/.netrc
     parts = urlsplit(url)

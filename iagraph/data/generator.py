@@ -1,9 +1,9 @@
 """Jet generation with Pythia8 and FastJet: one class per hard process, written to one jet store.
 
 The recipe (processes, settings, jet definition) is a YAML file, see ``GenerateConfig``. The work is split into tasks of
-a fixed number of jets of one class, each with its own random seed, so the result depends neither on the number of
-workers nor, shard by shard, on the number of machines. Finished tasks are kept (:mod:`iagraph.data.parts`): the same
-command resumes an interrupted generation.
+a fixed number of jets of one class, each with its own random seed, so the jets depend neither on the number of workers
+nor on the number of machines that share the work in shards. Finished tasks are kept (:mod:`iagraph.data.parts`): the
+same command resumes an interrupted run.
 """
 
 import multiprocessing
@@ -42,11 +42,11 @@ from iagraph.yaml_config import ConfigError, load_model
 TASK_JETS = 250  # about 30 s: Pythia's start (0.5 s) is negligible, and the progress bar moves
 BATCH_EVENTS = 100  # events held in memory
 SEEDS = 900_000_000  # largest seed of Pythia; the smallest is 1
-PATIENCE = 10_000  # events without a jet before a task gives up
+PATIENCE = 10_000  # events without a selected jet before a task gives up
 
 
 class GenerateError(RuntimeError):
-    """Pythia refused a setting, or no event passes the selection."""
+    """Jets cannot be generated, for example because Pythia refused a setting or no event passes the selection."""
 
 
 ERRORS = (ConfigError, GenerateError, LockedError, StoreError)
@@ -56,8 +56,9 @@ ERRORS = (ConfigError, GenerateError, LockedError, StoreError)
 def plan(classes: int, jets: int, seed: int, shard: tuple[int, int] = (1, 1)) -> list[Task]:
     """The tasks that generate ``jets`` jets, or one shard of them.
 
-    Remainders go to the first classes. Seeds count up from a start derived from ``seed``, so no two tasks share one, on
-    any number of machines. Shard (K, M) has every M-th task of each class, starting with the K-th.
+    If ``jets`` is not a multiple of ``classes``, the first classes get one more. Seeds count up from a start derived
+    from ``seed``, so no two tasks share one, on any number of machines. Shard (K, M) has every M-th task of each class,
+    starting with the K-th.
     """
     start = int(np.random.default_rng(seed).integers(SEEDS))
     tasks = []
@@ -114,7 +115,7 @@ def _start_problem(pythia: Any, settings: Sequence[str]) -> str:
 
 @contextmanager
 def _captured_output() -> Iterator[Callable[[], str]]:
-    """Capture standard output, even past ``sys.stdout``; yields a function that returns it in one line."""
+    """Capture standard output, even past ``sys.stdout``; yields a function that returns it in one line afterwards."""
     sys.stdout.flush()
     with tempfile.TemporaryFile() as file:
         before = os.dup(1)
@@ -137,7 +138,7 @@ def _start_worker() -> None:
 def _end_with_parent() -> None:
     if parent := multiprocessing.parent_process():
         parent.join()
-        os._exit(1)  # killed, or it would have stopped this worker
+        os._exit(1)  # the parent was killed, or it would have stopped this worker
 
 
 def _run_task(task: Task, config: GenerateConfig, parts: Parts) -> Task:
@@ -197,18 +198,18 @@ def generate(
         jets: total number of jets over all classes and shards.
         workers: number of processes; the result does not depend on it.
         overrides: changes to the recipe, ``key=value``, for example ``seed=7``.
-        shard: (K, M) generates the K-th of M shards, K from 1; together they hold the jets of the unsharded run.
-        force: replace an existing file, and remove finished tasks of another generation.
+        shard: (K, M) generates the K-th of M shards, counted from 1; together they hold the jets of the unsharded run.
+        force: replace an existing file, and remove finished tasks of a different run.
 
     Returns:
         The new store's :class:`StoreInfo`.
 
     Raises:
-        ConfigError: the recipe is wrong.
+        ConfigError: the recipe is invalid.
         GenerateError: the shard is empty, Pythia fails, or a worker was killed.
         KeyboardInterrupt: its message says what is kept.
         LockedError: another process is writing the same file.
-        StoreError: the file exists or cannot be written, or ``OUT.parts`` holds tasks of another generation.
+        StoreError: the file exists or cannot be written, or ``OUT.parts`` holds tasks of a different run.
     """
     out = user_path(out)
     _check_output(out, force)

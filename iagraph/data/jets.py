@@ -8,13 +8,13 @@ from numpy.typing import ArrayLike
 
 REQUIRED_COLUMNS = ("pt", "rapidity", "phi", "mass")
 LIMITS = {"pt": 1e8, "mass": 1e8, "rapidity": 20.0}
-"""Largest absolute values, in GeV or 1: far beyond colliders, and safe for features in float32."""
+"""Largest absolute values, in GeV (rapidity: dimensionless): far beyond colliders, yet safe for float32 features."""
 DTYPES = dict.fromkeys(REQUIRED_COLUMNS, "float32") | {"pid": "int32", "offsets": "int64", "label": "int64"}
 DTYPES |= {"weight of jets": "float32"}
 
 
 class StoreError(ValueError):
-    """A jet store, or jets to be stored, are invalid. The message says where, and what to do."""
+    """A jet store, or jets to be stored, are invalid. The message says where and what to do."""
 
 
 def offsets_of(counts: ArrayLike) -> np.ndarray:
@@ -32,8 +32,8 @@ class Jets:
         offsets: int64 [J + 1], from 0 to P, non-decreasing: jets may be empty.
         label: int64 [J], the index of the jet's class in ``classes``.
         classes: class names, for example ("gluon", "quark").
-        weight: float32 [J], weights of the jets in losses and metrics, if any. They are not negative: else losses have
-            no lower bound, and efficiencies are not monotonic.
+        weight: float32 [J], weights of the jets in losses and metrics, if any. They must not be negative: otherwise
+            losses have no lower bound, and efficiencies are not monotonic.
     """
 
     particles: dict[str, np.ndarray]
@@ -58,8 +58,8 @@ class Jets:
     def digests(self) -> np.ndarray:
         """A hash per jet, uint64, by which equal jets are recognised in other files.
 
-        It depends on pt, rapidity and phi of the particles, not on their order. Jets with fewer than two particles are
-        too simple to distinguish and are left out.
+        It depends on pt, rapidity and phi of the particles, but not on their order. Jets with fewer than two particles
+        are too simple to distinguish and are left out.
         """
         particle = np.zeros(int(self.offsets[-1]), np.uint64)
         for name in ("pt", "rapidity", "phi"):
@@ -88,7 +88,7 @@ class Jets:
 
     @staticmethod
     def concatenate(parts: Sequence["Jets"]) -> "Jets":
-        """All jets of ``parts`` (at least one), in order; StoreError if classes or columns differ."""
+        """All jets of ``parts`` (at least one), in order; raises StoreError if classes or columns differ."""
         if not parts:
             raise StoreError("Jets.concatenate: no parts; give at least one")
         if len(parts) == 1:
@@ -114,7 +114,7 @@ class Jets:
         real: ArrayLike | None = None,
         weight: ArrayLike | None = None,
     ) -> "Jets":
-        """Jets from tables padded to one number of particles, for example with zeros.
+        """Jets from tables padded, for example with zeros, to an equal number of particles.
 
         Args:
             particles: one table [jets, slots] per column of ``Jets``, cast to the column's type.

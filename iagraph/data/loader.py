@@ -1,8 +1,8 @@
 """Whole batches cut from flat arrays: no Python loop over jets, no graphs to collate.
 
-Jets come in blocks: single jets in memory, runs of neighbours read at once from a store. Worker processes, if any,
-gather pools of many blocks and shuffle within; the main process only slices batches off them. The blocks of a pool are
-spread over the whole range, so even jets sorted by class give mixed batches.
+A block is a single jet in memory, or a run of neighbours read at once from a store. Worker processes, if any, gather
+pools of many blocks and shuffle the jets within each pool; the main process only slices batches off the pools. The
+blocks of a pool are spread over the whole range of jets, so even jets sorted by class give mixed batches.
 """
 
 from __future__ import annotations
@@ -21,25 +21,25 @@ from iagraph.data.sources import JetSource, Pool
 from iagraph.jets import JetBatch
 
 POOL = 32768
-"""Jets gathered at once: about 40 MB; each worker process holds up to three such pools."""
+"""Number of jets gathered at once, about 40 MB; each worker process holds up to three such pools."""
 
 
 class PoolSampler:
     """The pools of an epoch, for PyTorch's ``DataLoader``.
 
-    Passes over all jets follow each other without end; epoch e is the range from e N to (e + 1) N of these jets, its
-    shards are parts of this range, and only pools that overlap the shard are read.
+    Passes over all jets form an endless sequence. Epoch e is the range from e N to (e + 1) N of this sequence, and its
+    shards are parts of this range. Only pools that overlap the shard are read.
 
     Args:
         sizes: number of jets per block.
         shuffle: use a new random order each pass.
         seed: seed of these orders.
         shard: (rank, processes): which shard of the epoch.
-        jets_per_epoch: N, which may end an epoch within a pass, or exceed it; None means all jets, one pass.
+        jets_per_epoch: N, which may be less or more than one pass; None means one pass over all jets.
 
     Attributes:
         epoch: epoch of the next iteration.
-        begin, end: range of the jets of an epoch in this shard.
+        begin, end: range of this shard within each epoch.
         largest_shard: number of jets in the largest shard.
 
     Raises:
@@ -88,14 +88,14 @@ class PoolSampler:
         pools = -(-blocks // per_pool)
         if not self.shuffle or pools < 2:
             return np.split(np.arange(blocks), range(per_pool, blocks, per_pool))
-        # Runs as long as the number of pools: each pool gets one block of every run (except the last).
+        # Split the blocks into runs of one block per pool, dealt out at random; the last run may be incomplete.
         runs = np.tile(np.arange(pools), (per_pool, 1))
         pool = np.random.default_rng((self.seed, pass_number)).permuted(runs, axis=1).ravel()[:blocks]
         return np.split(np.argsort(pool, kind="stable"), np.cumsum(np.bincount(pool, minlength=pools))[:-1])
 
 
 class JetLoader:
-    """Iterable of :class:`JetBatch`: every jet once per pass over all jets, in an order fixed by seed and pass.
+    """Iterable of :class:`JetBatch`: every jet once per pass over all jets, in an order fixed by seed and pass number.
 
     The order does not depend on the number of workers. Each iteration is a new epoch: a pass, unless ``jets_per_epoch``
     is given. As with PyTorch's ``DataLoader``, concurrent iterations over one loader with workers interfere.
@@ -106,15 +106,16 @@ class JetLoader:
         shuffle: use a new random order each pass.
         seed: seed of these orders.
         workers: processes that gather jets; 0 uses the main process.
-        max_pairs: limit of pairs per batch, n (n + 1) / 2 for a jet of n particles, to bound memory: batches then hold
+        max_pairs: limit on pairs per batch, n (n + 1) / 2 for a jet of n particles, to bound memory: batches then hold
             fewer jets, and a jet with more pairs is a batch of its own. None sets no limit.
         shard: (rank, processes): shard of one of several processes. Shards are disjoint, differ by at most one jet, and
-            together are the epoch of a single process. All have the same number of batches, as distributed training
-            requires: the last one may be empty. With ``max_pairs`` this takes ``any_process``.
-        jets_per_epoch: number of jets per epoch, which continues where the last one ended, also in the next pass; None
-            means all jets.
-        any_process: reduction over processes: whether a condition holds in any, given whether it holds in this one.
-            With ``max_pairs`` it is called before each batch; processes that run out early get empty batches.
+            together make up the epoch of a single process. All have the same number of batches, as distributed
+            training requires: the last one may be empty. With ``max_pairs``, this requires ``any_process``.
+        jets_per_epoch: number of jets per epoch; each epoch continues where the last one ended, across passes if
+            need be. None means all jets.
+        any_process: reduction over processes: returns whether a condition holds in any of them, given whether it holds
+            in this one. With ``max_pairs``, it is called before each batch; processes that run out of jets early get
+            empty batches.
 
     Raises:
         ValueError: a size is below 1, or the rank is out of range.
@@ -152,12 +153,12 @@ class JetLoader:
             num_workers=workers,
             collate_fn=_identity,  # the default converts lists and arrays inside a batch
             persistent_workers=workers > 0,
-            generator=torch.Generator().manual_seed(seed),  # not from the global generator of the models
+            generator=torch.Generator().manual_seed(seed),  # leaves the global generator, which models use, as it is
             pin_memory=torch.cuda.is_available(),
         )
 
     def __len__(self) -> int:
-        """Number of batches; TypeError with ``max_pairs``, where it depends on the order of the jets."""
+        """Number of batches; raises TypeError with ``max_pairs``, as it then depends on the order of the jets."""
         if self.max_pairs is not None:
             raise TypeError("with max_pairs the number of batches differs from epoch to epoch")
         return -(-self._sampler.largest_shard // self.batch_size)
@@ -184,7 +185,7 @@ class JetLoader:
             begin = 0
             for end in self._ends(counts):
                 if rest is not None and begin < kept:
-                    # The first batch of a pool ends within it, or it would have been complete before.
+                    # The first batch ends within this pool: otherwise it would have been complete before.
                     yield JetBatch.concatenate([rest, pool.part(0, end - kept)])
                 else:
                     yield pool.part(begin - kept, end - kept)
@@ -196,7 +197,7 @@ class JetLoader:
         if rest is None:
             return
         shard = self._sampler.end - self._sampler.begin
-        # A shard with one more jet may have one more batch.
+        # Other shards may have one more jet, and so one more batch: match it with an empty one.
         if len(rest) or not shard or (self.max_pairs is None and -(-shard // self.batch_size) < len(self)):
             yield rest
 
@@ -219,7 +220,7 @@ class JetLoader:
 
 
 def _as_many_as_any(batches: Iterator[JetBatch], any_process: Callable[[bool], bool]) -> Iterator[JetBatch]:
-    """Batches, then empty ones while any process has another."""
+    """Yield the batches, then empty ones as long as any process has more batches."""
     batch = following = next(batches, None)
     while batch is not None and any_process(following is not None):
         batch = batch.part(0, 0) if following is None else following
@@ -230,7 +231,7 @@ def _as_many_as_any(batches: Iterator[JetBatch], any_process: Callable[[bool], b
 class _Gathered(Dataset["JetBatch | StoreError"]):
     """The data set of pools for PyTorch's loader.
 
-    Errors are returned: raised in a worker, their message would be its traceback.
+    Errors are returned, not raised: PyTorch would replace the message of one raised in a worker with its traceback.
     """
 
     def __init__(self, jets: JetSource) -> None:

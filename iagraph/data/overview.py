@@ -20,7 +20,7 @@ from iagraph.plotting import drawable, style
 from iagraph.tables import markdown
 
 SAMPLE = 100_000
-"""Largest number of jets in distributions; the numbers in tables are those of all jets."""
+"""Largest number of jets in distributions of jet quantities; the numbers in tables cover all jets."""
 QUANTITIES = {
     "multiplicity": "particles per jet",
     "pt": "jet $p_T$ [GeV]",
@@ -34,8 +34,8 @@ SPECIES = {11: "e", 13: "μ", 22: "γ", 211: "π$^±$", 321: "K$^±$", 2212: "p"
 class Overview:
     """Running summary of jets added in parts, in constant memory.
 
-    Numbers and species cover all jets. Distributions use a sample that is halved whenever it exceeds 100,000 jets. Jets
-    without particles are only counted.
+    Numbers, species and particle pT cover all jets. Distributions of jet quantities use a sample that is halved
+    whenever it exceeds 100,000 jets. Jets without particles are only counted.
     """
 
     def __init__(self, classes: tuple[str, ...]) -> None:
@@ -75,7 +75,7 @@ class Overview:
         self.empty += int(np.count_nonzero(~full))
 
     def _sampled(self, columns: Sequence[NDArray[Any]]) -> list[NDArray[Any]]:
-        # Fibonacci hashing of the jet's number, the first column: even, yet out of step with alternating classes.
+        # Fibonacci hashing of the jet's number, the first column: uniform, yet out of step with alternating classes.
         hashed = columns[0].astype(np.uint64) * np.uint64(0x9E3779B97F4A7C15)
         chosen = hashed >> np.uint64(64 - self._halvings) == 0 if self._halvings else np.ones(len(hashed), bool)
         return [column[chosen] for column in columns]
@@ -142,7 +142,7 @@ class Overview:
 
 
 def overview_of(path: str | Path) -> Overview:
-    """Overview of the jets of a file; raises StoreError and ImportError as ``iagraph.data.open_jets``."""
+    """Overview of the jets of a file; raises StoreError and ImportError like ``iagraph.data.open_jets``."""
     reader = open_jets(path)
     overview = Overview(reader.classes)
     for part in reader.parts():
@@ -151,11 +151,11 @@ def overview_of(path: str | Path) -> Overview:
 
 
 def edges_of(values: NDArray[np.float64], sizes: ArrayLike, whole: bool) -> NDArray[np.float64]:
-    """Bin edges that hold all values but the most extreme ones.
+    """Bin edges that cover all values but the most extreme ones.
 
     Args:
         values: all values to be drawn.
-        sizes: number of values per line; the fewer, the wider the bins.
+        sizes: number of values per line; the smallest sets the bin width: the fewer values, the wider the bins.
         whole: whether values are integers, which need bins of integer width.
     """
     smallest = min((size for size in np.asarray(sizes).tolist() if size), default=0)

@@ -1,7 +1,7 @@
-"""Finished tasks of a generation, kept next to its output until all are complete.
+"""Finished tasks of a generation run, kept next to its output until all are complete.
 
-The folder ``OUT.parts`` holds ``generation.json``, which describes the generation, and a jet store per finished task,
-complete or absent. So an interrupted generation resumes with the missing tasks.
+The folder ``OUT.parts`` holds ``generation.json``, which describes the run, and one jet store per finished task. Stores
+are complete or absent, so an interrupted run resumes with the missing tasks.
 """
 
 import json
@@ -22,7 +22,7 @@ ABOUT = "generation.json"
 
 
 class Task(NamedTuple):
-    """``jets`` jets of class ``label``; ``seed`` is Pythia's."""
+    """Task ``number`` of class ``label``: generate ``jets`` jets, with Pythia's seed ``seed``."""
 
     label: int
     number: int
@@ -31,7 +31,7 @@ class Task(NamedTuple):
 
 
 class Counts(NamedTuple):
-    """Events generated, events selected, and Pythia's cross section in mb."""
+    """Numbers of events generated and selected, and Pythia's cross section in mb."""
 
     events: int
     selected: int
@@ -47,11 +47,11 @@ class Result(NamedTuple):
 
 
 class Parts:
-    """The finished tasks of one generation.
+    """The finished tasks of one generation run.
 
     Args:
-        out: its output.
-        generation: everything its jets depend on, as JSON.
+        out: the output of the run.
+        generation: everything its jets depend on; must be JSON-serialisable.
     """
 
     def __init__(self, out: Path, generation: dict[str, Any]) -> None:
@@ -63,11 +63,11 @@ class Parts:
         """Create or reopen the folder; remove it at the end of the block if it holds no tasks.
 
         Args:
-            force: remove the tasks of another generation.
+            force: remove the tasks of a different run, if any.
 
         Raises:
-            LockedError: another process works there.
-            StoreError: it holds tasks of another generation, or cannot be created.
+            LockedError: another process is using the folder.
+            StoreError: it holds tasks of a different run, or cannot be created.
         """
         with self._reported():
             self.folder.mkdir(exist_ok=True)
@@ -80,7 +80,7 @@ class Parts:
                     if not self._files():
                         self.remove()
         finally:
-            with suppress(OSError):  # not empty: tasks are kept, or another process works there
+            with suppress(OSError):  # not empty: tasks are kept, or another process is using it
                 self.folder.rmdir()
 
     @contextmanager
@@ -122,7 +122,7 @@ class Parts:
         return self._path(task).exists()
 
     def keep(self, result: Result) -> None:
-        """Write the jets of a task; StoreError on failure."""
+        """Write the jets of a task; raises StoreError on failure."""
         write_store(self._path(result.task), result.jets, provenance=result.counts._asdict())
 
     def joined(self, tasks: Sequence[Task]) -> tuple[Jets, list[Counts]]:
@@ -161,7 +161,7 @@ class Parts:
             ) from error
 
     def remove(self) -> None:
-        """Remove all files in the folder, including the lock of the caller, who has finished."""
+        """Remove all files in the folder, including the lock file that the caller still holds."""
         for path in self.folder.iterdir():
             with suppress(FileNotFoundError):  # NFS renames open files
                 path.unlink()

@@ -1,4 +1,4 @@
-"""Recipe of a generation: the contents of ``configs/generate_*.yaml``."""
+"""Recipe for generating jets: the contents of ``configs/generate_*.yaml``."""
 
 from pydantic import Field, ValidationInfo, field_validator, model_validator
 
@@ -6,11 +6,11 @@ from iagraph.yaml_config import Section
 
 
 class Process(Section):
-    """One class of jets: ``pythia`` settings enable the hard process, ``partons`` are the absolute PDG ids of its
-    outgoing partons, at least one of which must occur.
+    """One class of jets: the ``pythia`` settings enable the hard process; ``partons`` are absolute PDG ids, of which at
+    least one must occur among its outgoing partons.
 
     With ``top_radius``, a jet is kept only if a top and the three quarks of its decay, t -> b W -> b q q', all lie
-    within this distance; see ``contains_hadronic_top``.
+    within this distance of its axis; see ``contains_hadronic_top``.
     """
 
     name: str
@@ -20,7 +20,7 @@ class Process(Section):
 
 
 class JetSelection(Section):
-    """Selection of the hardest anti-kT jet of an event: window in pt (GeV), and abs(y) or abs(eta)."""
+    """Cuts on the hardest anti-kT jet of each event: a window in pt (GeV), and a maximum of abs(y) or of abs(eta)."""
 
     radius: float = Field(gt=0)
     pt_min: float = Field(gt=0)

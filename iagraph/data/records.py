@@ -3,7 +3,7 @@
 All are on Zenodo under CC BY 4.0; cite a data set by its record: Top quark tagging reference data
 (10.5281/zenodo.2603256), EnergyFlow quark/gluon jets (Pythia 10.5281/zenodo.3164691, Herwig 10.5281/zenodo.3066475),
 JetClass (10.5281/zenodo.6619768). Files of a published record never change, so their checksums are fixed here: a
-download is right or refused. Importing this module needs no network.
+download either matches or is refused. Importing this module needs no network.
 """
 
 from typing import NamedTuple
@@ -18,7 +18,7 @@ class ZenodoFile(NamedTuple):
         record: number of the Zenodo record.
         name: file name, in the record and on disk.
         checksum: algorithm and hexadecimal digest, "md5:..." or "sha256:...".
-        size: bytes, or None where no public source states them exactly.
+        size: size in bytes; None if no public source states it exactly.
     """
 
     record: int
@@ -32,8 +32,8 @@ class ZenodoFile(NamedTuple):
         return f"{ZENODO}/api/records/{self.record}/files/{self.name}/content"
 
 
-# MD5 and size: three independent public loaders of the record agree (two with sizes: 1.04 GB, 347 MB and 348 MB as on
-# the record's page).
+# MD5 and size: three independent public loaders of the record agree; two of them state sizes, which match the record's
+# page (1.04 GB, 347 MB and 348 MB).
 TOP: dict[str, tuple[ZenodoFile, ...]] = {
     "train": (ZenodoFile(2603256, "train.h5", "md5:45663819f47c13724f67eb0fd80bfa5c", 1_038_496_555),),
     "val": (ZenodoFile(2603256, "val.h5", "md5:dca4b7248027618f041f9baa86d360fc", 347_378_076),),
@@ -66,7 +66,7 @@ JETCLASS: dict[str, tuple[ZenodoFile, ...]] = {
 """JetClass, by split: tar archives of ROOT files."""
 
 # SHA-256, in the order of the files: thaler-lab/EnergyFlow, energyflow/datasets/qg_jets.py as released in 1.4.0; the
-# later energyflow/data/qg_jets.json of that repository agrees. Their loader uses these, too.
+# later energyflow/data/qg_jets.json of that repository agrees. EnergyFlow's own loader uses these, too.
 _PYTHIA_SHA256 = (
     "3f27a02eab06e8b83ccc9d25638021e6e24c9361341730961f9d560dee12c257",
     "648e49cd59b5353e0064e7b1a3388d9c2f4a454d3ca67afaa8d0344c836ecb35",

@@ -36,14 +36,14 @@ def _near(phi: np.ndarray, axis: np.ndarray) -> np.ndarray:
 
 
 def contains_hadronic_top(record: Any, rapidity: np.ndarray, phi: np.ndarray, radius: float) -> np.ndarray:
-    """Whether a top and the three quarks of its decay t -> b W -> b q q' lie within ``radius`` of the event's jet.
+    """Whether a top and the three quarks of its decay t -> b W -> b q q' lie within ``radius`` of the event's jet axis.
 
     Distances are sqrt(dy^2 + dphi^2), as anti-kT measures them. A shower copies a particle whenever its momentum
-    changes: the top and the W are taken as the last copy, which decays; the quarks as they leave the decay, before
-    radiation. The b may be another quark, since ``|Vtb|`` < 1.
+    changes: for the top and the W, the last copy is used, which decays; for the quarks, the first one, before they
+    radiate. The b may be another quark, since ``|Vtb|`` < 1.
 
     Args:
-        record: the particles of ``pythia.nextBatch``, events with one jet each.
+        record: the particles that ``pythia.nextBatch`` returns, of events with one jet each.
         rapidity: rapidity of the jets, (events,).
         phi: azimuth of the jets, (events,).
         radius: largest distance of each of the four from the jet's axis.
@@ -78,8 +78,8 @@ def contains_hadronic_top(record: Any, rapidity: np.ndarray, phi: np.ndarray, ra
 def select_jets(events: Any, config: GenerateConfig, label: int) -> Jets:
     """The hardest jet of every event, if selected, with particles in descending order of pt.
 
-    y = asinh(pz / mT) with mT^2 = m^2 + pT^2 is the rapidity ln((E + pz) / (E - pz)) / 2 of a massive particle, free of
-    cancellation. phi lies within pi of the jet's phi, so it may lie outside [-pi, pi).
+    y = asinh(pz / mT) with mT^2 = m^2 + pT^2 is the rapidity ln((E + pz) / (E - pz)) / 2 of a massive particle, without
+    cancellation. A particle's phi lies within pi of the jet's phi, so it may lie outside [-pi, pi).
 
     Args:
         events: the result of ``pythia.nextBatch``.
@@ -96,7 +96,7 @@ def select_jets(events: Any, config: GenerateConfig, label: int) -> Jets:
     usable = ak.any(_is_one_of(hard, process.partons), axis=1) & (ak.num(jets) > 0)
     jets, members, momenta, pid, mass = (part[usable] for part in (jets, members, momenta, pid, mass))
     hardest = ak.argmax(np.hypot(jets.px, jets.py), axis=1, keepdims=True)
-    # argmax makes an option type, although every usable event has a jet.
+    # argmax returns an option type, although every usable event has a jet.
     jet, members = ak.drop_none(jets[hardest][:, 0]), ak.drop_none(members[hardest][:, 0])
     jet_px, jet_py, jet_pz, jet_e = (ak.to_numpy(jet[name], allow_missing=False) for name in ("px", "py", "pz", "E"))
     jet_pt, jet_phi, jet_rapidity = np.hypot(jet_px, jet_py), np.arctan2(jet_py, jet_px), np.arctanh(jet_pz / jet_e)

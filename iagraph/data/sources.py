@@ -20,8 +20,8 @@ from iagraph.kinematics import Impact, Momenta
 from iagraph.views import JetView, Masses, hardest
 
 BLOCK = 1024
-"""Jets read from a store at once. Chunks of particles cut by the ends of a block are decompressed in vain, a fifth of
-all here, three quarters in blocks of 256; larger blocks mix less: a pool has 32.
+"""Number of jets read from a store at once. HDF5 decompresses whole chunks, beyond the ends of a block: about a fifth
+more particles than needed here, three quarters more with blocks of 256. Larger blocks mix less: a pool has 32.
 """
 
 Index = int | slice | Sequence[int] | Tensor
@@ -33,7 +33,7 @@ class Pool(NamedTuple):
     Attributes:
         blocks: numbers of the blocks that hold them.
         seed: seed of the order of the jets in these blocks; None keeps the order.
-        begin, end: range of the jets in this order.
+        begin, end: range of the selected jets in this order.
     """
 
     blocks: NDArray[np.int64]
@@ -48,7 +48,7 @@ class Pool(NamedTuple):
 
 
 class JetSource(Protocol):
-    """Interface of jets to the loader, training and evaluation."""
+    """Interface through which the loader, training and evaluation access jets."""
 
     classes: tuple[str, ...]
     sizes: NDArray[np.int64]
@@ -79,16 +79,16 @@ class JetDataset(Dataset[JetBatch]):
     """Jets in memory; indexing by an index, slice, list of indices or mask gives a batch.
 
     Args:
-        jets: the jets, as from :func:`iagraph.data.read_store`.
+        jets: the jets, for example from :func:`iagraph.data.read_store`.
         max_particles: keep at most this many of each jet's hardest particles; None keeps all.
-        masses: ``zero`` treats particles as massless; both as in :class:`iagraph.views.JetView`.
+        masses: ``zero`` treats particles as massless; for both arguments, see :class:`iagraph.views.JetView`.
 
     Attributes:
         label: class of each jet, shape [jets].
         multiplicity: number of particles per jet, before any cut, shape [jets].
         weight: weights of the jets, shape [jets], if any.
         classes: class names.
-        sizes: ones, as each jet is a block.
+        sizes: number of jets per block: all ones.
 
     Raises:
         StoreError: the jets are invalid, see :meth:`iagraph.data.Jets.validate`.
@@ -115,24 +115,24 @@ class JetDataset(Dataset[JetBatch]):
 
 
 class StoredJets(Dataset[JetBatch]):
-    """Jets read from their stores on access; indexed as :class:`JetDataset`.
+    """Jets read from their stores on access; indexed like :class:`JetDataset`.
 
     A block is a run of up to 1,024 neighbouring jets of one store. Single jets are slow to read: milliseconds each.
 
     Args:
         stores: stores with equal classes and columns.
         max_particles: keep at most this many of each jet's hardest particles; None keeps all.
-        masses: ``zero`` treats particles as massless; both as in :class:`iagraph.views.JetView`.
+        masses: ``zero`` treats particles as massless; for both arguments, see :class:`iagraph.views.JetView`.
 
     Attributes:
         label: class of each jet, shape [jets]; read on first access.
         multiplicity: number of particles per jet, before any cut, shape [jets]; likewise.
-        weight: weights of the jets, shape [jets], if read; likewise.
+        weight: weights of the jets, shape [jets], if the stores read them; likewise.
         classes: class names.
         sizes: number of jets per block.
 
     Raises:
-        StoreError: no stores, or they differ in classes or columns.
+        StoreError: there are no stores, or they differ in classes, columns or presence of weights.
     """
 
     def __init__(self, stores: Sequence[JetStore], max_particles: int | None = None, masses: Masses = "stored") -> None:
@@ -181,7 +181,7 @@ class StoredJets(Dataset[JetBatch]):
         return as_batch(jets.take(pool.order(len(jets))))
 
     def _read(self, run: NDArray[np.int64]) -> list[Jets]:
-        """Consecutive jets, store by store."""
+        """The jets of a run of consecutive numbers, store by store."""
         parts: list[Jets] = []
         begin, end = (int(run[0]), int(run[-1]) + 1) if run.size else (0, 0)
         for first, store in zip(self._first.tolist(), self.stores, strict=False):
@@ -192,7 +192,7 @@ class StoredJets(Dataset[JetBatch]):
 
 
 def check_compatible(stores: Sequence[JetStore]) -> None:
-    """StoreError if there are no stores, or they differ in classes, columns or presence of weights."""
+    """Raise StoreError if there are no stores, or they differ in classes, columns or presence of weights."""
     if not stores:
         raise StoreError("no stores; give at least one")
     first = stores[0]
@@ -217,7 +217,7 @@ def keep_hardest(jets: Jets, max_particles: int) -> Jets:
 
 
 def apply_view(jets: Jets, view: JetView) -> Jets:
-    """Jets through a view, as for their batch, with all columns of the kept particles."""
+    """Apply a view to jets, as ``view`` itself does to a batch; the particles it keeps retain all columns."""
     particles, offsets = jets.particles, jets.offsets
     if view.max_particles is not None:
         kept = hardest(torch.from_numpy(particles["pt"]), torch.from_numpy(offsets), view.max_particles)
@@ -231,7 +231,7 @@ def apply_view(jets: Jets, view: JetView) -> Jets:
 
 
 def as_batch(jets: Jets) -> JetBatch:
-    """Jets as input of models; memory is shared where types agree."""
+    """Jets as a batch, the input of models; memory is shared where types agree."""
     columns = {name: torch.from_numpy(column) for name, column in jets.particles.items()}
     momenta = Momenta(*(columns[name] for name in Momenta._fields))
     pid = columns["pid"].long() if "pid" in columns else None
@@ -241,7 +241,7 @@ def as_batch(jets: Jets) -> JetBatch:
 
 
 def evenly_spaced(jets: int, number: int) -> list[int]:
-    """At most ``number`` evenly spaced jet numbers: files may be sorted by class."""
+    """At most ``number`` evenly spaced jet numbers, as files may be sorted by class."""
     return np.unique(np.linspace(0, jets - 1, number).astype(int)).tolist()
 
 

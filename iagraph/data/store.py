@@ -6,7 +6,7 @@ A file holds the group ``particles`` (one flat dataset per column, attribute ``u
 damage is detected. :mod:`iagraph.data.writer` writes it.
 
 Strings have a fixed length. HDF5 keeps variable-length strings in a heap without checksums, which the library may
-search forever if damaged, so these are never read. (Version 1 of stores had them.)
+search endlessly if it is damaged, so these are never read. (Version 1 of stores had them.)
 """
 
 import hashlib
@@ -30,7 +30,7 @@ VERSION = 2
 WEIGHT = "jets/weight"
 PART = 10_000  # jets per part when files are read or written in parts: about 10 MB
 OPEN = 128
-"""Most stores open per process, the last ones read. Systems allow 1,024 files or fewer."""
+"""Largest number of stores open per process, those read last. Systems may allow only 1,024 open files or fewer."""
 
 
 @dataclass(frozen=True)
@@ -51,7 +51,7 @@ class StoreInfo:
 
 
 class Fingerprint:
-    """SHA-256 over the classes and one digest per array, each fed as its array grows."""
+    """SHA-256 over the classes and one digest per array, each updated as its array grows."""
 
     def __init__(self, classes: Sequence[str]) -> None:
         self._classes = json.dumps(list(classes))
@@ -74,14 +74,14 @@ class Fingerprint:
 class JetStore:
     """A store, or one split of it, whose jets are read on demand.
 
-    The file is opened on the first read, also in a process that receives an instance. It stays open until ``close``, or
-    until 128 other stores have been read, so any number can be used together.
+    The file is opened on the first read, and again in a process that receives an instance. It stays open until
+    ``close``, or until 128 other stores have been read, so any number can be used together.
 
     Args:
         path: the file.
         split: name of a split, for example "train"; None uses all jets.
         columns: columns to read; None reads all.
-        classes: new classes, each with those it merges; jets of other classes are dropped. None keeps all classes.
+        classes: new classes, each with the stored classes it merges; jets of others are dropped. None keeps all.
         weights: whether to read jet weights, which must then exist; None reads them if they do.
 
     Raises:
@@ -194,7 +194,7 @@ class JetStore:
         return label if self._kept is None else label[self._kept - self.begin]
 
     def weight(self) -> np.ndarray | None:
-        """Weights of all jets, float32 [jets], if read."""
+        """Weights of all jets, float32 [jets]; None if not read."""
         if not self.weights:
             return None
         with _named_errors(self.path):
@@ -229,7 +229,7 @@ def _named_errors(path: Path) -> Iterator[None]:
 
 
 def attribute(file: h5py.File, name: str) -> Any:
-    """A number or fixed-length string among the attributes of a file.
+    """An attribute of a file: a number or a fixed-length string.
 
     Raises:
         StoreError: the attribute is missing, or of another type.
@@ -251,7 +251,7 @@ def stated_format(file: h5py.File) -> str | None:
 
 
 def store_info(path: str | Path) -> StoreInfo:
-    """Metadata of a store, without reading the particles; StoreError as for ``read_store``."""
+    """Metadata of a store, without reading the particles; raises StoreError like ``read_store``."""
     path = user_path(path)
     with _named_errors(path):
         if not path.is_file():

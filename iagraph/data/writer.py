@@ -21,16 +21,16 @@ from iagraph.files import explain_os_error, user_path
 RESERVED = ("label", "offsets")  # not column names
 UNITS = {"pt": "GeV", "rapidity": "1", "phi": "rad", "mass": "GeV", "pid": "PDG id"}
 UNITS |= dict.fromkeys(("d0", "d0_error", "dz", "dz_error"), "mm")
-# Values per chunk: small enough to read some hundred jets with few neighbours, large enough to compress well.
+# Values per chunk: small enough to read a few hundred jets without many neighbours, large enough to compress well.
 CHUNK = {"particles": 8192, "jets": 1024}
-LEVEL = 4  # of gzip: files 1 % larger than at the highest level, written four times as fast, read as fast
+LEVEL = 4  # of gzip: files 1 % larger than at the highest level, written four times as fast, read equally fast
 
 
 class StoreWriter:
     """Incremental writer of one store, in constant memory: ``with StoreWriter(path, classes) as writer: ...``.
 
-    The file appears when the block ends; after an error there is none, and an older file is unchanged. Equal parts give
-    equal bytes.
+    The file appears when the block ends; after an error, no file appears and an older one is unchanged. Equal parts and
+    provenance give equal bytes.
 
     Args:
         path: the file; its folder must exist.
@@ -39,7 +39,8 @@ class StoreWriter:
             so it may be extended until then.
 
     Raises:
-        StoreError: provenance, jets or splits are wrong, nothing was appended, or the file cannot be written.
+        StoreError: provenance, classes, jets or splits are invalid, nothing was appended, or the file cannot be
+            written.
     """
 
     def __init__(self, path: str | Path, classes: tuple[str, ...], provenance: dict[str, Any] | None = None) -> None:
@@ -71,8 +72,8 @@ class StoreWriter:
         """Write the next jets.
 
         Args:
-            jets: with the classes and columns of earlier ones; validated first.
-            split: their split; jets of a split are contiguous, and either all jets have one or none.
+            jets: the jets, with the same classes and columns as earlier ones; validated first.
+            split: their split; jets of a split are contiguous, and either all jets have a split or none do.
         """
         for name in jets.particles:
             if not _is_valid_name(name):
@@ -136,7 +137,7 @@ class StoreWriter:
 
     def _create(self, name: str, array: np.ndarray) -> h5py.Dataset:
         group, _, column = name.partition("/")
-        # Shuffled bytes compress better, except for columns of few values (species, their masses).
+        # Shuffled bytes compress better, except for columns with few distinct values (species, their masses).
         shuffle = len(np.unique(array[: CHUNK[group]])) > 256
         filters = {"compression": "gzip", "compression_opts": LEVEL, "shuffle": shuffle, "fletcher32": True}
         shape = {"shape": (0,), "maxshape": (None,), "chunks": (CHUNK[group],), "dtype": array.dtype}
@@ -238,16 +239,16 @@ class _Sink(io.FileIO):
 def write_store(
     path: str | Path, jets: Jets, *, splits: dict[str, int] | None = None, provenance: dict[str, Any] | None = None
 ) -> None:
-    """Write jets to one file atomically: after an error an older file at ``path`` is unchanged.
+    """Write jets to one file atomically: after an error, an older file at ``path`` is unchanged.
 
     Args:
         path: the file; its folder must exist.
         jets: the jets; validated first.
-        splits: number of jets per split, by name, in the order of the jets; they add up to all jets.
+        splits: number of jets per split, by name, in the order of the jets; they must add up to all jets.
         provenance: origin of the jets, as in ``StoreWriter``.
 
     Raises:
-        StoreError: the jets, splits or provenance are wrong, or the file cannot be written.
+        StoreError: the jets, splits or provenance are invalid, or the file cannot be written.
     """
     jets.validate(f"jets for {path}")
     counts = {name: int(count) for name, count in (splits or {}).items()}

@@ -1,7 +1,7 @@
 """Export of trained models for other software, to ONNX and ``torch.export``.
 
-An exported model maps padded four-momenta of any size to class probabilities, features and scaling included. A file is
-written only if its results agree with the model within 1e-5.
+An exported model maps padded four-momenta of any size to class probabilities and logits; it includes features and
+scaling. A file is written only if its results agree with those of the model within 1e-5.
 """
 
 from iagraph.export.comparison import Comparison, ExportError

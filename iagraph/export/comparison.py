@@ -1,4 +1,4 @@
-"""Comparison of an exported model with the model itself, on padded and ragged forms of the same jets."""
+"""Comparison of an exported model, on padded jets, with the model itself, on the same jets in ragged form."""
 
 from __future__ import annotations
 
@@ -18,24 +18,24 @@ from iagraph.testing import random_jets
 from iagraph.views import WHOLE, JetView
 
 TOLERANCE = 1e-5
-"""Largest difference of logits, relative to the largest logit of a jet if that is above one."""
+"""Largest accepted difference of logits and probabilities, see :func:`difference`."""
 
 MAX_UNDECIDED = 0.01
-"""Largest fraction of jets with a choice decided by rounding."""
+"""Largest accepted fraction of jets in which rounding decides a choice."""
 
 MULTIPLICITIES = (0, 1, 2, 128, 3, 17, 44, 5, 90, 16, 1, 33)
 """Multiplicities of the random jets used to test every exported model."""
 
 JETS_AT_ONCE = 32
 ROUNDING = (1e-7, 3e-7, 1e-6)
-"""Relative changes of momenta that count as rounding."""
+"""Sizes of changes of momenta that count as rounding: relative for pT and mass, absolute otherwise."""
 
 Exported = Callable[[dict[str, Tensor]], tuple[Tensor, Tensor]]
-"""An exported model: maps inputs by name to probabilities and logits."""
+"""An exported model: a function from inputs by name to probabilities and logits."""
 
 
 class ExportError(RuntimeError):
-    """A model cannot be exported, or its export gives other results. The message says why."""
+    """A model cannot be exported, or the exported model gives other results. The message says why."""
 
 
 class Comparison(NamedTuple):
@@ -43,8 +43,8 @@ class Comparison(NamedTuple):
 
     Attributes:
         jets: number of jets.
-        largest: largest difference.
-        undecided: number of jets left out, in which rounding decides a neighbour or a dropped edge.
+        largest: largest difference of logits or probabilities, see :func:`difference`.
+        undecided: number of jets left out because rounding decides a neighbour or a dropped edge.
     """
 
     jets: int
@@ -55,17 +55,17 @@ class Comparison(NamedTuple):
 def compare(exported: Exported, model: nn.Module, batches: Sequence[JetBatch], view: JetView = WHOLE) -> Comparison:
     """Compare an exported model with the model itself on ragged jets.
 
-    A model that selects neighbours or edges jumps at ties. A differing jet is left out if the model gives the exported
-    result for momenta changed by rounding; only few may be.
+    A model that selects neighbours or edges is discontinuous at ties. A jet whose results differ is left out if the
+    model gives the exported result for momenta changed by rounding, for at most :data:`MAX_UNDECIDED` of the jets.
 
     Args:
         exported: the exported model.
         model: the model, in evaluation mode.
         batches: the jets, in addition to :func:`edge_case_jets`.
-        view: the model's view of them.
+        view: the model's view of jets.
 
     Raises:
-        ExportError: the results differ, or are not finite.
+        ExportError: the results differ or are not finite, or too many jets were left out.
         ValueError: the jets lack an input.
     """
     names, largest, undecided, jets = input_names(model), 0.0, 0, 0
@@ -96,7 +96,7 @@ def compare(exported: Exported, model: nn.Module, batches: Sequence[JetBatch], v
 
 
 def difference(found: Tensor, expected: Tensor) -> Tensor:
-    """Largest difference per row, relative to its largest number if above one; infinite if not finite."""
+    """Largest difference per row, divided by the largest expected magnitude if above one; huge if not finite."""
     size = expected.abs().amax(1, keepdim=True).clamp(min=1)
     return ((found - expected) / size).abs().nan_to_num(torch.inf).amax(1)
 
@@ -107,7 +107,7 @@ def edge_case_jets() -> JetBatch:
 
 
 def _within_rounding(model: nn.Module, jet: JetBatch, logits: Tensor) -> bool:
-    """Whether the model gives these logits for momenta that differ by rounding."""
+    """Whether the model gives these logits for some momenta that differ by rounding."""
     random = torch.Generator().manual_seed(1)
     changed = []
     for size in ROUNDING * 8:

@@ -1,4 +1,4 @@
-"""Files of exported models, written after a comparison, with a description of their use."""
+"""Files of exported models: each is checked against the model before it is written, and describes its use."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from iagraph.jets import JetBatch
 from iagraph.models.registry import TrainedModel
 
 DESCRIPTION = "iagraph.json"
-"""Name of the description in a ``torch.export`` file; ONNX keeps it in its metadata."""
+"""Name of the description in a ``torch.export`` file; ONNX files have it in their metadata."""
 
 
 def export_onnx(
@@ -37,13 +37,13 @@ def export_onnx(
 
     Args:
         trained: the model, from :func:`iagraph.load`.
-        path: the file; its folder must exist. On error an older file is unchanged.
+        path: the file; its folder must exist. On error, an older file is unchanged.
         batches: jets for the comparison, in addition to random ones.
         opset: version of the ONNX operators, a key of :data:`iagraph.export.tracing.OPSETS`.
-        float_inputs: also take numbers of particles and species as float32.
+        float_inputs: take numbers of particles and species as float32, too.
 
     Raises:
-        ExportError: packages are missing, or the results differ.
+        ExportError: packages are missing, the opset is not supported, or the results differ.
         OSError: the file cannot be written.
         ValueError: the jets lack an input.
     """
@@ -71,12 +71,12 @@ def export_onnx(
 
 
 def export_program(trained: TrainedModel, path: Path, batches: Sequence[JetBatch] = ()) -> Comparison:
-    """Write a trained model as a ``torch.export`` program, after the same check.
+    """Write a trained model as a ``torch.export`` program, after checking its results.
 
     Args:
-        trained: as in :func:`export_onnx`, like ``path`` and ``batches``.
-        path: the file.
-        batches: jets for the comparison.
+        trained: the model, from :func:`iagraph.load`.
+        path: the file; its folder must exist. On error, an older file is unchanged.
+        batches: jets for the comparison, in addition to random ones.
 
     Raises:
         ExportError: the results differ.
@@ -94,7 +94,7 @@ def export_program(trained: TrainedModel, path: Path, batches: Sequence[JetBatch
 
 
 def onnx_session(model: str | bytes) -> tuple[Any, Exported]:
-    """A session of onnxruntime on the CPU for a file or its content, and the model as a function of inputs by name."""
+    """An onnxruntime session on the CPU for a file or its content, and the model as a function of inputs by name."""
     import onnxruntime
 
     options = onnxruntime.SessionOptions()
@@ -113,7 +113,7 @@ def onnx_session(model: str | bytes) -> tuple[Any, Exported]:
 def description(
     trained: TrainedModel, names: Sequence[str], comparison: Comparison, float_inputs: bool = False
 ) -> dict[str, Any]:
-    """Description written with the network."""
+    """Description of classes, inputs, outputs and origin, written to the file with the network."""
     of_run: dict[str, Any] = {
         key: trained.description[key]
         for key in ("model", "node_features", "pair_features", "data")

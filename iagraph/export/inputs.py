@@ -19,13 +19,13 @@ MEANINGS = {
     "probabilities": "[jets, classes] float32: probability of each class, for equal priors",
     "logits": "[jets, classes] float32: inputs of the softmax",
 }
-"""Inputs and outputs by name."""
+"""Description of each input and output, by name."""
 
 OUTPUTS = ("probabilities", "logits")
 
 
 def meaning(name: str, float_inputs: bool = False) -> str:
-    """Description of an input or output; with ``float_inputs`` numbers of particles and species are float32."""
+    """Description of an input or output; with ``float_inputs``, numbers of particles and species are float32."""
     return re.sub(r"\bint\d+", "float32", MEANINGS[name]) if float_inputs else MEANINGS[name]
 
 
@@ -33,7 +33,7 @@ def input_names(model: nn.Module) -> tuple[str, ...]:
     """The inputs that a model needs for its node features.
 
     Raises:
-        TypeError: it is not a model of jets.
+        TypeError: this is not a model of jets.
     """
     if not hasattr(model, "node_features"):
         raise TypeError(f"{type(model).__name__} cannot be exported; give a model from iagraph.models")
@@ -45,12 +45,12 @@ def input_names(model: nn.Module) -> tuple[str, ...]:
 
 
 def slots_of(jets: JetBatch, names: tuple[str, ...], slots: int | None = None) -> dict[str, Tensor]:
-    """Inputs by name.
+    """Inputs of an exported model for these jets, by name.
 
     Args:
         jets: the jets.
         names: names of the inputs.
-        slots: number of slots after zero-padding; None for that of the largest jet.
+        slots: number of particles that each jet is zero-padded to; None for that of the largest jet.
 
     Raises:
         ValueError: a jet has more particles than there are slots, or the jets lack an input.
@@ -69,7 +69,7 @@ def slots_of(jets: JetBatch, names: tuple[str, ...], slots: int | None = None) -
 
 
 def example_inputs(names: tuple[str, ...], float_inputs: bool = False) -> tuple[Tensor, ...]:
-    """Inputs to trace a model with; values are arbitrary, sizes distinct."""
+    """Inputs for tracing a model: values are arbitrary, sizes distinct."""
     jets, slots = 3, 5
     makes = {"num_particles": torch.arange(jets), "pid": torch.zeros(jets, slots, dtype=torch.int32)}
     values = tuple(makes.get(name, torch.ones(jets, slots, len(Impact._fields))) for name in names)
@@ -77,6 +77,6 @@ def example_inputs(names: tuple[str, ...], float_inputs: bool = False) -> tuple[
 
 
 def dynamic_axes(names: tuple[str, ...]) -> list[dict[int, str]]:
-    """Dynamic axes of inputs or outputs, by what they count."""
+    """Dynamic axes of each input or output: the name of what an axis counts, by its index."""
     of_jets = ("num_particles", *OUTPUTS)
     return [{0: "jets"} if name in of_jets else {0: "jets", 1: "particles"} for name in names]

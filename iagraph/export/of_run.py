@@ -17,13 +17,13 @@ from iagraph.jets import JetBatch
 from iagraph.models.registry import TrainedModel, load
 
 JETS = 512
-"""Test jets in the comparison of an exported model."""
+"""Number of test jets for the comparison of an exported model."""
 
 
 def export_run(
     run: str | Path, onnx: str | Path | None = None, program: str | Path | None = None, **onnx_options: Any
 ) -> Iterator[str]:
-    """Export the trained model of a run; yields a line per file written.
+    """Export the trained model of a run; yields a line of text per file written.
 
     Args:
         run: the run folder.
@@ -33,7 +33,7 @@ def export_run(
 
     Raises:
         CheckpointError: the folder holds no trained model.
-        ExportError: packages are missing, or the exported model gives other results.
+        ExportError: packages or folders are missing, or the exported model gives other results.
         OSError: a file cannot be written.
     """
     paths = [None if path is None else user_path(path) for path in (onnx, program)]
@@ -54,7 +54,7 @@ def export_run(
 
 
 def comparison_jets(trained: TrainedModel) -> tuple[list[JetBatch], str]:
-    """Evenly spaced test jets of the model, in batches, and a description; empty if they are missing."""
+    """Evenly spaced test jets of the run, in batches, and their description; no batches if the jets are missing."""
     files = list(trained.description.get("data", {}).get("test", {}))
     try:
         stores = [JetStore(resolve(file), "test" if store_info(resolve(file)).splits else None) for file in files]

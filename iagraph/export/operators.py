@@ -12,10 +12,10 @@ aten = torch.ops.aten
 
 
 def onnx_translations() -> dict[Callable[..., Any], Callable[..., Any]]:
-    """Translations by operation, for ``torch.onnx.export``.
+    """Translations by PyTorch operation, for ``torch.onnx.export``.
 
-    onnxruntime lacks hyperbolic functions, cosine and arc tangent in float64, in which particles of a jet are summed. A
-    jet's azimuth ends up in float32, so its arc tangent may be float32.
+    onnxruntime lacks hyperbolic functions, cosine and arc tangent in float64, in which the momenta of a jet's particles
+    are summed. The azimuth of a jet ends up in float32, so its arc tangent may be computed in float32.
     """
     from onnxscript import ir, opset18
 
@@ -41,7 +41,7 @@ def onnx_translations() -> dict[Callable[..., Any], Callable[..., Any]]:
         return op.Where(op.Less(x, constant(0.0)), turned, angle)
 
     def sort(x: Any, stable: bool = True, dim: int = -1, descending: bool = False) -> Any:
-        """Stable for equal values, as ONNX guarantees."""
+        """Sort by TopK, in which ONNX guarantees the order of equal values, so it is stable."""
         length = op.Shape(x, start=dim, end=None if dim == -1 else dim + 1)
         values, indices = op.TopK(x, length, axis=dim, largest=int(descending), sorted=1)
         return values, indices

@@ -1,4 +1,4 @@
-"""A trained model in the form to be exported: on jets in slots, with its view, weights and layers."""
+"""A trained model in the form that is exported: it takes padded jets and includes the model's view of them."""
 
 from __future__ import annotations
 
@@ -10,15 +10,15 @@ from iagraph.jets import PaddedJets
 from iagraph.views import WHOLE, JetView
 
 MASS = 3
-"""Component of ``four_momenta`` that is the mass; the first one is pT."""
+"""Index of the mass in ``four_momenta``; pT is the first."""
 
 
 class PaddedTagger(nn.Module):
-    """Maps four-momenta in slots to probabilities and logits.
+    """Maps padded four-momenta to probabilities and logits.
 
     Args:
         model: one of :mod:`iagraph.models`; its weights are shared, not copied.
-        view: its view of jets.
+        view: the model's view of jets.
     """
 
     def __init__(self, model: nn.Module, view: JetView = WHOLE) -> None:
@@ -37,10 +37,10 @@ class PaddedTagger(nn.Module):
 def padded_view(
     view: JetView, four_momenta: Tensor, num_particles: Tensor, pid: Tensor | None, impact: Tensor | None
 ) -> tuple[Tensor, Tensor, Tensor | None, Tensor | None]:
-    """A view of jets in slots, equal to :class:`iagraph.views.JetView` on ragged ones.
+    """A view of padded jets, equivalent to :class:`iagraph.views.JetView` on ragged ones.
 
-    With ``max_particles`` the result has that many slots, with the particles of highest pT in descending order; of
-    equal ones the first come first. Arguments and results are those of :class:`~iagraph.jets.PaddedJets`.
+    With ``max_particles``, the result has that many slots, with the particles of highest pT in descending order;
+    particles of equal pT stay in order. Arguments and results are those of :class:`~iagraph.jets.PaddedJets`.
 
     Args:
         view: the view.
@@ -52,7 +52,7 @@ def padded_view(
     if (most := view.max_particles) is not None:
         pt = four_momenta[:, :, 0]
         real = torch.arange(pt.size(1), device=pt.device) < num_particles.unsqueeze(1)
-        # Padded by ``most`` slots, so there are enough whatever their number.
+        # Padding by ``most`` slots ensures that there are at least that many.
         falling = pad(pt.where(real, -torch.inf), (0, most), value=-torch.inf).sort(dim=1, descending=True, stable=True)
         slot = falling.indices[:, :most]
         place = slot.unsqueeze(2).expand(-1, -1, four_momenta.size(2))

@@ -18,15 +18,15 @@ from iagraph.export.padded import PaddedTagger
 from iagraph.views import WHOLE, JetView
 
 OPSETS = {18: 8, 19: 9, 20: 9}
-"""Supported versions of the ONNX operators, and the oldest version of the format for each. GELU exists from 20 on, and
-is composed of other operators below; ``Split`` and ``ReduceMax`` differ below 18.
+"""Supported ONNX opsets, and the oldest IR version of the file format for each. GELU exists from opset 20 on, and is
+composed of other operators below; ``Split`` and ``ReduceMax`` differ below 18.
 """
 
 
 class FloatInputs(nn.Module):
     """A network with float32 inputs only, for software that supports no others.
 
-    Numbers up to 2^24 are exact; species beyond (nuclei) are not distinguished by node features.
+    Integers up to 2^24 are exact; node features do not distinguish species with larger numbers (nuclei).
     """
 
     def __init__(self, tagger: PaddedTagger) -> None:
@@ -36,13 +36,13 @@ class FloatInputs(nn.Module):
     def forward(
         self, four_momenta: Tensor, num_particles: Tensor, pid: Tensor | None = None, impact: Tensor | None = None
     ) -> tuple[Tensor, Tensor]:
-        """As :meth:`PaddedTagger.forward`."""
+        """Probabilities and logits, as in :meth:`PaddedTagger.forward`."""
         pid = None if pid is None else pid.round().int()
         return self.tagger(four_momenta, num_particles.round().long(), pid, impact)
 
 
 def traced(model: nn.Module, view: JetView = WHOLE, float_inputs: bool = False) -> ExportedProgram:
-    """The traced program of a model, for any numbers of jets and slots above zero."""
+    """The traced program of a model, for any positive numbers of jets and slots."""
     names = input_names(model)
     dims = {name: Dim(name, min=1) for name in ("jets", "particles")}
     open_sizes = tuple({axis: dims[what] for axis, what in axes.items()} for axes in dynamic_axes(names))
@@ -54,7 +54,7 @@ def traced(model: nn.Module, view: JetView = WHOLE, float_inputs: bool = False) 
 
 
 def in_onnx(program: ExportedProgram, names: tuple[str, ...], opset: int = max(OPSETS)) -> Any:
-    """Convert a program of :func:`traced` to an ``onnx.ModelProto``; ``opset`` is a key of :data:`OPSETS`."""
+    """Convert a program from :func:`traced` to an ``onnx.ModelProto``; ``opset`` is a key of :data:`OPSETS`."""
     with _quiet():
         written = torch.onnx.export(
             program,

@@ -1,4 +1,4 @@
-"""Graphs in three forms behind one protocol: layers call a :class:`Graph` and do not know its form."""
+"""Graphs in three forms behind one protocol: layers call a :class:`Graph` and need not know its form."""
 
 from iagraph.graph.dense import DenseGraph
 from iagraph.graph.padded import PaddedGraph

@@ -18,10 +18,10 @@ from iagraph.kernels.blocks import BlockPairs, exponential_sum, regroup, softmax
 from iagraph.kernels.switch import fast
 
 MAX_SIZE_CLASSES = 16
-"""Graphs of similar size share a dense block: with 16 blocks for 64 jets, padded slots are 1.14 times the real ones."""
+"""Graphs of similar size share a dense block: 16 blocks for 64 jets have 1.14 times as many slots as nodes."""
 
 MAX_SIZE_CLASSES_ON_GPUS = 4
-"""On a GPU each block costs kernel launches, and padding costs little."""
+"""Fewer than on a CPU: each block costs kernel launches, and padding costs little."""
 
 WIDE = 16
 """From this many channels per head, products of values with maps are faster with channels last."""
@@ -46,7 +46,7 @@ class DenseBlock:
 
     @cached_property
     def pairs(self) -> BlockPairs:
-        """The pairs of its nodes, made when first needed."""
+        """The pairs of its nodes, computed when first needed."""
         graphs, size = self.nodes.shape
         number = sum(n * (n + 1) // 2 for n in self.sizes)
         # In a graph of n nodes, target t has the sources t to n - 1.
@@ -85,7 +85,7 @@ class DenseScores:
 
 
 class DenseGraph(Graph):
-    """Complete graphs with self-edges, or graphs with most of those edges. :meth:`attend` keeps no list of weights.
+    """Complete graphs with self-edges, possibly without some dropped pairs. :meth:`attend` returns no weights.
 
     Args:
         ptr: where each graph's nodes begin and end, shape [graphs + 1].
@@ -113,7 +113,7 @@ class DenseGraph(Graph):
             nodes = torch.where(position < ordered[begin:end].unsqueeze(1), node, -1)
             self.blocks.append(DenseBlock(nodes, sizes[begin:end]))
         self.node_of_slot = torch.cat([block.nodes.flatten() for block in self.blocks])
-        # Padding goes to an extra last place, then cut off.
+        # Padding goes to an extra last place, which is then cut off.
         place = torch.where(self.node_of_slot < 0, self.num_nodes, self.node_of_slot)
         slots = self.node_of_slot.new_empty(self.num_nodes + 1)
         self.slot_of_node = slots.scatter_(0, place, _arange(place.numel(), ptr))[:-1]
@@ -170,8 +170,8 @@ class DenseGraph(Graph):
         return products
 
     def attend(self, scores: Scores, values: Tensor, weigh: Weigh, dropout: Weigh | None = None) -> tuple[Tensor, None]:
-        """See :meth:`Graph.attend`. For scores of pairs, ``weigh`` is applied to the sums, not the maps: the same, as
-        it is linear, without a table of weights.
+        """See :meth:`Graph.attend`. For scores of pairs without dropout, ``weigh`` is applied to the sums instead of
+        the maps: as it is linear, the result is the same, and no table of weights is needed.
         """
         if isinstance(scores, DenseScores) and dropout is None:
             maps = len(scores.of_pairs[0])
@@ -207,9 +207,9 @@ class DenseGraph(Graph):
         return self._by_node([softmax_sum(score, value, block.pairs) for score, value, block in pieces])
 
     def _quotients(self, of_pairs: Sequence[Tensor], values: Tensor, maps: int) -> Tensor | None:
-        """The same as a quotient, sums weighted by exponentials over the sums of exponentials, in two thirds of the
-        time. None where that is imprecise (sixteen bits), slow (a GPU would wait for the check), or fast kernels are
-        off.
+        """:meth:`_softmax_sums` as quotients, sums weighted by exponentials over sums of exponentials, in two thirds of
+        the time. None where that is imprecise (16 bits, or scores far apart), slow (the check would wait for a GPU), or
+        fast kernels are off.
         """
         dtype = of_pairs[0].dtype
         full = values.dtype == dtype and dtype in (torch.float32, torch.float64)
@@ -228,7 +228,7 @@ class DenseGraph(Graph):
     def nearest(self, points: Tensor, k: int) -> Tensor:
         """See :meth:`Graph.nearest`."""
         pieces = []
-        # Sixteen bits cannot tell neighbours apart.
+        # 16 bits cannot tell neighbours apart.
         with torch.autocast(points.device.type, enabled=False):
             points = points if points.dtype == torch.float64 else points.float()
             for block, place in zip(self.blocks, self._padded(points), strict=True):
@@ -248,8 +248,8 @@ class DenseGraph(Graph):
         ]
 
     def _by_channel(self, values: Tensor, maps: int) -> list[Tensor]:
-        """Values of nodes, shape [nodes, maps * channels], as blocks [maps, G, channels, N]: in this layout, products
-        of two channels with maps take less than half of the time on a CPU.
+        """Values of nodes, shape [nodes, maps * channels], as blocks [maps, G, channels, N]: in this layout, a CPU
+        multiplies maps by values of two channels in less than half of the time.
         """
         return [block.unflatten(2, (maps, -1)).permute(2, 0, 3, 1) for block in self._padded(values)]
 
@@ -260,7 +260,7 @@ class DenseGraph(Graph):
 
 
 def distances(place: Tensor, padding: Tensor) -> Tensor:
-    """Squared distances between the nodes of each graph, infinite to itself and to padding.
+    """Squared distances between the nodes of each graph; infinite from a node to itself and to padding.
 
     Args:
         place: coordinates, shape [G, N, dimensions], zero in padding.
@@ -282,8 +282,8 @@ def _arange(length: int, like: Tensor) -> Tensor:
 
 
 def _size_classes(ordered: Sequence[int], most: int) -> list[tuple[int, int]]:
-    """Splits ascending sizes into at most ``most`` runs of about equally many graphs. Empty graphs are left out; there
-    is always one run, if need be empty.
+    """Splits ascending sizes into at most ``most`` runs with about the same number of graphs. Empty graphs are left
+    out; there is always at least one run, which may be empty.
     """
     begin = next((k for k, size in enumerate(ordered) if size > 0), len(ordered))
     graphs = len(ordered) - begin

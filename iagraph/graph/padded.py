@@ -1,7 +1,7 @@
-"""All graphs in one table of slots, graphs times nodes: shapes do not depend on values.
+"""All graphs in one table of slots, [graphs, slots]: shapes do not depend on values.
 
 The slots of all graphs, end to end, are the nodes; empty slots are padding and affect nothing. So ``torch.compile``
-takes a network whole, the host never waits for the GPU, and sizes stay dynamic in ONNX.
+captures a whole network, the host never waits for the GPU, and sizes stay dynamic in ONNX.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ class PaddedGraph(PrunableGraph):
     Args:
         real: True for slots with a node, shape [graphs, slots].
         edges: True where there is an edge, shape [graphs, targets, sources].
-        pairs: index in the flattened table of the edge of each pair whose target is ``first``, shape [pairs].
+        pairs: for each pair, index of its edge with target ``first`` in the flattened table, shape [pairs].
         compact: list only pairs of real nodes, so that padding is not encoded but the number of pairs varies. Otherwise
             list all pairs of slots.
     """
@@ -48,7 +48,7 @@ class PaddedGraph(PrunableGraph):
 
     @classmethod
     def complete(cls, real: Tensor, compact: bool = False) -> PaddedGraph:
-        """Complete graphs of the real nodes, self-edges included; arguments as above."""
+        """Complete graphs of the real nodes, self-edges included; arguments as in the class."""
         graphs, slots = real.shape
         position = torch.arange(slots, device=real.device)
         edges = real.unsqueeze(1) & real.unsqueeze(2)
@@ -66,7 +66,7 @@ class PaddedGraph(PrunableGraph):
 
     @property
     def pair_counts(self) -> list[int]:  # type: ignore[override]
-        """The number of pairs, in a list of one."""
+        """The number of pairs, as a list of length 1."""
         return [self.pairs.size(0)]
 
     @property
@@ -82,12 +82,12 @@ class PaddedGraph(PrunableGraph):
         return self._masked(self._table(values))
 
     def dot(self, queries: Tensor, keys: Tensor, heads: int, scores: Scores | None = None) -> Tensor:
-        """See :meth:`Graph.dot`; a table as of :meth:`scores`."""
+        """See :meth:`Graph.dot`; a table as in :meth:`scores`."""
         products = self._per_head(self._targets(queries), heads) @ self._per_head(self._sources(keys), heads).mT
         return self._masked(products if scores is None else products + scores)
 
     def softmax(self, scores: Tensor) -> Tensor:
-        """See :meth:`PrunableGraph.softmax`; in float32 if not in float64."""
+        """See :meth:`PrunableGraph.softmax`; at least in float32."""
         return scores.softmax(-1, dtype=torch.promote_types(scores.dtype, torch.float32))
 
     def aggregate(self, weights: Tensor, values: Tensor) -> Tensor:
@@ -135,7 +135,7 @@ class PaddedGraph(PrunableGraph):
         return (self.edges & ~self.is_self).sum((1, 2))
 
     def keep(self, edges: Tensor, *values: Tensor) -> tuple[Any, ...]:
-        """See :meth:`PrunableGraph.keep`; values stay in place in the table, those of dropped edges too."""
+        """See :meth:`PrunableGraph.keep`; values are returned unchanged, even those of dropped edges."""
         kept = copy(self)  # same pairs in the same places
         kept.edges = self.edges & edges
         return kept, *values
@@ -143,7 +143,7 @@ class PaddedGraph(PrunableGraph):
     def keep_strongest_pairs(self, strength: Tensor, number: Callable[[Any], Any]) -> tuple[PaddedGraph, Tensor]:
         """See :meth:`Graph.keep_strongest_pairs`.
 
-        If not compact, each graph keeps as many pairs as a full one would; the surplus does not count.
+        If not compact, each graph keeps as many pairs as a full one would, and the surplus is not counted.
         """
         between = number(self.edges.triu(1).sum((1, 2))).unsqueeze(1)
         if self.compact:
@@ -179,7 +179,7 @@ class PaddedGraph(PrunableGraph):
     # --- tables ------------------------------------------------------------------------------------------------------
 
     def _table(self, values: Tensor) -> Tensor:
-        """Values of pairs, shape [maps, pairs], as a table [maps, graphs, targets, sources]; zero without a pair."""
+        """Values of pairs, shape [maps, pairs], as a table [maps, graphs, targets, sources], zero without a pair."""
         maps = values.size(0)
         rows = torch.cat([values.t(), values.new_zeros(1, maps)]).index_select(0, self.pair_of_edge)
         if self.compact:
@@ -189,7 +189,7 @@ class PaddedGraph(PrunableGraph):
         return rows.t().view(maps, self.num_graphs, self.slots, self.slots)
 
     def _masked(self, scores: Tensor) -> Tensor:
-        """Scores, with the lowest finite number where no edge is: -inf would give NaN for targets without edges."""
+        """Scores, with the lowest finite number where there is no edge: -inf would give NaN for targets without any."""
         return scores.where(self.edges, torch.finfo(scores.dtype).min)
 
     def _targets(self, values: Tensor) -> Tensor:
@@ -207,10 +207,10 @@ class PaddedGraph(PrunableGraph):
 
 
 class TokenTable(PaddedGraph):
-    """:meth:`Graph.with_tokens` for graphs in slots: one target per graph and one more source slot.
+    """Graphs in slots with tokens (:meth:`Graph.with_tokens`): one target per graph and one more source slot.
 
     Args:
-        real: True for slots with a node besides the token, shape [graphs, slots].
+        real: True for slots with a node, the token's slot not included, shape [graphs, slots].
     """
 
     def __init__(self, real: Tensor) -> None:
@@ -227,7 +227,7 @@ class TokenTable(PaddedGraph):
 
 
 def _strongest(values: Tensor, number: int | Tensor) -> Tensor:
-    """True for the ``number`` largest values along the last axis; among equals the first win."""
+    """True for the ``number`` largest values along the last axis; ties go to the first."""
     order = values.sort(dim=-1, descending=True, stable=True).indices
     first = torch.arange(values.size(-1), device=values.device) < number
     return torch.zeros_like(values, dtype=torch.bool).scatter(-1, order, first.expand_as(order))

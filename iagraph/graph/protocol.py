@@ -1,11 +1,11 @@
 r"""The interface of graphs for layers, rules and gates.
 
-Three forms give the same numbers. :class:`~iagraph.graph.DenseGraph` holds complete graphs in blocks of similar size,
+Three forms give the same results. :class:`~iagraph.graph.DenseGraph` holds complete graphs in blocks of similar size,
 the fastest on a CPU; :class:`~iagraph.graph.PaddedGraph` holds all graphs in one table of static shape, for GPUs,
 ``torch.compile`` and ONNX; :class:`~iagraph.graph.SparseGraph` is any list of edges.
 
 Values of edges have shape ``[maps, *edges]`` or ``[heads, *edges]``, where ``*edges`` is ``[edges]`` for a list and
-``[graphs, targets, sources]`` for a table. Layers do not look into scores: each form stores them as it likes. An edge
+``[graphs, targets, sources]`` for a table. Scores are opaque to layers: each form stores them in its own way. An edge
 runs from source to target; each target sums over its sources. No physics here.
 """
 
@@ -56,13 +56,13 @@ class Graph(ABC):
 
     @abstractmethod
     def dot(self, queries: Tensor, keys: Tensor, heads: int, scores: Scores | None = None) -> Scores:
-        r"""Scores of edges :math:`q_i \cdot k_j`, plus ``scores`` if given.
+        r"""Scores :math:`q_i \cdot k_j` of edges, plus ``scores`` if given.
 
         Args:
             queries: of the targets, shape [targets, heads * channels].
             keys: of the sources, shape [sources, heads * channels].
             heads: number of heads.
-            scores: to add, one map per head.
+            scores: scores to add, one map per head.
         """
 
     @abstractmethod
@@ -73,10 +73,10 @@ class Graph(ABC):
         :math:`\sum_j \operatorname{weigh}(\operatorname{softmax}_j(s_{ij})) \, v_j`.
 
         Args:
-            scores: of the edges.
+            scores: scores of the edges.
             values: of the sources, shape [sources, heads, channels].
             weigh: turns softmax maps into weights of heads.
-            dropout: drops entries of the maps first.
+            dropout: drops entries of the maps, before ``weigh``.
 
         Returns:
             Sums, shape [targets, heads, channels], and the weights, shape [heads, \*edges]; None if not kept.
@@ -87,8 +87,8 @@ class Graph(ABC):
         """The graph with only the strongest pairs of each graph, and all self-pairs.
 
         Args:
-            strength: of the pairs, shape [pairs].
-            number: from the number of pairs of different nodes (one, or a tensor of several) to how many to keep.
+            strength: strength of each pair, shape [pairs].
+            number: function from numbers of pairs of different nodes (an int or a tensor) to how many to keep.
 
         Returns:
             The new graph, and the old index of each of its pairs, shape [kept pairs]. Forms of fixed shape may still
@@ -97,22 +97,22 @@ class Graph(ABC):
 
     @abstractmethod
     def with_tokens(self) -> Graph:
-        """The graph with a token added to each graph. Edges end only at tokens, and come from the token itself and all
-        nodes of its graph. Sources: the tokens, then the nodes; targets: the tokens.
+        """The graph with a token added to each graph. Edges lead only to tokens, from the token itself and all nodes of
+        its graph. Sources are the tokens, then the nodes; targets are the tokens.
         """
 
     def nearest(self, points: Tensor, k: int) -> Tensor:
         """The ``k`` nodes of the same graph nearest to each node, itself excluded, nearest first.
 
-        Distances are Euclidean, from points relative to the mean of their graph, where rounding is least. Ties are
-        broken arbitrarily.
+        Distances are Euclidean, computed from points relative to the mean of their graph to reduce rounding errors.
+        Ties are broken arbitrarily.
 
         Args:
             points: coordinates, shape [nodes, dimensions].
             k: number of neighbours.
 
         Returns:
-            Nodes, shape [nodes, k]; -1 where a graph has no further node.
+            Nodes, shape [nodes, k]; -1 where a graph has too few nodes.
         """
         raise NotImplementedError(f"{type(self).__name__} does not search neighbours: take a complete graph")
 
@@ -156,11 +156,11 @@ class PrunableGraph(Graph):
 
     @abstractmethod
     def strongest(self, strength: Tensor, number: int | Tensor, per: Literal["target", "graph"]) -> Tensor:
-        r"""True for the strongest edges of each target or graph; among equals the first win.
+        r"""True for the strongest edges of each target or graph; ties go to the first.
 
         Args:
             strength: shape [columns, \*edges].
-            number: how many edges; per graph a tensor of shape [graphs].
+            number: how many edges to choose; per graph, a tensor of shape [graphs].
             per: whether each target or each graph has its own strongest edges.
 
         Returns:
@@ -169,13 +169,13 @@ class PrunableGraph(Graph):
 
     @abstractmethod
     def cumulative(self, strength: Tensor) -> tuple[Tensor, Tensor]:
-        r"""For each edge, the sum over the stronger edges of its target, and the sum over all of them.
+        r"""For each edge, the sum over the stronger edges of its target, and the sum over all edges of that target.
 
         Args:
             strength: non-negative, shape [columns, \*edges].
 
         Returns:
-            Two tensors of the same shape, or that broadcast to it.
+            Two tensors of the shape of ``strength``, or one that broadcasts to it.
         """
 
     @abstractmethod

@@ -1,4 +1,4 @@
-"""Graphs as lists of edges, in any order and prunable; lists of all edges or all pairs."""
+"""Graphs as lists of edges in any order, which can be pruned; functions that list all edges or all pairs."""
 
 from __future__ import annotations
 
@@ -60,8 +60,8 @@ def fully_connected_ids(edge_index: Tensor, ptr: Tensor, batch: Tensor) -> Tenso
 
 
 def _runs(begin: Tensor, length: Tensor, total: int | None = None) -> tuple[Tensor, Tensor]:
-    """For each k, ``length[k]`` numbers ``begin[k], begin[k] + 1, ...``: k and number, each of shape [sum of lengths],
-    which is ``total`` if known.
+    """For each k, ``length[k]`` numbers ``begin[k], begin[k] + 1, ...``: returns k and the number, each of shape [sum
+    of lengths]; ``total`` is that sum, if known.
     """
     index = torch.arange(begin.numel(), device=begin.device).repeat_interleave(length, output_size=total)
     shift = begin - (length.cumsum(0) - length)
@@ -71,8 +71,8 @@ def _runs(begin: Tensor, length: Tensor, total: int | None = None) -> tuple[Tens
 def sorted_ptr(index: Tensor, num_segments: int) -> Tensor | None:
     """Where each segment begins and ends, shape [num_segments + 1], if ``index`` is ascending; otherwise None.
 
-    Also None where it is not used: on a GPU without torch-scatter, and under ``torch.compile``, which must not depend
-    on values.
+    Also None where it is not used: on a GPU without torch-scatter, and under ``torch.compile``, whose code must not
+    depend on values.
     """
     wanted = index.device.type == "cpu" or not UNAVAILABLE
     if torch.compiler.is_compiling() or not wanted or bool((index[1:] < index[:-1]).any()):
@@ -84,11 +84,11 @@ def sorted_ptr(index: Tensor, num_segments: int) -> Tensor | None:
 
 
 class SparseGraph(PrunableGraph):
-    """Directed edges in any order, as in PyTorch Geometric. Make it with a classmethod.
+    """Directed edges in any order, as in PyTorch Geometric. Create it with one of the class methods.
 
     Attributes:
         num_sources: number of source nodes.
-        pair_of_edge: the pair of each edge, shape [edges]; None if each edge has scores of its own.
+        pair_of_edge: the pair of each edge, shape [edges]; None if each edge has its own scores.
     """
 
     def __init__(
@@ -117,14 +117,14 @@ class SparseGraph(PrunableGraph):
         num_sources: int | None = None,
         num_graphs: int = 1,
     ) -> SparseGraph:
-        """The given edges, each with scores of its own.
+        """A graph of the given edges, each with its own scores.
 
         Args:
             edge_index: shape [2, edges], rows (source, target).
             num_nodes: number of target nodes.
             batch: the graph of each target; None for a single graph.
             num_sources: number of source nodes of a bipartite graph; None if sources and targets are the same nodes.
-            num_graphs: number of graphs; 0 if unknown, where no means over graphs are needed.
+            num_graphs: number of graphs; 0 if unknown, which suffices unless means over graphs are needed.
         """
         source, target = edge_index
         batch = edge_index.new_zeros(num_nodes) if batch is None else batch
@@ -134,7 +134,7 @@ class SparseGraph(PrunableGraph):
     def scored_per_pair(
         cls, edge_index: Tensor, num_nodes: int, batch: Tensor | None = None, num_graphs: int = 1
     ) -> SparseGraph:
-        """The given edges; both directions of an edge share the scores of their pair.
+        """A graph of the given edges; both directions of an edge share the scores of their pair.
 
         Args:
             edge_index: shape [2, edges], rows (source, target).
@@ -153,14 +153,14 @@ class SparseGraph(PrunableGraph):
 
     @classmethod
     def from_pairs(cls, first: Tensor, second: Tensor, batch: Tensor, num_graphs: int) -> SparseGraph:
-        """Both directed edges of each given pair of nodes; a single one for a self-pair.
+        """A graph of both directed edges of each given pair of nodes; a self-pair has a single edge.
 
-        They are sorted by target, then by source, so that those of all pairs are the edges of :func:`fully_connected`.
-        They are listed when first needed.
+        Edges are sorted by target, then by source, so that all pairs give the edges of :func:`fully_connected`. They
+        are listed when first needed.
 
         Args:
             first: one node of each pair, each pair once; shape [pairs].
-            second: the other, ``first <= second``; sorted by the first, then by the second.
+            second: the other, ``first <= second``; pairs are sorted by the first, then by the second.
             batch: the graph of each node, shape [nodes], ascending.
             num_graphs: number of graphs.
         """
@@ -214,7 +214,7 @@ class SparseGraph(PrunableGraph):
 
     @property
     def pair_counts(self) -> list[int]:  # type: ignore[override]
-        """The number of pairs, in a list of one."""
+        """The number of pairs, as a list of length 1."""
         return [self.first.numel()]
 
     @property
@@ -255,7 +255,7 @@ class SparseGraph(PrunableGraph):
         return products if scores is None else products + scores
 
     def softmax(self, scores: Tensor) -> Tensor:
-        """See :meth:`PrunableGraph.softmax`; in float32 if not in float64."""
+        """See :meth:`PrunableGraph.softmax`; at least in float32."""
         rows = scores.t().to(torch.promote_types(scores.dtype, torch.float32))
         return segment_softmax(rows, self.edge_index[1], self.num_nodes, self.ptr).t()
 
@@ -323,7 +323,7 @@ class SparseGraph(PrunableGraph):
         return self._with(self.first.index_select(0, pairs), self.second.index_select(0, pairs), edges)
 
     def _pair_of_edge(self) -> Tensor:
-        """The pair of each edge, its own index if it has scores of its own."""
+        """The pair of each edge; the index of the edge itself if edges have their own scores."""
         if self.pair_of_edge is None:
             return torch.arange(self.first.numel(), device=self.first.device)
         return self.pair_of_edge
@@ -336,14 +336,14 @@ class SparseGraph(PrunableGraph):
 
 
 def _count(index: Tensor, length: int) -> Tensor:
-    """How often each number occurs, shape [length]; of length 0, up to the largest."""
+    """How often each number occurs, shape [length]; if ``length`` is 0, up to the largest number."""
     if index.device.type == "cpu" or not length:
         return torch.bincount(index, minlength=length)
     return index.new_zeros(length).index_add_(0, index, torch.ones_like(index))  # bincount makes the host wait
 
 
 def _between(graph: Tensor, itself: Tensor, num_graphs: int) -> Tensor:
-    """The number of edges or pairs of each graph without self-edges, at least ``num_graphs`` numbers."""
+    """The number of edges or pairs of each graph, without self-edges; at least ``num_graphs`` entries."""
     all_of_them = _count(graph, num_graphs)
     return all_of_them - torch.zeros_like(all_of_them).index_add_(0, graph, itself.to(all_of_them))
 
@@ -357,7 +357,7 @@ def strongest_pairs(graph: Graph, strength: Tensor, number: Callable[[Any], Any]
 
 
 def _strongest(values: Tensor, segment: Tensor, number: int | Tensor) -> Tensor:
-    """True for the ``number`` (one for all, or one each) largest values of each segment, shape [rows, columns]."""
+    """True for the ``number`` (for all segments, or one each) largest values of each segment, shape [rows, columns]."""
     sizes = _count(segment, 0 if isinstance(number, int) else number.numel())
     begin = sizes.cumsum(0) - sizes
     end = (begin + number).repeat_interleave(sizes, output_size=segment.numel())
@@ -368,7 +368,7 @@ def _strongest(values: Tensor, segment: Tensor, number: int | Tensor) -> Tensor:
 
 
 def sums_in_segment(values: Tensor, segment: Tensor, num_segments: int) -> tuple[Tensor, Tensor]:
-    """For each value the sum of the larger ones of its segment, and the sum of each segment.
+    """For each value, the sum of the larger ones in its segment; and the sum of each segment.
 
     Args:
         values: non-negative, shape [rows, columns].
@@ -388,11 +388,11 @@ def sums_in_segment(values: Tensor, segment: Tensor, num_segments: int) -> tuple
 
 
 def by_segment(values: Tensor, segment: Tensor) -> Tensor:
-    """For each column, the order that sorts rows by segment, then by falling value, then by position."""
+    """For each column, the order that sorts rows by segment, then by descending value, then by position."""
     columns = []
     for column in values.unbind(1):
-        # A CPU sorts one column of integers in a tenth of the time. The bits of positive floats sort as the floats do,
-        # those of negative ones in reverse: flipping all but the sign fixes that.
+        # A CPU sorts a single column of integers in a tenth of the time. The bits of positive floats sort as the floats
+        # do, those of negative ones in reverse: flipping all but the sign fixes that.
         column = (
             column if column.dtype == torch.float64 else column.float()
         ) + 0.0  # as integers, -0.0 sorts below 0.0

@@ -1,4 +1,4 @@
-r"""Attention maps of layers and heads, averaged over jets whose particles are ordered by falling pT.
+r"""Attention maps of layers and heads, averaged over jets with particles in order of decreasing pT.
 
 Row i is the target and column j the source, as in :math:`\alpha_{ij}`; rank 0 has the highest pT. Differential
 attention is signed: its rows sum to :math:`1 - \beta` if no edge is dropped, and each sign is summed separately.
@@ -25,7 +25,7 @@ PARTS = ("positive", "negative", "own", "hardest")
 
 
 def jet_maps(layer: LayerAttention, jets: JetBatch, jet: int) -> Tensor:
-    """Attention of one jet, particles by falling pT; zero for dropped edges.
+    """Attention of one jet, with particles in order of decreasing pT; zero for dropped edges.
 
     Args:
         layer: recorded attention of a layer.
@@ -44,12 +44,12 @@ def jet_maps(layer: LayerAttention, jets: JetBatch, jet: int) -> Tensor:
 
 
 class MeanMaps:
-    """Attention maps of a layer, averaged over jets, and where the attention of its targets goes.
+    """Attention maps of a layer, averaged over jets, and a summary of where attention goes.
 
-    Entry (i, j) is the mean over the jets that have both ranks; dropped edges count as zero. The parts are means over
-    all targets (particles) of sums over a target's edges: positive weights, minus the negative weights, the absolute
-    weight of the self-edge, and that of the edge from the hardest particle of the jet. The first two add up to the
-    total absolute attention.
+    Entry (i, j) is the mean over the jets that have both ranks; dropped edges count as zero. The parts are sums
+    over a target's edges, averaged over all targets (particles): positive weights, negative weights with the sign
+    flipped, the absolute weight of the self-edge, and that of the edge from the hardest particle of the jet. The first
+    two add up to the total absolute attention.
 
     Args:
         heads: number of heads.
@@ -85,7 +85,7 @@ class MeanMaps:
     @property
     def jets(self) -> Tensor:
         """Number of jets that have both ranks, shape [ranks, ranks]."""
-        at_least = self.jets_of_size.flip(0).cumsum(0).flip(0)[1:]  # jets with more particles than a rank
+        at_least = self.jets_of_size.flip(0).cumsum(0).flip(0)[1:]  # number of jets that reach each rank
         return torch.minimum(at_least.unsqueeze(0), at_least.unsqueeze(1))
 
     @property
@@ -101,7 +101,7 @@ class MeanMaps:
         return (spread / (self.jets - 1.0).where(self.jets > 1, math.nan)).sqrt()
 
     def part(self, name: str, head: int | None = None) -> Estimate:
-        """Mean of a part of the attention over targets, with its error from independent jets.
+        """Mean of a part over all targets; its error treats jets as independent.
 
         Args:
             name: one of :data:`PARTS`.
@@ -111,7 +111,7 @@ class MeanMaps:
         return ratio(values.mean(1) if head is None else values[:, head], torch.cat(self._sizes).double())
 
     def negative_fraction(self, head: int | None = None) -> Estimate:
-        """Negative weights as a fraction of the sum of absolute weights, of a head or of all heads."""
+        """Negative weights as a fraction of the sum of absolute weights, for one head or all heads."""
         values = torch.cat(self._parts)[..., :2]
         positive, negative = (values.sum(1) if head is None else values[:, head]).unbind(1)
         return ratio(negative, positive + negative)

@@ -1,9 +1,9 @@
-r"""How binary attention is: weights, largest weights, entropies, and what decides the largest source.
+r"""How binary attention is: weights, largest weights, entropies, and which scores decide the source of largest weight.
 
 For differential attention, :math:`\alpha = m_1 - \beta m_2`, fractions of :math:`|\alpha|` replace softmax weights, and
 its two softmax maps are examined as well. Where scores come from queries and keys (A) and from pairs (U), arXiv
-2512.00210 asks whether U changes the largest source of A; differential attention has no A, and the analogue is whether
-:math:`m_1` and :math:`\beta m_2` have the same largest source.
+2512.00210 asks whether U changes which source has the largest score, the "largest source" of A. Differential attention
+has no A; the analogue is whether :math:`m_1` and :math:`\beta m_2` have the same largest source.
 """
 
 from __future__ import annotations
@@ -33,13 +33,13 @@ def row_flags(layer: LayerAttention, rows: Rows) -> dict[str, Tensor]:
     """Flags of rows, each of shape [particles, heads].
 
     - ``row``: there is an edge; ``row_others``: there is an edge from another particle;
-    - ``non_binary``: the largest fraction is below 0.8; ``non_binary_others``: the same for the edges from other
-      particles only;
-    - ``non_binary_first``, ``non_binary_second``: the same for the two maps of differential attention;
-    - ``flip``: A + U and A have different largest sources, where both exist; ``maps_differ``: the second map of
-      differential attention has another largest source than the first; ``subtraction``: their difference has;
-    - ``flip_and_non_binary``, ``maps_differ_and_non_binary``;
-    - ``pair_spreads_more``: U has a larger spread within the row than A.
+    - ``non_binary``: the largest fraction is below 0.8; ``non_binary_others``: likewise, with fractions among the edges
+      from other particles only;
+    - ``non_binary_first``, ``non_binary_second``: likewise for the two maps of differential attention;
+    - ``flip`` (if A and U exist): A + U and A have different largest sources; ``maps_differ``: the two maps of
+      differential attention do; ``subtraction``: their difference and the first map do;
+    - ``flip_and_non_binary``, ``maps_differ_and_non_binary``: both flags;
+    - ``pair_spreads_more`` (if A and U exist): U has a larger spread within the row than A.
     """
     alpha = rows.place(layer.alpha)
     shape = alpha.shape[:2]
@@ -67,11 +67,12 @@ def row_flags(layer: LayerAttention, rows: Rows) -> dict[str, Tensor]:
 
 
 def row_numbers(layer: LayerAttention, rows: Rows) -> dict[str, Tensor]:
-    r"""Numbers of rows, each of shape [particles, heads].
+    r"""Numerical properties of rows, each of shape [particles, heads].
 
     - ``entropy``: H in nats; ``neighbours``: :math:`e^H`; ``relative``: :math:`e^H` over the number of edges;
     - ``self``: the fraction on the particle itself;
-    - ``content_spread``, ``pair_spread``: standard deviations of A and of U within the row, where they exist.
+    - ``content_spread``, ``pair_spread``: standard deviations of A and of U within the row, if they exist; not for
+      differential attention.
     """
     fraction = fractions(rows.place(layer.alpha))
     number = rows.real.sum(1, keepdim=True)
@@ -104,12 +105,12 @@ def score_ratios(content: Tensor, pair: Tensor) -> Tensor:
 
 
 def layer_binarity(layer: LayerAttention, jets: JetBatch) -> tuple[JetSums, dict[str, Tensor]]:
-    """All measurements of this file for one layer.
+    """All measurements of this module for one layer.
 
     Returns:
-        Sums of the flags and numbers of rows, sums of the particles with at least one flagged row (``... tokens``), and
-        histograms ``weights``, ``largest``, ``ratio`` and ``ratio_others``; and for each flag, whether a particle has
-        at least one such row, shape [particles].
+        Sums per jet of :func:`row_flags` and :func:`row_numbers`, numbers of particles with at least one flagged row
+        (``... tokens``), and histograms ``weights``, ``largest``, ``ratio`` and ``ratio_others``; and for each flag,
+        whether each particle has at least one such row, shape [particles].
     """
     rows = Rows.of(layer.edge_index, jets.batch.numel())
     flags, count = row_flags(layer, rows), len(jets)
@@ -129,7 +130,7 @@ def layer_binarity(layer: LayerAttention, jets: JetBatch) -> tuple[JetSums, dict
 
 
 def binarity(layers: Sequence[LayerAttention], jets: JetBatch) -> JetSums:
-    """The same for all layers; :attr:`JetSums.jets` counts the particles with such a row in any layer."""
+    """:func:`layer_binarity` for all layers; :attr:`JetSums.jets` counts particles with a flagged row in any layer."""
     parts, ever = [], dict[str, Tensor]()
     for layer in layers:
         part, once = layer_binarity(layer, jets)
@@ -143,7 +144,8 @@ def correlation(sums: Tensor) -> Tensor:
     r"""Pearson's correlation of two flags, :math:`(n_{ab} n - n_a n_b) / \sqrt{n_a (n - n_a) n_b (n - n_b)}`.
 
     Args:
-        sums: :math:`n, n_a, n_b, n_{ab}`: numbers of rows: all, with one flag, with the other, both; shape [..., 4].
+        sums: :math:`n, n_a, n_b, n_{ab}`, the numbers of all rows, and of rows with one flag, the other, and both;
+            shape [..., 4].
 
     Returns:
         Shape [...]; NaN if a flag is constant.

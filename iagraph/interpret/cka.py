@@ -1,4 +1,4 @@
-r"""Similarity of layers: linear centred kernel alignment (CKA) of any number of rows in bounded memory.
+r"""Similarity of layers: linear centred kernel alignment (CKA) for any number of rows in bounded memory.
 
 For activations X and Y with a row per particle or jet and centred columns, linear CKA is
 
@@ -6,7 +6,7 @@ For activations X and Y with a row per particle or jet and centred columns, line
     \mathrm{CKA}(X, Y) = \frac{\lVert X^T Y \rVert_F^2}{\lVert X^T X \rVert_F \, \lVert Y^T Y \rVert_F}
 
 (Kornblith, Norouzi, Lee, Hinton, arXiv 1905.00414): 1 for activations that agree up to a rotation and a scale. This
-plain estimator is biased upwards if rows are few compared with the width. The other one,
+plain estimator is biased upwards if there are few rows compared with the width. The second estimator,
 
 .. math::
     \frac{\sum_b w_b \mathrm{HSIC}_1(K_b, L_b)}{\sqrt{\sum_b w_b \mathrm{HSIC}_1(K_b, K_b)}
@@ -27,7 +27,7 @@ from torch import Tensor
 from iagraph.estimates import jackknife_error
 
 FOLDS = 10
-"""Groups of batches of the jackknife."""
+"""Number of groups of batches in the jackknife."""
 
 SMALLEST_BATCH = 4
 """Smallest number of rows for which HSIC_1 is defined."""
@@ -38,10 +38,10 @@ def linear_cka(x: Tensor, y: Tensor) -> float:
 
     Args:
         x: shape [rows, width].
-        y: the same rows, shape [rows, other width].
+        y: activations of the same rows, shape [rows, other width].
 
     Returns:
-        A number in [0, 1]; NaN if all rows of one are equal.
+        A number in [0, 1]; NaN if all rows of x, or all of y, are equal.
     """
     x, y = (each.double() - each.double().mean(0) for each in (x, y))
     norms = (x.t() @ x).norm() * (y.t() @ y).norm()
@@ -49,7 +49,7 @@ def linear_cka(x: Tensor, y: Tensor) -> float:
 
 
 def unbiased_hsic(views: Sequence[Tensor]) -> Tensor:
-    r"""Unbiased estimator :math:`\mathrm{HSIC}_1` of each pair of views with linear kernels.
+    r"""Unbiased estimator :math:`\mathrm{HSIC}_1` for each pair of views (layers) with linear kernels.
 
     With :math:`\tilde K = X X^T` without its diagonal, and n rows,
 
@@ -78,7 +78,7 @@ def unbiased_hsic(views: Sequence[Tensor]) -> Tensor:
 
 
 class LayerSimilarity:
-    """Linear CKA of all pairs of views from batches, of which it stores sums of rows and of products of columns.
+    """Linear CKA of all pairs of views (layers), accumulated over batches as sums of rows and of products of columns.
 
     Errors: jackknife over ten groups of batches, valid because no two batches share a jet.
 
@@ -106,7 +106,7 @@ class LayerSimilarity:
         rows = joined.size(0)
         if not rows:
             return
-        # Relative to the first row, constant activations are exactly zero, and others lose fewer digits.
+        # Relative to the first row, constant activations are exactly zero, and others lose fewer digits in sums.
         self._origin = joined[0] if self._origin is None else self._origin
         joined = joined - self._origin
         self.rows[fold] += rows
@@ -121,9 +121,9 @@ class LayerSimilarity:
         return self._with_error(self._plain)
 
     def unbiased(self) -> tuple[Tensor, Tensor]:
-        """CKA from unbiased minibatches, and its error; shape [views, views] each.
+        """CKA from the unbiased minibatch estimator, and its error; shape [views, views] each.
 
-        It may lie slightly below 0 or above 1. NaN if the estimate of a denominator is not positive.
+        It may lie slightly below 0 or above 1. NaN if the estimate under a square root is not positive.
         """
         return self._with_error(self._unbiased)
 

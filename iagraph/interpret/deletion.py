@@ -19,16 +19,16 @@ FRACTIONS = (0.0, 0.05, 0.1, 0.2, 0.3, 0.5, 0.7, 0.9)
 
 
 def drop_first(jets: JetBatch, worth: Tensor, fraction: float) -> JetBatch:
-    """The jets without their particles of highest worth.
+    """The jets without their particles of highest ``worth``.
 
     Jet momentum and axis, and features relative to them, are recomputed from the kept particles.
 
     Args:
         jets: the jets.
-        worth: shape [particles].
+        worth: decides which particles are dropped, shape [particles].
         fraction: fraction of each jet's particles to drop, rounded down to whole particles.
     """
-    dropped = (jets.ptr.diff() * fraction + 1e-6).long()  # 0.3 of 10 is 3 despite rounding
+    dropped = (jets.ptr.diff() * fraction + 1e-6).long()  # 0.3 of 10 is 3 despite rounding errors
     return keep(jets, ranks(worth, jets) >= dropped[jets.batch])
 
 
@@ -36,12 +36,12 @@ def drop_first(jets: JetBatch, worth: Tensor, fraction: float) -> JetBatch:
 def deletion_logits(
     model: AttentionModel, jets: JetBatch, worth: Tensor, fractions: Sequence[float] = FRACTIONS
 ) -> Tensor:
-    """Logits of jets that lose their particles in order of falling worth.
+    """Logits of jets that lose their particles in order of decreasing ``worth``.
 
     Args:
         model: in evaluation mode.
         jets: the jets, on its device.
-        worth: shape [particles].
+        worth: decides the order of dropping, shape [particles].
         fractions: fractions of particles dropped.
 
     Returns:
@@ -51,7 +51,7 @@ def deletion_logits(
 
 
 def decision_left(logits: Tensor, classes: Tensor) -> Tensor:
-    """Evidence for the decision on the whole jets, negative once the decision flips.
+    """Evidence that is left for the decision on the whole jet; negative once the decision flips.
 
     Args:
         logits: from :func:`deletion_logits`, whole jets first; shape [fractions, jets, classes].
@@ -65,12 +65,12 @@ def decision_left(logits: Tensor, classes: Tensor) -> Tensor:
 
 
 def decided(value: Tensor) -> Tensor:
-    """Sign of the decision from the evidence: 1 for the class, -1 against it; shape [jets]."""
+    """Decision that follows from the evidence: 1 for the class, -1 against it; shape [jets]."""
     return torch.where(value < 0, -1.0, 1.0).to(value)
 
 
 def areas(left: Tensor, fractions: Sequence[float] = FRACTIONS) -> Tensor:
-    """Mean over the fractions (trapezoidal rule) of the evidence for each jet's decision, shape [jets].
+    """Evidence for each jet's decision, averaged over the fractions by the trapezoidal rule; shape [jets].
 
     Args:
         left: from :func:`decision_left`, shape [fractions, jets].
@@ -93,7 +93,7 @@ def faithfulness(most: Tensor, least: Tensor, fractions: Sequence[float] = FRACT
 
     Args:
         most: evidence with the most relevant particles dropped first, shape [fractions, jets].
-        least: the same with the least relevant particles dropped first.
+        least: likewise with the least relevant particles dropped first.
         fractions: fractions of particles dropped.
     """
     return ratio(areas(least, fractions) - areas(most, fractions), most[0])

@@ -24,8 +24,8 @@ class Depth(NamedTuple):
     """A depth of a model.
 
     Attributes:
-        name: ``inputs`` for the scaled node features, the number of blocks passed, from ``0``, or ``class`` and the
-            number of ParT's class attention blocks passed.
+        name: ``inputs`` for the scaled node features; ``0``, ``1``, ... after that many blocks; ``class 1``, ... after
+            that many of ParT's class attention blocks.
         lens: logits of the model's own read-out at this depth, shape [jets, classes]; None for the inputs.
         vectors: mean vector of the particles or, after class attention, the class token; shape [jets, width].
     """
@@ -39,9 +39,9 @@ class Depth(NamedTuple):
 def depths(model: AttentionModel, batches: Iterable[JetBatch]) -> list[Depth]:
     """Logit lens and vectors of jets at each depth.
 
-    After block l the lens is ``model.read_out(x, graph)`` of its output; after the last block it is the logits. ParT
-    reads out by class attention; after a block of it, the lens is the final norm and linear map of the class token. The
-    vector of an empty jet is zero.
+    The lens is ``model.read_out(x, graph)`` of the particle vectors x at this depth; after the last block it is the
+    logits. ParT reads out by class attention; after each block of it, the lens is the final norm and linear map of the
+    class token. The mean vector of an empty jet is zero.
     """
     names: list[str] = []
     lenses: list[list[Array]] = []

@@ -21,13 +21,13 @@ from iagraph.observables import subjets
 from iagraph.plotting import COLOURS
 
 SPECIES_MARKERS = dict(zip(SPECIES, "^voPXs", strict=True))
-"""As in arXiv 2512.00210; a square for other or unknown species."""
+"""Markers as in arXiv 2512.00210; a square for other or unknown species."""
 
 Floats = NDArray[np.float64]
 POSITIVE, NEGATIVE = COLOURS[0], COLOURS[1]
 SUBJET_COLOURS = (COLOURS[2], COLOURS[4], COLOURS[3])
 THRESHOLD = 0.2
-"""Default for the smallest absolute weight that is drawn."""
+"""Default of the smallest absolute weight that is drawn."""
 
 
 class Edges(NamedTuple):
@@ -50,7 +50,7 @@ class ShownJet(NamedTuple):
         pt: transverse momenta of the particles in GeV, shape [particles].
         y, phi: coordinates of the particles relative to the jet axis, azimuth wrapped.
         species: indices into :data:`~iagraph.interpret.particles.SPECIES`, or None.
-        subjet: kT subjet of each particle, -1 for none; None without FastJet.
+        subjet: index of each particle's kT subjet, -1 for none; None without FastJet.
         layers: edges of each attention layer in order; may be empty.
     """
 
@@ -175,7 +175,7 @@ def draw_edges(
     shown = np.flatnonzero((np.abs(weights) >= threshold) & (edges.source != edges.target))
     if not shown.size:
         return
-    shown = shown[np.argsort(np.abs(weights[shown]))]  # strong ones on top
+    shown = shown[np.argsort(np.abs(weights[shown]))]  # strong edges on top
     source, target, weights = edges.source[shown], edges.target[shown], weights[shown]
     places = np.stack([jet.y, jet.phi], axis=1)
     size = np.clip(np.abs(weights), 0, 1)
@@ -192,7 +192,7 @@ def draw_edges(
 
 
 def head_weights(edges: Edges, head: int | None) -> Floats:
-    """Weights of a head, or the weight of largest absolute value of each edge; shape [edges]."""
+    """Weights of a head, or if it is None the weight of largest absolute value of each edge; shape [edges]."""
     if head is not None:
         return edges.weights[:, head]
     largest = np.abs(edges.weights).argmax(axis=1)[:, None]
@@ -229,7 +229,7 @@ def draw_subjets(axes: Axes, jet: ShownJet) -> None:
 
 
 def legend(jets: Sequence[ShownJet]) -> list[Line2D]:
-    """Legend of the markers and lines in these jets."""
+    """Legend entries for the markers and lines of these jets."""
     known = [jet.species for jet in jets if jet.species is not None]
     kinds = sorted({int(kind) for each in known for kind in each})
     grey: dict[str, Any] = {"color": "0.35", "markeredgecolor": "black", "linestyle": "", "markersize": 7}

@@ -1,4 +1,4 @@
-r"""Edges chosen before the model, at random or by kinematics, and the kinds of edges that a pruning rule keeps.
+r"""Edges chosen before the model runs, at random or by kinematics, and the kinds of edges that a pruning rule keeps.
 
 The former are controls for pruning by attention. Every particle keeps its self-edge, which is not counted. For a pair,
 :math:`\Delta R = \sqrt{\Delta y^2 + \Delta\phi^2}` and :math:`k_T = \min(p_{T1}, p_{T2}) \Delta R` in GeV.
@@ -23,39 +23,39 @@ FEATURES = "part"
 SEED = 1
 
 SHOWN = ("log_kt", "log_delta_r", "log_m2")
-"""Features of edges whose distributions are shown."""
+"""Edge features whose distributions are shown."""
 
 ChooseEdges = Callable[[JetBatch], Tensor]
-"""Function from jets to their edges, rows (source, target), shape [2, edges]."""
+"""Function from jets to edges within them, rows (source, target), shape [2, edges]."""
 
 
 def random_edges(jets: JetBatch, fraction: float) -> Tensor:
-    """Both edges of random pairs; reproducible for a batch.
+    """Both edges of randomly chosen pairs; the same for each call on a batch.
 
     Args:
         jets: the jets.
-        fraction: fraction of a jet's pairs of different particles, rounded up.
+        fraction: fraction to choose of a jet's pairs of different particles, rounded up to whole pairs.
     """
     random = torch.Generator().manual_seed(SEED)
     return _best_pairs(jets, fraction, lambda first, _: torch.rand(first.numel(), generator=random).to(first.device))
 
 
 def largest_kt(jets: JetBatch, fraction: float) -> Tensor:
-    """Both edges of the pairs of largest kT; arguments as in :func:`random_edges`."""
+    """Both edges of the pairs with the largest kT; arguments as in :func:`random_edges`."""
     return _best_pairs(jets, fraction, lambda first, second: pair_feature(jets, "log_kt", first, second).exp())
 
 
 def smallest_delta_r(jets: JetBatch, fraction: float) -> Tensor:
-    """Both edges of the pairs of smallest Delta R; arguments as in :func:`random_edges`."""
+    """Both edges of the pairs with the smallest Delta R; arguments as in :func:`random_edges`."""
     return _best_pairs(jets, fraction, lambda first, second: _closeness(jets, first, second))
 
 
 def nearest_neighbors(jets: JetBatch, k: float) -> Tensor:
-    """Edges to each particle from the k others of smallest Delta R, or from all if there are at most k.
+    """Edges to each particle from its k nearest others by Delta R, or from all if there are at most k.
 
     Args:
         jets: the jets.
-        k: an integer.
+        k: number of neighbors, an integer.
     """
     graph = jets.prunable_graph()
     assert isinstance(graph, SparseGraph)
@@ -68,11 +68,11 @@ CONTROLS: dict[str, tuple[Callable[[JetBatch, float], Tensor], str]] = {
     "smallest Delta R": (smallest_delta_r, "edge_budget"),
     "nearest neighbors": (nearest_neighbors, "top_k"),
 }
-"""Controls by name, each with the rule that keeps as many edges in its first layer at the same strength."""
+"""Controls by name, each with the pruning rule that at the same strength keeps as many edges in the first layer."""
 
 
 def control(name: str, strength: float) -> ChooseEdges:
-    """A control of :data:`CONTROLS` with its strength, a fraction or k."""
+    """A control of :data:`CONTROLS` with a given strength, a fraction or k."""
     choose, _ = CONTROLS[name]
     return lambda jets: choose(jets, strength)
 
@@ -83,7 +83,7 @@ def pair_feature(jets: JetBatch, name: str, first: Tensor, second: Tensor) -> Te
 
 
 def _closeness(jets: JetBatch, first: Tensor, second: Tensor) -> Tensor:
-    """One over Delta R: rules keep the largest of non-negative numbers."""
+    """1 / Delta R, because rules keep the largest of non-negative numbers."""
     return pair_feature(jets, "log_delta_r", first, second).neg().exp()
 
 
@@ -94,7 +94,7 @@ def _best_pairs(jets: JetBatch, fraction: float, worth: Callable[[Tensor, Tensor
 
 
 def _chosen(rule: PruningRule, worth: Tensor, graph: SparseGraph) -> SparseGraph:
-    """The graph with its self-edges and the edges that a rule chooses by a non-negative worth of pairs."""
+    """The graph reduced to its self-edges and the edges that a rule chooses by ``worth`` (not negative) of pairs."""
     (kept,) = graph.keep(rule(graph.scores([worth.unsqueeze(0)]), graph).any(0))
     return kept
 
@@ -117,10 +117,10 @@ class KeptEdges(NamedTuple):
 
 @torch.inference_mode()
 def find_kept_edges(tagger: AttentionTagger, batches: Sequence[JetBatch]) -> KeptEdges:
-    """Which edges of jets a tagger with a rule keeps.
+    """Edges of jets, and which of them a tagger with a pruning rule keeps.
 
     Args:
-        tagger: in evaluation mode.
+        tagger: the tagger, in evaluation mode.
         batches: the jets, on the device of the tagger.
     """
     parts = [_of_batch(tagger, jets) for jets in batches]
@@ -149,7 +149,9 @@ def _of_batch(tagger: AttentionTagger, jets: JetBatch) -> KeptEdges:
 
 
 def kinds_of_edges(found: KeptEdges) -> list[dict[str, Any]]:
-    """Numbers of all and of kept edges, and the fractions of each kind: NaN without edges, None if unknown."""
+    """Table rows for all and for kept edges: their number, and the fraction of each kind (NaN without edges, None if
+    unknown).
+    """
     rows = []
     everything = torch.ones_like(found.kept[0])
     groups = {"all edges": everything, "after first layer": found.kept[0], "after last layer": found.kept[1]}

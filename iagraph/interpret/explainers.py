@@ -1,4 +1,4 @@
-"""Taggers as models for the explainers of PyTorch Geometric."""
+"""Taggers wrapped for the explainers of PyTorch Geometric."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from iagraph.nn import AttentionConv
 
 
 class Explainable(nn.Module):
-    r"""A tagger with fixed jets as a model of node features and edges, for ``torch_geometric.explain.Explainer``.
+    r"""A tagger with fixed jets as a function of node features and edges, for ``torch_geometric.explain.Explainer``.
 
     .. code-block:: python
 
@@ -37,7 +37,7 @@ class Explainable(nn.Module):
 
     Args:
         model: the tagger.
-        jets: the jets, on its device; explainers give one mask for all.
+        jets: the jets, on its device; explainers return one mask for all of them.
 
     Attributes:
         x: scaled node features of the jets, shape [particles, features].
@@ -64,7 +64,7 @@ class Explainable(nn.Module):
             conv.explain = None  # explainers may set it
         self.x = scaled_features(self.model, jets)
         self.edge_index = fully_connected(jets.ptr)
-        self.eval()  # explainers restore the mode that they find
+        self.eval()  # explainers restore the mode in which they find the model
 
     def forward(self, x: Tensor, edge_index: Tensor) -> Tensor:
         """Logits of the jets, shape [jets, classes].
@@ -102,7 +102,7 @@ class AbsoluteAttentionExplainer(ExplainerAlgorithm):
         """The explanation, whose ``edge_mask`` has the shape [edges].
 
         Raises:
-            ValueError: no layer of the model that may be explained sends messages with attention weights.
+            ValueError: no explainable layer of the model sends messages with attention weights.
         """
         weights: list[Tensor] = []
 
@@ -120,5 +120,5 @@ class AbsoluteAttentionExplainer(ExplainerAlgorithm):
         return Explanation(edge_mask=heads.amax(1) if self.reduce == "max" else heads.mean(1))
 
     def supports(self) -> bool:
-        """Whether an edge mask, and no node mask, is asked for whole graphs."""
+        """Whether the task is on whole graphs and no node mask is requested."""
         return self.explainer_config.node_mask_type is None and self.model_config.task_level == ModelTaskLevel.graph

@@ -1,11 +1,11 @@
-r"""Which particles attention links: near or far, in different subjets, leptons.
+r"""Which particles attention links: near or far ones, ones in different subjets, leptons.
 
-Self-edges do not count here. In each jet and layer, an edge has the fraction of the attention
+Self-edges are excluded. In each jet and layer, an edge has the fraction of the attention
 
 .. math:: s_{ij} = \sum_h |\alpha_{hij}| \Big/ \sum_{k \neq l} \sum_h |\alpha_{hkl}|, \qquad i \neq j,
 
-and results are means over jets of :math:`\sum s_{ij} q_{ij}`, each jet counting equally. Uniform attention would give
-the mean over the pairs of a jet, reported for comparison.
+and results are means over jets of :math:`\sum s_{ij} q_{ij}` for a quantity q of edges, each jet counting equally.
+Uniform attention would give the mean of q over the edges of a jet, reported for comparison.
 """
 
 from __future__ import annotations
@@ -44,7 +44,7 @@ def jet_fractions(weights: Tensor, jet: Tensor, jets: int) -> Tensor:
         jets: number of jets.
 
     Returns:
-        The shape of ``weights``; zeros in jets whose weights are all zero.
+        Same shape as ``weights``; zeros in jets whose weights are all zero.
     """
     size = weights.double().abs()
     total = segment_sum(size, jet, jets)
@@ -52,13 +52,13 @@ def jet_fractions(weights: Tensor, jet: Tensor, jets: int) -> Tensor:
 
 
 def distance_sums(layer: LayerAttention, jets: JetBatch) -> JetSums:
-    """Attention against Delta R, kT and m^2 of pairs of different particles, with all pairs of the layer to compare.
+    """Attention by Delta R, kT and m^2 of pairs of different particles, and the same for uniform attention.
 
     Returns:
         For each jet ``delta_r``, the mean distance weighted by attention [rad]; ``within 0.1`` etc., the fraction of
-        attention within a distance; the same for pairs as ``pairs delta_r`` etc.; and ``weighed``: 1 if the jet has
-        attention between different particles. Histograms, to which each jet adds 1: ``log_delta_r``, ``log_kt`` and
-        ``log_m2`` weighted by attention, and ``pairs log_delta_r`` etc.
+        attention within a distance; ``pairs delta_r`` etc., the same with equal weights for all pairs; and ``weighed``:
+        1 if the jet has attention between different particles. Histograms, to which each jet adds 1: ``log_delta_r``,
+        ``log_kt`` and ``log_m2`` weighted by attention, and ``pairs log_delta_r`` etc. with equal weights.
     """
     (source, target), jet, weights = _others(layer, jets)
     count = len(jets)
@@ -74,19 +74,19 @@ def distance_sums(layer: LayerAttention, jets: JetBatch) -> JetSums:
 
 
 def between_subjets(layer: LayerAttention, jets: JetBatch, subjet: Tensor, prefix: str = "") -> JetSums:
-    r"""Fraction of the attention between different particles with a subjet that joins different subjets.
+    r"""Fraction of attention that joins different subjets, among edges between different particles with a subjet.
 
     .. math:: \sum_{i \neq j,\; s(i) \neq s(j)} |\alpha_{ij}| \Big/ \sum_{i \neq j} |\alpha_{ij}|
 
     Args:
         layer: recorded attention of a layer.
         jets: the jets.
-        subjet: the subjet of each particle, -1 for none, shape [particles].
-        prefix: prefix of all names.
+        subjet: index of the subjet of each particle, -1 for none, shape [particles].
+        prefix: prefix for the names of all results.
 
     Returns:
         For each jet ``between``, all heads together; ``pairs between``, the fraction of pairs; and ``split``: 1 if the
-        jet has such attention. Histogram ``between``: one entry per jet and head.
+        jet has attention on such edges. Histogram ``between``: one entry per head of each jet with ``split``.
     """
     (source, target), jet, weights = _others(layer, jets)
     subjet, count = subjet.to(source.device), len(jets)
@@ -107,7 +107,7 @@ def between_subjets(layer: LayerAttention, jets: JetBatch, subjet: Tensor, prefi
 
 
 def lepton_attention(layer: LayerAttention, jets: JetBatch) -> JetSums:
-    """Fraction of attention that electrons and muons receive from other particles, and their fractions of the jet.
+    """Fraction of attention that electrons and muons receive from other particles, and their fractions of pT and pairs.
 
     Args:
         layer: recorded attention of a layer.
@@ -115,7 +115,7 @@ def lepton_attention(layer: LayerAttention, jets: JetBatch) -> JetSums:
 
     Returns:
         For each jet with leptons ``lepton attention``, the fraction that they receive together; ``lepton pt``, their
-        fraction of the scalar sum of pT; ``lepton pairs``, their fraction of the sources (uniform attention); and
+        fraction of the scalar sum of pT; ``lepton pairs``, what they would receive from uniform attention; and
         ``with leptons``: 1. All are zero for jets without leptons or without attention between different particles.
 
     Raises:
@@ -139,13 +139,13 @@ def lepton_attention(layer: LayerAttention, jets: JetBatch) -> JetSums:
 
 
 def geometry(layers: Sequence[LayerAttention], jets: JetBatch, subjet: Tensor | None) -> JetSums:
-    """All measurements of this file for all layers.
+    """All measurements of this module for all layers.
 
     Args:
         layers: recorded attention of the layers.
         jets: the jets.
-        subjet: as in :func:`between_subjets`, or None if unknown. With it, names that start with ``shuffled`` are for
-            the same subjets assigned to random particles.
+        subjet: as in :func:`between_subjets`, or None if unknown. If known, results whose names start with ``shuffled``
+            are for the same subjets assigned to random particles of the jet.
     """
     found = stacked(distance_sums(layer, jets) for layer in layers)
     if subjet is not None:
@@ -169,7 +169,7 @@ def shuffled(subjet: Tensor, jets: JetBatch) -> Tensor:
 def number_of_subjets(name: str) -> int:
     """Number of subjets for jets of a class: three for tops that decay to quarks, otherwise two.
 
-    Two is fewer than the prongs of H to four quarks, and more than the one of QCD, to allow a comparison.
+    H to four quarks has more than two prongs, and QCD jets have one; two subjets allow a comparison.
 
     Args:
         name: name of the class, such as ``top`` or JetClass's ``Tbqq``.
@@ -178,7 +178,7 @@ def number_of_subjets(name: str) -> int:
 
 
 def _others(layer: LayerAttention, jets: JetBatch) -> tuple[Tensor, Tensor, Tensor]:
-    """Edges between different particles, the jet of each, and their absolute weights, which cannot cancel."""
+    """Edges between different particles, their jets, and their absolute weights (which cannot cancel in sums)."""
     others = (layer.edge_index[0] != layer.edge_index[1]).nonzero().squeeze(1)
     edges = layer.edge_index[:, others]
     return edges, jets.batch[edges[1]], layer.alpha[others].abs()

@@ -1,4 +1,4 @@
-"""Importance of heads, layers and small sets of heads: ablation, and patching with activations of donors."""
+"""Importance of heads, layers and small sets of heads: ablation, and patching with activations of other jets."""
 
 from __future__ import annotations
 
@@ -15,14 +15,14 @@ from iagraph.interpret.recording import AttentionModel
 from iagraph.jets import JetBatch
 
 KINDS = ("zero", "mean")
-"""Replacement of an ablated head's sums: zero, or their mean over all particles."""
+"""What replaces an ablated head's weighted sums: zero, or their mean over all particles."""
 
 CLEAN, DONOR = "clean", "donor"
 
 
 @torch.inference_mode()
 def mean_sums(model: AttentionModel, batches: Iterable[JetBatch]) -> list[Tensor]:
-    """Mean of the sums of heads at each site over all particles (class attention: over jets), shape [width]."""
+    """Mean weighted sums of all heads at each site, over particles (class attention: jets), each of shape [width]."""
     totals = [torch.zeros((), dtype=torch.float64) for _ in sites(model)]
     counts = [0] * len(totals)
     for jets in batches:
@@ -48,7 +48,7 @@ def ablation(model: AttentionModel, chosen: Iterable[Head], kind: str, means: Se
 
 
 def ablate_heads(model: AttentionModel, batches: Iterable[JetBatch], means: Sequence[Tensor]) -> dict[object, Array]:
-    """Logits without each head and without each layer.
+    """Logits with each single head, and with all heads of each layer, ablated.
 
     Args:
         model: the model, in evaluation mode.
@@ -75,13 +75,13 @@ def keep_heads(
     orders: Mapping[str, tuple[str, Sequence[Head]]],
     numbers: Sequence[int],
 ) -> dict[object, Array]:
-    """Logits of a model that keeps the first k heads of an order, all others ablated.
+    """Logits of a model with all heads ablated except the first k of an order.
 
     Args:
         model: the model, in evaluation mode.
         batches: the jets, on its device.
         means: from :func:`mean_sums`.
-        orders: a kind of ablation and all heads in order, by the name of the order.
+        orders: the kind of ablation and all heads in order, by the name of the order.
         numbers: the values of k.
 
     Returns:
@@ -113,18 +113,18 @@ def patch(
     """Logits of jets with activations patched in from another real jet, the donor.
 
     A particle takes the activation of the donor's particle of the same rank in pT, and keeps its own if the donor has
-    fewer particles; every activation thus comes from a real jet. Patched are either the sums of a head, with effects on
-    all later layers, or the residual stream: the vectors of all particles before a block or after the last one. Later
-    attention keeps the pairs of the clean jet.
+    fewer particles; every activation thus comes from a real jet. Patches replace either the sums of a head, with
+    effects on all later layers, or the residual stream: the vectors of all particles before a block or after the last
+    one. Later attention keeps the pairs of the clean jet.
 
     Args:
         model: the model, in evaluation mode.
         batches: the jets, with labels, on its device.
-        find_donors: index of the donor of each jet, from the labels of all jets.
+        find_donors: function from the labels of all jets to the index of each jet's donor.
 
     Returns:
-        Logits, shape [jets, classes], by ``Head``, by the number of blocks before the patch of the residual stream,
-        by :data:`CLEAN`, and by :data:`DONOR`: those of the donors themselves.
+        Logits, shape [jets, classes], by ``Head``, by the number of blocks before a patch of the residual stream, by
+        :data:`CLEAN`, and by :data:`DONOR` for the donors themselves.
     """
     everything = JetBatch.concatenate(batches)
     assert everything.y is not None

@@ -1,9 +1,9 @@
 r"""Interventions: logits of a model with changed outputs of single heads, from recorded runs.
 
-A head adds :math:`\mathbf{W}_o^{(h)} \mathbf{s}^{(h)}` to a particle, with its weighted sum of values
+A head adds :math:`\mathbf{W}_o^{(h)} \mathbf{s}^{(h)}_i` to particle i, with its weighted sum of values
 :math:`\mathbf{s}^{(h)}_i = \sum_j \alpha^{(h)}_{ij} \mathbf{W}_v^{(h)} \mathbf{x}_j`. The concatenated sums of heads
-are the input of the layer's ``lin_out``; they are changed there, so a bias of ``lin_out`` (as in ParT) stays. In
-differential attention, the sum is that of a head's first map minus beta times that of its second.
+are the input of the layer's ``lin_out``; they are changed there, so a bias of ``lin_out`` (as in ParT) is kept. In
+differential attention, :math:`\mathbf{s}^{(h)}` is the sum with the first map minus beta times that with the second.
 
 Pairs are encoded once for all changes of a batch. This is exact: pair scores do not depend on the blocks, and models
 choose the edges to drop by pair scores alone.
@@ -29,10 +29,9 @@ class Site(NamedTuple):
     """An attention layer.
 
     Attributes:
-        name: its number among the layers of particles, from 1, or ``class`` and its number among ParT's layers of class
-            attention.
+        name: ``1``, ``2``, ... for layers among particles; ``class 1``, ... for ParT's layers of class attention.
         conv: the layer.
-        depth: index of its block, from 0; the number of blocks for layers of class attention.
+        depth: index of its block, from 0; for class attention, the number of blocks among particles.
     """
 
     name: str
@@ -41,7 +40,7 @@ class Site(NamedTuple):
 
     @property
     def of_jets(self) -> bool:
-        """Whether it updates a vector per jet, not one per particle."""
+        """Whether it updates one vector per jet rather than one per particle."""
         return self.name.startswith("class")
 
 
@@ -53,7 +52,7 @@ class Head(NamedTuple):
 
 
 Changes = Mapping[Head, Tensor]
-"""Replacements of the sums of heads, broadcast to [particles, channels of a head] or [jets, channels]."""
+"""New weighted sums by head, broadcast to [particles, channels of a head] or [jets, channels of a head]."""
 
 
 def sites(model: AttentionModel) -> list[Site]:
@@ -107,13 +106,13 @@ def trace(model: AttentionModel, jets: JetBatch) -> Trace:
 
 
 def resume(model: AttentionModel, recorded: Trace, depth: int, x: Tensor | None = None) -> Tensor:
-    """Logits of a model that resumes at a block, shape [jets, classes].
+    """Logits of a model whose recorded run is resumed at a block, shape [jets, classes].
 
     Args:
         model: the model.
         recorded: its recorded run.
         depth: index of the first block to run; the number of blocks runs the read-out only.
-        x: vectors of the particles before it, shape [particles, width]; None for the recorded ones.
+        x: particle vectors before that block, shape [particles, width]; None for the recorded ones.
     """
     x = recorded.x[depth] if x is None else x
     for block, (_, *rest) in zip(model.blocks[depth:], recorded.inputs[depth:], strict=True):

@@ -1,4 +1,4 @@
-"""A jet and its attention as interactive HTML, without libraries or network."""
+"""A jet and its attention as interactive HTML that needs no libraries and no network."""
 
 from __future__ import annotations
 
@@ -25,9 +25,9 @@ def live_jet(jet: ShownJet, title: str) -> str:
 
     Args:
         jet: the jet.
-        title: title of the display; the result is a function of jet and title.
+        title: title of the display; the result depends on jet and title only.
     """
-    # "</" would end the script; "<!--" would hide its end. Both have a "<".
+    # "</" would end the script, and "<!--" would hide its end; both start with "<".
     data = json.dumps(live_data(jet), separators=(",", ":"), allow_nan=False).replace("<", "\\u003c")
     name = "jet-" + hashlib.sha256(f"{title}{data}".encode()).hexdigest()[:16]
     style = {"threshold": THRESHOLD, "positive": POSITIVE, "negative": NEGATIVE}
@@ -38,9 +38,9 @@ def live_data(jet: ShownJet) -> dict[str, Any]:
     """The data of a display, as numbers and text.
 
     Returns:
-        ``particles``: [pT, y, phi, index of the species in ``kinds``] each; ``hulls``: corners of each subjet;
-        ``graphs``: distinct [sources, targets, whether within a subjet]; ``layers``: [index of the graph, weights of
-        the edges per head] each.
+        ``particles``: for each [pT, y, phi, index of the species in ``kinds``]; ``known``: whether species are known;
+        ``hulls``: corners of each subjet; ``graphs``: distinct [sources, targets, whether within a subjet];
+        ``layers``: for each [index of the graph, weights of the edges by head]; and ``colours``.
     """
     kinds = [OTHER] * jet.pt.size if jet.species is None else jet.species.tolist()
     columns = (jet.pt.round(2).tolist(), jet.y.round(4).tolist(), jet.phi.round(4).tolist(), kinds)

@@ -1,4 +1,4 @@
-"""Importance of single pair features: replaced by a typical value, or shuffled among the pairs of a jet."""
+"""Importance of single pair features, each replaced by a typical value or shuffled among the pairs of a jet."""
 
 from __future__ import annotations
 
@@ -21,13 +21,13 @@ from iagraph.nn import BatchNorm
 
 VARIANTS = ("typical", "shuffled")
 """``typical``: the value that the model scales to zero, the centre of its fixed scaling or, in ParT, the running mean
-of the batch norm. ``shuffled``: values permuted among the pairs of a jet, self-pairs separately, so that the mark of
-self-pairs cannot change."""
+of the batch norm. ``shuffled``: values permuted among the pairs of a jet, self-pairs among themselves, so that they
+remain recognisable."""
 
 SEED = 1
 
 Edit = Callable[[Tensor, Tensor, Tensor], Tensor]
-"""Function from features [pairs, features] and both particles of each pair to new features."""
+"""Function from features [pairs, features] and the two particles of each pair to new features."""
 
 
 class PairInput(NamedTuple):
@@ -37,7 +37,7 @@ class PairInput(NamedTuple):
         part: the part of the model that reads them.
         names: names of the features in order; ``is_self`` marks self-pairs.
         typical: value of each feature in the variant ``typical``, shape [features].
-        hook: registers an edit of the features that this part reads.
+        hook: function of jets and an edit; registers the edit for the features that this part reads.
     """
 
     part: str
@@ -47,10 +47,10 @@ class PairInput(NamedTuple):
 
 
 def pair_inputs(model: AttentionModel) -> list[PairInput]:
-    """Places where a model reads pair features; empty if it has none by name.
+    """Places where a model reads pair features; empty if it has no named ones.
 
     A model with a gate reads them twice: those of all pairs in the gate, which chooses pairs, and those of the chosen
-    pairs in the encoder. The result has each separately and both together.
+    pairs in the encoder. The result has an entry for each of the two, and one for both together.
     """
     if isinstance(model, ParticleTransformer):
         if model.pair_encoder is None:
@@ -103,7 +103,7 @@ def ablated(source: PairInput, name: str, variant: str, jets: JetBatch, seed: in
     """Context in which a model does not see a pair feature.
 
     Args:
-        source: where the model reads it.
+        source: where the model reads the feature.
         name: name of the feature.
         variant: one of :data:`VARIANTS`.
         jets: the jets on which the model runs in this context.

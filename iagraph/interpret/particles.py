@@ -16,7 +16,7 @@ OTHER = len(SPECIES) - 1
 
 
 def ranks(values: Tensor, jets: JetBatch) -> Tensor:
-    """Rank of each particle in its jet by falling value, from 0; ties keep their order. Shape [particles]."""
+    """Rank of each particle in its jet, 0 for the largest value; ties keep their order. Shape [particles]."""
     order = falling(values, jets.batch)
     rank = torch.empty_like(order)
     rank[order] = torch.arange(order.numel(), device=order.device) - jets.ptr[jets.batch]
@@ -30,7 +30,7 @@ def keep(jets: JetBatch, kept: Tensor) -> JetBatch:
 
 
 def take(jets: JetBatch, places: Tensor) -> JetBatch:
-    """The jets of a batch at the given indices, in their order; indices may repeat."""
+    """The jets of a batch at the given indices, in that order; indices may repeat."""
     sizes = jets.ptr.diff()[places]
     begin = (jets.ptr[:-1][places] - (sizes.cumsum(0) - sizes)).repeat_interleave(sizes)
     taken = jets.with_particles(begin + torch.arange(len(begin), device=begin.device), _ptr(sizes))
@@ -53,8 +53,9 @@ def species(jets: JetBatch) -> Tensor | None:
 
 
 def other_class(labels: Tensor) -> Tensor:
-    """Index of a donor for each jet, shape [jets]: for the k-th jet of a class the k-th of the next class present,
-    cyclically in classes and in jets.
+    """Index of a donor for each jet, shape [jets].
+
+    The k-th jet of a class gets the k-th jet of the next class present; classes and jets are cyclic.
 
     Raises:
         ValueError: all jets are of one class.
@@ -86,7 +87,7 @@ def rank_match(jets: JetBatch, donors: JetBatch) -> Tensor:
 
 
 def transplant(own: Tensor, theirs: Tensor, match: Tensor) -> Tensor:
-    """Vectors of particles, replaced by those of their matches in the donors where there are any.
+    """Particle vectors, replaced by those of the matching particles of the donors where there are any.
 
     Args:
         own: shape [particles, channels].

@@ -1,8 +1,8 @@
-"""Jets measured differently: momenta and directions smeared, particles lost. Pure functions.
+"""Imperfectly measured jets: momenta and directions smeared, particles lost. Inputs are not modified.
 
-Models derive all features from the momenta of the particles, those of the jet from their sum, so changes here affect
-all features. Random numbers come from a generator on the CPU: a seed gives the same numbers on every device. A jet that
-would lose all its particles keeps the hardest one, since an empty jet is not measured; empty jets stay empty.
+Models derive all kinematic features from the momenta of the particles, those of the jet from their sum, so changes here
+affect all of them. Random numbers come from a generator on the CPU: a seed gives the same numbers on every device. A
+jet that would lose all its particles keeps the hardest, since a jet needs at least one; empty jets stay empty.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from iagraph.segment import segment_sum
 
 
 def smear_pt(jets: JetBatch, fraction: float, generator: Generator) -> JetBatch:
-    r"""Multiply transverse momenta by :math:`|1 + f z|`, z standard normal; rapidity, azimuth and mass stay.
+    r"""Multiply transverse momenta by :math:`|1 + f z|`, z standard normal; rapidity, azimuth and mass are kept.
 
     The absolute value keeps :math:`p_T` positive; it hardly matters for f up to 0.2.
 
@@ -33,7 +33,7 @@ def smear_pt(jets: JetBatch, fraction: float, generator: Generator) -> JetBatch:
 
 
 def smear_direction(jets: JetBatch, angle: float, generator: Generator) -> JetBatch:
-    """Add independent normal numbers to rapidities and azimuths; pT and mass stay.
+    """Add independent normal numbers to rapidities and azimuths; pT and mass are kept.
 
     Args:
         jets: the jets.
@@ -47,11 +47,11 @@ def smear_direction(jets: JetBatch, angle: float, generator: Generator) -> JetBa
 
 
 def drop_particles(jets: JetBatch, probability: float, generator: Generator) -> JetBatch:
-    """Drop each particle independently with a probability.
+    """Drop each particle independently with a given probability.
 
     Args:
         jets: the jets.
-        probability: in [0, 1].
+        probability: probability to drop a particle, in [0, 1].
         generator: random numbers, on the CPU.
     """
     pt = jets.momenta.pt

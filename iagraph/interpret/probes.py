@@ -1,4 +1,4 @@
-"""Linear probes: what a linear map can read from vectors of jets, on held-out jets."""
+"""Linear probes: what a linear map can predict from the vectors of jets, on held-out jets."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ SEED = 1
 RESAMPLINGS = 500
 ALPHAS = tuple(10.0**power for power in range(-2, 6))
 FEWEST = 20
-"""Minimum number of jets for the fit and for the test of a probe."""
+"""Minimum number of jets to fit a probe, and to test it."""
 
 
 def class_probe(vectors: Array, labels: NDArray[np.int64]) -> Array:
@@ -38,11 +38,11 @@ def class_probe(vectors: Array, labels: NDArray[np.int64]) -> Array:
 
 
 class Regression(NamedTuple):
-    """How well a linear map reads an observable.
+    """How well a linear map predicts an observable.
 
     Attributes:
-        r2: held-out R^2 with bootstrap error; at most 1, negative if worse than the mean; NaN for too few jets or a
-            constant observable.
+        r2: held-out R^2 with bootstrap error; at most 1, negative if worse than predicting the mean; NaN for too few
+            jets or a constant observable.
         jets: number of held-out jets.
     """
 
@@ -53,8 +53,9 @@ class Regression(NamedTuple):
 def regression_probe(vectors: Array, target: Array, control: Array | None = None) -> Regression:
     r"""Held-out :math:`R^2 = 1 - \sum (y - \hat y)^2 / \sum (y - \bar y)^2` of a ridge regression.
 
-    It is fitted to a random half of the jets, with the ridge strength from leave-one-out errors, and tested on the
-    other half. The error is the standard deviation over bootstrap samples of the test half, without refitting.
+    The regression is fitted to a random half of the jets, with the ridge strength chosen by leave-one-out errors, and
+    tested on the other half. The error is the standard deviation over bootstrap samples of the test half, without
+    refitting.
 
     Args:
         vectors: shape [jets, width].
@@ -83,7 +84,7 @@ def regression_probe(vectors: Array, target: Array, control: Array | None = None
 def regression_probes(
     vectors: Array, observables: Mapping[str, Array], controls: Mapping[str, Array]
 ) -> dict[tuple[str, str], Regression]:
-    """Probes by name of the observable and of the control regressed out of it, ``none`` first."""
+    """Probes by names of the observable and of the control regressed out of it, beginning with ``none``."""
     found = {}
     for name, target in observables.items():
         found[name, "none"] = regression_probe(vectors, target)

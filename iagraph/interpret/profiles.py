@@ -1,10 +1,10 @@
 r"""Relevance within jets by transverse momentum, distance to the axis, species and subjet.
 
-Jets differ in the size of their evidence, so relevance is taken relative to its jet of n particles,
+Jets differ in the size of their evidence, so relevance is normalised within each jet of n particles,
 
 .. math:: r_i = \frac{n R_i}{\sum_j |R_j|},
 
-with a mean :math:`|r_i|` of 1.
+which makes the mean of :math:`|r_i|` 1.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ HARDEST = (1, 2, 3, 5, 10, 20)
 
 
 def relative_relevance(relevance: Tensor, jets: JetBatch) -> Tensor:
-    """Relative relevance :math:`r_i`, zero in jets without relevance; shape [particles].
+    """Relative relevance :math:`r_i`, zero in jets whose relevance is all zero; shape [particles].
 
     Args:
         relevance: shape [particles].
@@ -57,11 +57,11 @@ def sums_in_bins(values: Tensor, coordinate: Tensor, edges: Sequence[float], jet
 
 
 def fraction_of_hardest(values: Tensor, jets: JetBatch, numbers: Sequence[int] = HARDEST) -> Tensor:
-    """Fraction of each jet's sum of values in its k particles of highest pT, shape [jets, numbers].
+    """Fraction of each jet's sum of values that lies in its k particles of highest pT, shape [jets, numbers].
 
     Args:
         values: non-negative, shape [particles].
-        jets: the jets; NaN for those whose sum is zero.
+        jets: the jets; the result is NaN for those whose sum is zero.
         numbers: the values of k.
     """
     place = ranks(jets.momenta.pt, jets)
@@ -71,14 +71,14 @@ def fraction_of_hardest(values: Tensor, jets: JetBatch, numbers: Sequence[int] =
 
 
 def fraction_by_species(values: Tensor, jets: JetBatch) -> Tensor | None:
-    """Sum of values of each species over the sum of absolute values of the jet; NaN where that is zero.
+    """Sum of values of each species, divided by the sum of absolute values of the jet; NaN where that is zero.
 
     Args:
         values: shape [particles].
         jets: the jets.
 
     Returns:
-        Shape [jets, kinds], in the order of :data:`~iagraph.interpret.particles.SPECIES`; None if species are unknown.
+        Shape [jets, species], ordered as in :data:`~iagraph.interpret.particles.SPECIES`; None if species are unknown.
     """
     kind = species(jets)
     if kind is None:

@@ -17,7 +17,7 @@ from iagraph.nn.pair_biases import PairBiases
 from iagraph.nn.pair_gate import PairGate
 
 PAIRS = (PairEncoder, PairBiases, PairGate)
-"""Modules that read pairs; they only make attention scores, which are held constant."""
+"""Modules that read pairs; they affect only attention weights, which are held constant."""
 
 
 @contextmanager

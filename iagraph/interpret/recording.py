@@ -21,7 +21,7 @@ AttentionModel: TypeAlias = AttentionTagger | ParticleTransformer
 """Models with attention among particles: they have ``convs()`` and ``read_out(x, graph)``."""
 
 Attend: TypeAlias = Callable[..., AttentionOutput]
-"""As :meth:`iagraph.nn.AttentionConv.attend`."""
+"""Type of :meth:`iagraph.nn.AttentionConv.attend`."""
 
 
 class LayerAttention(NamedTuple):
@@ -32,8 +32,8 @@ class LayerAttention(NamedTuple):
     Attributes:
         edge_index: edges within jets, rows (source, target), sorted by target, shape [2, edges].
         alpha: final weights, signed in differential attention, shape [edges, heads].
-        maps: softmax maps over all edges that the layer sees, shape [edges, maps]: one per head, or two, with all first
-            maps before all second ones.
+        maps: softmax maps, normalised over all edges that the layer sees, shape [edges, maps]: one per head, or two,
+            with all first maps before all second ones.
         content: scores from queries and keys, :math:`q_i \cdot k_j / \sqrt{d}`, shape [edges, maps], or None.
         pair: scores from pairs, in ParT the bias :math:`U_{ij}`; shape [edges, maps], or None.
     """
@@ -66,7 +66,7 @@ def record_attention(model: AttentionModel, jets: JetBatch) -> Recording:
 
 @contextmanager
 def recorded(model: AttentionModel) -> Iterator[list[LayerAttention]]:
-    """Context in which each attention layer that runs on a list of edges appends its record to the result."""
+    """Context in which each attention layer that runs on a list of edges appends its record to the yielded list."""
     layers: list[LayerAttention] = []
 
     def watched(conv: AttentionConv, attend: Attend) -> Attend:
@@ -85,7 +85,7 @@ def recorded(model: AttentionModel) -> Iterator[list[LayerAttention]]:
 def attending(model: AttentionModel, changed: Callable[[AttentionConv, Attend], Attend]) -> Iterator[None]:
     """Context in which ``changed(layer, attend)`` replaces the ``attend`` of each attention layer.
 
-    PyTorch's hooks see only ``forward``, which graphs with scores bypass.
+    PyTorch's hooks see only calls of ``forward``, but blocks call ``attend`` directly.
     """
     convs = model.convs()
     before = [vars(conv).get("attend") for conv in convs]
@@ -108,7 +108,7 @@ def _layer(
     content = None
     if isinstance(conv, InteractionAttentionConv):
         content = conv.scores(x, x, graph, None if scores is None else torch.zeros_like(scores))
-        total = content if scores is None else content + scores  # the products, most of the work, are computed once
+        total = content if scores is None else content + scores  # computes the products, most of the work, only once
     else:
         total = conv.scores(x, x, graph, scores)
     kept = torch.searchsorted(graph.edge_ids, output.graph.edge_ids)  # both ascend

@@ -1,7 +1,7 @@
 r"""Relevance of particles from gradients: Grad-CAM, gradient times input, integrated gradients, layer-wise relevance.
 
-All take a model in evaluation mode, jets on its device, and the class of each jet whose :func:`evidence` is explained,
-shape [jets]; all return a number per particle, shape [particles], positive in favour of the class.
+All methods take a model in evaluation mode, jets on its device, and the class of each jet whose :func:`evidence` is
+explained, shape [jets]; all return a number per particle, shape [particles], positive in favour of the class.
 """
 
 from __future__ import annotations
@@ -22,17 +22,17 @@ from iagraph.nn.attention_conv import AttentionOutput
 from iagraph.segment import segment_sum
 
 STEPS = 8
-"""Points of integrals: for quark and gluon jets, sums are off by 1 % in IAFormer, by 8 % in ParT."""
+"""Number of points for integrals. Relevance in quark and gluon jets adds up within 1 % in IAFormer, 8 % in ParT."""
 
 
 def evidence(logits: Tensor, classes: Tensor) -> Tensor:
-    r"""The logit of a class of each jet minus the mean of all others.
+    r"""The logit of one class for each jet minus the mean of its other logits.
 
     .. math::
         e_k = \ell_k - \frac{1}{K - 1} \sum_{c \neq k} \ell_c
 
-    For two classes it is the difference of logits, the log-odds of the class. Unlike a log-probability it is linear in
-    the logits and does not saturate, so that relevance can add up to it.
+    For two classes this is the difference of logits, the log-odds of the class. Unlike a log-probability, it is linear
+    in the logits and does not saturate, so that relevance can add up to it.
 
     Args:
         logits: shape [jets, classes].
@@ -61,7 +61,7 @@ def fed(model: AttentionModel, features: Tensor) -> Iterator[None]:
     """Context in which the model takes these scaled node features instead of those of its jets.
 
     Pair features still come from the momenta of the jets and are constant, except in
-    :class:`~iagraph.models.LearnedPairIAFormer`, which makes them from the particles' vectors.
+    :class:`~iagraph.models.LearnedPairIAFormer`, which computes them from particle vectors.
 
     Args:
         model: the model.
@@ -73,7 +73,7 @@ def fed(model: AttentionModel, features: Tensor) -> Iterator[None]:
 
 @contextmanager
 def frozen(model: nn.Module) -> Iterator[None]:
-    """Context without gradients of parameters, so that pair encoders need no backward pass."""
+    """Context in which parameters require no gradients, so that pair encoders need no backward pass."""
     learning = [parameter for parameter in model.parameters() if parameter.requires_grad]
     for parameter in learning:
         parameter.requires_grad_(False)
@@ -91,9 +91,9 @@ def grad_cam(model: AttentionModel, jets: JetBatch, classes: Tensor, block: int 
         R_i = \mathrm{ReLU}\Big(\sum_c w_c\, x_{ic}\Big), \qquad
         w_c = \frac1n \sum_{i=1}^n \frac{\partial e}{\partial x_{ic}}
 
-    with the vectors :math:`\mathbf{x}_i` of the n particles of a jet after a block. After the last block of a model
-    with mean pooling, :math:`n w_c` is the weight of its last linear map, and the signed relevance adds up to the
-    evidence without the bias.
+    where :math:`\mathbf{x}_i` are the vectors of the n particles of a jet after a block. After the last block of a
+    model with mean pooling, :math:`n w_c` is the weight of channel c in the evidence, and the signed relevance adds up
+    to the evidence without the bias.
 
     Args:
         model: the model, in evaluation mode.
@@ -160,8 +160,8 @@ def layerwise_relevance(model: AttentionModel, jets: JetBatch, classes: Tensor) 
     (:func:`~iagraph.interpret.propagation.linear_rules`): an affine function of the scaled node features. The
     relevance of a jet adds up to the evidence minus what biases (and the class token of ParT) add to it.
 
-    Differential attention needs no extra rule: its signed weights are constants, too, and a subtracted particle counts
-    against what it carries.
+    Differential attention needs no extra rule: its signed weights are held constant, too, and a particle with negative
+    weight contributes with the opposite sign.
     """
     features = scaled_features(model, jets)
     with linear_rules(model):

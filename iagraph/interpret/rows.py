@@ -15,7 +15,7 @@ from torch import Tensor
 from iagraph.segment import segment_sum
 
 BINARY = 0.8
-"""Largest weight below which a row is not binary (arXiv 2512.00210)."""
+"""A row is binary if its largest fraction is at least this (arXiv 2512.00210)."""
 
 
 @dataclass(frozen=True)
@@ -24,7 +24,7 @@ class Rows:
 
     Attributes:
         source: the source of each edge, -1 in empty slots; shape [particles, slots].
-        target, slot: position of each edge, shape [edges].
+        target, slot: row and slot of each edge, shape [edges].
     """
 
     source: Tensor
@@ -53,12 +53,12 @@ class Rows:
 
     @property
     def real(self) -> Tensor:
-        """Slots with an edge, shape [particles, slots]."""
+        """Mask of slots with an edge, shape [particles, slots]."""
         return self.source >= 0
 
     @property
     def others(self) -> Tensor:
-        """Slots with an edge between two different particles, shape [particles, slots]."""
+        """Mask of slots with an edge between different particles, shape [particles, slots]."""
         own = torch.arange(self.source.size(0), device=self.source.device).unsqueeze(1)
         return self.real & (self.source != own)
 
@@ -81,7 +81,7 @@ def is_non_binary(fraction: Tensor, threshold: float = BINARY) -> Tensor:
 
     Args:
         fraction: from :func:`fractions`, shape [..., slots].
-        threshold: largest fraction from which on one source dominates.
+        threshold: smallest fraction at which one source counts as dominant.
 
     Returns:
         Shape [...].
@@ -101,11 +101,11 @@ def entropy(fraction: Tensor) -> Tensor:
 def spread(scores: Tensor, real: Tensor) -> Tensor:
     """Population standard deviation of scores within each row.
 
-    A softmax ignores constants, so only the spread of scores within a row matters.
+    A softmax ignores constants added to a row, so only the spread of scores within a row matters.
 
     Args:
         scores: zero where there is no edge, shape [particles, maps, slots].
-        real: slots with an edge, shape [particles, slots].
+        real: mask of slots with an edge, shape [particles, slots].
 
     Returns:
         Shape [particles, maps]; zero for a row without edges.

@@ -1,4 +1,4 @@
-"""Measurements that accumulate over batches: sums per jet, from which errors follow, and histograms."""
+"""Measurements that accumulate over batches: sums per jet, which also give errors, and histograms."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ class JetSums:
 
     Attributes:
         layers: sums per jet and layer by name, shape [jets, layers].
-        jets: sums per jet over all layers by name, shape [jets].
+        jets: sums per jet for all layers together by name, shape [jets].
         histograms: counts, or weights, per layer by name, shape [layers, bins].
     """
 
@@ -32,7 +32,7 @@ class JetSums:
         Args:
             numerator: name in :attr:`layers`.
             denominator: name in :attr:`layers`.
-            layer: index of the layer; None for all together.
+            layer: index of the layer; None for the sums over all layers.
             jets: mask of jets, shape [jets]; None for all.
         """
         above, below = (
@@ -42,14 +42,14 @@ class JetSums:
         return ratio(above, below) if jets is None else ratio(above[jets], below[jets])
 
     def merged(self, other: JetSums) -> JetSums:
-        """Both sets of quantities of the same jets."""
+        """Union of two sets of quantities of the same jets."""
         return JetSums(
             {**self.layers, **other.layers}, {**self.jets, **other.jets}, {**self.histograms, **other.histograms}
         )
 
 
 def added(parts: Iterable[JetSums]) -> JetSums:
-    """Concatenate batches of the same quantities; memory grows by a few numbers per jet."""
+    """Concatenate the sums of batches and add their histograms; memory grows by a few numbers per jet."""
     layers: dict[str, list[Tensor]] = {}
     jets: dict[str, list[Tensor]] = {}
     histograms: dict[str, Tensor] = {}
@@ -68,7 +68,7 @@ def added(parts: Iterable[JetSums]) -> JetSums:
 
 
 def stacked(layers: Iterable[JetSums]) -> JetSums:
-    """Stack the same quantities of single layers to those of a model."""
+    """Stack quantities of single layers into those of a model; :attr:`JetSums.jets` is left empty."""
     parts = list(layers)
     return JetSums(
         {name: torch.cat([part.layers[name] for part in parts], 1) for name in parts[0].layers},

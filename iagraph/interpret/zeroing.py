@@ -1,4 +1,4 @@
-"""Parts of the scores of a trained model set to zero, without retraining: what its attention depends on."""
+"""Parts of the attention scores set to zero without retraining, to see what a trained model depends on."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ def zero_pairs(model: AttentionModel) -> AbstractContextManager[None]:
     r"""Context in which all scores from pairs are zero: :math:`U_{ij} = 0` in every layer.
 
     Attention without queries and keys is then uniform. A gate still chooses edges. In ParT this equals setting all
-    weights of the pair encoder to zero (arXiv 2512.00210). To record it, start recording first:
+    weights of the pair encoder to zero (arXiv 2512.00210). To record the result, start recording first:
     ``with recorded(model) as layers, zero_pairs(model):``.
     """
 
@@ -43,7 +43,7 @@ def zero_content(model: AttentionModel) -> AbstractContextManager[None]:
 
 
 def zero_beta(model: AttentionModel) -> AbstractContextManager[None]:
-    """Context in which differential attention has only its first maps: beta = 0."""
+    """Context in which differential attention uses only its first maps: beta = 0."""
     convs = [conv for conv in model.convs() if isinstance(conv, SoftmaxDifference)]
     return _filled([conv.theta for conv in convs], -math.inf)
 
@@ -56,9 +56,9 @@ def zero_both(model: AttentionModel) -> Iterator[None]:
 
 
 def zeroings(model: AttentionModel) -> dict[str, Zeroing]:
-    """Possible zeroings of a model by their name in tables.
+    """Zeroings that apply to a model, by their name in tables.
 
-    ``U = 0`` and ``A = 0`` for a model with both, ``beta = 0`` for differential attention, and ``even attention``.
+    ``U = 0`` and ``A = 0`` for a model with both, ``beta = 0`` for differential attention; always ``even attention``.
     """
     convs, found = model.convs(), dict[str, Zeroing]()
     if has_content(convs) and has_pairs(model):
@@ -69,12 +69,12 @@ def zeroings(model: AttentionModel) -> dict[str, Zeroing]:
 
 
 def has_content(convs: list[AttentionConv]) -> bool:
-    """Whether scores come from queries and keys."""
+    """Whether some scores come from queries and keys."""
     return any(isinstance(conv, InteractionAttentionConv) for conv in convs)
 
 
 def has_pairs(model: AttentionModel) -> bool:
-    """Whether scores come from pairs."""
+    """Whether some scores come from pairs."""
     return any(getattr(model, name, None) is not None for name in ("pair_features", "pair_encoder"))
 
 

@@ -1,8 +1,8 @@
 """Attention in dense blocks of complete graphs: weighted sums whose tables of weights never leave a CPU's cache.
 
 Scores are given once per unordered pair of nodes and appear twice in a table [graphs, targets, sources]. A kernel
-expands as many maps at a time as fit into cache, and recomputes them in the backward pass: memory grows with the pairs
-alone, and fetching stored tables would take as long.
+expands as many maps at a time as fit into cache, and recomputes them in the backward pass: memory grows only with
+the number of pairs, and reading stored tables back would take as long.
 """
 
 from __future__ import annotations
@@ -20,9 +20,9 @@ LOG2_E = math.log2(math.e)
 """Exponentials are computed as powers of two, in a third of the time."""
 
 EDGES_IN_CACHE = 2**19
-"""Number of edges, times maps, whose softmax each thread of a CPU computes at once."""
+"""Number of edges times maps whose softmax each thread of a CPU computes at once."""
 
-# The functions below have no setup_context: it makes PyTorch inspect a signature in each call, 50 us.
+# The functions below have no setup_context, for which PyTorch would inspect a signature in each call, for 50 us.
 
 
 class BlockPairs(NamedTuple):
@@ -49,7 +49,7 @@ class BlockPairs(NamedTuple):
 
 
 def table(pair_values: Tensor, pairs: BlockPairs) -> Tensor:
-    """Values of unordered pairs as a table of directed edges, each at both edges of its pair.
+    """Values of unordered pairs as a table of directed edges, each value at both edges of its pair.
 
     Args:
         pair_values: shape [maps, pairs].
@@ -63,7 +63,7 @@ def table(pair_values: Tensor, pairs: BlockPairs) -> Tensor:
 
 
 class _Table(torch.autograd.Function):
-    """The same with a gradient that gathers instead of scattering."""
+    """:func:`_table` with a gradient that gathers instead of scattering."""
 
     @staticmethod
     def forward(ctx: Any, pair_values: Tensor, pairs: BlockPairs) -> Tensor:
@@ -149,8 +149,8 @@ def exponential_sum(pair_scores: Tensor, values: Tensor, pairs: BlockPairs) -> T
     r"""Sums over the sources, weighted by the exponentials of their scores,
     :math:`\sum_j e^{s_{ij} - \max s} v_j`.
 
-    The maximum, over a whole map, cancels in quotients of such sums; the gradient relies on that. Both edges of a pair
-    share one exponential.
+    The maximum over a whole map cancels in quotients of such sums, so the gradient treats it as constant. Both edges of
+    a pair share one exponential.
 
     Args:
         pair_scores: shape [maps, pairs], at least one pair.
@@ -201,18 +201,18 @@ def _exponentials(pair_scores: Tensor) -> Tensor:
 
 
 def _softmax(pair_scores: Tensor, pairs: BlockPairs) -> Tensor:
-    """Weights of the edges of a block, [maps, G, N targets, N sources], in float32 if not in float64."""
+    """Weights of the edges of a block, [maps, G, N targets, N sources], at least in float32."""
     return _table(pair_scores, pairs).softmax(-1, dtype=torch.promote_types(pair_scores.dtype, torch.float32))
 
 
 def _again(reference: Callable[..., Tensor], ctx: Any, grad: Tensor) -> tuple[Tensor | None, Tensor | None, None]:
-    """Differentiable gradients."""
+    """Differentiable gradients, from the reference."""
     of_scores, of_values = differentiable(lambda *tensors: reference(*tensors, ctx.pairs), ctx.saved_tensors, [grad])
     return of_scores, of_values, None
 
 
 def _in_cache(pairs: BlockPairs, *tensors: Tensor) -> Iterator[tuple[Tensor, ...]]:
-    """Maps in parts, on a CPU as many at a time as fit into cache."""
+    """Tensors split into parts along their maps, on a CPU as many maps at a time as fit into cache."""
     entries = max(pairs.pair_of_edge.numel(), 1)
     on_cpu = tensors[0].device.type == "cpu"
     at_once = max(EDGES_IN_CACHE * torch.get_num_threads() // entries if on_cpu else len(tensors[0]), 1)
@@ -241,7 +241,7 @@ def regroup(rows: Tensor, where: Tensor, back: Tensor) -> Tensor:
 
 
 class _Regroup(torch.autograd.Function):
-    """The same with a gradient that gathers instead of scattering."""
+    """:func:`_take_rows` with a gradient that gathers instead of scattering."""
 
     @staticmethod
     def forward(ctx: Any, rows: Tensor, where: Tensor, back: Tensor) -> Tensor:
@@ -255,7 +255,7 @@ class _Regroup(torch.autograd.Function):
 
 
 def _take_rows(rows: Tensor, where: Tensor) -> Tensor:
-    if where.numel() <= rows.size(0):  # each old row is taken and there are no more new ones, so none is zero
+    if where.numel() <= rows.size(0):  # every old row is taken, so without extra new rows none is zero
         return rows.index_select(0, where)
     with_zeros = torch.nn.functional.pad(rows, (0, 0, 0, 1))  # for -1, in a third of the time of a masked_fill
     return with_zeros.index_select(0, where.remainder(rows.size(0) + 1))

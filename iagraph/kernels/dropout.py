@@ -14,11 +14,11 @@ STEPS = 2**16
 
 
 def dropout(x: Tensor, p: float = 0.5, training: bool = True) -> Tensor:
-    r"""Sets each entry to zero with probability p and scales the others by :math:`1 / (1 - p)`, so that the mean stays.
+    r"""Sets each entry to zero with probability p and scales the others by :math:`1 / (1 - p)`, which keeps the mean.
 
-    Like :func:`torch.nn.functional.dropout`, which draws its numbers one by one on a CPU, in a quarter of the time (3.6
-    against 15 ms for 1.4 million entries on two cores). On a CPU p is rounded to 16 bits, and the scale fits the
-    rounded p; if that is 0 or 1, and on other devices, PyTorch's own runs.
+    Takes a quarter of the time of :func:`torch.nn.functional.dropout`, which draws its numbers one by one on a CPU (3.6
+    against 15 ms for 1.4 million entries on two cores). On a CPU p is rounded to 16 bits, and the scale is that of the
+    rounded p. If this is 0 or 1, on other devices, or without fast kernels, PyTorch's own runs.
 
     Args:
         x: any shape, a floating-point type.
@@ -33,7 +33,7 @@ def dropout(x: Tensor, p: float = 0.5, training: bool = True) -> Tensor:
 
 
 class Dropout(nn.Dropout):
-    """:class:`torch.nn.Dropout` by :func:`dropout`."""
+    """:class:`torch.nn.Dropout`, computed by :func:`dropout`."""
 
     def forward(self, input: Tensor) -> Tensor:
         """Drops entries of a tensor of any shape, only in training."""
@@ -41,7 +41,7 @@ class Dropout(nn.Dropout):
 
 
 class _Dropout(torch.autograd.Function):
-    """Keeps two bytes per entry for the gradient."""
+    """Keeps two bytes per entry for the backward pass."""
 
     @staticmethod
     def forward(ctx: Any, x: Tensor, threshold: int) -> Tensor:
@@ -59,5 +59,5 @@ class _Dropout(torch.autograd.Function):
 
 
 def _scaled(x: Tensor, kept: Tensor, scale: float) -> Tensor:
-    """The kept entries, scaled. A product of two types would convert them one by one, on one thread."""
+    """The kept entries, scaled. A product of mixed types would convert them one by one, on one thread."""
     return kept.to(x.dtype).mul_(x).mul_(scale)

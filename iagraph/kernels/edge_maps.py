@@ -15,7 +15,7 @@ from iagraph.kernels.switch import differentiable
 from iagraph.memory import cut_for_cache
 
 VALUES_IN_CACHE = 2**18
-"""Size of the edge vectors that a CPU maps at once, 1 MB in float32."""
+"""Number of entries of edge vectors that a CPU processes at once, 1 MB in float32."""
 
 
 def folded_maps(
@@ -51,8 +51,8 @@ def normed_maps(
     :math:`z_l = W_l h_{l-1}`, :math:`z_0 = c_i + o_j`, and :math:`\hat z = (z - \langle z \rangle) / \sigma(z)` from
     the statistics of all edges, at least two.
 
-    The reference is the modules one after the other in training mode, running statistics included. Of all activations
-    only :math:`z_l` are kept for the backward pass. Hooks on the modules do not run.
+    The reference applies the modules in turn in training mode, running statistics included. Of all activations, only
+    :math:`z_l` are kept for the backward pass. Hooks on the modules do not run.
 
     Args:
         center: the target's part of an edge, shape [nodes, channels].
@@ -64,13 +64,13 @@ def normed_maps(
     Returns:
         Shape [nodes, channels of the last map].
     """
-    weights = [weight.to(center.dtype) for weight in weights]  # under autocast an earlier product has rounded
+    weights = [weight.to(center.dtype) for weight in weights]  # under autocast, an earlier product was rounded
     affine = [*(norm.weight for norm in norms), *(norm.bias for norm in norms)]
     return _NormedMaps.apply(neighbors, norms, center, other, *affine, *weights)
 
 
 def _reference(neighbors: Tensor, eps: Sequence[float], center: Tensor, other: Tensor, *tensors: Tensor) -> Tensor:
-    """The same in plain PyTorch, except for the running statistics."""
+    """:func:`normed_maps` in plain PyTorch, except for the running statistics."""
     gammas, betas, weights = _cut(tensors, len(eps), len(eps))
     h = (center.unsqueeze(1) + embedding(neighbors, other)).flatten(0, 1)
     for layer, (gamma, beta) in enumerate(zip(gammas, betas, strict=True)):
@@ -158,7 +158,7 @@ class _NormedMaps(torch.autograd.Function):
 
 
 def _through_relu(grad: Tensor, h: Tensor, z: Tensor, sums: Tensor) -> None:
-    """Turns the gradient of h into that of the input of its ReLU, in place; adds up its sums; overwrites h."""
+    """Turns the gradient of h into that of the input of its ReLU, in place; adds to ``sums``; overwrites h."""
     torch.ops.aten.threshold_backward.grad_input(grad, h, 0, grad_input=grad)
     sums[0] += grad.sum(dim=0, dtype=sums.dtype)
     sums[1] += torch.mul(grad, z, out=h).sum(dim=0, dtype=sums.dtype)
@@ -186,7 +186,7 @@ def _activate(z: Tensor, scale: Tensor, shift: Tensor) -> Tensor:
 
 
 def _moments(rows: Tensor) -> tuple[int, Tensor, Tensor]:
-    """Number of rows, their mean, and the sum of squares about it; in float32 at least."""
+    """Number of rows, their mean, and the sum of squares about it; at least in float32."""
     rows = rows.to(torch.promote_types(rows.dtype, torch.float32))
     mean = rows.mean(dim=0)
     return len(rows), mean, (rows - mean).square_().sum(dim=0)
@@ -217,7 +217,7 @@ def _update(norm: nn.BatchNorm1d, mean: Tensor, variance: Tensor, rows: int) -> 
 
 
 def _parts(values: Tensor, neighbors: Tensor, widths: Sequence[int]) -> tuple[tuple[Tensor, ...], tuple[Tensor, ...]]:
-    """Values and neighbours of nodes, in parts; on a CPU as many nodes at a time as have edges that fit into cache."""
+    """Values and neighbours of nodes in parts, on a CPU so small that the vectors of their edges fit into cache."""
     if not cut_for_cache(values):
         return (values,), (neighbors,)
     at_once = max(VALUES_IN_CACHE // (neighbors.size(1) * max([values.size(1), *widths])), 1)
@@ -225,6 +225,6 @@ def _parts(values: Tensor, neighbors: Tensor, widths: Sequence[int]) -> tuple[tu
 
 
 def _cut(tensors: Sequence[Tensor], *lengths: int) -> Iterator[Sequence[Tensor]]:
-    """Pieces of a list, the last one with the rest."""
+    """Splits a list into pieces of these lengths, and a last one with the rest."""
     ends = list(accumulate(lengths, initial=0))
     return (tensors[begin:end] for begin, end in zip(ends, [*ends[1:], len(tensors)], strict=True))

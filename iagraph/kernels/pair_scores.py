@@ -18,20 +18,20 @@ PAIRS_IN_CACHE = 2048
 def pair_scores(
     inputs: Tensor, encoder: nn.Sequential, weights: Sequence[Tensor], counts: Sequence[int]
 ) -> list[Sequence[Tensor]]:
-    r"""Scores of pairs for several layers, :math:`W h_L` with :math:`h_l = \mathrm{GELU}(W_l h_{l-1} + b_l)` and
-    :math:`h_0` the inputs.
+    r"""Scores of pairs for several attention layers, :math:`W h_L` with :math:`h_l = \mathrm{GELU}(W_l h_{l-1} + b_l)`
+    and :math:`h_0` the inputs.
 
-    Only the activations before each GELU, from the second layer on, are kept for the backward pass. If a module has
+    Only the activations before each GELU, from the encoder's second on, are kept for the backward pass. If a module has
     hooks, such as those of ``torch.nn.utils.prune``, the modules themselves run.
 
     Args:
         inputs: shape [pairs, features].
         encoder: linear maps, each followed by GELU.
-        weights: the map to scores of each layer, shape [maps, width of the encoder's last layer].
+        weights: for each attention layer the map to its scores, shape [maps, width of the encoder's last layer].
         counts: numbers of pairs in each piece of the result.
 
     Returns:
-        For each layer the scores of each piece, shape [maps, pairs].
+        For each attention layer the scores of each piece, shape [maps, pairs].
     """
     hooks = any(module._forward_hooks or module._forward_pre_hooks for module in encoder.modules())
     maps = [weight.size(0) for weight in weights]
@@ -53,7 +53,7 @@ def pair_scores(
 
 
 def _reference(inputs: Tensor, weight: Tensor, *encoder: Tensor) -> Tensor:
-    """Scores of all layers, shape [maps, pairs], in plain PyTorch."""
+    """Scores of all attention layers, shape [maps, pairs], in plain PyTorch."""
     h = inputs
     for w, bias in zip(encoder[::2], encoder[1::2], strict=True):
         h = nn.functional.gelu(nn.functional.linear(h, w, bias))
@@ -106,7 +106,7 @@ class _PairScores(torch.autograd.Function):
         slopes = [_buffer(inputs, parts, bias.numel()) for bias in biases]
         before = _buffer(inputs, parts, biases[0].numel())
         grad_inputs = torch.empty_like(inputs) if ctx.needs_input_grad[3] else None
-        # Sums over the parts, which would lose most of their precision in sixteen bits.
+        # Sums over the parts, which would lose most of their precision in 16 bits.
         precise = torch.promote_types(inputs.dtype, torch.float32)
         grad_weight = torch.zeros_like(weight, dtype=precise)
         grad_weights = [torch.zeros_like(w, dtype=precise) for w in transposed]
@@ -137,7 +137,7 @@ def _buffer(inputs: Tensor, parts: Sequence[tuple[int, int, int, int]], width: i
 
 
 def _parts(counts: Sequence[int], inputs: Tensor) -> list[tuple[int, int, int, int]]:
-    """Parts to encode at once: piece, begin and end in it, and the index of the first pair among all."""
+    """Parts to encode at once: piece, begin and end within it, and index of the first pair among all pairs."""
     at_once = PAIRS_IN_CACHE * torch.get_num_threads() if inputs.device.type == "cpu" else max(*counts, 1)
     return [
         (piece, begin, min(begin + at_once, count), first + begin)

@@ -14,12 +14,12 @@ VARIABLE = "IAGRAPH_KERNELS"
 
 
 class use:  # noqa: N801, a setting like torch.set_grad_enabled
-    """Sets the kernels of this process; as a context manager, only within it.
+    """Chooses the kernels of this process; as a context manager, only within its block.
 
     Args:
         kind: ``"reference"`` for plain PyTorch, ``"fast"`` for the kernels, ``"auto"`` for the kernels except under
-            transforms of ``torch.func``, which they do not support. The default is ``"auto"``, or what the environment
-            variable ``IAGRAPH_KERNELS`` says.
+            transforms of ``torch.func``, which they do not support. The default is ``"auto"``, or the value of the
+            environment variable ``IAGRAPH_KERNELS``.
 
     Raises:
         ValueError: there is no such kind.

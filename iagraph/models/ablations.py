@@ -1,8 +1,8 @@
 """Ablations of IAFormer: parts removed or replaced on the same skeleton, to measure what they contribute.
 
-After the comparisons of arXiv 2505.03258. From IAFormer to plain attention: :class:`LearnedPairIAFormer` learns its
-pairs, :class:`PairTransformer` lacks the second attention map, :class:`InteractionTransformer` has queries and keys
-beside the pairs, as ParT does, :class:`PlainTransformer` lacks the pairs. All default to the sizes of IAFormer.
+They follow the comparisons of arXiv 2505.03258, from IAFormer to plain attention: :class:`LearnedPairIAFormer` learns
+its pair features, :class:`PairTransformer` lacks the second attention map, :class:`InteractionTransformer` adds queries
+and keys to the pairs as in ParT, :class:`PlainTransformer` lacks the pairs. All default to the sizes of IAFormer.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ class PlainTransformer(AttentionTagger):
     r"""Attention from queries and keys alone, :math:`\operatorname{softmax}_j(q_i \cdot k_j / \sqrt{d})`.
 
     Args:
-        As :class:`~iagraph.models.attention_tagger.AttentionTagger`.
+        As in :class:`~iagraph.models.attention_tagger.AttentionTagger`.
     """
 
     def init_conv(self, width: int, heads: int, blocks: int) -> AttentionConv:  # type: ignore[override]
@@ -33,11 +33,11 @@ class InteractionTransformer(PairAttentionTagger):
     :math:`\operatorname{softmax}_j(q_i \cdot k_j / \sqrt{d} + w \cdot I_{ij})`.
 
     Args:
-        As :class:`~iagraph.models.attention_tagger.PairAttentionTagger`.
+        As in :class:`~iagraph.models.attention_tagger.PairAttentionTagger`.
     """
 
     def init_conv(self, width: int, heads: int, blocks: int, pair_width: int) -> AttentionConv:  # type: ignore[override]
-        """Attention with a bias."""
+        """Attention with a bias from pairs."""
         return InteractionAttentionConv(width, width, heads, pair_width)
 
 
@@ -46,7 +46,7 @@ class PairTransformer(PairAttentionTagger):
     :math:`\operatorname{softmax}_j(w \cdot I_{ij})`.
 
     Args:
-        As :class:`~iagraph.models.attention_tagger.PairAttentionTagger`.
+        As in :class:`~iagraph.models.attention_tagger.PairAttentionTagger`.
     """
 
     def init_conv(self, width: int, heads: int, blocks: int, pair_width: int) -> AttentionConv:  # type: ignore[override]
@@ -59,15 +59,15 @@ class LearnedPairIAFormer(IAFormer):
     (:class:`~iagraph.models.attention_tagger.LearnedPairs`).
 
     Args:
-        As :class:`~iagraph.models.IAFormer`, without ``pair_features``.
+        As in :class:`~iagraph.models.IAFormer`, without ``pair_features``.
     """
 
     fixed = ("pair_features",)
-    """Arguments of its base class that it does not take."""
+    """Arguments of the base class that this class does not take."""
 
     def __init__(self, node_features: str = "kin", *sizes: Any, **options: Any) -> None:
         super().__init__(node_features, "", *sizes, **options)
 
     def init_pairs(self) -> nn.Module:
-        """Pairs of the particles' vectors."""
+        """Pair features from the particles' vectors."""
         return LearnedPairs(self.head.in_features)

@@ -1,4 +1,4 @@
-"""Attention blocks over a graph of any form, with or without pairs: the skeleton of all variants of IAFormer."""
+"""Attention blocks over a graph of any form, with or without pair features: skeleton of all variants of IAFormer."""
 
 from __future__ import annotations
 
@@ -49,13 +49,13 @@ class AttentionBlock(nn.Module):
 
 
 class AttentionNetwork(nn.Module):
-    """Node encoder, attention blocks, mean over the nodes of each graph, linear map to the result.
+    """Node encoder, attention blocks, mean over the nodes of each graph, and a linear map to the result.
 
     A variant defines its attention in :meth:`init_conv`. If scores come from pairs, it also sets ``pair_encoder``.
 
     Args:
         node_channels: number of node features.
-        out_channels: size of the result of each graph.
+        out_channels: size of the result for each graph.
         width: size of the node vectors, a multiple of ``heads``.
         blocks: number of blocks.
         heads: attention heads per block.
@@ -89,7 +89,7 @@ class AttentionNetwork(nn.Module):
         self.head = nn.Linear(width, out_channels)
 
     def init_conv(self, width: int, heads: int, blocks: int, **options: Any) -> AttentionConv:
-        """Makes the attention layer, from ``width`` to ``width``, of one of ``blocks`` blocks."""
+        """Makes the attention layer, from ``width`` to ``width``, of one block; ``blocks`` is the number of blocks."""
         raise NotImplementedError
 
     def run_blocks(
@@ -101,7 +101,7 @@ class AttentionNetwork(nn.Module):
             x: node vectors before the first block, shape [nodes, width].
             graph: the graph.
             pairs: features of its pairs, shape [pairs, channels], if attention uses them.
-            bias: added by a gate to all scores of each kept pair, shape [pairs].
+            bias: term that a gate adds to all scores of each kept pair, shape [pairs].
         """
         for block, scores in zip(self.blocks, self.pair_scores(graph, pairs, bias), strict=True):
             output = block(x, graph, None if scores is None else graph.scores(scores))
@@ -109,8 +109,8 @@ class AttentionNetwork(nn.Module):
             yield output
 
     def pair_scores(self, graph: Graph, pairs: Tensor | None, bias: Tensor | None) -> Sequence[Sequence[Tensor] | None]:
-        """Scores of pairs for each block, in pieces of shape [maps, pairs], or None. They are linear in the encoder's
-        output, so one run serves all blocks.
+        """Scores of pairs for each block, in pieces of shape [maps, pairs]; None without pairs. They are linear in the
+        encoder's output, so the encoder runs once for all blocks.
         """
         if self.pair_encoder is None or pairs is None:
             return [None] * len(self.blocks)
@@ -123,7 +123,7 @@ class AttentionNetwork(nn.Module):
 
     def read_out(self, x: Tensor, graph: Graph) -> Tensor:
         """The result, shape [graphs, out_channels], from node vectors, shape [nodes, width]."""
-        # Sixteen bits would round the scores of many graphs to the same number.
+        # 16 bits would round the scores of many graphs to the same number.
         with torch.autocast(x.device.type, enabled=False):
             return self.head(graph.mean(x.to(self.head.weight.dtype)))
 

@@ -1,4 +1,4 @@
-"""The network on jets; variants differ in their attention and its pair features."""
+"""Attention networks for jets; variants differ in their attention and its pair features."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from iagraph.models.attention_network import AttentionNetwork
 from iagraph.nn import PairEncoder, Standardize
 
 Pairs = tuple[Graph, Tensor | None, Tensor | None]
-"""A graph, features of its pairs, shape [pairs, channels], and a bias of their scores, shape [pairs]; or None."""
+"""A graph; features of its pairs, shape [pairs, channels], or None; a bias for their scores, shape [pairs], or None."""
 
 
 class AttentionTagger(AttentionNetwork):
@@ -29,7 +29,7 @@ class AttentionTagger(AttentionNetwork):
         blocks: number of blocks.
         heads: attention heads per block.
         particle_hidden: hidden widths of the particle encoder.
-        options: what :meth:`init_conv` takes beside.
+        options: further arguments of :meth:`init_conv`.
 
     Raises:
         ValueError: an unknown feature set, no block, or ``width`` is not a multiple of ``heads``.
@@ -58,8 +58,8 @@ class AttentionTagger(AttentionNetwork):
         Args:
             jets: the jets, as a batch or as graphs of PyTorch Geometric. A jet without particles gets the bias of the
                 last layer.
-            edge_index: edges within jets, rows (source, target), shape [2, edges]; None for those of the graphs, or all
-                edges.
+            edge_index: edges within jets, rows (source, target), shape [2, edges]; None for those of the graphs, if
+                any, or else all edges.
             return_attention_weights: return ``(logits, weights)``, with ``(edge_index, alpha, edge_ids)`` for each
                 block: the kept edges, their weights, shape [edges, heads], and their indices among the given edges, or
                 those of ``fully_connected(jets.ptr)``.
@@ -68,7 +68,7 @@ class AttentionTagger(AttentionNetwork):
             Shape [jets, num_classes].
 
         Raises:
-            ValueError: an edge joins two jets, the graphs are not jets, or weights are requested of jets in slots.
+            ValueError: an edge joins two jets, the graphs are not jets, or weights are requested for jets in slots.
         """
         jets, edge_index = jets_and_edges(jets, edge_index)
         # Computed in the precision of the weights, not of the jets.
@@ -76,7 +76,7 @@ class AttentionTagger(AttentionNetwork):
         x = self.particle_encoder(features)
         if return_attention_weights and isinstance(jets, PaddedJets):
             raise ValueError("jets in slots have no list of edges: request attention weights with a JetBatch")
-        # A rule or a hook needs single edges: a list; otherwise dense blocks.
+        # Rules and hooks need individual edges, as in a list; otherwise dense blocks are faster.
         needs_edges = self.needs_edges() or return_attention_weights
         graph = jets.prunable_graph(edge_index) if needs_edges else jets.graph(edge_index)
         weights = []
@@ -88,7 +88,7 @@ class AttentionTagger(AttentionNetwork):
         return (logits, weights) if return_attention_weights else logits
 
     def needs_edges(self) -> bool:
-        """Whether a rule or a hook needs single edges."""
+        """Whether a rule or a hook needs individual edges."""
         return any(conv.pruning is not None or conv.watched() for conv in self.convs())
 
     def look_at_pairs(self, x: Tensor, graph: Graph, jets: JetBatch) -> Pairs:
@@ -103,7 +103,7 @@ class AttentionTagger(AttentionNetwork):
 
 
 class FixedPairs(nn.Module):
-    """Pair features by name, scaled; the last one marks self-pairs.
+    """The scaled pair features of a named set; the last one flags self-pairs.
 
     Args:
         name: a key of :data:`iagraph.kinematics.PAIR_FEATURES`.
@@ -120,12 +120,12 @@ class FixedPairs(nn.Module):
         self.scale = Standardize([SCALING[name] for name in names])
 
     def forward(self, x: Tensor, graph: Graph, jets: JetBatch) -> Tensor:
-        """Features, shape [pairs, channels], in the precision of ``x``, which is not used otherwise."""
+        """Features, shape [pairs, channels], in the precision of ``x``, whose values are not used."""
         return self.scale(jets.edge_features(self.name, graph.first, graph.second).t()).to(x)
 
 
 class LearnedPairs(nn.Module):
-    r"""Symmetric features of a pair, made of its two particles' vectors.
+    r"""Symmetric features of a pair, from the vectors of its two particles.
 
     .. math::
         (\mathbf{x}_i + \mathbf{x}_j, \; |\mathbf{x}_i - \mathbf{x}_j|, \; \delta_{ij})
@@ -146,7 +146,7 @@ class LearnedPairs(nn.Module):
 
 
 class PairAttentionTagger(AttentionTagger):
-    """Jets in, logits out; scores come from pairs, encoded once and shared by all blocks.
+    """Jets in, logits out; scores come from pair features, encoded once and shared by all blocks.
 
     Args:
         node_features: name of the node feature set, a key of :data:`iagraph.kinematics.NODE_FEATURES`.
@@ -158,7 +158,7 @@ class PairAttentionTagger(AttentionTagger):
         particle_hidden: hidden widths of the particle encoder.
         pair_hidden: hidden widths of the pair encoder.
         pair_width: size of the pair vectors.
-        options: what :meth:`init_conv` takes beside.
+        options: further arguments of :meth:`init_conv`.
 
     Raises:
         ValueError: an unknown feature set, no block, or ``width`` is not a multiple of ``heads``.

@@ -15,8 +15,8 @@ from iagraph.nn.attention_conv import AttentionOutput
 class CascadedIAFormer(GatedIAFormer):
     r"""IAFormer (arXiv 2505.03258) on a graph made sparse by a gate, and then by attention.
 
-    As :class:`~iagraph.models.GatedIAFormer`, but each block has its own pair encoder, which sees only kept pairs. With
-    a rule, each block keeps some of the edges that the previous one kept.
+    Like :class:`~iagraph.models.GatedIAFormer`, but each block has its own pair encoder, which sees only kept pairs.
+    With a rule, each block keeps some of the edges that the previous one kept.
 
     Args:
         sizes: passed to :class:`~iagraph.models.GatedIAFormer`, as are ``options``.
@@ -24,7 +24,8 @@ class CascadedIAFormer(GatedIAFormer):
         options: see ``sizes``.
 
     Raises:
-        ValueError: an unknown feature set, no block, a fraction out of range, or ``width`` is no multiple of ``heads``.
+        ValueError: an unknown feature set, no block, a fraction out of range, or ``width`` is not a multiple of
+            ``heads``.
     """
 
     def __init__(self, *sizes: Any, pair_hidden: Sequence[int] = (), **options: Any) -> None:

@@ -1,4 +1,4 @@
-"""Weights from a file into a model, ours or weaver-core's."""
+"""Loads weights from a file, ours or weaver-core's, into a model."""
 
 from __future__ import annotations
 
@@ -16,17 +16,17 @@ __all__ = ["CheckpointError", "load_weights"]
 def load_weights(model: nn.Module, path: str | Path, new_head: bool = False) -> None:
     """Copies the weights of a file into a model, in the precision of the model. After an error the model is unchanged.
 
-    Such a file holds tensors by name and nothing else: no names of classes and features, and no part of the
-    architecture without weights. So the model must be made first, and only its tensors are compared.
+    Such a file holds only tensors by name: no names of classes and features, and no parts of the architecture without
+    weights. So the model must be made first, and only its tensors can be compared.
 
     Args:
         model: one of :mod:`iagraph.models`.
-        path: a state dict of ours (``model.pt``), the folder of a run that holds one, or a checkpoint in the layout of
-            weaver-core, recognised by its names.
-        new_head: keep the model's own ``head``, for other classes than those of the file.
+        path: one of our state dicts (``model.pt``), the folder of a run that holds one, or a checkpoint in the layout
+            of weaver-core, recognised by its names.
+        new_head: keep the model's own ``head``, for classes other than those of the file.
 
     Raises:
-        CheckpointError: the file cannot be read, or does not fit; with all differences.
+        CheckpointError: the file cannot be read, or does not fit; the message lists the differences.
     """
     path, kind = user_path(path), type(model).__name__
     file = path / "model.pt" if path.is_dir() else path

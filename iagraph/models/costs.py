@@ -58,7 +58,7 @@ def cost(model: AttentionTagger, jets: JetBatch, edge_index: Tensor | None = Non
     Args:
         model: the model; not changed.
         jets: the jets.
-        edge_index: edges within jets, if not all; shape [2, edges].
+        edge_index: edges within jets, shape [2, edges]; None for all.
     """
     model = copy.deepcopy(model).eval()
     jets, edge_index = _on_device(model, jets, edge_index)
@@ -75,15 +75,15 @@ def cost(model: AttentionTagger, jets: JetBatch, edge_index: Tensor | None = Non
 def multiply_adds(model: nn.Module, jets: JetBatch, edge_index: Tensor | None = None) -> float:
     """Number of multiply-adds of a model on one batch of jets, in evaluation mode.
 
-    Matrix products are counted as they are computed, the little padding of dense blocks included; products and sums
+    Matrix products are counted as they are computed, including the small padding of dense blocks; products and sums
     along lists of edges are added. Elementwise functions are not counted.
 
     Args:
         model: the model; not changed.
         jets: the jets.
-        edge_index: edges within jets, if not all; shape [2, edges].
+        edge_index: edges within jets, shape [2, edges]; None for all.
     """
-    # A copy: in training mode norms would learn from these jets, and the counter fails on expanded parameters.
+    # A copy: in training mode, norms would update their statistics, and the counter fails on expanded parameters.
     model = copy.deepcopy(model).eval().requires_grad_(False)
     along_edges = 0
 

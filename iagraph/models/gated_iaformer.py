@@ -17,15 +17,15 @@ from iagraph.nn.pruning import EdgeBudget
 
 LIST_BELOW = 0.5
 """Fraction of pairs below which a list of edges is faster, on a CPU, than dense blocks with all pairs. With all pairs,
-lists take 1.5 times the time and three times the memory of blocks in training.
+lists take 1.5 times as long as blocks in training, and three times the memory.
 """
 
 
 class GatedPairs(FixedPairs):
     """Pair features and their gate, which starts as the logarithm of kT, scaled as all features are.
 
-    The pairs of largest kT are the best that is known before training: of all simple choices a trained IAFormer loses
-    least with these. Self-pairs are always kept, but with kT = 0 they start with little weight.
+    The pairs with the largest kT are the best choice known before training: of all simple choices, they cost a trained
+    IAFormer the least. Self-pairs are always kept but, with kT = 0, start with little weight.
 
     Args:
         name: name of the pair feature set, a key of :data:`iagraph.kinematics.PAIR_FEATURES`.
@@ -42,7 +42,7 @@ class GatedPairs(FixedPairs):
         self.gate.start_with(PAIR_FEATURES[name].index("log_kt"))
 
     def forward(self, x: Tensor, graph: Graph, jets: JetBatch) -> Tensor:
-        """See :class:`FixedPairs`; in the precision of the weights, as sixteen bits hardly tell pairs apart."""
+        """See :class:`FixedPairs`; in the precision of the weights, as 16 bits can hardly tell pairs apart."""
         return super().forward(self.gate.lin.weight, graph, jets)
 
 
@@ -56,7 +56,7 @@ class GatedIAFormer(IAFormer):
         \alpha_{ij} = \operatorname{softmax}_j(\mathbf{w}_1 \cdot \mathbf{e}_{ij} + \ln \sigma(g_{ij}))
                       - \beta \operatorname{softmax}_j(\mathbf{w}_2 \cdot \mathbf{e}_{ij} + \ln \sigma(g_{ij})),
 
-    so that it learns what kept edges are worth. Self-edges are always kept.
+    so that it learns how much kept edges are worth. Self-edges are always kept.
 
     Args:
         sizes: passed to :class:`~iagraph.models.IAFormer`, as are ``options``.
@@ -65,7 +65,8 @@ class GatedIAFormer(IAFormer):
         options: see ``sizes``.
 
     Raises:
-        ValueError: an unknown feature set, no block, a fraction out of range, or ``width`` is no multiple of ``heads``.
+        ValueError: an unknown feature set, no block, a fraction out of range, or ``width`` is not a multiple of
+            ``heads``.
     """
 
     def __init__(self, *sizes: Any, gate_hidden: int = 16, gate_fraction: float = 0.2, **options: Any) -> None:
@@ -77,7 +78,7 @@ class GatedIAFormer(IAFormer):
         return GatedPairs(self.pair_features, *self.gate_arguments)
 
     def needs_edges(self) -> bool:
-        """Also if the gate keeps so few pairs that a list is faster than dense blocks."""
+        """Whether a list of edges is needed, or faster because the gate keeps few pairs."""
         return self.pair_inputs.gate.current_budget.fraction < LIST_BELOW or super().needs_edges()
 
     def look_at_pairs(self, x: Tensor, graph: Graph, jets: JetBatch) -> Pairs:
@@ -86,7 +87,7 @@ class GatedIAFormer(IAFormer):
 
     @property
     def drops_edges(self) -> bool:
-        """True, by its gate."""
+        """True: its gate drops edges."""
         return True
 
     def _load_from_state_dict(self, state_dict: dict[str, Tensor], prefix: str, *arguments: Any) -> None:

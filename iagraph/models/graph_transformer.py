@@ -22,10 +22,10 @@ class GraphTransformer(AttentionNetwork):
         \alpha_{ij} = \operatorname{softmax}_j(W_1 \mathbf{e}_{ij})
                       - \beta \operatorname{softmax}_j(W_2 \mathbf{e}_{ij})
 
-    with :math:`\mathbf{e}_{ij}` the edge's features after an encoder shared by all blocks (arXiv 2505.03258). Without
-    edge features attention comes from queries and keys (:class:`~iagraph.nn.InteractionAttentionConv`). It is the
-    network of :class:`~iagraph.models.IAFormer` and takes its weights, except for the constants that scale features:
-    on the scaled features of jets it gives their logits.
+    where :math:`\mathbf{e}_{ij}` are the edge's features after an encoder shared by all blocks (arXiv 2505.03258).
+    Without edge features, attention comes from queries and keys (:class:`~iagraph.nn.InteractionAttentionConv`). It is
+    the network of :class:`~iagraph.models.IAFormer` and accepts its weights, except for the constants that scale
+    features: given the scaled features of jets, it returns the same logits.
 
     No edge is added: include self-loops in ``edge_index`` if a node should see itself.
 
@@ -94,14 +94,14 @@ class GraphTransformer(AttentionNetwork):
         Args:
             x: node features, shape [nodes, in_channels].
             edge_index: edges, rows (source, target), as a tensor or an ``EdgeIndex``; or a sparse adjacency.
-            edge_attr: edge features, shape [edges, edge_dim]; None for those of a sparse adjacency.
+            edge_attr: edge features, shape [edges, edge_dim]; None takes the values of a sparse adjacency.
             batch: the graph of each node; None for a single graph.
             batch_size: number of graphs; None takes it from ``batch``.
             return_attention_weights: return ``(out, weights)``, with ``(edge_index, alpha, edge_ids)`` for each block:
                 the kept edges, their weights, shape [edges, heads], and their indices among the given edges.
 
         Raises:
-            ValueError: ``edge_index`` is not a graph of these nodes, or features are missing or have other sizes.
+            ValueError: ``edge_index`` is not a graph of these nodes, or features are missing or have wrong sizes.
         """
         edges = edges_of(edge_index, x.size(0), None)
         edge_attr = edges.values if edge_attr is None and self.edge_dim is not None else edge_attr

@@ -1,4 +1,4 @@
-"""IAFormer (arXiv 2505.03258): a transformer with attention from pairs of particles alone."""
+"""IAFormer (arXiv 2505.03258): a transformer whose attention comes from pairs of particles alone."""
 
 from __future__ import annotations
 
@@ -21,9 +21,9 @@ class IAFormer(PairAttentionTagger):
     come from one matrix product. The read-out is the mean over a jet's particles.
 
     Differences from the authors' code: nothing is padded and nothing attends to padding; self-pairs are marked instead
-    of zero; the read-out does not depend on the order of particles; rapidity instead of
-    pseudorapidity, wrapped angles; scaled inputs; beta is a sigmoid instead of a clipped number. It starts at
-    :math:`1 - e^{-1/L}` for L blocks; theirs at that number times the exponential of a random product.
+    of being zero; the read-out does not depend on the order of particles; rapidity instead of pseudorapidity, wrapped
+    angles; scaled inputs; beta is a sigmoid instead of a clipped number. It starts at :math:`1 - e^{-1/L}` for L
+    blocks; theirs starts at that number times the exponential of a random product.
 
     Args:
         node_features, pair_features, num_classes, width, blocks, heads, particle_hidden, pair_hidden, pair_width: as in

@@ -20,18 +20,18 @@ class ParticleNet(nn.Module):
     `"ParticleNet: Jet Tagging via Particle Clouds" <https://arxiv.org/abs/1902.08570>`_.
 
     Batch norm of the features, then blocks of :class:`~iagraph.nn.EdgeConv` over the k nearest neighbours, which are
-    found again in each block: first in :math:`(\Delta\eta, \Delta\phi)`, then among the node vectors. Then the mean
-    over a jet's particles, a hidden layer with ReLU and dropout, logits.
+    recomputed in each block: first in :math:`(\Delta\eta, \Delta\phi)`, then among the node vectors. Then the mean
+    over a jet's particles, a hidden layer with ReLU and dropout, and a linear map to the logits.
 
     With the same weights the logits in evaluation mode equal those of ParticleNet in weaver-core, the authors'
     implementation, with the arguments of its published networks; weights are exchanged by
-    :func:`~iagraph.models.load_weaver`. Where they differ:
+    :func:`~iagraph.models.load_weaver` and :func:`~iagraph.models.save_weaver`. The two differ as follows:
 
     - In training, weaver's batch norms count padded slots; here only particles and their edges count.
-    - A jet of fewer than k + 1 particles lacks neighbours. weaver then takes padded slots, whose vectors are zero, and
-      fails if the batch has no more than k slots; here a missing neighbour counts as a node of zeros in any batch.
-    - A particle is never its own neighbour. weaver drops the nearest one as the particle itself, which may be another
-      one at the same place.
+    - In a jet of fewer than k + 1 particles, neighbours are missing. weaver then takes padded slots, whose vectors are
+      zero, and fails if the batch has no more than k slots; here a missing neighbour is a node of zeros in any batch.
+    - A particle is never its own neighbour. weaver drops the nearest one as the particle itself, although it may be
+      another one at the same place.
 
     Ties between equally distant neighbours, as on a grid, are broken arbitrarily, so that logits can then depend on the
     order of the particles, here and in weaver alike.
@@ -40,12 +40,12 @@ class ParticleNet(nn.Module):
         node_features: name of the node feature set, a key of :data:`iagraph.kinematics.NODE_FEATURES`.
         num_classes: number of logits per jet.
         channels: for each block, the sizes of its edge convolution.
-        neighbors: number k of neighbours.
+        neighbors: number of neighbours, k.
         head_hidden: size of the hidden layer.
         dropout: probability with which entries of the hidden layer are dropped in training.
 
     Raises:
-        ValueError: an unknown feature set, no block, a block without channels, or no neighbour.
+        ValueError: an unknown feature set, no block, a block without channels, or ``neighbors`` below 1.
     """
 
     def __init__(
@@ -76,7 +76,7 @@ class ParticleNet(nn.Module):
 
     @property
     def dtype(self) -> torch.dtype:
-        """Precision of the weights, in which everything is computed, whatever that of the jets."""
+        """Precision of the weights, in which the network computes, whatever that of the jets."""
         return self.particle_norm.weight.dtype
 
     def forward(self, jets: JetInput) -> Tensor:
@@ -95,6 +95,6 @@ class ParticleNet(nn.Module):
         points = torch.stack([features[:, column] for column in self.position], dim=1)
         for conv in cast(Iterable[EdgeConv], self.convs):
             points = x = conv.convolve(x, graph.nearest(points, self.neighbors), jets.counted)
-        # Sixteen bits would round the scores of many jets to the same number.
+        # 16 bits would round the scores of many jets to the same number.
         with torch.autocast(x.device.type, enabled=False):
             return self.head(graph.mean(x.to(self.dtype)))

@@ -1,4 +1,4 @@
-"""Particle Transformer, ParT (arXiv 2202.03772): attention biased by pairs, and a class token that reads the jet."""
+"""Particle Transformer, ParT (arXiv 2202.03772): attention biased by pairs; a class token reads out the jet."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from iagraph.nn.encoders import through
 from iagraph.nn.pair_biases import PairBiases
 
 NODES_AT_ONCE = 512
-"""Number of nodes whose wide hidden vectors a CPU computes at once: 1 MB in layers of 512, they stay in cache."""
+"""Number of nodes whose wide hidden vectors a CPU computes at once: 1 MB in layers of 512, which stays in cache."""
 
 
 class ParticleTransformerBlock(nn.Module):
@@ -31,8 +31,8 @@ class ParticleTransformerBlock(nn.Module):
         x \leftarrow x + \mathrm{LN}(\gamma \odot \mathrm{Attention}(\mathrm{LN}(x), U)), \qquad
         x \leftarrow \lambda \odot x + \mathrm{FFN}(x)
 
-    with a scale :math:`\gamma` per head, one :math:`\lambda` per channel, and FFN = LN, linear to four times the width,
-    GELU, LN, linear back; dropout on the attention weights, within FFN and before each sum.
+    with a scale :math:`\gamma` per head, a scale :math:`\lambda` per channel, and FFN = LN, linear to four times the
+    width, GELU, LN, linear back; dropout on the attention weights, within FFN and before each sum.
 
     Args:
         width: size of the node vectors, a multiple of ``heads``.
@@ -68,7 +68,7 @@ class ParticleTransformerBlock(nn.Module):
         cast(nn.Linear, self.feed_forward[-1]).weight /= factor
 
     def add(self, x: Tensor, attended: Tensor) -> Tensor:
-        """Residual sums with the result of the attention, then with that of the feed-forward network."""
+        """Adds the result of the attention to ``x``, then that of the feed-forward network."""
         scale = self.head_scale.repeat_interleave(x.size(1) // self.head_scale.numel())
         x = x + self.dropout(self.norm_out(scale * attended))
         return self.residual_scale * x + self.dropout(_in_parts(self.feed_forward, x))
@@ -104,18 +104,18 @@ class ParticleTransformer(nn.Module):
     r"""Jet tagger with particle attention and class attention, from
     `"Particle Transformer for Jet Tagging" <https://arxiv.org/abs/2202.03772>`_ (ParT).
 
-    An encoder with batch-normed inputs makes vectors of particles, another one the bias :math:`U_{ij}` of pairs, one
-    number per head, shared by all blocks. The class token, initially the same for all jets, attends to the particles in
-    ``class_blocks``, followed by a last LN and a linear map to the logits.
+    An encoder with batch-normed inputs turns particles into vectors; another one turns pairs into biases
+    :math:`U_{ij}`, one number per head, shared by all blocks. The class token, initially the same for all jets, attends
+    to the particles in ``class_blocks``, followed by a final LN and a linear map to the logits.
 
     With the same weights the logits in evaluation mode equal those of ParticleTransformer in weaver-core, the authors'
     implementation, with the arguments of its published networks; weights are exchanged by
-    :func:`~iagraph.models.load_weaver`. Where they differ:
+    :func:`~iagraph.models.load_weaver` and :func:`~iagraph.models.save_weaver`. The two differ as follows:
 
     - weaver's pair masses are :math:`E^2 - |\vec p|^2`, which in float32 is pure rounding error for collinear particles
-      and for self-pairs; that moves its logits by some 1e-2. Here nothing cancels, and the masses equal weaver's in
-      float64 (at several TeV even those round above the floor of 1e-8 GeV^2). The published weights were trained with
-      the rounded masses.
+      and for self-pairs; that shifts its logits by about 1e-2. Here nothing cancels, and the masses equal weaver's in
+      float64 (whose rounding errors exceed the floor of 1e-8 GeV^2 only at several TeV). The published weights were
+      trained with the rounded masses.
     - In training, weaver's batch norm of the inputs counts padded slots, and its batches are cut at a random length;
       here all particles count, and nothing else.
 
@@ -133,7 +133,7 @@ class ParticleTransformer(nn.Module):
         dropout: probability with which the particle attention blocks drop entries in training.
 
     Raises:
-        ValueError: an unknown feature set, no block of a kind, or ``width`` is not a multiple of ``heads``.
+        ValueError: an unknown feature set, no block of either kind, or ``width`` is not a multiple of ``heads``.
     """
 
     def __init__(
@@ -173,8 +173,8 @@ class ParticleTransformer(nn.Module):
         Args:
             jets: the jets, as a batch or as graphs of PyTorch Geometric. In a jet without particles the class token
                 attends only to itself.
-            edge_index: edges within jets, rows (source, target), shape [2, edges]; None for those of the graphs, or all
-                edges.
+            edge_index: edges within jets, rows (source, target), shape [2, edges]; None for those of the graphs, if
+                any, or else all edges.
 
         Returns:
             Shape [jets, num_classes].
@@ -199,16 +199,16 @@ class ParticleTransformer(nn.Module):
         graph = graph.with_tokens()
         for block in self.class_blocks:
             token = block(token, x, graph)
-        # Sixteen bits would round the scores of many jets to the same number.
+        # 16 bits would round the scores of many jets to the same number.
         with torch.autocast(x.device.type, enabled=False):
             return self.head(self.norm(token.to(self.norm.weight.dtype)))
 
     def pair_bias(self, jets: JetBatch, graph: Graph, dtype: torch.dtype) -> Scores | None:
-        """Biases of the pairs of a graph, in the form that blocks take."""
+        """Biases of the pairs of a graph, in the form that the blocks expect."""
         if self.pair_encoder is None:
             return None
         assert self.pair_features is not None
-        *pairs, _ = jets.edge_features(self.pair_features, graph.first, graph.second)  # without the mark of self-pairs
+        *pairs, _ = jets.edge_features(self.pair_features, graph.first, graph.second)  # without the flag of self-pairs
         biases = self.pair_encoder(torch.stack(pairs, dim=1).to(dtype), graph.counted_pairs)
         return graph.scores(biases.split(list(graph.pair_counts), dim=1))
 
@@ -217,7 +217,7 @@ class ParticleTransformer(nn.Module):
         return [module for module in self.blocks.modules() if isinstance(module, InteractionAttentionConv)]
 
     def _initialise(self) -> None:
-        """The authors' initial weights; deeper blocks add less at first. Pair encoder: PyTorch's own."""
+        """Sets the authors' initial weights: deeper blocks add less at first, the pair encoder keeps PyTorch's own."""
         nn.init.trunc_normal_(self.class_token, std=0.02)
         for part in (self.particle_encoder, self.blocks, self.class_blocks, self.head):
             for module in part.modules():
@@ -236,5 +236,5 @@ def _particle_encoder(widths: Sequence[int]) -> nn.Sequential:
 
 
 def _in_parts(module: nn.Module, x: Tensor) -> Tensor:
-    """Node vectors through a module that acts on each separately; on a CPU in parts: half the time and memory."""
+    """Passes node vectors through a module that acts on each; on a CPU in parts, in half the time and memory."""
     return torch.cat([module(part) for part in x.split(NODES_AT_ONCE)]) if cut_for_cache(x) else module(x)

@@ -1,4 +1,4 @@
-"""The models by name, and trained models loaded from the files of a run."""
+"""Models by name, and trained models loaded from the files of a run."""
 
 from __future__ import annotations
 
@@ -45,8 +45,8 @@ def names_of(*kinds: type[nn.Module]) -> list[str]:
 
 
 def arguments(model: type[nn.Module]) -> dict[str, inspect.Parameter]:
-    """The keyword arguments of a model: those of its constructor and, where it passes some on, of its bases'
-    constructors and of ``init_conv``; without those in ``fixed``.
+    """The keyword arguments of a model: those of its constructor and, if it passes some on, of its bases'
+    constructors and of ``init_conv``, except those in ``fixed``.
     """
     found: dict[str, inspect.Parameter] = {}
     for kind in reversed(model.__mro__):
@@ -61,7 +61,7 @@ def make_model(name: str, pruning: dict[str, Any] | None = None, **arguments: An
 
     Args:
         name: a key of :data:`MODELS`.
-        pruning: ``rule`` and ``strength`` of its layers, as :func:`~iagraph.nn.pruning_rule` takes them.
+        pruning: ``rule`` and ``strength`` of its layers, as in :func:`~iagraph.nn.pruning_rule`.
         arguments: further arguments of the model.
 
     Raises:
@@ -101,7 +101,7 @@ class TrainedModel(nn.Module):
             jets: the jets, as a batch or as graphs of PyTorch Geometric, whose edges are ignored.
 
         Raises:
-            ValueError: the jets lack inputs of its features.
+            ValueError: the jets lack data that the model's features need.
         """
         jets, _ = jets_and_edges(jets, None)
         jets = self.view(jets)
@@ -109,7 +109,7 @@ class TrainedModel(nn.Module):
         return self.model(jets)
 
     def _compare_masses(self, jets: JetBatch) -> None:
-        """Warns if masses differ from training. On a GPU only the first jets are checked, as the host waits for it."""
+        """Warns if masses differ from training. On a GPU only the first jets are checked, as the host must wait."""
         if self._masses_compared or torch.compiler.is_compiling():
             return
         mismatch = mass_mismatch(self.description.get("massive_particles"), jets)
@@ -121,7 +121,7 @@ class TrainedModel(nn.Module):
         """The probability of each class, shape [jets, classes], for the class fractions of the training jets.
 
         Raises:
-            ValueError: as :meth:`forward`.
+            ValueError: as in :meth:`forward`.
         """
         return self(jets).float().softmax(1)
 
@@ -136,7 +136,7 @@ def load(path: str | Path) -> TrainedModel:
         path: the folder of a run, or any folder with both files.
 
     Raises:
-        CheckpointError: a file is missing or damaged, or they do not fit.
+        CheckpointError: a file is missing or damaged, or the two do not fit together.
     """
     folder = user_path(path)
     about = folder / "model.json"
@@ -160,7 +160,7 @@ def load(path: str | Path) -> TrainedModel:
 
 
 def _configured_view(path: Path) -> JetView:
-    """The view of jets in a configuration; the default without one.
+    """The view of jets in a configuration file; the default if there is no file.
 
     Raises:
         CheckpointError: the file cannot be read.

@@ -1,4 +1,4 @@
-"""Files of weights, tensors by name: read without running code in them, compared, written atomically."""
+"""Weights files (tensors by name): read without running code in them, compared, written atomically."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ MOST_DIFFERENCES = 12
 
 
 FORMER_NAMES = {"gated_pairs.": "pair_inputs."}
-"""Names of modules in earlier versions, and today's."""
+"""Prefixes of names in earlier versions, and today's."""
 
 
 class CheckpointError(ValueError):
@@ -73,7 +73,7 @@ def with_current_names(state: dict[str, Tensor], prefix: str = "") -> dict[str, 
 
 
 def write_state_dict(path: Path, state: dict[str, Tensor]) -> None:
-    """Writes tensors by name, moved to the CPU; after an error, an older file is unchanged.
+    """Writes tensors by name, moved to the CPU; after an error, an existing file is unchanged.
 
     Raises:
         CheckpointError: the file cannot be written.
@@ -88,7 +88,7 @@ def write_state_dict(path: Path, state: dict[str, Tensor]) -> None:
 def refuse_differences(
     path: Path, kind: str, expected: dict[str, Tensor], found: dict[str, Tensor], advice: str
 ) -> None:
-    """Checks that a file has the names and shapes of a model.
+    """Checks that a file has the names and shapes of a model, and floating-point tensors in the same places.
 
     Args:
         path: the file.
@@ -98,7 +98,7 @@ def refuse_differences(
         advice: what to do if they differ.
 
     Raises:
-        CheckpointError: they differ; with all differences.
+        CheckpointError: they differ; the message lists the differences.
     """
     common = [name for name in expected if name in found]
     kinds = {

@@ -1,10 +1,10 @@
-"""Checkpoints of weaver-core (https://github.com/hqucms/weaver-core), the reference implementation of the Particle
-Transformer and ParticleNet: read and written, without weaver.
+"""Reads and writes checkpoints of weaver-core (https://github.com/hqucms/weaver-core), the reference implementation of
+the Particle Transformer and ParticleNet, without weaver.
 
-Such a file (``ParT_kin.pt``, ``ParticleNet_full.pt``, ...) holds tensors by name. It holds neither the names of the
-classes nor their order, nor how inputs are made and scaled, nor anything without weights: the number of neighbours of
-ParticleNet, and dropout. Sizes follow from the shapes; the features from their number: 7 are ``kin``, 13 ``kinpid``,
-17 ``full``, as in the official configurations of JetClass. Their scaling is fixed in our models.
+Such a file (``ParT_kin.pt``, ``ParticleNet_full.pt``, ...) holds tensors by name. It contains neither the names of
+the classes nor their order, nor how inputs are computed and scaled, nor settings without weights: the number of
+neighbours of ParticleNet, and dropout. Sizes follow from the shapes, and the features from their number: 7 are ``kin``,
+13 ``kinpid``, 17 ``full``, as in the official configurations of JetClass. Their scaling is fixed in our models.
 """
 
 from __future__ import annotations
@@ -65,7 +65,7 @@ PARTICLE_NET = {
 
 
 def load_weaver(path: str | Path) -> ParticleTransformer | ParticleNet:
-    """The model of a checkpoint of weaver-core, in evaluation mode, on the CPU and in the precision of the file.
+    """The model in a checkpoint of weaver-core, in evaluation mode, on the CPU and in the precision of the file.
 
     ParticleNet gets 16 neighbours and both models a dropout of 0.1, as published: the file does not hold them. Give the
     model jets with the features it was trained on; the file does not name its classes (the official ones: QCD, Hbb,
@@ -76,7 +76,7 @@ def load_weaver(path: str | Path) -> ParticleTransformer | ParticleNet:
             block), as written by the official networks.
 
     Raises:
-        CheckpointError: the file cannot be read, or holds another architecture; with all differences.
+        CheckpointError: the file cannot be read, or holds another architecture; the message lists the differences.
     """
     path = user_path(path)
     state = read_state_dict(path)
@@ -103,10 +103,10 @@ def save_weaver(model: ParticleTransformer | ParticleNet, path: str | Path) -> N
     """Writes a checkpoint that weaver's official networks load strictly. An older file is replaced, or unchanged after
     an error.
 
-    Sizes other than the published ones must be given to weaver, above all ``neighbors``: they are not in the file.
+    Give weaver all sizes other than the published ones, above all ``neighbors``, which does not follow from the file.
 
     Args:
-        model: with node features ``kin``, ``kinpid`` or ``full`` and, for a Particle Transformer, pair features
+        model: one with node features ``kin``, ``kinpid`` or ``full`` and, for a Particle Transformer, pair features
             ``part``, as in weaver.
         path: the file; its folder must exist.
 
@@ -138,7 +138,7 @@ def architecture(state: dict[str, Tensor]) -> type[ParticleTransformer] | type[P
 
 
 def current_names(state: dict[str, Tensor]) -> dict[str, Tensor]:
-    """A state of weaver under today's names, without prefix. Batch counts, absent in older files, are added."""
+    """The tensors of weaver under today's names, without prefix. Batch counts, absent in older files, are added."""
     state = {name.removeprefix(PREFIX): tensor for name, tensor in state.items()}
     state = {re.sub(r"\.in_proj_(weight|bias)$", r".in_proj.\1", name): tensor for name, tensor in state.items()}
     counts = {re.sub("running_mean$", "num_batches_tracked", name) for name in state if name.endswith("running_mean")}
@@ -162,7 +162,7 @@ def to_weaver(model: nn.Module) -> dict[str, Tensor]:
 
 
 def from_weaver(model: nn.Module, state: dict[str, Tensor]) -> None:
-    """Copies tensors of weaver, from :func:`current_names` and of fitting shapes, into a model; others stay."""
+    """Copies weaver's tensors, named by :func:`current_names` and of fitting shapes, into a model; others stay."""
     table, own = _table(model), model.state_dict()
     for name, tensor in state.items():
         parts = {name: tensor}
@@ -180,7 +180,7 @@ def _table(model: nn.Module) -> dict[str, str]:
 
 
 def _translate(name: str, table: dict[str, str]) -> str:
-    """Translates a name by a table with placeholders, in the same order on both sides."""
+    """Translates a name by a table; placeholders have the same order on both sides."""
     for source, target in table.items():
         if match := re.fullmatch(_pattern(source), name):
             for part in match.groups():
@@ -201,10 +201,10 @@ def _kernel_axes(theirs: str, tensor: Tensor) -> int:
 
 
 def _settings(state: dict[str, Tensor], kind: type[nn.Module]) -> dict[str, Any]:
-    """The arguments of the model with these shapes. The published defaults hold for the others.
+    """The arguments of a model with these shapes; others keep the published defaults.
 
     Raises:
-        ValueError: weaver has no features of this number.
+        ValueError: no official feature set has this number of features.
     """
 
     def size(name: str) -> int:

@@ -1,4 +1,4 @@
-"""The edges of a graph, from any form of PyTorch Geometric."""
+"""The edges of a graph, from any adjacency format of PyTorch Geometric."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ class Edges(NamedTuple):
     values: Tensor | None = None
 
     def weighted(self, alpha: Tensor) -> Adj:
-        """The edges as given; a sparse adjacency with the weights as its values."""
+        """The edges in the given format; a sparse adjacency gets the weights ``alpha`` as its values."""
         if self.values is None:
             return self.given
         size = (*self.given.shape[:2], *alpha.shape[1:])
@@ -41,17 +41,17 @@ class Edges(NamedTuple):
 
 
 def edges_of(adjacency: Adj, num_sources: int, num_targets: int | None) -> Edges:
-    """Reads edges from a tensor, an :class:`~torch_geometric.EdgeIndex` or a sparse tensor of PyTorch.
+    """Reads edges from a tensor, an :class:`~torch_geometric.EdgeIndex` or a sparse PyTorch tensor.
 
     Args:
-        adjacency: rows (source, target), shape [2, edges]; or sparse, transposed as everywhere in PyTorch Geometric:
-            shape [targets, sources], with or without edge features as values. Its edges are in the order of its
-            entries; in COO form it is coalesced first.
+        adjacency: rows (source, target), shape [2, edges]; or sparse and transposed, as usual in PyTorch Geometric,
+            shape [targets, sources], with or without edge features as values. The edges are in the order of its
+            entries; a COO tensor is coalesced first.
         num_sources: number of source nodes.
-        num_targets: number of target nodes; None: taken from a sparse adjacency, otherwise ``num_sources``.
+        num_targets: number of target nodes; None takes it from a sparse adjacency, otherwise ``num_sources``.
 
     Raises:
-        ValueError: it is not a graph, or has other numbers of nodes.
+        ValueError: ``adjacency`` is not a graph, or has different numbers of nodes.
     """
     if isinstance(adjacency, Tensor) and is_torch_sparse_tensor(adjacency):
         shape = (adjacency.size(0) if num_targets is None else num_targets, num_sources)

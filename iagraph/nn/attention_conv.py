@@ -18,7 +18,7 @@ from iagraph.nn.lazy_linear import both_sizes, make_linear
 from iagraph.nn.pruning import PruningRule
 
 HOOKS = [f"{step}_forward_{when}hooks" for step in ("propagate", "message", "aggregate") for when in ("pre_", "")]
-"""Attributes in which PyTorch Geometric keeps the hooks on a layer's messages."""
+"""Attributes in which PyTorch Geometric stores the hooks on a layer's messages, without their leading underscore."""
 
 
 class AttentionOutput(NamedTuple):
@@ -27,7 +27,7 @@ class AttentionOutput(NamedTuple):
     Attributes:
         x: new node vectors, shape [nodes, out_channels].
         graph: the graph with the edges that the layer kept.
-        alpha: their weights, shape [heads, \*edges]; None for dense blocks, which keep none.
+        alpha: their weights, shape [heads, \*edges]; None for dense blocks, which do not store them.
     """
 
     x: Tensor
@@ -35,33 +35,33 @@ class AttentionOutput(NamedTuple):
     alpha: Tensor | None
 
     def edge_weights(self) -> tuple[Tensor, Tensor, Tensor]:
-        """For a list of edges: the kept ones, rows (source, target), shape [2, edges]; their weights, shape [edges,
-        heads]; their indices among the original edges, shape [edges].
+        """Kept edges, rows (source, target), shape [2, edges]; their weights, shape [edges, heads]; their indices among
+        the original edges, shape [edges]. Only for a :class:`~iagraph.graph.SparseGraph`.
         """
         assert self.alpha is not None
         return self.graph.edge_index, self.alpha.t(), self.graph.edge_ids
 
 
 class AttentionConv(MessagePassing):
-    r"""Message passing with attention weights, per head, on a graph of any form.
+    r"""Message passing with attention weights for each head, on a graph of any form.
 
     .. math::
         \mathbf{x}^{\prime}_i = \mathbf{W}_o \sum_{j \in \mathcal{N}(i)} \alpha_{ij} \mathbf{W}_v \mathbf{x}_j
 
-    A subclass defines the scores of edges (:meth:`scores`) and how their softmax maps over the edges of a target become
-    weights (:meth:`weigh`); by default each head has one map, which is its weight. A node without incoming edges gets
-    :math:`\mathbf{W}_o` of zero.
+    A subclass defines the scores of edges (:meth:`scores`) and how their softmax maps, each over the edges of a target,
+    become weights (:meth:`weigh`); by default each head has one map, whose entries are the weights. A node without
+    incoming edges gets :math:`\mathbf{W}_o` applied to zero.
 
     A rule (:mod:`iagraph.nn.pruning`) drops edges once their weights are known: no message is sent along them. The
     caller's graph is unchanged; the layer returns the graph of the kept edges.
 
     Args:
-        in_channels: size of the node vectors; -1 takes it from the first input. For a bipartite graph a tuple, sizes of
-            sources and of targets, if the layer uses both.
+        in_channels: size of the node vectors; -1 takes it from the first input. For a bipartite graph, a tuple of
+            the sizes for sources and targets if the layer uses both.
         out_channels: size of the result of all heads together, as in PyTorch Geometric's ``HGTConv``; a multiple of
             ``heads``.
         heads: number of attention heads.
-        bias: add learned constants to values and result.
+        bias: add learned biases to values and result.
         pruning: which edges to keep; None keeps all.
 
     Attributes:
@@ -73,7 +73,7 @@ class AttentionConv(MessagePassing):
     """
 
     maps_per_head = 1
-    """Softmax maps per head; in memory, the first maps of all heads come before the second ones."""
+    """Number of softmax maps per head; the first maps of all heads come before the second ones."""
     edge_dim: int | None
     lin_score: nn.Linear | None
     """The map from edge features to scores; each subclass makes its own, or none."""
@@ -113,29 +113,29 @@ class AttentionConv(MessagePassing):
 
         Args:
             source: vectors of the sources, shape [sources, in_channels].
-            target: vectors of the targets, the same unless bipartite; None if they have none.
+            target: vectors of the targets, those of ``source`` unless the graph is bipartite; None if they have none.
             graph: the graph.
             scores: scores from edge features, if any.
 
         Raises:
-            ValueError: there are none.
+            ValueError: ``scores`` is None.
         """
         if scores is None:
             raise ValueError(f"{type(self).__name__} weighs edges by their features: give edge_attr, or scores")
         return scores
 
     def weigh(self, *maps: Tensor) -> Tensor:
-        r"""Weights of edges from the :attr:`maps_per_head` softmax maps, all of shape [heads, \*edges]; linear, so that
-        it also works on sums (:meth:`~iagraph.graph.Graph.attend`).
+        r"""Weights of edges from the :attr:`maps_per_head` softmax maps, each of shape [heads, \*edges]; must be
+        linear, so that it also works on sums (:meth:`~iagraph.graph.Graph.attend`).
         """
         (alpha,) = maps
         return alpha
 
     def weights(self, maps: Tensor) -> Tensor:
-        """:meth:`weigh` of all maps, ``[maps, ...]`` to ``[heads, ...]``. Called on sums by ``DenseGraph.attend``, on
-        maps by ``PrunableGraph.attend``, and for rules by :meth:`prune` and :meth:`attend`.
+        """:meth:`weigh` for all maps in one tensor, ``[maps, ...]`` to ``[heads, ...]``. Called on sums or maps by
+        ``DenseGraph.attend``, on maps by ``PrunableGraph.attend`` and, with a rule or hooks, by this layer.
         """
-        if maps.ndim == 2:  # a list is stored edge by edge: split like this, so is the gradient
+        if maps.ndim == 2:  # lists are stored edge by edge; with this split, so are their gradients
             return self.weigh(*(one.t() for one in maps.t().chunk(self.maps_per_head, dim=1)))
         return self.weigh(*maps.chunk(self.maps_per_head))
 
@@ -146,7 +146,7 @@ class AttentionConv(MessagePassing):
     def feature_scores(self, edge_attr: Tensor | None) -> Tensor | None:
         """Scores from edge features, shape [edges, maps]; without ``lin_score`` the features themselves.
 
-        Features of shape [edges] are one per edge.
+        Features of shape [edges] count as one per edge.
         """
         if edge_attr is None or self.lin_score is None:
             return edge_attr
@@ -160,9 +160,9 @@ class AttentionConv(MessagePassing):
         """Runs the layer on a graph of any form.
 
         Args:
-            x: node vectors, shape [nodes, in_channels], or those of sources and targets.
-            graph: a :class:`~iagraph.graph.Graph`; with a rule, a :class:`~iagraph.graph.PrunableGraph`.
-            scores: scores of its edges from their features, made by its :meth:`~iagraph.graph.Graph.scores`.
+            x: node vectors, shape [nodes, in_channels], or a tuple of those of sources and targets.
+            graph: a :class:`~iagraph.graph.Graph`; with a rule or hooks, a :class:`~iagraph.graph.PrunableGraph`.
+            scores: scores of its edges from edge features, returned by its :meth:`~iagraph.graph.Graph.scores`.
         """
         source, target = (x, x) if isinstance(x, Tensor) else x
         scores = self.scores(source, target, graph, scores)
@@ -177,8 +177,8 @@ class AttentionConv(MessagePassing):
         return AttentionOutput(self.project(sums.flatten(1)), graph, alpha)
 
     def prune(self, graph: PrunableGraph, scores: Scores) -> tuple[PrunableGraph, Tensor]:
-        r"""The graph with the edges that the rule keeps, and their softmax maps, shape [maps, \*edges]: zero where a
-        head drops an edge that another keeps.
+        r"""The graph of the edges that the rule keeps, and their softmax maps, shape [maps, \*edges], which are zero
+        where a head drops an edge that another head keeps.
         """
         maps = graph.softmax(scores)
         if self.pruning is None:
@@ -187,7 +187,7 @@ class AttentionConv(MessagePassing):
         kept = rule(self.weights(maps), graph)
         graph, maps, scores, kept = graph.keep(kept.any(0), maps, scores, kept)
         kept = kept.repeat(maps.size(0) // kept.size(0), *[1] * (kept.ndim - 1))
-        if rule.renormalize:  # finite, because a head may keep none of a node's edges
+        if rule.renormalize:  # not -inf, because a head may keep none of a node's edges
             maps = graph.softmax(scores.masked_fill(~kept, torch.finfo(scores.dtype).min))
         return graph, maps * kept
 
@@ -208,22 +208,22 @@ class AttentionConv(MessagePassing):
         No edge is added: include self-loops in ``edge_index`` if a node should see itself.
 
         Args:
-            x: node vectors, or those of sources and targets. In the latter case no edge is a self-edge, and a rule may
-                drop any.
-            edge_index: edges, rows (source, target), as a tensor or an ``EdgeIndex``; or a sparse tensor of PyTorch,
-                the transposed adjacency, shape [targets, sources].
-            edge_attr: edge features, shape [edges, edge_dim], or [edges] for one; for a sparse adjacency in the order
-                of its entries, by default its values. Values of shape [edges] count as features only if ``edge_dim`` is
-                1.
+            x: node vectors, or a tuple of those of sources and targets. In the latter case no edge counts as a
+                self-edge, so a rule may drop any.
+            edge_index: edges, rows (source, target), as a tensor or an ``EdgeIndex``; or a sparse PyTorch tensor, the
+                transposed adjacency, shape [targets, sources].
+            edge_attr: edge features, shape [edges, edge_dim], or [edges] for a single one; for a sparse adjacency in
+                the order of its entries, and by default its values. Values of shape [edges] count as features only if
+                ``edge_dim`` is 1.
             return_attention_weights: return ``(out, (edge_index, alpha))`` with the weights, shape [edges, heads], in
-                the order of the given edges; a sparse adjacency is returned with them as values. With a rule, return
-                ``(out, (edge_index, alpha, edge_ids))``: the kept edges, as a tensor, their weights, and their indices
-                among the given edges.
+                the order of the given edges; a sparse adjacency is returned with the weights as values. With a rule,
+                return ``(out, (edge_index, alpha, edge_ids))``: the kept edges, as a tensor, their weights, and their
+                indices among the given edges.
             batch: the graph of each target, shape [targets], for rules with a budget per graph; None for a single
                 graph.
 
         Raises:
-            ValueError: ``edge_index`` is not a graph of these nodes, vectors or edge features are missing or have other
+            ValueError: ``edge_index`` is not a graph of these nodes, vectors or edge features are missing or have wrong
                 sizes, or ``batch`` does not fit the targets.
         """
         source, target = (x, x) if isinstance(x, Tensor) else x
@@ -245,7 +245,7 @@ class AttentionConv(MessagePassing):
         return output.x, (edges.weighted(alpha), alpha) if self.pruning is None else (kept, alpha, edge_ids)
 
     def _check_sizes(self, source: Tensor, edge_index: Tensor, edge_attr: Tensor | None) -> None:
-        if torch.compiler.is_compiling():  # checks would tie the code to these sizes
+        if torch.compiler.is_compiling():  # checks would specialise the compiled code to these sizes
             return
         channels = both_sizes(self.in_channels)[0]
         if channels not in (-1, source.size(-1)):
@@ -259,8 +259,8 @@ class AttentionConv(MessagePassing):
             raise ValueError(f"edge_attr has shape {list(edge_attr.shape)}: this layer takes [edges, {self.edge_dim}]")
 
     def watched(self) -> bool:
-        """Whether a PyTorch Geometric explainer or a hook watches messages. They are then sent edge by edge: same
-        result, slower.
+        """Whether a PyTorch Geometric explainer or a hook watches messages. These are then sent edge by edge, with the
+        same result but more slowly.
         """
         return bool(self.explain or any(getattr(self, f"_{name}") for name in HOOKS))
 

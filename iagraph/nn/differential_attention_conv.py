@@ -20,15 +20,15 @@ class DifferentialAttentionConv(SoftmaxDifference, PairAttentionConv):
     for each head. The scores come from edge features alone; :class:`~iagraph.nn.DifferentialTransformerConv` adds
     queries and keys. The weights are signed and those of a node sum to :math:`1 - \beta`.
     :math:`\beta = \sigma(\theta)` is learned and stays in (0, 1); it starts at ``beta``. (The authors' code clips
-    instead, which stops the gradient at the bound.)
+    it instead, which stops the gradient at the bound.)
 
     No edge is added, and without ``pruning`` none removed: include self-loops in ``edge_index`` if a node should see
-    itself. A node without incoming edges gets zero. In a bipartite graph only the number of targets is used; with None
-    for their vectors it is taken from a sparse adjacency, or is that of the sources.
+    itself. A node without incoming edges gets zero. In a bipartite graph only the number of targets matters; if their
+    vectors are None, it is taken from a sparse adjacency, or else is that of the sources.
 
     Args:
-        in_channels: size of the node vectors, or of those of sources and targets; -1 takes it from the first input.
-            Targets may have any size.
+        in_channels: size of the node vectors, or the sizes for sources and targets; -1 takes it from the first input.
+            Target vectors may have any size.
         out_channels: size of the result, a multiple of ``heads``.
         heads: number of attention heads.
         edge_dim: size of the edge features.

@@ -23,21 +23,21 @@ class DifferentialTransformerConv(SoftmaxDifference, InteractionAttentionConv):
             + \mathbf{w}^m \cdot \mathbf{e}_{ij}
 
     for each head, which has two sets of queries and keys, of :math:`d` channels each, and values of :math:`2d`
-    channels. Its sum is normalised separately, with scales shared by all heads, and multiplied by one minus the initial
+    channels. Its sum is normalised on its own, with scales shared by all heads, and multiplied by one minus the initial
     value :math:`\beta_0`. All of this is as published, except for two things:
 
     - :math:`\beta = \sigma(\theta)` is learned as in :class:`~iagraph.nn.DifferentialAttentionConv` and stays in
       (0, 1). The paper's :math:`\lambda = \exp(\lambda_{q1} \cdot \lambda_{k1}) - \exp(\lambda_{q2} \cdot
       \lambda_{k2}) + \lambda_0` has no bounds. Its :math:`\lambda_0 = 0.8 - 0.6 \exp(-0.3 (l - 1))` in layer
       :math:`l` can be given as ``beta``, whose default is that of the first layer.
-    - Edges may have features, which add to the scores. The paper's graphs have none; for scores from edge features
-      alone see :class:`~iagraph.nn.DifferentialAttentionConv`.
+    - Edges may have features, which add to the scores. The paper has none; for scores from edge features alone,
+      see :class:`~iagraph.nn.DifferentialAttentionConv`.
 
     No edge is added, and without ``pruning`` none removed: include self-loops in ``edge_index`` if a node should see
     itself. A node without incoming edges gets zero.
 
     Args:
-        in_channels: size of the node vectors, or of those of sources and targets; -1 takes it from the first input.
+        in_channels: size of the node vectors, or the sizes for sources and targets; -1 takes it from the first input.
         out_channels: size of the result, a multiple of twice ``heads``.
         heads: number of attention heads.
         edge_dim: size of the edge features; None if there are none, or if they are the biases themselves, one per map.
@@ -47,11 +47,11 @@ class DifferentialTransformerConv(SoftmaxDifference, InteractionAttentionConv):
         pruning: which edges to keep (:mod:`iagraph.nn.pruning`); None keeps all.
 
     Shapes:
-        As :class:`~iagraph.nn.InteractionAttentionConv`, with edge features :math:`(|\mathcal{E}|, D)`,
+        As in :class:`~iagraph.nn.InteractionAttentionConv`, with edge features :math:`(|\mathcal{E}|, D)`,
         :math:`(|\mathcal{E}|, 2 \cdot heads)` or none.
 
     Raises:
-        ValueError: ``out_channels`` is not a multiple of twice ``heads``, ``beta`` is not in (0, 1), and as
+        ValueError: ``out_channels`` is not a multiple of twice ``heads``, ``beta`` is not in (0, 1), or as in
             :class:`~iagraph.nn.InteractionAttentionConv`.
     """
 

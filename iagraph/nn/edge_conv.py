@@ -27,14 +27,14 @@ class EdgeConv(MessagePassing):
         \mathbf{x}^{\prime}_i = \operatorname{ReLU} \left( \mathbf{S} \mathbf{x}_i + \frac{1}{|\mathcal{N}(i)|}
         \sum_{j \in \mathcal{N}(i)} h(\mathbf{x}_i, \mathbf{x}_j - \mathbf{x}_i) \right)
 
-    with :math:`h` linear maps, each followed by batch norm and ReLU, and :math:`\mathbf{S}` a linear map with batch
-    norm, or the identity if both sizes are given and equal. The first map is linear in both arguments and
-    therefore applied per node, not per edge: :math:`\mathbf{A} \mathbf{x}_i + \mathbf{B} (\mathbf{x}_j -
+    where :math:`h` is a chain of linear maps, each followed by batch norm and ReLU, and :math:`\mathbf{S}` is a linear
+    map with batch norm, or the identity if both sizes are given and equal. The first map is linear in both arguments
+    and therefore applied per node, not per edge: :math:`\mathbf{A} \mathbf{x}_i + \mathbf{B} (\mathbf{x}_j -
     \mathbf{x}_i) = (\mathbf{A} - \mathbf{B}) \mathbf{x}_i + \mathbf{B} \mathbf{x}_j`.
 
     Args:
         in_channels: size of the node vectors; -1 takes it from the first input.
-        channels: size after each map of :math:`h`; the last is that of the result.
+        channels: output size of each map of :math:`h`; the last is the size of the result.
 
     Shapes:
         - input: node vectors :math:`(|\mathcal{V}|, F_{in})` or
@@ -43,7 +43,7 @@ class EdgeConv(MessagePassing):
         - output: node vectors :math:`(|\mathcal{V}|, F_{out})` or :math:`(|\mathcal{V}_t|, F_{out})`
 
     Raises:
-        ValueError: there are no ``channels``.
+        ValueError: ``channels`` is empty.
     """
 
     def __init__(self, in_channels: int, channels: Sequence[int]) -> None:
@@ -60,7 +60,7 @@ class EdgeConv(MessagePassing):
             self.shortcut = nn.Sequential(make_linear(in_channels, channels[-1]), BatchNorm(channels[-1]))
 
     def reset_parameters(self) -> None:
-        """Draws new weights and forgets the statistics of the batch norms."""
+        """Draws new weights and resets the statistics of the batch norms."""
         super().reset_parameters()
         for module in self.modules():
             if isinstance(module, nn.Linear | Linear | nn.BatchNorm1d):
@@ -70,9 +70,9 @@ class EdgeConv(MessagePassing):
         """Runs the layer on any graph; a node without incoming edges gets the shortcut alone.
 
         Args:
-            x: node vectors, or those of sources and targets.
-            edge_index: edges, rows (source, target), as a tensor or an ``EdgeIndex``; or a sparse tensor of PyTorch,
-                the transposed adjacency, shape [targets, sources].
+            x: node vectors, or a tuple of those of sources and targets.
+            edge_index: edges, rows (source, target), as a tensor or an ``EdgeIndex``; or a sparse PyTorch tensor, the
+                transposed adjacency, shape [targets, sources].
 
         Raises:
             ValueError: ``edge_index`` is not a graph of these nodes, or the targets of a bipartite graph lack vectors.
@@ -87,7 +87,7 @@ class EdgeConv(MessagePassing):
         return (self.shortcut(target) + mean).relu()
 
     def message(self, center_i: Tensor, other_j: Tensor) -> Tensor:
-        """The message of an edge, shape [edges, channels]."""
+        """Messages of edges, shape [edges, channels]."""
         return self._other_maps(center_i + other_j)
 
     def convolve(self, x: Tensor, neighbors: Tensor, real: Tensor | None = None) -> Tensor:
@@ -95,8 +95,8 @@ class EdgeConv(MessagePassing):
 
         Args:
             x: node vectors, shape [nodes, in_channels].
-            neighbors: the neighbours of each node, shape [nodes, k]. A missing one (-1) counts as a node of zeros: the
-                published networks were trained with such padding.
+            neighbors: the neighbours of each node, shape [nodes, k]. A missing one (-1) counts as a node with zero
+                vector: the published networks were trained with such padding.
             real: True for nodes that are not padding, shape [nodes]; batch norms take their statistics from these. None
                 if all are real.
 
@@ -108,11 +108,11 @@ class EdgeConv(MessagePassing):
         norms = list(cast(Sequence[BatchNorm], self.norms))
         weights = [cast(nn.Linear, linear).weight for linear in self.linears]
         of_batch = {norm.training and neighbors.numel() > 1 for norm in norms}
-        # Sixteen bits would round the gradients of folded weights, whose small differences are those of the norms.
+        # In 16 bits the gradients of the norms would be lost, as small differences of gradients of folded weights.
         rounded = torch.is_autocast_enabled(x.device.type) and torch.is_grad_enabled()
         plain = len(of_batch) == 1 and all(type(norm) is BatchNorm for norm in norms)
         if not (plain and fast()) or (rounded and of_batch == {False}) or (real is not None and of_batch == {True}):
-            # Some norms are frozen, or were replaced, for example by ones synchronised across devices.
+            # Kernels are off or do not apply: norms partly frozen or of another class (synchronised), 16 bits, padding.
             center, other = self._first_map(x, x)
             edges = (center.unsqueeze(1) + embedding(sources, _with_zeros(other))).flatten(0, 1)
             real_edges = None if real is None else real.repeat_interleave(neighbors.size(1))
@@ -129,12 +129,12 @@ class EdgeConv(MessagePassing):
         return (shortcut + mean).relu()
 
     def _first_map(self, source: Tensor, target: Tensor) -> tuple[Tensor, Tensor]:
-        """The first linear map of targets and of sources, to be added."""
+        """The parts of the first linear map from targets and from sources; their sum is its output."""
         self._take_size(source)
         return _of_both_ends(source, target, cast(nn.Linear, self.linears[0]).weight)
 
     def _take_size(self, x: Tensor) -> None:
-        """Sets the input size of a lazy first map, of which only the weights are used."""
+        """Initialises a lazy first map, which is never called otherwise, as only its weights are used."""
         if is_uninitialized_parameter(self.linears[0].weight):
             self.linears[0](x.new_empty(0, 2 * x.size(1)))
 

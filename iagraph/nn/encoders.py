@@ -13,7 +13,7 @@ class Standardize(nn.Module):
     r"""Fixed affine scaling with a clip, :math:`x \mapsto \mathrm{clip}((x - c) / w, \pm 5)`.
 
     The constants are part of the model (and of its checkpoints), not fitted, as in ParT (arXiv 2202.03772). Each is
-    stored as the sum of two float32 numbers, so that a model converted to float64 has them to 1e-14.
+    stored as the sum of two float32 numbers, so that a model converted to float64 has them with a precision of 1e-14.
 
     Args:
         scaling: centre c and width w of each feature.
@@ -61,10 +61,10 @@ class PairEncoder(nn.Sequential):
     r"""Pair features to pair vectors: linear maps, each followed by GELU (arXiv 2505.03258).
 
     The interaction matrix :math:`I_{ij}` of the paper. The features are symmetric in i and j, so it is evaluated once
-    per unordered pair and shared by all layers. The last feature marks self-pairs.
+    per unordered pair and shared by all layers. The last feature flags self-pairs.
 
     Args:
-        in_channels: number of pair features, the mark included.
+        in_channels: number of pair features, including the flag.
         hidden_channels: widths of the hidden layers; 256 and 128 in the paper.
         out_channels: width of the pair vectors; 64 in the paper.
 
@@ -87,7 +87,7 @@ class BatchNorm(nn.BatchNorm1d):
 
         Args:
             input: shape [rows, features].
-            real: True for rows that count in the statistics, unlike padding, shape [rows]; None if all do.
+            real: True for rows that count in the statistics, False for padding, shape [rows]; None if all count.
         """
         if self.training and real is not None:
             return self._normalised(input, real)
@@ -122,7 +122,7 @@ class BatchNorm(nn.BatchNorm1d):
 
 
 def through(modules: Iterable[nn.Module], x: Tensor, real: Tensor | None) -> Tensor:
-    """Vectors through modules one after the other; batch norms take their statistics from real rows."""
+    """Passes vectors through modules in turn; batch norms take their statistics from real rows."""
     for module in modules:
         x = module(x, real) if isinstance(module, BatchNorm) and real is not None else module(x)
     return x

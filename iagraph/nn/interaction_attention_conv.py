@@ -14,7 +14,7 @@ from iagraph.nn.pruning import PruningRule
 
 
 class InteractionAttentionConv(AttentionConv):
-    r"""Message passing whose weights come from queries and keys and from the edges, from
+    r"""Message passing whose weights come from queries, keys and edge features, from
     `"Particle Transformer for Jet Tagging" <https://arxiv.org/abs/2202.03772>`_ (its P-MHA).
 
     .. math::
@@ -28,14 +28,14 @@ class InteractionAttentionConv(AttentionConv):
     Without edge features it is plain attention.
 
     No edge is added, and without ``pruning`` none removed: include self-loops in ``edge_index`` if a node should see
-    itself. A node without incoming edges gets the bias of the last map.
+    itself. A node without incoming edges gets the bias of the last linear map, if any.
 
     Args:
-        in_channels: size of the node vectors, or of those of sources and targets; -1 takes it from the first input.
+        in_channels: size of the node vectors, or the sizes for sources and targets; -1 takes it from the first input.
         out_channels: size of the result, a multiple of ``heads``.
         heads: number of attention heads.
         edge_dim: size of the edge features; None if they are the biases themselves.
-        bias: add learned constants to queries, keys, values and result.
+        bias: add learned biases to queries, keys, values and result.
         dropout: probability with which a weight is dropped in training.
         pruning: which edges to keep (:mod:`iagraph.nn.pruning`); None keeps all.
 
@@ -46,8 +46,8 @@ class InteractionAttentionConv(AttentionConv):
         - output: node vectors :math:`(|\mathcal{V}|, F_{out})` or :math:`(|\mathcal{V}_t|, F_{out})`
 
     Raises:
-        ValueError: ``out_channels`` is not a multiple of ``heads``, the targets of a bipartite graph lack vectors, or
-            edge features are missing despite an ``edge_dim``, or biases are not one per edge and head.
+        ValueError: ``out_channels`` is not a multiple of ``heads``, the targets of a bipartite graph lack vectors,
+            edge features are missing although ``edge_dim`` is given, or biases are not one per edge and head.
     """
 
     def __init__(

@@ -20,15 +20,15 @@ class PairAttentionConv(AttentionConv):
     `"IAFormer" <https://arxiv.org/abs/2505.03258>`_.
 
     Args:
-        in_channels: size of the node vectors, or of those of sources and targets; -1 takes it from the first input.
-            Targets may have any size.
+        in_channels: size of the node vectors, or the sizes for sources and targets; -1 takes it from the first input.
+            Target vectors may have any size.
         out_channels: size of the result, a multiple of ``heads``.
         heads: number of attention heads.
         edge_dim: size of the edge features.
         pruning: which edges to keep (:mod:`iagraph.nn.pruning`); None keeps all.
 
     Shapes:
-        As :class:`~iagraph.nn.DifferentialAttentionConv`.
+        As in :class:`~iagraph.nn.DifferentialAttentionConv`.
 
     Raises:
         ValueError: ``out_channels`` is not a multiple of ``heads``.

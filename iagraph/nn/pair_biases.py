@@ -13,15 +13,15 @@ from iagraph.memory import cut_for_cache
 from iagraph.nn.encoders import BatchNorm, ThinLinear, through
 
 PAIRS_AT_ONCE = 8192
-"""Pairs that a CPU encodes at once in evaluation mode: their activations, 2 MB in layers of 64, stay in cache."""
+"""Number of pairs that a CPU encodes at once in evaluation: their activations, 2 MB in layers of 64, stay in cache."""
 
 
 class PairBiases(nn.Sequential):
     """Pair features to attention biases, one per head, by a batch norm and linear maps, each followed by a batch norm
     and GELU (arXiv 2202.03772).
 
-    In evaluation mode the norms, then affine maps, are folded into the linear maps beside them, and a CPU takes the
-    pairs in parts: the same function with the same gradients. Hooks on the modules do not run.
+    In evaluation mode the norms, which are then affine, are folded into the adjacent linear maps, and a CPU encodes the
+    pairs in parts: values and gradients are the same, but hooks on the modules do not run.
 
     Args:
         widths: number of pair features, widths of the hidden layers, number of heads.

@@ -19,9 +19,9 @@ class PairGate(nn.Module):
     .. math::
         g_{ij} = \mathbf{w} \cdot \mathrm{GELU}(\mathbf{W} \mathbf{f}_{ij} + \mathbf{b}) + c
 
-    In each graph it keeps the pairs of highest :math:`g`, as many as the budget allows, and all self-pairs. The choice
-    has no gradient; kept pairs carry :math:`\ln \sigma(g)` as a bias for attention, so that the gate learns which pairs
-    deserve more weight.
+    In each graph it keeps the pairs with the highest :math:`g`, as many as the budget allows, and all self-pairs. The
+    choice has no gradient; kept pairs carry :math:`\ln \sigma(g)` as a bias for attention, so that the gate learns
+    which pairs deserve more weight.
 
     Args:
         features: number of pair features.
@@ -74,7 +74,7 @@ class PairGate(nn.Module):
         Returns:
             The graph; the features of its pairs, shape [kept, features]; and their :math:`\ln \sigma(g)`, shape [kept].
         """
-        with torch.autocast(features.device.type, enabled=False):  # sixteen bits hardly tell pairs apart
+        with torch.autocast(features.device.type, enabled=False):  # 16 bits can hardly tell pairs apart
             g = self.rate(features).squeeze(1)
         graph, kept = graph.keep_strongest_pairs(g.detach(), self.current_budget.number)
         features = features.t().index_select(1, kept).t()  # stored feature by feature

@@ -1,11 +1,11 @@
 r"""Rules that choose which edges a layer keeps, from their attention weights.
 
-A rule looks at the absolute weights :math:`|\alpha_{ij}|` of the edges between different nodes. Self-edges always
-survive and do not count towards any limit. A node without a self-edge may lose all edges; its sum is then zero, as for
-any node without incoming edges. The graph itself is never changed: a layer with a rule returns the graph of the kept
-edges.
+A rule looks at the absolute weights :math:`|\alpha_{ij}|` of the edges between different nodes. Self-edges are
+always kept and do not count towards any limit. A node without a self-edge may lose all edges; its sum is then zero, as
+for any node without incoming edges. The graph itself is never changed: a layer with a rule returns the graph of the
+kept edges.
 
-Edges can be dropped in two ways, which differ (arXiv 2505.03258 does neither, it keeps all edges):
+Edges can be dropped in two ways, with different results (arXiv 2505.03258 keeps all edges):
 
 - after the softmax (the default): kept edges keep their weights, those of the others become zero;
 - before the softmax (``renormalize``): each softmax map is taken over the kept edges alone, so that its weights sum to
@@ -31,12 +31,12 @@ MOST_EDGES = 2**62
 
 @dataclass(frozen=True)
 class PruningRule(ABC):
-    r"""Which edges to keep.
+    r"""A rule for which edges to keep.
 
     Args:
         per_head: each head chooses its own edges; an edge is dropped if no head keeps it. Otherwise the mean of
             :math:`|\alpha|` over heads decides for all.
-        renormalize: drop before the softmax instead of after it, see above.
+        renormalize: drop before the softmax instead of after it (:mod:`iagraph.nn.pruning`).
     """
 
     per_head: bool = field(default=False, kw_only=True)
@@ -57,9 +57,9 @@ class PruningRule(ABC):
         if not self.per_head:
             strength = strength.mean(0, keepdim=True)
         itself, unknown = graph.is_self, strength.isnan()
-        # Self-edges are never among the strongest, so they use up no limit.
+        # Self-edges are never among the strongest, so they do not count towards the limit.
         strength = strength.masked_fill(unknown, 0.0).masked_fill(itself, -torch.inf)
-        return self.choose(strength, graph) | itself | unknown  # NaN must not be hidden
+        return self.choose(strength, graph) | itself | unknown  # NaN must stay visible
 
     @abstractmethod
     def choose(self, strength: Tensor, graph: PrunableGraph) -> Tensor:
@@ -92,7 +92,7 @@ class Threshold(PruningRule):
         return strength >= self.minimum
 
     def relaxed(self, tightness: float) -> PruningRule:
-        """The threshold rises from zero."""
+        """The threshold times ``tightness``."""
         return replace(self, minimum=self.minimum * tightness)
 
 
@@ -118,13 +118,14 @@ class TopK(PruningRule):
         return graph.strongest(strength, self.k, per="target")
 
     def relaxed(self, tightness: float) -> PruningRule:
-        """The number falls as k / tightness."""
+        """The ``k / tightness`` strongest edges, rounded up."""
         return replace(self, k=math.ceil(self.k / tightness) if tightness * MOST_EDGES > self.k else MOST_EDGES)
 
 
 @dataclass(frozen=True)
 class TopP(PruningRule):
-    r"""The fewest edges that hold the fraction ``p`` of :math:`\sum_j |\alpha_{ij}|` of each node i, the nucleus.
+    r"""The nucleus of each node i: the fewest edges that hold the fraction ``p`` of
+    :math:`\sum_{j \neq i} |\alpha_{ij}|`.
 
     Args:
         p: in (0, 1]; 1 drops nothing.
@@ -140,12 +141,12 @@ class TopP(PruningRule):
         """See the class."""
         if self.p == 1:
             return torch.ones_like(strength, dtype=torch.bool)
-        strength = strength.clamp(min=0).to(_precise(strength))  # sums of many small weights
+        strength = strength.clamp(min=0).to(_precise(strength))  # for sums of many small weights
         before, total = graph.cumulative(strength)
         return before < total * _constant(self.p, total.dtype, total.device)
 
     def relaxed(self, tightness: float) -> PruningRule:
-        """The fraction falls from one."""
+        """A fraction that falls linearly from 1 as ``tightness`` rises."""
         return replace(self, p=1 - tightness + tightness * self.p)
 
 
@@ -178,7 +179,7 @@ class EdgeBudget(PruningRule):
         return (edges * fraction - 1e-6).ceil().clamp(min=1).long()
 
     def relaxed(self, tightness: float) -> PruningRule:
-        """The fraction falls from one."""
+        """A fraction that falls linearly from 1 as ``tightness`` rises."""
         return replace(self, fraction=1 - tightness + tightness * self.fraction)
 
 
@@ -191,7 +192,7 @@ RULES: dict[str, type[PruningRule]] = {
 """The rules by name."""
 
 FORMER_NAMES = {"top_mass": "top_p"}
-"""Names of rules in earlier versions, found in trained models."""
+"""Names of rules in earlier versions, still found in trained models, and their current names."""
 
 
 def pruning_rule(name: str, strength: float, per_head: bool = False, renormalize: bool = False) -> PruningRule:
@@ -199,12 +200,12 @@ def pruning_rule(name: str, strength: float, per_head: bool = False, renormalize
 
     Args:
         name: a key of :data:`RULES`.
-        strength: the number of the rule: minimum, k, p or fraction.
+        strength: the rule's parameter: minimum, k, p or fraction.
         per_head: as in :class:`PruningRule`.
         renormalize: as in :class:`PruningRule`.
 
     Raises:
-        ValueError: there is no such rule, or its number is out of range.
+        ValueError: there is no such rule, or ``strength`` is out of range.
     """
     name = FORMER_NAMES.get(name, name)
     if name not in RULES:
@@ -216,14 +217,14 @@ def pruning_rule(name: str, strength: float, per_head: bool = False, renormalize
 
 
 def _constant(value: float, dtype: torch.dtype, device: torch.device) -> Tensor:
-    """A number as a tensor, as ONNX rounds Python numbers to float32; made on the device, without a wait."""
+    """A number as a tensor, because ONNX rounds Python numbers to float32; filled on the device, without waiting."""
     if device.type == "cpu":
         return torch.tensor(value, dtype=dtype)
     return torch.full((), value, dtype=dtype, device=device)
 
 
 def _precise(like: Tensor) -> torch.dtype:
-    return torch.float32 if like.device.type == "mps" else torch.float64  # Apple's GPUs have no more
+    return torch.float32 if like.device.type == "mps" else torch.float64  # Apple's GPUs lack float64
 
 
 def _check_fraction(name: str, value: float) -> None:

@@ -12,7 +12,7 @@ from iagraph.nn.attention_conv import AttentionConv
 
 
 class SoftmaxDifference(AttentionConv):
-    r"""Mixin: gives each head two softmax maps and takes their difference, however scores are made.
+    r"""Mixin: gives each head two softmax maps and takes their difference, wherever the scores come from.
 
     .. math::
         \alpha_{ij} = \operatorname{softmax}_j(s^1_{ij}) - \beta \operatorname{softmax}_j(s^2_{ij})

@@ -1,4 +1,4 @@
-"""Trained models that score files of jets: a run, or a model exported as ONNX or by ``torch.export``."""
+"""Trained models that score files of jets: the model of a run, or one exported as ONNX or by ``torch.export``."""
 
 from __future__ import annotations
 
@@ -31,17 +31,17 @@ BATCH = 64
 """Jets per batch."""
 
 PART = 2_560
-"""Jets per read."""
+"""Jets read at a time."""
 
 
 class Scores(NamedTuple):
     """Scores of consecutive jets of a file.
 
     Attributes:
-        file: index of the file among those given.
+        file: index of the file in the list of files.
         first: index of the first jet in its file.
         probabilities: float32, shape [jets, classes].
-        label: index of the true class among those of the model, -1 for other classes; shape [jets].
+        label: index of the true class in the classes of the model, -1 for other classes; shape [jets].
     """
 
     file: int
@@ -51,11 +51,11 @@ class Scores(NamedTuple):
 
 
 class Predictor(ABC):
-    """Base of models that score files of jets.
+    """Base class of models that score files of jets.
 
     Attributes:
-        classes: names of the classes, in the order of the scores.
-        inputs: names of its inputs in :data:`iagraph.export.inputs.MEANINGS`.
+        classes: class names, in the order of the scores.
+        inputs: names of the inputs, keys of :data:`iagraph.export.inputs.MEANINGS`.
     """
 
     classes: tuple[str, ...]
@@ -63,14 +63,14 @@ class Predictor(ABC):
 
     @abstractmethod
     def probabilities(self, jets: JetInput) -> Tensor:
-        """The probability of each class, shape [jets, classes]."""
+        """Class probabilities, shape [jets, classes]."""
 
     def predict(self, files: str | Path | Sequence[str | Path], batch_size: int = BATCH) -> NDArray[np.float32]:
-        """The probability of each class for all jets of files in order, shape [jets, classes].
+        """Class probabilities of all jets in the files, in order; shape [jets, classes].
 
         Args:
-            files: one or several names, patterns, or samples (``sample:qg``), of any format that
-                :func:`iagraph.data.open_jets` knows; all splits of a store.
+            files: one or several names, patterns, or samples (``sample:qg``), in any format that
+                :func:`iagraph.data.open_jets` reads; of a store, all splits are used.
             batch_size: jets per batch.
 
         Raises:
@@ -83,7 +83,7 @@ class Predictor(ABC):
 
     @torch.inference_mode()
     def scores(self, readers: Sequence[Reader], batch_size: int = BATCH) -> Iterator[Scores]:
-        """The same part by part, in constant memory; raises the same errors."""
+        """Scores of all jets part by part, in constant memory; raises the errors of :meth:`predict`."""
         for number, reader in enumerate(readers):
             first = 0
             own = [self.classes.index(name) if name in self.classes else -1 for name in reader.classes]
@@ -106,14 +106,14 @@ class Predictor(ABC):
 
 
 class RunPredictor(TrainedModel, Predictor):
-    """The trained model of a run, see :class:`~iagraph.models.registry.TrainedModel`, that also takes files."""
+    """The trained model of a run, a :class:`~iagraph.models.registry.TrainedModel` that also scores files."""
 
     def __init__(self, model: torch.nn.Module, description: dict[str, Any]) -> None:
         super().__init__(model, description)
         self.inputs = input_names(model)
 
     def probabilities(self, jets: JetInput) -> Tensor:
-        """As :meth:`TrainedModel.probabilities`; moves a batch to the device of the model."""
+        """Class probabilities, shape [jets, classes]; a batch is moved to the device of the model."""
         if isinstance(jets, JetBatch):
             jets = jets.to(next(self.parameters()).device)
         return super().probabilities(jets)
@@ -126,7 +126,7 @@ class ExportedPredictor(Predictor):
         path: a file from :func:`iagraph.export.export_onnx` or :func:`iagraph.export.export_program`.
 
     Raises:
-        CheckpointError: the file is missing, damaged, or from another program.
+        CheckpointError: the file is missing, damaged, or was written by another program.
         ImportError: onnxruntime is not installed.
     """
 
@@ -139,12 +139,12 @@ class ExportedPredictor(Predictor):
             self.classes, self.inputs = tuple(json.loads(about["classes"])), tuple(json.loads(about["inputs"]))
         except ImportError:
             raise
-        except Exception as error:  # onnxruntime and torch raise anything
+        except Exception as error:  # onnxruntime and torch may raise anything
             reason = " ".join(str(error).split())[:200]
             raise CheckpointError(f"{path}: is damaged, or not written by iagraph export ({reason})") from error
 
     def probabilities(self, jets: JetInput) -> Tensor:
-        """The probability of each class, shape [jets, classes]."""
+        """Class probabilities, shape [jets, classes]."""
         assert isinstance(jets, JetBatch)
         return self._run(slots_of(jets, self.inputs, max(int(jets.ptr.diff().max()), 1)))[0]
 
@@ -168,7 +168,7 @@ def load(path: str | Path) -> RunPredictor:
     """The trained model of a run, on the CPU and in evaluation mode; see :func:`iagraph.models.registry.load`.
 
     Raises:
-        CheckpointError: a file is missing or damaged, or they do not fit.
+        CheckpointError: a file is missing or damaged, or the files do not match.
     """
     trained = registry.load(path)
     return RunPredictor(trained.model, trained.description).eval()
@@ -179,10 +179,10 @@ def open_model(path: str | Path, device: str | None = None) -> Predictor:
 
     Args:
         path: the folder or the file.
-        device: device of a run; None for a CUDA GPU if there is one.
+        device: device for the model of a run; None for a CUDA GPU if there is one, else the CPU.
 
     Raises:
-        CheckpointError, ImportError: as :func:`load` and :class:`ExportedPredictor`.
+        CheckpointError, ImportError: as in :func:`load` and :class:`ExportedPredictor`.
     """
     if user_path(path).suffix in (".onnx", ".pt2"):
         return ExportedPredictor(path)

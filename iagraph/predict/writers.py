@@ -1,8 +1,8 @@
-"""Files of scores: parquet, HDF5, CSV and ROOT, written part by part and complete or absent.
+"""Files of scores: parquet, HDF5, CSV and ROOT, written part by part; a file is complete or absent.
 
 All have the same columns: ``file`` and ``jet``, the indices of the file and of the jet in it; ``score_CLASS``, the
 probability of each class; and, if any jets have a class of the model, ``label``, the index of the true class, -1 for
-other classes. The meaning of the columns is in the metadata, except for CSV.
+other classes. Except in CSV, metadata give the class names and, from ``iagraph predict``, the model and the files.
 """
 
 from __future__ import annotations
@@ -29,12 +29,12 @@ TYPES = {"file": np.int32, "jet": np.int64, "label": np.int32}
 def write_scores(
     path: Path, parts: Iterable[Scores], classes: Sequence[str], about: Mapping[str, object], labelled: bool
 ) -> None:
-    """Write scores in the format of the file's suffix, one of :data:`FORMATS`.
+    """Write scores in the format that the suffix of the file sets, one of :data:`FORMATS`.
 
     Args:
-        path: the file; its folder must exist. On errors an existing file stays unchanged.
+        path: the file; its folder must exist. On error, an existing file is unchanged.
         parts: the scores.
-        classes: names of the classes.
+        classes: class names.
         about: further metadata, such as the names of the files.
         labelled: whether to write labels.
 
@@ -54,10 +54,10 @@ def write_scores(
 
 
 def check_format(path: Path) -> None:
-    """Check the name of a file of scores.
+    """Check that a file of scores can have this name.
 
     Raises:
-        StoreError: its suffix or its folder is wrong.
+        StoreError: the suffix is unknown, or the folder does not exist.
         ImportError: its format needs a package that is not installed.
     """
     if path.suffix not in FORMATS:

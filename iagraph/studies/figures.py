@@ -1,4 +1,4 @@
-"""Shared utilities of the figures of studies, which do not use pyplot's global state."""
+"""Shared utilities for the figures of studies; none uses pyplot's global state."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ FEATURE_LABELS = {
 
 
 def marked(index: int) -> dict[str, Any]:
-    """Colour, line and marker of the curve with an index."""
+    """Colour, line style and marker of a curve, chosen by its index."""
     return style(index) | {"marker": MARKERS[index % len(MARKERS)]}
 
 
@@ -33,6 +33,6 @@ def decorate(axes: Axes) -> None:
 
 
 def legend_above(figure: Figure, axes: Axes, columns: int) -> None:
-    """Draw the legend of axes above the whole figure."""
+    """Draw the legend of one panel above the whole figure."""
     handles, names = axes.get_legend_handles_labels()
     figure.legend(handles, names, loc="outside upper center", ncols=columns, frameon=False, fontsize=9)

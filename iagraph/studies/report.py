@@ -1,7 +1,7 @@
 """Output of studies: tables, figures, numbers, and a section of the HTML report.
 
 The folder of a study holds ``table.md``, each table as CSV in full precision and as LaTeX, each figure as PNG and PDF,
-``report.json`` (command, runs, versions, machine, numbers) and ``section.html``. ``report.html`` in the folder above
+``report.json`` (command, runs, versions, machine, numbers) and ``section.html``. ``report.html`` in the parent folder
 joins the sections of all studies of a run; it is self-contained and needs no network.
 """
 
@@ -40,10 +40,10 @@ class Section:
 
     Attributes:
         title: heading of the section.
-        tables: tables by name of the CSV file.
-        figures: figures with captions by file name.
+        tables: tables by file name, without suffix.
+        figures: figures with captions, by file name.
         notes: definitions and remarks for readers.
-        numbers: further content of ``report.json``, of JSON types; NaN and infinity become null.
+        numbers: further content of ``report.json``: JSON types and estimates; NaN and infinity become null.
         live: interactive HTML with its scripts.
     """
 
@@ -56,9 +56,9 @@ class Section:
 
 
 def write_study(folder: Path, section: Section, runs: Sequence[OpenRun], command: str) -> Path:
-    """Write a study of runs into its folder, replacing an earlier one, and the report in the folder above.
+    """Write a study of runs to its folder, replacing an earlier one, and update the report in the parent folder.
 
-    A killed process leaves the earlier one unchanged.
+    If the process is killed while it writes, the earlier study remains.
 
     Returns:
         The folder.
@@ -104,9 +104,9 @@ def write_section(folder: Path, section: Section, command: str, about: Mapping[s
 
 
 def write_report(folder: Path, runs: Sequence[Path] = ()) -> None:
-    """Join the sections of all studies in a folder ``studies/RUN`` to its ``report.html``.
+    """Join the sections of all studies in a folder ``studies/RUN`` into its ``report.html``.
 
-    Includes ``studies/prune-RUN`` and the comparisons that trained any of these runs.
+    Includes the sections of ``studies/prune-RUN`` and of the comparisons that trained any of ``runs``.
     """
     more = [folder.with_name(f"prune-{folder.resolve().name}"), *(run.resolve().parents[1] for run in runs)]
     places = [*sorted(folder.glob("*/section.html")), *(each / "section.html" for each in dict.fromkeys(more))]

@@ -1,4 +1,4 @@
-"""Runs opened by studies: models, test jets and names, and whether runs have the same jets."""
+"""Runs as opened by studies: models, test jets and names, and checks that runs have the same jets."""
 
 from __future__ import annotations
 
@@ -32,12 +32,12 @@ T = TypeVar("T")
 
 @dataclass(frozen=True)
 class Plan:
-    """Arguments of the command line.
+    """Arguments of a study from the command line.
 
     Attributes:
         runs: folders of finished runs.
         folder: output folder.
-        jets: number of test jets of each run.
+        jets: number of test jets to use from each run.
         command: the command line, for the record.
     """
 
@@ -55,7 +55,7 @@ class OpenRun:
         path: its folder.
         name: the shortest end of its path that is unique among the runs.
         run: its configuration, classes and model.
-        model: the model, in evaluation mode on :attr:`device`; it has attention unless opened with
+        model: the model, in evaluation mode on :attr:`device`; it may lack attention if the run was opened with
             ``needs_attention=False``.
         batches: some of its test jets, with labels, on the CPU.
         device: the device for computations.
@@ -75,7 +75,7 @@ class OpenRun:
 
     @cached_property
     def truth(self) -> Truth:
-        """Classes of the jets, and the signal class of the AUC."""
+        """Classes of the jets, and the signal class for the AUC."""
         return truth_of(self.run, self.batches)
 
     def untrained(self) -> AttentionModel:
@@ -87,16 +87,16 @@ class OpenRun:
 
 
 def open_run(path: Path, jets: int, needs_attention: bool = True, name: str = "") -> OpenRun:
-    """A finished run of a model with attention, with evenly spaced test jets.
+    """Open a finished run with evenly spaced test jets.
 
     Args:
         path: folder of the run.
         jets: number of jets.
-        needs_attention: False opens runs of any model, for studies of logits only.
+        needs_attention: False accepts runs of any model, for studies that use only logits.
         name: name of the run; default: that of its folder.
 
     Raises:
-        RunError: the folder holds no finished run, the model has no attention among particles, or a class has no jets.
+        RunError: the folder holds no finished run, the model lacks attention among particles, or a class has no jets.
         ConfigError, StoreError: the configuration of the run or its test jets are wrong.
     """
     run = load_run(path)
@@ -112,10 +112,10 @@ def open_run(path: Path, jets: int, needs_attention: bool = True, name: str = ""
 
 
 def open_runs(plan: Plan, needs_attention: bool = True) -> list[OpenRun]:
-    """The runs of a study, with unique names.
+    """Open the runs of a study, with unique names.
 
     Raises:
-        RunError: a run is given twice; or as :func:`open_run`.
+        RunError: a run is given twice; or as in :func:`open_run`.
     """
     return [
         open_run(path, plan.jets, needs_attention, name)
@@ -124,10 +124,10 @@ def open_runs(plan: Plan, needs_attention: bool = True) -> list[OpenRun]:
 
 
 def open_one(plan: Plan, name: str) -> OpenRun:
-    """The run of a study that takes a single one.
+    """Open the run of a study that takes a single run.
 
     Raises:
-        RunError: several are given; or as :func:`open_run`.
+        RunError: not exactly one run is given; or as in :func:`open_run`.
     """
     if len(plan.runs) != 1:
         raise RunError(f"the study of {name} takes one run, not {len(plan.runs)}: run it once for each")
@@ -142,7 +142,7 @@ def truth_of(run: Run, batches: Sequence[JetBatch]) -> Truth:
 
 
 def open_test_jets(config: Config) -> JetSource:
-    """The test jets of a run, in memory or in files according to its configuration.
+    """The test jets of a run, in memory or read from files, according to its configuration.
 
     Raises:
         StoreError: a file is missing or damaged.
@@ -154,10 +154,10 @@ def open_test_jets(config: Config) -> JetSource:
 
 
 def open_studied_jets(path: Path, run: Run, number: int) -> JetSource:
-    """The test jets of a run, of which the evenly spaced ones to be studied have jets of each class.
+    """All test jets of a run, after a check that the evenly spaced jets to be studied include every class.
 
     Raises:
-        RunError: a class has no jets.
+        RunError: a class has no jets among those to be studied.
         StoreError: a file is missing or damaged, or its jets do not fit the model.
     """
     jets = open_test_jets(run.config)
@@ -176,9 +176,9 @@ def some_batches(jets: JetSource, number: int) -> list[JetBatch]:
 
 
 def where_measured(runs: Sequence[Path]) -> torch.device:
-    """The device on which all of these runs predicted, if available, otherwise the CPU."""
+    """The device on which all of these runs were evaluated, if it is the same and available; otherwise the CPU."""
     used = {read_json(run / "metrics.json", lambda found: str(found["cost"]["measured_on"]["device"])) for run in runs}
-    # Runs may come from a machine with other devices.
+    # Runs may come from a machine with different devices.
     here = {"cuda": torch.cuda.is_available(), "mps": torch.backends.mps.is_available()}
     device = used.pop() if len(used) == 1 else "cpu"
     return torch.device(device if here.get(device) else "cpu")
@@ -218,7 +218,7 @@ def _shortest_end(folder: tuple[str, ...], folders: Sequence[tuple[str, ...]]) -
 
 
 def same_jets(one: OpenRun, other: OpenRun) -> bool:
-    """Whether two runs have the same jets in the same order and the same names of classes."""
+    """Whether two runs have the same jets in the same order and the same class names."""
     if one.run.classes != other.run.classes or len(one.batches) != len(other.batches):
         return False
     return all(map(_equal, one.batches, other.batches))
@@ -228,7 +228,7 @@ def check_same_jets(runs: Sequence[OpenRun]) -> None:
     """Check that all runs have the same jets in the same order.
 
     Raises:
-        RunError: a run has other jets than the first.
+        RunError: the jets of a run differ from those of the first.
     """
     for run in runs[1:]:
         if not same_jets(run, runs[0]):

@@ -28,11 +28,11 @@ def how_measured(jets: int, device: torch.device) -> str:
 def seconds_per_jet(
     models: Mapping[str, nn.Module], batches: Mapping[str, Sequence[JetBatch]], device: torch.device
 ) -> dict[str, float]:
-    """Inference time per jet of models that take turns, so that the load of the machine affects all alike.
+    """Inference time per jet of each model; models take turns, so that the load of the machine affects all alike.
 
     Args:
         models: models by name; set to evaluation mode.
-        batches: the jets of each model, the same except for columns.
+        batches: batches for each model, by its name: the same jets, possibly with different columns.
         device: the device to measure on.
     """
     where = {name: [batch.to(device) for batch in mine] for name, mine in batches.items()}

@@ -1,7 +1,7 @@
-"""Training of the runs of a study, in separate and concurrent processes; an interrupted study skips finished runs.
+"""Training of the runs of a study, in separate, concurrent processes; a restarted study skips finished runs.
 
-A run is trained in a folder that ends in ``.unfinished`` and renamed when complete, so a folder with the name of a run
-always holds a finished one.
+A run is trained in a folder whose name ends in ``.unfinished``, which is renamed when complete, so a folder with the
+name of a run always holds a finished run.
 """
 
 from __future__ import annotations
@@ -36,12 +36,12 @@ BY_CONTENT = tuple(f"data.{role}" for role in ROLES)
 
 
 def train_runs(runs: Sequence[PlannedRun], jobs: int) -> None:
-    """Train runs, ``jobs`` at a time, which share the threads; print a line after each.
+    """Train runs, ``jobs`` at a time, with the threads divided among them; print a line after each.
 
     An interrupt ends all of them. A failed run does not stop the others.
 
     Raises:
-        RunError: some runs failed; names them with their reasons.
+        RunError: some runs failed; the message names them with the reasons.
     """
     waiting, active, failed = list(runs), list[_Process](), list[str]()
     threads = max(1, torch.get_num_threads() // jobs)
@@ -69,7 +69,7 @@ def train_runs(runs: Sequence[PlannedRun], jobs: int) -> None:
 
 @dataclass(frozen=True)
 class _Process:
-    """A run in training; ``answer`` receives an error message on failure."""
+    """A run being trained; ``answer`` receives an error message on failure."""
 
     run: PlannedRun
     process: SpawnProcess
@@ -92,13 +92,13 @@ def _start(run: PlannedRun, threads: int) -> _Process:
     context = multiprocessing.get_context("spawn")
     receiver, sender = context.Pipe(duplex=False)
     process = context.Process(target=_train, args=(run, threads, sender))
-    # Ctrl-C reaches all processes of a terminal. Ours inherit the ignored signal; the study ends them itself.
+    # Ctrl-C reaches all processes of a terminal. Training processes inherit SIG_IGN; the study ends them itself.
     handler = signal.signal(signal.SIGINT, signal.SIG_IGN)
     try:
         process.start()
     finally:
         signal.signal(signal.SIGINT, handler)
-    sender.close()  # only the process's copy remains open, until the process ends
+    sender.close()  # leaves only the child's copy open, so that recv() raises EOFError once the child ends
     return _Process(run, process, receiver, time.monotonic())
 
 
@@ -120,7 +120,7 @@ def _train(run: PlannedRun, threads: int, answer: Connection) -> None:
 
 
 def _end_with_parent() -> None:
-    """Exit with the study, so that a run of a killed study cannot disturb the next one."""
+    """Exit when the study's process ends, so that a run of a killed study cannot disturb the next study."""
     parent = multiprocessing.parent_process()
     if parent is not None:
         parent.join()
@@ -134,16 +134,16 @@ def is_finished(
 ) -> bool:
     """Whether a run exists already, with the same configuration, jets and initial weights.
 
-    Jets are compared by content, not by file name, and so are the weights for fine-tuning if they still exist, which a
-    finished run no longer needs.
+    Jets are compared by content, not by file name. So are initial weights for fine-tuning, if the file still exists: a
+    finished run no longer needs it.
 
     Args:
         run: the run.
-        fingerprints: for each role, the fingerprint of each file of jets.
-        advice: what to do if the folder holds another run.
+        fingerprints: for each role, the fingerprint of each jet file.
+        advice: advice in the error message if the folder holds a different run.
 
     Raises:
-        RunError: the folder holds another run, or its record is damaged.
+        RunError: the folder holds a different run, or its record is damaged.
     """
     if not run.folder.exists():
         return False
@@ -174,5 +174,5 @@ def is_finished(
 
 
 def auc_text(folder: Path) -> str:
-    """The AUC of a finished run, for a line of progress."""
+    """The AUC of a finished run, as text for a progress line."""
     return read_json(folder / "metrics.json", lambda found: f"AUC {found['tagger']['auc']['value']:.4f}")

@@ -1,8 +1,8 @@
-"""Checkpoints: the state of a training after each epoch, from which an interrupted run resumes.
+"""Checkpoints: the state of a training run after each epoch, from which an interrupted run resumes.
 
-On one CPU process a resumed run equals an uninterrupted one bit for bit: the state holds weights, optimiser, schedule,
-progress, early stopping, random states, log and number of threads, on which rounding depends; the order of jets follows
-from seed and epoch. Only the unfinished epoch is lost.
+In a single CPU process a resumed run equals an uninterrupted one bit for bit: the state holds weights, optimiser,
+schedule, progress, early stopping, random states, log and number of threads, on which rounding depends; the order of
+jets follows from seed and epoch. Only the unfinished epoch is lost.
 """
 
 from __future__ import annotations
@@ -27,14 +27,14 @@ from iagraph.train.config import TrainConfig
 from iagraph.train.folder import RunError
 
 LAST, BEST, END = "last.ckpt", "best.ckpt", "end.ckpt"
-"""State of an unfinished training, best weights, and state of a finished training, which may be extended."""
+"""State of an unfinished run, best weights, and state of a finished run, which may be extended."""
 
 KEY = "iagraph"
-"""Key of what Lightning does not store in a checkpoint."""
+"""Key in a checkpoint of the entries that Lightning itself does not store."""
 
 
 class AtomicCheckpointIO(TorchCheckpointIO):
-    """Checkpoint files: written atomically, read as tensors and plain data only."""
+    """Writes checkpoint files atomically, and reads only tensors and plain data from them."""
 
     def save_checkpoint(self, checkpoint: dict[str, Any], path: Any, storage_options: Any = None) -> None:
         """Write a checkpoint, replacing an older one.
@@ -54,16 +54,16 @@ class AtomicCheckpointIO(TorchCheckpointIO):
             ) from error
 
     def load_checkpoint(self, path: Any, map_location: Any = None, weights_only: bool | None = True) -> dict[str, Any]:
-        """Read a checkpoint; never runs code in it."""
+        """Read a checkpoint without running any code in it."""
         return torch.load(path, map_location=map_location, weights_only=True)
 
 
 class BestWeights(ModelCheckpoint):
-    """Keeps the weights of lowest validation loss in ``best.ckpt``; the folder may be moved between interruptions.
+    """Keeps the weights with the lowest validation loss in ``best.ckpt``; an interrupted run may be moved.
 
     Args:
         folder: output folder.
-        averaged: whether weights are averaged, which Lightning stores in full checkpoints only.
+        averaged: whether weights are averaged; Lightning stores averages in full checkpoints only.
     """
 
     def __init__(self, folder: Path, averaged: bool) -> None:
@@ -98,13 +98,13 @@ def moving_average(decay: float) -> WeightAveraging:
 
 
 class ResumeCheckpoint(Checkpoint):
-    """Saves the state of a training after each epoch in ``last.ckpt``, and restores it.
+    """Saves the state of a training run in ``last.ckpt`` after each epoch, and restores it.
 
     Args:
         folder: output folder.
-        csv: the log, stored as well.
-        jets: fingerprints of the jet files, by role; a run resumes with the same jets only.
-        plan: how long to train.
+        csv: the log, a copy of which is stored in the checkpoint.
+        jets: fingerprints of the jet files, by role; a run resumes only with the same jets.
+        plan: the planned epochs and patience.
         state: the state to resume from; if its number of epochs differs, patience restarts.
     """
 
@@ -117,13 +117,13 @@ class ResumeCheckpoint(Checkpoint):
         self._random: dict[str, Any] | None = None
 
     def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Save the state; the last of all callbacks, so it includes what the others log."""
+        """Save the state; this callback runs last, so the state includes what the others log."""
         trainer.save_checkpoint(self.path)
 
     def on_save_checkpoint(self, trainer: Trainer, pl_module: LightningModule, checkpoint: dict[str, Any]) -> None:
-        """Add what Lightning does not store."""
+        """Add the state that Lightning does not store."""
         states = _gathered(_random_states())
-        if not trainer.is_global_zero:  # which writes no checkpoint
+        if not trainer.is_global_zero:  # other processes write no checkpoint
             return
         self.csv.save()
         file = Path(self.csv.log_dir) / "metrics.csv"
@@ -175,16 +175,16 @@ class State(NamedTuple):
 
 
 def read_state(folder: Path, jets: dict[str, dict[str, str]], plan: TrainConfig) -> State | None:
-    """Read the state of a training; None if no epoch was finished.
+    """Read the state of a training run; None if no epoch was finished.
 
     Args:
         folder: folder of :data:`LAST` or, for a finished run, :data:`END`.
         jets: fingerprints of the current jet files, by role.
-        plan: how long to train now.
+        plan: the epochs and patience planned now.
 
     Raises:
         CheckpointError: the state is damaged.
-        RunError: the training used other jets.
+        RunError: the run was trained on other jets.
     """
     path = state_file(folder)
     if not path.exists():
@@ -197,7 +197,7 @@ def read_state(folder: Path, jets: dict[str, dict[str, str]], plan: TrainConfig)
         epochs, patience = (state.get(key, getattr(plan, key)) for key in ("epochs", "patience"))
         if (epochs, patience) != (plan.epochs, plan.patience):
             over = done >= plan.epochs
-    except Exception as error:  # on damaged files anything may be raised
+    except Exception as error:  # damaged files may raise anything
         reason = " ".join(str(error).split())[:200]
         raise CheckpointError(f"{path}: damaged ({reason}); delete it to restart the run") from error
     for role, files in jets.items():
@@ -211,7 +211,7 @@ def read_state(folder: Path, jets: dict[str, dict[str, str]], plan: TrainConfig)
 
 
 def state_file(folder: Path) -> Path:
-    """The file of the state to resume from; it may be absent."""
+    """File with the state to resume from; it may not exist."""
     return folder / LAST if (folder / LAST).exists() or not (folder / END).exists() else folder / END
 
 

@@ -1,8 +1,8 @@
 """Configuration of a training run: every key with its type, bounds, default and meaning.
 
-A file holds the sections ``data``, ``model`` and ``train``, and ``fine_tune`` for training from given weights; any key
-can be overridden on the command line with ``section.key=value``. Keys that shape the result have no default, so recipes
-state them. Values are not converted: a quoted number is an error.
+A file holds the sections ``data``, ``model`` and ``train``, and optionally ``fine_tune``, to train from given weights;
+any key can be overridden on the command line with ``section.key=value``. Most keys that shape the result have no
+default, so that recipes state them. Values are not converted: a quoted number is an error.
 """
 
 from collections.abc import Sequence
@@ -81,7 +81,7 @@ class DataConfig(Section):
     )
     classes: Classes | None = Field(
         default=None,
-        description="Classes to distinguish, if not all in the files: a list of names, or a mapping of new "
+        description="Classes to distinguish, if not all of those in the files: a list of names, or a mapping of new "
         "names to lists of merged classes, as in `{background: [QCD, Zqq], top: [Tbqq, Tbl]}`; jets of other "
         "classes are dropped. null: all.",
     )
@@ -105,22 +105,22 @@ class DataConfig(Section):
     masses: Masses = Field(
         default="stored",
         description="`zero` treats particles as massless, with their pT, rapidity and azimuth, as published results on "
-        "quark-gluon and top jets do; `stored` uses the file's masses; true ones reveal the species.",
+        "quark-gluon and top jets do; `stored` uses the masses in the file, which, if true, reveal the species.",
     )
     max_pairs: PositiveInt | None = Field(
         default=None,
-        description="Largest number of pairs per batch, n (n + 1) / 2 for a jet of n particles: bounds memory by fewer "
-        "jets per batch; a jet with more pairs is a batch of its own; null sets no limit.",
+        description="Maximum number of pairs per batch, n (n + 1) / 2 for a jet of n particles: bounds memory by "
+        "putting fewer jets in a batch; a jet with more pairs is a batch of its own; null sets no limit.",
     )
     max_jets: PositiveInt | None = Field(default=None, description="Use only this many training jets; null uses all.")
     weights: bool = Field(
         default=False,
-        description="Weight jets by their weights in the store: in losses, metrics and their errors.",
+        description="Use the weights of jets in the store, in losses, metrics and their errors.",
     )
     in_memory: bool = Field(
         default=True,
         description="Read all jets before training; false streams them from their files. Jets common to two roles are "
-        "then detected only where these name the same part of a file.",
+        "then detected only if both roles name the same part of a file.",
     )
 
     @property
@@ -143,7 +143,7 @@ class FineTuneConfig(Section):
         description="Weights of the same network: a run folder, its `model.pt`, or a checkpoint of weaver-core. "
         "A run records its training jets, which validation and test must not contain; other files do not.",
     )
-    new_head: bool = Field(description="Replace the file's head by a new one, for other classes.")
+    new_head: bool = Field(description="Replace the head with a new one, for other classes.")
     head_learning_rate: PositiveFloat | None = Field(
         default=None,
         description="Peak learning rate of the head, on the schedule of all other weights; null: "
@@ -159,15 +159,19 @@ class FineTuneConfig(Section):
 class TrainConfig(Section):
     """Optimisation and hardware."""
 
-    epochs: PositiveInt = Field(description="Largest number of epochs: passes over the training jets by default.")
+    epochs: PositiveInt = Field(
+        description="Maximum number of epochs; by default, each is a pass over the training jets."
+    )
     jets_per_epoch: PositiveInt | None = Field(
         default=None,
-        description="Training jets per epoch, after each of which validation, checkpoint, early stopping and log "
-        "follow; the next epoch continues with the next jets. null: all.",
+        description="Training jets per epoch; each epoch ends with validation, checkpoint, early stopping and log, "
+        "and the next one continues with the next jets. null: all.",
     )
     learning_rate: PositiveFloat = Field(description="Peak learning rate of AdamW.")
     min_learning_rate: float = Field(ge=0, description="Learning rate at the end of the cosine.")
-    warmup: float = Field(ge=0, lt=1, description="Fraction of the training with linear rise, before the cosine.")
+    warmup: float = Field(
+        ge=0, lt=1, description="Fraction of the training over which the rate rises linearly, before the cosine."
+    )
     weight_decay: float = Field(ge=0, description="Decoupled weight decay of AdamW.")
     patience: PositiveInt = Field(description="Stop after this many epochs without a lower validation loss.")
     tighten: float = Field(
@@ -181,7 +185,7 @@ class TrainConfig(Section):
         default="linear", description="How they tighten, if they do: linearly, along a cosine, or in four steps."
     )
     accumulate: PositiveInt = Field(default=1, description="Batches whose gradients are accumulated per step.")
-    clip: PositiveFloat | None = Field(description="Largest gradient norm; null does not clip.")
+    clip: PositiveFloat | None = Field(description="Norm to which larger gradients are clipped; null: no clipping.")
     ema: float | None = Field(
         default=None,
         gt=0,
@@ -247,10 +251,10 @@ class Config(Section):
 
 
 def load_config(path: str | Path, overrides: Sequence[str] = ()) -> Config:
-    """Load a configuration from a YAML file, with overrides ``key.sub=value``.
+    """Load a configuration from a YAML file, with overrides such as ``train.epochs=3``.
 
     Raises:
-        ConfigError: with every problem found, one per line.
+        ConfigError: the configuration is invalid; lists every problem, one per line.
     """
     return load_model(Config, path, overrides, extends=True)
 

@@ -38,10 +38,10 @@ CHOICE_SEED = 1
 """Seed of the selection of ``max_jets`` jets."""
 
 MASS_JETS = 64
-"""Jets examined for massive particles."""
+"""Number of jets examined for massive particles."""
 
 MAX_DUPLICATES = 0.01
-"""Largest fraction of duplicate jets: public data sets hold a few."""
+"""Largest accepted fraction of duplicate jets: public data sets contain a few."""
 
 
 class JetDataModule(LightningDataModule):
@@ -49,21 +49,21 @@ class JetDataModule(LightningDataModule):
 
     Args:
         config: files, features and batch size.
-        seed: seed of the order of the training jets. The selection of ``max_jets`` jets does not depend on it, so runs
-            with different seeds train on the same jets.
+        seed: seed for the order of the training jets. The selection of ``max_jets`` jets does not depend on it, so that
+            runs with different seeds train on the same jets.
         jets_per_epoch: training jets per epoch; None means all.
 
     Attributes:
         datasets: jets of each role, in memory or streamed.
-        classes: class names; of more than two the first is the background.
+        classes: class names; if more than two, the first is the background.
         fingerprints: fingerprints of the files of each role.
         trained_on: digests of the training jets, see :meth:`iagraph.data.Jets.digests`; empty for streamed jets.
-        parts: where the training jets are stored, see :func:`part_of`.
-        massive_particles: fraction of massive particles among those that the network sees in training jets.
+        parts: file fingerprints and positions of the training jets, see :func:`part_of`.
+        massive_particles: fraction of massive particles among those that the network sees, from a few training jets.
 
     Raises:
-        StoreError: files are invalid or do not fit, see :func:`open_role` and :func:`check_jets`; classes differ
-            between roles; or jets are duplicated within or between roles.
+        StoreError: files are invalid or do not fit the configuration, see :func:`open_role` and :func:`check_jets`;
+            classes differ between roles; or jets are duplicated within or between roles.
     """
 
     def __init__(self, config: DataConfig, seed: int, jets_per_epoch: int | None = None) -> None:
@@ -99,10 +99,10 @@ class JetDataModule(LightningDataModule):
         self.trained_on, self.parts = digests["train"], self._parts["train"]
 
     def add_seen(self, digests: NDArray[np.uint64], parts: Sequence[Part]) -> None:
-        """Add jets that the initial weights were trained on.
+        """Add the jets that the initial weights were trained on to those of this run.
 
         Raises:
-            StoreError: they are among the validation or test jets.
+            StoreError: some of them are among the validation or test jets.
         """
         for role in ROLES[1:]:
             places = any(overlap(mine, part) for mine in self._parts[role] for part in parts)
@@ -113,22 +113,22 @@ class JetDataModule(LightningDataModule):
 
     @property
     def signal(self) -> int | None:
-        """Index of the signal class, for two classes."""
+        """Index of the signal class if there are two classes; None for more."""
         return None if self.config.signal is None else self.classes.index(self.config.signal)
 
     def loss_weights(self, of_classes: Mapping[str, float]) -> NDArray[np.float64] | None:
-        r"""Factor of the loss per class, in addition to jet weights; None if all are one.
+        r"""Factor of the loss per class, in addition to jet weights; None without factors and jet weights.
 
         .. math:: \frac{c_k}{\frac1N \sum_i w_i c_{k_i}}
 
-        for the factor :math:`c_k` of class :math:`k`: the mean over training jets is one, so that learning rate and
-        gradient clipping keep their meaning.
+        for class :math:`k` with configured factor :math:`c_k` and jet weights :math:`w_i`. The mean of factor times jet
+        weight over the training jets is one, so that learning rate and gradient clipping keep their meaning.
 
         Args:
-            of_classes: factors by class name, one for classes not named.
+            of_classes: configured factors by class name; 1 for classes not listed.
 
         Raises:
-            StoreError: no such class.
+            StoreError: a class does not exist.
         """
         if unknown := [name for name in of_classes if name not in self.classes]:
             names = ", ".join(self.classes)
@@ -142,15 +142,15 @@ class JetDataModule(LightningDataModule):
         return factors * len(jets) / float(sums @ factors)
 
     def train_dataloader(self) -> JetLoader:
-        """Training jets, in a new order each pass, sharded over processes."""
+        """Training jets, in a new order each pass, divided among processes."""
         loader = self._sharded("train", shuffle=True, jets_per_epoch=self.jets_per_epoch)
         if self.trainer is not None:
-            # Not the first epoch after resuming; Lightning counts it as completed a little later.
+            # After resuming, not 0; Lightning counts an epoch as completed only a little later.
             loader.set_epoch(self.trainer.fit_loop.epoch_progress.current.processed)  # type: ignore[attr-defined]
         return loader
 
     def val_dataloader(self) -> JetLoader:
-        """Validation jets, sharded over processes."""
+        """Validation jets, divided among processes."""
         return self._sharded("val")
 
     def test_dataloader(self) -> JetLoader:
@@ -168,23 +168,23 @@ class JetDataModule(LightningDataModule):
 
 
 def make_loader(jets: JetSource, config: DataConfig, **more: Any) -> JetLoader:
-    """The loader for a configuration; further arguments as for :class:`~iagraph.data.JetLoader`."""
+    """The loader of a configuration; further arguments are those of :class:`~iagraph.data.JetLoader`."""
     return JetLoader(jets, config.batch_size, workers=config.workers, max_pairs=config.max_pairs, **more)
 
 
 def open_role(files: Sequence[str], role: str, config: DataConfig) -> list[JetStore]:
-    """Open the files of a role, with the classes and the node feature columns of the configuration.
+    """Open the files of a role, with the classes and the columns that the configuration needs.
 
-    Of a file with splits, the one named as the role is used; a file without splits is used whole.
+    From a file with splits, the split with the name of the role is used; a file without splits is used whole.
 
     Args:
         files: stores, or names of samples.
         role: train, val or test.
-        config: the node features, the classes, and whether jets have weights.
+        config: the node features, the classes, and whether jet weights are used.
 
     Raises:
-        StoreError: a file is missing or damaged, has splits but not this role, lacks particle species or impact
-            parameters that the node features need, a class or weights, or differs in classes from the first.
+        StoreError: a file is missing or damaged, has splits but none for this role, lacks a class, weights, or particle
+            species or impact parameters that the node features need, or has other classes than the first file.
     """
     stores = []
     for name in files:
@@ -224,8 +224,8 @@ def check_jets(jets: JetSource, config: DataConfig, classes: Sequence[str], wher
     """Check that jets fit the task of a model.
 
     Raises:
-        StoreError: there is one class only, or classes differ from those of training; signal or working points do not
-            fit the classes; or a class has no jets.
+        StoreError: there is only one class, or the classes differ from those of training; the signal or the signal
+            efficiencies do not fit the classes; or a class has no jets.
     """
     if jets.classes != tuple(classes):
         raise StoreError(f"{where}: classes {jets.classes} differ from those of the training jets, {tuple(classes)}")
@@ -272,7 +272,7 @@ def _check_two_classes(config: DataConfig, classes: Sequence[str], where: str) -
 
 
 def compare_masses(trained: float | None, jets: JetSource, where: str) -> None:
-    """Warn if a model trained on massive particles gets massless ones, or vice versa."""
+    """Warn if a model trained on massive particles is given massless ones, or vice versa."""
     if mismatch := mass_mismatch(trained, _sampled(jets)):
         warnings.warn(f"{where}: {mismatch}", stacklevel=2)
 
@@ -283,17 +283,17 @@ def _sampled(jets: JetSource) -> JetBatch:
 
 
 def fingerprints(files: Sequence[str], stores: Sequence[JetStore]) -> dict[str, str]:
-    """The fingerprint of each file."""
+    """Fingerprints by file name."""
     return {name: store.info.fingerprint for name, store in zip(files, stores, strict=True)}
 
 
 def known_fraction(digests: NDArray[np.uint64], known: NDArray[np.uint64]) -> float:
-    """Fraction of jets that are among the known ones."""
+    """Fraction of the jets, by digest, that are among the known ones."""
     return float(np.isin(digests, known).mean()) if len(digests) else 0.0
 
 
 def _check_distinct(digests: dict[str, NDArray[np.uint64]]) -> None:
-    """Check for duplicates: across roles they test memory, within a role they make errors too small."""
+    """Check for duplicates: between roles they reward memorisation, within a role they make errors too small."""
     for role, mine in digests.items():
         repeated = 1 - len(np.unique(mine)) / len(mine) if len(mine) else 0
         if repeated > MAX_DUPLICATES:
@@ -308,7 +308,7 @@ def _check_distinct(digests: dict[str, NDArray[np.uint64]]) -> None:
 
 
 class Part(NamedTuple):
-    """The jets begin:end of any file with this fingerprint."""
+    """The jets ``begin:end`` of any file with this fingerprint."""
 
     fingerprint: str
     begin: int
@@ -316,7 +316,7 @@ class Part(NamedTuple):
 
 
 def part_of(store: JetStore) -> Part:
-    """Where the jets of a store are, independent of its file name."""
+    """Position of a store's jets, independent of the file name."""
     return Part(store.info.fingerprint, store.begin, store.end)
 
 
@@ -326,7 +326,7 @@ def overlap(one: Part, other: Part) -> bool:
 
 
 def _check_distinct_parts(stores: dict[str, list[JetStore]]) -> None:
-    """Check streamed jets for duplicates, by their positions in files only."""
+    """Check streamed jets for duplicates, only by their positions in files."""
     for (role, mine), (other_role, others) in combinations_with_replacement(stores.items(), 2):
         for store, other in product(mine, others):
             if store is not other and overlap(part_of(store), part_of(other)):

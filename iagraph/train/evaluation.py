@@ -1,4 +1,4 @@
-"""Evaluation of a trained tagger: metrics next to those of multiplicity alone, predictions and figures."""
+"""Evaluation of a trained tagger: metrics beside those of multiplicity alone, predictions and figures."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ FLOP_JETS = 256
 
 @dataclass(frozen=True)
 class MultiplicityTagger:
-    """Logistic regression on the number of particles: the baseline of any tagger.
+    """Logistic regression on the number of particles: the baseline for every tagger.
 
     Attributes:
         slopes, intercepts: one number per class, 0 for the first; the logit of class k against the first is
@@ -48,7 +48,7 @@ class MultiplicityTagger:
     @classmethod
     def fit(cls, jets: JetSource) -> MultiplicityTagger:
         """Fit to jets of all classes, with their weights, if any."""
-        # Even 10^8 jets have only some thousand distinct pairs of multiplicity and class.
+        # Even 10^8 jets have only a few thousand distinct pairs of multiplicity and class.
         classes = len(jets.classes)
         weights = None if jets.weight is None else jets.weight.double()
         counts = torch.bincount(jets.multiplicity * classes + jets.label, weights)
@@ -56,7 +56,7 @@ class MultiplicityTagger:
         multiplicity, label = pairs // classes, pairs % classes
         regression = LogisticRegression(solver="newton-cg", tol=1e-10, max_iter=1000)
         fit = regression.fit(multiplicity[:, None].numpy(), label.numpy(), sample_weight=counts[pairs].numpy())
-        # scikit-learn gives numbers of the second of two classes, but of every class if there are more.
+        # scikit-learn gives coefficients only for the second of two classes, but for every class if there are more.
         slopes, intercepts = (
             np.append(0.0, found) if len(jets.classes) == 2 else found - found[0]
             for found in (fit.coef_[:, 0], fit.intercept_)
@@ -77,11 +77,11 @@ class Evaluation:
         multiplicity: number of particles of each jet.
         logits: logits of the tagger, shape [jets, classes].
         baseline: logits of multiplicity alone, shape [jets, classes].
-        classes: class names; of more than two the first is the background.
-        signal: name of the signal class, for two classes.
-        signal_efficiency: signal efficiency at which to quote the rejection of a class, for more classes.
-        cost: parameters, FLOPs per jet, jets per second, and the hardware of the latter.
-        beta: learned beta of each attention layer.
+        classes: class names; if more than two, the first is the background.
+        signal: name of the signal class if there are two classes; None for more.
+        signal_efficiency: for more classes, signal efficiencies at which to quote rejections, by class name.
+        cost: parameters, FLOPs per jet, jets per second, and the hardware on which these were measured.
+        beta: learned beta of each differential attention layer.
         weights: weights of the jets, if any.
     """
 
@@ -120,7 +120,7 @@ class Evaluation:
         return {name: effective_number(self.weights[self.labels == k]) for k, name in enumerate(self.classes)}
 
     def metrics(self) -> dict[str, Any]:
-        """All metrics for JSON; infinite and undefined numbers are null."""
+        """All metrics as JSON data; infinite and undefined numbers are null."""
         reports = {name: {key: _json(e) for key, e in report.items()} for name, report in self.reports.items()}
         gain = {"auc_gain_over_multiplicity": _json(self.gain)}
         role = {"background": self.classes[0]} if self.signal is None else {"signal": self.signal}
@@ -129,10 +129,10 @@ class Evaluation:
         return {**about, **reports, **gain, "cost": self.cost, "beta": self.beta}
 
     def table(self, name: str, training: Mapping[str, Any] | None = None) -> str:
-        """The main metrics as a Markdown table, and what the training cost."""
+        """Markdown table of the main metrics; below it, the AUC gain over multiplicity and the cost of training."""
         cost, reports = self.cost, self.reports
         price = [f"{cost['parameters']:,}", f"{cost['flops_per_jet'] / 1e6:.1f}", f"{cost['jets_per_second']:.0f}"]
-        fitted = str(2 * len(self.classes) - 2)  # slope and intercept per class but the first
+        fitted = str(2 * len(self.classes) - 2)  # slope and intercept of each class except the first
         columns = [heading(key) for key in reports["tagger"]]
         rows = [
             ["", *columns, "parameters", "MFLOP/jet", "jets/s"],
@@ -163,7 +163,7 @@ class Evaluation:
             folder: output folder.
             name: name of the tagger.
             fingerprints: fingerprints of the jet files.
-            training: what the training took, see :func:`iagraph.train.progress.training_record`.
+            training: cost of the training, see :func:`iagraph.train.progress.training_record`.
         """
         (folder / "report.md").write_text(self.table(name, training) + "\n", encoding="utf-8")
         arrays = {"label": self.labels, "logits": self.logits, "multiplicity": self.multiplicity}
@@ -176,7 +176,7 @@ class Evaluation:
         write_text(folder / "metrics.json", metrics + "\n")  # last: its presence marks a complete evaluation
 
     def figures(self, name: str) -> dict[str, Figure]:
-        """Figures by file name: ROC curves, and score histograms or, for more than two classes, a confusion matrix."""
+        """Figures by file name: ROC curves, with score histograms or, for more than two classes, a confusion matrix."""
         if self.signal is None:
             return {
                 "roc": class_roc_curves(self.labels, self.logits, self.classes, self.signal_efficiency, self.weights),
@@ -220,7 +220,7 @@ def evaluate_tagger(
 
 
 def flops_per_jet(model: nn.Module, jets: JetBatch) -> float:
-    """Mean floating-point operations per jet in one batch, two per multiply-add
+    """Mean floating-point operations per jet of a batch, counting two per multiply-add
     (:func:`~iagraph.models.costs.multiply_adds`).
     """
     return 2 * multiply_adds(model, jets) / len(jets)

@@ -1,4 +1,4 @@
-"""Extension of a finished or interrupted run by more epochs or patience."""
+"""Extension of a finished or interrupted run to more epochs or patience."""
 
 from __future__ import annotations
 
@@ -17,10 +17,10 @@ EXTENDABLE = ("train.epochs", "train.patience")
 
 
 def check_extension(folder: Path, before: Config, config: Config) -> None:
-    """Check that a run can be extended, and print what that means.
+    """Check that a run can be extended, and print how the learning rate changes.
 
     Raises:
-        RunError: it cannot.
+        RunError: it cannot be extended.
     """
     if other := [key for key in differences(before, config) if key not in EXTENDABLE]:
         raise RunError(

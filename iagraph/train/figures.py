@@ -34,7 +34,7 @@ def loss_curves(history: Sequence[Mapping[str, float]]) -> Figure:
     best = int(np.argmin(np.where(np.isnan(val), np.inf, val)))
     figure = Figure(figsize=(5, 4.6), layout="constrained")
     top, bottom = figure.subplots(2, 1, sharex=True, height_ratios=(3, 2))
-    # Markers show the epochs, and make a single one visible.
+    # Markers show the epochs, and make a single epoch visible.
     marker = {"marker": "o", "markersize": 3 if len(epochs) < 50 else 0}
     top.plot(epochs, train, color=COLOURS[1], linestyle="--", label="training", **marker)
     top.plot(epochs, val, color=COLOURS[0], label="validation", **marker)
@@ -56,11 +56,11 @@ def roc_curves(
 ) -> Figure:
     """Background rejection 1/eps_B against signal efficiency, with bands of one standard error.
 
-    A score with few distinct values, such as multiplicity, gets a dot at every possible cut; the line interpolates as
-    ``background_rejection``. Nothing is drawn where no background jet passes.
+    For a score with few distinct values, such as multiplicity, dots mark all possible cuts, and the line interpolates
+    as in :func:`~iagraph.metrics.background_rejection`. Nothing is drawn where no background jet passes.
 
     Args:
-        curves: labels and scores as in :mod:`iagraph.metrics`, by name in the legend.
+        curves: labels and scores as in :mod:`iagraph.metrics`, by their name in the legend.
         signal: class index of the signal.
         weights: weights of the jets, common to all curves, if any.
     """
@@ -146,11 +146,11 @@ def _roc_curve(
     alpha: float = 0.2,
     weights: NDArray[np.float64] | None = None,
 ) -> str:
-    """Draw curve and band number ``index``, extend the frame to fit, and return the colour."""
+    """Draw curve and band in the style of number ``index``, extend the frame to fit, and return the colour."""
     colour, line = style(index).values()
     eps_s = np.linspace(0, 1, 1001)
     eps_b, error = background_efficiency(is_signal, score, eps_s, weights)
-    # At eps_S = 1 the curve drops to the corner where everything passes.
+    # At eps_S = 1 the curve drops to the corner, where every jet passes.
     eps_s, eps_b, error = (np.append(each, last) for each, last in ((eps_s, 1), (eps_b, 1), (error, 0)))
     seen = eps_b > 0
     highest = float(np.max(1 / eps_b[seen & (eps_b * np.count_nonzero(~is_signal) >= 1)]))
@@ -163,7 +163,7 @@ def _roc_curve(
 
 
 def confusion(labels: ArrayLike, scores: ArrayLike, classes: Sequence[str], weights: ArrayLike | None = None) -> Figure:
-    """Confusion matrix in percent: true classes (rows), classes of highest score (columns)."""
+    """Confusion matrix in percent of each true class: true classes in rows, classes of highest score in columns."""
     predicted = np.asarray(scores).argmax(axis=1)
     percent = 100 * confusion_matrix(
         labels, predicted, labels=range(len(classes)), sample_weight=weights, normalize="true"
@@ -171,7 +171,7 @@ def confusion(labels: ArrayLike, scores: ArrayLike, classes: Sequence[str], weig
     side = 2 + 0.42 * len(classes)
     figure = Figure(figsize=(side, side), layout="constrained")
     axes = figure.subplots()
-    # One hue from light to dark works for all kinds of colour vision, and in grey.
+    # A single hue from light to dark works with any colour vision, and in greyscale.
     axes.imshow(percent, cmap="Blues", vmin=0, vmax=100)
     # White and black have equal contrast between 71 % and 72 %.
     for (row, column), value in np.ndenumerate(percent):
@@ -206,7 +206,7 @@ def score_histograms(
     if values.ndim == 2:
         values = np.exp(values[:, signal] - np.logaddexp.reduce(values, axis=1))
         text, limits = f"probability of {drawable(classes[signal])}", (0.0, 1.0)
-    # Enough jets per bin to show a shape, and no finer than visible.
+    # Enough jets per bin to show the shape, and bins no finer than visible.
     smallest = min(np.count_nonzero(index == k) for k in range(len(classes)))
     edges = np.histogram_bin_edges(values, bins=int(np.clip(smallest / 20, 10, 40)), range=limits)
     centres, width = (edges[1:] + edges[:-1]) / 2, edges[1] - edges[0]

@@ -19,7 +19,7 @@ from iagraph.yaml_config import ConfigError
 
 
 def origin(config: Config) -> dict[str, str]:
-    """The file of initial weights and its SHA-256; empty for random weights."""
+    """SHA-256 of the file of initial weights, by its name; empty for random weights."""
     if config.fine_tune is None:
         return {}
     return {config.fine_tune.weights: hashlib.sha256(_file(config).read_bytes()).hexdigest()}
@@ -28,11 +28,11 @@ def origin(config: Config) -> dict[str, str]:
 def load_initial_weights(model: nn.Module, config: Config, classes: tuple[str, ...]) -> None:
     """Load initial weights into a new model, and check the names of frozen modules.
 
-    A file of weights determines tensors and shapes only; a run folder also the task, which is compared.
+    A weights file has only tensors to compare; a run folder also records the task, which is compared, too.
 
     Raises:
         CheckpointError: the weights cannot be read or do not fit; lists all differences.
-        ValueError: the model lacks a module or parameter to freeze.
+        ValueError: a module or parameter to freeze does not exist in the model.
     """
     settings = config.fine_tune
     if settings is None:
@@ -54,7 +54,7 @@ def load_initial_weights(model: nn.Module, config: Config, classes: tuple[str, .
 
 
 def seen_before(config: Config) -> tuple[NDArray[np.uint64], list[Part]]:
-    """Digests and positions of the jets that the initial weights were trained on, as recorded by their run; empty for
+    """Digests and positions of the jets that the initial weights were trained on, as recorded in their run; empty for
     weights from elsewhere.
 
     Raises:

@@ -1,4 +1,4 @@
-"""Run folders: creation, saving of a model and its description, loading."""
+"""Run folders: creating them, saving a model with its description, and loading a run."""
 
 from __future__ import annotations
 
@@ -45,10 +45,10 @@ def build_model(config: Config, classes: Sequence[str]) -> nn.Module:
 
 
 def new_model(config: Config, classes: Sequence[str]) -> nn.Module:
-    """The initial model of a training, with random or given weights.
+    """The initial model of a training run, with random or given weights.
 
     Raises:
-        RunError: the weights cannot be read or do not fit, or the model lacks a module to freeze.
+        RunError: the weights cannot be read or do not fit, or a module to freeze does not exist in the model.
     """
     model = build_model(config, classes)
     try:
@@ -59,7 +59,7 @@ def new_model(config: Config, classes: Sequence[str]) -> nn.Module:
 
 
 def new_run_folder(output: Path, name: str) -> Path:
-    """Create the first free folder of ``output/name-001``, ``output/name-002``, ..., safely if others do the same.
+    """Create the first free folder of ``output/name-001``, ``output/name-002``, ..., safe against concurrent calls.
 
     Raises:
         RunError: the folder cannot be created.
@@ -93,10 +93,10 @@ def make_folder(path: Path, exist_ok: bool = False) -> Path:
 
 @contextmanager
 def alone(folder: Path) -> Iterator[None]:
-    """Exclude other processes from a folder, see :func:`iagraph.files.locked`.
+    """Lock a folder against other processes, see :func:`iagraph.files.locked`.
 
     Raises:
-        RunError: another process works there.
+        RunError: another process has locked it.
     """
     try:
         with locked(folder / ".lock"):
@@ -142,8 +142,8 @@ class Run(NamedTuple):
         classes: class names.
         model: the trained model.
         baseline: the multiplicity tagger fitted to the training jets.
-        trained_on: where the training jets are stored.
-        massive: fraction of massive particles in training; None if not recorded.
+        trained_on: file fingerprints and positions of the training jets.
+        massive: fraction of massive particles in the training jets; None if not recorded.
     """
 
     config: Config
@@ -159,7 +159,7 @@ def load_run(run: str | Path) -> Run:
 
     Raises:
         RunError: the folder holds no finished run, or its weights are damaged.
-        ConfigError: its configuration has become invalid.
+        ConfigError: its configuration is no longer valid.
     """
     run = user_path(run)
     missing = [
@@ -183,7 +183,7 @@ def load_run(run: str | Path) -> Run:
 
 
 def read_history(folder: Path) -> list[dict[str, float]]:
-    """Loss and AUC per epoch, counted from 1, from Lightning's CSV log."""
+    """Losses and AUC of each epoch (the first is 1), from Lightning's CSV log."""
     epochs: dict[int, dict[str, float]] = {}
     with (folder / "log" / "metrics.csv").open(encoding="utf-8") as file:
         for row in csv.DictReader(file):

@@ -1,7 +1,7 @@
-"""The section ``model`` of a configuration: one class per network of the registry, discriminated by ``name``.
+"""The ``model`` section of a configuration: one class per network of the registry, discriminated by ``name``.
 
 The classes are generated from the networks: keys are constructor arguments, with bounds and meaning from :data:`KEYS`.
-Arguments with the default None or False are optional; what shapes the result is not.
+Arguments with the default None or False are optional; all others are required.
 """
 
 import inspect
@@ -50,7 +50,7 @@ KEYS: dict[str, tuple[Any, str]] = {
     "particle_hidden": (list[PositiveInt], "Hidden widths of the particle encoder; an empty list makes it linear."),
     "pair_hidden": (
         list[PositiveInt],
-        "Hidden widths of the pair encoder, most of the cost; an empty list makes it linear.",
+        "Hidden widths of the pair encoder, which takes most of the cost; an empty list makes it linear.",
     ),
     "pair_width": (PositiveInt, "Features per pair, shared by all blocks."),
     "gate_hidden": (PositiveInt, "Hidden width of the gate, applied to all pairs."),
@@ -59,30 +59,30 @@ KEYS: dict[str, tuple[Any, str]] = {
     "pruning": (PruningConfig | None, "Which edges a block passes on to the next; null: all."),
     "channels": (
         Annotated[list[Widths], Field(min_length=1)],
-        "Widths of the layers of each EdgeConv block; published: three of 64, of 128 and of 256.",
+        "Widths of the layers of each EdgeConv block; published: three layers each of 64, 128 and 256.",
     ),
     "neighbors": (PositiveInt, "Nearest neighbors per particle, recomputed in each block."),
     "head_hidden": (PositiveInt, "Hidden width of the classifier."),
     "dropout": (Dropout, "Fraction of activations that a training step sets to zero."),
 }
-"""Type and meaning of the keys of networks."""
+"""Type and meaning of each key of a network."""
 
 
 class ModelSection(Section):
-    """The section of a network."""
+    """Base class of the sections of all networks."""
 
-    takes_pairs: ClassVar[bool]  # whether it takes `data.pair_features`
+    takes_pairs: ClassVar[bool]  # whether the network takes `data.pair_features`
     needs_pairs: ClassVar[bool]  # whether it requires them
 
     @property
     def drops_edges(self) -> bool:
-        """Whether it has a gate or a rule to tighten."""
+        """Whether the network has a gate or a pruning rule to tighten."""
         return getattr(self, "gate_fraction", None) is not None or getattr(self, "pruning", None) is not None
 
     @field_validator("heads", check_fields=False)
     @classmethod
     def _heads_divide_width(cls, heads: int, info: ValidationInfo) -> int:
-        if info.data.get("width", heads) % heads:  # absent if width itself is invalid and reported
+        if info.data.get("width", heads) % heads:  # absent if width is itself invalid, which is reported
             raise ValueError(f"should divide the width {info.data['width']}")
         return heads
 
@@ -106,9 +106,9 @@ def _section(name: str, model: type[Any]) -> type[ModelSection]:
 
 
 SECTIONS = {name: _section(name, model) for name, model in MODELS.items()}
-"""The class of the section of each network."""
+"""The section class of each network, by name."""
 
-globals().update({section.__name__: section for section in SECTIONS.values()})  # for pickle
+globals().update({section.__name__: section for section in SECTIONS.values()})  # where pickle looks for them
 
 if TYPE_CHECKING:
     ModelConfig = Any

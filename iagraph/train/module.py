@@ -25,16 +25,16 @@ from iagraph.train.schedules import Tightening, warmup_cosine
 
 
 class Tagger(LightningModule):
-    """Trains a model from :class:`JetBatch` to logits by cross entropy.
+    """Trains a model, which maps a :class:`JetBatch` to logits, by cross entropy.
 
     Args:
         model: the model.
         config: optimiser and schedule.
         num_classes: number of classes, two or more.
-        signal: index of the signal class, for two classes.
+        signal: index of the signal class if there are two classes; None for more.
         jets_per_epoch: training jets per epoch; required for training.
         fine_tune: frozen modules and learning rate of the head in fine-tuning.
-        loss_weights: factor of the loss per class, in addition to jet weights; None means one.
+        loss_weights: factor of the loss per class, in addition to jet weights; None for an unweighted loss.
 
     Raises:
         FloatingPointError: a loss or logit in training, validation or test is not finite.
@@ -99,7 +99,7 @@ class Tagger(LightningModule):
         return loss
 
     def _weights(self, jets: JetBatch) -> Tensor | None:
-        """Factor of the loss per jet; None means one."""
+        """Factor of the loss of each jet; None for an unweighted loss."""
         if self.loss_weights is None:
             return None
         of_class = self.loss_weights.to(self.device)[labels_of(jets)]
@@ -107,7 +107,7 @@ class Tagger(LightningModule):
 
     @staticmethod
     def _update(mean: MeanMetric, losses: Tensor, weights: Tensor | None) -> None:
-        """Update the weighted mean of losses."""
+        """Add losses to a weighted mean."""
         if weights is None:
             mean.update(losses)
         else:
@@ -128,9 +128,9 @@ class Tagger(LightningModule):
         return int(self.trainer.strategy.reduce(torch.tensor(number, device=self.device), reduce_op="sum"))
 
     def on_train_epoch_end(self) -> None:
-        """Log the loss of the epoch and beta of each attention layer.
+        """Log the loss of the epoch and the mean beta of each attention layer.
 
-        Directly, since Lightning's own logging comes after the checkpoint.
+        They go directly to the loggers, since Lightning's own logging comes after the checkpoint.
         """
         values = {"epoch": self.current_epoch, "train_loss": float(self.train_loss.compute())}
         self.train_loss.reset()
@@ -148,19 +148,18 @@ class Tagger(LightningModule):
         self._extended = checkpoint.get("jets_in_all", self.jets_in_all) != self.jets_in_all
 
     def on_train_start(self) -> None:
-        """Start an extended training with the rate of the new schedule."""
+        """Start an extended run at the learning rate of the new schedule."""
         if self._extended:
             schedule: Any = self.lr_schedulers()
             for group, highest in zip(schedule.optimizer.param_groups, schedule.base_lrs, strict=True):
                 group["lr"] = highest * self._rate()
 
     def validation_step(self, jets: JetBatch, batch_index: int) -> None:
-        """Loss and AUC, exact over all validation jets; for more than two classes the macro average of one against all
-        others.
+        """Loss and AUC, exact over all validation jets; for more than two classes, the macro average (one-vs-rest).
 
         Logits must be finite: a NaN would be ranked and give a meaningless AUC.
         """
-        if not len(jets):  # the last batches of a process
+        if not len(jets):  # the last batches of a process may be empty
             return
         logits, labels = self.model(jets), labels_of(jets)
         losses = cross_entropy(logits, labels, reduction="none")
@@ -200,7 +199,7 @@ class Tagger(LightningModule):
         return logits
 
     def on_predict_batch_end(self, *_: Any) -> None:
-        """End the process on SIGTERM, which Lightning only records."""
+        """Exit after SIGTERM, which Lightning only records."""
         if self.trainer.received_sigterm:
             raise SystemExit(128 + signal.SIGTERM)
 
@@ -215,17 +214,17 @@ class Tagger(LightningModule):
         return max(jets for jets, _ in self._timings)
 
     def jets_per_second(self) -> float:
-        """Rate of the last prediction, without loader and first batch (warm-up)."""
+        """Jets per second of the last prediction, excluding the loader and the first batch (warm-up)."""
         timings = self._timings[1:] or self._timings
         return sum(jets for jets, _ in timings) / sum(seconds for _, seconds in timings)
 
     def configure_optimizers(self) -> Any:
-        """AdamW with linear warm-up and cosine decay of the rate, step by step.
+        """AdamW with linear warm-up and cosine decay of the learning rate, updated each step.
 
-        The rate follows the jets seen: with ``max_pairs``, the number of steps is not known in advance.
+        The rate depends on the number of jets seen: with ``max_pairs``, the number of steps is not known in advance.
 
-        Weight decay applies to matrices only: it would pull biases and norms to zero, and beta to sigmoid(0) = 1/2. A
-        separate learning rate of the head adds two groups with the same schedule.
+        Weight decay applies only to matrices: it would pull biases and norms to zero, and beta to sigmoid(0) = 1/2. A
+        separate learning rate for the head adds two parameter groups with the same schedule.
         """
         config = self.config
         parts: dict[float, list[nn.Parameter]] = {config.learning_rate: [], self.head_learning_rate: []}
@@ -244,7 +243,7 @@ class Tagger(LightningModule):
         return {"optimizer": optimizer, "lr_scheduler": {"scheduler": schedule, "interval": "step"}}
 
     def _rate(self) -> float:
-        """Learning rate after the jets seen, as a fraction of the peak."""
+        """Current learning rate, by the number of jets seen, as a fraction of the peak."""
         lowest = self.config.min_learning_rate / self.config.learning_rate
         return warmup_cosine(self.jets_seen / self.jets_in_all, self.config.warmup, lowest)
 
@@ -253,7 +252,7 @@ class WeightedAUC(Metric):
     """AUC of weighted jets, exact over all batches and processes; macro average for more than two classes.
 
     Args:
-        signal: index of the signal class, for two classes.
+        signal: index of the signal class if there are two classes; None for more.
     """
 
     logits: list[Tensor]
@@ -267,7 +266,7 @@ class WeightedAUC(Metric):
             self.add_state(name, default=[], dist_reduce_fx="cat")
 
     def update(self, logits: Tensor, labels: Tensor, weights: Tensor) -> None:
-        """Add jets."""
+        """Add a batch of jets."""
         self.logits.append(logits)
         self.labels.append(labels)
         self.weights.append(weights)
@@ -285,7 +284,7 @@ class WeightedAUC(Metric):
 
 
 def _now(device: torch.device) -> float:
-    """The time, once the device has finished its work."""
+    """The time, after waiting for the device to finish its work."""
     if device.type == "cuda":
         torch.cuda.synchronize(device)
     elif device.type == "mps":
@@ -310,7 +309,7 @@ def labels_of(jets: JetBatch) -> Tensor:
     """Labels of a batch.
 
     Raises:
-        ValueError: it has none.
+        ValueError: the batch has none.
     """
     if jets.y is None:
         raise ValueError("these jets have no labels, which training and validation require")

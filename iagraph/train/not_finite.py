@@ -1,4 +1,4 @@
-"""Diagnosis of a loss that is not finite: its jets, the first module at fault, and files to inspect both."""
+"""Diagnosis of a loss that is not finite: the jets, the first module at fault, and files for inspecting both."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ SHOWN = 5
 
 
 def report(model: nn.Module, jets: JetBatch, losses: Tensor, folder: Path | None) -> str:
-    """Describe the problem of a batch briefly, and save its jets and the weights.
+    """Describe briefly why the loss of a batch is not finite, and save its jets and the weights.
 
     Args:
         model: the model.
@@ -36,7 +36,7 @@ def report(model: nn.Module, jets: JetBatch, losses: Tensor, folder: Path | None
     elif (first := first_not_finite(model, jets)) is not None:
         parts.append(f"first in the output of {first}")
     if folder is not None:
-        # A problem of the disk must not hide that of the training.
+        # A disk error must not hide the one in training.
         with suppress(OSError, CheckpointError):
             _write(model, jets, losses, folder)
             parts.append(f"jets and weights saved in {folder / FILES[0]} and {FILES[1]}")
@@ -46,7 +46,7 @@ def report(model: nn.Module, jets: JetBatch, losses: Tensor, folder: Path | None
 def first_not_finite(model: nn.Module, jets: JetBatch) -> str | None:
     """Name of the first module whose output is not finite for these jets; None if there is none.
 
-    Of nested modules it is the innermost. Dropout is drawn again.
+    Of nested modules, it is the innermost. The model is run again, with new dropout masks.
     """
     found: list[str] = []
 

@@ -1,7 +1,7 @@
 """Agreement of several training processes on their run folder.
 
-On one machine Lightning starts further processes by the same command; they find the folder in their environment.
-Processes of torchrun or Slurm are independent: the folder must be given.
+On one machine, Lightning starts further processes with the same command; they find the folder in their environment.
+Processes that torchrun or Slurm starts are independent: the folder must be given.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ def rank() -> int:
 
 
 def share_folder(folder: Path) -> None:
-    """Pass the folder to processes that this one will start."""
+    """Pass the folder to the processes that this one will start."""
     os.environ[VARIABLE] = str(folder.resolve())
 
 
@@ -31,7 +31,7 @@ def shared_folder() -> Path:
     """The folder created by the first process.
 
     Raises:
-        RunError: this process was not started by it.
+        RunError: this process was not started by the first one.
     """
     if VARIABLE not in os.environ:
         raise RunError(ADVICE)
@@ -39,10 +39,10 @@ def shared_folder() -> Path:
 
 
 def check_started_alone() -> None:
-    """Check that this first process is not one of several started externally.
+    """Check that this process, the first, is not one of several started by torchrun or Slurm.
 
     Raises:
-        RunError: it is.
+        RunError: it is one of several.
     """
     if int(os.environ.get("WORLD_SIZE", "1")) > 1 or int(os.environ.get("SLURM_STEP_NUM_TASKS", "1")) > 1:
         raise RunError(ADVICE)

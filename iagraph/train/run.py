@@ -81,12 +81,12 @@ from iagraph.yaml_config import ConfigError
 __all__ = ["evaluate", "resume", "train"]
 
 USER_ERRORS = (ConfigError, StoreError, RunError, CheckpointError, FloatingPointError, OSError)
-"""Errors that scripts report in one line, without a traceback."""
+"""Errors that the commands report without a traceback."""
 
 
 @contextmanager
 def quiet() -> Iterator[None]:
-    """Silence Lightning's notes on hardware and its advice on workers, which does not apply to whole batches."""
+    """Silence Lightning's notes on hardware, and its advice on workers, which does not apply to our loaders."""
     logger = logging.getLogger("lightning.pytorch")
     level = logger.level
     logger.setLevel(logging.WARNING)
@@ -107,15 +107,15 @@ def train(config: Config, callbacks: Sequence[Callback] = (), into: str | Path |
     Args:
         config: the configuration.
         callbacks: further Lightning callbacks.
-        into: the run folder. An interrupted run of the same configuration in it is resumed, a finished one left
-            unchanged, so a cluster may rerun the command.
+        into: the run folder. If it holds an interrupted run of the same configuration, this is resumed; a finished one
+            is left unchanged, so a cluster may rerun the command.
 
     Returns:
         The run folder: ``into``, or ``OUTPUT/NAME-001`` or the next free number.
 
     Raises:
         StoreError: the jets are missing, damaged or do not fit the configuration, or the initial weights were trained
-            on test jets.
+            on validation or test jets.
         RunError, CheckpointError: the device is missing, the initial weights do not fit, the run folder cannot be
             created, or the first epoch was interrupted.
         FloatingPointError: the loss is not finite.
@@ -140,12 +140,13 @@ def train(config: Config, callbacks: Sequence[Callback] = (), into: str | Path |
 def resume(folder: str | Path, changes: Sequence[str] = ()) -> Path:
     """Resume an interrupted run after its last finished epoch; with changes, also extend a finished one.
 
-    On one CPU process the result is that of an uninterrupted run: the same weights, log and predictions. Rounding
-    depends on the number of threads, so the process is set to that of the run, unless ``OMP_NUM_THREADS`` is set.
+    In a single CPU process, the result is that of an uninterrupted run: the same weights, log and predictions. Rounding
+    depends on the number of threads, so that of the run is used, unless ``OMP_NUM_THREADS`` is set or there are too few
+    cores.
 
     With more epochs, learning rate and tightening follow the new schedule from the next step on: after 10 of 10 epochs,
-    a run of 20 continues in the middle of the cosine. Best weights, optimiser state and log are kept, and patience
-    restarts. With more patience only, the run continues as if it had been set from the start.
+    a run extended to 20 continues in the middle of the cosine. Best weights, optimiser state and log are kept, and
+    patience restarts. With only more patience, the run continues as if that had been set from the start.
 
     Args:
         folder: the run folder, which may have been moved.
@@ -155,9 +156,9 @@ def resume(folder: str | Path, changes: Sequence[str] = ()) -> Path:
         The folder.
 
     Raises:
-        RunError: it holds no run, a finished one (without changes), one with other jets or one in training by another
-            process; or the changes are not possible.
-        CheckpointError, ConfigError, StoreError, FloatingPointError: as :func:`train`.
+        RunError: it holds no run, a finished one (without changes), one with other jets or one that another process is
+            training; or the changes are not possible.
+        CheckpointError, ConfigError, StoreError, FloatingPointError: as in :func:`train`.
     """
     folder = user_path(folder)
     if not (folder / "config.yaml").is_file():
@@ -180,7 +181,7 @@ def _is_finished(folder: Path) -> bool:
 
 @quiet()
 def train_into(folder: Path, config: Config) -> None:
-    """Train, evaluate and record a model of a comparison: silently, and without partial results.
+    """Train, evaluate and record one model of a comparison, silently and without evaluating an interrupted run.
 
     Args:
         folder: the run folder, to be created.
@@ -188,7 +189,7 @@ def train_into(folder: Path, config: Config) -> None:
 
     Raises:
         FileExistsError: the folder exists.
-        StoreError, RunError, FloatingPointError: as :func:`train`; RunError also if the training was interrupted.
+        StoreError, RunError, FloatingPointError: as in :func:`train`; RunError also if the training was interrupted.
     """
     _train(config, folder, (), silent=True)
 
@@ -196,7 +197,7 @@ def train_into(folder: Path, config: Config) -> None:
 def _train(
     config: Config, folder: Path | None, callbacks: Sequence[Callback], silent: bool = False, resuming: bool = False
 ) -> Path:
-    """Train in ``folder``, by default the next numbered one; Ctrl-C ends a training early unless ``silent``.
+    """Train in ``folder``, by default the next numbered one; Ctrl-C ends training early unless ``silent``.
 
     All processes train; the first one does the rest.
     """
@@ -295,7 +296,7 @@ def _fit(
 
 
 def _use_threads(number: int | None) -> None:
-    """Go on with the number of threads of an interrupted run, on which rounding depends, as far as there are cores."""
+    """Use as many threads as before the interruption, as rounding depends on them, but no more than there are cores."""
     if number in (None, torch.get_num_threads()) or "OMP_NUM_THREADS" in os.environ:
         return
     threads = max(1, min(number, math.floor(usable_cores())))
@@ -306,7 +307,7 @@ def _use_threads(number: int | None) -> None:
 
 def _shows_bar(silent: bool) -> bool:
     isatty = getattr(sys.stdout, "isatty", None)  # a replacement may lack it, and stdout may be None
-    return not silent and isatty is not None and isatty()  # in a file it would be thousands of lines
+    return not silent and isatty is not None and isatty()  # in a file, a bar would be thousands of lines
 
 
 @quiet()
@@ -315,12 +316,12 @@ def evaluate(run: str | Path, file: str | None = None, device: str | None = None
 
     Args:
         run: a run folder.
-        file: a jet store, or a pattern such as ``jets/*.h5``; of stores that record splits, the part ``test`` is used.
+        file: a jet store, or a pattern such as ``jets/*.h5``; of stores with splits, ``test`` is used.
         device: kind of device, for example cpu; None uses that of the run.
 
     Returns:
-        The folder of the evaluation inside the run, named after the (first) file and the start of its fingerprint, or
-        of a digest of several.
+        The folder of the evaluation inside the run, named after the (first) file and the start of its fingerprint or,
+        for several files, of a digest of their fingerprints.
 
     Raises:
         RunError: the folder holds no finished run, the device is missing, or the model was trained on the jets.
@@ -359,7 +360,7 @@ def evaluate(run: str | Path, file: str | None = None, device: str | None = None
 
 
 def make_trainer(config: Config, **settings: Any) -> Trainer:
-    """Lightning's trainer with device and precision of the configuration; by default for prediction only.
+    """Lightning's trainer with the device and precision of the configuration; by default for prediction only.
 
     Raises:
         RunError: the device is missing.
@@ -390,7 +391,7 @@ def _check_not_trained_on(run: Path, jets: Jets, where: str) -> None:
 
 
 def _kept_weights(kept: Path) -> str:
-    """Describe what remains of a failed training."""
+    """Describe what is kept of a run that failed."""
     if not (kept / LAST).exists():
         return "no epoch was finished, so nothing is kept"
     epochs = torch.load(kept / LAST, weights_only=True, map_location="cpu")["epoch"] + 1

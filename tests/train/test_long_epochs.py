@@ -53,12 +53,6 @@ def test_a_run_interrupted_within_a_pass_resumes_exactly(store, tmp_path, monkey
     assert_same(tmp_path / "run", undisturbed[0])
 
 
-def test_an_epoch_of_all_jets_changes_nothing(store, tmp_path):
-    for name, more in (("default", []), ("all", ["train.jets_per_epoch=300"])):
-        train_into(tmp_path / name, toy(store, tmp_path, "train.epochs=2", *more))
-    assert_same(tmp_path / "default", tmp_path / "all")
-
-
 def test_more_epochs_but_no_others(undisturbed, tmp_path):
     run = shutil.copytree(undisturbed[0], tmp_path / "run")
     with pytest.raises(RunError, match=r"only train\.epochs and train\.patience may .* found train\.jets_per_epoch"):

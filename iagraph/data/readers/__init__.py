@@ -1,7 +1,7 @@
 """Readers of public jet files; ``open_jets`` selects one by the content of a file.
 
 HDF5 and ROOT files may lack checksums (npz files and jet stores have them): damage inside a published file may go
-unnoticed unless its published checksum is verified, as downloads do.
+unnoticed unless its published checksum is verified, as after a download.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ def open_jets(path: str | Path, branches: BranchMap | None = None) -> Reader:
 
     Args:
         path: the file.
-        branches: which branches to read of a ROOT tree or parquet file with arbitrary names.
+        branches: which branches to read from a ROOT tree or parquet file with arbitrary names.
 
     Raises:
         StoreError: the file is missing, damaged or of an unknown format.
@@ -51,7 +51,7 @@ def open_jets(path: str | Path, branches: BranchMap | None = None) -> Reader:
             head = file.read(512)
     if branches is not None:
         return _open_mapped(path, head, branches)
-    if head.startswith(b"\x89HDF\r\n\x1a\n") or h5py.is_hdf5(path):  # the signature may be further in
+    if head.startswith(b"\x89HDF\r\n\x1a\n") or h5py.is_hdf5(path):  # the signature may come later in the file
         return _open_hdf5(path)
     if head.startswith(b"PK"):
         return EnergyFlowReader(path)

@@ -1,4 +1,4 @@
-"""Base of all readers: the jets of one file in parts, and errors that name the file."""
+"""Base class of all readers, which read a file part by part, and errors that name the file."""
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Mapping
@@ -57,9 +57,9 @@ class Reader(ABC):
 
 @contextmanager
 def reading(path: Path) -> Iterator[None]:
-    """Turn any error inside into a StoreError that names the file, except a missing package.
+    """Turn any error in the block into a StoreError that names the file, except ImportError for a missing package.
 
-    Errors of the operating system are explained by ``iagraph.files.explain_os_error``; all others mean damage.
+    ``iagraph.files.explain_os_error`` explains errors of the operating system; all others are reported as damage.
     """
     try:
         yield
@@ -78,6 +78,6 @@ def reading(path: Path) -> Iterator[None]:
 
 
 def refuse(bad: np.ndarray, problem: Callable[[int], str]) -> None:
-    """StoreError for the first bad item, if any, described by ``problem`` from its index."""
+    """Raise StoreError for the first bad item, if any, as described by ``problem`` given its index."""
     if bad.any():
         raise StoreError(problem(int(np.argmax(bad))))

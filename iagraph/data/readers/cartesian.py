@@ -11,9 +11,9 @@ from iagraph.data.readers.base import refuse
 # massless: a spurious mass would be noise, and |p| is kept.
 MASSLESS = 2.0**-23
 
-# E below |p| is unphysical: rounding explains 2^-23, and a little more if the producer computed in float32. Of 63,000
-# particles of the top tagging reference, JetClass and JetClass-II the worst is at -1.05e-7; quark/gluon four-momenta
-# computed in float32 reach -2.3e-7. Up to twice that counts as massless, beyond it is an error.
+# E below |p| is unphysical. Rounding explains E - |p| down to -2^-23 E, or a little below if the producer computed in
+# float32: the worst of 63,000 particles of the top tagging reference, JetClass and JetClass-II has -1.05e-7 E, and
+# quark/gluon four-momenta computed in float32 reach -2.3e-7 E. Up to twice that counts as massless, more is an error.
 SPACELIKE = 2.0**-21
 
 
@@ -31,7 +31,7 @@ def momentum_columns(
         py: likewise.
         pz: likewise.
         energy: in GeV, [P].
-        name: describes the particle of an index in messages: its jet and its number there.
+        name: describes a particle in messages, given its index, by its jet and its number there.
 
     Raises:
         StoreError: a number is not finite, E is not positive or significantly below ``|p|``, or pt is zero.
@@ -59,7 +59,7 @@ def momentum_columns(
             f"defined, expected pt > 0; {_CORRECT}"
         ),
     )
-    # As iagraph.kinematics.from_cartesian, which takes five times as long for the sake of gradients.
+    # As in iagraph.kinematics.from_cartesian, which takes five times as long for the sake of gradients.
     mass2 = np.where(excess <= MASSLESS * energy, 0.0, excess * (energy + momentum))
     rapidity = np.arcsinh(pz / np.sqrt(mass2 + pt2))
     columns = {"rapidity": rapidity, "phi": np.arctan2(py, px), "mass": np.sqrt(mass2)}

@@ -18,7 +18,7 @@ class Ragged(NamedTuple):
 
 
 class ColumnPart(NamedTuple):
-    """Some rows of a table: columns of one number per jet, and columns of a list per jet, by name."""
+    """Some rows of a table: columns with one number per jet, and columns with one list per jet, by name."""
 
     numbers: dict[str, np.ndarray]
     lists: dict[str, Ragged]
@@ -29,8 +29,8 @@ class Table(Protocol):
 
     Attributes:
         path: the file.
-        what: what to call the table in messages.
-        column: what to call one and several of its columns.
+        what: description of the table for messages.
+        column: the word for its columns in messages, singular and plural.
         names: column names.
         rows: number of jets.
     """
@@ -49,7 +49,7 @@ class Table(Protocol):
 
 
 def check_columns(table: Table, numbers: Sequence[str], lists: Sequence[str], cure: str) -> None:
-    """StoreError, ending in ``cure``, unless the table has these columns of numbers and of lists of numbers."""
+    """Raise StoreError, ending in ``cure``, unless the table has these columns of numbers and lists of numbers."""
     if missing := [name for name in (*lists, *numbers) if name not in table.names]:
         raise StoreError(f"{table.what} lacks the {table.column[1]} {', '.join(missing)}; {cure}")
     types = table.types([*numbers, *lists])
@@ -75,7 +75,7 @@ def same_counts(lists: dict[str, Ragged], begin: int) -> np.ndarray:
 
 
 def particle_names(offsets: np.ndarray, begin: int) -> Callable[[int], str]:
-    """Names of particles in messages, by index; ``begin`` is the number of the first jet."""
+    """A function that names a particle in messages, given its index; ``begin`` is the number of the first jet."""
 
     def name(i: int) -> str:
         jet = int(np.searchsorted(offsets, i, side="right")) - 1

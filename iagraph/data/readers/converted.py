@@ -1,10 +1,10 @@
 """Third-party parquet versions of the public sets, recognised by their columns.
 
-Files of weaver's converters (``convert_top_datasets.py`` and ``convert_qg_datasets.py`` of the Particle Transformer)
-hold lists ``part_px``, ``part_py``, ``part_pz``, ``part_energy`` and ``label``, 1 for top or quark; quark-gluon files
-also ``part_pid``. They lack the last jet of each published file, and particles of quark-gluon jets are massless: their
-pseudorapidity is the published rapidity and is read as such. Copies of the top quark tagging reference on public hubs
-hold its flat columns.
+Files from weaver's converters (``convert_top_datasets.py`` and ``convert_qg_datasets.py`` of the Particle Transformer)
+hold lists ``part_px``, ``part_py``, ``part_pz``, ``part_energy``, and ``label``, which is 1 for top or quark;
+quark/gluon files also hold ``part_pid``. They lack the last jet of each published file. Particles of quark/gluon jets
+are massless there; their pseudorapidity is the published rapidity, and is read as rapidity. Copies of the top quark
+tagging reference on public hubs hold its flat columns.
 """
 
 from collections.abc import Iterator

@@ -1,7 +1,7 @@
 """Reader of EnergyFlow's quark and gluon jets (Komiske, Metodiev, Thaler; Zenodo 3164691 and 3066475).
 
 An npz file holds ``X``, float64 [jets, slots, 4] = (pt in GeV, rapidity, phi, PDG id), zeros in empty slots, and ``y``,
-1 for quark and 0 for gluon jets. Both are streamed from the archive: X of 100,000 jets would take about 450 MB.
+1 for quark and 0 for gluon jets. Both are streamed from the archive: for 100,000 jets, X would take about 450 MB.
 """
 
 from __future__ import annotations
@@ -54,7 +54,7 @@ class EnergyFlowReader(Reader):
     If X has three columns, species are unknown: there is no ``pid``, and particles count as massless.
 
     Raises:
-        StoreError: the archive or its arrays have another layout.
+        StoreError: the archive or its arrays have an unexpected layout.
     """
 
     format = "EnergyFlow quark/gluon jets (npz)"
@@ -85,7 +85,7 @@ class EnergyFlowReader(Reader):
                 rows = min(jets_per_part, jets - begin)
                 yield self._jets(x.read(rows), y.read(rows), begin)
 
-    @np.errstate(over="ignore")  # overflows of float32 become infinite, which is caught
+    @np.errstate(over="ignore")  # float32 overflows to infinity, which validation rejects
     def _jets(self, x: np.ndarray, y: np.ndarray, begin: int) -> Jets:
         refuse((y != 0) & (y != 1), lambda i: f"jet {begin + i}: y = {y[i]}, expected 0 or 1; correct it")
         jet, slot = np.nonzero(x.any(axis=2))
@@ -142,7 +142,7 @@ class _Stream:
         """The next rows along the first axis."""
         array = np.empty((rows, *self.shape[1:]), self.dtype)
         view = array.reshape(-1).view(np.uint8).data
-        for begin in range(0, len(view), BLOCK):  # zipfile holds as much compressed data as it is asked for
+        for begin in range(0, len(view), BLOCK):  # zipfile buffers as much compressed data as is requested
             end = min(begin + BLOCK, len(view))
             view[begin:end] = self._file.read(end - begin)
         return array

@@ -31,10 +31,10 @@ def momentum_names(names: Collection[str]) -> list[str]:
 
 
 def flat_jets(values: np.ndarray, label: np.ndarray, begin: int) -> Jets:
-    """Jets from rows; a particle is any slot with a non-zero number.
+    """Jets from rows; a particle is any slot with a non-zero component.
 
     Args:
-        values: the columns of ``momentum_names``, shape [jets, 4 slots].
+        values: the columns of ``momentum_names``, shape [jets, 4 * slots].
         label: 0 or 1 per jet, of any type.
         begin: the number of the first jet.
 

@@ -23,12 +23,12 @@ PARTICLE_BRANCHES = (*MOMENTUM, "part_charge", *(f"part_{name}" for name in SPEC
 class JetClassReader(Reader):
     """Jets with ``pt``, ``rapidity``, ``phi``, ``mass``, ``pid`` and the impact parameters of the tracks in mm.
 
-    The detector distinguishes five kinds of particles. Their ``pid`` is that of the most frequent species: charged
+    The detector distinguishes five kinds of particles; ``pid`` is that of each kind's most frequent species: charged
     hadrons +-211, neutral hadrons 130, photons 22, electrons +-11, muons +-13, signed by charge; 0 for a neutral
-    particle without a kind. ``d0``, ``d0_error``, ``dz`` and ``dz_error`` are as in the file, 0 for neutral particles.
+    particle of unknown kind. ``d0``, ``d0_error``, ``dz`` and ``dz_error`` are as in the file, 0 for neutral particles.
 
     Raises:
-        StoreError: the tree has another layout, as in JetClass-II with its 188 numbered classes.
+        StoreError: the tree has an unexpected layout, such as that of JetClass-II with its 188 numbered classes.
     """
 
     format = "JetClass (ROOT)"
@@ -53,7 +53,7 @@ class JetClassReader(Reader):
             yield self._jets(part, begin)
             begin += len(part.numbers[LABELS[0]])
 
-    @np.errstate(over="ignore")  # overflows of float32 become infinite, which is caught
+    @np.errstate(over="ignore")  # float32 overflows to infinity, which validation rejects
     def _jets(self, part: ColumnPart, begin: int) -> Jets:
         offsets = offsets_of(same_counts(part.lists, begin))
         name = particle_names(offsets, begin)

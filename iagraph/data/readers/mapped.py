@@ -1,4 +1,4 @@
-"""Reader of trees and tables with arbitrary names, given a map of their branches."""
+"""Reader of ROOT trees and parquet tables with arbitrary branch names, given a map of them."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ CONVENTIONS = (
 
 
 class Particles(Section):
-    """Branches with one value per particle; the first nine keys follow one convention."""
+    """Branches with one value per particle; those given of the first nine keys form one of ``CONVENTIONS``."""
 
     px: Name | None = Field(default=None, description="Momentum [GeV].")
     py: Name | None = Field(default=None, description="Momentum [GeV].")
@@ -52,12 +52,12 @@ class Particles(Section):
 
     @property
     def kinematics(self) -> set[str]:
-        """The given keys of the convention."""
+        """The keys that are given, of those in ``CONVENTIONS``."""
         return {key for key in set.union(*CONVENTIONS) if getattr(self, key) is not None}
 
     @property
     def columns(self) -> dict[str, str]:
-        """The branch of each given key."""
+        """The branch for each key that is given."""
         return {key: value for key, value in self.model_dump(exclude_none=True).items() if key != "massless"}
 
     @model_validator(mode="after")
@@ -104,7 +104,7 @@ def load_map(path: str | Path) -> BranchMap:
     """Load a map from a YAML file.
 
     Raises:
-        StoreError: with every problem found, one per line.
+        StoreError: the map is invalid; the message lists every problem, one per line.
     """
     try:
         return load_model(BranchMap, path)
@@ -115,8 +115,8 @@ def load_map(path: str | Path) -> BranchMap:
 class MappedReader(Reader):
     """The jets of a table whose columns a map names.
 
-    Energies that imply a mass are treated as in ``momentum_columns``. Rapidity is that of a massive particle, y =
-    asinh(sinh(eta) pt / mT) with mT^2 = m^2 + pt^2, the same as eta for a massless one.
+    Given energies, masses and rapidities are computed as in ``momentum_columns``. Given eta and mass, rapidity is
+    y = asinh(sinh(eta) pt / mT) with mT^2 = m^2 + pt^2, which equals eta for a massless particle.
 
     Raises:
         StoreError: a column is missing or has a wrong type.
@@ -144,7 +144,7 @@ class MappedReader(Reader):
             yield (jets := self._jets(part, begin))
             begin += len(jets)
 
-    @np.errstate(over="ignore", invalid="ignore")  # overflows of float32 become infinite, which is caught
+    @np.errstate(over="ignore", invalid="ignore")  # float32 overflows to infinity, which validation rejects
     def _jets(self, part: ColumnPart, begin: int) -> Jets:
         offsets = offsets_of(same_counts(part.lists, begin))
         columns = {key: part.lists[branch].values for key, branch in self._map.particles.columns.items()}

@@ -1,9 +1,9 @@
 """Numeric tables written by pandas to HDF5 (``DataFrame.to_hdf``), read with h5py in ranges of rows.
 
-With ``format="table"`` a group holds one dataset ``table`` of compound rows: blocks ``values_block_0``, ... of columns
-of one type, named in the attributes ``values_block_0_kind``, ..., and a field for each of ``data_columns``. With
-``format="fixed"`` it holds a dataset ``block0_values``, ... per type and the names in ``block0_items``, .... h5py reads
-whole compound rows, as fast as one field, and nothing is unpickled.
+With ``format="table"``, a group holds one dataset ``table`` of compound rows. Their fields are blocks of columns of one
+type, ``values_block_0``, ..., with column names in the attributes ``values_block_0_kind``, ..., and one field for each
+of ``data_columns``. With ``format="fixed"``, a group holds one dataset per type, ``block0_values``, ..., with column
+names in ``block0_items``, .... h5py reads whole compound rows as fast as a single field. Nothing is unpickled.
 """
 
 import math
@@ -74,7 +74,7 @@ class Frame:
             raise StoreError(f"{self._where} has two columns of one name; rename one")
 
     def check_numbers(self, names: Sequence[str]) -> None:
-        """StoreError unless these columns hold numbers or booleans."""
+        """Raise StoreError unless these columns hold numbers or booleans."""
         for block, name in {self._places[name][0]: name for name in names}.items():
             found = self._blocks[block].dtype if self._table is None else self._table.dtype[block].base
             if self._table is not None and b"category" in _bytes(self._table, f"{block}_meta"):
@@ -86,7 +86,7 @@ class Frame:
                 self._check_block(block)
 
     def read(self, groups: Sequence[Sequence[str]], begin: int, end: int) -> list[np.ndarray]:
-        """The rows begin:end of groups of columns, each as an array [rows, columns]."""
+        """Rows begin:end of groups of columns, as one array [rows, columns] per group."""
         rows = None if self._table is None else self._table[begin:end]
         read: dict[str, np.ndarray] = {}
         for block in dict.fromkeys(self._places[name][0] for names in groups for name in names):
@@ -100,7 +100,7 @@ class Frame:
         return found
 
     def _check_block(self, block: str) -> None:
-        """Check a block of the format ``fixed``."""
+        """Check shape and storage of a block written with ``format="fixed"``."""
         values, columns = self._blocks[block], sum(place[0] == block for place in self._places.values())
         is_transposed = "transposed" in values.attrs and values.attrs.get_id("transposed").dtype.kind in "iub"
         if values.shape != (self.rows, columns) or not is_transposed:
@@ -115,12 +115,12 @@ class Frame:
         if values.chunks:
             chunks = math.prod(-(-size // chunk) for size, chunk in zip(values.shape, values.chunks, strict=True))
             if values.id.get_num_chunks() != chunks:
-                # HDF5 would fill in zeros, which mean empty jets.
+                # HDF5 would fill missing rows with zeros, which look like empty jets.
                 raise StoreError(f"{self._where} lacks some of its {self.rows} rows; download or copy it again")
 
 
 def _runs(places: Sequence[tuple[str, int]]) -> Iterator[tuple[str, int, int]]:
-    """Runs of neighbours (block, begin, end) among places in blocks."""
+    """Merge neighbouring places (block, column) into runs (block, begin, end)."""
     block, first, last = "", 0, 0
     for name, place in places:
         if name == block and place == last:
@@ -134,7 +134,7 @@ def _runs(places: Sequence[tuple[str, int]]) -> Iterator[tuple[str, int, int]]:
 
 
 def _names_of_field(table: h5py.Dataset, field: str) -> list[str]:
-    """Column names of a field: its own, or those of a block, as recorded by pandas.
+    """Column names of a field: its own name, or for a block, the names that pandas recorded.
 
     The record is a pickled list. Only its strings are extracted, since unpickling could run arbitrary code.
     """
@@ -157,7 +157,7 @@ def _names_of_field(table: h5py.Dataset, field: str) -> list[str]:
 
 
 def _bytes(table: h5py.Dataset, attribute: str) -> bytes:
-    """A fixed-length attribute; variable-length strings are not read, see ``iagraph.data.store``."""
+    """A fixed-length attribute; empty if absent or of variable length, for which see ``iagraph.data.store``."""
     if attribute in table.attrs and table.attrs.get_id(attribute).dtype.kind == "S":
         found = table.attrs[attribute]
         return found if isinstance(found, bytes) else b""

@@ -1,6 +1,6 @@
 """Parquet files, one row per jet, read batch by batch: weaver's converters write a whole file as one row group.
 
-Memory holds a page of each column read, usually at most 1 MB; 800 flat columns take the most.
+Memory holds one page, usually at most 1 MB, of each column that is read; 800 flat columns take the most.
 """
 
 from collections.abc import Iterator, Sequence

@@ -19,7 +19,7 @@ TREES = ("TTree", "ROOT::RNTuple")
 
 
 class RootTable:
-    """A named tree of a file; implements ``Table``.
+    """A tree of a ROOT file, by name; implements ``Table``.
 
     Raises:
         StoreError: the tree is missing or empty.
@@ -31,7 +31,7 @@ class RootTable:
         self.path, self.tree, self.what = path, tree, f"tree '{tree}'"
         with reading(path), self._open() as opened:
             self.names, self.rows = opened.keys(recursive=True, full_paths=False), opened.num_entries
-            if not self.rows:  # files first hold an empty tree, which damage may restore
+            if not self.rows:  # ROOT first writes an empty tree, which a damaged file may fall back to
                 raise StoreError(f"{self.what} has no entries; download or copy it again")
 
     @contextmanager

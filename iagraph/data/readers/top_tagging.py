@@ -1,8 +1,8 @@
 """Reader of the top quark tagging reference data (Kasieczka, Plehn, Thompson, Russel; Zenodo 2603256).
 
 pandas wrote these files as PyTables tables. Dataset /table/table has one row per jet: ``values_block_0``, float32
-[804], holds E_0, PX_0, PY_0, PZ_0, E_1, ..., PZ_199 in GeV, zeros in empty slots, and the momentum of the true top
-quark; ``values_block_1``, int64 [2], holds ``ttv`` and ``is_signal_new``. Third parties write these columns under
+[804], holds E_0, PX_0, PY_0, PZ_0, E_1, ..., PZ_199 in GeV, with zeros in empty slots, and the momentum of the true
+top quark; ``values_block_1``, int64 [2], holds ``ttv`` and ``is_signal_new``. Third parties write these columns under
 another key, in another order, with other label types, as data columns or with ``format="fixed"``, so columns are found
 by name.
 """
@@ -20,10 +20,10 @@ from iagraph.data.readers.pandas_frames import Frame, find_frame
 
 
 class TopTaggingReader(Reader):
-    """Jets with ``pt``, ``rapidity``, ``phi`` and ``mass``, which is 0 in the reference data; the number of slots may
-    differ.
+    """Jets with ``pt``, ``rapidity``, ``phi`` and ``mass``, which is 0 in the reference data.
 
-    A particle is any slot with a non-zero number. Columns of the true top quark are not read.
+    A file may have any number of slots; a particle is any slot with a non-zero component. Columns of the true top
+    quark are not read.
 
     Raises:
         StoreError: there is no pandas table, or a column is missing or not numeric.

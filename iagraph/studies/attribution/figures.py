@@ -17,7 +17,7 @@ from iagraph.studies.figures import decorate, legend_above
 
 AXES = {"pt": r"$p_T$ [GeV]", "distance": r"$\Delta R$ to the jet axis"}
 REACH = 3.0
-"""Largest relative relevance in the colour scale."""
+"""Largest absolute relative relevance in the colour scale."""
 
 CONTROL_STYLES: dict[str, dict[str, Any]] = {
     "highest pT first": {"color": "0.35", "marker": "v"},
@@ -41,9 +41,9 @@ class Example(NamedTuple):
 
 
 def relevance_maps(examples: Sequence[Example]) -> Figure:
-    """Particles of jets in the plane of rapidity and azimuth, coloured by relevance; a row per jet.
+    """Particles of jets in the plane of rapidity and azimuth, coloured by relevance; rows: jets, columns: methods.
 
-    Relevance is relative to its jet: 1 for an average particle; the colour scale ends at :data:`REACH`.
+    Relevance is relative to its jet, where its mean absolute value is 1; the colour scale ends at :data:`REACH`.
     """
     methods = list(examples[0].relevance)
     figure = Figure(figsize=(3.0 * len(methods) + 0.6, 2.9 * len(examples) + 0.7), layout="constrained")

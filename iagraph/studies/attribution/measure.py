@@ -1,4 +1,4 @@
-"""Measurements on the test jets of a run, per jet, so that errors come from the spread over jets."""
+"""Relevance and deletion tests on the test jets of a run, per jet, so that errors come from the spread over jets."""
 
 from __future__ import annotations
 
@@ -39,15 +39,15 @@ METHODS: dict[str, Method] = {
     "integrated gradients": integrated_gradients,
     "LRP": layerwise_relevance,
 }
-"""Grad-CAM of the last block without ReLU, which keeps the order of particles of positive relevance."""
+"""Grad-CAM is that of the last block, without ReLU, which would not change the order of positive relevance."""
 
 MOST, LEAST = "most relevant first", "least relevant first"
 CONTROLS = ("highest pT first", "lowest pT first", "by chance")
 JETS_AT_ONCE = 16
-"""Edge lists with gradients take memory: 16 jets of 100 particles in ParT about a gigabyte."""
+"""Edge lists with gradients take memory: in ParT, about a gigabyte for 16 jets of 100 particles."""
 
 PT_EDGES = tuple(np.geomspace(0.3, 200, 15).tolist())
-"""In GeV."""
+"""Bin edges of pT [GeV]."""
 
 DISTANCE_EDGES = tuple(np.linspace(0, 0.4, 11).tolist())
 BINNED = {"pt": PT_EDGES, "distance": DISTANCE_EDGES}
@@ -58,11 +58,12 @@ class Measured(NamedTuple):
 
     Attributes:
         classes: explained class, shape [jets].
-        logits: logits after deletion by its order, ``(method, MOST or LEAST)`` or ``(control, "")``; each of
+        logits: logits after deletion, by order of deletion: ``(method, MOST or LEAST)`` or ``(control, "")``; each of
             shape [fractions, jets, classes].
         sums: sum of relevance by method, shape [jets].
-        relevance: profiles (:mod:`~iagraph.interpret.profiles`) of relevance by method and name, shape [jets, ...].
-        particles: the same profiles of particles, each counting 1 or, in "pt ...", its pT.
+        relevance: profiles (:mod:`~iagraph.interpret.profiles`) of relative relevance by method and name, shape
+            [jets, ...].
+        particles: profiles in which each particle counts as 1 or, for names with "pt " in front, as its pT.
     """
 
     classes: Tensor
@@ -79,7 +80,7 @@ def explained_classes(run: OpenRun, logits: Tensor) -> Tensor:
 
 
 def relevances(model: AttentionModel, jets: JetBatch, classes: Tensor) -> dict[str, Tensor]:
-    """Relevance by each of :data:`METHODS`, shape [particles], in parts of :data:`JETS_AT_ONCE` jets."""
+    """Relevance by each of :data:`METHODS`, shape [particles]; computed for :data:`JETS_AT_ONCE` jets at a time."""
     bounds = [(begin, min(begin + JETS_AT_ONCE, len(jets))) for begin in range(0, len(jets), JETS_AT_ONCE)]
     parts = [(jets.part(begin, end), classes[begin:end]) for begin, end in bounds]
     return {name: torch.cat([method(model, *part) for part in parts]) for name, method in METHODS.items()}
@@ -150,5 +151,5 @@ def _joined(parts: list[Measured]) -> Measured:
 
 
 def left(found: Measured, order: tuple[str, str]) -> Tensor:
-    """Evidence for the decision after deletion, shape [fractions, jets]."""
+    """Evidence for the decision after deletion in one order, shape [fractions, jets]."""
     return decision_left(found.logits[order], found.classes)

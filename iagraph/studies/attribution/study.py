@@ -1,4 +1,4 @@
-"""The study of attribution: which particles matter, by several methods, their faithfulness, and displays of jets."""
+"""The study of attribution: relevance of particles by several methods, its faithfulness, and displays of jets."""
 
 from __future__ import annotations
 
@@ -42,10 +42,10 @@ EXAMPLES = 8
 
 
 def study(plan: Plan) -> Path:
-    """Measure and write which particles matter, by several methods, their faithfulness, and displays of jets.
+    """Measure the relevance of particles by several methods and its faithfulness; write tables, figures and displays.
 
     Raises:
-        RunError: as :func:`~iagraph.studies.runs.open_one`.
+        RunError: as in :func:`~iagraph.studies.runs.open_one`.
     """
     run = open_one(plan, "attribution")
     found = measure(run)
@@ -96,7 +96,7 @@ def _examples(run: OpenRun) -> tuple[list[Example], list[str]]:
 
 
 def _typical_jets(run: OpenRun) -> JetBatch:
-    """The jets of each class with multiplicity nearest to the median, as one batch with labels."""
+    """Jets with multiplicity nearest to the median of their class, at most :data:`EXAMPLES`, as a batch with labels."""
     jets = JetBatch.concatenate(run.batches)
     assert jets.y is not None
     sizes = jets.ptr.diff()
@@ -143,7 +143,7 @@ def deletion_table(found: Measured, truth: Truth) -> Table:
 
 
 def fraction_tables(found: Measured) -> dict[str, Table]:
-    """Fractions of relevance of the k hardest particles and, where known, of species and of two kT subjets."""
+    """Tables of fractions of relevance: of the k hardest particles and, if known, of species and of two kT subjets."""
     relevance, particles = found.relevance, found.particles
     fractions = {key: {name: relevance[name][key] for name in METHODS} for key in particles if key in relevance["LRP"]}
     hardest = {"pT": particles["pt hardest"], "particles": particles["hardest"], **fractions["hardest"]}
@@ -168,7 +168,7 @@ def fraction_tables(found: Measured) -> dict[str, Table]:
 
 
 def _fraction_rows(what: str, names: Sequence[str | int], columns: Mapping[str, Tensor]) -> list[dict[str, Cell]]:
-    """A row per index of the last axis of columns of shape [jets, places]; NaN is ignored."""
+    """A row per place, with means over jets of columns of shape [jets, places]; NaN is ignored."""
     known = {name: [mean(each[~each.isnan()]) for each in values.unbind(1)] for name, values in columns.items()}
     return [
         {what: name} | {column: values[place] for column, values in known.items()} for place, name in enumerate(names)

@@ -1,4 +1,4 @@
-"""The configuration of a comparison: recipes and seeds, on the same jets."""
+"""The configuration of a comparison: recipes and seeds for training on the same jets."""
 
 from __future__ import annotations
 
@@ -80,8 +80,8 @@ class PlannedRun(NamedTuple):
     """A model to be trained with a seed.
 
     Attributes:
-        model: its name in the table.
-        config: its whole configuration, including the seed.
+        model: name of the model in the table.
+        config: the whole configuration, including the seed.
         folder: folder of the finished run.
     """
 
@@ -121,7 +121,7 @@ def load_comparison(path: str | Path, overrides: Sequence[str] = ()) -> Comparis
     """Load a comparison and its recipes from a YAML file, with overrides ``key=value``.
 
     Raises:
-        ConfigError: with every problem of the file and of the recipes, one per line.
+        ConfigError: with every problem in the file and in the recipes, one per line.
     """
     path = recipe_file(path)
     config = load_model(CompareConfig, path, overrides)
@@ -131,7 +131,7 @@ def load_comparison(path: str | Path, overrides: Sequence[str] = ()) -> Comparis
         try:
             recipes[name] = load_config(recipe, config.overrides)
         except ConfigError as error:
-            # To the recipe, our overrides look like those of its command line.
+            # Problems with our overrides are reported as those of a command line: name the recipe and this file.
             here = f"{recipe} with the overrides of {path}"
             problems += [re.sub(f"^{COMMAND_LINE}", lambda _, here=here: here, text) for text in error.args]  # type: ignore[misc]
     problems += [f"{path}: {text}" for text in _different_jets(recipes)]
@@ -146,7 +146,7 @@ def describe_comparison() -> str:
 
 
 def slug(name: str) -> str:
-    """A name as a folder: `Q K + pair bias` is `q-k-pair-bias`."""
+    """A name in a form for folders: ``Q K + pair bias`` becomes ``q-k-pair-bias``."""
     return re.sub("[^a-z0-9]+", "-", name.lower()).strip("-")
 
 
@@ -157,7 +157,7 @@ def _different_jets(recipes: dict[str, Config]) -> list[str]:
         shown: dict[str, str] = {}
         for name, recipe in recipes.items():
             value = getattr(recipe.data, key)
-            # Files are compared by real path: jets.h5 is ./jets.h5.
+            # Files are compared by real path: jets.h5 equals ./jets.h5.
             same = json.dumps(list(map(os.path.realpath, value)) if key in FILES else value, sort_keys=True)
             found.setdefault(same, []).append(name)
             shown.setdefault(same, json.dumps(value))

@@ -17,14 +17,14 @@ from iagraph.studies.compare.measure import Row
 from iagraph.studies.figures import GREY, LABELS, REJECTION
 
 NAME_WIDTH = 30
-"""Characters per line of a model's name."""
+"""Largest number of characters per line of a model's name."""
 
 
 def cost_and_performance(rows: Sequence[Row]) -> Figure:
     """A row per model with its AUC, its background rejection at a signal efficiency of 0.5, and its cost.
 
     Large dots are means over seeds with their spread, small dots below them single seeds. With more than two classes,
-    which have a rejection each, accuracy is shown instead. Infinite values are written as text.
+    each of which has its own rejection, accuracy is shown instead. Infinite means are written as text.
     """
     names = ["\n".join([*textwrap.wrap(row.model, NAME_WIDTH), f"{_short(row.parameters)} parameters"]) for row in rows]
     lines = max(name.count("\n") + 1 for name in names)
@@ -87,7 +87,7 @@ def _cost(axes: Axes, rows: Sequence[Row]) -> None:
 
 
 def _short(number: int) -> str:
-    """As in `52k` or `2.1M`."""
+    """A number in short form, as in ``52k`` or ``2.1M``."""
     if number < 1000:
         return str(number)
     return f"{number / 1e3:.0f}k" if number < 999_500 else f"{number / 1e6:.1f}M"

@@ -1,4 +1,4 @@
-"""Records of the finished runs of a comparison, and inference times of their models."""
+"""Results of the finished runs of a comparison, and inference times of their models."""
 
 from __future__ import annotations
 
@@ -28,7 +28,8 @@ class Result:
         report: accuracy, AUC and rejections, each with the error of the finite test set.
         multiplicity: AUC of the number of particles alone.
         gain: AUC above that of multiplicity alone.
-        parameters, flops: of the model; floating-point operations per jet.
+        parameters: number of parameters of the model.
+        flops: its floating-point operations per jet.
         jets: number of test jets.
     """
 
@@ -43,7 +44,7 @@ class Result:
 
     @classmethod
     def from_metrics(cls, model: str, seed: int, metrics: Mapping[str, Any]) -> Result:
-        """Result from the content of ``metrics.json``, in which null is an infinite or undefined number."""
+        """Result from the content of ``metrics.json``, in which null stands for an infinite or undefined number."""
         report = {key: _estimate(key, value) for key, value in metrics["tagger"].items()}
         multiplicity = _estimate("auc", metrics["multiplicity"]["auc"])
         gain = _estimate("gain", metrics["auc_gain_over_multiplicity"])
@@ -54,7 +55,7 @@ class Result:
 
 @dataclass(frozen=True)
 class Row:
-    """Results of a model over its seeds, by key in the report, and its cost."""
+    """Results of a model over its seeds (``numbers``, by key in the report), and its cost."""
 
     model: str
     numbers: dict[str, OverSeeds]
@@ -74,7 +75,7 @@ def over_seeds(results: Sequence[Result], seconds: Mapping[str, float]) -> list[
 
 
 def models_table(rows: Sequence[Row]) -> Table:
-    """A row per model; in the CSV an undefined spread is empty, an infinite mean is inf."""
+    """A row per model; in the CSV, an undefined spread is empty and an infinite mean is inf."""
     shown: list[dict[str, Cell]] = []
     exact: list[dict[str, Cell]] = []
     for row in rows:
@@ -102,7 +103,7 @@ def read_results(runs: Sequence[PlannedRun]) -> list[Result]:
     """Results of finished runs.
 
     Raises:
-        RunError: a record is missing or damaged, or lacks a number that another one has.
+        RunError: a record is missing or damaged, or lacks a number that another record has.
     """
     results: list[Result] = []
     for run in runs:

@@ -35,7 +35,7 @@ RESULTS = (
     "figure.pdf",
 )
 SHOWN = ("data.node_features", "data.batch_size", "data.max_pairs", "fine_tune")
-"""Keys reported in notes if recipes differ, besides all of ``train``; the models differ on purpose."""
+"""Keys that notes report if recipes differ in them, besides all of ``train``; models differ on purpose."""
 
 
 def compare(comparison: Comparison, jobs: int = 1, command: str = "") -> Path:
@@ -43,7 +43,7 @@ def compare(comparison: Comparison, jobs: int = 1, command: str = "") -> Path:
 
     Args:
         comparison: the models.
-        jobs: runs to train concurrently, each in its own process.
+        jobs: number of runs to train concurrently, each in its own process.
         command: the command line, for the record.
 
     Returns:
@@ -58,13 +58,13 @@ def compare(comparison: Comparison, jobs: int = 1, command: str = "") -> Path:
     _check([run for run in comparison.runs if not is_finished(run, jets.fingerprints)])
     make_folder(comparison.folder, exist_ok=True)
     with alone(comparison.folder):
-        # Checked again, as another process may have trained some meanwhile.
+        # Checked again, as another process may have trained some of them in the meantime.
         missing = [run for run in comparison.runs if not is_finished(run, jets.fingerprints)]
         for run in comparison.runs:
             if run not in missing:
                 print(f"{run}: {auc_text(run.folder)} (finished before)", flush=True)
         if missing:
-            for name in RESULTS:  # of fewer or other runs
+            for name in RESULTS:  # they describe fewer or other runs
                 (comparison.folder / name).unlink(missing_ok=True)
             train_runs(missing, jobs)
         results = read_results(comparison.runs)
@@ -90,7 +90,7 @@ class _JetsInfo(NamedTuple):
 
 
 def _open(comparison: Comparison) -> _JetsInfo:
-    """Check that the files of jets exist, with the columns that each recipe needs."""
+    """Check that the jet files exist and have the columns that each recipe needs, and describe them."""
     for config in comparison.recipes.values():
         stores = {role: open_role(getattr(config.data, role), role, config.data) for role in ROLES}
     found = {role: fingerprints(getattr(config.data, role), stores[role]) for role in ROLES}
@@ -106,7 +106,7 @@ def _check(missing: Sequence[PlannedRun]) -> None:
     for config in {(run.config.train.device, run.config.train.precision): run.config for run in missing}.values():
         make_trainer(config)
     first = missing[0].config
-    jets = JetDataModule(first.data, first.seed)  # those of all recipes, except for columns
+    jets = JetDataModule(first.data, first.seed)  # the same jets for all recipes, except for columns
     for config in {run.model: run.config for run in missing}.values():
         new_model(config, jets.classes)
         jets.add_seen(*seen_before(config))
@@ -139,7 +139,7 @@ def _training(config: Config) -> dict[str, Any]:
 def notes(
     recipes: Mapping[str, Config], seeds: Sequence[int], train: int, test: int, results: Sequence[Result]
 ) -> list[str]:
-    """Notes on the table, except on time; ``train`` and ``test`` are numbers of jets."""
+    """Notes on the table, except those on time; ``train`` and ``test`` are numbers of jets."""
     data = next(iter(recipes.values())).data
     role = f"signal: {data.signal}" if data.signal else "AUC: mean over the classes, each against all others"
     if len(seeds) > 1:

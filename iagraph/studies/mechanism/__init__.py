@@ -1,1 +1,1 @@
-"""What single heads and pair features of a trained model do, and what its layers encode, after arXiv 2605.09881."""
+"""Mechanisms: effects of single heads and pair features, and contents of layers, following arXiv 2605.09881."""

@@ -18,7 +18,7 @@ def head_maps(panels: Mapping[str, Array], names: Sequence[str], label: str) -> 
     """Maps of values per head, layers from top to bottom; panels share a colour scale centred at zero.
 
     Args:
-        panels: values by title of the panel, shape [layers, heads]; NaN where a layer has no such head.
+        panels: values by panel title, shape [layers, heads]; NaN where a layer has no such head.
         names: names of the layers.
         label: label of the colour scale.
     """
@@ -63,7 +63,7 @@ def heads_kept(curves: Mapping[str, Sequence[tuple[int, Estimate]]], full: Estim
 
 
 def feature_bars(changes: Mapping[str, Mapping[str, Mapping[str, Estimate]]]) -> Figure:
-    """Bars of changes, given by label of the panel, variant and pair feature; variants side by side."""
+    """Bars of changes, variants side by side; keys of ``changes``: panel label, variant and pair feature."""
     features = list(next(iter(next(iter(changes.values())).values())))
     figure = Figure(figsize=(10, 1.6 + 0.45 * len(features)), layout="constrained")
     for number, (axes, (label, variants)) in enumerate(
@@ -108,9 +108,9 @@ def observables_by_depth(
     """Held-out R^2 by depth, a line per observable, a column per kind of probe, a row per group.
 
     Args:
-        panels: values by title of the column, observable and depth.
+        panels: values by column title, observable and depth.
         names: all depths in order.
-        groups: observables and their labels; those in no panel are omitted.
+        groups: for each row, labels by observable; observables in no panel are omitted.
     """
     figure = Figure(figsize=(2.0 + (2.2 + 0.12 * len(names)) * len(panels), 7.2), layout="constrained")
     rows = figure.subplots(len(groups), len(panels), sharex=True, sharey=True, squeeze=False)

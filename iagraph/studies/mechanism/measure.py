@@ -1,4 +1,4 @@
-"""Measurements of heads, pair features and depths, each as a part of the section of the study."""
+"""Measurements of heads, pair features and depths; each function returns a part of the section of the study."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ from iagraph.studies.runs import OpenRun
 from iagraph.tables import Table
 
 KEPT = (0, 1, 2, 3, 4, 6, 8, 12, 16, 24, 32, 48, 64, 96, 128)
-"""Numbers of heads kept, up to all."""
+"""Numbers of heads to keep, where the model has more; its total number is added."""
 
 RANDOM_SEED = 1
 
@@ -39,11 +39,11 @@ GROUPS = (
     {name: label for name, label in LABELS.items() if name in SHAPES},
     {name: label for name, label in LABELS.items() if name not in (*SHAPES, "tau1")},  # tau1 is the width over R0
 )
-"""Observables by panel."""
+"""Labels of observables, by row of panels."""
 
 
 def heads_section(run: OpenRun, logits: Mapping[object, Array], truth: Truth) -> Section:
-    """Tables and maps of the ablation of single heads and of layers, from logits of ``ablate_heads``."""
+    """Tables and maps of the ablation of single heads and of layers, from the logits that ``ablate_heads`` returns."""
     clean, names = logits[CLEAN], [site.name for site in sites(run.model)]
     rows: list[dict[str, Any]] = []
     for head in [*heads(run.model), *range(len(names))]:
@@ -89,7 +89,7 @@ def circuit_section(
     single: Mapping[object, Array],
     truth: Truth,
 ) -> Section:
-    """AUC of the most important heads only; order from one half of the jets, AUC from the other to avoid bias."""
+    """AUC with only the most important heads; ordered on one half of the jets, evaluated on the other to avoid bias."""
     everyone, first = heads(run.model), truth.half()
     ordering, held_out = truth[first], truth[~first]
     orders: dict[str, tuple[str, Sequence[Head]]] = {}
@@ -128,7 +128,7 @@ def circuit_section(
 
 
 def patching_section(run: OpenRun, batches: Sequence[JetBatch], truth: Truth) -> Section:
-    """Tables and figures of patching with activations of donors."""
+    """Tables and figures of patching with the activations of donor jets."""
     logits = patch(run.model, batches)
     clean, donor = logits[CLEAN], logits[DONOR]
     names = [site.name for site in sites(run.model)]
@@ -213,7 +213,7 @@ def depths_section(run: OpenRun, batches: Sequence[JetBatch], truth: Truth) -> S
 
 
 def _oriented(scores: Array, truth: Truth) -> Array:
-    """Scores that grow towards the signal, as metrics expect; those of two classes grow towards the second."""
+    """Scores that grow towards the signal, as metrics expect; probes of two classes score the second class."""
     return -scores if scores.ndim == 1 and truth.signal == 0 else scores
 
 

@@ -1,4 +1,4 @@
-"""The study of mechanisms: what single heads and pair features do, and what layers encode."""
+"""The study of mechanisms: effects of single heads and pair features, and what layers encode."""
 
 from __future__ import annotations
 
@@ -26,10 +26,10 @@ from iagraph.train.folder import RunError
 
 
 def study(plan: Plan) -> Path:
-    """Write ablation and patching of heads, ablation of pair features, logit lens and probes of one run.
+    """Write ablation and patching of heads, ablation of pair features, logit lens and probes for one run.
 
     Raises:
-        RunError: too few jets of a class; or as :func:`~iagraph.studies.runs.open_one`.
+        RunError: there are too few jets, in total or of a class; or as in :func:`~iagraph.studies.runs.open_one`.
     """
     run = open_one(plan, "mechanisms")
     truth, labels = run.truth, run.truth.labels
@@ -57,7 +57,7 @@ def study(plan: Plan) -> Path:
 
 
 def notes(model: AttentionModel, tables: Mapping[str, Table], jets: int) -> list[str]:
-    """Notes on definitions and on features that the model lacks."""
+    """Notes on definitions, on the kind of model, and on what could not be measured."""
     lines = [
         f"{jets:,} test jets; errors take jets as independent, those of changes are of paired differences.",
         "Mean logit difference: logit of the own class minus that of the other (of more classes: minus the logarithm "

@@ -34,10 +34,10 @@ BINS = 60
 def performance_against_cost(rows: Sequence[Row]) -> Figure:
     """AUC and background rejection against edges kept, operations and time; a line per rule and control.
 
-    Lines follow the strength. A model without pruning is a horizontal line with a circle at its own cost. Error bars of
-    the AUC are those of the difference from the unpruned model on the same jets; other bars and the band are those of
-    the value itself. With more than two classes, which have a rejection each, accuracy is shown instead. Infinite
-    values are not drawn.
+    Lines join points in order of strength. A model without pruning is a horizontal line with a circle at its own cost.
+    Error bars of the AUC are those of the difference from the unpruned model on the same jets; other bars and the band
+    are those of the value itself. With more than two classes, each of which has its own rejection, accuracy is shown
+    instead. Infinite values are not drawn.
 
     Args:
         rows: results, the unpruned model first.
@@ -65,9 +65,9 @@ def performance_against_cost(rows: Sequence[Row]) -> Figure:
 
 
 def kept_edge_distributions(found: KeptEdges, title: str) -> Figure:
-    """Distributions of features of kept and dropped edges between different particles, after first and last layer.
+    """Features of all, kept and dropped edges between different particles, after the first and after the last layer.
 
-    Each has unit area. The first bin includes values below it.
+    Each distribution has unit area. The first bin includes lower values.
     """
     figure = Figure(figsize=(11, 6), layout=ConstrainedLayoutEngine(w_pad=0.06, h_pad=0.06))
     panels = figure.subplots(2, len(SHOWN), sharex="col")
@@ -100,13 +100,13 @@ _GROUP_STYLES: tuple[Style, ...] = (
 
 
 def _bins(values: np.ndarray) -> np.ndarray:
-    """Bin edges from the 0.1 % quantile, since logarithms of zero have a floor, to the maximum."""
+    """Bin edges from the 0.1 % quantile to the maximum; the minimum may be the far-off floor for logarithms of zero."""
     low, high = (np.quantile(values, 0.001), values.max()) if values.size else (0.0, 1.0)
     return np.linspace(low, max(high, low + 1e-3), BINS + 1)
 
 
 def _style(family: str) -> Style:
-    """Solid lines for rules, dashed lines for controls, and dotted lines in the colour of the rule if retrained."""
+    """Solid lines for rules, dashed lines for controls, and dotted lines in the colour of the rule for retraining."""
     names = [*RULES, *CONTROLS]
     if family == AS_TRAINED:
         return {"color": "0.3", "marker": "*", "markersize": 11, "linestyle": ""}

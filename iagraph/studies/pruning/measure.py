@@ -28,9 +28,9 @@ class Row:
         family: name of the rule or control.
         strength: its strength, or None.
         name: family and strength.
-        kept: fraction of all edges, self-edges included, kept by each layer.
+        kept: fraction of all edges, self-edges included, that each layer keeps.
         flops: floating-point operations per jet.
-        seconds: time per jet, the choice of edges included.
+        seconds: time per jet, including the choice of edges.
         report: accuracy, AUC and rejections, each with the error of the finite test set.
         difference: AUC minus that of the unpruned model on the same jets; None for that model itself.
     """
@@ -53,13 +53,13 @@ class Row:
 def measure(
     models: Sequence[Variant], jets: JetSource, batches: Sequence[JetBatch], run: Run, device: torch.device
 ) -> list[Row]:
-    """Results of each model; prints a line about each.
+    """Measure each model, and print a line about each.
 
     Args:
         models: the models, the unpruned one first.
         jets: test jets, some of which are used to count operations and measure times.
         batches: the test jets to classify.
-        run: the run, for its classes.
+        run: the run, for its classes and configuration.
         device: the device for computations.
     """
     number = sum(map(len, batches))
@@ -89,7 +89,7 @@ class Classified(NamedTuple):
 
     Attributes:
         logits: shape [jets, classes].
-        kept: fraction of all edges, self-edges included, kept by each layer.
+        kept: fraction of all edges, self-edges included, that each layer keeps.
     """
 
     logits: NDArray[np.float32]

@@ -1,6 +1,6 @@
-"""Continued training with a pruning rule, each run in its own folder, kept when a study is restarted.
+"""Continued training with pruning rules; each run has its own folder, which a restarted study reuses.
 
-The model without a rule is trained further, too, to separate the effect of a rule from that of more epochs.
+The model is also trained further without a rule, to separate the effect of a rule from that of more epochs.
 """
 
 from __future__ import annotations
@@ -25,17 +25,17 @@ SLOWER = 0.1
 def plan_retraining(
     run: Path, config: Config, rules: Sequence[PlannedRule], epochs: int, folder: Path
 ) -> dict[PlannedRule | None, PlannedRun]:
-    """A training for each rule and one without (None), from the weights of a run, with a tenth of its learning rate.
+    """Plan a run for each rule and one without (None), from the weights of a run, at a tenth of its learning rate.
 
     Args:
         run: folder of the run.
         config: its configuration.
         rules: the rules, after the softmax and for all heads alike, as in configurations.
-        epochs: epochs of each training.
+        epochs: number of epochs of each.
         folder: parent of the run folders.
 
     Raises:
-        RunError: the configuration of this model has no rules, or not these.
+        RunError: the model cannot be trained with rules, or not with these.
     """
     model = config.model
     if not hasattr(model, "pruning"):
@@ -59,10 +59,10 @@ def plan_retraining(
 
 
 def retrain(plans: dict[PlannedRule | None, PlannedRun]) -> dict[PlannedRule | None, AttentionTagger]:
-    """The models, trained unless finished before; prints a line about each.
+    """The retrained models; trains those not finished before, and prints a line about each.
 
     Raises:
-        RunError: a training failed, or a finished one differs from the plan.
+        RunError: a run failed, or a finished one differs from the plan.
         StoreError: the jets are missing or damaged.
     """
     missing = []

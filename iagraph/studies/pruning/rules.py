@@ -1,4 +1,4 @@
-"""Ways to prune a trained model: rules of the command line, controls, and the resulting models."""
+"""Ways to prune a trained model: rules from the command line, controls, and the resulting models."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ STRENGTHS: dict[str, tuple[float, ...]] = {
     "top_p": (0.98, 0.9, 0.8, 0.6),
     "edge_budget": (0.5, 0.3, 0.2, 0.1, 0.05),
 }
-"""Default rules and strengths."""
+"""Default rules and their strengths."""
 
 UNPRUNED = "unpruned"
 AS_TRAINED = "as trained"
@@ -59,7 +59,7 @@ def parse_rules(texts: Sequence[str], per_head: bool = False, renormalize: bool 
     """The distinct rules in texts like ``top_k=8,4``.
 
     Args:
-        texts: a rule with its strengths each.
+        texts: each a rule with its strengths.
         per_head: as in :class:`~iagraph.nn.pruning.PruningRule`.
         renormalize: as in :class:`~iagraph.nn.pruning.PruningRule`.
 
@@ -106,7 +106,7 @@ class Variant(nn.Module):
         family: name of the rule or control.
         strength: its strength, or None.
         tagger: the tagger, which is copied.
-        rule: the rule of all its attention layers.
+        rule: the rule for all its attention layers; None for no rule.
         choose: function that chooses edges; None for all edges.
     """
 
@@ -131,13 +131,13 @@ class Variant(nn.Module):
     def forward(
         self, jets: JetBatch, return_attention_weights: bool = False
     ) -> Tensor | tuple[Tensor, list[tuple[Tensor, Tensor, Tensor]]]:
-        """As :meth:`AttentionTagger.forward`."""
+        """Run the tagger on the chosen edges; see :meth:`AttentionTagger.forward`."""
         edge_index = None if self.choose is None else self.choose(jets)
         return self.tagger(jets, edge_index, return_attention_weights)
 
 
 def with_rule(tagger: AttentionTagger, rule: PruningRule | None) -> AttentionTagger:
-    """A copy in evaluation mode with a rule, or none, in all attention layers."""
+    """A copy in evaluation mode, with this rule, or none, in all attention layers."""
     tagger = copy.deepcopy(tagger).eval()
     for conv in tagger.convs():
         conv.pruning = rule
@@ -145,9 +145,9 @@ def with_rule(tagger: AttentionTagger, rule: PruningRule | None) -> AttentionTag
 
 
 def variants(tagger: AttentionTagger, rules: Sequence[PlannedRule]) -> list[Variant]:
-    """The model without pruning, with the rule of its training if any, with each rule, and with each control.
+    """The model without pruning, with the rule it was trained with, if any, with each rule, and with each control.
 
-    Controls take the strengths of their corresponding rule, or those of :data:`STRENGTHS` if that rule is not tried.
+    Controls take the strengths of the corresponding rule, or those of :data:`STRENGTHS` if that rule is not tried.
     """
     own = tagger.convs()[0].pruning
     found = [Variant(UNPRUNED, None, tagger), *([] if own is None else [Variant(AS_TRAINED, None, tagger, own)])]
@@ -169,12 +169,12 @@ def retrained_variants(models: Mapping[PlannedRule | None, AttentionTagger]) -> 
 
 
 def retrained(name: str) -> str:
-    """Family, or name, of models trained further with a rule."""
+    """The name of a family or model after further training."""
     return f"{name}, retrained"
 
 
 def prunable(run: Run, folder: Path) -> AttentionTagger:
-    """The model of a run.
+    """The model of a run, if it can be pruned.
 
     Raises:
         RunError: the model has no attention along edges.

@@ -1,7 +1,7 @@
 """Pruning of a trained model by rules and controls: edges kept, cost and performance.
 
-The folder of the study holds ``table.md``, ``table.csv`` and ``survivors.csv`` (kinds of kept edges; full precision),
-``report.json`` (command, versions, machine, jets, options), ``figure`` and ``survivors`` as PNG and PDF,
+The folder of the study holds ``table.md``, ``table`` and ``survivors`` (kinds of kept edges) as CSV in full precision
+and as LaTeX, ``report.json`` (command, versions, machine, jets, options), ``figure`` and ``survivors`` as PNG and PDF,
 ``section.html`` for the report of the run, and ``retrained/`` with a run folder per rule of continued training.
 """
 
@@ -53,7 +53,7 @@ class PruningStudy:
 
 
 def prune(study: PruningStudy) -> Path:
-    """Prune a trained model in all these ways, and write tables and figures.
+    """Prune a trained model by all rules and controls, and write tables and figures.
 
     Returns:
         The folder of the study.
@@ -61,7 +61,7 @@ def prune(study: PruningStudy) -> Path:
     Raises:
         RunError: the folder holds no finished run, its model has no edges to prune or cannot be trained with rules,
             there are too few jets, or another process uses the folder of the study, all found before anything is
-            written; or, later, a training failed.
+            written; or, later, retraining failed.
         ConfigError, StoreError: the configuration of the run or its test jets are wrong.
     """
     run = load_run(study.run)
@@ -113,7 +113,7 @@ def _about(study: PruningStudy, run: Run, number: int) -> dict[str, Any]:
 
 
 def rules_table(rows: Sequence[Row]) -> Table:
-    """A row per model; in the CSV missing values are empty, an infinite rejection is inf."""
+    """A row per model; in the CSV, missing values are empty and an infinite rejection is inf."""
     shown: list[dict[str, Cell]] = []
     exact: list[dict[str, Cell]] = []
     for row in rows:
@@ -129,7 +129,7 @@ def rules_table(rows: Sequence[Row]) -> Table:
 
 
 def kept_edges_table(kinds: Sequence[dict[str, Any]]) -> Table:
-    """Numbers of all and of kept edges, and fractions of their kinds."""
+    """Numbers of all edges and of kept edges, and the fraction of each kind."""
     shown = [
         {key: f"{cell:.4f}" if isinstance(cell, float) and cell == cell else cell for key, cell in row.items()}
         for row in kinds
@@ -144,7 +144,7 @@ def notes(
     kept: KeptEdges,
     retrained: Mapping[PlannedRule | None, Any],
 ) -> list[str]:
-    """Notes on the tables, except on time; ``jets``: numbers of jets classified, and of those with edges described."""
+    """Notes on the tables, except on time; ``jets``: numbers of jets classified and of jets with edges described."""
     data, rule = config.data, inspected.rule
     role = f"signal: {data.signal}" if data.signal else "AUC: mean over the classes, each against all others"
     about = [

@@ -20,7 +20,7 @@ from iagraph.studies.similarity.measure import BetaHistory
 Values = NDArray[np.float64]
 
 LIMIT = 0.995
-"""Fraction of the values of maps within the colour scale; larger ones take its last colour."""
+"""Fraction of the values of maps within the colour scale; the rest take the colour of its end."""
 
 WEIGHT = r"attention $\alpha_{ij}$"
 
@@ -130,7 +130,7 @@ def _write(axes: Axes, value: float, error: float, place: tuple[int, int]) -> No
 def beta_figure(
     histories: Mapping[str, BetaHistory], starts: Mapping[str, Sequence[float] | None], kept: Mapping[str, int | None]
 ) -> Figure:
-    """Beta of each layer against the epoch, a panel per run; rings mark the epoch that the run kept.
+    """Beta of each layer against the epoch, a panel per run; rings mark the epoch whose weights it kept.
 
     Args:
         histories: histories by name of the run.

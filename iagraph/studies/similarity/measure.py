@@ -40,7 +40,7 @@ class Example(NamedTuple):
     Attributes:
         jet: index of the jet.
         kind: class of the jet.
-        maps: shape [heads, particles, particles], target before source, by falling pT.
+        maps: shape [heads, particles, particles], target before source, particles by falling pT.
     """
 
     jet: int
@@ -50,7 +50,7 @@ class Example(NamedTuple):
 
 @torch.inference_mode()
 def example(run: OpenRun) -> Example:
-    """Attention of the last layer in the first jet of median multiplicity."""
+    """Attention of the last layer in the first jet with median multiplicity."""
     sizes = torch.cat([batch.ptr.diff() for batch in run.batches])
     number = int((sizes == sizes.median()).nonzero()[0])
     jets = JetBatch.concatenate(run.batches).part(number, number + 1).to(run.device)
@@ -63,8 +63,8 @@ class Similarity(NamedTuple):
 
     Attributes:
         layers: number of layers of each run, the encoder's output included.
-        particles: similarity with a row per particle.
-        jets: similarity with a row per jet, the mean over its particles.
+        particles: similarity of activations with a row per particle.
+        jets: similarity of activations with a row per jet, the mean over its particles.
     """
 
     layers: list[int]
@@ -74,7 +74,7 @@ class Similarity(NamedTuple):
 
 @torch.inference_mode()
 def layer_similarity(runs: Sequence[OpenRun]) -> Similarity:
-    """Similarity of all layers of runs with the same jets, also between runs.
+    """Similarity of all layers, within and between runs with the same jets.
 
     Layer 0 is the output of the particle encoder, layer l that of block l.
     """
@@ -126,7 +126,7 @@ def beta_history(run: Path) -> BetaHistory:
 
 
 def kept_epoch(model: nn.Module, history: BetaHistory) -> int | None:
-    """The epoch whose betas the model has, as runs keep the best epoch; None without betas."""
+    """The epoch whose weights the run kept: that with betas nearest to the model's; None without betas or their log."""
     found = {name: sum(beta) / len(beta) for name, beta in betas(model).items()}
     if not history.epochs or not found or set(found) != set(history.layers):
         return None

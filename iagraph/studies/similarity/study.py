@@ -1,4 +1,4 @@
-"""The study of similarity: attention maps, CKA between layers, and beta, of one or several runs."""
+"""The study of similarity: attention maps, CKA between layers, and beta, for one or several runs."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ ESTIMATORS = ("plain", "unbiased")
 
 
 def study(plan: Plan) -> Path:
-    """Write attention maps, CKA between layers, and beta, of one or several runs.
+    """Write attention maps, CKA between layers, and beta, for one or several runs.
 
     Raises:
         RunError: a run is given twice, cannot be opened or has no attention, or runs have different jets.
@@ -81,7 +81,7 @@ def is_signed(run: OpenRun) -> bool:
 
 
 def attention_rows(run: OpenRun, maps: Sequence[MeanMaps]) -> list[dict[str, Cell]]:
-    """Rows with the parts of the attention of each layer."""
+    """A row per layer with its beta and the parts of its attention."""
     rows: list[dict[str, Cell]] = []
     for number, (layer, conv) in enumerate(zip(maps, run.model.convs(), strict=True), start=1):
         beta = float(conv.beta.detach().mean()) if isinstance(conv, SoftmaxDifference) else None
@@ -95,7 +95,7 @@ def attention_rows(run: OpenRun, maps: Sequence[MeanMaps]) -> list[dict[str, Cel
 
 
 def map_figures(run: OpenRun, maps: Sequence[MeanMaps], shown: Example) -> Figures:
-    """Maps of the last layer per head, averaged and for one jet, and of all layers averaged over heads."""
+    """Maps of the last layer head by head, averaged and for one jet, and of all layers averaged over heads."""
     name, signed = run.name, is_signed(run)
     heads = [f"head {head + 1}" for head in range(len(shown.maps))]
     layers = [f"layer {layer + 1}" for layer in range(len(maps))]
@@ -135,7 +135,7 @@ def similarity_figures(names: Sequence[str], similarity: Similarity) -> Figures:
 
 
 def similarity_rows(names: Sequence[str], similarity: Similarity) -> list[dict[str, Cell]]:
-    """Unbiased CKA of each layer with three others of its run."""
+    """Unbiased CKA of each layer with the encoder, the previous layer and the last layer of its run."""
     rows: list[dict[str, Cell]] = []
     matrices = {what: found.unbiased() for what, found in _levels(similarity)}
     for name, mine in zip(names, _places(similarity.layers), strict=True):
@@ -151,7 +151,7 @@ def similarity_rows(names: Sequence[str], similarity: Similarity) -> list[dict[s
 
 
 def between_rows(names: Sequence[str], similarity: Similarity) -> list[dict[str, Cell]]:
-    """Unbiased CKA of each layer of a run with those of another."""
+    """Unbiased CKA of each layer of a run with the same and the most similar layer of another run."""
     rows: list[dict[str, Cell]] = []
     matrices = {what: found.unbiased() for what, found in _levels(similarity)}
     for (one, mine), (other, theirs) in combinations(zip(names, _places(similarity.layers), strict=True), 2):
@@ -167,7 +167,7 @@ def between_rows(names: Sequence[str], similarity: Similarity) -> list[dict[str,
 
 
 def similarity_numbers(names: Sequence[str], similarity: Similarity) -> dict[str, Any]:
-    """All matrices, with the names of their layers."""
+    """All CKA matrices with their errors, and the names of the layers."""
     layers = [
         f"{name}, {number}" for name, count in zip(names, similarity.layers, strict=True) for number in range(count)
     ]

@@ -84,7 +84,7 @@ def comparison(runs: Sequence[RunAttention]) -> Figure:
 
 
 def weights(run: RunAttention) -> Figure:
-    """Attention weights of all edges, and the largest fraction of rows, layer by layer."""
+    """Attention weights of all edges, and the largest fraction in each row, layer by layer."""
     found, signed = run.found.histograms, bool((run.found.histograms["weights"][:, : len(WEIGHT_EDGES) // 2]).any())
     figure, panels = _panels(3 if signed else 2, (13 if signed else 9, 4.2))
     middle = len(WEIGHT_EDGES) // 2
@@ -111,7 +111,7 @@ def weights(run: RunAttention) -> Figure:
 
 
 def scores(run: RunAttention) -> Figure:
-    """A against U before the softmax."""
+    """Scores from queries and keys (A) compared with those from pairs (U), before the softmax."""
     figure, (ratio, spreads, flips) = _panels(3, (13, 4.2))
     counts = run.found.histograms["ratio"]
     places = np.arange(counts.size(1))

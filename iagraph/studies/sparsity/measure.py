@@ -1,4 +1,4 @@
-"""Measurements of a run batch by batch, so that memory holds one batch and a few numbers per jet."""
+"""Measurements of a run batch by batch: memory holds the attention of one batch and a few numbers per jet."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ from iagraph.observables import subjets
 from iagraph.studies.runs import OpenRun
 
 Subjets: TypeAlias = tuple[JetBatch, Tensor | None]
-"""Jets and the subjet of each particle, None without FastJet."""
+"""Jets and the subjet of each particle, or None without FastJet."""
 Measure: TypeAlias = Callable[[Sequence[LayerAttention], JetBatch, Tensor | None], JetSums]
 
 AS_TRAINED = "as trained"
@@ -36,7 +36,8 @@ class Variant:
     Attributes:
         logits: shape [jets, classes].
         found: sums of :func:`~iagraph.interpret.binarity.binarity`; for the model as trained also those of
-            :func:`~iagraph.interpret.geometry.geometry`, and ``random between`` of the same model with random weights.
+            :func:`~iagraph.interpret.geometry.geometry`, and ``random between`` etc. for the same model with random
+            weights.
     """
 
     logits: Tensor
@@ -45,7 +46,7 @@ class Variant:
 
 @dataclass(frozen=True)
 class RunAttention:
-    """Attention of a run: of the model as trained, and with scores set to zero."""
+    """Attention of a run: for the model as trained, and with some scores set to zero."""
 
     run: OpenRun
     variants: dict[str, Variant]
@@ -71,18 +72,18 @@ class RunAttention:
         return self.found.layers["row"].size(1)
 
     def non_binary_tokens(self, variant: str = AS_TRAINED, name: str = "non_binary") -> Estimate:
-        """Fraction of particles with at least one flagged row, in any layer."""
+        """Fraction of particles with at least one row flagged as ``name``, in any layer."""
         return ratio(*(self.variants[variant].found.jets[f"{each} tokens"] for each in (name, "row")))
 
     def accuracy(self, variant: str, reference: Tensor | None = None) -> tuple[Estimate, Estimate]:
-        """Accuracy, and its difference from that of reference logits of the same jets (default: as trained)."""
+        """Accuracy, and its difference from that of reference logits for the same jets (default: as trained)."""
         logits = self.variants[variant].logits
         reference = self.variants[AS_TRAINED].logits if reference is None else reference
         right, before = ((each.argmax(1) == self.labels).double() for each in (logits, reference))
         return accuracy(self.run.truth.labels, logits.numpy()), mean(right - before)
 
     def auc(self, variant: str, reference: Tensor | None = None) -> tuple[Estimate, Estimate]:
-        """AUC (macro AUC for more than two classes), and its difference from the reference, as for accuracy."""
+        """AUC (macro AUC for more than two classes), and its difference from the reference, as in :meth:`accuracy`."""
         scores = self.variants[variant].logits.numpy()
         before = (self.variants[AS_TRAINED].logits if reference is None else reference).numpy()
         return self.run.truth.auc(scores), self.run.truth.auc_change(scores, before)

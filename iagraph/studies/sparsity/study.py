@@ -33,7 +33,8 @@ PUBLISHED = (
 def study(plan: Plan) -> Path:
     """Measure the attention of all runs, and write tables, figures and the section of the report.
 
-    After arXiv 2512.00210 and 2412.03673, with edges aligned, without padding, and subjets of whole jets.
+    Follows arXiv 2512.00210 and 2412.03673, but compares A and U of the same edge, without padding, and finds subjets
+    of whole jets.
 
     Raises:
         RunError: a run is not finished or has no attention among particles, or the folder cannot be created.
@@ -85,7 +86,7 @@ def tables(runs: Sequence[RunAttention]) -> dict[str, Table]:
 
 
 def flip_correlation(found: JetSums, flag: str) -> Estimate:
-    """Correlation over rows of a flag of :func:`~iagraph.interpret.binarity.row_flags` with ``non_binary``."""
+    """Correlation over rows between a flag of :func:`~iagraph.interpret.binarity.row_flags` and ``non_binary``."""
     names = ("row", flag, "non_binary", f"{flag}_and_non_binary")
     return jackknife(torch.stack([found.layers[name].sum(1) for name in names], dim=1), correlation)
 
@@ -240,7 +241,7 @@ def _leptons(run: RunAttention) -> list[Row]:
 
 
 def notes(runs: Sequence[RunAttention]) -> list[str]:
-    """Notes on tables and figures, and on what each run lacks."""
+    """Notes on tables and figures, and on what could not be measured for each run."""
     found = [
         "a row holds the weights that one particle gives to all particles of its jet in one head of one layer; it is "
         "not binary if its largest weight is below 0.8 (arXiv 2512.00210). As in that paper, the self-edge is part of "

@@ -1,1 +1,1 @@
-"""How much the outputs of trained models move: with the seed of their training, and with the measurement of jets."""
+"""How much the outputs of trained models vary with the training seed and with the measurement of jets."""

@@ -31,7 +31,7 @@ class OverRuns(NamedTuple):
     """A response of a group: the mean over its runs, and the error of that mean.
 
     The error adds in quadrature the mean error of single runs, which share jets, and the spread over the runs divided
-    by the root of their number.
+    by the square root of their number.
     """
 
     values: tuple[float, ...]
@@ -39,7 +39,7 @@ class OverRuns(NamedTuple):
 
 
 def over_runs(estimates: Sequence[Estimate]) -> OverRuns:
-    """Mean of the estimates of runs, with its error."""
+    """Mean of the estimates from several runs, with its error."""
     values = tuple(each.value for each in estimates)
     jets = sum(each.error for each in estimates) / len(estimates)
     seeds = OverSeeds(values).spread / math.sqrt(len(values)) if len(values) > 1 else 0.0
@@ -47,9 +47,9 @@ def over_runs(estimates: Sequence[Estimate]) -> OverRuns:
 
 
 def response_figure(groups: Mapping[str, Sequence[Sequence[Response]]], kinds: Sequence[Kind] = KINDS) -> Figure:
-    """Effects of changes of the jets on outputs, against their size; a column per kind, a line per group.
+    """Effects of changes to the jets on outputs, against the size of the change; a column per kind, a line per group.
 
-    Markers are means over the runs of a group with their error, small dots single runs.
+    Markers are means over the runs of a group with their errors, small dots single runs.
     """
     layout = ConstrainedLayoutEngine(w_pad=0.05, h_pad=0.05)
     figure = Figure(figsize=(3.0 * len(kinds), 7.6), layout=layout)
@@ -77,7 +77,7 @@ def _response_line(
 ) -> None:
     at = [[r for r in run if r.kind == kind.name] for run in runs]
     sizes = np.array([r.size for r in at[0]])
-    # Groups are shifted slightly, so that their bars are distinguishable.
+    # Groups are shifted slightly, so that their error bars can be told apart.
     shift = 0.008 * kind.sizes[-1] * (number % 5 - 1)
     found = [over_runs([getattr(run[place], key) for run in at]) for place in range(len(sizes))]
     looks, beside = marked(number), 0.02 * kind.sizes[-1]
@@ -92,12 +92,12 @@ def _response_line(
 
 
 def spread_figure(spreads: Mapping[str, Spread], profiles: Mapping[str, tuple[Array, Array]]) -> Figure:
-    """How much the runs of each group differ: AUC of each, numbers of pairs of runs, and the spread against the score.
+    """How much the runs of each group differ: AUC of each run, measures of the spread, and spread against probability.
 
     Args:
         spreads: by the name of the group.
-        profiles: by the name of the group, for each jet the mean probability of its true class over the runs, and the
-            standard deviation.
+        profiles: by the name of the group, the mean over the runs of the probability of each jet's true class, and its
+            standard deviation, shape [jets] each.
     """
     layout = ConstrainedLayoutEngine(w_pad=0.06, h_pad=0.06)
     names = ["\n".join(textwrap.wrap(drawable(name), 24)) for name in spreads]

@@ -1,4 +1,4 @@
-"""Variation of model outputs between seeds, and for jets measured slightly differently."""
+"""Variation of model outputs between training seeds, and when jets are measured slightly differently."""
 
 from __future__ import annotations
 
@@ -24,10 +24,10 @@ NOT_A_DIFFERENCE = {"seed", "name", "output"}
 """Keys of a configuration in which runs of a group may differ."""
 
 GROUPS = 20
-"""Groups of jets of the jackknife for errors of rank correlations."""
+"""Number of groups of jets in the jackknife for errors of rank correlations."""
 
 SEEDS = 3
-"""Repetitions of random changes."""
+"""Number of repetitions of each random change."""
 
 
 class Group(NamedTuple):
@@ -36,7 +36,7 @@ class Group(NamedTuple):
     Attributes:
         name: name of the group.
         runs: their indices among all runs.
-        training_jets: number of training jets of each.
+        training_jets: number of training jets of each run.
     """
 
     name: str
@@ -86,7 +86,7 @@ def mean(values: Array) -> Estimate:
 
 
 class Spread(NamedTuple):
-    """Spread of the runs of a group on the same jets; errors except in the first two are of independent jets.
+    """Spread of the runs of a group on the same jets; errors, absent from the first two, take jets as independent.
 
     Attributes:
         auc: AUC of each run.
@@ -95,7 +95,7 @@ class Spread(NamedTuple):
             c4 to remove the bias of few runs.
         variation: mean total variation between two runs.
         flip_rate: fraction of jets that two runs classify differently.
-        rank_correlation: Spearman's, of the log-odds of a class in two runs, mean over classes.
+        rank_correlation: Spearman's correlation of the log-odds of a class in two runs, mean over classes.
     """
 
     auc: OverSeeds
@@ -107,7 +107,7 @@ class Spread(NamedTuple):
 
 
 def spread(logits: Array, jets: Truth) -> Spread:
-    """Spread of runs.
+    """Spread of the outputs of runs on the same jets.
 
     Args:
         logits: shape [runs, jets, classes], at least two runs.
@@ -156,7 +156,7 @@ def _log_odds(logits: Array) -> Array:
 
 
 def _jackknife(statistic: Callable[[NDArray[np.bool_]], float], jets: int) -> Estimate:
-    """A statistic of the jets with its jackknife error from leaving out every twentieth jet in turn."""
+    """A statistic of the jets, with its jackknife error from leaving out each of :data:`GROUPS` groups in turn."""
     group = np.arange(jets) % GROUPS
     without = torch.tensor([statistic(group != number) for number in range(GROUPS)], dtype=torch.float64)
     return Estimate(statistic(group >= 0), float(jackknife_error(without)))
@@ -169,7 +169,7 @@ class Kind(NamedTuple):
         name: name of the change.
         unit: label of the axis of sizes.
         sizes: sizes in ascending order.
-        change: function of jets, a size and, if random, a generator.
+        change: function of jets, a size and, if random, a random generator.
         random: whether it needs random numbers.
     """
 
@@ -180,7 +180,7 @@ class Kind(NamedTuple):
     random: bool = True
 
     def changes(self, size: float) -> list[Callable[[JetBatch], JetBatch]]:
-        """Changes of this size, one per seed; each continues its random numbers from batch to batch."""
+        """Changes of this size, one per seed if random; each continues its random numbers from batch to batch."""
 
         def with_numbers_from(*generator: Generator) -> Callable[[JetBatch], JetBatch]:
             return lambda jets: self.change(jets, size, *generator)
@@ -196,20 +196,20 @@ KINDS = (
     Kind("lost particles", "probability to lose a particle", (0.05, 0.1, 0.2), drop_particles),
     Kind("lost soft particles", "lost below $p_T$ [GeV]", (0.5, 1.0, 2.0), drop_soft, random=False),
 )
-"""Changes of the jets in the study."""
+"""Changes to the jets in the study."""
 
 
 class Response(NamedTuple):
-    """Effect of a change of the jets on the outputs of a run, mean over the seeds of the random numbers.
+    """Effect of a change to the jets on the outputs of a run, mean over the seeds of the random numbers.
 
-    Errors are those of the finite number of jets; that of the AUC is the mean of the errors for single seeds, thus
-    rather too large, the others are those of the mean over seeds.
+    Errors are those of the finite number of jets. That of the AUC is the mean of the errors for single seeds, and so
+    somewhat too large; the others are those of the mean over seeds.
 
     Attributes:
         kind: name of the change.
         size: size of the change.
         auc_change: AUC on the changed jets minus that on the unchanged jets.
-        accuracy_change: the same for the accuracy.
+        accuracy_change: change of the accuracy, likewise.
         variation: mean absolute change of the signal probability; total variation for more classes.
         flip_rate: fraction of jets whose most probable class changes.
     """
@@ -235,7 +235,7 @@ def logits_of(run: OpenRun, change: Callable[[JetBatch], JetBatch] = no_change) 
 
 
 def response(kind: str, size: float, changed: Sequence[Array], before: Array, jets: Truth) -> Response:
-    """Response from logits.
+    """Response to a change, from the logits before and after it.
 
     Args:
         kind: name of the change.

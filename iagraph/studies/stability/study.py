@@ -1,4 +1,4 @@
-"""The study of stability: effects of seeds, training jets and the measurement on outputs of trained models."""
+"""The study of stability: effects of seeds, training jets and measurement errors on outputs of trained models."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ from iagraph.tables import Cell, Table
 
 
 def study(plan: Plan) -> Path:
-    """Write the effects of seeds, training jets and the measurement on outputs of models, with or without attention.
+    """Write the effects of seeds, training jets and measurement errors on outputs of models, with or without attention.
 
     Raises:
         RunError: a run is given twice or cannot be opened, or runs have different jets.
@@ -73,13 +73,13 @@ def run_rows(runs: Sequence[OpenRun], groups: Sequence[Group], logits: Array) ->
 
 
 def spread_rows(groups: Sequence[Group], spreads: dict[str, Spread]) -> list[dict[str, Cell]]:
-    """Spread of the runs of each group."""
+    """A row per group with the spread of its runs."""
     rows: list[dict[str, Cell]] = []
     for group in groups:
         found = spreads[group.name]
         row: dict[str, Cell] = {"group": group.name, "runs": len(group.runs), "training jets": group.training_jets}
         for key, values in (("AUC", found.auc), ("accuracy", found.accuracy)):
-            # The error of a standard deviation of normal numbers.
+            # Error of a standard deviation of normally distributed values.
             error = values.spread / (2 * (len(values.values) - 1)) ** 0.5
             row |= {key: values.mean, f"{key}, spread": Estimate(values.spread, error)}
         row |= {"st. dev. of probability": found.deviation, "|difference| of two": found.variation}
@@ -88,7 +88,7 @@ def spread_rows(groups: Sequence[Group], spreads: dict[str, Spread]) -> list[dic
 
 
 def response_rows(groups: Sequence[Group], found: Sequence[Sequence[Response]]) -> list[dict[str, Cell]]:
-    """Effect of each change of the jets, mean over the runs of each group."""
+    """A row per change of the jets and group, with its effect, mean over the runs of the group."""
     rows: list[dict[str, Cell]] = []
     for place, each in enumerate(found[0]):
         for group in groups:
