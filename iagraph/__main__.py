@@ -1,4 +1,4 @@
-"""``python -m iagraph`` runs the command ``iagraph``, even where that is not on the path."""
+"""``python -m iagraph`` runs the command ``iagraph``, even where that command is not on the ``PATH``."""
 
 from iagraph.cli import main
 

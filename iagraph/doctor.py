@@ -82,7 +82,7 @@ def examine_devices() -> Iterator[Finding]:
 
 
 def sums_over_edges() -> Finding:
-    """The implementation of sums over edges in use, and if it is not torch-scatter, why."""
+    """Which implementation of sums over edges is in use and, if it is not torch-scatter, why not."""
     return Finding("sums over edges", f"native: {segment.UNAVAILABLE}" if segment.UNAVAILABLE else "torch-scatter")
 
 

@@ -1,6 +1,6 @@
 r"""Statistics of a sample of jets, with errors that treat jets, not particles or edges, as independent.
 
-The logit difference of a jet is that of its own class against the others,
+The logit difference of a jet compares its own class with the others,
 
 .. math:: d = z_{own} - \ln \sum_{c \neq own} e^{z_c},
 
@@ -40,7 +40,7 @@ def ratio(numerators: Tensor, denominators: Tensor) -> Estimate:
         denominators: :math:`b_k`, shape [jets]; jets where it is zero do not count.
 
     Returns:
-        The ratio, NaN if no jet counts or the sum is zero; its error, NaN if fewer than two jets count.
+        The ratio, NaN if no jet counts or the denominators sum to zero; its error, NaN if fewer than two jets count.
     """
     counts = denominators != 0
     a, b = numerators[counts].double(), denominators[counts].double()
@@ -100,7 +100,7 @@ class Truth:
     signal: int | None
 
     def __getitem__(self, chosen: NDArray[np.bool_]) -> Truth:
-        """The truth for some of the jets."""
+        """The truth for the jets where a mask is true."""
         return Truth(self.labels[chosen], self.signal)
 
     def half(self) -> NDArray[np.bool_]:
@@ -144,11 +144,11 @@ class Truth:
         return self.mean(self.logit_difference(logits) - self.logit_difference(before))
 
     def transfer(self, patched: Array, clean: Array, donor: Array) -> Estimate:
-        r"""How far a patch moves logits from the clean ones to the donors', as a fraction of the way.
+        r"""How far a patch moves the mean logit difference from the clean jets' (0) to their donors' (1).
 
         .. math:: \frac{\langle d_{clean} - d_{patched} \rangle}{\langle d_{clean} - d_{donor} \rangle}
 
-        Its error is that of a ratio of means. The donors' logit differences, too, are for the clean jet's class against
+        Its error is that of a ratio of means. A donor's logit difference, too, compares the clean jet's class with
         the others. NaN if clean jets and donors have the same mean.
         """
         base = self.logit_difference(clean)
@@ -169,7 +169,7 @@ class Truth:
 
 
 def recovery(auc: Estimate, change: Estimate) -> tuple[Estimate, Estimate]:
-    r"""How much of an AUC is left: :math:`(A' - 1/2) / (A - 1/2)`, and :math:`A' / A` as in arXiv 2605.09881.
+    r"""Fraction of an AUC that is left: :math:`(A' - 1/2) / (A - 1/2)`, and :math:`A' / A` as in arXiv 2605.09881.
 
     The first is NaN if A is at most 1/2. Without any separation left, the second is still 0.5 / A. The error is that of
     the change, with A taken as known.

@@ -26,7 +26,7 @@ def user_path(text: str | Path) -> Path:
 
 
 RECIPES = Path(__file__).parent / "recipes"
-"""Folder of the recipes that come with the package; in a clone, those of ``configs/``."""
+"""Folder of the recipes that come with the package; in a clone, a link to ``configs/``."""
 
 
 def recipe_file(name: str | Path, folder: Path | None = None) -> Path:
@@ -94,10 +94,10 @@ _ERRORS: dict[int, tuple[str | None, str]] = {
 def explain_os_error(error: BaseException) -> str | None:
     """Why the operating system cannot read or write a file, and what to do: ``(reason); cure``.
 
-    HDF5 states the system's error number only in its message; its failures to lock are told apart by this number.
+    HDF5 states the system's error number only in its message; this number tells its locking failures apart.
 
     Returns:
-        The text; None if this is no known error of the system, so the content of the file may be wrong.
+        The text; None if this is not a known system error, so the content of the file may be wrong.
     """
     if isinstance(error, MemoryError):
         return f"(not enough memory: {error}); if the file is small, it is damaged: copy it again"

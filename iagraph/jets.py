@@ -1,4 +1,4 @@
-"""Jets as graphs: the batch that models take, ragged or in slots.
+"""Jets as graphs: the batch that models take, ragged or padded to slots.
 
 Edges and pair features are never stored: a jet takes about 1 kB, its pairs a hundred times that. Models compute them
 on their own device.
@@ -62,7 +62,7 @@ class JetBatch:
 
     @cached_property
     def sizes(self) -> list[int]:
-        """Number of particles of each jet, on the host; kept by :meth:`to`, so as not to wait for a GPU."""
+        """Number of particles of each jet, on the host; :meth:`to` keeps them, so as not to wait for a GPU."""
         return self.ptr.diff().tolist()
 
     @property
@@ -134,8 +134,8 @@ class JetBatch:
         return DenseGraph(self.ptr, self.batch, self.sizes)
 
     def prunable_graph(self, edge_index: Tensor | None = None) -> PrunableGraph:
-        """The graph of the jets as a list of edges, some of which can be dropped; complete graphs in the order of
-        :func:`~iagraph.graph.fully_connected`.
+        """The graph of the jets as a list of edges, some of which can be dropped; without ``edge_index``, all
+        edges in the order of :func:`~iagraph.graph.fully_connected`.
 
         Raises:
             ValueError: an edge joins two jets.
@@ -147,7 +147,7 @@ class JetBatch:
         return SparseGraph.scored_per_pair(edge_index, self.batch.numel(), self.batch, len(self))
 
     def padded(self, slots: int | None = None) -> PaddedJets:
-        """The jets in slots.
+        """The jets padded to equally many slots each.
 
         Args:
             slots: number of slots per jet; None for the size of the largest jet.
@@ -275,7 +275,7 @@ JetInput: TypeAlias = JetBatch | Data | Batch | Sequence[Data]
 
 
 def jets_and_edges(jets: JetInput, edge_index: Tensor | None) -> tuple[JetBatch, Tensor | None]:
-    """Jets as a batch, and their edges: those given, or else those of the PyTorch Geometric graphs; None for all.
+    """Jets as a batch, and their edges: those given, or else those of the PyTorch Geometric graphs; None for all edges.
 
     Raises:
         ValueError: the graphs are not jets.
@@ -288,11 +288,11 @@ def jets_and_edges(jets: JetInput, edge_index: Tensor | None) -> tuple[JetBatch,
 
 
 class PaddedJets(JetBatch):
-    """Jets with particles in slots. Padding is ignored, even if it is NaN.
+    """Jets with equally many slots each, some of them padding. Padding is ignored, even if it is NaN.
 
     Args:
         four_momenta: transverse momentum [GeV], rapidity, azimuth [rad] and mass [GeV], shape [jets, slots, 4].
-        num_particles: number of particles of each jet, in its first slots; shape [jets].
+        num_particles: number of particles of each jet, which fill its first slots; shape [jets].
         pid: PDG identifiers, shape [jets, slots], if known.
         impact: impact parameters in the order of :class:`~iagraph.kinematics.Impact`, shape [jets, slots, 4], if known.
         compact: as in :class:`~iagraph.graph.PaddedGraph`.
@@ -363,7 +363,7 @@ class PaddedJets(JetBatch):
         return self.prunable_graph(edge_index)
 
     def prunable_graph(self, edge_index: Tensor | None = None) -> PaddedGraph:
-        """The complete graphs of the particles of each jet.
+        """Complete graphs on the particles of each jet.
 
         Raises:
             ValueError: edges are given.

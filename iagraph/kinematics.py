@@ -298,15 +298,15 @@ def pair_features(name: str, first: Momenta, second: Momenta, jet_pt: Tensor, je
     ``log_m2`` :math:`\ln m^2`, ``log_pair_pt_share`` :math:`\ln((p_{T1} + p_{T2}) / p_T^{jet})`,
     ``log_pair_energy_share`` :math:`\ln((E_1 + E_2) / E^{jet})` (changes under boosts along the beam).
 
-    A particle paired with itself has :math:`\Delta = 0` and gets the floor; jets flag such pairs in a separate
-    row (:mod:`iagraph.jets`).
+    A particle paired with itself has :math:`\Delta = 0`, so that ``log_delta_r`` and ``log_kt`` take their floor value;
+    jets flag such pairs in a separate row (:mod:`iagraph.jets`).
 
     Args:
         name: a key of :data:`PAIR_FEATURES`.
         first: momenta of one particle of each pair, shape [pairs].
-        second: momenta of the other, shape [pairs].
+        second: momenta of the other particle, shape [pairs].
         jet_pt: transverse momentum of the jet of each pair in GeV, shape [pairs].
-        jet_energy: its energy in GeV, shape [pairs].
+        jet_energy: energy of that jet in GeV, shape [pairs].
 
     Returns:
         Features, shape [features, pairs]; the long axis is last, as fast kernels require.
@@ -377,11 +377,11 @@ SCALING: dict[str, tuple[float, float]] = {
 """Centre and width by which models scale each feature to order one before clipping at 5 widths."""
 
 WEAVER_SCALING = SCALING | dict.fromkeys(("delta_eta", "delta_phi"), (0.0, 1.0))
-"""Scaling of weaver for ParticleNet and ParT, which their published weights require (JetClass_full.yaml)."""
+"""Weaver's scaling, which the published weights of ParticleNet and ParT require (JetClass_full.yaml)."""
 
 
 def feature_names(name: str, sets: dict[str, tuple[str, ...]]) -> tuple[str, ...]:
-    """Feature names of a set.
+    """Names of the features in the set ``name`` of ``sets``.
 
     Raises:
         ValueError: there is no such set.

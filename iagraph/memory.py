@@ -14,7 +14,7 @@ __all__ = ["tune_memory"]
 
 _TRIM_THRESHOLD, _MMAP_THRESHOLD = -1, -3  # of glibc's malloc.h
 LARGEST = 2**25
-"""Bytes of the largest block in glibc's heap; larger ones are requested from the system each time."""
+"""Size in bytes of the largest block that glibc takes from its heap; larger ones come from the system each time."""
 
 
 def tune_memory() -> bool:
@@ -58,7 +58,7 @@ def memory_in_use(peak: bool = False) -> float | None:
 
 
 def cut_for_cache(rows: Tensor) -> bool:
-    """Whether to process the rows of a tensor in parts that fit into cache: on a CPU, unless their number is symbolic,
-    as in ``torch.export``.
+    """Whether to process the rows of a tensor in parts that fit into cache: on a CPU, unless the number of rows is
+    symbolic, as in ``torch.export``.
     """
     return rows.device.type == "cpu" and isinstance(rows.size(0), int)

@@ -1,9 +1,10 @@
 r"""Metrics of class separation, with statistical errors.
 
-Scores have the shape ``[jets, classes]`` or ``[jets]``. Two-dimensional scores are logits (up to a constant per jet, as
-log-probabilities are) or probabilities, which ``as_logits`` recognises, so both give the same numbers. One-dimensional
-scores are for two classes and increase towards the signal class, on any scale. Errors are those of a finite test
-sample, not the spread over training runs, which most papers quote.
+``labels`` are class indices ``[jets]``; ``signal`` is the class index of the signal. Scores have the shape ``[jets,
+classes]`` or ``[jets]``. Two-dimensional scores are logits (up to a constant per jet, as log-probabilities are) or
+probabilities, which ``as_logits`` recognises, so both give the same numbers. One-dimensional scores are for two classes
+and increase towards the signal class, on any scale. Errors are those of a finite test sample, not the spread over
+training runs, which most papers quote.
 
 With ``weights`` ``[jets]``, sums over jets become sums of weights. Errors follow from the influence of each jet on the
 result, with squared weights: if weights and scores are independent, n jets count as
@@ -195,8 +196,8 @@ def classification_report(
     """Accuracy, AUC and background rejection.
 
     For two classes, ``signal`` names the signal, and rejections are at signal efficiencies 0.5 and 0.3. For more, the
-    AUC is the macro average, the first class is the background, and each other class has its rejection of the
-    background at its ``signal_efficiency``, by default 0.5, as in papers on JetClass (arXiv 2202.03772).
+    AUC is the macro average, the first class is the background, and its rejection is given for each other class
+    at that class's ``signal_efficiency``, by default 0.5, as in papers on JetClass (arXiv 2202.03772).
     One-dimensional scores have no accuracy, as there is no threshold.
     """
     report = {} if np.ndim(scores) == 1 else {"accuracy": accuracy(labels, scores, weights=weights)}
@@ -257,7 +258,9 @@ def _discriminant(
 def background_efficiency(
     is_signal: Bools, score: Floats, signal_efficiency: ArrayLike, weights: Floats | None = None
 ) -> tuple[Floats, Floats]:
-    """Background efficiency and its error at each signal efficiency; see ``background_rejection``."""
+    """Background efficiency and its error at each signal efficiency, from the results of ``discriminant``; see
+    ``background_rejection``.
+    """
     fpr, tpr, _ = roc_curve(is_signal, score, sample_weight=weights, drop_intermediate=False)
     eps_s = np.asarray(signal_efficiency, dtype=np.float64)
     eps = _first_reaching(tpr, fpr, eps_s)
@@ -340,7 +343,7 @@ def _macro_auc_influence(labels: ArrayLike, scores: ArrayLike, weights: ArrayLik
 
 
 def _midranks(values: Floats) -> Floats:
-    # Ranks from 1; equal values share the mean of theirs.
+    # Ranks from 1; equal values share their mean rank.
     _, place, counts = np.unique(values, return_inverse=True, return_counts=True)
     return (np.cumsum(counts) - (counts - 1) / 2)[place]
 

@@ -183,7 +183,7 @@ def nsubjettiness(jets: JetBatch, numbers: Sequence[int], radius: float = RADIUS
 def subjets(jets: JetBatch, number: int | Sequence[int] = 2) -> Tensor | None:
     """Index of the subjet of each particle, shape [particles], -1 for none; None if FastJet is not installed.
 
-    The particles of a jet are clustered with the exclusive kT algorithm, R = :data:`RADIUS`, down to this number of
+    The particles of a jet are clustered with the exclusive kT algorithm, R = :data:`RADIUS`, down to ``number``
     subjets (Catani, Dokshitzer, Seymour, Webber, Nucl. Phys. B 406 (1993) 187). Particles that are merged with the beam
     first, some at wide angles, belong to no subjet, nor do those of a jet with fewer particles than wanted subjets.
 

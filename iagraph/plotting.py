@@ -50,9 +50,10 @@ def _known(text: str) -> bool:
 
 
 def figure_files(path: str | Path) -> tuple[Path, Path]:
-    """The PNG and PDF files of a figure with this name, or of a jet store's figure.
+    """Paths of the PNG and PDF files of a figure, given its name or the path of a jet store.
 
-    A final ``.png``, ``.pdf`` or ``.h5`` is replaced; other dots belong to the name: ``qg_v1.2`` gives ``qg_v1.2.png``.
+    The suffix ``.png``, ``.pdf`` or ``.h5`` is replaced; other dots belong to the name: ``qg_v1.2`` gives
+    ``qg_v1.2.png``.
     """
     name = str(path)
     for suffix in (".png", ".pdf", ".h5"):

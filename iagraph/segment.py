@@ -58,8 +58,8 @@ def segment_sum(src: Tensor, index: Tensor, num_segments: int, ptr: Tensor | Non
 def segment_softmax(src: Tensor, index: Tensor, num_segments: int, ptr: Tensor | None = None) -> Tensor:
     r"""Softmax over the rows of each segment, :math:`out_e = e^{src_e} / \sum_{f:\, index_f = index_e} e^{src_f}`.
 
-    The maximum of each segment is subtracted first to avoid overflow. On a CPU this takes more than half of the time
-    and is done only if the sums require it.
+    The maximum of each segment is subtracted first to avoid overflow. On a CPU with ``ptr``, where this would take more
+    than half of the time, it is done only if the sums overflow or lose precision.
 
     Args:
         src: shape [rows, channels].

@@ -29,7 +29,7 @@ class Table:
     Attributes:
         caption: what it shows, in one sentence.
         rows: each with the same keys, which are the headings; None is an empty cell.
-        exact: rows for CSV, if these have other keys or more digits than those shown.
+        exact: rows for CSV if they need other keys or more digits than the rows shown.
     """
 
     caption: str

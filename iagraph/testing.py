@@ -1,7 +1,7 @@
 """Assertions on taggers and layers, for tests here and in other projects.
 
 All raise ``AssertionError``. Those on invariance apply a function of a :class:`~iagraph.jets.JetBatch` to equivalent
-jets, and report the largest deviation.
+jets, and report the largest deviation; ``tolerance`` is absolute.
 """
 
 from __future__ import annotations

@@ -104,7 +104,7 @@ def massive_fraction(jets: JetBatch) -> float:
 
 
 def mass_mismatch(trained: float | None, jets: JetBatch) -> str | None:
-    """A warning if a model was trained on massive particles and these are massless, or vice versa.
+    """A warning if a model was trained on massive particles and ``jets`` has massless ones, or vice versa; else None.
 
     The criterion: one fraction of massive particles is below a tenth of the other, and they differ by at least 0.05.
     Fewer than :data:`FEWEST_PARTICLES` particles are not checked.

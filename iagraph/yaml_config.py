@@ -118,7 +118,7 @@ def _parse(text: str, source: str) -> Any:
 
 
 def read_yaml(path: str | Path) -> dict[str, Any]:
-    """The mapping in a YAML file; ConfigError if it cannot be read or is not a mapping."""
+    """The mapping in a YAML file or packaged recipe; ConfigError if it cannot be read or is not a mapping."""
     file = recipe_file(path)
     try:
         text = file.read_text(encoding="utf-8")
@@ -139,9 +139,9 @@ def read_yaml(path: str | Path) -> dict[str, Any]:
 
 
 def read_extended(path: str | Path) -> tuple[dict[str, Any], str]:
-    """The mapping in a YAML file, completed by the recipe that its key ``extends`` names; and both names for messages.
+    """The mapping in a YAML file, completed by the recipe that its key ``extends`` names; and text that names both.
 
-    Keys of sections are replaced one by one; a section with another ``name`` (of a model) is replaced as a whole.
+    Sections are merged key by key, but a section with another ``name`` (of a model) is replaced as a whole.
 
     Raises:
         ConfigError: a file cannot be read, ``extends`` names no recipe, or that recipe extends another one.
@@ -226,7 +226,7 @@ def validate(model_class: type[Model], values: Any, source: str, overridden: Col
 def fields(model_class: type[BaseModel], values: Any = None, prefix: str = "") -> Iterator[tuple[str, FieldInfo]]:
     """Every dotted key of a model with its field, sections before their keys.
 
-    For a union of models, the keys of the one that ``values`` selects, else of all.
+    For a union of models, the keys of the one that ``values`` selects, or of all if it selects none.
     """
     for name, field in model_class.model_fields.items():
         yield prefix + name, field

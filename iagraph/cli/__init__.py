@@ -1,7 +1,7 @@
 """The command ``iagraph``: each subcommand is a module here, imported when called.
 
-In it, ``main(parser, words)`` adds arguments, parses them and does the work; the module docstring is the text of
-``--help``, ``EXTRA`` the extra whose packages it needs, and ``INTERRUPTED`` the message on Ctrl-C.
+In each module, ``main(parser, words)`` adds arguments, parses them and does the work; the module docstring is the text
+of ``--help``, ``EXTRA`` the extra whose packages it needs, and ``INTERRUPTED`` the message on Ctrl-C.
 
 Exit statuses: 0; 1 for errors that the user can fix, with a message on standard error; 2 for wrong arguments; 130 after
 Ctrl-C.

@@ -24,8 +24,8 @@ the few seconds that importing PyTorch takes.
 def prepare_process() -> None:
     """Tune memory, and use no more threads than there are free cores.
 
-    Threads wait for each other at the end of every operation, so one that must share its core slows down all of them.
-    The number of threads is unchanged if ``OMP_NUM_THREADS`` is set, or ``LOCAL_RANK``, as in one of several processes.
+    Threads wait for each other at the end of every operation, so a thread that must share its core slows down all.
+    The number of threads is unchanged if ``OMP_NUM_THREADS`` is set, or ``LOCAL_RANK`` (one of several processes).
     """
     import torch
 
@@ -33,7 +33,7 @@ def prepare_process() -> None:
     from iagraph.memory import tune_memory
 
     tune_memory()
-    if {"OMP_NUM_THREADS", "LOCAL_RANK"} & set(os.environ):  # chosen, or one of several processes
+    if {"OMP_NUM_THREADS", "LOCAL_RANK"} & set(os.environ):  # chosen by the user, or one of several processes
         return
     wanted, cores, busy = torch.get_num_threads(), usable_cores(), _others()
     threads = usable_threads(wanted, cores, os.cpu_count() or 1, busy)
@@ -52,7 +52,7 @@ def usable_threads(wanted: int, cores: float, processors: int, busy: float) -> i
         wanted: number of threads on an idle machine.
         cores: number of cores that this process may use.
         processors: number of processors in the machine.
-        busy: average number of them that other processes keep busy.
+        busy: average number of processors that other processes keep busy.
     """
     return max(1, min(wanted, math.floor(cores), math.floor(processors - busy + 0.5)))
 

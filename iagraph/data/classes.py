@@ -35,7 +35,7 @@ class ChosenClasses:
 
     Args:
         chosen: the new classes.
-        of: the classes of the file; kept as they are if they already are the new ones.
+        of: the classes of the file; kept unchanged if they already equal the new ones and lack a class to be merged.
         where: the file, for error messages.
 
     Attributes:

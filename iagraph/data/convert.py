@@ -39,18 +39,19 @@ def convert(
     exactly once.
 
     Args:
-        files: names, or patterns such as ``jets/*.root``, of files with equal columns, splits and, unless ``classes``
-            are given, classes; formats: :mod:`iagraph.data.readers`.
+        files: names of files, or patterns such as ``jets/*.root``; columns, splits and, unless ``classes`` are given,
+            classes must be equal. Formats: :mod:`iagraph.data.readers`.
         out: the store to write.
         force: replace an existing file.
         classes: new classes, each with the stored classes it merges; jets of others are dropped.
-        branches: which branches to read from ROOT trees or parquet files with arbitrary names.
+        branches: which branches to read from ROOT trees or parquet files; None expects one of the known layouts.
 
     Returns:
         An overview of the jets.
 
     Raises:
-        StoreError: a file is invalid, the files do not fit together, or the store exists or cannot be written.
+        StoreError: a file is invalid, the files do not fit together, or the store cannot be written or, without
+            ``force``, exists.
     """
     out = user_path(out)
     if out.exists() and not force:

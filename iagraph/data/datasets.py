@@ -81,7 +81,7 @@ class PublishedJets(Dataset):
         """All jets of this split, even if the data set was sliced, for :class:`iagraph.data.JetLoader`.
 
         Args:
-            columns: columns to read; None reads all.
+            columns: columns to read, as in :class:`iagraph.data.JetStore`; None reads all.
             max_particles: keep at most this many of each jet's hardest particles; None keeps all.
         """
         wanted = None if columns is None else tuple(columns)
@@ -97,7 +97,7 @@ class PublishedJets(Dataset):
         return len(self._jets)
 
     def get(self, idx: int) -> Data:
-        """One jet."""
+        """The ``Data`` of one jet."""
         return self._jets[idx].to_data_list()[0]
 
     def download(self) -> None:
@@ -110,7 +110,7 @@ class PublishedJets(Dataset):
             fetch(file, self.raw_dir)
 
     def checked(self, file: ZenodoFile) -> Path:
-        """Verify the checksum of a published file, which ``download`` may not have fetched, and return its path."""
+        """Verify the checksum of a published file, as it may have been put in place by hand, and return its path."""
         path = Path(self.raw_dir) / file.name
         verify(path, file.checksum)
         return path
@@ -173,7 +173,7 @@ class QuarkGluon(PublishedJets):
         split: train is the first 16 of the 20 files, val the next two, test the last two.
         transform: applied to the ``Data`` of a jet.
         force_reload: convert the published files again.
-        generator: generator of the jets.
+        generator: event generator, pythia or herwig.
         heavy_flavour: use the set whose quark jets include c and b quarks.
 
     Raises:
@@ -244,7 +244,10 @@ class JetClass(PublishedJets):
         return [f"{Path(file.name).stem}.h5" for file in self.published()]
 
     def process(self) -> None:
-        """Download and convert archives that have no store yet, one by one: each may be deleted before the next."""
+        """Download and convert, one by one, archives that have no store yet (all with ``force_reload``).
+
+        An archive may be deleted once it has been converted.
+        """
         for file, store in zip(self.published(), self.stores, strict=True):
             if self.force_reload or not store.is_file():
                 fetch(file, self.raw_dir)

@@ -57,7 +57,7 @@ class _BrokenError(Exception):
 
 
 def fetch(file: ZenodoFile, folder: str | Path) -> Path:
-    """A published file in this folder, downloaded if missing; see ``download``."""
+    """Path of a published file in this folder, downloaded if missing; see ``download``."""
     return download(file.url, user_path(folder) / file.name, checksum=file.checksum, size=file.size)
 
 
@@ -130,7 +130,7 @@ def _is_there(path: Path, size: int | None) -> bool:
 
 @contextmanager
 def _alone(path: Path) -> Iterator[None]:
-    """Exclude other processes from a file: if two wrote to its ``part``, only the final checksum would tell."""
+    """Exclude other processes from a file: if two wrote to its ``part``, only the final checksum would show it."""
     name = path.with_name(f".{path.name}.lock")
     waiting = f"{path}: another process is downloading it; waiting"
     with locked(name, lambda holder: tqdm.write(f"{waiting} ({holder})", file=sys.stderr)):

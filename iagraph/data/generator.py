@@ -54,7 +54,7 @@ ERRORS = (ConfigError, GenerateError, LockedError, StoreError)
 
 
 def plan(classes: int, jets: int, seed: int, shard: tuple[int, int] = (1, 1)) -> list[Task]:
-    """The tasks that generate ``jets`` jets, or one shard of them.
+    """The tasks that generate ``jets`` jets of ``classes`` classes, or one shard of them.
 
     If ``jets`` is not a multiple of ``classes``, the first classes get one more. Seeds count up from a start derived
     from ``seed``, so no two tasks share one, on any number of machines. Shard (K, M) has every M-th task of each class,
@@ -74,7 +74,7 @@ def run_task(task: Task, config: GenerateConfig) -> Result:
     """Generate events until a task is complete.
 
     Raises:
-        GenerateError: Pythia refuses a setting or cannot start, or no event passes the selection.
+        GenerateError: Pythia refuses a setting or cannot start, or none of the first 10,000 events is selected.
     """
     process = config.processes[task.label]
     settings = [*config.pythia, *process.pythia, "Random:setSeed = on", f"Random:seed = {task.seed}"]
@@ -206,10 +206,11 @@ def generate(
 
     Raises:
         ConfigError: the recipe is invalid.
-        GenerateError: the shard is empty, Pythia fails, or a worker was killed.
+        GenerateError: the shard is empty, Pythia fails, no event is selected, or a worker was killed.
         KeyboardInterrupt: its message says what is kept.
         LockedError: another process is writing the same file.
-        StoreError: the file exists or cannot be written, or ``OUT.parts`` holds tasks of a different run.
+        StoreError: the file cannot be written; or, without ``force``, it exists or ``OUT.parts`` holds tasks of a
+            different run.
     """
     out = user_path(out)
     _check_output(out, force)

@@ -1,8 +1,8 @@
 """Whole batches cut from flat arrays: no Python loop over jets, no graphs to collate.
 
-A block is a single jet in memory, or a run of neighbours read at once from a store. Worker processes, if any, gather
-pools of many blocks and shuffle the jets within each pool; the main process only slices batches off the pools. The
-blocks of a pool are spread over the whole range of jets, so even jets sorted by class give mixed batches.
+A block is a single jet in memory, or a run of neighbouring jets read at once from a store. Worker processes, if any,
+gather pools of many blocks and shuffle the jets within each pool; the main process only slices batches off the pools.
+The blocks of a pool are spread over the whole range of jets, so even jets sorted by class give mixed batches.
 """
 
 from __future__ import annotations
@@ -82,7 +82,7 @@ class PoolSampler:
         return pools
 
     def _blocks(self, pass_number: int) -> list[NDArray[np.int64]]:
-        """Block numbers of each pool of a pass."""
+        """Block numbers in each pool of a pass."""
         blocks = len(self.sizes)
         per_pool = max(1, POOL // max(1, int(self.sizes.max(initial=1))))
         pools = -(-blocks // per_pool)

@@ -142,7 +142,7 @@ class Overview:
 
 
 def overview_of(path: str | Path) -> Overview:
-    """Overview of the jets of a file; raises StoreError and ImportError like ``iagraph.data.open_jets``."""
+    """Overview of the jets in a file; raises StoreError and ImportError like ``iagraph.data.open_jets``."""
     reader = open_jets(path)
     overview = Overview(reader.classes)
     for part in reader.parts():

@@ -51,7 +51,7 @@ class Parts:
 
     Args:
         out: the output of the run.
-        generation: everything its jets depend on; must be JSON-serialisable.
+        generation: everything that the jets depend on; must be JSON-serialisable.
     """
 
     def __init__(self, out: Path, generation: dict[str, Any]) -> None:
@@ -67,7 +67,7 @@ class Parts:
 
         Raises:
             LockedError: another process is using the folder.
-            StoreError: it holds tasks of a different run, or cannot be created.
+            StoreError: the folder holds tasks of a different run and ``force`` is false, or it cannot be created.
         """
         with self._reported():
             self.folder.mkdir(exist_ok=True)
@@ -126,12 +126,12 @@ class Parts:
         write_store(self._path(result.task), result.jets, provenance=result.counts._asdict())
 
     def joined(self, tasks: Sequence[Task]) -> tuple[Jets, list[Counts]]:
-        """The jets of all tasks, task by task, and the counts of each.
+        """The jets of finished tasks (at least one), task by task, and the counts of each.
 
         Particles stay on disk, in memory-mapped flat files.
 
         Raises:
-            StoreError: a task's file was damaged and has been removed.
+            StoreError: a task's file was damaged and has been removed, or the flat files cannot be written.
         """
         multiplicity, label, counts = [], [], []
         files: dict[str, BinaryIO] = {}

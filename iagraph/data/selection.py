@@ -31,7 +31,7 @@ def _is_one_of(ids: Any, species: Sequence[int]) -> Any:
 
 
 def _near(phi: np.ndarray, axis: np.ndarray) -> np.ndarray:
-    # The same angle, within pi of the axis.
+    # Shift phi by a multiple of 2 pi, to within pi of the axis.
     return axis + (phi - axis + np.pi) % (2 * np.pi) - np.pi
 
 
@@ -40,10 +40,10 @@ def contains_hadronic_top(record: Any, rapidity: np.ndarray, phi: np.ndarray, ra
 
     Distances are sqrt(dy^2 + dphi^2), as anti-kT measures them. A shower copies a particle whenever its momentum
     changes: for the top and the W, the last copy is used, which decays; for the quarks, the first one, before they
-    radiate. The b may be another quark, since ``|Vtb|`` < 1.
+    radiate. Another quark may take the place of the b, since ``|Vtb|`` < 1.
 
     Args:
-        record: the particles that ``pythia.nextBatch`` returns, of events with one jet each.
+        record: the particles that ``pythia.nextBatch`` returns, for events with one jet each.
         rapidity: rapidity of the jets, (events,).
         phi: azimuth of the jets, (events,).
         radius: largest distance of each of the four from the jet's axis.

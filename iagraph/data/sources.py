@@ -21,7 +21,7 @@ from iagraph.views import JetView, Masses, hardest
 
 BLOCK = 1024
 """Number of jets read from a store at once. HDF5 decompresses whole chunks, beyond the ends of a block: about a fifth
-more particles than needed here, three quarters more with blocks of 256. Larger blocks mix less: a pool has 32.
+more particles than needed here, three quarters more with blocks of 256. Larger blocks mix less: a pool has 32 blocks.
 """
 
 Index = int | slice | Sequence[int] | Tensor
@@ -42,7 +42,7 @@ class Pool(NamedTuple):
     end: int
 
     def order(self, jets: int) -> NDArray[np.int64]:
-        """Positions of the selected jets among the given number of jets in the blocks."""
+        """Positions of the selected jets among all jets in the blocks, of which there are ``jets``."""
         order = np.arange(jets) if self.seed is None else np.random.default_rng(self.seed).permutation(jets)
         return order[self.begin : self.end]
 
@@ -241,7 +241,7 @@ def as_batch(jets: Jets) -> JetBatch:
 
 
 def evenly_spaced(jets: int, number: int) -> list[int]:
-    """At most ``number`` evenly spaced jet numbers, as files may be sorted by class."""
+    """At most ``number`` evenly spaced indices among ``jets`` jets, as files may be sorted by class."""
     return np.unique(np.linspace(0, jets - 1, number).astype(int)).tolist()
 
 

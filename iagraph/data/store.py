@@ -30,7 +30,9 @@ VERSION = 2
 WEIGHT = "jets/weight"
 PART = 10_000  # jets per part when files are read or written in parts: about 10 MB
 OPEN = 128
-"""Largest number of stores open per process, those read last. Systems may allow only 1,024 open files or fewer."""
+"""Largest number of stores kept open per process, the most recently read ones. Systems may allow only 1,024 open files
+or fewer.
+"""
 
 
 @dataclass(frozen=True)
@@ -80,7 +82,7 @@ class JetStore:
     Args:
         path: the file.
         split: name of a split, for example "train"; None uses all jets.
-        columns: columns to read; None reads all.
+        columns: columns to read, including the required pt, rapidity, phi and mass; None reads all.
         classes: new classes, each with the stored classes it merges; jets of others are dropped. None keeps all.
         weights: whether to read jet weights, which must then exist; None reads them if they do.
 

@@ -202,7 +202,7 @@ def _plain(value: Any, key: str) -> Any:
 
 
 class _Sink(io.FileIO):
-    """The file beneath HDF5, which reports a full disk late and from destructors, where it cannot be handled.
+    """The file beneath HDF5, since HDF5 reports a full disk late and from destructors, where it cannot be handled.
 
     The first error is hidden from HDF5 and kept for ``StoreWriter``; later writes are dropped.
     """

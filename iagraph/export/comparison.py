@@ -18,7 +18,7 @@ from iagraph.testing import random_jets
 from iagraph.views import WHOLE, JetView
 
 TOLERANCE = 1e-5
-"""Largest accepted difference of logits and probabilities, see :func:`difference`."""
+"""Largest accepted difference of logits and probabilities, relative as in :func:`difference`."""
 
 MAX_UNDECIDED = 0.01
 """Largest accepted fraction of jets in which rounding decides a choice."""
@@ -56,7 +56,7 @@ def compare(exported: Exported, model: nn.Module, batches: Sequence[JetBatch], v
     """Compare an exported model with the model itself on ragged jets.
 
     A model that selects neighbours or edges is discontinuous at ties. A jet whose results differ is left out if the
-    model gives the exported result for momenta changed by rounding, for at most :data:`MAX_UNDECIDED` of the jets.
+    model gives the exported result for momenta changed by rounding; at most :data:`MAX_UNDECIDED` of all jets may be.
 
     Args:
         exported: the exported model.

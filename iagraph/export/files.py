@@ -40,7 +40,7 @@ def export_onnx(
         path: the file; its folder must exist. On error, an older file is unchanged.
         batches: jets for the comparison, in addition to random ones.
         opset: version of the ONNX operators, a key of :data:`iagraph.export.tracing.OPSETS`.
-        float_inputs: take numbers of particles and species as float32, too.
+        float_inputs: make the inputs for numbers of particles and for species float32, too.
 
     Raises:
         ExportError: packages are missing, the opset is not supported, or the results differ.

@@ -50,7 +50,7 @@ def slots_of(jets: JetBatch, names: tuple[str, ...], slots: int | None = None) -
     Args:
         jets: the jets.
         names: names of the inputs.
-        slots: number of particles that each jet is zero-padded to; None for that of the largest jet.
+        slots: number of particles that each jet is zero-padded to; None for the number in the largest jet.
 
     Raises:
         ValueError: a jet has more particles than there are slots, or the jets lack an input.
@@ -77,6 +77,6 @@ def example_inputs(names: tuple[str, ...], float_inputs: bool = False) -> tuple[
 
 
 def dynamic_axes(names: tuple[str, ...]) -> list[dict[int, str]]:
-    """Dynamic axes of each input or output: the name of what an axis counts, by its index."""
+    """Dynamic axes of each input or output: for the index of each axis, the name of what it counts."""
     of_jets = ("num_particles", *OUTPUTS)
     return [{0: "jets"} if name in of_jets else {0: "jets", 1: "particles"} for name in names]

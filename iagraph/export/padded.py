@@ -52,7 +52,7 @@ def padded_view(
     if (most := view.max_particles) is not None:
         pt = four_momenta[:, :, 0]
         real = torch.arange(pt.size(1), device=pt.device) < num_particles.unsqueeze(1)
-        # Padding by ``most`` slots ensures that there are at least that many.
+        # Padding by ``most`` slots ensures that there are at least ``most`` slots.
         falling = pad(pt.where(real, -torch.inf), (0, most), value=-torch.inf).sort(dim=1, descending=True, stable=True)
         slot = falling.indices[:, :most]
         place = slot.unsqueeze(2).expand(-1, -1, four_momenta.size(2))

@@ -18,8 +18,8 @@ from iagraph.export.padded import PaddedTagger
 from iagraph.views import WHOLE, JetView
 
 OPSETS = {18: 8, 19: 9, 20: 9}
-"""Supported ONNX opsets, and the oldest IR version of the file format for each. GELU exists from opset 20 on, and is
-composed of other operators below; ``Split`` and ``ReduceMax`` differ below 18.
+"""Supported ONNX opsets, and the oldest IR version of the file format for each. GELU exists from opset 20 on, and below
+is composed of other operators; ``Split`` and ``ReduceMax`` differ below 18.
 """
 
 

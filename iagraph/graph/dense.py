@@ -85,7 +85,7 @@ class DenseScores:
 
 
 class DenseGraph(Graph):
-    """Complete graphs with self-edges, possibly without some dropped pairs. :meth:`attend` returns no weights.
+    """Complete graphs with self-edges, possibly with some pairs dropped. :meth:`attend` returns no weights.
 
     Args:
         ptr: where each graph's nodes begin and end, shape [graphs + 1].
@@ -95,7 +95,7 @@ class DenseGraph(Graph):
     Attributes:
         blocks: the dense blocks.
         node_of_slot: the node in each slot of the concatenated blocks, -1 for padding.
-        slot_of_node: its inverse.
+        slot_of_node: the slot of each node.
     """
 
     def __init__(self, ptr: Tensor, batch: Tensor | None = None, sizes: Sequence[int] | None = None) -> None:
@@ -209,7 +209,7 @@ class DenseGraph(Graph):
     def _quotients(self, of_pairs: Sequence[Tensor], values: Tensor, maps: int) -> Tensor | None:
         """:meth:`_softmax_sums` as quotients, sums weighted by exponentials over sums of exponentials, in two thirds of
         the time. None where that is imprecise (16 bits, or scores far apart), slow (the check would wait for a GPU), or
-        fast kernels are off.
+        where fast kernels are off.
         """
         dtype = of_pairs[0].dtype
         full = values.dtype == dtype and dtype in (torch.float32, torch.float64)

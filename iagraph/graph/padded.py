@@ -19,12 +19,12 @@ from iagraph.graph.protocol import PrunableGraph, Scores
 
 
 class PaddedGraph(PrunableGraph):
-    """Graphs in slots. Make it with :meth:`complete`.
+    """Graphs in slots. Create one with :meth:`complete`.
 
     Args:
         real: True for slots with a node, shape [graphs, slots].
         edges: True where there is an edge, shape [graphs, targets, sources].
-        pairs: for each pair, index of its edge with target ``first`` in the flattened table, shape [pairs].
+        pairs: for each pair, index in the flattened ``edges`` of its edge with the target ``first``, shape [pairs].
         compact: list only pairs of real nodes, so that padding is not encoded but the number of pairs varies. Otherwise
             list all pairs of slots.
     """
@@ -143,7 +143,7 @@ class PaddedGraph(PrunableGraph):
     def keep_strongest_pairs(self, strength: Tensor, number: Callable[[Any], Any]) -> tuple[PaddedGraph, Tensor]:
         """See :meth:`Graph.keep_strongest_pairs`.
 
-        If not compact, each graph keeps as many pairs as a full one would, and the surplus is not counted.
+        If not compact, each graph keeps as many pairs as one without padding would; the surplus is not counted.
         """
         between = number(self.edges.triu(1).sum((1, 2))).unsqueeze(1)
         if self.compact:

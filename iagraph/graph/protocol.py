@@ -4,9 +4,9 @@ Three forms give the same results. :class:`~iagraph.graph.DenseGraph` holds comp
 the fastest on a CPU; :class:`~iagraph.graph.PaddedGraph` holds all graphs in one table of static shape, for GPUs,
 ``torch.compile`` and ONNX; :class:`~iagraph.graph.SparseGraph` is any list of edges.
 
-Values of edges have shape ``[maps, *edges]`` or ``[heads, *edges]``, where ``*edges`` is ``[edges]`` for a list and
-``[graphs, targets, sources]`` for a table. Scores are opaque to layers: each form stores them in its own way. An edge
-runs from source to target; each target sums over its sources. No physics here.
+Values of edges have shape ``[maps, *edges]`` or ``[heads, *edges]`` (``[columns, *edges]`` for either), where
+``*edges`` is ``[edges]`` for a list and ``[graphs, targets, sources]`` for a table. Scores are opaque to layers: each
+form stores them in its own way. An edge runs from source to target; each target sums over its sources. No physics here.
 """
 
 from __future__ import annotations
@@ -52,7 +52,7 @@ class Graph(ABC):
 
     @abstractmethod
     def scores(self, pair_values: Sequence[Tensor]) -> Scores:
-        """Scores of directed edges from values of unordered pairs, in pieces of shape [maps, pairs]."""
+        """Scores of directed edges from values of unordered pairs, in :attr:`pair_counts` pieces [maps, pairs]."""
 
     @abstractmethod
     def dot(self, queries: Tensor, keys: Tensor, heads: int, scores: Scores | None = None) -> Scores:
@@ -79,7 +79,7 @@ class Graph(ABC):
             dropout: drops entries of the maps, before ``weigh``.
 
         Returns:
-            Sums, shape [targets, heads, channels], and the weights, shape [heads, \*edges]; None if not kept.
+            Sums, shape [targets, heads, channels], and the weights, shape [heads, \*edges], or None if not stored.
         """
 
     @abstractmethod
@@ -88,7 +88,8 @@ class Graph(ABC):
 
         Args:
             strength: strength of each pair, shape [pairs].
-            number: function from numbers of pairs of different nodes (an int or a tensor) to how many to keep.
+            number: function from a graph's number of pairs of different nodes (int, or tensor of several graphs) to the
+                number to keep.
 
         Returns:
             The new graph, and the old index of each of its pairs, shape [kept pairs]. Forms of fixed shape may still
@@ -156,7 +157,7 @@ class PrunableGraph(Graph):
 
     @abstractmethod
     def strongest(self, strength: Tensor, number: int | Tensor, per: Literal["target", "graph"]) -> Tensor:
-        r"""True for the strongest edges of each target or graph; ties go to the first.
+        r"""True for the strongest edges of each target or graph; of equal edges the first wins.
 
         Args:
             strength: shape [columns, \*edges].
@@ -169,7 +170,7 @@ class PrunableGraph(Graph):
 
     @abstractmethod
     def cumulative(self, strength: Tensor) -> tuple[Tensor, Tensor]:
-        r"""For each edge, the sum over the stronger edges of its target, and the sum over all edges of that target.
+        r"""For each edge, the summed strength of the stronger edges of its target, and of all edges of that target.
 
         Args:
             strength: non-negative, shape [columns, \*edges].

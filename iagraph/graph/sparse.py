@@ -117,7 +117,7 @@ class SparseGraph(PrunableGraph):
         num_sources: int | None = None,
         num_graphs: int = 1,
     ) -> SparseGraph:
-        """A graph of the given edges, each with its own scores.
+        """A graph with the given edges, each with its own scores.
 
         Args:
             edge_index: shape [2, edges], rows (source, target).
@@ -134,7 +134,7 @@ class SparseGraph(PrunableGraph):
     def scored_per_pair(
         cls, edge_index: Tensor, num_nodes: int, batch: Tensor | None = None, num_graphs: int = 1
     ) -> SparseGraph:
-        """A graph of the given edges; both directions of an edge share the scores of their pair.
+        """A graph with the given edges; both directions of an edge share the scores of their pair.
 
         Args:
             edge_index: shape [2, edges], rows (source, target).
@@ -153,10 +153,10 @@ class SparseGraph(PrunableGraph):
 
     @classmethod
     def from_pairs(cls, first: Tensor, second: Tensor, batch: Tensor, num_graphs: int) -> SparseGraph:
-        """A graph of both directed edges of each given pair of nodes; a self-pair has a single edge.
+        """A graph with both directed edges of each given pair of nodes, and one edge for a self-pair.
 
-        Edges are sorted by target, then by source, so that all pairs give the edges of :func:`fully_connected`. They
-        are listed when first needed.
+        Edges are built when first needed. They are sorted by target, then by source, so the set of all pairs reproduces
+        the edges of :func:`fully_connected`.
 
         Args:
             first: one node of each pair, each pair once; shape [pairs].
@@ -202,7 +202,7 @@ class SparseGraph(PrunableGraph):
     @property
     def edge_ids(self) -> Tensor:
         """The index of each edge among those that the graph was made from, shape [edges]; for a graph made from pairs,
-        in :func:`fully_connected`.
+        its index in :func:`fully_connected`.
         """
         edge_index, pair_of_edge, edge_ids = self._listed()
         if edge_ids is not None:
@@ -219,7 +219,7 @@ class SparseGraph(PrunableGraph):
 
     @property
     def ptr(self) -> Tensor | None:
-        """Where the edges of each target begin and end if sorted by target, otherwise None."""
+        """Where the edges of each target begin and end if sorted by target, otherwise None: see :func:`sorted_ptr`."""
         if torch.compiler.is_compiling():
             return None
         if self._ptr is None:

@@ -48,8 +48,8 @@ class MeanMaps:
 
     Entry (i, j) is the mean over the jets that have both ranks; dropped edges count as zero. The parts are sums
     over a target's edges, averaged over all targets (particles): positive weights, negative weights with the sign
-    flipped, the absolute weight of the self-edge, and that of the edge from the hardest particle of the jet. The first
-    two add up to the total absolute attention.
+    flipped, the absolute weight of the self-edge, and the absolute weight of the edge from the jet's hardest particle.
+    The first two add up to the total absolute attention.
 
     Args:
         heads: number of heads.
@@ -65,7 +65,7 @@ class MeanMaps:
         self._sizes: list[Tensor] = []
 
     def add(self, layer: LayerAttention, jets: JetBatch) -> None:
-        """Add a batch of new jets."""
+        """Add a batch of jets, none of which may have been added before."""
         source, target = layer.edge_index
         rank, alpha = ranks(jets.momenta.pt, jets), layer.alpha.detach().double()
         to, of = rank[target], rank[source]

@@ -1,4 +1,4 @@
-r"""How binary attention is: weights, largest weights, entropies, and which scores decide the source of largest weight.
+r"""How binary attention is: weights, largest weights, entropies, and which scores decide the largest source.
 
 For differential attention, :math:`\alpha = m_1 - \beta m_2`, fractions of :math:`|\alpha|` replace softmax weights, and
 its two softmax maps are examined as well. Where scores come from queries and keys (A) and from pairs (U), arXiv
@@ -36,8 +36,8 @@ def row_flags(layer: LayerAttention, rows: Rows) -> dict[str, Tensor]:
     - ``non_binary``: the largest fraction is below 0.8; ``non_binary_others``: likewise, with fractions among the edges
       from other particles only;
     - ``non_binary_first``, ``non_binary_second``: likewise for the two maps of differential attention;
-    - ``flip`` (if A and U exist): A + U and A have different largest sources; ``maps_differ``: the two maps of
-      differential attention do; ``subtraction``: their difference and the first map do;
+    - ``flip`` (if A and U exist): A + U and A have different largest sources; ``maps_differ``: so have the two maps of
+      differential attention; ``subtraction``: so have its final weights and the first map;
     - ``flip_and_non_binary``, ``maps_differ_and_non_binary``: both flags;
     - ``pair_spreads_more`` (if A and U exist): U has a larger spread within the row than A.
     """

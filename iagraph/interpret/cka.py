@@ -78,9 +78,9 @@ def unbiased_hsic(views: Sequence[Tensor]) -> Tensor:
 
 
 class LayerSimilarity:
-    """Linear CKA of all pairs of views (layers), accumulated over batches as sums of rows and of products of columns.
+    """Linear CKA of all pairs of views (layers), plain and unbiased, accumulated over batches in bounded memory.
 
-    Errors: jackknife over ten groups of batches, valid because no two batches share a jet.
+    Errors: jackknife over up to ten groups of batches. No two batches may share a jet, or the errors are too small.
 
     Args:
         widths: the width of each view.
@@ -97,7 +97,7 @@ class LayerSimilarity:
         self._hsic = torch.zeros(FOLDS, len(widths), len(widths), dtype=torch.float64)
 
     def add(self, views: Sequence[Tensor]) -> None:
-        """Add a batch: the activations of the same rows in each view, shape [rows, width].
+        """Add a batch: activations of the same rows, one tensor of shape [rows, width] per view.
 
         A batch of fewer than four rows counts for the plain estimator only.
         """

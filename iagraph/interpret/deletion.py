@@ -15,7 +15,7 @@ from iagraph.jets import JetBatch
 from iagraph.metrics import Estimate
 
 FRACTIONS = (0.0, 0.05, 0.1, 0.2, 0.3, 0.5, 0.7, 0.9)
-"""Fractions of a jet's particles that are dropped."""
+"""Fractions of a jet's particles to drop."""
 
 
 def drop_first(jets: JetBatch, worth: Tensor, fraction: float) -> JetBatch:
@@ -40,7 +40,7 @@ def deletion_logits(
 
     Args:
         model: in evaluation mode.
-        jets: the jets, on its device.
+        jets: the jets, on the model's device.
         worth: decides the order of dropping, shape [particles].
         fractions: fractions of particles dropped.
 
@@ -51,10 +51,10 @@ def deletion_logits(
 
 
 def decision_left(logits: Tensor, classes: Tensor) -> Tensor:
-    """Evidence that is left for the decision on the whole jet; negative once the decision flips.
+    """Evidence left in favour of the decision on the whole jet; negative once the decision flips.
 
     Args:
-        logits: from :func:`deletion_logits`, whole jets first; shape [fractions, jets, classes].
+        logits: from :func:`deletion_logits`, where the first fraction must be 0; shape [fractions, jets, classes].
         classes: explained class of each jet, shape [jets]. The decision is for or against it.
 
     Returns:

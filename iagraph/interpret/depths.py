@@ -40,8 +40,8 @@ def depths(model: AttentionModel, batches: Iterable[JetBatch]) -> list[Depth]:
     """Logit lens and vectors of jets at each depth.
 
     The lens is ``model.read_out(x, graph)`` of the particle vectors x at this depth; after the last block it is the
-    logits. ParT reads out by class attention; after each block of it, the lens is the final norm and linear map of the
-    class token. The mean vector of an empty jet is zero.
+    logits. ParT reads out by class attention; after each of its blocks, the lens applies the final norm and linear map
+    to the class token. The mean vector of an empty jet is zero.
     """
     names: list[str] = []
     lenses: list[list[Array]] = []

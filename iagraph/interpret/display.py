@@ -27,14 +27,14 @@ Floats = NDArray[np.float64]
 POSITIVE, NEGATIVE = COLOURS[0], COLOURS[1]
 SUBJET_COLOURS = (COLOURS[2], COLOURS[4], COLOURS[3])
 THRESHOLD = 0.2
-"""Default of the smallest absolute weight that is drawn."""
+"""Default for the smallest absolute weight to draw."""
 
 
 class Edges(NamedTuple):
     """Edges of an attention layer within one jet, self-edges included.
 
     Attributes:
-        source, target: indices of particles in the jet, shape [edges].
+        source, target: indices of particles within the jet, shape [edges].
         weights: signed weights, shape [edges, heads].
     """
 
@@ -48,7 +48,7 @@ class ShownJet(NamedTuple):
 
     Attributes:
         pt: transverse momenta of the particles in GeV, shape [particles].
-        y, phi: coordinates of the particles relative to the jet axis, azimuth wrapped.
+        y, phi: rapidities and azimuths of the particles relative to the jet axis, azimuths wrapped.
         species: indices into :data:`~iagraph.interpret.particles.SPECIES`, or None.
         subjet: index of each particle's kT subjet, -1 for none; None without FastJet.
         layers: edges of each attention layer in order; may be empty.
@@ -105,7 +105,7 @@ def draw_jets(
         jets: at least one.
         titles: one per jet.
         layer: index of the attention layer.
-        head: index of the head; None for the head of largest absolute weight of each edge.
+        head: index of the head; None for the head with the largest absolute weight on each edge.
         threshold: smallest absolute weight that is drawn.
     """
     columns = min(4, len(jets))
@@ -161,13 +161,13 @@ def draw_edges(
 ) -> None:
     """Draw edges between different particles: width and opacity by absolute weight, colour by sign.
 
-    Solid lines stay within a subjet; dashed lines join two subjets or a particle without one.
+    Solid lines stay within a subjet; dashed lines join different subjets, or end at a particle in no subjet.
 
     Args:
         axes: the axes to draw on.
         jet: the jet.
         layer: index of the attention layer.
-        head: index of the head; None for the head of largest absolute weight of each edge.
+        head: index of the head; None for the head with the largest absolute weight on each edge.
         threshold: smallest absolute weight that is drawn.
     """
     edges = jet.layers[layer]
@@ -192,7 +192,7 @@ def draw_edges(
 
 
 def head_weights(edges: Edges, head: int | None) -> Floats:
-    """Weights of a head, or if it is None the weight of largest absolute value of each edge; shape [edges]."""
+    """Weights of a head, or for None the weight with the largest absolute value on each edge; shape [edges]."""
     if head is not None:
         return edges.weights[:, head]
     largest = np.abs(edges.weights).argmax(axis=1)[:, None]

@@ -1,7 +1,7 @@
 r"""Edges chosen before the model runs, at random or by kinematics, and the kinds of edges that a pruning rule keeps.
 
-The former are controls for pruning by attention. Every particle keeps its self-edge, which is not counted. For a pair,
-:math:`\Delta R = \sqrt{\Delta y^2 + \Delta\phi^2}` and :math:`k_T = \min(p_{T1}, p_{T2}) \Delta R` in GeV.
+Edges chosen in advance are controls for pruning by attention. Every particle keeps its self-edge, which is not counted.
+For a pair, :math:`\Delta R = \sqrt{\Delta y^2 + \Delta\phi^2}` and :math:`k_T = \min(p_{T1}, p_{T2}) \Delta R` in GeV.
 """
 
 from __future__ import annotations
@@ -30,23 +30,23 @@ ChooseEdges = Callable[[JetBatch], Tensor]
 
 
 def random_edges(jets: JetBatch, fraction: float) -> Tensor:
-    """Both edges of randomly chosen pairs; the same for each call on a batch.
+    """Both directed edges of randomly chosen pairs; every call on a batch chooses the same pairs.
 
     Args:
         jets: the jets.
-        fraction: fraction to choose of a jet's pairs of different particles, rounded up to whole pairs.
+        fraction: fraction of each jet's pairs of different particles to choose, rounded up to whole pairs.
     """
     random = torch.Generator().manual_seed(SEED)
     return _best_pairs(jets, fraction, lambda first, _: torch.rand(first.numel(), generator=random).to(first.device))
 
 
 def largest_kt(jets: JetBatch, fraction: float) -> Tensor:
-    """Both edges of the pairs with the largest kT; arguments as in :func:`random_edges`."""
+    """Both directed edges of the pairs with the largest kT; arguments as in :func:`random_edges`."""
     return _best_pairs(jets, fraction, lambda first, second: pair_feature(jets, "log_kt", first, second).exp())
 
 
 def smallest_delta_r(jets: JetBatch, fraction: float) -> Tensor:
-    """Both edges of the pairs with the smallest Delta R; arguments as in :func:`random_edges`."""
+    """Both directed edges of the pairs with the smallest Delta R; arguments as in :func:`random_edges`."""
     return _best_pairs(jets, fraction, lambda first, second: _closeness(jets, first, second))
 
 
@@ -68,17 +68,24 @@ CONTROLS: dict[str, tuple[Callable[[JetBatch, float], Tensor], str]] = {
     "smallest Delta R": (smallest_delta_r, "edge_budget"),
     "nearest neighbors": (nearest_neighbors, "top_k"),
 }
-"""Controls by name, each with the pruning rule that at the same strength keeps as many edges in the first layer."""
+"""Controls by name, each with the pruning rule that keeps as many edges in the first layer at equal strength."""
 
 
 def control(name: str, strength: float) -> ChooseEdges:
-    """A control of :data:`CONTROLS` with a given strength, a fraction or k."""
+    """A control from :data:`CONTROLS` with a given strength: k for nearest neighbors, else a fraction of pairs."""
     choose, _ = CONTROLS[name]
     return lambda jets: choose(jets, strength)
 
 
 def pair_feature(jets: JetBatch, name: str, first: Tensor, second: Tensor) -> Tensor:
-    """A pair feature by its name in :data:`iagraph.kinematics.PAIR_FEATURES`, shape [pairs]."""
+    """A pair feature by its name in the set ``part`` of :data:`iagraph.kinematics.PAIR_FEATURES`, shape [pairs].
+
+    Args:
+        jets: the jets.
+        name: name of the feature.
+        first: one particle of each pair, shape [pairs].
+        second: the other particle, shape [pairs].
+    """
     return jets.edge_features(FEATURES, first, second)[PAIR_FEATURES[FEATURES].index(name)]
 
 
@@ -94,7 +101,7 @@ def _best_pairs(jets: JetBatch, fraction: float, worth: Callable[[Tensor, Tensor
 
 
 def _chosen(rule: PruningRule, worth: Tensor, graph: SparseGraph) -> SparseGraph:
-    """The graph reduced to its self-edges and the edges that a rule chooses by ``worth`` (not negative) of pairs."""
+    """The graph reduced to its self-edges and the edges that a rule chooses by the non-negative ``worth`` of pairs."""
     (kept,) = graph.keep(rule(graph.scores([worth.unsqueeze(0)]), graph).any(0))
     return kept
 
@@ -105,7 +112,7 @@ class KeptEdges(NamedTuple):
     Attributes:
         features: those of :data:`SHOWN`, shape [3, edges].
         kept: whether the first and the last layer keep the edge, shape [2, edges].
-        charged: whether the source is charged, shape [edges]; None if species are unknown.
+        charged: whether the source particle is charged, shape [edges]; None if species are unknown.
         between_subjets: whether the edge joins two subjets, shape [edges]; None without FastJet.
     """
 
@@ -149,8 +156,8 @@ def _of_batch(tagger: AttentionTagger, jets: JetBatch) -> KeptEdges:
 
 
 def kinds_of_edges(found: KeptEdges) -> list[dict[str, Any]]:
-    """Table rows for all and for kept edges: their number, and the fraction of each kind (NaN without edges, None if
-    unknown).
+    """Table rows for all edges and those kept after the first and last layer: their number, and the fraction of each
+    kind (NaN without edges, None if unknown).
     """
     rows = []
     everything = torch.ones_like(found.kept[0])

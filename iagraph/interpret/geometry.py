@@ -52,13 +52,14 @@ def jet_fractions(weights: Tensor, jet: Tensor, jets: int) -> Tensor:
 
 
 def distance_sums(layer: LayerAttention, jets: JetBatch) -> JetSums:
-    """Attention by Delta R, kT and m^2 of pairs of different particles, and the same for uniform attention.
+    """Attention by Delta R, kT and m^2 between different particles, compared with uniform attention.
 
     Returns:
         For each jet ``delta_r``, the mean distance weighted by attention [rad]; ``within 0.1`` etc., the fraction of
-        attention within a distance; ``pairs delta_r`` etc., the same with equal weights for all pairs; and ``weighed``:
-        1 if the jet has attention between different particles. Histograms, to which each jet adds 1: ``log_delta_r``,
-        ``log_kt`` and ``log_m2`` weighted by attention, and ``pairs log_delta_r`` etc. with equal weights.
+        attention on pairs within that distance; ``pairs delta_r`` etc., likewise with equal weights for all pairs; and
+        ``weighed``: 1 if the jet has attention between different particles. Histograms, to which each jet adds 1:
+        ``log_delta_r``, ``log_kt`` and ``log_m2`` weighted by attention, and ``pairs log_delta_r`` etc. with equal
+        weights.
     """
     (source, target), jet, weights = _others(layer, jets)
     count = len(jets)
@@ -85,8 +86,9 @@ def between_subjets(layer: LayerAttention, jets: JetBatch, subjet: Tensor, prefi
         prefix: prefix for the names of all results.
 
     Returns:
-        For each jet ``between``, all heads together; ``pairs between``, the fraction of pairs; and ``split``: 1 if the
-        jet has attention on such edges. Histogram ``between``: one entry per head of each jet with ``split``.
+        For each jet ``between``, all heads together; ``pairs between``, the fraction of pairs that join different
+        subjets; and ``split``: 1 if there is attention between particles with a subjet, else all three are 0.
+        Histogram ``between``: one entry per head of each jet with ``split``.
     """
     (source, target), jet, weights = _others(layer, jets)
     subjet, count = subjet.to(source.device), len(jets)

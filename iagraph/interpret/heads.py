@@ -22,7 +22,7 @@ CLEAN, DONOR = "clean", "donor"
 
 @torch.inference_mode()
 def mean_sums(model: AttentionModel, batches: Iterable[JetBatch]) -> list[Tensor]:
-    """Mean weighted sums of all heads at each site, over particles (class attention: jets), each of shape [width]."""
+    """Weighted sums of all heads, averaged over particles (in class attention, jets); shape [width] for each site."""
     totals = [torch.zeros((), dtype=torch.float64) for _ in sites(model)]
     counts = [0] * len(totals)
     for jets in batches:
@@ -34,7 +34,7 @@ def mean_sums(model: AttentionModel, batches: Iterable[JetBatch]) -> list[Tensor
 
 
 def ablation(model: AttentionModel, chosen: Iterable[Head], kind: str, means: Sequence[Tensor]) -> dict[Head, Tensor]:
-    """Sums that replace those of ablated heads, by head.
+    """Replacements for the weighted sums of ablated heads, by head.
 
     Args:
         model: the model.
@@ -97,7 +97,7 @@ def keep_heads(
 def run_all(
     model: AttentionModel, batches: Iterable[JetBatch], changes: Mapping[object, Changes]
 ) -> dict[object, Array]:
-    """Logits with each change, shape [jets, classes], by the name of the change."""
+    """Logits with each set of changes, shape [jets, classes], by its name in ``changes``."""
     return _collected(
         {name: run_changed(model, recorded, change) for name, change in changes.items()}
         for recorded in (trace(model, jets) for jets in batches)
@@ -115,7 +115,7 @@ def patch(
     A particle takes the activation of the donor's particle of the same rank in pT, and keeps its own if the donor has
     fewer particles; every activation thus comes from a real jet. Patches replace either the sums of a head, with
     effects on all later layers, or the residual stream: the vectors of all particles before a block or after the last
-    one. Later attention keeps the pairs of the clean jet.
+    one. Later layers keep the pair scores of the clean jet.
 
     Args:
         model: the model, in evaluation mode.

@@ -111,7 +111,7 @@ def resume(model: AttentionModel, recorded: Trace, depth: int, x: Tensor | None 
     Args:
         model: the model.
         recorded: its recorded run.
-        depth: index of the first block to run; the number of blocks runs the read-out only.
+        depth: index of the first block to run; if it is the number of blocks, only the read-out runs.
         x: particle vectors before that block, shape [particles, width]; None for the recorded ones.
     """
     x = recorded.x[depth] if x is None else x
@@ -126,7 +126,7 @@ def run_changed(model: AttentionModel, recorded: Trace, changes: Changes) -> Ten
 
     Args:
         model: the model.
-        recorded: its recorded run; only blocks from the first change on run again.
+        recorded: its recorded run; only blocks from the first changed layer onwards run again.
         changes: new sums by head, with effects on all later layers.
     """
     if not changes:
@@ -138,7 +138,7 @@ def run_changed(model: AttentionModel, recorded: Trace, changes: Changes) -> Ten
 
 @contextmanager
 def changed(model: AttentionModel, changes: Changes) -> Iterator[None]:
-    """Context in which the sums of heads are changed."""
+    """Context in which the given weighted sums replace those of their heads."""
     with ExitStack() as hooks:
         for place, site in enumerate(sites(model)):
             mine = {head.head: value for head, value in changes.items() if head.site == place}
@@ -148,7 +148,7 @@ def changed(model: AttentionModel, changes: Changes) -> Iterator[None]:
 
 
 def of_head(conv: AttentionConv, sums: Tensor, head: int) -> Tensor:
-    """A head's slice of the sums of a layer, whose last dimension is the width."""
+    """One head's slice, shape [..., channels], of a layer's sums, shape [..., width]."""
     return sums.unflatten(-1, (conv.heads, -1))[..., head, :]
 
 

@@ -18,7 +18,7 @@ DIGITS = 3
 
 
 def live_jet(jet: ShownJet, title: str) -> str:
-    """An interactive display: menus for layer and head, a slider for the smallest absolute weight that is drawn.
+    """An interactive display: menus for layer and head, a slider for the smallest absolute weight to draw.
 
     Pointing at a particle shows its pT, its species, and its edges only. Marker areas are proportional to pT; line
     widths grow with the absolute weight; lines are solid within a subjet; colour shows the sign.

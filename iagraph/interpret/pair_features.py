@@ -20,8 +20,8 @@ from iagraph.models.gated_iaformer import GatedPairs
 from iagraph.nn import BatchNorm
 
 VARIANTS = ("typical", "shuffled")
-"""``typical``: the value that the model scales to zero, the centre of its fixed scaling or, in ParT, the running mean
-of the batch norm. ``shuffled``: values permuted among the pairs of a jet, self-pairs among themselves, so that they
+"""``typical``: the value that the model scales to zero (the centre of its fixed scaling or, in ParT, the running mean
+of the batch norm). ``shuffled``: values permuted among the pairs of a jet, self-pairs among themselves, so that they
 remain recognisable."""
 
 SEED = 1
@@ -37,7 +37,8 @@ class PairInput(NamedTuple):
         part: the part of the model that reads them.
         names: names of the features in order; ``is_self`` marks self-pairs.
         typical: value of each feature in the variant ``typical``, shape [features].
-        hook: function of jets and an edit; registers the edit for the features that this part reads.
+        hook: function of jets and an edit; registers the edit for the features that this part reads and
+            returns a handle to remove it.
     """
 
     part: str
@@ -47,7 +48,7 @@ class PairInput(NamedTuple):
 
 
 def pair_inputs(model: AttentionModel) -> list[PairInput]:
-    """Places where a model reads pair features; empty if it has no named ones.
+    """Places where a model reads pair features; empty if it has no named pair features.
 
     A model with a gate reads them twice: those of all pairs in the gate, which chooses pairs, and those of the chosen
     pairs in the encoder. The result has an entry for each of the two, and one for both together.
@@ -128,7 +129,7 @@ def shuffle(first: Tensor, second: Tensor, jets: JetBatch, seed: int) -> Tensor:
 
     Args:
         first: one particle of each pair, shape [pairs].
-        second: the other one, shape [pairs].
+        second: the other particle, shape [pairs].
         jets: the jets.
         seed: seed of the permutation.
     """
@@ -143,7 +144,7 @@ def shuffle(first: Tensor, second: Tensor, jets: JetBatch, seed: int) -> Tensor:
 
 @torch.inference_mode()
 def ablate_pair_features(model: AttentionModel, batches: Sequence[JetBatch]) -> dict[tuple[str, str, str], Array]:
-    """Logits of a model without each of its pair features.
+    """Logits of a model with each of its pair features ablated in turn (``is_self`` is not shuffled).
 
     Returns:
         Logits, shape [jets, classes], by part of the model, feature and variant; empty without pair features.

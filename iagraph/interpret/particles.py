@@ -55,7 +55,7 @@ def species(jets: JetBatch) -> Tensor | None:
 def other_class(labels: Tensor) -> Tensor:
     """Index of a donor for each jet, shape [jets].
 
-    The k-th jet of a class gets the k-th jet of the next class present; classes and jets are cyclic.
+    The k-th jet of a class gets the k-th jet of the next class present; both counts wrap around.
 
     Raises:
         ValueError: all jets are of one class.
@@ -71,14 +71,14 @@ def other_class(labels: Tensor) -> Tensor:
 
 
 def rank_match(jets: JetBatch, donors: JetBatch) -> Tensor:
-    """Index of the donor's particle of the same rank in pT, for each particle; -1 if the donor has fewer.
+    """For each particle, the index of the particle with equal rank in pT in the donor; -1 if the donor has fewer.
 
     Args:
         jets: the jets.
-        donors: the donor of each jet.
+        donors: the donor of each jet, in the same order.
 
     Returns:
-        Shape [particles of jets].
+        Indices into the particles of ``donors``, shape [particles of jets].
     """
     rank, ordered = ranks(jets.momenta.pt, jets), falling(donors.momenta.pt, donors.batch)
     has = rank < donors.ptr.diff()[jets.batch]
@@ -87,12 +87,12 @@ def rank_match(jets: JetBatch, donors: JetBatch) -> Tensor:
 
 
 def transplant(own: Tensor, theirs: Tensor, match: Tensor) -> Tensor:
-    """Particle vectors, replaced by those of the matching particles of the donors where there are any.
+    """Particle vectors, with that of each matched particle replaced by its match in the donor.
 
     Args:
-        own: shape [particles, channels].
-        theirs: shape [particles of the donors, channels].
-        match: from :func:`rank_match`.
+        own: vectors of the particles, shape [particles, channels].
+        theirs: vectors of the donors' particles, shape [particles of the donors, channels].
+        match: from :func:`rank_match`; unmatched particles (-1) keep their vectors.
     """
     matched = match >= 0
     result = own.clone()

@@ -1,7 +1,7 @@
 """Imperfectly measured jets: momenta and directions smeared, particles lost. Inputs are not modified.
 
-Models derive all kinematic features from the momenta of the particles, those of the jet from their sum, so changes here
-affect all of them. Random numbers come from a generator on the CPU: a seed gives the same numbers on every device. A
+Models derive all kinematic features from the momenta of the particles, and jet momenta from their sum, so changes here
+affect all features. Random numbers come from a generator on the CPU: a seed gives the same numbers on every device. A
 jet that would lose all its particles keeps the hardest, since a jet needs at least one; empty jets stay empty.
 """
 
@@ -47,7 +47,7 @@ def smear_direction(jets: JetBatch, angle: float, generator: Generator) -> JetBa
 
 
 def drop_particles(jets: JetBatch, probability: float, generator: Generator) -> JetBatch:
-    """Drop each particle independently with a given probability.
+    """Drop each particle independently with a given probability; a jet that would lose all keeps its hardest.
 
     Args:
         jets: the jets.
@@ -59,7 +59,7 @@ def drop_particles(jets: JetBatch, probability: float, generator: Generator) -> 
 
 
 def drop_soft(jets: JetBatch, minimum: float) -> JetBatch:
-    """Drop particles with pT below a minimum in GeV."""
+    """Drop particles with pT below a minimum in GeV; a jet that would lose all keeps its hardest."""
     return _keep(jets, jets.momenta.pt >= minimum)
 
 

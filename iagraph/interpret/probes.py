@@ -25,11 +25,11 @@ FEWEST = 20
 
 
 def class_probe(vectors: Array, labels: NDArray[np.int64]) -> Array:
-    """Cross-validated scores of a logistic regression, shape [jets] or [jets, classes].
+    """Cross-validated scores of a logistic regression, shape [jets] for two classes, else [jets, classes].
 
     Args:
-        vectors: shape [jets, width]; scaled to unit variance within the folds.
-        labels: class of each jet, at least :data:`FOLDS` jets of each.
+        vectors: shape [jets, width]; standardised within each fold.
+        labels: class of each jet, with at least :data:`FOLDS` jets per class.
     """
     probe = make_pipeline(StandardScaler(), LogisticRegression(C=0.1, max_iter=5000))
     folds = StratifiedKFold(FOLDS, shuffle=True, random_state=SEED)
@@ -42,7 +42,7 @@ class Regression(NamedTuple):
 
     Attributes:
         r2: held-out R^2 with bootstrap error; at most 1, negative if worse than predicting the mean; NaN for too few
-            jets or a constant observable.
+            jets, a constant observable or control, or a control that determines the observable linearly.
         jets: number of held-out jets.
     """
 
@@ -59,9 +59,9 @@ def regression_probe(vectors: Array, target: Array, control: Array | None = None
 
     Args:
         vectors: shape [jets, width].
-        target: the observable, shape [jets]; jets where it is not finite are excluded.
-        control: an observable to regress out of the target first (arXiv 2605.09881), by a line fitted to the first
-            half; shape [jets].
+        target: the observable, shape [jets]; jets where it or the control is not finite are excluded.
+        control: an observable to regress out of the target first (arXiv 2605.09881), by a line fitted to the
+            half used for fitting; shape [jets].
     """
     used = np.isfinite(target) if control is None else np.isfinite(target) & np.isfinite(control)
     half = np.random.default_rng(SEED).permutation(len(target)) % 2 == 0
@@ -84,7 +84,7 @@ def regression_probe(vectors: Array, target: Array, control: Array | None = None
 def regression_probes(
     vectors: Array, observables: Mapping[str, Array], controls: Mapping[str, Array]
 ) -> dict[tuple[str, str], Regression]:
-    """Probes by names of the observable and of the control regressed out of it, beginning with ``none``."""
+    """Probes by (observable, control): ``none`` regresses out nothing, and no observable is its own control."""
     found = {}
     for name, target in observables.items():
         found[name, "none"] = regression_probe(vectors, target)

@@ -22,7 +22,7 @@ PAIRS = (PairEncoder, PairBiases, PairGate)
 
 @contextmanager
 def linear_rules(model: AttentionModel) -> Iterator[None]:
-    r"""Context in which a model on lists of edges has unchanged outputs, but gradients of an affine function.
+    r"""Context in which a model, run on lists of edges, has unchanged outputs but the gradients of an affine function.
 
     Held constant are attention weights, :math:`y_i = \sum_j [\alpha_{ij}]\, v_j` (rule AH of arXiv 2202.07304), the
     denominators of layer norms, :math:`y = (x - \bar x) / [\sigma]`, and of RMS norms (rule LN), and the gates of GELU,
@@ -75,4 +75,4 @@ def _gelu(module: nn.GELU, inputs: tuple[Tensor], output: Tensor) -> Tensor:
 
 
 RULES: dict[type[nn.Module], Any] = {nn.LayerNorm: _layer_norm, nn.RMSNorm: _rms_norm, nn.GELU: _gelu}
-"""Forward hooks with unchanged outputs but new gradients, by type of module."""
+"""Forward hooks that keep outputs but change gradients, by type of module."""

@@ -32,10 +32,11 @@ class LayerAttention(NamedTuple):
     Attributes:
         edge_index: edges within jets, rows (source, target), sorted by target, shape [2, edges].
         alpha: final weights, signed in differential attention, shape [edges, heads].
-        maps: softmax maps, normalised over all edges that the layer sees, shape [edges, maps]: one per head, or two,
-            with all first maps before all second ones.
-        content: scores from queries and keys, :math:`q_i \cdot k_j / \sqrt{d}`, shape [edges, maps], or None.
-        pair: scores from pairs, in ParT the bias :math:`U_{ij}`; shape [edges, maps], or None.
+        maps: softmax maps, normalised over all edges that the layer sees, shape [edges, maps]: one per head or,
+            in differential attention, two, with all first maps before all second ones.
+        content: scores from queries and keys, :math:`q_i \cdot k_j / \sqrt{d}`, shape [edges, maps]; None if
+            there are none.
+        pair: scores from pairs, in ParT the bias :math:`U_{ij}`; shape [edges, maps]; None if there are none.
     """
 
     edge_index: Tensor

@@ -1,6 +1,6 @@
 r"""Relevance of particles from gradients: Grad-CAM, gradient times input, integrated gradients, layer-wise relevance.
 
-All methods take a model in evaluation mode, jets on its device, and the class of each jet whose :func:`evidence` is
+All methods take a model in evaluation mode, jets on its device, and for each jet a class whose :func:`evidence` is
 explained, shape [jets]; all return a number per particle, shape [particles], positive in favour of the class.
 """
 
@@ -22,7 +22,8 @@ from iagraph.nn.attention_conv import AttentionOutput
 from iagraph.segment import segment_sum
 
 STEPS = 8
-"""Number of points for integrals. Relevance in quark and gluon jets adds up within 1 % in IAFormer, 8 % in ParT."""
+"""Number of points for integrals; with 8, relevance in quark and gluon jets adds up to within 1 % in IAFormer, 8 % in
+ParT."""
 
 
 def evidence(logits: Tensor, classes: Tensor) -> Tensor:
@@ -73,7 +74,7 @@ def fed(model: AttentionModel, features: Tensor) -> Iterator[None]:
 
 @contextmanager
 def frozen(model: nn.Module) -> Iterator[None]:
-    """Context in which parameters require no gradients, so that pair encoders need no backward pass."""
+    """Context in which a model's parameters require no gradients, so that pair encoders need no backward pass."""
     learning = [parameter for parameter in model.parameters() if parameter.requires_grad]
     for parameter in learning:
         parameter.requires_grad_(False)

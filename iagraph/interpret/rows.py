@@ -117,7 +117,7 @@ def spread(scores: Tensor, real: Tensor) -> Tensor:
 
 
 def largest_source(scores: Tensor, real: Tensor) -> Tensor:
-    """The slot of the largest score of each row, the first of equal ones; shape [particles, maps]."""
+    """The slot of the largest score in each row, the first if several are equal; shape [particles, maps]."""
     return scores.masked_fill(~real.unsqueeze(1), -torch.inf).argmax(-1)
 
 
@@ -126,7 +126,7 @@ def per_jet(values: Tensor, jet: Tensor, jets: int) -> Tensor:
 
     Args:
         values: shape [particles or edges, ...].
-        jet: the jet of each, shape [particles or edges].
+        jet: the jet of each particle or edge, shape [particles or edges].
         jets: number of jets.
     """
     return segment_sum(values.double().flatten(1).sum(1) if values.ndim > 1 else values.double(), jet, jets)

@@ -78,7 +78,7 @@ def stacked(layers: Iterable[JetSums]) -> JetSums:
 
 
 def of_layer(sums: Mapping[str, Tensor], histograms: Mapping[str, Tensor]) -> JetSums:
-    """Sums per jet, shape [jets], and counts, shape [bins], of one layer."""
+    """``JetSums`` of one layer from its sums per jet, shape [jets], and counts, shape [bins]."""
     return JetSums(
         {name: values.double().cpu().unsqueeze(1) for name, values in sums.items()},
         {},
@@ -92,7 +92,7 @@ def histogram(values: Tensor, edges: Tensor, weights: Tensor | None = None) -> T
     Args:
         values: any shape.
         edges: ascending, shape [bins + 1]; a bin includes its lower edge, the last bin both edges.
-        weights: same shape as the values.
+        weights: same shape as the values; None to count.
 
     Returns:
         Shape [bins], float64.

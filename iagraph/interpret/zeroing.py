@@ -58,7 +58,8 @@ def zero_both(model: AttentionModel) -> Iterator[None]:
 def zeroings(model: AttentionModel) -> dict[str, Zeroing]:
     """Zeroings that apply to a model, by their name in tables.
 
-    ``U = 0`` and ``A = 0`` for a model with both, ``beta = 0`` for differential attention; always ``even attention``.
+    ``U = 0`` and ``A = 0`` for a model with both kinds of scores, ``beta = 0`` for differential attention;
+    always ``even attention``.
     """
     convs, found = model.convs(), dict[str, Zeroing]()
     if has_content(convs) and has_pairs(model):

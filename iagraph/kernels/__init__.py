@@ -1,6 +1,6 @@
-"""Fast kernels, each beside its reference in a few lines of plain PyTorch.
+"""Fast kernels, each with a reference in a few lines of plain PyTorch.
 
-:func:`use` chooses which of the two runs; tests prove them equal. A reference supports gradients of any order,
+:class:`use` chooses which of the two runs; tests prove them equal. A reference supports gradients of any order,
 forward-mode derivatives and ``torch.func``; second derivatives of a fast kernel are those of its reference.
 """
 

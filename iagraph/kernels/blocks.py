@@ -17,12 +17,12 @@ from torch import Tensor
 from iagraph.kernels.switch import differentiable, fast
 
 LOG2_E = math.log2(math.e)
-"""Exponentials are computed as powers of two, in a third of the time."""
+"""For exponentials computed as powers of two, in a third of the time."""
 
 EDGES_IN_CACHE = 2**19
 """Number of edges times maps whose softmax each thread of a CPU computes at once."""
 
-# The functions below have no setup_context, for which PyTorch would inspect a signature in each call, for 50 us.
+# The functions below have no setup_context: with one, PyTorch would inspect a signature in each call, for 50 us.
 
 
 class BlockPairs(NamedTuple):
@@ -30,8 +30,8 @@ class BlockPairs(NamedTuple):
 
     Attributes:
         first, second: the two nodes, shape [pairs].
-        pair_of_edge: the pair of each entry of the flattened [G, N, N] table; the number of pairs for edges from
-            padding, that number plus 1 for edges from nodes to padding.
+        pair_of_edge: the pair of each entry of the flattened [G, N, N] table; it is the number of pairs for edges
+            from padding, and one more for edges from nodes to padding.
         edge_of_pair: index in the flattened table of the two directed edges of each pair, shape [2, pairs].
         weight: 1/2 for self-pairs, whose two edges are the same; 1 otherwise; shape [pairs].
         shape: G and N.

@@ -17,8 +17,8 @@ def dropout(x: Tensor, p: float = 0.5, training: bool = True) -> Tensor:
     r"""Sets each entry to zero with probability p and scales the others by :math:`1 / (1 - p)`, which keeps the mean.
 
     Takes a quarter of the time of :func:`torch.nn.functional.dropout`, which draws its numbers one by one on a CPU (3.6
-    against 15 ms for 1.4 million entries on two cores). On a CPU p is rounded to 16 bits, and the scale is that of the
-    rounded p. If this is 0 or 1, on other devices, or without fast kernels, PyTorch's own runs.
+    instead of 15 ms for 1.4 million entries on two cores). On a CPU p is rounded to 16 bits, and the scale is computed
+    from the rounded p. If the rounded p is 0 or 1, on other devices, or without fast kernels, PyTorch's own runs.
 
     Args:
         x: any shape, a floating-point type.

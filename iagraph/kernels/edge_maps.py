@@ -48,11 +48,11 @@ def normed_maps(
     center: Tensor, other: Tensor, neighbors: Tensor, weights: Sequence[Tensor], norms: Sequence[nn.BatchNorm1d]
 ) -> Tensor:
     r"""The mean over neighbours of :math:`h_L`, with :math:`h_l = \mathrm{ReLU}(\gamma_l \hat z_l + \beta_l)`,
-    :math:`z_l = W_l h_{l-1}`, :math:`z_0 = c_i + o_j`, and :math:`\hat z = (z - \langle z \rangle) / \sigma(z)` from
-    the statistics of all edges, at least two.
+    :math:`z_l = W_l h_{l-1}`, :math:`z_0 = c_i + o_j`, and :math:`\hat z = (z - \langle z \rangle) / \sigma(z)` with
+    the statistics of all edges, of which there must be at least two.
 
     The reference applies the modules in turn in training mode, running statistics included. Of all activations, only
-    :math:`z_l` are kept for the backward pass. Hooks on the modules do not run.
+    the :math:`z_l` are kept for the backward pass. Hooks on the modules do not run.
 
     Args:
         center: the target's part of an edge, shape [nodes, channels].
@@ -158,7 +158,7 @@ class _NormedMaps(torch.autograd.Function):
 
 
 def _through_relu(grad: Tensor, h: Tensor, z: Tensor, sums: Tensor) -> None:
-    """Turns the gradient of h into that of the input of its ReLU, in place; adds to ``sums``; overwrites h."""
+    """Turns the gradient of h into the gradient of the input of its ReLU, in place; adds to ``sums``; overwrites h."""
     torch.ops.aten.threshold_backward.grad_input(grad, h, 0, grad_input=grad)
     sums[0] += grad.sum(dim=0, dtype=sums.dtype)
     sums[1] += torch.mul(grad, z, out=h).sum(dim=0, dtype=sums.dtype)

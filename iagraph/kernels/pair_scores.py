@@ -27,7 +27,7 @@ def pair_scores(
     Args:
         inputs: shape [pairs, features].
         encoder: linear maps, each followed by GELU.
-        weights: for each attention layer the map to its scores, shape [maps, width of the encoder's last layer].
+        weights: for each attention layer, the matrix for its scores, shape [maps, width of the encoder's output].
         counts: numbers of pairs in each piece of the result.
 
     Returns:

@@ -19,8 +19,8 @@ def sorted_sum(src: Tensor, index: Tensor, ptr: Tensor) -> Tensor:
     """Sum of the rows of each segment.
 
     Args:
-        src: on a CPU, shape [rows, ...].
-        index: the segment of each row, ascending, shape [rows].
+        src: shape [rows, ...]; must be on a CPU.
+        index: the segment of each row, shape [rows]; must be ascending.
         ptr: where each segment begins and ends, shape [segments + 1].
 
     Returns:
@@ -47,10 +47,10 @@ def weighted_sum(weights: Tensor, values: Tensor, source: Tensor, target: Tensor
     """Weighted sums over sorted edges, head by head, without a list of messages.
 
     Args:
-        weights: on a CPU, shape [edges, heads].
-        values: of the same type, shape [nodes, heads * channels].
+        weights: shape [edges, heads]; must be on a CPU.
+        values: shape [nodes, heads * channels]; must have the type of ``weights``.
         source: the source of each edge, shape [edges].
-        target: the target of each edge, ascending, shape [edges].
+        target: the target of each edge, shape [edges]; must be ascending.
         ptr: where the edges of each target begin and end, shape [targets + 1].
 
     Returns:

@@ -14,7 +14,7 @@ VARIABLE = "IAGRAPH_KERNELS"
 
 
 class use:  # noqa: N801, a setting like torch.set_grad_enabled
-    """Chooses the kernels of this process; as a context manager, only within its block.
+    """Chooses the kernels for this process; as a context manager, only within its block.
 
     Args:
         kind: ``"reference"`` for plain PyTorch, ``"fast"`` for the kernels, ``"auto"`` for the kernels except under
@@ -57,8 +57,8 @@ def differentiable(
 
     Args:
         function: from the inputs to one or several tensors.
-        inputs: its arguments.
-        grads: gradients of its results.
+        inputs: arguments of the function.
+        grads: gradients of the function's results.
 
     Returns:
         Gradients of the inputs; None for inputs that need none.

@@ -1,4 +1,4 @@
-"""Ablations of IAFormer: parts removed or replaced on the same skeleton, to measure what they contribute.
+"""Ablations of IAFormer: the skeleton stays, parts are removed or replaced to measure what they contribute.
 
 They follow the comparisons of arXiv 2505.03258, from IAFormer to plain attention: :class:`LearnedPairIAFormer` learns
 its pair features, :class:`PairTransformer` lacks the second attention map, :class:`InteractionTransformer` adds queries

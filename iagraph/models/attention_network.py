@@ -100,7 +100,7 @@ class AttentionNetwork(nn.Module):
         Args:
             x: node vectors before the first block, shape [nodes, width].
             graph: the graph.
-            pairs: features of its pairs, shape [pairs, channels], if attention uses them.
+            pairs: features of the graph's pairs, shape [pairs, channels], if attention uses them.
             bias: term that a gate adds to all scores of each kept pair, shape [pairs].
         """
         for block, scores in zip(self.blocks, self.pair_scores(graph, pairs, bias), strict=True):

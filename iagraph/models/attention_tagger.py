@@ -16,7 +16,7 @@ from iagraph.models.attention_network import AttentionNetwork
 from iagraph.nn import PairEncoder, Standardize
 
 Pairs = tuple[Graph, Tensor | None, Tensor | None]
-"""A graph; features of its pairs, shape [pairs, channels], or None; a bias for their scores, shape [pairs], or None."""
+"""A graph; features of its pairs, shape [pairs, channels], or None; a bias for each pair's scores, [pairs], or None."""
 
 
 class AttentionTagger(AttentionNetwork):
@@ -61,8 +61,8 @@ class AttentionTagger(AttentionNetwork):
             edge_index: edges within jets, rows (source, target), shape [2, edges]; None for those of the graphs, if
                 any, or else all edges.
             return_attention_weights: return ``(logits, weights)``, with ``(edge_index, alpha, edge_ids)`` for each
-                block: the kept edges, their weights, shape [edges, heads], and their indices among the given edges, or
-                those of ``fully_connected(jets.ptr)``.
+                block: the kept edges, their weights, shape [edges, heads], and their indices among the given edges or,
+                if none are given, among those of ``fully_connected(jets.ptr)``.
 
         Returns:
             Shape [jets, num_classes].
@@ -92,7 +92,7 @@ class AttentionTagger(AttentionNetwork):
         return any(conv.pruning is not None or conv.watched() for conv in self.convs())
 
     def look_at_pairs(self, x: Tensor, graph: Graph, jets: JetBatch) -> Pairs:
-        """The graph with the pairs that attention uses, their features and bias.
+        """The graph with the pairs that attention uses, the features of these pairs, and their bias.
 
         Args:
             x: vectors of the particles before the first block, shape [particles, width].
@@ -120,7 +120,7 @@ class FixedPairs(nn.Module):
         self.scale = Standardize([SCALING[name] for name in names])
 
     def forward(self, x: Tensor, graph: Graph, jets: JetBatch) -> Tensor:
-        """Features, shape [pairs, channels], in the precision of ``x``, whose values are not used."""
+        """Features, shape [pairs, channels], in the precision of ``x``; its values are not used."""
         return self.scale(jets.edge_features(self.name, graph.first, graph.second).t()).to(x)
 
 

@@ -16,7 +16,7 @@ class CascadedIAFormer(GatedIAFormer):
     r"""IAFormer (arXiv 2505.03258) on a graph made sparse by a gate, and then by attention.
 
     Like :class:`~iagraph.models.GatedIAFormer`, but each block has its own pair encoder, which sees only kept pairs.
-    With a rule, each block keeps some of the edges that the previous one kept.
+    With a pruning rule, each block keeps some of the edges that the previous one kept.
 
     Args:
         sizes: passed to :class:`~iagraph.models.GatedIAFormer`, as are ``options``.

@@ -1,4 +1,4 @@
-"""Loads weights from a file, ours or weaver-core's, into a model."""
+"""Loads weights into a model, from a file written by iagraph or by weaver-core."""
 
 from __future__ import annotations
 
@@ -14,16 +14,16 @@ __all__ = ["CheckpointError", "load_weights"]
 
 
 def load_weights(model: nn.Module, path: str | Path, new_head: bool = False) -> None:
-    """Copies the weights of a file into a model, in the precision of the model. After an error the model is unchanged.
+    """Copies the weights in a file into a model, in the precision of the model. After an error the model is unchanged.
 
     Such a file holds only tensors by name: no names of classes and features, and no parts of the architecture without
     weights. So the model must be made first, and only its tensors can be compared.
 
     Args:
         model: one of :mod:`iagraph.models`.
-        path: one of our state dicts (``model.pt``), the folder of a run that holds one, or a checkpoint in the layout
-            of weaver-core, recognised by its names.
-        new_head: keep the model's own ``head``, for classes other than those of the file.
+        path: a state dict of iagraph (``model.pt``), the folder of a run that holds one, or a checkpoint of
+            weaver-core, recognised by the names of its tensors.
+        new_head: keep the model's own ``head``, for classes other than those in the file.
 
     Raises:
         CheckpointError: the file cannot be read, or does not fit; the message lists the differences.

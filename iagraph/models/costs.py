@@ -23,8 +23,8 @@ class LayerCost(NamedTuple):
 
     Attributes:
         edges: number of kept edges of each jet, self-edges included; shape [jets].
-        edges_of_head: number of those with non-zero weight in each head, shape [jets, heads].
-        beta: the layer's beta, one number or one per head; None if it has none.
+        edges_of_head: number of these edges with non-zero weight in each head, shape [jets, heads].
+        beta: the layer's beta, shape [1] or [heads]; None if the layer has none.
     """
 
     edges: Tensor

@@ -24,8 +24,8 @@ lists take 1.5 times as long as blocks in training, and three times the memory.
 class GatedPairs(FixedPairs):
     """Pair features and their gate, which starts as the logarithm of kT, scaled as all features are.
 
-    The pairs with the largest kT are the best choice known before training: of all simple choices, they cost a trained
-    IAFormer the least. Self-pairs are always kept but, with kT = 0, start with little weight.
+    The pairs with the largest kT are the best choice known before training: of all simple choices, this one costs a
+    trained IAFormer the least performance. Self-pairs are always kept but, with kT = 0, start with little weight.
 
     Args:
         name: name of the pair feature set, a key of :data:`iagraph.kinematics.PAIR_FEATURES`.
@@ -50,7 +50,7 @@ class GatedIAFormer(IAFormer):
     r"""IAFormer (arXiv 2505.03258) on the pairs that a gate keeps.
 
     The gate (:class:`~iagraph.nn.PairGate`) looks at the raw features of all unordered pairs of a jet and keeps the
-    best. Encoder and attention see only these. The gate :math:`g` enters both softmax maps,
+    best. The encoder and attention see only these. The gate :math:`g` enters both softmax maps,
 
     .. math::
         \alpha_{ij} = \operatorname{softmax}_j(\mathbf{w}_1 \cdot \mathbf{e}_{ij} + \ln \sigma(g_{ij}))
@@ -82,7 +82,7 @@ class GatedIAFormer(IAFormer):
         return self.pair_inputs.gate.current_budget.fraction < LIST_BELOW or super().needs_edges()
 
     def look_at_pairs(self, x: Tensor, graph: Graph, jets: JetBatch) -> Pairs:
-        """The pairs of a graph that the gate keeps."""
+        """The graph with the pairs that the gate keeps; see :meth:`AttentionTagger.look_at_pairs`."""
         return self.pair_inputs.gate(self.pair_inputs(x, graph, jets), graph)
 
     @property

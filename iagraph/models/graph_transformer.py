@@ -16,16 +16,16 @@ from iagraph.nn.adjacency import edges_of
 
 
 class GraphTransformer(AttentionNetwork):
-    r"""Node encoder, blocks of differential attention, and a linear map to each graph or node.
+    r"""Node encoder, blocks of differential attention, and a linear map to the result for each graph or node.
 
     .. math::
         \alpha_{ij} = \operatorname{softmax}_j(W_1 \mathbf{e}_{ij})
                       - \beta \operatorname{softmax}_j(W_2 \mathbf{e}_{ij})
 
     where :math:`\mathbf{e}_{ij}` are the edge's features after an encoder shared by all blocks (arXiv 2505.03258).
-    Without edge features, attention comes from queries and keys (:class:`~iagraph.nn.InteractionAttentionConv`). It is
-    the network of :class:`~iagraph.models.IAFormer` and accepts its weights, except for the constants that scale
-    features: given the scaled features of jets, it returns the same logits.
+    Without edge features, attention comes from queries and keys (:class:`~iagraph.nn.InteractionAttentionConv`). With
+    edge features, this is the network of :class:`~iagraph.models.IAFormer` and accepts its weights, except for the
+    constants that scale features: given the scaled features of jets, it returns the same logits.
 
     No edge is added: include self-loops in ``edge_index`` if a node should see itself.
 

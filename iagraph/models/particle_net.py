@@ -76,7 +76,7 @@ class ParticleNet(nn.Module):
 
     @property
     def dtype(self) -> torch.dtype:
-        """Precision of the weights, in which the network computes, whatever that of the jets."""
+        """Precision of the weights, in which the network computes, whatever the precision of the jets."""
         return self.particle_norm.weight.dtype
 
     def forward(self, jets: JetInput) -> Tensor:

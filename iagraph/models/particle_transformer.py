@@ -68,7 +68,7 @@ class ParticleTransformerBlock(nn.Module):
         cast(nn.Linear, self.feed_forward[-1]).weight /= factor
 
     def add(self, x: Tensor, attended: Tensor) -> Tensor:
-        """Adds the result of the attention to ``x``, then that of the feed-forward network."""
+        """Adds the result of the attention to ``x``, then the result of the feed-forward network."""
         scale = self.head_scale.repeat_interleave(x.size(1) // self.head_scale.numel())
         x = x + self.dropout(self.norm_out(scale * attended))
         return self.residual_scale * x + self.dropout(_in_parts(self.feed_forward, x))

@@ -45,8 +45,8 @@ def names_of(*kinds: type[nn.Module]) -> list[str]:
 
 
 def arguments(model: type[nn.Module]) -> dict[str, inspect.Parameter]:
-    """The keyword arguments of a model: those of its constructor and, if it passes some on, of its bases'
-    constructors and of ``init_conv``, except those in ``fixed``.
+    """The keyword arguments of a model: those of the constructors of the class and its bases and of
+    ``init_conv``, except those in the class attribute ``fixed``.
     """
     found: dict[str, inspect.Parameter] = {}
     for kind in reversed(model.__mro__):
@@ -76,8 +76,8 @@ def make_model(name: str, pruning: dict[str, Any] | None = None, **arguments: An
 class TrainedModel(nn.Module):
     """A trained model with its classes and its view of jets.
 
-    It takes whole jets and sees the same part of them as in training (:attr:`view`). It warns once if it was trained on
-    massive particles and gets massless ones, or vice versa (:func:`iagraph.views.mass_mismatch`).
+    It takes whole jets and uses only the part of them that it was trained on (:attr:`view`). It warns once if it was
+    trained on massive particles and gets massless ones, or vice versa (:func:`iagraph.views.mass_mismatch`).
 
     Attributes:
         model: the model itself.

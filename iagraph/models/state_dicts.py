@@ -12,11 +12,11 @@ from torch import Tensor
 from iagraph.files import replaced
 
 MOST_DIFFERENCES = 12
-"""At most this many differences of a kind are listed; a file of another architecture has hundreds."""
+"""At most this many differences of each kind are listed; weights of another architecture have hundreds."""
 
 
 FORMER_NAMES = {"gated_pairs.": "pair_inputs."}
-"""Prefixes of names in earlier versions, and today's."""
+"""Prefixes of names in earlier versions, and their current names."""
 
 
 class CheckpointError(ValueError):
@@ -24,7 +24,7 @@ class CheckpointError(ValueError):
 
 
 def read_state_dict(path: Path) -> dict[str, Tensor]:
-    """The tensors of a file that ``torch.save`` wrote, on the CPU; no code in it is run.
+    """The tensors in a file that ``torch.save`` wrote, on the CPU; no code in it is run.
 
     Raises:
         CheckpointError: there is no such file, it is damaged, or it holds anything but tensors by name.
@@ -60,7 +60,7 @@ def read_state_dict(path: Path) -> dict[str, Tensor]:
 
 
 def with_current_names(state: dict[str, Tensor], prefix: str = "") -> dict[str, Tensor]:
-    """The state with names of earlier versions replaced by today's.
+    """The state with names from earlier versions replaced by the current ones.
 
     Args:
         state: tensors by name; changed in place.
@@ -94,7 +94,7 @@ def refuse_differences(
         path: the file.
         kind: name of the model.
         expected: the tensors of the model, under the names expected in the file.
-        found: the tensors of the file.
+        found: the tensors in the file.
         advice: what to do if they differ.
 
     Raises:

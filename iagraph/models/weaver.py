@@ -1,9 +1,9 @@
 """Reads and writes checkpoints of weaver-core (https://github.com/hqucms/weaver-core), the reference implementation of
 the Particle Transformer and ParticleNet, without weaver.
 
-Such a file (``ParT_kin.pt``, ``ParticleNet_full.pt``, ...) holds tensors by name. It contains neither the names of
-the classes nor their order, nor how inputs are computed and scaled, nor settings without weights: the number of
-neighbours of ParticleNet, and dropout. Sizes follow from the shapes, and the features from their number: 7 are ``kin``,
+Such a file (``ParT_kin.pt``, ``ParticleNet_full.pt``, ...) holds tensors by name. It contains no names or order of
+classes, no definition or scaling of the inputs, and no settings without weights: ParticleNet's number of neighbours,
+and dropout. Sizes follow from the shapes, and the features from their number: 7 are ``kin``,
 13 ``kinpid``, 17 ``full``, as in the official configurations of JetClass. Their scaling is fixed in our models.
 """
 
@@ -68,7 +68,7 @@ def load_weaver(path: str | Path) -> ParticleTransformer | ParticleNet:
     """The model in a checkpoint of weaver-core, in evaluation mode, on the CPU and in the precision of the file.
 
     ParticleNet gets 16 neighbours and both models a dropout of 0.1, as published: the file does not hold them. Give the
-    model jets with the features it was trained on; the file does not name its classes (the official ones: QCD, Hbb,
+    model jets with the features it was trained on; the file does not name its classes (in official files: QCD, Hbb,
     Hcc, Hgg, H4q, Hqql, Zqq, Wqq, Tbqq, Tbl).
 
     Args:
@@ -138,7 +138,7 @@ def architecture(state: dict[str, Tensor]) -> type[ParticleTransformer] | type[P
 
 
 def current_names(state: dict[str, Tensor]) -> dict[str, Tensor]:
-    """The tensors of weaver under today's names, without prefix. Batch counts, absent in older files, are added."""
+    """Weaver's tensors under weaver's current names, without prefix; batch counts, absent in older files, are added."""
     state = {name.removeprefix(PREFIX): tensor for name, tensor in state.items()}
     state = {re.sub(r"\.in_proj_(weight|bias)$", r".in_proj.\1", name): tensor for name, tensor in state.items()}
     counts = {re.sub("running_mean$", "num_batches_tracked", name) for name in state if name.endswith("running_mean")}
@@ -162,7 +162,7 @@ def to_weaver(model: nn.Module) -> dict[str, Tensor]:
 
 
 def from_weaver(model: nn.Module, state: dict[str, Tensor]) -> None:
-    """Copies weaver's tensors, named by :func:`current_names` and of fitting shapes, into a model; others stay."""
+    """Copies weaver's tensors, with the names of :func:`current_names` and fitting shapes; the model's others stay."""
     table, own = _table(model), model.state_dict()
     for name, tensor in state.items():
         parts = {name: tensor}
@@ -201,7 +201,7 @@ def _kernel_axes(theirs: str, tensor: Tensor) -> int:
 
 
 def _settings(state: dict[str, Tensor], kind: type[nn.Module]) -> dict[str, Any]:
-    """The arguments of a model with these shapes; others keep the published defaults.
+    """The arguments of a model with these shapes; those left out keep the published defaults.
 
     Raises:
         ValueError: no official feature set has this number of features.

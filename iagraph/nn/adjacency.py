@@ -17,7 +17,7 @@ class Edges(NamedTuple):
     Attributes:
         edge_index: rows (source, target), shape [2, edges], a plain tensor.
         num_targets: number of target nodes.
-        given: the object that they were read from.
+        given: the object that the edges were read from.
         values: the values of a sparse adjacency, shape [edges] or [edges, features]; None otherwise.
     """
 
@@ -48,7 +48,7 @@ def edges_of(adjacency: Adj, num_sources: int, num_targets: int | None) -> Edges
             shape [targets, sources], with or without edge features as values. The edges are in the order of its
             entries; a COO tensor is coalesced first.
         num_sources: number of source nodes.
-        num_targets: number of target nodes; None takes it from a sparse adjacency, otherwise ``num_sources``.
+        num_targets: number of target nodes; None takes it from a sparse adjacency, or else uses ``num_sources``.
 
     Raises:
         ValueError: ``adjacency`` is not a graph, or has different numbers of nodes.

@@ -27,7 +27,7 @@ class AttentionOutput(NamedTuple):
     Attributes:
         x: new node vectors, shape [nodes, out_channels].
         graph: the graph with the edges that the layer kept.
-        alpha: their weights, shape [heads, \*edges]; None for dense blocks, which do not store them.
+        alpha: the weights of these edges, shape [heads, \*edges]; None for dense blocks, which do not store them.
     """
 
     x: Tensor
@@ -48,9 +48,9 @@ class AttentionConv(MessagePassing):
     .. math::
         \mathbf{x}^{\prime}_i = \mathbf{W}_o \sum_{j \in \mathcal{N}(i)} \alpha_{ij} \mathbf{W}_v \mathbf{x}_j
 
-    A subclass defines the scores of edges (:meth:`scores`) and how their softmax maps, each over the edges of a target,
-    become weights (:meth:`weigh`); by default each head has one map, whose entries are the weights. A node without
-    incoming edges gets :math:`\mathbf{W}_o` applied to zero.
+    A subclass defines the scores of edges (:meth:`scores`) and how the softmax maps of the scores, each normalised over
+    the edges of a target, become weights (:meth:`weigh`); by default each head has one map, whose entries are the
+    weights. A node without incoming edges gets :math:`\mathbf{W}_o` applied to zero.
 
     A rule (:mod:`iagraph.nn.pruning`) drops edges once their weights are known: no message is sent along them. The
     caller's graph is unchanged; the layer returns the graph of the kept edges.
@@ -109,11 +109,11 @@ class AttentionConv(MessagePassing):
     # --- for subclasses to override ----------------------------------------------------------------------------------
 
     def scores(self, source: Tensor, target: Tensor | None, graph: Graph, scores: Scores | None) -> Scores:
-        """Scores of the edges of a graph; by default those from edge features alone.
+        """Scores of the edges of a graph; by default ``scores``, those from edge features alone.
 
         Args:
             source: vectors of the sources, shape [sources, in_channels].
-            target: vectors of the targets, those of ``source`` unless the graph is bipartite; None if they have none.
+            target: vectors of the targets; ``source`` itself unless the graph is bipartite; None if targets have none.
             graph: the graph.
             scores: scores from edge features, if any.
 
@@ -125,8 +125,8 @@ class AttentionConv(MessagePassing):
         return scores
 
     def weigh(self, *maps: Tensor) -> Tensor:
-        r"""Weights of edges from the :attr:`maps_per_head` softmax maps, each of shape [heads, \*edges]; must be
-        linear, so that it also works on sums (:meth:`~iagraph.graph.Graph.attend`).
+        r"""Weights of edges from the :attr:`maps_per_head` softmax maps, each of shape [heads, \*edges]. An
+        override must be linear, because it is also applied to sums (:meth:`~iagraph.graph.Graph.attend`).
         """
         (alpha,) = maps
         return alpha
@@ -146,7 +146,7 @@ class AttentionConv(MessagePassing):
     def feature_scores(self, edge_attr: Tensor | None) -> Tensor | None:
         """Scores from edge features, shape [edges, maps]; without ``lin_score`` the features themselves.
 
-        Features of shape [edges] count as one per edge.
+        Features of shape [edges] count as one feature per edge.
         """
         if edge_attr is None or self.lin_score is None:
             return edge_attr
@@ -160,9 +160,10 @@ class AttentionConv(MessagePassing):
         """Runs the layer on a graph of any form.
 
         Args:
-            x: node vectors, shape [nodes, in_channels], or a tuple of those of sources and targets.
-            graph: a :class:`~iagraph.graph.Graph`; with a rule or hooks, a :class:`~iagraph.graph.PrunableGraph`.
-            scores: scores of its edges from edge features, returned by its :meth:`~iagraph.graph.Graph.scores`.
+            x: node vectors, shape [nodes, in_channels], or a tuple (vectors of sources, vectors of targets).
+            graph: a :class:`~iagraph.graph.Graph`; with a rule it must be a :class:`~iagraph.graph.PrunableGraph`, with
+                hooks or an explainer a :class:`~iagraph.graph.SparseGraph`.
+            scores: scores from edge features, as returned by the graph's :meth:`~iagraph.graph.Graph.scores`.
         """
         source, target = (x, x) if isinstance(x, Tensor) else x
         scores = self.scores(source, target, graph, scores)
@@ -177,8 +178,8 @@ class AttentionConv(MessagePassing):
         return AttentionOutput(self.project(sums.flatten(1)), graph, alpha)
 
     def prune(self, graph: PrunableGraph, scores: Scores) -> tuple[PrunableGraph, Tensor]:
-        r"""The graph of the edges that the rule keeps, and their softmax maps, shape [maps, \*edges], which are zero
-        where a head drops an edge that another head keeps.
+        r"""The graph with the edges that the rule keeps (all without a rule), and their softmax maps, shape
+        [maps, \*edges], which are zero where a head drops an edge that another head keeps.
         """
         maps = graph.softmax(scores)
         if self.pruning is None:
@@ -208,7 +209,7 @@ class AttentionConv(MessagePassing):
         No edge is added: include self-loops in ``edge_index`` if a node should see itself.
 
         Args:
-            x: node vectors, or a tuple of those of sources and targets. In the latter case no edge counts as a
+            x: node vectors, or a tuple (vectors of sources, vectors of targets). With a tuple no edge counts as a
                 self-edge, so a rule may drop any.
             edge_index: edges, rows (source, target), as a tensor or an ``EdgeIndex``; or a sparse PyTorch tensor, the
                 transposed adjacency, shape [targets, sources].
@@ -259,7 +260,7 @@ class AttentionConv(MessagePassing):
             raise ValueError(f"edge_attr has shape {list(edge_attr.shape)}: this layer takes [edges, {self.edge_dim}]")
 
     def watched(self) -> bool:
-        """Whether a PyTorch Geometric explainer or a hook watches messages. These are then sent edge by edge, with the
+        """Whether a PyTorch Geometric explainer or a hook watches messages, which are then sent edge by edge, with the
         same result but more slowly.
         """
         return bool(self.explain or any(getattr(self, f"_{name}") for name in HOOKS))

@@ -18,13 +18,13 @@ class DifferentialAttentionConv(SoftmaxDifference, PairAttentionConv):
                       - \beta \operatorname{softmax}_j(\mathbf{w}_2 \cdot \mathbf{e}_{ij})
 
     for each head. The scores come from edge features alone; :class:`~iagraph.nn.DifferentialTransformerConv` adds
-    queries and keys. The weights are signed and those of a node sum to :math:`1 - \beta`.
-    :math:`\beta = \sigma(\theta)` is learned and stays in (0, 1); it starts at ``beta``. (The authors' code clips
-    it instead, which stops the gradient at the bound.)
+    queries and keys. The weights are signed and, before pruning, those of a node's edges sum to
+    :math:`1 - \beta`. :math:`\beta = \sigma(\theta)` is learned and stays in (0, 1); it starts at ``beta``. (The
+    authors' code clips it instead, which stops the gradient at the bound.)
 
     No edge is added, and without ``pruning`` none removed: include self-loops in ``edge_index`` if a node should see
-    itself. A node without incoming edges gets zero. In a bipartite graph only the number of targets matters; if their
-    vectors are None, it is taken from a sparse adjacency, or else is that of the sources.
+    itself. A node without incoming edges gets zero. In a bipartite graph the vectors of targets are not
+    used, only their number; if the vectors are None, it is taken from a sparse adjacency, or else from the sources.
 
     Args:
         in_channels: size of the node vectors, or the sizes for sources and targets; -1 takes it from the first input.

@@ -23,13 +23,13 @@ class DifferentialTransformerConv(SoftmaxDifference, InteractionAttentionConv):
             + \mathbf{w}^m \cdot \mathbf{e}_{ij}
 
     for each head, which has two sets of queries and keys, of :math:`d` channels each, and values of :math:`2d`
-    channels. Its sum is normalised on its own, with scales shared by all heads, and multiplied by one minus the initial
-    value :math:`\beta_0`. All of this is as published, except for two things:
+    channels. The sum of each head is normalised on its own, with scales shared by all heads, and multiplied by one
+    minus the initial value :math:`\beta_0`. All of this is as published, except for two things:
 
     - :math:`\beta = \sigma(\theta)` is learned as in :class:`~iagraph.nn.DifferentialAttentionConv` and stays in
       (0, 1). The paper's :math:`\lambda = \exp(\lambda_{q1} \cdot \lambda_{k1}) - \exp(\lambda_{q2} \cdot
       \lambda_{k2}) + \lambda_0` has no bounds. Its :math:`\lambda_0 = 0.8 - 0.6 \exp(-0.3 (l - 1))` in layer
-      :math:`l` can be given as ``beta``, whose default is that of the first layer.
+      :math:`l` can be given as ``beta``; the default is its value in the first layer.
     - Edges may have features, which add to the scores. The paper has none; for scores from edge features alone,
       see :class:`~iagraph.nn.DifferentialAttentionConv`.
 
@@ -40,7 +40,7 @@ class DifferentialTransformerConv(SoftmaxDifference, InteractionAttentionConv):
         in_channels: size of the node vectors, or the sizes for sources and targets; -1 takes it from the first input.
         out_channels: size of the result, a multiple of twice ``heads``.
         heads: number of attention heads.
-        edge_dim: size of the edge features; None if there are none, or if they are the biases themselves, one per map.
+        edge_dim: size of the edge features; None if there are none, or if they are the attention biases, one per map.
         beta: initial value of :math:`\beta`, in (0, 1).
         beta_per_head: learn one :math:`\beta` per head instead of one for the layer.
         dropout: probability with which an entry of a map is dropped in training.

@@ -70,7 +70,7 @@ class EdgeConv(MessagePassing):
         """Runs the layer on any graph; a node without incoming edges gets the shortcut alone.
 
         Args:
-            x: node vectors, or a tuple of those of sources and targets.
+            x: node vectors, or a tuple (vectors of sources, vectors of targets).
             edge_index: edges, rows (source, target), as a tensor or an ``EdgeIndex``; or a sparse PyTorch tensor, the
                 transposed adjacency, shape [targets, sources].
 
@@ -95,7 +95,7 @@ class EdgeConv(MessagePassing):
 
         Args:
             x: node vectors, shape [nodes, in_channels].
-            neighbors: the neighbours of each node, shape [nodes, k]. A missing one (-1) counts as a node with zero
+            neighbors: the neighbours of each node, shape [nodes, k]. A missing one (-1) counts as a node with a zero
                 vector: the published networks were trained with such padding.
             real: True for nodes that are not padding, shape [nodes]; batch norms take their statistics from these. None
                 if all are real.
@@ -129,7 +129,7 @@ class EdgeConv(MessagePassing):
         return (shortcut + mean).relu()
 
     def _first_map(self, source: Tensor, target: Tensor) -> tuple[Tensor, Tensor]:
-        """The parts of the first linear map from targets and from sources; their sum is its output."""
+        """The parts of the first linear map's output that come from targets and from sources; they add up to it."""
         self._take_size(source)
         return _of_both_ends(source, target, cast(nn.Linear, self.linears[0]).weight)
 

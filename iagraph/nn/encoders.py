@@ -60,8 +60,8 @@ class ParticleEncoder(nn.Sequential):
 class PairEncoder(nn.Sequential):
     r"""Pair features to pair vectors: linear maps, each followed by GELU (arXiv 2505.03258).
 
-    The interaction matrix :math:`I_{ij}` of the paper. The features are symmetric in i and j, so it is evaluated once
-    per unordered pair and shared by all layers. The last feature flags self-pairs.
+    The output is the interaction matrix :math:`I_{ij}` of the paper. The features are symmetric in i and j, so it
+    is evaluated once per unordered pair and shared by all layers. The last feature flags self-pairs.
 
     Args:
         in_channels: number of pair features, including the flag.
@@ -78,8 +78,8 @@ class PairEncoder(nn.Sequential):
 
 
 class BatchNorm(nn.BatchNorm1d):
-    """:class:`torch.nn.BatchNorm1d` that accepts fewer than two rows in training: it then normalises by the running
-    statistics and leaves them unchanged.
+    """:class:`torch.nn.BatchNorm1d` that accepts fewer than two rows in training: unless ``real`` is given, it then
+    normalises by the running statistics and leaves them unchanged.
     """
 
     def forward(self, input: Tensor, real: Tensor | None = None) -> Tensor:
@@ -122,7 +122,7 @@ class BatchNorm(nn.BatchNorm1d):
 
 
 def through(modules: Iterable[nn.Module], x: Tensor, real: Tensor | None) -> Tensor:
-    """Passes vectors through modules in turn; batch norms take their statistics from real rows."""
+    """Passes vectors through modules in turn; batch norms take their statistics from ``real`` rows; None: all."""
     for module in modules:
         x = module(x, real) if isinstance(module, BatchNorm) and real is not None else module(x)
     return x

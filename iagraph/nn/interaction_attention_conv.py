@@ -34,7 +34,7 @@ class InteractionAttentionConv(AttentionConv):
         in_channels: size of the node vectors, or the sizes for sources and targets; -1 takes it from the first input.
         out_channels: size of the result, a multiple of ``heads``.
         heads: number of attention heads.
-        edge_dim: size of the edge features; None if they are the biases themselves.
+        edge_dim: size of the edge features; None if there are none, or if they are the biases themselves.
         bias: add learned biases to queries, keys, values and result.
         dropout: probability with which a weight is dropped in training.
         pruning: which edges to keep (:mod:`iagraph.nn.pruning`); None keeps all.

@@ -61,11 +61,11 @@ class PairGate(nn.Module):
 
     @property
     def current_budget(self) -> EdgeBudget:
-        """The budget at the current :attr:`tightness`."""
+        """The budget that applies now: in training, relaxed to :attr:`tightness`."""
         return cast(EdgeBudget, self.budget.relaxed(self.tightness)) if self.training else self.budget
 
     def forward(self, features: Tensor, graph: Graph) -> tuple[Graph, Tensor, Tensor]:
-        r"""The graph of the kept pairs.
+        r"""The graph with only the pairs that the gate keeps.
 
         Args:
             features: features of the pairs of ``graph``, shape [pairs, features].

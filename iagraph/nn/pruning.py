@@ -63,7 +63,7 @@ class PruningRule(ABC):
 
     @abstractmethod
     def choose(self, strength: Tensor, graph: PrunableGraph) -> Tensor:
-        r"""True for chosen edges, shape [columns, \*edges]; the strength of self-edges is minus infinity."""
+        r"""True for chosen edges, shape [heads, \*edges] or [1, \*edges], as ``strength`` (-inf for self-edges)."""
 
     @abstractmethod
     def relaxed(self, tightness: float) -> PruningRule:

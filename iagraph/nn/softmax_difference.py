@@ -17,8 +17,8 @@ class SoftmaxDifference(AttentionConv):
     .. math::
         \alpha_{ij} = \operatorname{softmax}_j(s^1_{ij}) - \beta \operatorname{softmax}_j(s^2_{ij})
 
-    :math:`\beta = \sigma(\theta)` is learned and stays in (0, 1). The weights are signed and those of a node sum to
-    :math:`1 - \beta`. List it first among a layer's bases.
+    :math:`\beta = \sigma(\theta)` is learned and stays in (0, 1). The weights are signed and, before pruning, those of
+    a node's edges sum to :math:`1 - \beta`. List it first among a layer's bases.
 
     Args:
         arguments: passed to the layer's other base, as are ``options``.

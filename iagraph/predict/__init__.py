@@ -1,4 +1,4 @@
-"""Scores of jets in files, from the model of a run or an exported model."""
+"""Scores of jets in files, from the trained model of a run or from an exported model."""
 
 from iagraph.predict.predictors import ExportedPredictor, Predictor, RunPredictor, Scores, load, open_model
 from iagraph.predict.writers import write_scores

@@ -41,7 +41,7 @@ class Scores(NamedTuple):
         file: index of the file in the list of files.
         first: index of the first jet in its file.
         probabilities: float32, shape [jets, classes].
-        label: index of the true class in the classes of the model, -1 for other classes; shape [jets].
+        label: index of the true class among the model's classes, -1 if it is not one of them; shape [jets].
     """
 
     file: int
@@ -70,7 +70,7 @@ class Predictor(ABC):
 
         Args:
             files: one or several names, patterns, or samples (``sample:qg``), in any format that
-                :func:`iagraph.data.open_jets` reads; of a store, all splits are used.
+                :func:`iagraph.data.open_jets` reads; all splits of a store are used.
             batch_size: jets per batch.
 
         Raises:

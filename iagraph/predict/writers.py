@@ -1,8 +1,9 @@
 """Files of scores: parquet, HDF5, CSV and ROOT, written part by part; a file is complete or absent.
 
 All have the same columns: ``file`` and ``jet``, the indices of the file and of the jet in it; ``score_CLASS``, the
-probability of each class; and, if any jets have a class of the model, ``label``, the index of the true class, -1 for
-other classes. Except in CSV, metadata give the class names and, from ``iagraph predict``, the model and the files.
+probability of each class; and, if any file has a class of the model, ``label``, the index of the true class, or -1 if
+the model does not have it. Except in CSV, metadata give the class names and, from ``iagraph predict``, the model and
+the files.
 """
 
 from __future__ import annotations
@@ -29,7 +30,7 @@ TYPES = {"file": np.int32, "jet": np.int64, "label": np.int32}
 def write_scores(
     path: Path, parts: Iterable[Scores], classes: Sequence[str], about: Mapping[str, object], labelled: bool
 ) -> None:
-    """Write scores in the format that the suffix of the file sets, one of :data:`FORMATS`.
+    """Write scores in the format given by the suffix of the file, one of :data:`FORMATS`.
 
     Args:
         path: the file; its folder must exist. On error, an existing file is unchanged.

@@ -37,7 +37,7 @@ class Plan:
     Attributes:
         runs: folders of finished runs.
         folder: output folder.
-        jets: number of test jets to use from each run.
+        jets: largest number of test jets to use from each run.
         command: the command line, for the record.
     """
 
@@ -53,7 +53,7 @@ class OpenRun:
 
     Attributes:
         path: its folder.
-        name: the shortest end of its path that is unique among the runs.
+        name: the shortest suffix of its path that is unique among the runs.
         run: its configuration, classes and model.
         model: the model, in evaluation mode on :attr:`device`; it may lack attention if the run was opened with
             ``needs_attention=False``.
@@ -79,7 +79,7 @@ class OpenRun:
         return truth_of(self.run, self.batches)
 
     def untrained(self) -> AttentionModel:
-        """The same model with reproducible random weights; the global random state is unchanged."""
+        """The run's model with reproducible random weights; the global random state is unchanged."""
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(UNTRAINED_SEED)
             model: nn.Module = build_model(self.run.config, self.run.classes)
@@ -91,7 +91,7 @@ def open_run(path: Path, jets: int, needs_attention: bool = True, name: str = ""
 
     Args:
         path: folder of the run.
-        jets: number of jets.
+        jets: largest number of jets.
         needs_attention: False accepts runs of any model, for studies that use only logits.
         name: name of the run; default: that of its folder.
 
@@ -124,7 +124,7 @@ def open_runs(plan: Plan, needs_attention: bool = True) -> list[OpenRun]:
 
 
 def open_one(plan: Plan, name: str) -> OpenRun:
-    """Open the run of a study that takes a single run.
+    """Open the run of a study that takes a single run; messages call the study ``name``.
 
     Raises:
         RunError: not exactly one run is given; or as in :func:`open_run`.
@@ -154,7 +154,7 @@ def open_test_jets(config: Config) -> JetSource:
 
 
 def open_studied_jets(path: Path, run: Run, number: int) -> JetSource:
-    """All test jets of a run, after a check that the evenly spaced jets to be studied include every class.
+    """All test jets of a run, after a check that ``number`` evenly spaced ones, to be studied, include every class.
 
     Raises:
         RunError: a class has no jets among those to be studied.
@@ -176,7 +176,7 @@ def some_batches(jets: JetSource, number: int) -> list[JetBatch]:
 
 
 def where_measured(runs: Sequence[Path]) -> torch.device:
-    """The device on which all of these runs were evaluated, if it is the same and available; otherwise the CPU."""
+    """The device on which these runs were evaluated, if they share one that is available here; otherwise the CPU."""
     used = {read_json(run / "metrics.json", lambda found: str(found["cost"]["measured_on"]["device"])) for run in runs}
     # Runs may come from a machine with different devices.
     here = {"cuda": torch.cuda.is_available(), "mps": torch.backends.mps.is_available()}
@@ -185,7 +185,7 @@ def where_measured(runs: Sequence[Path]) -> torch.device:
 
 
 def read_json(path: Path, take: Callable[[Any], T]) -> T:
-    """``take(content)`` of a JSON file of a finished run.
+    """Result of ``take`` for the content of a JSON file of a finished run.
 
     Raises:
         RunError: the file is missing, damaged, or incomplete.
@@ -198,7 +198,7 @@ def read_json(path: Path, take: Callable[[Any], T]) -> T:
 
 
 def labels(paths: Sequence[Path]) -> list[str]:
-    """A name for each run: the shortest end of its path that is unique.
+    """A name for each run: the shortest unique suffix of its path.
 
     Raises:
         RunError: a folder is given twice.

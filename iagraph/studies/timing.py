@@ -32,7 +32,7 @@ def seconds_per_jet(
 
     Args:
         models: models by name; set to evaluation mode.
-        batches: batches for each model, by its name: the same jets, possibly with different columns.
+        batches: batches for each model, by its name; must hold the same jets, possibly with different columns.
         device: the device to measure on.
     """
     where = {name: [batch.to(device) for batch in mine] for name, mine in batches.items()}

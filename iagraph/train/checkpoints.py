@@ -27,10 +27,10 @@ from iagraph.train.config import TrainConfig
 from iagraph.train.folder import RunError
 
 LAST, BEST, END = "last.ckpt", "best.ckpt", "end.ckpt"
-"""State of an unfinished run, best weights, and state of a finished run, which may be extended."""
+"""State of an unfinished run, best weights, and the state from which a finished run may be extended."""
 
 KEY = "iagraph"
-"""Key in a checkpoint of the entries that Lightning itself does not store."""
+"""Key under which a checkpoint holds the entries that Lightning itself does not store."""
 
 
 class AtomicCheckpointIO(TorchCheckpointIO):
@@ -40,7 +40,7 @@ class AtomicCheckpointIO(TorchCheckpointIO):
         """Write a checkpoint, replacing an older one.
 
         Raises:
-            CheckpointError: it cannot be written; the older one is unchanged.
+            CheckpointError: the new one cannot be written; the older one is unchanged.
         """
         path = Path(path)
         try:
@@ -59,7 +59,7 @@ class AtomicCheckpointIO(TorchCheckpointIO):
 
 
 class BestWeights(ModelCheckpoint):
-    """Keeps the weights with the lowest validation loss in ``best.ckpt``; an interrupted run may be moved.
+    """Keeps the weights with the lowest validation loss in ``best.ckpt``; an interrupted run's folder may be moved.
 
     Args:
         folder: output folder.
@@ -102,10 +102,10 @@ class ResumeCheckpoint(Checkpoint):
 
     Args:
         folder: output folder.
-        csv: the log, a copy of which is stored in the checkpoint.
+        csv: the logger; the checkpoint holds a copy of its file.
         jets: fingerprints of the jet files, by role; a run resumes only with the same jets.
         plan: the planned epochs and patience.
-        state: the state to resume from; if its number of epochs differs, patience restarts.
+        state: the state to resume from, if any; if its planned epochs differ from those of ``plan``, patience restarts.
     """
 
     def __init__(
@@ -157,7 +157,7 @@ class State(NamedTuple):
 
     Attributes:
         over: whether the training is complete.
-        log: the log so far.
+        log: contents of the CSV log so far.
         steps: the next step to be logged.
         done: number of finished epochs.
         epochs: planned number of epochs.
@@ -216,7 +216,7 @@ def state_file(folder: Path) -> Path:
 
 
 def can_be_extended(folder: Path) -> bool:
-    """Whether there is a state that records the planned epochs; earlier versions did not."""
+    """Whether there is a state that records the planned epochs; earlier versions did not record them."""
     path = state_file(folder)
     return path.exists() and "epochs" in torch.load(path, weights_only=True, map_location="cpu").get(KEY, {})
 

@@ -57,13 +57,16 @@ class JetDataModule(LightningDataModule):
         datasets: jets of each role, in memory or streamed.
         classes: class names; if more than two, the first is the background.
         fingerprints: fingerprints of the files of each role.
-        trained_on: digests of the training jets, see :meth:`iagraph.data.Jets.digests`; empty for streamed jets.
-        parts: file fingerprints and positions of the training jets, see :func:`part_of`.
+        trained_on: digests of the training jets and of the jets added by :meth:`add_seen`, see
+            :meth:`iagraph.data.Jets.digests`; streamed jets have none.
+        parts: file fingerprints and positions of the jets that the training jets are taken from (all of them, even with
+            ``max_jets``), and of those added by :meth:`add_seen`.
         massive_particles: fraction of massive particles among those that the network sees, from a few training jets.
 
     Raises:
         StoreError: files are invalid or do not fit the configuration, see :func:`open_role` and :func:`check_jets`;
-            classes differ between roles; or jets are duplicated within or between roles.
+            classes differ between roles; or more than :data:`MAX_DUPLICATES` of the jets are duplicates, within or
+            between roles (for streamed jets: any overlap of positions in files).
     """
 
     def __init__(self, config: DataConfig, seed: int, jets_per_epoch: int | None = None) -> None:
@@ -99,10 +102,11 @@ class JetDataModule(LightningDataModule):
         self.trained_on, self.parts = digests["train"], self._parts["train"]
 
     def add_seen(self, digests: NDArray[np.uint64], parts: Sequence[Part]) -> None:
-        """Add the jets that the initial weights were trained on to those of this run.
+        """Add the jets that the initial weights were trained on to :attr:`trained_on` and :attr:`parts`.
 
         Raises:
-            StoreError: some of them are among the validation or test jets.
+            StoreError: their parts overlap with those of the validation or test jets, or more than
+                :data:`MAX_DUPLICATES` of the validation or test jets are among them.
         """
         for role in ROLES[1:]:
             places = any(overlap(mine, part) for mine in self._parts[role] for part in parts)
@@ -117,7 +121,7 @@ class JetDataModule(LightningDataModule):
         return None if self.config.signal is None else self.classes.index(self.config.signal)
 
     def loss_weights(self, of_classes: Mapping[str, float]) -> NDArray[np.float64] | None:
-        r"""Factor of the loss per class, in addition to jet weights; None without factors and jet weights.
+        r"""Factor of the loss per class, in addition to jet weights; None if there are neither factors nor jet weights.
 
         .. math:: \frac{c_k}{\frac1N \sum_i w_i c_{k_i}}
 
@@ -168,7 +172,7 @@ class JetDataModule(LightningDataModule):
 
 
 def make_loader(jets: JetSource, config: DataConfig, **more: Any) -> JetLoader:
-    """The loader of a configuration; further arguments are those of :class:`~iagraph.data.JetLoader`."""
+    """A loader with a configuration's settings; ``more`` are further arguments of :class:`~iagraph.data.JetLoader`."""
     return JetLoader(jets, config.batch_size, workers=config.workers, max_pairs=config.max_pairs, **more)
 
 
@@ -221,7 +225,7 @@ def _columns(features: str, info: StoreInfo, where: str) -> list[str]:
 
 
 def check_jets(jets: JetSource, config: DataConfig, classes: Sequence[str], where: str) -> None:
-    """Check that jets fit the task of a model.
+    """Check that jets fit a model's task and ``classes``; ``where`` names the jets in messages.
 
     Raises:
         StoreError: there is only one class, or the classes differ from those of training; the signal or the signal
@@ -272,7 +276,13 @@ def _check_two_classes(config: DataConfig, classes: Sequence[str], where: str) -
 
 
 def compare_masses(trained: float | None, jets: JetSource, where: str) -> None:
-    """Warn if a model trained on massive particles is given massless ones, or vice versa."""
+    """Warn if a model trained on massive particles is given massless ones, or vice versa.
+
+    Args:
+        trained: fraction of massive particles in training; None if unknown.
+        jets: the jets that it is given.
+        where: name of these jets in the message.
+    """
     if mismatch := mass_mismatch(trained, _sampled(jets)):
         warnings.warn(f"{where}: {mismatch}", stacklevel=2)
 
@@ -293,7 +303,7 @@ def known_fraction(digests: NDArray[np.uint64], known: NDArray[np.uint64]) -> fl
 
 
 def _check_distinct(digests: dict[str, NDArray[np.uint64]]) -> None:
-    """Check for duplicates: between roles they reward memorisation, within a role they make errors too small."""
+    """Check for duplicate jets: between roles they reward memorisation, within a role they make errors too small."""
     for role, mine in digests.items():
         repeated = 1 - len(np.unique(mine)) / len(mine) if len(mine) else 0
         if repeated > MAX_DUPLICATES:

@@ -1,4 +1,4 @@
-"""Evaluation of a trained tagger: metrics beside those of multiplicity alone, predictions and figures."""
+"""Evaluation of a trained tagger: metrics, compared with multiplicity alone, and predictions and figures."""
 
 from __future__ import annotations
 
@@ -81,7 +81,7 @@ class Evaluation:
         signal: name of the signal class if there are two classes; None for more.
         signal_efficiency: for more classes, signal efficiencies at which to quote rejections, by class name.
         cost: parameters, FLOPs per jet, jets per second, and the hardware on which these were measured.
-        beta: learned beta of each differential attention layer.
+        beta: learned beta of each differential attention layer, by name.
         weights: weights of the jets, if any.
     """
 
@@ -107,7 +107,7 @@ class Evaluation:
 
     @cached_property
     def gain(self) -> Estimate:
-        """AUC of the tagger minus that of multiplicity on the same jets; macro AUC for more than two classes."""
+        """AUC of the tagger minus the AUC of multiplicity on the same jets; macro AUC for more than two classes."""
         if self.signal is None:
             return macro_auc_difference(self.labels, self.logits, self.baseline, self.weights)
         return auc_difference(self.labels, self.logits, self.baseline, self.classes.index(self.signal), self.weights)
@@ -129,7 +129,7 @@ class Evaluation:
         return {**about, **reports, **gain, "cost": self.cost, "beta": self.beta}
 
     def table(self, name: str, training: Mapping[str, Any] | None = None) -> str:
-        """Markdown table of the main metrics; below it, the AUC gain over multiplicity and the cost of training."""
+        """Markdown table of the main metrics; below it, the AUC gain over multiplicity and, if known, training cost."""
         cost, reports = self.cost, self.reports
         price = [f"{cost['parameters']:,}", f"{cost['flops_per_jet'] / 1e6:.1f}", f"{cost['jets_per_second']:.0f}"]
         fitted = str(2 * len(self.classes) - 2)  # slope and intercept of each class except the first
@@ -162,7 +162,7 @@ class Evaluation:
         Args:
             folder: output folder.
             name: name of the tagger.
-            fingerprints: fingerprints of the jet files.
+            fingerprints: fingerprints of the jet files, by name.
             training: cost of the training, see :func:`iagraph.train.progress.training_record`.
         """
         (folder / "report.md").write_text(self.table(name, training) + "\n", encoding="utf-8")
@@ -199,7 +199,7 @@ def evaluate_tagger(
     baseline: MultiplicityTagger,
     config: DataConfig,
 ) -> Evaluation:
-    """Evaluate a tagger on all jets of a loader, which yields ``jets`` in order."""
+    """Evaluate a tagger on all jets of a loader, which must yield ``jets`` in order."""
     batches = trainer.predict(tagger, loader)
     logits = torch.cat([batch for batch in batches or [] if isinstance(batch, torch.Tensor)]).cpu().numpy()
     cost = {

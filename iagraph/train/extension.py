@@ -17,7 +17,7 @@ EXTENDABLE = ("train.epochs", "train.patience")
 
 
 def check_extension(folder: Path, before: Config, config: Config) -> None:
-    """Check that a run can be extended, and print how the learning rate changes.
+    """Check that a run can be extended from ``before`` to ``config``; print how more epochs change the learning rate.
 
     Raises:
         RunError: it cannot be extended.

@@ -163,7 +163,7 @@ def _roc_curve(
 
 
 def confusion(labels: ArrayLike, scores: ArrayLike, classes: Sequence[str], weights: ArrayLike | None = None) -> Figure:
-    """Confusion matrix in percent of each true class: true classes in rows, classes of highest score in columns."""
+    """Confusion matrix in percent of each true class: true classes in rows, predicted classes in columns."""
     predicted = np.asarray(scores).argmax(axis=1)
     percent = 100 * confusion_matrix(
         labels, predicted, labels=range(len(classes)), sample_weight=weights, normalize="true"

@@ -1,4 +1,4 @@
-"""Initial weights of fine-tuning: loading, compatibility, and the jets they were trained on."""
+"""Initial weights for fine-tuning: loading, compatibility, and the jets they were trained on."""
 
 from __future__ import annotations
 
@@ -88,7 +88,9 @@ def _description(run: Path) -> Any:
 
 
 def _compare(run: Path, config: Config, classes: tuple[str, ...]) -> None:
-    """Check that the run trained this network with these features and, if its head is kept, these classes."""
+    """Check that the run trained this network (dropout and pruning may differ) with these features and, if its head is
+    kept, these classes.
+    """
     theirs = load_config(run / "config.yaml")
     pairs: dict[str, tuple[Any, Any]] = {
         "data.node_features": (theirs.data.node_features, config.data.node_features),

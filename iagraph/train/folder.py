@@ -28,7 +28,7 @@ from iagraph.train.fine_tuning import load_initial_weights
 
 
 class RunError(RuntimeError):
-    """A run cannot start, or its folder cannot be created or is not a run. The message says what to do."""
+    """A run cannot start, its folder cannot be created, or a folder holds no run. The message says what to do."""
 
 
 def model_arguments(config: Config, classes: Sequence[str]) -> dict[str, Any]:
@@ -113,7 +113,10 @@ def save_model(
     baseline: MultiplicityTagger,
     started_from: dict[str, str],
 ) -> None:
-    """Write ``model.pt`` (plain tensors), ``model.json`` (their description) and ``trained_on.npy``."""
+    """Write ``model.pt`` (plain tensors), ``model.json`` (their description) and ``trained_on.npy``.
+
+    ``started_from`` is the :func:`~iagraph.train.fine_tuning.origin` of the initial weights.
+    """
     write_state_dict(folder / "model.pt", model.state_dict())
     with replaced(folder / "trained_on.npy") as file:
         np.save(file, data.trained_on, allow_pickle=False)
@@ -183,7 +186,7 @@ def load_run(run: str | Path) -> Run:
 
 
 def read_history(folder: Path) -> list[dict[str, float]]:
-    """Losses and AUC of each epoch (the first is 1), from Lightning's CSV log."""
+    """Losses and AUC of each epoch, numbered from 1, from Lightning's CSV log."""
     epochs: dict[int, dict[str, float]] = {}
     with (folder / "log" / "metrics.csv").open(encoding="utf-8") as file:
         for row in csv.DictReader(file):

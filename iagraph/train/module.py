@@ -81,7 +81,7 @@ class Tagger(LightningModule):
                 module.eval()
 
     def training_step(self, jets: JetBatch, batch_index: int) -> Tensor:
-        """Cross entropy of a batch; must be finite."""
+        """Cross entropy of a batch, checked to be finite."""
         if self.config.tighten:
             set_tightness(self.model, self.tightening.at(self.jets_seen / self.jets_in_all))
         number = self._sum_over_processes(len(jets))
@@ -157,7 +157,7 @@ class Tagger(LightningModule):
     def validation_step(self, jets: JetBatch, batch_index: int) -> None:
         """Loss and AUC, exact over all validation jets; for more than two classes, the macro average (one-vs-rest).
 
-        Logits must be finite: a NaN would be ranked and give a meaningless AUC.
+        Logits are checked to be finite: a NaN would be ranked and give a meaningless AUC.
         """
         if not len(jets):  # the last batches of a process may be empty
             return
@@ -183,7 +183,7 @@ class Tagger(LightningModule):
         self.log("val_auc", self.val_auc, prog_bar=True, batch_size=len(jets))
 
     def predict_step(self, jets: JetBatch, batch_index: int) -> Tensor:
-        """Logits of a batch in float32, timed; must be finite."""
+        """Logits of a batch in float32, timed and checked to be finite."""
         start = _now(self.device)
         logits = self.model(jets).float()
         self._timings.append((len(jets), _now(self.device) - start))
@@ -223,8 +223,8 @@ class Tagger(LightningModule):
 
         The rate depends on the number of jets seen: with ``max_pairs``, the number of steps is not known in advance.
 
-        Weight decay applies only to matrices: it would pull biases and norms to zero, and beta to sigmoid(0) = 1/2. A
-        separate learning rate for the head adds two parameter groups with the same schedule.
+        Weight decay applies only to matrices: elsewhere it would pull biases and norms to zero, and beta to
+        sigmoid(0) = 1/2. A separate learning rate for the head adds two parameter groups with the same schedule.
         """
         config = self.config
         parts: dict[float, list[nn.Parameter]] = {config.learning_rate: [], self.head_learning_rate: []}

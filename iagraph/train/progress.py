@@ -38,7 +38,7 @@ class TrainingCost(Callback):
         self._last, self._seen = time.perf_counter(), 0
 
     def on_train_start(self, trainer: Trainer, pl_module: Any) -> None:
-        """Start counting from the jets already seen: earlier versions recorded no cost for theirs."""
+        """Start counting after the jets already seen: their cost is recorded or, from earlier versions, unknown."""
         self._last, self._seen = time.perf_counter(), pl_module.jets_seen
 
     def on_train_epoch_end(self, trainer: Trainer, pl_module: Any) -> None:

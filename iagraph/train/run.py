@@ -117,7 +117,7 @@ def train(config: Config, callbacks: Sequence[Callback] = (), into: str | Path |
         StoreError: the jets are missing, damaged or do not fit the configuration, or the initial weights were trained
             on validation or test jets.
         RunError, CheckpointError: the device is missing, the initial weights do not fit, the run folder cannot be
-            created, or the first epoch was interrupted.
+            created, ``into`` holds anything else, or the first epoch was interrupted.
         FloatingPointError: the loss is not finite.
     """
     into = None if into is None else user_path(into)
@@ -141,12 +141,12 @@ def resume(folder: str | Path, changes: Sequence[str] = ()) -> Path:
     """Resume an interrupted run after its last finished epoch; with changes, also extend a finished one.
 
     In a single CPU process, the result is that of an uninterrupted run: the same weights, log and predictions. Rounding
-    depends on the number of threads, so that of the run is used, unless ``OMP_NUM_THREADS`` is set or there are too few
-    cores.
+    depends on the number of threads, so the run's own number is used, unless ``OMP_NUM_THREADS`` is set or there are
+    too few cores.
 
     With more epochs, learning rate and tightening follow the new schedule from the next step on: after 10 of 10 epochs,
     a run extended to 20 continues in the middle of the cosine. Best weights, optimiser state and log are kept, and
-    patience restarts. With only more patience, the run continues as if that had been set from the start.
+    patience restarts. With only more patience, the run continues as if this patience had been set from the start.
 
     Args:
         folder: the run folder, which may have been moved.
@@ -156,8 +156,8 @@ def resume(folder: str | Path, changes: Sequence[str] = ()) -> Path:
         The folder.
 
     Raises:
-        RunError: it holds no run, a finished one (without changes), one with other jets or one that another process is
-            training; or the changes are not possible.
+        RunError: the folder holds no run, or a finished one without ``changes``; the jets differ from those of the run;
+            another process is training it; or the changes are not possible.
         CheckpointError, ConfigError, StoreError, FloatingPointError: as in :func:`train`.
     """
     folder = user_path(folder)
@@ -316,15 +316,16 @@ def evaluate(run: str | Path, file: str | None = None, device: str | None = None
 
     Args:
         run: a run folder.
-        file: a jet store, or a pattern such as ``jets/*.h5``; of stores with splits, ``test`` is used.
-        device: kind of device, for example cpu; None uses that of the run.
+        file: a jet store, or a pattern such as ``jets/*.h5``; of stores with splits, only ``test`` is used.
+        device: kind of device, for example cpu; None uses the device of the run.
 
     Returns:
         The folder of the evaluation inside the run, named after the (first) file and the start of its fingerprint or,
         for several files, of a digest of their fingerprints.
 
     Raises:
-        RunError: the folder holds no finished run, the device is missing, or the model was trained on the jets.
+        RunError: the folder holds no finished run, the device is missing, or the model was trained on more than
+            :data:`MAX_DUPLICATES` of the jets or, if they are streamed, on any part of their files that is read.
         StoreError: the jets are missing, damaged or do not fit the model.
     """
     run = user_path(run)

@@ -36,7 +36,7 @@ def open_jets(path: str | Path, branches: BranchMap | None = None) -> Reader:
 
     Args:
         path: the file.
-        branches: which branches to read from a ROOT tree or parquet file with arbitrary names.
+        branches: which branches to read from a ROOT tree or parquet file; None expects one of the known layouts.
 
     Raises:
         StoreError: the file is missing, damaged or of an unknown format.
@@ -91,7 +91,7 @@ def _open_mapped(path: Path, head: bytes, branches: BranchMap) -> Reader:
 
 
 def _describe(head: bytes) -> str:
-    """How a file of unknown format begins."""
+    """Description of a file of unknown format, from its first bytes."""
     start = head.lstrip().lower()
     if not head:
         return "empty; download or copy it again"

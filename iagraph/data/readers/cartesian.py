@@ -31,10 +31,10 @@ def momentum_columns(
         py: likewise.
         pz: likewise.
         energy: in GeV, [P].
-        name: describes a particle in messages, given its index, by its jet and its number there.
+        name: function of a particle's index that gives its jet and its number in that jet, for messages.
 
     Raises:
-        StoreError: a number is not finite, E is not positive or significantly below ``|p|``, or pt is zero.
+        StoreError: a number is not finite, E is not positive or is significantly below ``|p|``, or pt is zero.
     """
     px, py, pz, energy = (values.astype(np.float64) for values in (px, py, pz, energy))
     pt2 = px * px + py * py

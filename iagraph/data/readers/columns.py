@@ -45,11 +45,13 @@ class Table(Protocol):
         """Kind of each column ("number", "list" or "other") and its type in the file, by name."""
 
     def parts(self, numbers: Sequence[str], lists: Sequence[str], jets_per_part: int) -> Iterator[ColumnPart]:
-        """These columns of all jets in order, ``jets_per_part`` at a time."""
+        """The columns ``numbers`` and ``lists`` for all jets in order, ``jets_per_part`` at a time."""
 
 
 def check_columns(table: Table, numbers: Sequence[str], lists: Sequence[str], cure: str) -> None:
-    """Raise StoreError, ending in ``cure``, unless the table has these columns of numbers and lists of numbers."""
+    """Raise StoreError, its message ending in ``cure``, unless the table has the columns ``numbers``, with one number
+    per jet, and ``lists``, with one list of numbers per jet.
+    """
     if missing := [name for name in (*lists, *numbers) if name not in table.names]:
         raise StoreError(f"{table.what} lacks the {table.column[1]} {', '.join(missing)}; {cure}")
     types = table.types([*numbers, *lists])
@@ -85,7 +87,7 @@ def particle_names(offsets: np.ndarray, begin: int) -> Callable[[int], str]:
 
 
 def label_of_flags(flags: Sequence[np.ndarray], classes: Sequence[str], what: str, begin: int) -> np.ndarray:
-    """The class of each jet from one-hot flags; ``what`` names the flags in messages."""
+    """The class of each jet from one-hot flags; messages call the flags ``what`` and count jets from ``begin``."""
     stacked = np.stack(flags, axis=1).astype(np.float64)
     is_one = stacked == 1
     refuse(

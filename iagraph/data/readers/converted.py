@@ -28,7 +28,7 @@ QUARK_GLUON = BranchMap(
 
 
 class FlatParquetReader(Reader):
-    """The top quark tagging reference as a flat parquet table, read as by ``TopTaggingReader``.
+    """The top quark tagging reference as a flat parquet table, interpreted as in ``TopTaggingReader``.
 
     Raises:
         StoreError: a column is missing or not numeric.

@@ -15,7 +15,7 @@ COMPONENTS = ("E", "PX", "PY", "PZ")
 
 
 def momentum_names(names: Collection[str]) -> list[str]:
-    """Column names of all particles, in the order E_0, PX_0, PY_0, PZ_0, E_1, ...
+    """The momentum columns among ``names``, in the order E_0, PX_0, PY_0, PZ_0, E_1, ...
 
     Raises:
         StoreError: one of them, or the label, is missing.
@@ -36,7 +36,7 @@ def flat_jets(values: np.ndarray, label: np.ndarray, begin: int) -> Jets:
     Args:
         values: the columns of ``momentum_names``, shape [jets, 4 * slots].
         label: 0 or 1 per jet, of any type.
-        begin: the number of the first jet.
+        begin: the number of the first jet, for messages.
 
     Raises:
         StoreError: a label or a particle is invalid.

@@ -1,4 +1,4 @@
-"""Reader of ROOT trees and parquet tables with arbitrary branch names, given a map of them."""
+"""Reader of ROOT trees and parquet tables with arbitrary branch names, which a map assigns."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ CONVENTIONS = (
 
 
 class Particles(Section):
-    """Branches with one value per particle; those given of the first nine keys form one of ``CONVENTIONS``."""
+    """Branches with one value per particle; of the first nine keys, those given must form one of ``CONVENTIONS``."""
 
     px: Name | None = Field(default=None, description="Momentum [GeV].")
     py: Name | None = Field(default=None, description="Momentum [GeV].")
@@ -52,7 +52,7 @@ class Particles(Section):
 
     @property
     def kinematics(self) -> set[str]:
-        """The keys that are given, of those in ``CONVENTIONS``."""
+        """The given keys among those in ``CONVENTIONS``."""
         return {key for key in set.union(*CONVENTIONS) if getattr(self, key) is not None}
 
     @property
@@ -81,7 +81,7 @@ class Label(Section):
 
 
 class BranchMap(Section):
-    """Branches of a tree, or columns of a parquet file, with the particles and classes of its jets."""
+    """Branches of a tree, or columns of a parquet file, that hold the particles and classes of the jets."""
 
     tree: Name | None = Field(default=None, description="Name of the tree; not needed for parquet files.")
     particles: Particles = Field(description="Branches with one list per jet.")
@@ -113,7 +113,7 @@ def load_map(path: str | Path) -> BranchMap:
 
 
 class MappedReader(Reader):
-    """The jets of a table whose columns a map names.
+    """The jets of a table, read from the columns that a map names; without ``format``, the map is its provenance.
 
     Given energies, masses and rapidities are computed as in ``momentum_columns``. Given eta and mass, rapidity is
     y = asinh(sinh(eta) pt / mT) with mT^2 = m^2 + pt^2, which equals eta for a massless particle.

@@ -37,7 +37,7 @@ def _is_frame(group: h5py.Group) -> bool:
 
 
 class Frame:
-    """A table in an open file.
+    """A table in an open file; ``name`` is that of its group.
 
     Attributes:
         rows: number of rows.

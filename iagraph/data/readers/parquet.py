@@ -25,7 +25,7 @@ BUFFER = 1 << 16  # bytes read ahead for each of up to 800 columns
 
 
 class ParquetTable:
-    """The table of a file; implements ``Table``."""
+    """The table in a Parquet file; implements :class:`~iagraph.data.readers.columns.Table`."""
 
     what, column = "the table", ("column", "columns")
 
@@ -49,7 +49,7 @@ class ParquetTable:
         return {name: (_kind(found), str(found)) for name, found in fields.items()}
 
     def parts(self, numbers: Sequence[str], lists: Sequence[str], jets_per_part: int) -> Iterator[ColumnPart]:
-        """These columns of all jets in order, ``jets_per_part`` at a time."""
+        """The columns ``numbers`` and ``lists`` for all jets in order, ``jets_per_part`` at a time."""
         begin = 0
         with self._open() as file:
             for batch in file.iter_batches(jets_per_part, columns=[*numbers, *lists], use_threads=False):

@@ -1,4 +1,4 @@
-"""Trees of ROOT files, one entry per jet: classic ones (TTree) and those of ROOT 7 (RNTuple)."""
+"""Trees in ROOT files, one entry per jet: classic ones (TTree) and those of ROOT 7 (RNTuple)."""
 
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -19,7 +19,7 @@ TREES = ("TTree", "ROOT::RNTuple")
 
 
 class RootTable:
-    """A tree of a ROOT file, by name; implements ``Table``.
+    """A tree in a ROOT file, by name; implements ``Table``.
 
     Raises:
         StoreError: the tree is missing or empty.
@@ -53,7 +53,7 @@ class RootTable:
             return {name: (_kind(tree.arrays([name], entry_stop=0)[name]), tree[name].typename) for name in names}
 
     def parts(self, numbers: Sequence[str], lists: Sequence[str], jets_per_part: int) -> Iterator[ColumnPart]:
-        """These branches of all jets in order, ``jets_per_part`` at a time."""
+        """The branches ``numbers`` and ``lists`` for all jets in order, ``jets_per_part`` at a time."""
         with self._open() as tree:
             for entries in tree.iterate([*numbers, *lists], step_size=jets_per_part):
                 yield ColumnPart(

@@ -43,7 +43,7 @@ class Example(NamedTuple):
 def relevance_maps(examples: Sequence[Example]) -> Figure:
     """Particles of jets in the plane of rapidity and azimuth, coloured by relevance; rows: jets, columns: methods.
 
-    Relevance is relative to its jet, where its mean absolute value is 1; the colour scale ends at :data:`REACH`.
+    Relevance is relative: its mean absolute value in each jet is 1. The colour scale ends at :data:`REACH`.
     """
     methods = list(examples[0].relevance)
     figure = Figure(figsize=(3.0 * len(methods) + 0.6, 2.9 * len(examples) + 0.7), layout="constrained")

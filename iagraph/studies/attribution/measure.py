@@ -39,12 +39,14 @@ METHODS: dict[str, Method] = {
     "integrated gradients": integrated_gradients,
     "LRP": layerwise_relevance,
 }
-"""Grad-CAM is that of the last block, without ReLU, which would not change the order of positive relevance."""
+"""Methods by name. Grad-CAM uses the last block and no ReLU: one would not change the order of positive relevance."""
 
 MOST, LEAST = "most relevant first", "least relevant first"
 CONTROLS = ("highest pT first", "lowest pT first", "by chance")
 JETS_AT_ONCE = 16
-"""Edge lists with gradients take memory: in ParT, about a gigabyte for 16 jets of 100 particles."""
+"""Number of jets explained at once. Edge lists with gradients take memory: in ParT, about a gigabyte for 16 jets of 100
+particles.
+"""
 
 PT_EDGES = tuple(np.geomspace(0.3, 200, 15).tolist())
 """Bin edges of pT [GeV]."""
@@ -63,7 +65,7 @@ class Measured(NamedTuple):
         sums: sum of relevance by method, shape [jets].
         relevance: profiles (:mod:`~iagraph.interpret.profiles`) of relative relevance by method and name, shape
             [jets, ...].
-        particles: profiles in which each particle counts as 1 or, for names with "pt " in front, as its pT.
+        particles: profiles in which each particle counts as 1 or, for names that start with "pt ", as its pT.
     """
 
     classes: Tensor

@@ -1,4 +1,4 @@
-"""The study of attribution: relevance of particles by several methods, its faithfulness, and displays of jets."""
+"""The study of attribution: relevance of particles by several methods, their faithfulness, and displays of jets."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ EXAMPLES = 8
 
 
 def study(plan: Plan) -> Path:
-    """Measure the relevance of particles by several methods and its faithfulness; write tables, figures and displays.
+    """Measure relevance of particles by several methods, and their faithfulness; write tables, figures and displays.
 
     Raises:
         RunError: as in :func:`~iagraph.studies.runs.open_one`.
@@ -143,7 +143,7 @@ def deletion_table(found: Measured, truth: Truth) -> Table:
 
 
 def fraction_tables(found: Measured) -> dict[str, Table]:
-    """Tables of fractions of relevance: of the k hardest particles and, if known, of species and of two kT subjets."""
+    """Tables of the fraction of relevance in the k hardest particles and, if known, in species and two kT subjets."""
     relevance, particles = found.relevance, found.particles
     fractions = {key: {name: relevance[name][key] for name in METHODS} for key in particles if key in relevance["LRP"]}
     hardest = {"pT": particles["pt hardest"], "particles": particles["hardest"], **fractions["hardest"]}

@@ -141,12 +141,12 @@ def load_comparison(path: str | Path, overrides: Sequence[str] = ()) -> Comparis
 
 
 def describe_comparison() -> str:
-    """All keys with type, default and meaning, for ``--help``."""
+    """All keys of a comparison with type, default and meaning, for ``--help``."""
     return describe(CompareConfig)
 
 
 def slug(name: str) -> str:
-    """A name in a form for folders: ``Q K + pair bias`` becomes ``q-k-pair-bias``."""
+    """A name in a form suited to folders: ``Q K + pair bias`` becomes ``q-k-pair-bias``."""
     return re.sub("[^a-z0-9]+", "-", name.lower()).strip("-")
 
 

@@ -27,7 +27,7 @@ class Result:
         seed: seed of the run.
         report: accuracy, AUC and rejections, each with the error of the finite test set.
         multiplicity: AUC of the number of particles alone.
-        gain: AUC above that of multiplicity alone.
+        gain: AUC of the model minus that of multiplicity alone.
         parameters: number of parameters of the model.
         flops: its floating-point operations per jet.
         jets: number of test jets.

@@ -139,7 +139,7 @@ def _training(config: Config) -> dict[str, Any]:
 def notes(
     recipes: Mapping[str, Config], seeds: Sequence[int], train: int, test: int, results: Sequence[Result]
 ) -> list[str]:
-    """Notes on the table, except those on time; ``train`` and ``test`` are numbers of jets."""
+    """Notes on the table, except the one about timing; ``train`` and ``test`` are numbers of jets."""
     data = next(iter(recipes.values())).data
     role = f"signal: {data.signal}" if data.signal else "AUC: mean over the classes, each against all others"
     if len(seeds) > 1:

@@ -42,7 +42,7 @@ def head_maps(panels: Mapping[str, Array], names: Sequence[str], label: str) -> 
 
 
 def heads_kept(curves: Mapping[str, Sequence[tuple[int, Estimate]]], full: Estimate) -> Figure:
-    """AUC against the number of heads kept, by order, with errors of the difference from the full model."""
+    """AUC against the number of heads kept, a line per order, with errors of the difference from the full model."""
     figure = Figure(figsize=(6.4, 4.3), layout="constrained")
     axes = figure.subplots()
     for place, (name, points) in enumerate(curves.items()):

@@ -24,7 +24,7 @@ from iagraph.studies.runs import OpenRun
 from iagraph.tables import Table
 
 KEPT = (0, 1, 2, 3, 4, 6, 8, 12, 16, 24, 32, 48, 64, 96, 128)
-"""Numbers of heads to keep, where the model has more; its total number is added."""
+"""Numbers of heads to keep, if below the model's total number, which is added."""
 
 RANDOM_SEED = 1
 
@@ -89,7 +89,10 @@ def circuit_section(
     single: Mapping[object, Array],
     truth: Truth,
 ) -> Section:
-    """AUC with only the most important heads; ordered on one half of the jets, evaluated on the other to avoid bias."""
+    """AUC with only the most important heads; ordered on one half of the jets, evaluated on the other to avoid bias.
+
+    ``means`` are those of ``mean_sums``, ``single`` are the logits that ``ablate_heads`` returns.
+    """
     everyone, first = heads(run.model), truth.half()
     ordering, held_out = truth[first], truth[~first]
     orders: dict[str, tuple[str, Sequence[Head]]] = {}
@@ -164,7 +167,7 @@ def patching_section(run: OpenRun, batches: Sequence[JetBatch], truth: Truth) ->
 
 
 def pair_features_section(run: OpenRun, batches: Sequence[JetBatch], clean: Array, truth: Truth) -> Section:
-    """Tables and figures of the ablation of pair features; empty for a model without them."""
+    """Tables and figures of the ablation of pair features, empty without them; ``clean``: logits before ablation."""
     ablated = ablate_pair_features(run.model, batches)
     if not ablated:
         return Section("", {}, {})
@@ -185,7 +188,7 @@ def pair_features_section(run: OpenRun, batches: Sequence[JetBatch], clean: Arra
 
 
 def depths_section(run: OpenRun, batches: Sequence[JetBatch], truth: Truth) -> Section:
-    """Tables and figures of the logit lens and of linear probes, compared with an untrained model."""
+    """Tables and figures of the logit lens and of linear probes by depth; the probes also for an untrained model."""
     found = depths(run.model, batches)
     control = depths(run.untrained(), batches)
     rows: list[dict[str, Any]] = []

@@ -26,7 +26,7 @@ from iagraph.train.folder import RunError
 
 
 def study(plan: Plan) -> Path:
-    """Write ablation and patching of heads, ablation of pair features, logit lens and probes for one run.
+    """Ablate and patch heads, ablate pair features, apply logit lens and probes, and write the results, for one run.
 
     Raises:
         RunError: there are too few jets, in total or of a class; or as in :func:`~iagraph.studies.runs.open_one`.

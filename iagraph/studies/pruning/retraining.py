@@ -30,7 +30,7 @@ def plan_retraining(
     Args:
         run: folder of the run.
         config: its configuration.
-        rules: the rules, after the softmax and for all heads alike, as in configurations.
+        rules: the rules, which must apply after the softmax and to all heads alike, as in configurations.
         epochs: number of epochs of each.
         folder: parent of the run folders.
 

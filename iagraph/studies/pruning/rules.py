@@ -38,7 +38,7 @@ AS_TRAINED = "as trained"
 
 
 class PlannedRule(NamedTuple):
-    """A rule with its name and strength on the command line."""
+    """A rule with its name and strength as given on the command line."""
 
     name: str
     strength: float
@@ -147,7 +147,7 @@ def with_rule(tagger: AttentionTagger, rule: PruningRule | None) -> AttentionTag
 def variants(tagger: AttentionTagger, rules: Sequence[PlannedRule]) -> list[Variant]:
     """The model without pruning, with the rule it was trained with, if any, with each rule, and with each control.
 
-    Controls take the strengths of the corresponding rule, or those of :data:`STRENGTHS` if that rule is not tried.
+    Controls take the strengths of the corresponding rule, or those of :data:`STRENGTHS` if ``rules`` lack that rule.
     """
     own = tagger.convs()[0].pruning
     found = [Variant(UNPRUNED, None, tagger), *([] if own is None else [Variant(AS_TRAINED, None, tagger, own)])]

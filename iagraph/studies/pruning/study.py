@@ -39,7 +39,7 @@ class PruningStudy:
         rules: the rules to try.
         inspected: the rule whose kept edges are described.
         jets: number of test jets.
-        epochs: epochs of continued training with each rule; None for no training.
+        epochs: epochs of continued training, with each rule and without one; None for no training.
         command: the command line, for the record.
     """
 
@@ -129,7 +129,7 @@ def rules_table(rows: Sequence[Row]) -> Table:
 
 
 def kept_edges_table(kinds: Sequence[dict[str, Any]]) -> Table:
-    """Numbers of all edges and of kept edges, and the fraction of each kind."""
+    """Table of the numbers of all edges and of kept edges, and the fraction of each kind among them."""
     shown = [
         {key: f"{cell:.4f}" if isinstance(cell, float) and cell == cell else cell for key, cell in row.items()}
         for row in kinds

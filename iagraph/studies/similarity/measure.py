@@ -40,7 +40,7 @@ class Example(NamedTuple):
     Attributes:
         jet: index of the jet.
         kind: class of the jet.
-        maps: shape [heads, particles, particles], target before source, particles by falling pT.
+        maps: shape [heads, particles, particles], target before source, particles in descending order of pT.
     """
 
     jet: int
@@ -74,7 +74,7 @@ class Similarity(NamedTuple):
 
 @torch.inference_mode()
 def layer_similarity(runs: Sequence[OpenRun]) -> Similarity:
-    """Similarity of all layers, within and between runs with the same jets.
+    """Similarity of all layers, within and between runs, which must have the same jets.
 
     Layer 0 is the output of the particle encoder, layer l that of block l.
     """
@@ -126,7 +126,7 @@ def beta_history(run: Path) -> BetaHistory:
 
 
 def kept_epoch(model: nn.Module, history: BetaHistory) -> int | None:
-    """The epoch whose weights the run kept: that with betas nearest to the model's; None without betas or their log."""
+    """The epoch whose weights the run kept: the one with betas nearest to the model's; None without betas or log."""
     found = {name: sum(beta) / len(beta) for name, beta in betas(model).items()}
     if not history.epochs or not found or set(found) != set(history.layers):
         return None

@@ -76,14 +76,14 @@ class RunAttention:
         return ratio(*(self.variants[variant].found.jets[f"{each} tokens"] for each in (name, "row")))
 
     def accuracy(self, variant: str, reference: Tensor | None = None) -> tuple[Estimate, Estimate]:
-        """Accuracy, and its difference from that of reference logits for the same jets (default: as trained)."""
+        """Accuracy of a variant, and its difference from that of reference logits, same jets (default: as trained)."""
         logits = self.variants[variant].logits
         reference = self.variants[AS_TRAINED].logits if reference is None else reference
         right, before = ((each.argmax(1) == self.labels).double() for each in (logits, reference))
         return accuracy(self.run.truth.labels, logits.numpy()), mean(right - before)
 
     def auc(self, variant: str, reference: Tensor | None = None) -> tuple[Estimate, Estimate]:
-        """AUC (macro AUC for more than two classes), and its difference from the reference, as in :meth:`accuracy`."""
+        """AUC of a variant (macro AUC for more than two classes), and its difference, as in :meth:`accuracy`."""
         scores = self.variants[variant].logits.numpy()
         before = (self.variants[AS_TRAINED].logits if reference is None else reference).numpy()
         return self.run.truth.auc(scores), self.run.truth.auc_change(scores, before)
@@ -106,7 +106,7 @@ def of_model(
         model: in evaluation mode.
         batches: the jets, on its device, with their subjets.
         measure: measurement of a batch.
-        zeroing: one of :func:`~iagraph.interpret.zeroing.zeroings`.
+        zeroing: one of :func:`~iagraph.interpret.zeroing.zeroings`; None for no change.
     """
     logits, parts = [], []
     for jets, subjet in batches:

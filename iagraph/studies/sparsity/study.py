@@ -33,8 +33,8 @@ PUBLISHED = (
 def study(plan: Plan) -> Path:
     """Measure the attention of all runs, and write tables, figures and the section of the report.
 
-    Follows arXiv 2512.00210 and 2412.03673, but compares A and U of the same edge, without padding, and finds subjets
-    of whole jets.
+    Follows arXiv 2512.00210 and 2412.03673, but compares scores from queries and keys (A) and from pairs (U) of the
+    same edge, without padding, and finds subjets of whole jets.
 
     Raises:
         RunError: a run is not finished or has no attention among particles, or the folder cannot be created.

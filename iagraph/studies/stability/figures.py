@@ -28,7 +28,7 @@ BINS = 10
 
 
 class OverRuns(NamedTuple):
-    """A response of a group: the mean over its runs, and the error of that mean.
+    """A response of a group: the value for each of its runs, and their mean with its error.
 
     The error adds in quadrature the mean error of single runs, which share jets, and the spread over the runs divided
     by the square root of their number.

@@ -62,7 +62,7 @@ def grouped(runs: Sequence[OpenRun]) -> list[Group]:
 
 
 def total_variation(one: Array, other: Array) -> Array:
-    r"""Total variation distance of probabilities, :math:`\frac12 \sum_c |p_c - q_c|`, one minus their overlap.
+    r"""Total variation distance between probabilities, :math:`\frac12 \sum_c |p_c - q_c|`, one minus their overlap.
 
     Takes logits of the same jets, shape [..., classes]; for two classes it is the absolute change of the signal
     probability.
@@ -258,7 +258,7 @@ def response(kind: str, size: float, changed: Sequence[Array], before: Array, je
 
 
 def responses(run: OpenRun, before: Array, kinds: Sequence[Kind] = KINDS) -> list[Response]:
-    """Responses of the outputs of a run to each change of each size."""
+    """Responses of a run's outputs to each change of each size; ``before``: logits of the unchanged jets."""
     return [
         response(kind.name, size, [logits_of(run, change) for change in kind.changes(size)], before, run.truth)
         for kind in kinds

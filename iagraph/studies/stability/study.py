@@ -62,7 +62,7 @@ def study(plan: Plan) -> Path:
 
 
 def run_rows(runs: Sequence[OpenRun], groups: Sequence[Group], logits: Array) -> list[dict[str, Cell]]:
-    """A row per run."""
+    """A row per run with its group, number of training jets, AUC and accuracy."""
     rows: list[dict[str, Cell]] = []
     for group in groups:
         for place in group.runs:
@@ -88,7 +88,7 @@ def spread_rows(groups: Sequence[Group], spreads: dict[str, Spread]) -> list[dic
 
 
 def response_rows(groups: Sequence[Group], found: Sequence[Sequence[Response]]) -> list[dict[str, Cell]]:
-    """A row per change of the jets and group, with its effect, mean over the runs of the group."""
+    """A row per change of the jets and per group, with the effect averaged over the runs of the group."""
     rows: list[dict[str, Cell]] = []
     for place, each in enumerate(found[0]):
         for group in groups:
