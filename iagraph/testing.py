@@ -108,13 +108,16 @@ def assert_boost_invariant(function: Callable[[JetBatch], Tensor], jets: JetBatc
 
 
 def assert_all_gradients(model: nn.Module, jets: JetBatch, powerless: Sequence[str] = ()) -> None:
-    """Assert that every parameter has a finite gradient above rounding errors, 1e-6 of the largest in the model.
+    """Assert that all gradients are finite and that every parameter, except ``powerless`` ones, receives one.
+
+    A parameter receives a gradient if the largest absolute entry exceeds 1e-6 of the largest in the model, so that
+    rounding errors do not count.
 
     Args:
         model: the model.
         jets: its input.
         powerless: suffixes of the names of parameters without influence, such as ``lin_key.bias`` under a softmax;
-            their gradients must be below that limit.
+            their gradients must not exceed that limit.
     """
     model.zero_grad()
     out = model(jets)

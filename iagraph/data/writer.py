@@ -29,8 +29,8 @@ LEVEL = 4  # of gzip: files 1 % larger than at the highest level, written four t
 class StoreWriter:
     """Incremental writer of one store, in constant memory: ``with StoreWriter(path, classes) as writer: ...``.
 
-    The file appears when the block ends; after an error, no file appears and an older one is unchanged. Equal parts and
-    provenance give equal bytes.
+    The file appears when the block ends; after an error, no file appears and an older one is unchanged. The same
+    sequence of :meth:`append` calls, with the same classes and provenance, gives identical bytes.
 
     Args:
         path: the file; its folder must exist.

@@ -89,7 +89,7 @@ class AttentionNetwork(nn.Module):
         self.head = nn.Linear(width, out_channels)
 
     def init_conv(self, width: int, heads: int, blocks: int, **options: Any) -> AttentionConv:
-        """Makes the attention layer, from ``width`` to ``width``, of one block; ``blocks`` is the number of blocks."""
+        """The attention layer of one block, ``width`` channels in and out; ``blocks`` is the number of blocks in total."""
         raise NotImplementedError
 
     def run_blocks(

@@ -42,7 +42,9 @@ class GatedPairs(FixedPairs):
         self.gate.start_with(PAIR_FEATURES[name].index("log_kt"))
 
     def forward(self, x: Tensor, graph: Graph, jets: JetBatch) -> Tensor:
-        """See :class:`FixedPairs`; in the precision of the weights, as 16 bits can hardly tell pairs apart."""
+        """See :meth:`FixedPairs.forward`; in the precision of the gate's weights instead of that of ``x``, since rounding
+        to 16 bits makes many pairs equal.
+        """
         return super().forward(self.gate.lin.weight, graph, jets)
 
 

@@ -128,6 +128,7 @@ def open_one(plan: Plan, name: str) -> OpenRun:
 
     Raises:
         RunError: not exactly one run is given; or as in :func:`open_run`.
+        ConfigError, StoreError: as in :func:`open_run`.
     """
     if len(plan.runs) != 1:
         raise RunError(f"the study of {name} takes one run, not {len(plan.runs)}: run it once for each")

@@ -28,7 +28,7 @@ from iagraph.train.fine_tuning import load_initial_weights
 
 
 class RunError(RuntimeError):
-    """A run cannot start, its folder cannot be created, or a folder holds no run. The message says what to do."""
+    """A run cannot be started, resumed, loaded or used as requested. The message says why, and usually what to do."""
 
 
 def model_arguments(config: Config, classes: Sequence[str]) -> dict[str, Any]:

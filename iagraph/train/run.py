@@ -324,8 +324,9 @@ def evaluate(run: str | Path, file: str | None = None, device: str | None = None
         for several files, of a digest of their fingerprints.
 
     Raises:
-        RunError: the folder holds no finished run, the device is missing, or the model was trained on more than
-            :data:`MAX_DUPLICATES` of the jets or, if they are streamed, on any part of their files that is read.
+        RunError: the folder holds no finished run, the device is not available, or the model was trained on more than
+            :data:`MAX_DUPLICATES` of the jets (if they are streamed: on any of them, by position in their files).
+        ConfigError: the configuration of the run is no longer valid.
         StoreError: the jets are missing, damaged or do not fit the model.
     """
     run = user_path(run)

@@ -42,10 +42,10 @@ EXAMPLES = 8
 
 
 def study(plan: Plan) -> Path:
-    """Measure relevance of particles by several methods, and their faithfulness; write tables, figures and displays.
+    """Measure the relevance of particles by several methods and how faithful each is; write tables, figures, displays.
 
     Raises:
-        RunError: as in :func:`~iagraph.studies.runs.open_one`.
+        RunError, ConfigError, StoreError: as in :func:`~iagraph.studies.runs.open_one`.
     """
     run = open_one(plan, "attribution")
     found = measure(run)
