@@ -89,7 +89,7 @@ class AttentionNetwork(nn.Module):
         self.head = nn.Linear(width, out_channels)
 
     def init_conv(self, width: int, heads: int, blocks: int, **options: Any) -> AttentionConv:
-        """The attention layer of one block, ``width`` channels in and out; ``blocks`` is the number of blocks in total."""
+        """The attention layer of one block, ``width`` channels in and out; ``blocks`` is the number of all blocks."""
         raise NotImplementedError
 
     def run_blocks(

@@ -42,8 +42,8 @@ class GatedPairs(FixedPairs):
         self.gate.start_with(PAIR_FEATURES[name].index("log_kt"))
 
     def forward(self, x: Tensor, graph: Graph, jets: JetBatch) -> Tensor:
-        """See :meth:`FixedPairs.forward`; in the precision of the gate's weights instead of that of ``x``, since rounding
-        to 16 bits makes many pairs equal.
+        """See :meth:`FixedPairs.forward`; in the precision of the gate's weights instead of that of ``x``, since
+        rounding to 16 bits makes many pairs equal.
         """
         return super().forward(self.gate.lin.weight, graph, jets)
 
