@@ -16,7 +16,7 @@ MEANINGS = {
     "num_particles": "[jets] int64: number of particles of each jet, in the first slots; the rest is ignored",
     "pid": "[jets, particles] int32: signed PDG identifiers",
     "impact": "[jets, particles, 4] float32: d0, its error, dz, its error [mm]; zero for particles without a track",
-    "probabilities": "[jets, classes] float32: probability of each class, for equal priors",
+    "probabilities": "[jets, classes] float32: probability of each class, for the class fractions of training",
     "logits": "[jets, classes] float32: inputs of the softmax",
 }
 """Description of each input and output, by name."""
