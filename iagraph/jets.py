@@ -26,6 +26,7 @@ from iagraph.kinematics import (
     pair_columns,
     to_cartesian,
 )
+from iagraph.segment import ptr_of
 
 __all__ = ["JetBatch", "JetInput", "PaddedJets"]
 
@@ -205,7 +206,7 @@ class JetBatch:
             elif item.name != "ptr":
                 values[item.name] = None if each[0] is None else torch.cat(each)
         sizes = torch.cat([part.ptr.diff() for part in parts])
-        return cls(ptr=torch.cat([sizes.new_zeros(1), sizes.cumsum(0)]), **values)
+        return cls(ptr=ptr_of(sizes), **values)
 
     def to_data_list(self) -> list[Data]:
         """One ``Data`` per jet, with ``pt``, ``rapidity``, ``phi``, ``mass`` and, where known, ``pid``, ``y``,

@@ -34,6 +34,11 @@ _torch_scatter, UNAVAILABLE = _import_torch_scatter()
 """``UNAVAILABLE``: why torch-scatter is not used, or an empty string."""
 
 
+def ptr_of(sizes: Tensor) -> Tensor:
+    """Where each segment begins and ends, shape [segments + 1], from the numbers of rows, shape [segments]."""
+    return torch.nn.functional.pad(sizes.cumsum(0), (1, 0))
+
+
 def segment_sum(src: Tensor, index: Tensor, num_segments: int, ptr: Tensor | None = None) -> Tensor:
     r"""Sum of the rows of each segment, :math:`out_i = \sum_{e:\, index_e = i} src_e`.
 

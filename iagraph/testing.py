@@ -16,6 +16,7 @@ from torch.testing import assert_close
 
 from iagraph.jets import JetBatch
 from iagraph.kinematics import Impact, Momenta, wrap_phi
+from iagraph.segment import ptr_of
 
 __all__ = [
     "assert_all_gradients",
@@ -54,7 +55,7 @@ def random_jets(counts: Sequence[int], seed: int = 0, dtype: torch.dtype = torch
         phi=wrap_phi(axis_phi.repeat_interleave(sizes) + 0.12 * normal(total)),
         mass=torch.where(species == 22, 0.0, 0.1 + normal(total).abs()),
     )
-    ptr = torch.cat([sizes.new_zeros(1), sizes.cumsum(0)])
+    ptr = ptr_of(sizes)
     labels = torch.arange(len(counts)) % 2
     impact = Impact(*((0.2 * normal(total)).abs() if "error" in name else normal(total) for name in Impact._fields))
     momenta = Momenta(*(component.to(dtype) for component in momenta))

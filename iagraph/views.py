@@ -14,6 +14,7 @@ import torch
 from torch import Tensor
 
 from iagraph.jets import JetBatch, PaddedJets, falling
+from iagraph.segment import ptr_of
 
 __all__ = ["JetView"]
 
@@ -50,7 +51,7 @@ def hardest(pt: Tensor, ptr: Tensor, max_particles: int) -> Hardest:
     order = falling(pt, jet)
     rank = torch.arange(pt.numel(), device=ptr.device) - ptr[jet]
     kept = counts.clamp(max=max_particles)
-    return Hardest(order[rank < max_particles], torch.cat([kept.new_zeros(1), kept.cumsum(0)]))
+    return Hardest(order[rank < max_particles], ptr_of(kept))
 
 
 @dataclass(frozen=True)

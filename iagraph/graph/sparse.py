@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from iagraph.graph.protocol import Graph, PrunableGraph, Scores
-from iagraph.segment import UNAVAILABLE, segment_softmax, segment_sum, weighted_sum
+from iagraph.segment import UNAVAILABLE, ptr_of, segment_softmax, segment_sum, weighted_sum
 
 
 def fully_connected(ptr: Tensor) -> Tensor:
@@ -80,7 +80,7 @@ def sorted_ptr(index: Tensor, num_segments: int) -> Tensor | None:
     sizes = torch.bincount(index, minlength=num_segments)
     if sizes.numel() > num_segments:
         raise ValueError(f"edge_index leads to node {sizes.numel() - 1}, but there are {num_segments} targets")
-    return torch.nn.functional.pad(sizes.cumsum(0), (1, 0))
+    return ptr_of(sizes)
 
 
 class SparseGraph(PrunableGraph):
@@ -209,7 +209,7 @@ class SparseGraph(PrunableGraph):
             return edge_ids
         if pair_of_edge is None:
             return torch.arange(edge_index.size(1), device=edge_index.device)
-        ptr = torch.nn.functional.pad(torch.bincount(self.batch, minlength=self.num_graphs).cumsum(0), (1, 0))
+        ptr = ptr_of(torch.bincount(self.batch, minlength=self.num_graphs))
         return fully_connected_ids(edge_index, ptr, self.batch)
 
     @property

@@ -9,6 +9,7 @@ from torch import Tensor
 
 from iagraph.jets import JetBatch, falling
 from iagraph.kinematics import NODE_FEATURES
+from iagraph.segment import ptr_of
 
 SPECIES = ("charged hadron", "neutral hadron", "photon", "electron", "muon", "other")
 """Species that a detector distinguishes."""
@@ -26,20 +27,16 @@ def ranks(values: Tensor, jets: JetBatch) -> Tensor:
 def keep(jets: JetBatch, kept: Tensor) -> JetBatch:
     """The jets with only the particles where ``kept``, bool of shape [particles], is true; jets may become empty."""
     particles = kept.nonzero().squeeze(1)
-    return jets.with_particles(particles, _ptr(torch.bincount(jets.batch[particles], minlength=len(jets))))
+    return jets.with_particles(particles, ptr_of(torch.bincount(jets.batch[particles], minlength=len(jets))))
 
 
 def take(jets: JetBatch, places: Tensor) -> JetBatch:
     """The jets of a batch at the given indices, in that order; indices may repeat."""
     sizes = jets.ptr.diff()[places]
     begin = (jets.ptr[:-1][places] - (sizes.cumsum(0) - sizes)).repeat_interleave(sizes)
-    taken = jets.with_particles(begin + torch.arange(len(begin), device=begin.device), _ptr(sizes))
+    taken = jets.with_particles(begin + torch.arange(len(begin), device=begin.device), ptr_of(sizes))
     y, weight = (None if values is None else values[places] for values in (jets.y, jets.weight))
     return replace(taken, y=y, weight=weight)
-
-
-def _ptr(sizes: Tensor) -> Tensor:
-    return torch.cat([sizes.new_zeros(1), sizes.cumsum(0)])
 
 
 def species(jets: JetBatch) -> Tensor | None:

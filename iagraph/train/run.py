@@ -263,8 +263,8 @@ def _fit(
     resume_checkpoint = ResumeCheckpoint(kept, csv, data.fingerprints, config.train, state)
     if state is not None:
         _use_threads(state.threads)
-    if state is not None and state.over:
-        return
+        if state.over:
+            return
     processes = config.train.devices * config.train.machines
     steps = data.jets_per_epoch // (processes * config.data.batch_size)
     trainer = make_trainer(
