@@ -57,7 +57,7 @@ KEYS: dict[str, tuple[Any, str]] = {
     "gate_hidden": (PositiveInt, "Hidden width of the gate, applied to all pairs."),
     "gate_fraction": (Fraction, "Fraction of a jet's pairs that the gate keeps."),
     "gate_control": (
-        Literal[tuple(CONTROLS)] | None,  # type: ignore[valid-type]
+        Literal[tuple(CONTROLS)] | None,
         "A gate that learns nothing, for comparison: keeps pairs by one feature or at random; null: learns.",
     ),
     "beta_per_head": (bool, "One subtraction strength per head instead of per block."),

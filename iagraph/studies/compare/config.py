@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any, NamedTuple
 
-from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, field_validator, model_validator
 
 from iagraph.files import recipe_file, user_path
 from iagraph.train.config import Config, load_config
@@ -21,7 +21,10 @@ SAME_JETS = (*FILES, "classes", "weights", "signal", "signal_efficiency", "max_j
 """Keys of `data` that must be equal in all recipes; features, batches and memory may differ."""
 
 Text = Annotated[str, Field(min_length=1)]
-Recipe = Text | Annotated[list[Text], Field(min_length=1)]
+Recipe = Annotated[
+    list[Text], Field(min_length=1), BeforeValidator(lambda recipe: [recipe] if isinstance(recipe, str) else recipe)
+]
+"""A recipe and changes of its keys."""
 
 
 class CompareConfig(BaseModel):
@@ -68,7 +71,7 @@ class CompareConfig(BaseModel):
 
     @field_validator("recipes")
     @classmethod
-    def _distinct_folders(cls, recipes: dict[str, Any]) -> dict[str, Any]:
+    def _distinct_folders(cls, recipes: dict[str, list[str]]) -> dict[str, list[str]]:
         names: dict[str, str] = {}
         for name in recipes:
             if not slug(name):
@@ -138,8 +141,7 @@ def load_comparison(path: str | Path, overrides: Sequence[str] = ()) -> Comparis
     path = recipe_file(path)
     config = load_model(CompareConfig, path, overrides)
     recipes, problems = {}, []
-    for name, given in config.recipes.items():
-        file, *changes = [given] if isinstance(given, str) else given
+    for name, (file, *changes) in config.recipes.items():
         recipe = recipe_file(file, path.parent)
         try:
             recipes[name] = load_config(recipe, [*config.overrides, *changes])

@@ -94,8 +94,12 @@ def compare(comparison: Comparison, jobs: int = 1, command: str = "") -> Path:
         }
         section = Section(title, {"table": models_table(rows, comparison.reference)}, figures, about)
         recipes = {name: config.model_dump() for name, config in comparison.recipes.items()}
-        more = {"jets": jets._asdict(), "seeds": comparison.seeds, "recipes": recipes}
-        more |= {"reference": comparison.reference}
+        more = {
+            "jets": jets._asdict(),
+            "seeds": comparison.seeds,
+            "recipes": recipes,
+            "reference": comparison.reference,
+        }
         (comparison.folder / "runs.csv").write_text(runs_table(results).csv(), encoding="utf-8")
         write_section(comparison.folder, section, command, more)
     return comparison.folder
