@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from typing import Any, NamedTuple, cast
 
 import numpy as np
@@ -80,10 +80,18 @@ def _of_encoder(inputs: FixedPairs) -> Callable[[JetBatch, Edit], Any]:
 
 def _of_gate(inputs: GatedPairs) -> dict[str, Callable[[JetBatch, Edit], Any]]:
     def gate(jets: JetBatch, edit: Edit) -> Any:
-        graph = jets.prunable_graph()  # its order of pairs depends on the jets alone
-        return inputs.gate.hidden.register_forward_pre_hook(
-            lambda _, given: (edit(given[0], graph.first, graph.second),)
-        )
+        def before(module: nn.Module, given: Any) -> Any:
+            features, graph = given
+            return edit(features, graph.first, graph.second), graph
+
+        def after(module: nn.Module, given: Any, output: Any) -> Any:
+            graph, _, bias = output
+            return graph, inputs(bias, graph, jets), bias  # the encoder sees unchanged features
+
+        hooks = ExitStack()
+        hooks.enter_context(inputs.gate.register_forward_pre_hook(before))
+        hooks.enter_context(inputs.gate.register_forward_hook(after))
+        return hooks
 
     def encoder(jets: JetBatch, edit: Edit) -> Any:
         def change(module: nn.Module, given: Any, output: Any) -> Any:

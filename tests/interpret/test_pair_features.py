@@ -83,6 +83,16 @@ def test_gate_and_encoder_are_ablated_separately(make, batches):
     assert not np.allclose(logits["gate", "log_kt", "typical"], clean, rtol=1e-9, atol=1e-10)
 
 
+@pytest.mark.parametrize("variant", ["typical", "shuffled"])
+def test_ablations_are_the_same_with_gradients(make, jets, variant):
+    model = make("gated")
+    for source in pair_inputs(model):
+        with ablated(source, "log_kt", variant, jets):
+            with torch.no_grad():
+                without = model(jets)
+            assert_close(model(jets), without)
+
+
 def test_model_is_unchanged_afterwards(model, jets):
     clean = model(jets)
     for source in pair_inputs(model):

@@ -215,7 +215,7 @@ def with_changes(results: Sequence[Result], comparison: Comparison) -> list[Resu
 
 def _predictions(folder: Path) -> dict[str, Any]:
     try:
-        with np.load(folder / "predictions.npz") as arrays:
+        with (folder / "predictions.npz").open("rb") as file, np.load(file) as arrays:
             return {name: arrays[name] for name in ("label", "logits")}
     except (OSError, ValueError, KeyError, BadZipFile) as error:
         raise RunError(
