@@ -8,6 +8,7 @@ from as_on_a_gpu import AsOnAGPU
 from every_model import COUNTS, every_attention_model, every_model, model
 from torch.nn.functional import cross_entropy
 
+from iagraph import segment
 from iagraph.graph import fully_connected
 from iagraph.models import (
     CascadedIAFormer,
@@ -18,6 +19,11 @@ from iagraph.models import (
 )
 from iagraph.nn import EdgeBudget, Threshold, TopK, TopP
 from iagraph.testing import random_jets
+
+pytestmark = pytest.mark.skipif(
+    not segment.UNAVAILABLE,
+    reason="torch-scatter is used for sorted edges, and the host waits to know whether they are",
+)
 
 
 def learned(net, jets, *edges):
@@ -92,6 +98,7 @@ NETWORKS = {
 }
 
 
+@pytest.mark.skipif(torch.__version__ < "2.13", reason="older versions launch more for some functions")
 @pytest.mark.parametrize("batch_size", [64, 512])
 @pytest.mark.parametrize("name", NETWORKS)
 def test_launches_are_within_budget(name, batch_size):
