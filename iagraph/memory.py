@@ -34,10 +34,21 @@ def tune_memory() -> bool:
         Whether the allocator accepts these settings; only glibc does.
     """
     os.environ.setdefault("ONEDNN_PRIMITIVE_CACHE_CAPACITY", "8")
-    if platform.libc_ver()[0] != "glibc":
-        return False
-    mallopt = ctypes.CDLL(None).mallopt
-    return bool(mallopt(_MMAP_THRESHOLD, LARGEST)) and bool(mallopt(_TRIM_THRESHOLD, 2**31 - 1))
+    libc = _glibc()
+    return libc is not None and bool(
+        libc.mallopt(_MMAP_THRESHOLD, LARGEST) and libc.mallopt(_TRIM_THRESHOLD, 2**31 - 1)
+    )
+
+
+def return_freed_memory() -> None:
+    """Give memory back to the system that :func:`tune_memory` kept, as after a training; only glibc keeps it."""
+    libc = _glibc()
+    if libc is not None:
+        libc.malloc_trim(0)
+
+
+def _glibc() -> ctypes.CDLL | None:
+    return ctypes.CDLL(None) if platform.libc_ver()[0] == "glibc" else None
 
 
 def memory_in_use(peak: bool = False) -> float | None:

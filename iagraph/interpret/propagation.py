@@ -14,9 +14,9 @@ from torch import Tensor, nn
 from iagraph.interpret.recording import AttentionModel
 from iagraph.nn import AttentionConv, PairEncoder
 from iagraph.nn.pair_biases import PairBiases
-from iagraph.nn.pair_gate import PairGate
+from iagraph.nn.pair_gate import Gate
 
-PAIRS = (PairEncoder, PairBiases, PairGate)
+PAIRS = (PairEncoder, PairBiases, Gate)
 """Modules that read pairs; they affect only attention weights, which are held constant."""
 
 

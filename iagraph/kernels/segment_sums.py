@@ -74,12 +74,10 @@ class _WeightedSum(torch.autograd.Function):
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
         weights, values, source, target = ctx.saved_tensors
         heads = weights.size(1)
-        arrived = by_channel(grad, heads).index_select(0, target)
-        products = arrived * by_channel(values, heads).index_select(0, source)
-        grad_weights = torch.stack(products.split(heads, dim=1)).sum(0)
-        sent = repeated(weights, values) * arrived
-        expanded = source.unsqueeze(1).expand_as(sent)
-        grad_values = sent.new_zeros(values.size(0), sent.size(1)).scatter_add(0, expanded, sent)
+        arrived = by_channel(grad, heads).index_select(0, target).unflatten(1, (-1, heads))
+        grad_weights = (arrived * by_channel(values, heads).index_select(0, source).view_as(arrived)).sum(1)
+        sent = (arrived * weights.unsqueeze(1)).flatten(1)
+        grad_values = torch.zeros_like(values).index_add(0, source, sent)
         return grad_weights, by_head(grad_values, heads), None, None, None
 
 

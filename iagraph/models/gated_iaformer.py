@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+import torch
 from torch import Tensor, nn
 
 from iagraph.graph import Graph
@@ -12,8 +13,12 @@ from iagraph.kinematics import PAIR_FEATURES
 from iagraph.models.attention_tagger import FixedPairs, Pairs
 from iagraph.models.iaformer import IAFormer
 from iagraph.models.state_dicts import with_current_names
-from iagraph.nn.pair_gate import PairGate
+from iagraph.nn import Standardize
+from iagraph.nn.pair_gate import FixedGate, Gate, PairGate
 from iagraph.nn.pruning import EdgeBudget
+
+CONTROLS = {"largest_kt": ("log_kt", 1), "smallest_delta_r": ("log_delta_r", -1), "random": (None, 1)}
+"""Gates that do not learn, by name: the feature of the pairs that they keep, and its sign."""
 
 LIST_BELOW = 0.5
 """Fraction of pairs below which a list of edges is faster, on a CPU, than dense blocks with all pairs. With all pairs,
@@ -25,27 +30,38 @@ class GatedPairs(FixedPairs):
     """Pair features and their gate, which starts as the logarithm of kT, scaled as all features are.
 
     The pairs with the largest kT are the best choice known before training: of all simple choices, this one costs a
-    trained IAFormer the least performance. Self-pairs are always kept but, with kT = 0, start with little weight.
+    trained IAFormer the least performance. Self-pairs, which are always kept, start with a gate of zero.
 
     Args:
         name: name of the pair feature set, a key of :data:`iagraph.kinematics.PAIR_FEATURES`.
         hidden: hidden width of the gate.
         fraction: fraction of a jet's pairs that the gate keeps, in (0, 1].
+        control: a key of :data:`CONTROLS` for a gate that does not learn; None for one that does.
 
     Raises:
-        ValueError: an unknown feature set, or a fraction out of range.
+        ValueError: an unknown feature set or control, or a fraction out of range.
     """
 
-    def __init__(self, name: str, hidden: int, fraction: float) -> None:
+    def __init__(self, name: str, hidden: int, fraction: float, control: str | None = None) -> None:
         super().__init__(name)
-        self.gate = PairGate(self.channels, hidden, EdgeBudget(fraction=fraction))
-        self.gate.start_with(PAIR_FEATURES[name].index("log_kt"))
+        budget = EdgeBudget(fraction=fraction)
+        if control is not None:
+            if control not in CONTROLS:
+                raise ValueError(f"gate_control '{control}': should be one of {', '.join(CONTROLS)}, or None")
+            feature, sign = CONTROLS[control]
+            self.gate: Gate = FixedGate(None if feature is None else PAIR_FEATURES[name].index(feature), sign, budget)
+        else:
+            self.gate = PairGate(self.channels, hidden, budget)
+            start = torch.zeros(self.channels)
+            start[PAIR_FEATURES[name].index("log_kt")] = 1.0
+            start[-1] = Standardize.CLIP  # self-pairs, whose ln kT is clipped: their gate starts at 0
+            self.gate.start_with(start)
 
     def forward(self, x: Tensor, graph: Graph, jets: JetBatch) -> Tensor:
-        """See :meth:`FixedPairs.forward`; in the precision of the gate's weights instead of that of ``x``, since
+        """See :meth:`FixedPairs.forward`; in the precision of the model instead of that of ``x``, since
         rounding to 16 bits makes many pairs equal.
         """
-        return super().forward(self.gate.lin.weight, graph, jets)
+        return super().forward(self.scale.center, graph, jets)
 
 
 class GatedIAFormer(IAFormer):
@@ -64,15 +80,24 @@ class GatedIAFormer(IAFormer):
         sizes: passed to :class:`~iagraph.models.IAFormer`, as are ``options``.
         gate_hidden: hidden width of the gate.
         gate_fraction: fraction of a jet's pairs that the gate keeps, in (0, 1]; 1 keeps all.
+        gate_control: a key of :data:`CONTROLS` for a gate that keeps pairs by one feature or at random, learns nothing
+            and has no :math:`g`; None for one that learns.
         options: see ``sizes``.
 
     Raises:
-        ValueError: an unknown feature set, no block, a fraction out of range, or ``width`` is not a multiple of
-            ``heads``.
+        ValueError: an unknown feature set or control, no block, a fraction out of range, or ``width`` is not a multiple
+            of ``heads``.
     """
 
-    def __init__(self, *sizes: Any, gate_hidden: int = 16, gate_fraction: float = 0.2, **options: Any) -> None:
-        self.gate_arguments = (gate_hidden, gate_fraction)  # for init_pairs, which the base class calls
+    def __init__(
+        self,
+        *sizes: Any,
+        gate_hidden: int = 16,
+        gate_fraction: float = 0.2,
+        gate_control: str | None = None,
+        **options: Any,
+    ) -> None:
+        self.gate_arguments = (gate_hidden, gate_fraction, gate_control)  # for init_pairs, which the base class calls
         super().__init__(*sizes, **options)
 
     def init_pairs(self) -> nn.Module:

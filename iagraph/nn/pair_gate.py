@@ -1,7 +1,8 @@
-"""A gate that chooses which pairs of nodes to encode."""
+"""Gates, which choose the pairs of nodes to encode."""
 
 from __future__ import annotations
 
+from abc import abstractmethod
 from typing import cast
 
 import torch
@@ -13,7 +14,58 @@ from iagraph.nn.encoders import ThinLinear
 from iagraph.nn.pruning import EdgeBudget
 
 
-class PairGate(nn.Module):
+class Gate(nn.Module):
+    """Keeps the best pairs of each graph, as many as a budget allows, and all self-pairs.
+
+    Subclasses say how to rate pairs, and which bias the kept ones carry.
+
+    Args:
+        budget: how many pairs to keep.
+
+    Attributes:
+        tightness: how strictly the budget applies in training, from 0 (not at all) to 1 (fully); always fully in
+            evaluation.
+    """
+
+    def __init__(self, budget: EdgeBudget) -> None:
+        super().__init__()
+        self.budget = budget
+        self.tightness = 1.0
+
+    @abstractmethod
+    def rate(self, features: Tensor) -> Tensor:
+        """The rating of pairs, shape [pairs, features] to [pairs]; higher is better."""
+
+    @abstractmethod
+    def bias(self, features: Tensor, rating: Tensor) -> Tensor:
+        """The bias for attention of kept pairs, shape [kept], from their features and their rating, which has no
+        gradient.
+        """
+
+    @property
+    def current_budget(self) -> EdgeBudget:
+        """The budget that applies now: in training, relaxed to :attr:`tightness`."""
+        return cast(EdgeBudget, self.budget.relaxed(self.tightness)) if self.training else self.budget
+
+    def forward(self, features: Tensor, graph: Graph) -> tuple[Graph, Tensor, Tensor]:
+        """The graph with only the pairs that the gate keeps.
+
+        Args:
+            features: features of the pairs of ``graph``, shape [pairs, features].
+            graph: the graph.
+
+        Returns:
+            The graph; the features of its pairs, shape [kept, features]; and their bias, shape [kept].
+        """
+        with torch.autocast(features.device.type, enabled=False):  # 16 bits can hardly tell pairs apart
+            with torch.no_grad():
+                rating = self.rate(features)
+            graph, kept = graph.keep_strongest_pairs(rating, self.current_budget.number)
+            features = features.t().index_select(1, kept).t()  # stored feature by feature
+            return graph, features, self.bias(features, rating.index_select(0, kept))
+
+
+class PairGate(Gate):
     r"""Keeps the best pairs of each graph, as rated by a small perceptron from their raw features.
 
     .. math::
@@ -27,55 +79,62 @@ class PairGate(nn.Module):
         features: number of pair features.
         hidden: hidden width.
         budget: how many pairs to keep.
-
-    Attributes:
-        tightness: how strictly the budget applies in training, from 0 (not at all) to 1 (fully); always fully in
-            evaluation.
     """
 
     def __init__(self, features: int, hidden: int, budget: EdgeBudget) -> None:
-        super().__init__()
-        self.budget = budget
-        self.tightness = 1.0
+        super().__init__(budget)
         self.hidden = ThinLinear(features, hidden)
         self.lin = nn.Linear(hidden, 1)
 
     @torch.no_grad()
-    def start_with(self, feature: int) -> None:
-        r"""Start with the gate equal to one of the features, :math:`g_{ij} = f_{ij}`.
+    def start_with(self, weights: Tensor) -> None:
+        r"""Start with a gate that is linear in the features, :math:`g_{ij} = \mathbf{a} \cdot \mathbf{f}_{ij}`.
 
-        Two hidden units suffice, as :math:`\mathrm{GELU}(f) - \mathrm{GELU}(-f) = f`; the others start with weight 0.
-        (A gate with a single hidden unit starts as :math:`\mathrm{GELU}(f)`.)
+        Two hidden units suffice, as :math:`\mathrm{GELU}(g) - \mathrm{GELU}(-g) = g`; the others start with weight 0.
+        (A gate with a single hidden unit starts as :math:`\mathrm{GELU}(g)`.)
 
         Args:
-            feature: index of the feature.
+            weights: :math:`\mathbf{a}`, shape [features].
         """
-        for parameter in (self.hidden.weight[:2], self.hidden.bias[:2], self.lin.weight, self.lin.bias):
+        for parameter in (self.hidden.bias[:2], self.lin.weight, self.lin.bias):
             parameter.zero_()
         signs = torch.tensor([1.0, -1.0])[: self.lin.in_features]
-        self.hidden.weight[:2, feature] = self.lin.weight[0, :2] = signs
+        self.hidden.weight[:2] = signs.unsqueeze(1) * weights
+        self.lin.weight[0, :2] = signs
 
     def rate(self, features: Tensor) -> Tensor:
-        """The gate :math:`g` of pairs, shape [pairs, features] to [pairs, 1]."""
-        return self.lin(gelu(self.hidden(features)))
+        """The gate :math:`g` of pairs, shape [pairs, features] to [pairs]."""
+        return self.lin(gelu(self.hidden(features))).squeeze(1)
 
-    @property
-    def current_budget(self) -> EdgeBudget:
-        """The budget that applies now: in training, relaxed to :attr:`tightness`."""
-        return cast(EdgeBudget, self.budget.relaxed(self.tightness)) if self.training else self.budget
-
-    def forward(self, features: Tensor, graph: Graph) -> tuple[Graph, Tensor, Tensor]:
-        r"""The graph with only the pairs that the gate keeps.
-
-        Args:
-            features: features of the pairs of ``graph``, shape [pairs, features].
-            graph: the graph.
-
-        Returns:
-            The graph; the features of its pairs, shape [kept, features]; and their :math:`\ln \sigma(g)`, shape [kept].
+    def bias(self, features: Tensor, rating: Tensor) -> Tensor:
+        r""":math:`\ln \sigma(g)`, shape [kept]. Gradients reach only kept pairs, so these are rated again: that is
+        cheaper than storing the activations of all.
         """
-        with torch.autocast(features.device.type, enabled=False):  # 16 bits can hardly tell pairs apart
-            g = self.rate(features).squeeze(1)
-        graph, kept = graph.keep_strongest_pairs(g.detach(), self.current_budget.number)
-        features = features.t().index_select(1, kept).t()  # stored feature by feature
-        return graph, features, logsigmoid(g.index_select(0, kept))
+        return logsigmoid(self.rate(features) if torch.is_grad_enabled() else rating)
+
+
+class FixedGate(Gate):
+    """Keeps the pairs with the largest value of a feature, or pairs at random, and learns nothing: a control.
+
+    Random pairs differ from call to call in training, while evaluation makes the same choice for the same batch.
+
+    Args:
+        feature: index of the feature; None for random pairs.
+        sign: -1 for the smallest values instead.
+        budget: how many pairs to keep.
+    """
+
+    def __init__(self, feature: int | None, sign: int, budget: EdgeBudget) -> None:
+        super().__init__(budget)
+        self.feature, self.sign = feature, sign
+
+    def rate(self, features: Tensor) -> Tensor:
+        """The feature times the sign, or random numbers, shape [pairs, features] to [pairs]."""
+        if self.feature is not None:
+            return self.sign * features[:, self.feature]
+        generator = None if self.training else torch.Generator(features.device).manual_seed(1)
+        return torch.rand(len(features), generator=generator, device=features.device)
+
+    def bias(self, features: Tensor, rating: Tensor) -> Tensor:
+        """No bias: zeros, shape [kept]."""
+        return features.new_zeros(len(features))

@@ -220,10 +220,11 @@ def evaluate_tagger(
 
 
 def flops_per_jet(model: nn.Module, jets: JetBatch) -> float:
-    """Mean floating-point operations per jet of a batch, counting two per multiply-add
+    """Mean floating-point operations per jet in batches of 64, counting two per multiply-add
     (:func:`~iagraph.models.costs.multiply_adds`).
     """
-    return 2 * multiply_adds(model, jets) / len(jets)
+    batches = (jets.part(begin, min(begin + 64, len(jets))) for begin in range(0, len(jets), 64))
+    return 2 * sum(multiply_adds(model, batch) for batch in batches) / len(jets)
 
 
 def heading(key: str) -> str:

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal
 
 from pydantic import BeforeValidator, Field, ValidationInfo, create_model, field_validator, model_validator
 
+from iagraph.models.gated_iaformer import CONTROLS
 from iagraph.models.registry import MODELS, arguments
 from iagraph.nn.pruning import FORMER_NAMES, pruning_rule
 from iagraph.yaml_config import Section
@@ -55,6 +56,10 @@ KEYS: dict[str, tuple[Any, str]] = {
     "pair_width": (PositiveInt, "Features per pair, shared by all blocks."),
     "gate_hidden": (PositiveInt, "Hidden width of the gate, applied to all pairs."),
     "gate_fraction": (Fraction, "Fraction of a jet's pairs that the gate keeps."),
+    "gate_control": (
+        Literal[tuple(CONTROLS)] | None,
+        "A gate that learns nothing, for comparison: keeps pairs by one feature or at random; null: learns.",
+    ),
     "beta_per_head": (bool, "One subtraction strength per head instead of per block."),
     "pruning": (PruningConfig | None, "Which edges a block passes on to the next; null: all."),
     "channels": (

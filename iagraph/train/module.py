@@ -18,7 +18,8 @@ from torchmetrics.utilities import dim_zero_cat
 
 from iagraph.jets import JetBatch
 from iagraph.metrics import macro_auc, roc_auc
-from iagraph.nn import AttentionConv, PairGate, SoftmaxDifference
+from iagraph.nn import AttentionConv, SoftmaxDifference
+from iagraph.nn.pair_gate import Gate
 from iagraph.train.config import FineTuneConfig, TrainConfig
 from iagraph.train.not_finite import first_not_finite, report
 from iagraph.train.schedules import Tightening, warmup_cosine
@@ -303,7 +304,7 @@ def betas(model: nn.Module) -> dict[str, list[float]]:
 def set_tightness(model: nn.Module, tightness: float) -> None:
     """Set the pruning strength of gates and rules in training mode, from 0 (none) to 1 (full)."""
     for module in model.modules():
-        if isinstance(module, AttentionConv | PairGate):
+        if isinstance(module, AttentionConv | Gate):
             module.tightness = tightness
 
 

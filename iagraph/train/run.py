@@ -31,6 +31,7 @@ from lightning.pytorch.utilities.exceptions import MisconfigurationException
 from iagraph.data import JetDataset, Jets, JetSource, StoredJets, StoreError, resolve
 from iagraph.files import remove_unfinished, replaced, user_files, user_path, write_text
 from iagraph.machine import usable_cores
+from iagraph.memory import return_freed_memory
 from iagraph.models import CheckpointError
 from iagraph.plotting import save_figure
 from iagraph.train.checkpoints import (
@@ -237,6 +238,7 @@ def _train(
             over = False
         except FloatingPointError as error:
             raise FloatingPointError(f"{error}; {_kept_weights(kept)}") from error
+        return_freed_memory()
         best = torch.load(kept / BEST, weights_only=True, map_location="cpu")
         tagger.load_state_dict(best["state_dict"])
         save_model(folder, config, model, data, baseline, started_from)

@@ -3,6 +3,7 @@ import torch
 
 from iagraph.graph import SparseGraph, unordered_pairs
 from iagraph.nn import EdgeBudget, PairGate
+from iagraph.nn.pair_gate import FixedGate
 
 PTR = torch.tensor([0, 5, 6, 13])
 BATCH = torch.tensor([0] * 5 + [1] + [2] * 7)
@@ -81,12 +82,12 @@ def test_fractions_out_of_range(fraction):
 
 
 @pytest.mark.parametrize("hidden", [1, 2, 11])
-def test_gate_starts_as_one_feature_and_learns_from_all(hidden):
+def test_gate_starts_as_a_linear_function_and_learns_from_all(hidden):
     torch.manual_seed(0)
     module, features = PairGate(3, hidden, EdgeBudget(fraction=0.3)).double(), torch.randn(FIRST.numel(), 3).double()
-    module.start_with(1)
-    rate = module.rate(features).squeeze(1)
-    torch.testing.assert_close(rate, features[:, 1] if hidden > 1 else torch.nn.functional.gelu(features[:, 1]))
+    module.start_with(torch.tensor([0.0, 1.0, -3.0]))
+    expected, rate = features[:, 1] - 3 * features[:, 2], module.rate(features)
+    torch.testing.assert_close(rate, expected if hidden > 1 else torch.nn.functional.gelu(expected))
     module(features, GRAPH)[2].sum().backward()
     assert module.lin.weight.grad.abs().min() > 0
     module.zero_grad()
@@ -94,3 +95,35 @@ def test_gate_starts_as_one_feature_and_learns_from_all(hidden):
         module.lin.weight -= 0.1
     module(features, GRAPH)[2].sum().backward()
     assert module.hidden.weight.grad.abs().min() > 0
+
+
+def test_only_kept_pairs_need_activations():
+    """What is stored for the gradient grows with the kept pairs, not with all."""
+    module, features = gate(0.1), torch.randn(FIRST.numel(), 3).double()
+    stored = []
+    with torch.autograd.graph.saved_tensors_hooks(lambda tensor: stored.append(tensor.shape) or tensor, lambda x: x):
+        module(features, GRAPH)
+    assert stored
+    assert not any(FIRST.numel() in shape for shape in stored)
+
+
+@pytest.mark.parametrize("sign", [1, -1])
+def test_fixed_gates_keep_the_largest_or_smallest_values(sign):
+    features = torch.randn(FIRST.numel(), 3).double()
+    survivors, bias = survivors_of(FixedGate(1, sign, EdgeBudget(fraction=0.3)), features)
+    expected = set((FIRST == SECOND).nonzero().squeeze(1).tolist())
+    for jet, number in ((0, 3), (2, 7)):
+        between = [p for p in range(FIRST.numel()) if FIRST[p] != SECOND[p] and BATCH[FIRST[p]] == jet]
+        expected |= set(sorted(between, key=lambda p: -sign * features[p, 1])[:number])
+    assert survivors.tolist() == sorted(expected)
+    assert torch.equal(bias, torch.zeros(len(survivors)).double())
+
+
+def test_random_pairs_are_fixed_in_evaluation_and_new_in_each_training_step():
+    features, module = torch.randn(FIRST.numel(), 3).double(), FixedGate(None, 1, EdgeBudget(fraction=0.3))
+    torch.manual_seed(0)
+    one, two = (survivors_of(module.train(), features)[0].tolist() for _ in range(2))
+    assert one != two
+    assert len(one) == len(two) == 3 + 7 + 13
+    one, two = (survivors_of(module.eval(), features)[0].tolist() for _ in range(2))
+    assert one == two

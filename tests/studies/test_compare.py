@@ -16,7 +16,7 @@ from studies.conftest import snapshot, write_comparison
 from toy_runs import toy_jets, weights
 
 from iagraph.data import write_store
-from iagraph.metrics import Estimate
+from iagraph.metrics import Estimate, auc_difference
 from iagraph.studies.compare import measure
 from iagraph.studies.compare.config import load_comparison
 from iagraph.studies.compare.study import RESULTS, compare
@@ -68,6 +68,29 @@ def test_tables_hold_what_the_runs_recorded(study):
     assert re.search(rf"- multiplicity .*{re.escape(str(Estimate(**multiplicity)))}", text)
     assert report["recipes"]["Q & K"]["model"]["name"] == "plain_transformer"
     assert report["machine"]["torch"] == description["versions"]["torch"] == version("torch")
+
+
+def test_differences_are_paired_by_jet_and_seed(study):
+    folder = compare(load_comparison(study, ["reference=Q & K"]))
+    with (folder / "runs.csv").open() as file:
+        rows = {(row["model"], row["seed"]): row for row in csv.DictReader(file)}
+    for seed in "12":
+        arrays = [np.load(folder / name / f"seed-{seed}" / "predictions.npz") for name in ("iaformer", "q-k")]
+        assert np.array_equal(*(array["label"] for array in arrays))
+        expected = auc_difference(arrays[0]["label"], *(array["logits"] for array in arrays), signal=1)
+        found = rows["IAFormer", seed]
+        assert float(found["auc_minus_reference"]) == pytest.approx(expected.value, abs=1e-15)
+        assert float(found["auc_minus_reference_error"]) == pytest.approx(expected.error)
+        assert float(rows["Q & K", seed]["auc_minus_reference"]) == 0
+    assert json.loads((folder / "report.json").read_text())["reference"] == "Q & K"
+
+
+def test_damaged_predictions_are_named(study):
+    comparison = load_comparison(study, ["reference=Q & K"])
+    file = comparison.folder / "q-k" / "seed-2" / "predictions.npz"
+    file.write_bytes(file.read_bytes()[:100])
+    with pytest.raises(RunError, match=r"seed-2/predictions\.npz: missing or damaged .* delete the folder"):
+        compare(comparison)
 
 
 def test_failing_runs_are_named_and_others_are_finished(study, store, tmp_path, capsys, monkeypatch):

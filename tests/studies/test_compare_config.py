@@ -24,6 +24,19 @@ def test_overrides_on_the_command_line(write):
     assert (comparison.seeds, comparison.folder.name) == ((5,), "other")
 
 
+def test_changes_of_single_recipes(write):
+    path = write(recipes={"A": "qg.yaml", "B": ["qg.yaml", "model.width=16", "train.epochs=5"]})
+    recipes = load_comparison(path).recipes
+    assert [recipe.model.width for recipe in recipes.values()] == [32, 16]
+    assert [recipe.train.epochs for recipe in recipes.values()] == [2, 5]  # after the changes of all
+
+
+def test_reference_must_be_a_model(write):
+    assert load_comparison(write(), ["reference=Q & K"]).reference == "Q & K"
+    with pytest.raises(ConfigError, match="reference: 'ParT' should be one of IAFormer, Q & K"):
+        load_comparison(write(), ["reference=ParT"])
+
+
 def test_all_problems_of_all_recipes_are_reported_at_once(write, tmp_path):
     path = write(recipes={"A": "qg.yaml", "B": "gone.yaml", "C": "qg_plain.yaml"}, overrides=["model.pair_width=many"])
     text = (tmp_path / "qg_plain.yaml").read_text()
@@ -103,7 +116,7 @@ def test_errors_are_named(write, changes, message):
         ("{yes: qg.yaml}", "'recipes' should have strings as names: put true in quotes"),
         ("[qg.yaml]", r"'recipes' should name files, as in \{IAFormer: qg\.yaml, .*\}, found \[\"qg\.yaml\"\]"),
         ("{}", r"'recipes' should name files, as in \{IAFormer: qg\.yaml"),
-        ("{A: [qg.yaml]}", r"'recipes\.A' should .*"),
+        ("{A: []}", r"'recipes\.A' should .*"),
     ],
 )
 def test_invalid_recipes(write, recipes, message):

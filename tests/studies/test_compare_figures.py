@@ -6,8 +6,8 @@ import pytest
 
 from iagraph.estimates import OverSeeds
 from iagraph.plotting import save_figure
-from iagraph.studies.compare.figures import cost_and_performance
-from iagraph.studies.compare.measure import Row
+from iagraph.studies.compare.figures import cost_and_performance, trade_offs
+from iagraph.studies.compare.measure import Costs, Row
 
 LONG = "ParT, fine-tuned from the ten classes of JetClass with a new head"
 
@@ -15,7 +15,8 @@ LONG = "ParT, fine-tuned from the ten classes of JetClass with a new head"
 def row(index, values=(0.880, 0.886, 0.883), rejection=(25.0, 26.0, 27.0), name="model {}"):
     numbers = {"accuracy": OverSeeds((0.8, 0.81, 0.82)), "auc": OverSeeds(values)}
     numbers["rejection_at_0.5"] = OverSeeds(rejection)
-    return Row(name.format(index), numbers, 10 ** (index % 5 + 2), 1e6 * 1.3**index, 1e-3 * (index + 1))
+    costs = Costs(1e-3 * (index + 1), 0.1 * index)
+    return Row(name.format(index), numbers, 10 ** (index % 5 + 2), 1e6 * 1.3**index, OverSeeds((60.0,)), costs, None)
 
 
 def points(axes):
@@ -106,3 +107,15 @@ def test_accuracy_is_shown_for_more_than_two_classes():
     _, accuracy, _ = cost_and_performance([replace(row(1), numbers=numbers)]).axes
     assert accuracy.get_xlabel() == "accuracy"
     assert points(accuracy)[0] == [0.75, 0]
+
+
+def test_trade_offs_show_each_model_at_its_costs(tmp_path):
+    unknown = replace(row(4), costs=Costs(0.005, math.nan), training=OverSeeds((math.nan,)))
+    figure = trade_offs([row(3), unknown])
+    save_figure(figure, tmp_path / "figure")
+    for axes, places in zip(figure.axes, 2 * ([[0.3], []], [[1.3**3], [1.3**4]], [[4], [5]], [[60], []]), strict=True):
+        assert [container[0].get_xdata().tolist() for container in axes.containers] == [
+            pytest.approx(place) for place in places
+        ]
+    assert [float(container[0].get_ydata()[0]) for container in figure.axes[1].containers] == pytest.approx([0.883] * 2)
+    assert [float(container[0].get_ydata()[0]) for container in figure.axes[5].containers] == [26, 26]

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any, NamedTuple
 
-from pydantic import BaseModel, ConfigDict, Field, field_validator
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, field_validator, model_validator
 
 from iagraph.files import recipe_file, user_path
 from iagraph.train.config import Config, load_config
@@ -21,6 +21,10 @@ SAME_JETS = (*FILES, "classes", "weights", "signal", "signal_efficiency", "max_j
 """Keys of `data` that must be equal in all recipes; features, batches and memory may differ."""
 
 Text = Annotated[str, Field(min_length=1)]
+Recipe = Annotated[
+    list[Text], Field(min_length=1), BeforeValidator(lambda recipe: [recipe] if isinstance(recipe, str) else recipe)
+]
+"""A recipe and changes of its keys."""
 
 
 class CompareConfig(BaseModel):
@@ -34,11 +38,14 @@ class CompareConfig(BaseModel):
     seeds: list[Annotated[int, Field(ge=0, le=2**32 - 1)]] = Field(
         min_length=1, description="Each model is trained once per seed; two or more give a spread."
     )
-    recipes: dict[Text, Text] = Field(
+    recipes: dict[Text, Recipe] = Field(
         min_length=1,
-        description="Recipe of each model by its name in the table, for example `ParT: qg_part.yaml`. Paths of recipes "
-        "are relative to the folder of this file, or names of packaged recipes; paths in them are relative to the "
-        "working folder.",
+        description="Recipe of each model by its name in the table, for example `ParT: qg_part.yaml`, or a list of a "
+        "recipe and changes of it, as in `[qg_part.yaml, model.blocks=4]`. Paths of recipes are relative to the folder "
+        "of this file, or names of packaged recipes; paths in them are relative to the working folder.",
+    )
+    reference: Text | None = Field(
+        default=None, description="The model from which differences are taken, jet by jet and seed by seed."
     )
     overrides: list[str] = Field(
         default=[], description="Changes of all recipes, for example [train.epochs=2, train.device=cpu]."
@@ -64,7 +71,7 @@ class CompareConfig(BaseModel):
 
     @field_validator("recipes")
     @classmethod
-    def _distinct_folders(cls, recipes: dict[str, str]) -> dict[str, str]:
+    def _distinct_folders(cls, recipes: dict[str, list[str]]) -> dict[str, list[str]]:
         names: dict[str, str] = {}
         for name in recipes:
             if not slug(name):
@@ -74,6 +81,12 @@ class CompareConfig(BaseModel):
                     f"should have names that differ in more than punctuation and case: '{other}', '{name}'"
                 )
         return recipes
+
+    @model_validator(mode="after")
+    def _reference_is_a_model(self) -> CompareConfig:
+        if self.reference is not None and self.reference not in self.recipes:
+            raise ValueError(f"reference: '{self.reference}' should be one of {', '.join(self.recipes)}")
+        return self
 
 
 class PlannedRun(NamedTuple):
@@ -101,11 +114,13 @@ class Comparison:
         folder: output folder.
         seeds: seeds of the runs of each model.
         recipes: configuration of each model by its name in the table.
+        reference: the model from which differences are taken, if any.
     """
 
     folder: Path
     seeds: tuple[int, ...]
     recipes: dict[str, Config]
+    reference: str | None = None
 
     @property
     def runs(self) -> list[PlannedRun]:
@@ -126,10 +141,10 @@ def load_comparison(path: str | Path, overrides: Sequence[str] = ()) -> Comparis
     path = recipe_file(path)
     config = load_model(CompareConfig, path, overrides)
     recipes, problems = {}, []
-    for name, file in config.recipes.items():
+    for name, (file, *changes) in config.recipes.items():
         recipe = recipe_file(file, path.parent)
         try:
-            recipes[name] = load_config(recipe, config.overrides)
+            recipes[name] = load_config(recipe, [*config.overrides, *changes])
         except ConfigError as error:
             # Problems with our overrides are reported as those of a command line: name the recipe and this file.
             here = f"{recipe} with the overrides of {path}"
@@ -137,7 +152,7 @@ def load_comparison(path: str | Path, overrides: Sequence[str] = ()) -> Comparis
     problems += [f"{path}: {text}" for text in _different_jets(recipes)]
     if problems:
         raise ConfigError(*problems)
-    return Comparison(user_path(config.output) / config.name, tuple(config.seeds), recipes)
+    return Comparison(user_path(config.output) / config.name, tuple(config.seeds), recipes, config.reference)
 
 
 def describe_comparison() -> str:

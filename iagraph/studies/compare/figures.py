@@ -1,10 +1,10 @@
-"""The figure of a comparison."""
+"""The figures of a comparison."""
 
 from __future__ import annotations
 
 import math
 import textwrap
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 from matplotlib.axes import Axes
@@ -12,10 +12,16 @@ from matplotlib.figure import Figure
 from matplotlib.layout_engine import ConstrainedLayoutEngine
 from matplotlib.ticker import FuncFormatter, LogLocator, MaxNLocator, NullLocator
 
-from iagraph.plotting import COLOURS
+from iagraph.plotting import COLOURS, style
 from iagraph.studies.compare.measure import Row
-from iagraph.studies.figures import GREY, LABELS, REJECTION
+from iagraph.studies.figures import GREY, LABELS, MARKERS, REJECTION, decorate, legend_above
 
+COSTS: dict[str, Callable[[Row], float]] = {
+    "fraction of edges kept,\nmean over the layers": lambda row: row.costs.kept,
+    "MFLOP per jet": lambda row: row.flops / 1e6,
+    "inference: time per jet [ms]": lambda row: 1e3 * row.costs.seconds,
+    "training: whole time [s]": lambda row: row.training.mean,
+}
 NAME_WIDTH = 30
 """Largest number of characters per line of a model's name."""
 
@@ -75,7 +81,7 @@ def _cost(axes: Axes, rows: Sequence[Row]) -> None:
     axes.plot(costs, range(len(rows)), "o", color=COLOURS[0], markersize=7)
     for index, row in enumerate(rows):
         place: dict[str, Any] = {"xy": (costs[index], index), "xytext": (8, 0), "textcoords": "offset points"}
-        axes.annotate(f"{1e3 * row.seconds:.3g} ms", **place, va="center", fontsize=8, color=GREY)
+        axes.annotate(f"{1e3 * row.costs.seconds:.3g} ms", **place, va="center", fontsize=8, color=GREY)
     # At least a factor of four, so that the axis has tick labels and space for the text beside the last point.
     factor = max(4.0, max(costs) / min(costs))
     low, high = min(costs) / factor**0.1, max(costs) * factor**0.1
@@ -84,6 +90,37 @@ def _cost(axes: Axes, rows: Sequence[Row]) -> None:
     axes.xaxis.set_major_locator(LogLocator(subs=(1, 2, 5) if high / low < 200 else (1,)))
     axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
     axes.xaxis.set_minor_locator(NullLocator())
+
+
+def trade_offs(rows: Sequence[Row]) -> Figure:
+    """AUC and background rejection against edges kept, operations, and the time of inference and of training.
+
+    Points are means over seeds, bars their spread. With more than two classes, accuracy is shown instead of rejection.
+    Models without attention have no edges to keep; infinite means and unrecorded times are left out.
+    """
+    second = REJECTION if REJECTION in rows[0].numbers else "accuracy"
+    figure = Figure(figsize=(12, 7), layout=ConstrainedLayoutEngine(w_pad=0.08, h_pad=0.06))
+    panels = figure.subplots(2, len(COSTS), sharex="col", sharey="row", squeeze=False)
+    for line, key in zip(panels, ("auc", second), strict=True):
+        line[0].set_ylabel(LABELS.get(key, key))
+        for axes, cost in zip(line, COSTS.values(), strict=True):
+            for index, row in enumerate(rows):
+                number, at = row.numbers[key], cost(row)
+                shown = math.isfinite(number.mean) and math.isfinite(at)
+                x, y = ([at], [number.mean]) if shown else ([], [])
+                error = [number.spread] if shown and math.isfinite(number.spread) else None
+                look = {"color": style(index)["color"], "marker": MARKERS[index % len(MARKERS)], "markersize": 6}
+                axes.errorbar(x, y, yerr=error, linestyle="none", capsize=2, label=row.model, **look)
+            decorate(axes)
+            axes.yaxis.set_major_locator(MaxNLocator(6))
+    for axes, label in zip(panels[1], COSTS, strict=True):
+        axes.set_xlabel(label)
+        axes.set_xscale("log")
+        axes.xaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
+        axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
+        axes.xaxis.set_minor_locator(NullLocator())
+    legend_above(figure, panels[0][0], 4)
+    return figure
 
 
 def _short(number: int) -> str:

@@ -4,12 +4,20 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
-from typing import Any
+from pathlib import Path
+from typing import Any, NamedTuple
+from zipfile import BadZipFile
 
-from iagraph.estimates import OverSeeds
+import numpy as np
+from torch import nn
+
+from iagraph.estimates import OverSeeds, Truth
+from iagraph.jets import JetBatch
 from iagraph.metrics import Estimate
+from iagraph.models.attention_tagger import AttentionTagger
+from iagraph.models.costs import cost
 from iagraph.studies.compare.config import Comparison, PlannedRun
 from iagraph.studies.runs import open_test_jets, read_json, some_batches, where_measured
 from iagraph.studies.timing import TIMED_JETS, how_measured, seconds_per_jet
@@ -31,6 +39,8 @@ class Result:
         parameters: number of parameters of the model.
         flops: its floating-point operations per jet.
         jets: number of test jets.
+        training: seconds that its training took, validation included; NaN if not recorded.
+        change: AUC minus that of the reference model of the same seed, if there is one.
     """
 
     model: str
@@ -41,6 +51,8 @@ class Result:
     parameters: int
     flops: float
     jets: int
+    training: float = math.nan
+    change: Estimate | None = None
 
     @classmethod
     def from_metrics(cls, model: str, seed: int, metrics: Mapping[str, Any]) -> Result:
@@ -50,43 +62,103 @@ class Result:
         gain = _estimate("gain", metrics["auc_gain_over_multiplicity"])
         cost = metrics["cost"]
         counts = cost["parameters"], cost["flops_per_jet"], metrics["jets"]
-        return cls(model, seed, report, multiplicity, gain, *counts)
+        training = metrics.get("training", {}).get("seconds", math.nan)
+        return cls(model, seed, report, multiplicity, gain, *counts, float(training))
+
+
+class Costs(NamedTuple):
+    """What inference with a model costs.
+
+    Attributes:
+        seconds: inference time per jet.
+        kept: fraction of edges kept, self-edges included, mean over the layers; NaN for models without attention.
+    """
+
+    seconds: float
+    kept: float
 
 
 @dataclass(frozen=True)
 class Row:
-    """Results of a model over its seeds (``numbers``, by key in the report), and its cost."""
+    """Results of a model over its seeds, and its cost.
+
+    Attributes:
+        model: name of the model in the table.
+        numbers: accuracy, AUC and rejections by their keys in reports.
+        parameters: number of parameters of the model.
+        flops: its floating-point operations per jet.
+        training: seconds of its trainings.
+        costs: those of inference.
+        change: mean AUC minus that of the reference model, if there is one. Its error combines those of the seeds and
+            of the finite test set.
+    """
 
     model: str
     numbers: dict[str, OverSeeds]
     parameters: int
     flops: float
-    seconds: float
+    training: OverSeeds
+    costs: Costs
+    change: Estimate | None
 
 
-def over_seeds(results: Sequence[Result], seconds: Mapping[str, float]) -> list[Row]:
-    """A row per model, in order of appearance; ``seconds`` is the time per jet of each."""
+def over_seeds(results: Sequence[Result], costs: Mapping[str, Costs]) -> list[Row]:
+    """A row per model, in order of appearance."""
     rows = []
     for model in dict.fromkeys(result.model for result in results):
         mine = [result for result in results if result.model == model]
         numbers = {key: OverSeeds(tuple(result.report[key].value for result in mine)) for key in mine[0].report}
-        rows.append(Row(model, numbers, mine[0].parameters, mine[0].flops, seconds[model]))
+        training = OverSeeds(tuple(result.training for result in mine))
+        changes = [result.change for result in mine if result.change is not None]
+        change = mean_change(changes) if changes else None
+        rows.append(Row(model, numbers, mine[0].parameters, mine[0].flops, training, costs[model], change))
     return rows
 
 
-def models_table(rows: Sequence[Row]) -> Table:
+def mean_change(changes: Sequence[Estimate]) -> Estimate:
+    """Mean of differences on the same test jets, one per seed, each with the error of the finite test set.
+
+    That error is common to all seeds, so that its mean is added, in quadrature, to the standard error over seeds.
+    """
+    values = OverSeeds(tuple(change.value for change in changes))
+    of_test_jets = sum(change.error for change in changes) / len(changes)
+    of_seeds = values.spread / math.sqrt(len(changes)) if len(changes) > 1 else 0.0
+    return Estimate(values.mean, math.hypot(of_test_jets, of_seeds))
+
+
+def models_table(rows: Sequence[Row], reference: str | None = None) -> Table:
     """A row per model; in the CSV, an undefined spread is empty and an infinite mean is inf."""
     shown: list[dict[str, Cell]] = []
     exact: list[dict[str, Cell]] = []
     for row in rows:
         line: dict[str, Cell] = {"model": row.model, "seeds": len(next(iter(row.numbers.values())).values)}
         for key, number in row.numbers.items():
-            line |= {key: number.mean, f"{key}_spread": None if math.isnan(number.spread) else number.spread}
-        exact.append(line | {"parameters": row.parameters, "flops_per_jet": row.flops, "seconds_per_jet": row.seconds})
-        costs = {"MFLOP/jet": f"{row.flops / 1e6:,.1f}", "ms/jet": f"{1e3 * row.seconds:.3g}"}
-        numbers = {heading(key): str(number) for key, number in row.numbers.items()}
-        shown.append({"": row.model, **numbers, "parameters": row.parameters, **costs})
+            line |= {key: number.mean, f"{key}_spread": _or_none(number.spread)}
+        if reference is not None:
+            line["auc_minus_reference"] = row.change
+        line |= {"parameters": row.parameters, "flops_per_jet": row.flops, "seconds_per_jet": row.costs.seconds}
+        line |= {"edges_kept": _or_none(row.costs.kept), "seconds_of_training": _or_none(row.training.mean)}
+        exact.append(line)
+        costs: dict[str, Cell] = {
+            "parameters": row.parameters,
+            "edges kept": _shown(row.costs.kept, ".2f"),
+            "MFLOP/jet": f"{row.flops / 1e6:,.1f}",
+            "ms/jet": f"{1e3 * row.costs.seconds:.3g}",
+            "training [s]": _shown(row.training.mean, ",.0f"),
+        }
+        numbers: dict[str, Cell] = {heading(key): str(number) for key, number in row.numbers.items()}
+        if reference is not None:
+            numbers[f"AUC - {reference}"] = None if row.model == reference else row.change
+        shown.append({"": row.model, **numbers, **costs})
     return Table("Each model over its seeds, on the same test jets.", shown, exact)
+
+
+def _or_none(number: float) -> float | None:
+    return None if math.isnan(number) else number
+
+
+def _shown(number: float, form: str) -> str | None:
+    return None if math.isnan(number) else format(number, form)
 
 
 def runs_table(results: Sequence[Result]) -> Table:
@@ -95,7 +167,10 @@ def runs_table(results: Sequence[Result]) -> Table:
     for result in results:
         row: dict[str, Cell] = {"model": result.model, "seed": result.seed}
         row |= {**result.report, "auc_gain_over_multiplicity": result.gain}
-        rows.append(row | {"parameters": result.parameters, "flops_per_jet": result.flops, "test_jets": result.jets})
+        if result.change is not None:
+            row["auc_minus_reference"] = result.change
+        row |= {"parameters": result.parameters, "flops_per_jet": result.flops, "test_jets": result.jets}
+        rows.append(row | {"seconds_of_training": _or_none(result.training)})
     return Table("Each run.", rows, rows)
 
 
@@ -119,14 +194,52 @@ def read_results(runs: Sequence[PlannedRun]) -> list[Result]:
     return results
 
 
-def measure_times(comparison: Comparison) -> tuple[dict[str, float], str]:
-    """Time per jet of each model with the first seed, and a note on the measurement."""
+def with_changes(results: Sequence[Result], comparison: Comparison) -> list[Result]:
+    """The results with the AUC minus that of the reference model of the same seed, on the same jets.
+
+    Raises:
+        RunError: the predictions of a run are missing or damaged.
+    """
+    if comparison.reference is None:
+        return list(results)
+    folders = {(run.model, run.config.seed): run.folder for run in comparison.runs}
+    signal = comparison.recipes[comparison.reference].data.signal
+    classes = load_run(comparison.runs[0].folder).classes
+    place = None if signal is None else classes.index(signal)
+    found = []
+    for result in results:
+        mine, other = (_predictions(folders[model, result.seed]) for model in (result.model, comparison.reference))
+        found.append(replace(result, change=Truth(mine["label"], place).auc_change(mine["logits"], other["logits"])))
+    return found
+
+
+def _predictions(folder: Path) -> dict[str, Any]:
+    try:
+        with np.load(folder / "predictions.npz") as arrays:
+            return {name: arrays[name] for name in ("label", "logits")}
+    except (OSError, ValueError, KeyError, BadZipFile) as error:
+        raise RunError(
+            f"{folder / 'predictions.npz'}: missing or damaged ({error}); delete the folder of this run to retrain it"
+        ) from error
+
+
+def measure_costs(comparison: Comparison) -> tuple[dict[str, Costs], str]:
+    """Costs of each model with the first seed, and a note on the measurement of time."""
     runs = comparison.runs[: len(comparison.recipes)]
     models = {run.model: load_run(run.folder).model for run in runs}
     batches = {run.model: some_batches(open_test_jets(run.config), TIMED_JETS) for run in runs}
     device = where_measured([run.folder for run in runs])
     how = how_measured(sum(map(len, batches[runs[0].model])), device)
-    return seconds_per_jet(models, batches, device), how
+    seconds = seconds_per_jet(models, batches, device)
+    return {name: Costs(seconds[name], kept_edges(models[name], batches[name][0])) for name in models}, how
+
+
+def kept_edges(model: nn.Module, jets: JetBatch) -> float:
+    """Fraction of edges that a model keeps, self-edges included, mean over its layers; NaN if it has no attention."""
+    if not isinstance(model, AttentionTagger):
+        return math.nan
+    kept = cost(model, jets).kept
+    return float(sum(kept) / len(kept))
 
 
 def _estimate(key: str, found: Mapping[str, float | None]) -> Estimate:

@@ -1,8 +1,8 @@
 """Comparison of models trained and evaluated on the same jets with several seeds.
 
 The folder of a comparison holds a run folder per model and seed, ``table.md``, ``table.csv`` and ``table.tex``,
-``runs.csv`` (every run), ``figure.png`` and ``figure.pdf``, ``report.json`` (versions, machine, jets, recipes), and
-``section.html`` for the reports of these runs.
+``runs.csv`` (every run), ``figure`` and ``trade_offs`` as PNG and PDF, ``report.json`` (versions, machine, jets,
+recipes), and ``section.html`` for the reports of these runs.
 """
 
 from __future__ import annotations
@@ -13,8 +13,16 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from iagraph.studies.compare.config import Comparison, PlannedRun
-from iagraph.studies.compare.figures import cost_and_performance
-from iagraph.studies.compare.measure import Result, measure_times, models_table, over_seeds, read_results, runs_table
+from iagraph.studies.compare.figures import cost_and_performance, trade_offs
+from iagraph.studies.compare.measure import (
+    Result,
+    measure_costs,
+    models_table,
+    over_seeds,
+    read_results,
+    runs_table,
+    with_changes,
+)
 from iagraph.studies.report import Section, write_section
 from iagraph.studies.training import auc_text, is_finished, train_runs
 from iagraph.train.config import Config
@@ -33,6 +41,12 @@ RESULTS = (
     "runs.csv",
     "figure.png",
     "figure.pdf",
+    "trade_offs.png",
+    "trade_offs.pdf",
+)
+DIFFERENCE = (
+    "mean over the seeds of the difference on the same jets; its error combines that of this mean with that of the "
+    "finite test set"
 )
 SHOWN = ("data.node_features", "data.batch_size", "data.max_pairs", "fine_tune")
 """Keys that notes report if recipes differ in them, besides all of ``train``; models differ on purpose."""
@@ -67,15 +81,25 @@ def compare(comparison: Comparison, jobs: int = 1, command: str = "") -> Path:
             for name in RESULTS:  # they describe fewer or other runs
                 (comparison.folder / name).unlink(missing_ok=True)
             train_runs(missing, jobs)
-        results = read_results(comparison.runs)
-        seconds, how = measure_times(comparison)
-        rows = over_seeds(results, seconds)
+        results = with_changes(read_results(comparison.runs), comparison)
+        costs, how = measure_costs(comparison)
+        rows = over_seeds(results, costs)
         about = [*notes(comparison.recipes, comparison.seeds, jets.train, jets.test, results), how]
+        if comparison.reference is not None:
+            about.append(f"AUC - {comparison.reference}: {DIFFERENCE}")
         title = f"Comparison of models ({comparison.folder.name})"
-        figures = {"figure": (cost_and_performance(rows), "Performance and cost of each model.")}
-        section = Section(title, {"table": models_table(rows)}, figures, about)
+        figures = {
+            "figure": (cost_and_performance(rows), "Performance and cost of each model."),
+            "trade_offs": (trade_offs(rows), "Performance against each cost."),
+        }
+        section = Section(title, {"table": models_table(rows, comparison.reference)}, figures, about)
         recipes = {name: config.model_dump() for name, config in comparison.recipes.items()}
-        more = {"jets": jets._asdict(), "seeds": comparison.seeds, "recipes": recipes}
+        more = {
+            "jets": jets._asdict(),
+            "seeds": comparison.seeds,
+            "recipes": recipes,
+            "reference": comparison.reference,
+        }
         (comparison.folder / "runs.csv").write_text(runs_table(results).csv(), encoding="utf-8")
         write_section(comparison.folder, section, command, more)
     return comparison.folder
@@ -161,4 +185,6 @@ def notes(
         f"multiplicity alone reaches an AUC of {results[0].multiplicity} on these jets",
         *([rejection] if any(key.startswith("rejection_at_") for key in results[0].report) else []),
         "FLOP: matrix products of one forward pass, two per multiply-add",
+        "edges kept: self-edges included, mean over the layers",
+        "training: the whole time, with validation, mean over the seeds",
     ]
