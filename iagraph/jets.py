@@ -142,7 +142,8 @@ class JetBatch:
             ValueError: an edge joins two jets.
         """
         if edge_index is None:
-            return SparseGraph.from_pairs(*unordered_pairs(self.ptr, self.sizes), self.batch, len(self))
+            pairs, between = unordered_pairs(self.ptr, self.sizes), [n * (n - 1) // 2 for n in self.sizes]
+            return SparseGraph.from_pairs(*pairs, self.batch, len(self), between)
         if bool((self.batch[edge_index[0]] != self.batch[edge_index[1]]).any()):
             raise ValueError("edge_index joins particles of different jets: remove these edges")
         return SparseGraph.scored_per_pair(edge_index, self.batch.numel(), self.batch, len(self))

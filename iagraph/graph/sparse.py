@@ -100,9 +100,11 @@ class SparseGraph(PrunableGraph):
         second: Tensor,
         edges: tuple[Tensor, Tensor | None, Tensor | None] | None = None,
         num_sources: int | None = None,
+        between: Sequence[int] | None = None,
     ) -> None:
         self.num_nodes, self.batch, self.num_graphs = num_nodes, batch, num_graphs
         self.first, self.second = first, second
+        self._between = between  # numbers of pairs of different nodes of each graph, if known on the host
         self._edges = edges  # edge_index, pair_of_edge, edge_ids; listed from the pairs when first needed
         self._ptr: tuple[Tensor | None] | None = None  # in Python 3.11 torch.compile cannot read a cached_property
         self.bipartite = num_sources is not None
@@ -152,7 +154,9 @@ class SparseGraph(PrunableGraph):
         return cls(num_nodes, batch, num_graphs, first, second, (edge_index, pair_of_edge, edge_ids))
 
     @classmethod
-    def from_pairs(cls, first: Tensor, second: Tensor, batch: Tensor, num_graphs: int) -> SparseGraph:
+    def from_pairs(
+        cls, first: Tensor, second: Tensor, batch: Tensor, num_graphs: int, between: Sequence[int] | None = None
+    ) -> SparseGraph:
         """A graph with both directed edges of each given pair of nodes, and one edge for a self-pair.
 
         Edges are built when first needed. They are sorted by target, then by source, so the set of all pairs reproduces
@@ -163,8 +167,9 @@ class SparseGraph(PrunableGraph):
             second: the other, ``first <= second``; pairs are sorted by the first, then by the second.
             batch: the graph of each node, shape [nodes], ascending.
             num_graphs: number of graphs.
+            between: number of pairs of different nodes of each graph; given, the host need not wait for a GPU.
         """
-        return cls(batch.numel(), batch, num_graphs, first, second)
+        return cls(batch.numel(), batch, num_graphs, first, second, between=between)
 
     @classmethod
     def of_tokens(cls, batch: Tensor, num_graphs: int) -> SparseGraph:
@@ -179,7 +184,8 @@ class SparseGraph(PrunableGraph):
     def _listed(self) -> tuple[Tensor, Tensor | None, Tensor | None]:
         if self._edges is None:
             pair = torch.arange(self.first.numel(), device=self.first.device)
-            mirrored = (self.first != self.second).nonzero().squeeze(1)
+            between = None if self._between is None else sum(self._between)
+            mirrored = _places(self.first != self.second, between)
             source = torch.cat([self.first.index_select(0, mirrored), self.second])
             # A CPU sorts 32-bit integers in half of the time of 64-bit ones.
             target = torch.cat([self.second.index_select(0, mirrored), self.first])
@@ -274,8 +280,9 @@ class SparseGraph(PrunableGraph):
 
     def strongest(self, strength: Tensor, number: int | Tensor, per: Literal["target", "graph"]) -> Tensor:
         """See :meth:`PrunableGraph.strongest`."""
-        segment = self.edge_index[1] if per == "target" else self.graph_of_edge
-        return _strongest(strength.t(), segment, number).t()
+        of_target = self.edge_index[1], self.num_nodes
+        segment, segments = of_target if per == "target" else (self.graph_of_edge, self.num_graphs)
+        return _strongest(strength.t(), segment, segments, number).t()
 
     def cumulative(self, strength: Tensor) -> tuple[Tensor, Tensor]:
         """See :meth:`PrunableGraph.cumulative`."""
@@ -302,10 +309,14 @@ class SparseGraph(PrunableGraph):
     def keep_strongest_pairs(self, strength: Tensor, number: Callable[[Any], Any]) -> tuple[SparseGraph, Tensor]:
         """See :meth:`Graph.keep_strongest_pairs`."""
         chosen = strongest_pairs(self, strength, number)
-        pairs = chosen.nonzero().squeeze(1)
+        between, remaining = None, None
+        if self._between is not None:
+            between = [min(number(pairs), pairs) for pairs in self._between]
+            remaining = chosen.numel() - sum(self._between) + sum(between)
+        pairs = _places(chosen, remaining)
         first, second = self.first.index_select(0, pairs), self.second.index_select(0, pairs)
         if self._edges is None:  # dropped edges are then never listed
-            return self._with(first, second, None), pairs
+            return self._with(first, second, None, between), pairs
         (kept,) = self.keep(chosen.index_select(0, self._pair_of_edge()))
         return kept._of_pairs(pairs), pairs
 
@@ -329,10 +340,21 @@ class SparseGraph(PrunableGraph):
         return self.pair_of_edge
 
     def _with(
-        self, first: Tensor, second: Tensor, edges: tuple[Tensor, Tensor | None, Tensor | None] | None
+        self,
+        first: Tensor,
+        second: Tensor,
+        edges: tuple[Tensor, Tensor | None, Tensor | None] | None,
+        between: Sequence[int] | None = None,
     ) -> SparseGraph:
         sources = self.num_sources if self.bipartite else None
-        return SparseGraph(self.num_nodes, self.batch, self.num_graphs, first, second, edges, sources)
+        return SparseGraph(self.num_nodes, self.batch, self.num_graphs, first, second, edges, sources, between)
+
+
+def _places(mask: Tensor, number: int | None) -> Tensor:
+    """Indices of the true entries; if their number is known, the host does not wait for a GPU."""
+    if number is None or mask.device.type != "cuda":
+        return mask.nonzero().squeeze(1)
+    return torch.searchsorted(mask.cumsum(0), torch.arange(1, number + 1, device=mask.device))
 
 
 def _count(index: Tensor, length: int) -> Tensor:
@@ -352,13 +374,14 @@ def strongest_pairs(graph: Graph, strength: Tensor, number: Callable[[Any], Any]
     """True for the pairs that :meth:`Graph.keep_strongest_pairs` keeps, shape [pairs]."""
     itself, graph_of_pair = graph.first == graph.second, graph.batch.index_select(0, graph.first)
     between = _between(graph_of_pair, itself, graph.num_graphs)
-    strength = strength.masked_fill(itself, -torch.inf).unsqueeze(1)
-    return _strongest(strength, graph_of_pair, number(between)).squeeze(1) | itself
+    # NaN could rank below self-pairs, and fewer pairs be kept than the host expects.
+    strength = strength.nan_to_num().masked_fill(itself, -torch.inf).unsqueeze(1)
+    return _strongest(strength, graph_of_pair, graph.num_graphs, number(between)).squeeze(1) | itself
 
 
-def _strongest(values: Tensor, segment: Tensor, number: int | Tensor) -> Tensor:
+def _strongest(values: Tensor, segment: Tensor, segments: int, number: int | Tensor) -> Tensor:
     """True for the ``number`` (for all segments, or one each) largest values of each segment, shape [rows, columns]."""
-    sizes = _count(segment, 0 if isinstance(number, int) else number.numel())
+    sizes = _count(segment, segments)
     begin = sizes.cumsum(0) - sizes
     end = (begin + number).repeat_interleave(sizes, output_size=segment.numel())
     best_first = torch.arange(end.numel(), device=end.device) < end

@@ -42,6 +42,7 @@ class Tagger(LightningModule):
     """
 
     val_auc: BinaryAUROC | MulticlassAUROC
+    loss_weights: Tensor | None
 
     def __init__(
         self,
@@ -66,7 +67,8 @@ class Tagger(LightningModule):
         self.train_loss, self.val_loss = MeanMetric(), MeanMetric()
         self.val_auc = BinaryAUROC() if num_classes == 2 else MulticlassAUROC(num_classes, average="macro")
         self.weighted_auc = WeightedAUC(signal)
-        self.loss_weights = None if loss_weights is None else torch.tensor(loss_weights, dtype=torch.float32)
+        weights = None if loss_weights is None else torch.tensor(loss_weights, dtype=torch.float32)
+        self.register_buffer("loss_weights", weights, persistent=False)
         self._timings: list[tuple[int, float]] = []
         for name, parameter in model.named_parameters():
             if any(f"{name}.".startswith(f"{frozen}.") for frozen in self.frozen):
@@ -103,7 +105,7 @@ class Tagger(LightningModule):
         """Factor of the loss of each jet; None for an unweighted loss."""
         if self.loss_weights is None:
             return None
-        of_class = self.loss_weights.to(self.device)[labels_of(jets)]
+        of_class = self.loss_weights[labels_of(jets)]
         return of_class if jets.weight is None else of_class * jets.weight
 
     @staticmethod

@@ -1,4 +1,5 @@
 import torch
+from as_on_a_gpu import AsOnAGPU
 
 from iagraph.graph import SparseGraph, fully_connected, unordered_pairs
 from iagraph.graph.sparse import fully_connected_ids
@@ -89,3 +90,19 @@ class TestSparseGraph:
             assert torch.equal(pairs, same)
             for name in ("edge_index", "edge_ids", "pair_of_edge", "first", "second"):
                 assert torch.equal(getattr(some, name), getattr(others, name)), name
+
+    def test_known_numbers_of_pairs_spare_waits_whatever_the_strengths(self):
+        def kept(*between):
+            graph = SparseGraph.from_pairs(*unordered_pairs(PTR, [3, 0, 1, 5]), BATCH, 4, *between)
+            for number in (lambda pairs: pairs // 2 + 1, lambda pairs: pairs // 3):
+                strength = torch.linspace(1, 9, graph.first.numel()).sin()
+                strength[3:8] = torch.tensor([-torch.nan, torch.inf, torch.nan, -torch.inf, -torch.nan])
+                graph, pairs = graph.keep_strongest_pairs(strength, number)
+            return [*graph.edge_index, graph.pair_of_edge, pairs]
+
+        expected = kept()
+        with AsOnAGPU() as gpu:
+            found = kept([3, 0, 0, 10])
+        assert not gpu.waits
+        assert all(map(torch.equal, found, expected))
+        assert found[-1].numel() == 9 + 2 // 3 + 6 // 3

@@ -3,6 +3,7 @@ import pytest
 import torch
 
 from iagraph.data import Jets, StoreError, keep_hardest, read_store, write_store
+from iagraph.testing import random_jets
 from iagraph.train.config import DataConfig
 from iagraph.train.datamodule import ROLES, JetDataModule
 
@@ -267,3 +268,24 @@ class TestInStores:
     def test_max_jets_requires_in_memory(self):
         with pytest.raises(ValueError, match="set in_memory to true"):
             config("a", "b", "c", in_memory=False, max_jets=3)
+
+
+def test_copies_to_a_gpu_run_in_the_background(split_file, monkeypatch):
+    data = JetDataModule(config(split_file, split_file, split_file), seed=1)
+    pinned, copies, batch = [], [], random_jets([7, 0, 5])
+
+    def pin(tensor):
+        pinned.append(tensor.clone())
+        return pinned[-1]
+
+    def copied(tensor, device, non_blocking=False):
+        copies.append((any(tensor is each for each in pinned), str(device), non_blocking))
+        return tensor
+
+    monkeypatch.setattr(torch.Tensor, "pin_memory", pin)
+    monkeypatch.setattr(torch.Tensor, "to", copied)
+    moved = data.transfer_batch_to_device(batch, torch.device("cuda:0"), 0)
+    assert copies == [(True, "cuda:0", True)] * 11  # momenta, boundaries, species, labels, impact parameters
+    assert vars(moved)["sizes"] == [7, 0, 5]  # known, without waiting for the copies
+    assert data.transfer_batch_to_device(batch, torch.device("cpu"), 0).ptr is batch.ptr
+    assert len(pinned) == 11
