@@ -84,10 +84,11 @@ def run_task(task: Task, config: GenerateConfig) -> Result:
     if problem:
         raise GenerateError(f"process {process.name}: {problem}. Its output: {output() or 'none'}")
     parts: list[Jets] = []
+    generator = np.random.default_rng(task.seed)  # of the detector
     events = selected = 0
     while selected < task.jets:
         batch = pythia.nextBatch(BATCH_EVENTS)
-        parts.append(select_jets(batch, config, task.label))
+        parts.append(select_jets(batch, config, task.label, generator))
         events, selected = events + len(batch), selected + len(parts[-1])
         if selected == 0 and len(parts) * BATCH_EVENTS >= PATIENCE:
             raise GenerateError(

@@ -1,5 +1,7 @@
 """Recipe for generating jets: the contents of ``configs/generate_*.yaml``."""
 
+from typing import Literal
+
 from pydantic import Field, ValidationInfo, field_validator, model_validator
 
 from iagraph.yaml_config import Section
@@ -51,10 +53,13 @@ class Splits(Section):
 
 
 class GenerateConfig(Section):
-    """A recipe: classes in label order, common Pythia settings, and the jet selection."""
+    """A recipe: classes in label order, common Pythia settings, the detector that turns particles into those that are
+    clustered (:mod:`iagraph.data.detector`), and the jet selection.
+    """
 
     processes: list[Process] = Field(min_length=1)
     pythia: list[str]
+    detector: Literal["atlas", "none"] = "none"
     jet: JetSelection
     splits: Splits
     seed: int = Field(ge=0)

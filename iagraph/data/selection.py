@@ -7,6 +7,7 @@ import awkward as ak
 import fastjet
 import numpy as np
 
+from iagraph.data.detector import DETECTORS, Detector, Particles
 from iagraph.data.jets import Jets, offsets_of
 from iagraph.data.recipe import GenerateConfig
 
@@ -75,7 +76,22 @@ def contains_hadronic_top(record: Any, rapidity: np.ndarray, phi: np.ndarray, ra
     return contained
 
 
-def select_jets(events: Any, config: GenerateConfig, label: int) -> Jets:
+def _observed(final: Any, detector: Detector, generator: np.random.Generator) -> tuple[Any, Any, Any]:
+    """Species, masses and momenta of the objects that a detector makes of the final particles of each event."""
+    counts = ak.to_numpy(ak.num(final.id))
+    p, vertex = final.p, final.vProd
+    origin = (ak.fill_none(vertex[axis], 0.0) for axis in ("px", "py", "pz"))  # Pythia leaves out vertices at 0
+    columns = (final.id, p.px, p.py, p.pz, p.e, *origin)
+    flat = (ak.to_numpy(ak.flatten(column)) for column in columns)
+    objects = detector.observe(Particles(np.repeat(np.arange(len(counts)), counts), *flat), generator)
+    number = np.bincount(objects.event, minlength=len(counts))
+    pt, eta, phi = objects.pt, objects.eta, objects.phi
+    momenta = {"px": pt * np.cos(phi), "py": pt * np.sin(phi), "pz": pt * np.sinh(eta), "E": pt * np.cosh(eta)}
+    seen = ak.unflatten(ak.zip({"pid": objects.pid, "mass": np.zeros_like(pt), **momenta}), number)
+    return seen.pid, seen.mass, ak.zip({name: seen[name] for name in momenta}, with_name="Momentum4D")
+
+
+def select_jets(events: Any, config: GenerateConfig, label: int, generator: np.random.Generator) -> Jets:
     """The hardest jet of every event, if selected, with particles in descending order of pt.
 
     y = asinh(pz / mT) with mT^2 = m^2 + pT^2 is the rapidity ln((E + pz) / (E - pz)) / 2 of a massive particle, without
@@ -85,12 +101,16 @@ def select_jets(events: Any, config: GenerateConfig, label: int) -> Jets:
         events: the result of ``pythia.nextBatch``.
         config: the recipe.
         label: the class of these events.
+        generator: random numbers for the recipe's detector, if it has one.
     """
     record, window, process = events.prt, config.jet, config.processes[label]
     hard = record.id[_is_one_of(record.status, (RESONANCE, PARTON))]
-    final = (record.status > 0) & ~_is_one_of(record.id, NEUTRINOS)
-    pid, mass, p = record.id[final], record.m[final], record.p[final]
-    momenta = ak.zip({"px": p.px, "py": p.py, "pz": p.pz, "E": p.e}, with_name="Momentum4D")
+    final = record[(record.status > 0) & ~_is_one_of(record.id, NEUTRINOS)]
+    if detector := DETECTORS[config.detector]:
+        pid, mass, momenta = _observed(final, detector, generator)
+    else:
+        pid, mass, p = final.id, final.m, final.p
+        momenta = ak.zip({"px": p.px, "py": p.py, "pz": p.pz, "E": p.e}, with_name="Momentum4D")
     cluster = fastjet.ClusterSequence(momenta, fastjet.JetDefinition(fastjet.antikt_algorithm, window.radius))
     jets, members = cluster.inclusive_jets(window.pt_min), cluster.constituent_index(window.pt_min)
     usable = ak.any(_is_one_of(hard, process.partons), axis=1) & (ak.num(jets) > 0)

@@ -42,7 +42,9 @@ def config():
 
 @pytest.fixture(scope="module")
 def top_config():
-    return load_model(GenerateConfig, TOP_RECIPE)
+    """The recipe without its detector, so that hand-made jets keep their particles, and quicker."""
+    config = load_model(GenerateConfig, TOP_RECIPE, ["detector=none"])
+    return config.model_copy(update={"pythia": [*config.pythia, "PartonLevel:MPI = off"]})
 
 
 RESULTS = {}
@@ -76,6 +78,10 @@ def stores(tmp_path_factory):
     return {name: folder / f"{name}.h5" for name in runs}
 
 
+def select(events, config, label):
+    return select_jets(events, config, label, np.random.default_rng(1))
+
+
 def particle(species, pt, y, phi, status=1):
     pid, mass = species
     transverse = math.hypot(pt, mass)
@@ -90,7 +96,7 @@ def events(*records):
 
 def test_hand_made_jet_has_the_hand_computed_particles(config):
     # Two particles on either side of phi = pi, a neutrino and an intermediate particle in the jet, one beyond R = 0.4.
-    jets = select_jets(
+    jets = select(
         events(
             [
                 particle(PION, 120.0, 1.0, 3.1),
@@ -120,10 +126,8 @@ def test_selection_window_and_parton(config, status):
         record.append(particle(PION, 600.0, 0.0, -2.0))
     label = 1 if status == "wrong parton" else 0
     # A passing event is added where possible, so that not all or none are kept.
-    assert len(select_jets(events(record), config, label)) == (status == "kept")
-    kept = select_jets(
-        events([particle(PION, 530.0, 0.5, 2.0)], record, [particle(PHOTON, 510.0, 0.5, 2.0)]), config, 0
-    )
+    assert len(select(events(record), config, label)) == (status == "kept")
+    kept = select(events([particle(PION, 530.0, 0.5, 2.0)], record, [particle(PHOTON, 510.0, 0.5, 2.0)]), config, 0)
     pids = kept.particles["pid"].tolist()
     assert pids == ([211, 211, 22] if status in ("kept", "wrong parton") else [211, 22])
 
@@ -132,10 +136,10 @@ def test_window_in_rapidity_or_pseudorapidity(config, top_config):
     # A jet of mass 173 and pt 600 GeV at y = 1.97 has eta = asinh(sinh(y) sqrt(1 + (173 / 600)^2)) = 2.009.
     heavy = events([particle((211, 173.0), 600.0, 1.97, 0.3)], [particle((-211, 173.0), 600.0, -1.95, 0.3)])
     jet = top_config.jet
-    kept = select_jets(heavy, top_config, label=0)
+    kept = select(heavy, top_config, label=0)
     assert kept.particles["pid"].tolist() == [-211]
     rapidity_window = jet.model_copy(update={"rapidity_max": jet.pseudorapidity_max, "pseudorapidity_max": None})
-    assert len(select_jets(heavy, top_config.model_copy(update={"jet": rapidity_window}), label=0)) == 2
+    assert len(select(heavy, top_config.model_copy(update={"jet": rapidity_window}), label=0)) == 2
 
 
 def top_event(pion=PION, **changes):
@@ -195,12 +199,12 @@ def top_event(pion=PION, **changes):
 )
 def test_hand_made_tops_are_matched(top_config, changes, kept):
     batch = [top_event((-211, 0.14)), top_event(**changes), top_event((-211, 0.14)), top_event(bottom=1.0)]
-    pids = select_jets(ak.Array([{"prt": record} for record in batch]), top_config, label=1).particles["pid"]
+    pids = select(ak.Array([{"prt": record} for record in batch]), top_config, label=1).particles["pid"]
     assert pids.tolist() == ([-211, 211, -211] if kept else [-211, -211])
     alone = ak.Array([{"prt": top_event(**changes)}])
-    assert len(select_jets(alone, top_config, label=1)) == kept
+    assert len(select(alone, top_config, label=1)) == kept
     harder = top_config.jet.model_copy(update={"pt_min": 610.0})
-    assert len(select_jets(alone, top_config.model_copy(update={"jet": harder}), label=1)) == 0
+    assert len(select(alone, top_config.model_copy(update={"jet": harder}), label=1)) == 0
 
 
 def last_tops(event):
@@ -250,11 +254,47 @@ def test_matching_equals_a_loop_over_events(top_config, decay):
     assert contains_hadronic_top(record, rapidity, phi, 0.8).tolist() == expected
 
 
+def test_detector_propagates_particles_from_their_vertices(top_config):
+    config = top_config.model_copy(update={"detector": "atlas"})
+    pions = [particle(PION, 50.0, 0.5 + 0.02 * number, 0.3) for number in range(12)]
+    origin = dict.fromkeys(("px", "py", "pz", "e"), 0.0)
+
+    def jets(vertex):
+        hard = particle((21, 0.0), 500.0, 0.0, 0.0, status=-23)
+        record = [hard | {"vProd": origin}, *(pion | {"vProd": vertex} for pion in pions)]
+        return select(ak.Array([{"prt": record}, {"prt": record[:1]}, {"prt": record}]), config, 0)
+
+    made = jets(origin)
+    assert len(made) == 2
+    assert (made.counts <= 12).all()
+    assert as_set(jets(None)) == as_set(made)  # Pythia leaves out vertices at the origin
+    assert len(jets(origin | {"py": 1200.0})) == 0  # mm: beyond the tracker
+
+
+def with_harder_events(config):
+    """A recipe of harder events, of which more pass: some hundreds are enough."""
+    settings = [setting.replace("pTHatMin = 300.", "pTHatMin = 500.") for setting in config.pythia]
+    assert settings != config.pythia
+    return config.model_copy(update={"pythia": settings})
+
+
+def test_detector_makes_massless_objects_that_depend_only_on_the_seed(top_config):
+    detector = load_model(GenerateConfig, TOP_RECIPE).detector
+    assert detector == "atlas"
+    quick = with_harder_events(top_config).model_copy(update={"detector": detector})
+    jets, first = (run_task(Task(1, 0, number, seed=4), quick).jets for number in (30, 3))
+    assert as_set(jets.take(range(3))) == as_set(first)
+    assert not jets.particles["mass"].any()
+    assert set(jets.particles["pid"]) <= {11, -11, 13, -13, 22, 130, 211, -211}
+    px, py, pz, energy = momentum(jets)
+    pt, mass = np.hypot(px, py), np.sqrt(energy**2 - px**2 - py**2 - pz**2)
+    assert ((pt > 549.9) & (pt < 650.1)).all()
+    assert abs(np.median(mass) - 173) < 12
+    assert 40 < jets.counts.mean() < 60  # 74 without the detector
+
+
 def test_top_jets_have_the_mass_of_the_top(top_config):
-    # Harder events than the recipe's, of which more pass: some hundreds are enough.
-    settings = [setting.replace("pTHatMin = 300.", "pTHatMin = 500.") for setting in top_config.pythia]
-    assert settings != top_config.pythia
-    quick = top_config.model_copy(update={"pythia": settings})
+    quick = with_harder_events(top_config)
     qcd, top = (run_task(Task(label, 0, 60, seed=3 + label), quick).jets for label in (0, 1))
     for jets in (qcd, top):
         px, py, pz, _ = momentum(jets)
@@ -274,7 +314,7 @@ def test_top_jets_have_the_mass_of_the_top(top_config):
 
 
 def test_rapidity_uses_the_mass(config):
-    jets = select_jets(events([particle(NEUTRON, 510.0, 1.2, 0.3), particle(NEUTRON, 0.5, 1.2, 0.3)]), config, 0)
+    jets = select(events([particle(NEUTRON, 510.0, 1.2, 0.3), particle(NEUTRON, 0.5, 1.2, 0.3)]), config, 0)
     # Slow and heavy: pseudorapidity asinh(sinh(y) mT / pT) would be 1.92 for the soft neutron.
     assert jets.particles["rapidity"] == pytest.approx([1.2, 1.2], rel=2**-14)
 
@@ -498,6 +538,7 @@ def test_unwritable_output_is_refused_before_generation(tmp_path, monkeypatch):
         ("pt_min: 500.0", "pt_min: -1", r"'jet\.pt_min' should .* 0, found -1"),
         ("rapidity_max: 1.7", "", r"'jet' should have exactly one of rapidity_max and pseudorapidity_max"),
         ("rapidity_max: 1.7", "rapidity_max: 1.7\n  pseudorapidity_max: 2.0", "'jet' should have exactly one"),
+        ("seed: 2", "seed: 2\ndetector: cms", r"'detector' should be 'atlas' or 'none', found \"cms\""),
         ("partons: [21]", "partons: [21]\n    top_radius: 0", r"'processes\.0\.top_radius' should .* 0"),
     ],
 )
