@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter
 
 from iagraph.plotting import style
 
@@ -36,3 +38,12 @@ def legend_above(figure: Figure, axes: Axes, columns: int) -> None:
     """Draw the legend of one panel above the whole figure."""
     handles, names = axes.get_legend_handles_labels()
     figure.legend(handles, names, loc="outside upper center", ncols=columns, frameon=False, fontsize=9)
+
+
+def log_axis(axes: Axes, values: Sequence[float]) -> None:
+    """Set a logarithmic x axis with tick labels even if all values are of one order of magnitude."""
+    ratio = max(values) / min(values)
+    axes.set(xscale="log", xlim=(min(values) / max(ratio**0.06, 1.05), max(values) * max(ratio**0.06, 1.05)))
+    axes.xaxis.set_major_locator(LogLocator(subs=(1, 2, 5) if ratio > 20 else (1, 1.5, 2, 3, 5, 7)))
+    axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
+    axes.xaxis.set_minor_formatter(NullFormatter())

@@ -51,7 +51,7 @@ def test_prints_the_table_of_finished_runs(study, monkeypatch, capsys):
     # Overrides may also follow the options.
     assert run(
         monkeypatch, "compare", study, "--jobs", 2, "recipes={plain model: qg.yaml, IAFormer: qg.yaml}", "x=1"
-    ) == ("error: command line: unknown key 'x'; valid keys: name, seeds, recipes, overrides, output")
+    ) == ("error: command line: unknown key 'x'; valid keys: name, seeds, recipes, reference, overrides, output")
     assert run(monkeypatch, "compare", study, "--jobs", 2, "seeds=[2]") == 0
     printed = capsys.readouterr().out
     assert "IAFormer, seed 2: AUC " in printed

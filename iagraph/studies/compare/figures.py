@@ -14,7 +14,7 @@ from matplotlib.ticker import FuncFormatter, LogLocator, MaxNLocator, NullLocato
 
 from iagraph.plotting import COLOURS, style
 from iagraph.studies.compare.measure import Row
-from iagraph.studies.figures import GREY, LABELS, MARKERS, REJECTION, decorate, legend_above
+from iagraph.studies.figures import GREY, LABELS, MARKERS, REJECTION, decorate, legend_above, log_axis
 
 COSTS: dict[str, Callable[[Row], float]] = {
     "fraction of edges kept,\nmean over the layers": lambda row: row.costs.kept,
@@ -113,12 +113,9 @@ def trade_offs(rows: Sequence[Row]) -> Figure:
                 axes.errorbar(x, y, yerr=error, linestyle="none", capsize=2, label=row.model, **look)
             decorate(axes)
             axes.yaxis.set_major_locator(MaxNLocator(6))
-    for axes, label in zip(panels[1], COSTS, strict=True):
+    for axes, (label, cost) in zip(panels[1], COSTS.items(), strict=True):
         axes.set_xlabel(label)
-        axes.set_xscale("log")
-        axes.xaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
-        axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
-        axes.xaxis.set_minor_locator(NullLocator())
+        log_axis(axes, [value for value in map(cost, rows) if math.isfinite(value)] or [1.0])
     legend_above(figure, panels[0][0], 4)
     return figure
 

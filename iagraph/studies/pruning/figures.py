@@ -10,12 +10,12 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.layout_engine import ConstrainedLayoutEngine
-from matplotlib.ticker import FuncFormatter, LogLocator, MaxNLocator, NullFormatter
+from matplotlib.ticker import MaxNLocator
 
 from iagraph.interpret.edges import CONTROLS, SHOWN, KeptEdges
 from iagraph.nn.pruning import RULES
 from iagraph.plotting import COLOURS
-from iagraph.studies.figures import FEATURE_LABELS, GREY, LABELS, MARKERS, REJECTION, decorate, legend_above
+from iagraph.studies.figures import FEATURE_LABELS, GREY, LABELS, MARKERS, REJECTION, decorate, legend_above, log_axis
 from iagraph.studies.pruning.measure import Row
 from iagraph.studies.pruning.rules import AS_TRAINED, UNPRUNED, retrained
 
@@ -59,7 +59,7 @@ def performance_against_cost(rows: Sequence[Row]) -> Figure:
             axes.yaxis.set_major_locator(MaxNLocator(6))
     for axes, (label, cost) in zip(panels[1], COSTS.items(), strict=True):
         axes.set_xlabel(label)
-        _log_axis(axes, [cost(row) for row in rows])
+        log_axis(axes, [cost(row) for row in rows])
     legend_above(figure, panels[0][0], 5)
     return figure
 
@@ -139,12 +139,3 @@ def _line(axes: Axes, rows: Sequence[Row], key: str, cost: Callable[[Row], float
     style = _style(rows[0].family)
     axes.plot(x, y, label=rows[0].family, **style)
     axes.errorbar(x, y, yerr=bars, fmt="none", ecolor=style["color"], elinewidth=0.8, alpha=0.45)
-
-
-def _log_axis(axes: Axes, values: Sequence[float]) -> None:
-    """Set a logarithmic x axis with tick labels even if all values are of one order of magnitude."""
-    ratio = max(values) / min(values)
-    axes.set(xscale="log", xlim=(min(values) / max(ratio**0.06, 1.05), max(values) * max(ratio**0.06, 1.05)))
-    axes.xaxis.set_major_locator(LogLocator(subs=(1, 2, 5) if ratio > 20 else (1, 1.5, 2, 3, 5, 7)))
-    axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
-    axes.xaxis.set_minor_formatter(NullFormatter())
