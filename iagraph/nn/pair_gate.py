@@ -57,12 +57,18 @@ class Gate(nn.Module):
         Returns:
             The graph; the features of its pairs, shape [kept, features]; and their bias, shape [kept].
         """
-        with torch.autocast(features.device.type, enabled=False):  # 16 bits can hardly tell pairs apart
+        if torch.is_grad_enabled():
             with torch.no_grad():
-                rating = self.rate(features)
-            graph, kept = graph.keep_strongest_pairs(rating, self.current_budget.number)
-            features = features.t().index_select(1, kept).t()  # stored feature by feature
-            return graph, features, self.bias(features, rating.index_select(0, kept))
+                rating = self._precise_rate(features)
+        else:  # torch.export cannot follow the change of mode
+            rating = self._precise_rate(features)
+        graph, kept = graph.keep_strongest_pairs(rating, self.current_budget.number)
+        features = features.t().index_select(1, kept).t()  # stored feature by feature
+        return graph, features, self.bias(features, rating.index_select(0, kept))
+
+    def _precise_rate(self, features: Tensor) -> Tensor:
+        with torch.autocast(features.device.type, enabled=False):  # 16 bits can hardly tell pairs apart
+            return self.rate(features)
 
 
 class PairGate(Gate):
@@ -110,7 +116,7 @@ class PairGate(Gate):
         r""":math:`\ln \sigma(g)`, shape [kept]. Gradients reach only kept pairs, so these are rated again: that is
         cheaper than storing the activations of all.
         """
-        return logsigmoid(self.rate(features) if torch.is_grad_enabled() else rating)
+        return logsigmoid(self._precise_rate(features) if torch.is_grad_enabled() else rating)
 
 
 class FixedGate(Gate):
