@@ -204,8 +204,8 @@ def with_changes(results: Sequence[Result], comparison: Comparison) -> list[Resu
         return list(results)
     folders = {(run.model, run.config.seed): run.folder for run in comparison.runs}
     signal = comparison.recipes[comparison.reference].data.signal
-    classes = load_run(comparison.runs[0].folder).classes
-    place = None if signal is None else classes.index(signal)
+    description = comparison.runs[0].folder / "model.json"
+    place = None if signal is None else read_json(description, lambda found: list(found["classes"]).index(signal))
     found = []
     for result in results:
         mine, other = (_predictions(folders[model, result.seed]) for model in (result.model, comparison.reference))
