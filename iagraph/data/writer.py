@@ -8,6 +8,7 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
 from datetime import date
 from pathlib import Path
+from traceback import clear_frames
 from types import TracebackType
 from typing import Any
 
@@ -57,14 +58,15 @@ class StoreWriter:
     def __enter__(self) -> "StoreWriter":
         try:
             self._sink = _Sink(self._temporary)
-        except OSError as error:
-            raise self._unwritable(error) from error
-        try:
             # This layout has checksums for metadata too; fixed, unlike "latest", it gives equal bytes for equal jets.
             self._file = h5py.File(self._sink, "w", libver=("v110", "v110"))
-        except BaseException:  # Ctrl-C: __exit__ will not run
-            self._sink.close()
-            self._temporary.unlink()
+        except BaseException as error:  # Ctrl-C too: __exit__ will not run
+            clear_frames(error.__traceback__)  # frees a half-made h5py file, which closes it while the sink is open
+            if hasattr(self, "_sink"):
+                self._sink.close()
+                self._temporary.unlink()
+            if isinstance(error, OSError):
+                raise self._unwritable(error) from error
             raise
         return self
 

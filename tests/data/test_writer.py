@@ -89,13 +89,21 @@ def test_an_exception_in_the_block_keeps_the_old_file(tmp_path):
     assert [path.name for path in tmp_path.iterdir()] == ["jets.h5"]
 
 
-def test_interruption_during_finalisation_leaves_no_file(tmp_path, monkeypatch):
-    def interrupted(*args, **kwargs):
-        raise KeyboardInterrupt
+def test_interruption_while_the_file_is_made_leaves_none_and_none_open(tmp_path, monkeypatch):
+    class Interrupted(h5py.File):
+        def __init__(self, *args, **kwargs):
+            super().__init__(*args, **kwargs)
+            raise KeyboardInterrupt
 
-    monkeypatch.setattr("iagraph.data.writer.h5py.File", interrupted)
-    with pytest.raises(KeyboardInterrupt):
+    def opened():
+        return h5py.h5f.get_obj_count(h5py.h5f.OBJ_ALL, h5py.h5f.OBJ_FILE)
+
+    before = opened()
+    monkeypatch.setattr("iagraph.data.writer.h5py.File", Interrupted)
+    with pytest.raises(KeyboardInterrupt) as held:  # with its traceback, which would keep the file open
         write(tmp_path / "jets.h5", ("gluon", "quark"), numbered_jets([2]))
+    assert held.value.__traceback__ is not None
+    assert opened() == before
     assert list(tmp_path.iterdir()) == []
 
 
