@@ -15,7 +15,18 @@ __version__ = "0.2.0"
 
 
 def load(path: str | Path) -> RunPredictor:
-    """Load the trained model of a run, see :func:`iagraph.predict.load`."""
+    """The trained model of a run, on the CPU and in evaluation mode.
+
+    ``iagraph.load("runs/qg-001").predict("jets.root")`` gives the class probabilities of all jets in a file, shape
+    [jets, classes]; called with a :class:`~iagraph.jets.JetBatch` or a ``Batch`` of PyTorch Geometric, the model gives
+    the logits of its jets.
+
+    Args:
+        path: the folder of a finished run.
+
+    Raises:
+        CheckpointError: the folder holds no finished run, or a file in it is damaged.
+    """
     from iagraph.predict import load  # imports PyTorch, which takes seconds
 
     return load(path)

@@ -32,14 +32,16 @@ class Finding(NamedTuple):
         what: what was checked.
         state: what was found.
         wrong: whether this prevents the library from working.
+        lacking: whether something optional is missing.
     """
 
     what: str
     state: str
     wrong: bool = False
+    lacking: bool = False
 
     def __str__(self) -> str:
-        return f"{'WRONG' if self.wrong else 'ok':5}  {self.what}: {self.state}"
+        return f"{'WRONG' if self.wrong else '-' if self.lacking else 'ok':5}  {self.what}: {self.state}"
 
 
 def examine() -> Iterator[Finding]:
@@ -99,7 +101,8 @@ def extra(name: str) -> Finding:
         except Exception as error:  # broken packages may raise anything
             problems.append(f"{package} ({' '.join(str(error).split())[:120]})")
     advice = f"pip install 'iagraph[{name}]'"
-    return Finding(f"iagraph[{name}]", f"incomplete: {', '.join(problems)}; {advice}" if problems else "complete")
+    state = f"incomplete: {', '.join(problems)}; {advice}" if problems else "complete"
+    return Finding(f"iagraph[{name}]", state, lacking=bool(problems))
 
 
 def module_of(package: str, installed: Mapping[str, list[str]]) -> str:

@@ -141,7 +141,8 @@ def read_yaml(path: str | Path) -> dict[str, Any]:
 def read_extended(path: str | Path) -> tuple[dict[str, Any], str]:
     """The mapping in a YAML file, completed by the recipe that its key ``extends`` names; and text that names both.
 
-    Sections are merged key by key, but a section with another ``name`` (of a model) is replaced as a whole.
+    Sections are merged key by key, but a section with another ``name`` (of a model) is replaced as a whole. The name of
+    the run is not inherited: it is that of the file, unless the file gives one.
 
     Raises:
         ConfigError: a file cannot be read, ``extends`` names no recipe, or that recipe extends another one.
@@ -155,7 +156,8 @@ def read_extended(path: str | Path) -> tuple[dict[str, Any], str]:
     base = read_yaml(recipe_file(name, recipe_file(path).parent))
     if "extends" in base:
         raise ConfigError(f"{path}: extends {name}, which extends {base['extends']}: extend that one, or join the two")
-    merged = base | values
+    own = {"name": re.sub(r"[^A-Za-z0-9_.-]", "_", recipe_file(path).stem).lstrip("_.-")} if "name" in base else {}
+    merged = base | own | values
     for key, section in values.items():
         theirs = base.get(key)
         if isinstance(section, dict) and isinstance(theirs, dict) and section.get("name") in (None, theirs.get("name")):
@@ -263,14 +265,15 @@ def describe(model_class: type[BaseModel]) -> str:
 def _paragraphs(
     model_class: type[BaseModel], prefix: str, described: set[tuple[str, str]], skip: Any = None
 ) -> Iterator[str]:
-    for name, field in model_class.model_fields.items():
+    by_kind = sorted(model_class.model_fields.items(), key=lambda item: bool(_members(item[1]) or _sections(item[1])))
+    for name, field in by_kind:  # sections last: what follows a heading belongs to it
         key, text, members = prefix + name, field.description or "", _members(field)
         if members:
             yield f"\n[{key}] {text}".rstrip()
             yield from _wrapped(f"{key}.{field.discriminator}: {' | '.join(members)}, required", first="")
             for tag, section in members.items():
                 yield f"\n[{key}] {field.discriminator}: {tag}"
-                yield from _wrapped(inspect.getdoc(section) or "")
+                yield from _wrapped(_without_markup(inspect.getdoc(section) or ""))
                 yield from _paragraphs(section, f"{key}.", described, skip=field.discriminator)
         elif sections := _sections(field):
             yield f"\n[{key}] {text}".rstrip()
@@ -283,6 +286,11 @@ def _paragraphs(
             if (key, text) not in described:
                 yield from _wrapped(text)
             described.add((key, text))
+
+
+def _without_markup(docstring: str) -> str:
+    """The text of a docstring for a terminal: of roles their content, of links their text and address."""
+    return re.sub(r"`([^`<]*?)\s*<([^>]*)>`_", r"\1 (\2)", re.sub(r":[a-z]+:`([^`]*)`", r"\1", docstring))
 
 
 def _wrapped(text: str, first: str = "    ") -> list[str]:

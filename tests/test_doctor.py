@@ -42,14 +42,16 @@ def test_failures_are_reported_and_other_checks_continue(monkeypatch):
 def test_missing_packages(monkeypatch):
     monkeypatch.setattr(doctor, "CORE", ("torch", "no-such-package"))
     found = {finding.what: finding for finding in doctor.examine_packages()}
-    assert found["no-such-package"] == ("no-such-package", "missing: pip install no-such-package", True)
+    assert found["no-such-package"] == ("no-such-package", "missing: pip install no-such-package", True, False)
     assert not found["torch"].wrong
 
 
 def test_incomplete_extras(monkeypatch):
     installed = {"no_such_module": ["Scikit_Learn"], "lightning": ["lightning"]}
     monkeypatch.setattr(doctor, "packages_distributions", lambda: installed)
-    state = doctor.extra("train").state
+    finding = doctor.extra("train")
+    assert str(finding).startswith("-      iagraph[train]: ")
+    state = finding.state
     assert state.startswith("incomplete: filelock (not installed), ")
     assert ", scikit-learn (No module named 'no_such_module'), " in state
     assert "lightning (" not in state

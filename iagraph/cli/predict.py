@@ -58,3 +58,6 @@ def main(parser: argparse.ArgumentParser, words: Sequence[str]) -> None:
     except (CheckpointError, StoreError, OSError) as error:
         sys.exit(f"error: {error}")
     print(f"{out}: scores of {jets:,} jets, classes {', '.join(model.classes)}")
+    for reader in readers:
+        if (seen := model.trained_on(reader)) is not None:
+            print(f"{reader.path}: the model was trained on the jets {seen}, whose scores say little about others")

@@ -224,10 +224,11 @@ def _named_errors(path: Path) -> Iterator[None]:
     except Exception as error:  # on damaged files h5py raises almost anything
         if reason := explain_os_error(error):
             raise StoreError(f"{path}: cannot be read {reason}") from error
-        raise StoreError(
-            f"{path}: not HDF5, incomplete or damaged ({error}); copy or rewrite the store, or convert another "
-            "format with iagraph convert"
-        ) from error
+        if not h5py.is_hdf5(path):
+            raise StoreError(
+                f"{path}: no jet store, which is HDF5; convert other formats with iagraph convert"
+            ) from error
+        raise StoreError(f"{path}: incomplete or damaged ({error}); copy or rewrite the store") from error
 
 
 def attribute(file: h5py.File, name: str) -> Any:

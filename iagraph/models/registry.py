@@ -140,6 +140,8 @@ def load(path: str | Path) -> TrainedModel:
     """
     folder = user_path(path)
     about = folder / "model.json"
+    if not folder.is_dir():
+        raise CheckpointError(f"{folder}: no such folder; give the folder of a finished run")
     try:
         description = json.loads(about.read_text(encoding="utf-8"))
         if "view" not in description:
@@ -147,7 +149,7 @@ def load(path: str | Path) -> TrainedModel:
         model = make_model(**description["model"])
         trained = TrainedModel(model, description)
     except FileNotFoundError as error:
-        raise CheckpointError(f"{about}: no such file; give the folder of a run that has finished") from error
+        raise CheckpointError(f"{folder}: lacks model.json; give the folder of a finished run") from error
     except (OSError, ValueError, LookupError, TypeError, AttributeError) as error:
         reason = f"no key {error}" if isinstance(error, KeyError) else error
         raise CheckpointError(f"{about}: is damaged or of another version ({reason}); copy the run anew") from error

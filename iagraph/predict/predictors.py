@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from iagraph.data import Jets, Reader, StoreError, open_jets, resolve
+from iagraph.data.readers.jet_store import JetStoreReader
 from iagraph.data.sources import as_batch
 from iagraph.export.comparison import Exported
 from iagraph.export.files import DESCRIPTION, onnx_session
@@ -94,6 +95,10 @@ class Predictor(ABC):
                 yield Scores(number, first, found.numpy(), np.array(own)[part.label])
                 first += len(part)
 
+    def trained_on(self, reader: Reader) -> str | None:
+        """The jets of a file that the model was trained on, for example "0 to 9,999"; None if unknown."""
+        return None
+
     def _refuse_lack(self, jets: Jets, path: Path) -> None:
         needed = {"pid": ("pid",), "impact": Impact._fields}
         for name in self.inputs:
@@ -111,6 +116,13 @@ class RunPredictor(TrainedModel, Predictor):
     def __init__(self, model: torch.nn.Module, description: dict[str, Any]) -> None:
         super().__init__(model, description)
         self.inputs = input_names(model)
+
+    def trained_on(self, reader: Reader) -> str | None:
+        """As in :class:`Predictor`; known of the jet stores of the training, by their fingerprints."""
+        if not isinstance(reader, JetStoreReader):
+            return None
+        parts = [part for part in self.description.get("trained_on", []) if part[0] == reader.fingerprint]
+        return ", ".join(f"{begin:,} to {end - 1:,}" for _, begin, end in parts) or None
 
     def probabilities(self, jets: JetInput) -> Tensor:
         """Class probabilities, shape [jets, classes]; a batch is moved to the device of the model."""

@@ -168,6 +168,8 @@ def load_run(run: str | Path) -> Run:
     missing = [
         name for name in ("config.yaml", "model.pt", "model.json", "trained_on.npy") if not (run / name).is_file()
     ]
+    if not run.is_dir():
+        raise RunError(f"{run}: no such folder; give the folder of a finished run")
     if missing:
         raise RunError(f"{run}: lacks {', '.join(missing)}; give the folder of a finished run")
     config = load_config(run / "config.yaml")

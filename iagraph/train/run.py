@@ -214,6 +214,7 @@ def _train(
         folder = shared_folder() if folder is None else folder
         _fit(config, tagger, data, folder, callbacks, silent)
         return folder
+    numbered = folder is None
     if folder is None:
         check_started_alone()
         folder = new_run_folder(user_path(config.output), config.name)
@@ -229,12 +230,21 @@ def _train(
         if not (folder / "config.yaml").exists() or load_config(folder / "config.yaml") != config:
             write_text(folder / "config.yaml", dump_config(config))
         over = True
+        if not silent:
+            print(f"{folder}: {jets:,} training jets per epoch, at most {config.train.epochs} epochs", flush=True)
         try:
             _fit(config, tagger, data, folder, callbacks, silent)
         except SystemExit as interrupted:
             if silent:
                 raise RunError(f"interrupted: {folder} holds no finished run") from interrupted
-            _report_interrupt(interrupted, folder)
+            signal.signal(signal.SIGINT, signal.default_int_handler)  # Ctrl-C, which Lightning turned into an exit
+            if not (kept / BEST).exists():
+                if numbered:
+                    shutil.rmtree(folder)  # so that the next run has its number
+                raise RunError("interrupted in the first epoch: no model was written") from interrupted
+            print(
+                f"\ninterrupted: evaluating the best epoch; resume the training with: iagraph train --resume {folder}"
+            )
             over = False
         except FloatingPointError as error:
             raise FloatingPointError(f"{error}; {_kept_weights(kept)}") from error
@@ -403,11 +413,3 @@ def _kept_weights(kept: Path) -> str:
         f"the best weights of the {epochs} epoch{'s' if epochs > 1 else ''} before are kept in {kept / BEST}; resuming "
         "would fail again, so retrain"
     )
-
-
-def _report_interrupt(interrupted: SystemExit, folder: Path) -> None:
-    """Restore Ctrl-C, which Lightning turned into an exit, and report what is kept."""
-    signal.signal(signal.SIGINT, signal.default_int_handler)
-    if not (folder / "checkpoints" / BEST).exists():
-        raise RunError(f"interrupted in the first epoch: {folder} holds no model") from interrupted
-    print(f"\ninterrupted: evaluating the best epoch so far; resume the training with: iagraph train --resume {folder}")

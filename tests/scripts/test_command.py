@@ -91,7 +91,7 @@ class TestRecipes:
     def test_equal_the_files_of_configs(self, command):
         _, printed = command("recipes")
         names = [path.stem for path in sorted((ROOT / "configs").glob("*.yaml"))]
-        assert [line.split()[0] for line in printed.out.splitlines()] == names
+        assert [line.partition("  ")[0].split()[-1] for line in printed.out.splitlines()] == names
         assert command("recipes", "qg")[1].out == (ROOT / "configs" / "qg.yaml").read_text()
         assert command("recipes", "gq")[0] == "error: gq: no such recipe; iagraph recipes lists them"
 
@@ -126,6 +126,10 @@ class TestExtends:
         other = load_config("qg_particlenet").model
         text = f"extends: qg\ndata: {{pair_features: null}}\nmodel: {other.model_dump_json()}\n"
         assert load_config(write(text)).model == other
+
+    @pytest.mark.parametrize(("file", "name"), [("mine.yaml", "mine"), ("_my recipe.yaml", "my_recipe")])
+    def test_a_run_without_a_name_has_that_of_its_file(self, write, file, name):
+        assert load_config(write("extends: qg\n", file)).name == name
 
     def test_file_in_the_same_folder(self, write, monkeypatch):
         write("extends: base.yaml\nname: mine\n")

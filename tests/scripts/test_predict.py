@@ -1,6 +1,7 @@
 import csv
 import json
 import re
+import shutil
 import sys
 from pathlib import Path
 
@@ -12,7 +13,7 @@ from data.conftest import numbered_jets
 
 import iagraph
 from iagraph import cli
-from iagraph.data import JetDataset, Jets, read_store, resolve, write_store
+from iagraph.data import JetDataset, Jets, read_store, resolve, store_info, write_store
 from iagraph.export import export_onnx, export_program
 from iagraph.predict import predictors
 from iagraph.predict.writers import FORMATS
@@ -74,6 +75,18 @@ def test_scores_of_several_files(predict, files, tmp_path, ending, capsys):
         assert about["files"] == [str(one), str(other)]
     assert re.search(r"\b31 jets\b.*gluon, quark", capsys.readouterr().out)
     assert not list(tmp_path.glob(".*.tmp"))
+
+
+def test_jets_of_the_training_are_named(predict, files, tmp_path, capsys):
+    (one, other), _ = files
+    model = shutil.copytree(TRAINED, tmp_path / "model")
+    about = json.loads((model / "model.json").read_text())
+    about["trained_on"] = [[store_info(one).fingerprint, 3, 11]]
+    (model / "model.json").write_text(json.dumps(about))
+    predict(model, other, one, "--out", tmp_path / "scores.csv")
+    printed = capsys.readouterr().out
+    assert f"{one}: the model was trained on the jets 3 to 10, " in printed
+    assert f"{other}: the model was trained" not in printed
 
 
 def test_in_python(files):
@@ -150,7 +163,7 @@ class TestMistakes:
         [
             (TRAINED, "s.txt", "s.txt: should end in .parquet, .h5, .csv, .root, which sets the format"),
             (TRAINED, "gone/s.csv", "gone: no such folder; make it first"),
-            ("nothing", "s.csv", "nothing/model.json: no such file; give the folder of a run that has finished"),
+            ("nothing", "s.csv", "nothing: no such folder; give the folder of a finished run"),
             ("a.onnx", "s.csv", "a.onnx: no such file; check folder and name"),
             ("text.pt2", "s.csv", "text.pt2: is damaged, or not written by iagraph export ("),
         ],

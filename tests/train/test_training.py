@@ -1,5 +1,6 @@
 import csv
 import json
+from pathlib import Path
 
 import pytest
 import torch
@@ -130,6 +131,7 @@ def test_interrupted_training_keeps_its_best_epoch(store, tmp_path, monkeypatch,
     if epoch == 0:
         with pytest.raises(RunError, match="interrupted in the first epoch"):
             train(config)
+        assert list(Path(config.output).iterdir()) == []  # the next run has its number
         return
     folder = train(config)
     assert {path.name for path in folder.iterdir()} >= FILES

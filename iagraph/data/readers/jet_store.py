@@ -26,6 +26,7 @@ class JetStoreReader(Reader):
         self._store = JetStore(path, split)
         self.path, self.classes, self.jets = path, self._store.info.classes, len(self._store)
         self.splits, self.provenance = tuple(self._store.info.splits), self._store.info.provenance
+        self.fingerprint = self._store.info.fingerprint
 
     def _parts(self, jets_per_part: int) -> Iterator[Jets]:
         with closing(self._store):
