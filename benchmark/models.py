@@ -7,12 +7,14 @@ import statistics
 import time
 from collections.abc import Callable, Sequence
 from concurrent.futures import ProcessPoolExecutor
+from itertools import product
 from typing import Any, cast
 
 import numpy as np
 import torch
 from torch import Tensor
 from torch.nn.functional import cross_entropy
+from tqdm import tqdm
 
 from benchmark.contenders import CONTENDERS, SLOTS, iaformer
 from benchmark.limit import multiply_adds
@@ -72,14 +74,18 @@ def benchmark_models(batches: int, batch_size: int, device: str = "cpu") -> Repo
     jets = shuffled_jets((batches + 1) * batch_size)
     parts = [jets.part(begin, begin + batch_size) for begin in range(0, len(jets), batch_size)]
     runners = {name: Remote(name, device) for name in CONTENDERS}
-    memory = {
-        (name, mode): in_new_process(peak_memory, name, mode, parts[0], device)[0]
-        for name in CONTENDERS
-        for mode in MODES
-    }
+    progress = tqdm(desc="memory", total=len(CONTENDERS) * (len(MODES) + len(parts)))
+    memory = {}
+    for name, mode in product(CONTENDERS, MODES):
+        memory[name, mode] = in_new_process(peak_memory, name, mode, parts[0], device)[0]
+        progress.update()
+    progress.set_description("speed")
     warm_up, *rounds = [JetDataset(part)[:] for part in parts]
     logits = {name: runner.logits(warm_up) for name, runner in runners.items()}
-    slow = {name for name, runner in runners.items() if runner.seconds("training", warm_up) > SLOW_STEP}
+    slow = set()
+    for name, runner in runners.items():
+        slow |= {name} if runner.seconds("training", warm_up) > SLOW_STEP else set()
+        progress.update()
     seconds: Seconds = {(name, mode): [] for name in (*CONTENDERS, LIMIT) for mode in MODES}
     rates = []
     for number, batch in enumerate(rounds):
@@ -87,6 +93,8 @@ def benchmark_models(batches: int, batch_size: int, device: str = "cpu") -> Repo
         for name, runner in runners.items():
             for mode in MODES if number < ROUNDS_OF_SLOW or name not in slow else ():
                 seconds[name, mode].append(runner.seconds(mode, batch))
+            progress.update()
+    progress.close()
     rate = statistics.median(rates)
     for batch in rounds:
         for mode, count in zip(MODES, multiply_adds(iaformer(), batch), strict=True):
