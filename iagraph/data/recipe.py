@@ -68,7 +68,7 @@ class GenerateConfig(Section):
 
     processes: list[Process] = Field(min_length=1)
     pythia: list[str]
-    detector: Literal["atlas", "none"] = "none"
+    detector: Literal["atlas", "cms", "none"] = "none"
     jet: JetSelection
     splits: Splits
     seed: int = Field(ge=0)

@@ -15,6 +15,7 @@ NEUTRINOS = (12, 14, 16)
 RESONANCE, PARTON = 22, 23  # Pythia's |status| of outgoing particles of the hard process; tops and W are resonances
 RESONANCES = {"t": 6, "Z": 23, "W": 24, "H": 25}
 PRODUCTS = {"q": (1, 2, 3, 4, 5), "g": (21,), "l": (11, 13), "nu": NEUTRINOS}
+IMPACT = ("d0", "d0_error", "dz", "dz_error")  # mm
 BOSONS = (RESONANCES["Z"], RESONANCES["W"])
 
 
@@ -90,8 +91,8 @@ def contains_decay(record: Any, decay: str, rapidity: np.ndarray, phi: np.ndarra
     return contained
 
 
-def _observed(final: Any, detector: Detector, generator: np.random.Generator) -> tuple[Any, Any, Any]:
-    """Species, masses and momenta of the objects that a detector makes of the final particles of each event."""
+def _observed(final: Any, detector: Detector, generator: np.random.Generator) -> tuple[Any, Any]:
+    """Momenta, and other columns, of the objects that a detector makes of the final particles of each event."""
     counts = ak.to_numpy(ak.num(final.id))
     p, vertex = final.p, final.vProd
     origin = (ak.fill_none(vertex[axis], 0.0) for axis in ("px", "py", "pz"))  # Pythia leaves out vertices at 0
@@ -99,10 +100,16 @@ def _observed(final: Any, detector: Detector, generator: np.random.Generator) ->
     flat = (ak.to_numpy(ak.flatten(column)) for column in columns)
     objects = detector.observe(Particles(np.repeat(np.arange(len(counts)), counts), *flat), generator)
     number = np.bincount(objects.event, minlength=len(counts))
-    pt, eta, phi = objects.pt, objects.eta, objects.phi
-    momenta = {"px": pt * np.cos(phi), "py": pt * np.sin(phi), "pz": pt * np.sinh(eta), "E": pt * np.cosh(eta)}
-    seen = ak.unflatten(ak.zip({"pid": objects.pid, "mass": np.zeros_like(pt), **momenta}), number)
-    return seen.pid, seen.mass, ak.zip({name: seen[name] for name in momenta}, with_name="Momentum4D")
+    pt, eta, phi, mass = objects.pt, objects.eta, objects.phi, objects.mass
+    momenta = {"px": pt * np.cos(phi), "py": pt * np.sin(phi), "pz": pt * np.sinh(eta)}
+    momenta["E"] = np.hypot(pt * np.cosh(eta), mass)
+    others = {"pid": objects.pid, "mass": mass}
+    if detector.tracker.impact.size:
+        others |= dict(zip(IMPACT, objects.impact, strict=True))
+    return (
+        ak.unflatten(ak.zip(momenta, with_name="Momentum4D"), number),
+        ak.unflatten(ak.zip(others), number),
+    )
 
 
 def select_jets(events: Any, config: GenerateConfig, label: int, generator: np.random.Generator) -> Jets:
@@ -121,14 +128,15 @@ def select_jets(events: Any, config: GenerateConfig, label: int, generator: np.r
     hard = record.id[_is_one_of(record.status, (RESONANCE, PARTON))]
     final = record[(record.status > 0) & ~_is_one_of(record.id, NEUTRINOS)]
     if detector := DETECTORS[config.detector]:
-        pid, mass, momenta = _observed(final, detector, generator)
+        momenta, others = _observed(final, detector, generator)
     else:
-        pid, mass, p = final.id, final.m, final.p
+        p = final.p
         momenta = ak.zip({"px": p.px, "py": p.py, "pz": p.pz, "E": p.e}, with_name="Momentum4D")
+        others = ak.zip({"pid": final.id, "mass": final.m})
     cluster = fastjet.ClusterSequence(momenta, fastjet.JetDefinition(fastjet.antikt_algorithm, window.radius))
     jets, members = cluster.inclusive_jets(window.pt_min), cluster.constituent_index(window.pt_min)
     usable = ak.any(_is_one_of(hard, process.partons), axis=1) & (ak.num(jets) > 0)
-    jets, members, momenta, pid, mass = (part[usable] for part in (jets, members, momenta, pid, mass))
+    jets, members, momenta, others = (part[usable] for part in (jets, members, momenta, others))
     hardest = ak.argmax(np.hypot(jets.px, jets.py), axis=1, keepdims=True)
     # argmax returns an option type, although every usable event has a jet.
     jet, members = ak.drop_none(jets[hardest][:, 0]), ak.drop_none(members[hardest][:, 0])
@@ -143,14 +151,15 @@ def select_jets(events: Any, config: GenerateConfig, label: int, generator: np.r
         inside &= contains_decay(record[usable], process.decay, jet_rapidity, jet_phi, window.radius)
     members = members[inside]
     counts = ak.to_numpy(ak.num(members), allow_missing=False)
-    px, py, pz, m, ids = (
-        ak.to_numpy(ak.flatten(values[inside][members])) for values in (momenta.px, momenta.py, momenta.pz, mass, pid)
-    )
+    columns = [momenta[inside][members], others[inside][members]]
+    flat = {name: ak.to_numpy(ak.flatten(part[name])) for part in columns for name in ak.fields(part)}
+    px, py, pz, mass, pid = (flat.pop(name) for name in ("px", "py", "pz", "mass", "pid"))
     pt, phi = np.hypot(px, py), _near(np.arctan2(py, px), np.repeat(jet_phi[inside], counts))
     order = np.lexsort((-pt, np.repeat(np.arange(len(counts)), counts)))
-    kinematics = {"pt": pt, "rapidity": np.arcsinh(pz / np.hypot(m, pt)), "phi": phi}
-    particles = {name: round_mantissa(values[order], config.mantissa_bits) for name, values in kinematics.items()}
-    particles |= {"mass": m[order].astype(np.float32), "pid": ids[order].astype(np.int32)}
+    rounded = {"pt": pt, "rapidity": np.arcsinh(pz / np.hypot(mass, pt)), "phi": phi}
+    rounded |= {name: flat[name] for name in IMPACT if name in flat}
+    particles = {name: round_mantissa(values[order], config.mantissa_bits) for name, values in rounded.items()}
+    particles |= {"mass": mass[order].astype(np.float32), "pid": pid[order].astype(np.int32)}
     offsets = offsets_of(counts)
     classes = tuple(process.name for process in config.processes)
     return Jets(particles, offsets, np.full(len(counts), label), classes)
