@@ -576,7 +576,7 @@ def test_unwritable_output_is_refused_before_generation(tmp_path, monkeypatch):
         ("pt_min: 500.0", "pt_min: -1", r"'jet\.pt_min' should .* 0, found -1"),
         ("rapidity_max: 1.7", "", r"'jet' should have exactly one of rapidity_max and pseudorapidity_max"),
         ("rapidity_max: 1.7", "rapidity_max: 1.7\n  pseudorapidity_max: 2.0", "'jet' should have exactly one"),
-        ("seed: 2", "seed: 2\ndetector: cms", r"'detector' should be 'atlas' or 'none', found \"cms\""),
+        ("seed: 2", "seed: 2\ndetector: lhcb", r"'detector' should be 'atlas', 'cms' or 'none', found \"lhcb\""),
         (
             "partons: [21]",
             "partons: [21]\n    decay: t -> b l nu",
