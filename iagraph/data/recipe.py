@@ -1,5 +1,6 @@
 """Recipe for generating jets: the contents of ``configs/generate_*.yaml``."""
 
+import re
 from typing import Literal
 
 from pydantic import Field, ValidationInfo, field_validator, model_validator
@@ -11,14 +12,22 @@ class Process(Section):
     """One class of jets: the ``pythia`` settings enable the hard process; ``partons`` are absolute PDG ids, of which at
     least one must occur among its outgoing partons.
 
-    With ``top_radius``, a jet is kept only if a top and the three quarks of its decay, t -> b W -> b q q', all lie
-    within this distance of its axis; see ``contains_hadronic_top``.
+    With ``decay``, a jet is kept only if it contains such a decay of a t, W, Z or H, for example ``t -> q l nu``: q is
+    any quark, g a gluon, l an electron or muon; W and Z among the products are replaced with their own products. See
+    ``contains_decay``.
     """
 
     name: str
     pythia: list[str]
     partons: list[int] = Field(min_length=1)
-    top_radius: float | None = Field(default=None, gt=0)
+    decay: str | None = None
+
+    @field_validator("decay")
+    @classmethod
+    def _known_particles(cls, value: str | None) -> str | None:
+        if value is not None and not re.fullmatch("[tWZH] ->( (q|g|l|nu)){2,}", value):
+            raise ValueError("should be t, W, Z or H, an arrow and at least two of q, g, l and nu, as in 't -> q l nu'")
+        return value
 
 
 class JetSelection(Section):
@@ -59,7 +68,7 @@ class GenerateConfig(Section):
 
     processes: list[Process] = Field(min_length=1)
     pythia: list[str]
-    detector: Literal["atlas", "none"] = "none"
+    detector: Literal["atlas", "cms", "none"] = "none"
     jet: JetSelection
     splits: Splits
     seed: int = Field(ge=0)

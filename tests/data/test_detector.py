@@ -3,11 +3,12 @@ import math
 import numpy as np
 import pytest
 
-from iagraph.data.detector import ATLAS, Particles, _propagate
+from iagraph.data.detector import ATLAS, CMS, CURVATURE, MASS, Particles, _closest_to_beam, _propagate
 
 PION, KAON, PHOTON, NEUTRON, ELECTRON, MUON = 211, 321, 22, 2112, 11, 13
 EXACT = np.array([[5.0, 0.0, 0.0, 0.0]])
 DEGREE = math.pi / 180
+BLIND = ATLAS.hcal._replace(takes={}, rest=0.0)
 
 
 def particles(*rows):
@@ -77,6 +78,47 @@ def test_hand_computed_towers():
     assert seen.eta[order] == pytest.approx([0.15, 0.15, 0.25, 0.15, 0.15, 1.0, -0.05, -2.6, 2.6])
     degrees = [35, 35, 35, 25, 35, 1 / DEGREE, -175, -10, 10]
     assert seen.phi[order] == pytest.approx([angle * DEGREE for angle in degrees])
+
+
+def test_hand_computed_towers_of_cms():
+    # Electromagnetic towers of 0.0174 x 1 degree to 2.958, hadronic ones of 0.087 x 5 degrees to 1.653; wider beyond.
+    seen = perfect(CMS).observe(
+        particles(
+            (0, PHOTON, 10, 0.0175, 30.1 * DEGREE),
+            (0, PHOTON, 4, 0.0340, 30.9 * DEGREE),  # same tower
+            (0, PHOTON, 3, 0.0349, 30.9 * DEGREE),  # next ring
+            (0, PHOTON, 2, 0.0175, 29.9 * DEGREE),  # next cell
+            (0, NEUTRON, 20, 0.01, 31 * DEGREE),
+            (0, 130, 5, -0.01, 31 * DEGREE),
+            (1, NEUTRON, 7, 1.64, 34 * DEGREE),
+            (1, NEUTRON, 6, 1.66, 34 * DEGREE),  # 0.087 x 10 degrees
+            (1, NEUTRON, 5, 4.6, 34 * DEGREE),  # 0.175 x 20 degrees
+            (1, PHOTON, 1, -3.0, 34 * DEGREE),  # 0.167 x 10 degrees
+        ),
+        Median(),
+    )
+    energy = seen.pt * np.cosh(seen.eta)
+    order = np.lexsort((-energy.round(6), seen.event))
+    assert energy[order] == pytest.approx([20, 14, 5, 3, 2, 7, 6, 5, 1])
+    centres = [0.0435, 0.0261, -0.0435, 0.0435, 0.0261, 1.6095, 1.6965, 4.6125, -3.0415]
+    assert seen.eta[order] == pytest.approx(centres)
+    degrees = [32.5, 30.5, 32.5, 30.5, 29.5, 32.5, 35, 30, 35]
+    assert seen.phi[order] == pytest.approx([angle * DEGREE for angle in degrees])
+
+
+def test_tracks_of_cms_have_the_energy_of_their_tower():
+    # As above, but the weights of tracks are 0: a pion of 20 GeV has the energy of its tower, one below the minimum of
+    # the calorimeter is lost, and a muon, which leaves no energy, keeps that of its track.
+    eta, true = 0.05, 20.0
+    sigma = math.sqrt((0.05 * true) ** 2 + 1.5**2 * true)
+    tower = true / math.sqrt(1 + (sigma / true) ** 2)
+    seen = CMS.observe(
+        particles((0, PION, true, eta, 0.1), (1, PION, 0.9, eta, 0.1), (2, MUON, 0.9, eta, 0.1)), Median()
+    )
+    assert seen.pid.tolist() == [PION, MUON]
+    momentum = math.sqrt(tower**2 - MASS[PION] ** 2)
+    assert seen.pt * np.cosh(seen.eta) == pytest.approx([momentum, 0.9], rel=1e-4)
+    assert seen.mass.tolist() == [MASS[PION], MASS[MUON]]
 
 
 def test_energy_flow_adds_the_excess_to_tracks():
@@ -154,6 +196,58 @@ def test_paths_equal_those_of_small_steps(generator, charge):
     assert np.cos(np.arctan2(y, x) - phi) == pytest.approx(np.ones(number), abs=1e-4)
 
 
+def test_impact_parameters_by_hand():
+    # Nearly straight tracks of 500 GeV: d0 = (x py - y px) / pT, dz = z - sinh(eta) (x px + y py) / pT.
+    slope = math.sinh(0.5)
+    seen = CMS._replace(ecal=BLIND, hcal=BLIND).observe(
+        particles(
+            (0, PION, 500, 0.5, 0, 0, 1, 5),
+            (0, PION, 500, 0.5, math.pi / 2, 2, 0, 5),
+            (0, -PION, 500, 0.5, math.pi / 2, 2, 3, 5),
+            (0, -MUON, 500, 0.5, 0, 0, 0, 0),
+        ),
+        Median(),
+    )
+    d0, d0_error, dz, dz_error = seen.impact
+    assert d0 == pytest.approx([-1, 2, 2, 0], abs=1e-4)
+    assert dz == pytest.approx([5, 5, 5 - 3 * slope, 0], abs=1e-4)
+    assert d0_error == pytest.approx([0.0096] * 4, rel=0.1)
+    assert dz_error == pytest.approx([0.0286] * 4, rel=0.1)
+    assert not ATLAS.observe(alike(3, PION, 50.0, 0.5), Median()).impact.any()
+
+
+def test_impact_parameters_are_those_of_the_closest_point_of_the_path(generator):
+    number, field = 40, CMS.tracker.field
+    rows = zip(
+        generator.choice([PION, -PION], number),
+        generator.uniform(0.3, 3, number),
+        generator.uniform(-1, 1, number),
+        generator.uniform(-3, 3, number),
+        *generator.normal(0, 20, (3, number)),
+        strict=True,
+    )
+    some = particles(*((0, *row) for row in rows))
+    d0, dz = _closest_to_beam(some, field)
+    pt, steps = np.hypot(some.px, some.py), np.linspace(-200, 200, 40_001)[:, None]  # mm
+    angle = np.arctan2(some.py, some.px) - np.sign(some.pid) * CURVATURE * field / pt * steps / 1000
+    x, y = (np.cumsum(part(angle), axis=0) * 0.01 for part in (np.cos, np.sin))
+    x, y = x - x[20_000] + some.x, y - y[20_000] + some.y
+    nearest, columns = np.hypot(x, y).argmin(axis=0), np.arange(number)
+    px, py = (part(angle)[nearest, columns] for part in (np.cos, np.sin))
+    assert d0 == pytest.approx(x[nearest, columns] * py - y[nearest, columns] * px, abs=0.02)
+    assert dz == pytest.approx(some.z + some.pz / pt * steps[nearest, 0], abs=0.03)
+    assert np.abs(d0).max() > 10
+
+
+def test_errors_of_impact_parameters_are_measured_back(generator):
+    number = 20_000
+    seen = CMS._replace(ecal=BLIND, hcal=BLIND).observe(alike(number, PION, 5.0 * math.cosh(2.0), 2.0), generator)
+    for value, error, (a, b, c) in zip(seen.impact[::2], seen.impact[1::2], CMS.tracker.impact[:, 2], strict=True):
+        assert np.median(error) == pytest.approx(a + b * 5.0**-c, rel=0.05)
+        assert value.mean() == pytest.approx(0, abs=4 * error.mean() / math.sqrt(number))
+        assert (value / error).std() == pytest.approx(1, rel=0.03)
+
+
 def test_ends_of_paths_by_hand():
     # A pion of 1 GeV: r = 1 / (0.2998 x 2) m; from the origin, it is seen at phi - asin(R / 2r). At 0.3 GeV it curls to
     # the end. A photon from (0, 0.69, 0) m along x meets the side at (0.92, 0.69): 0.92^2 + 0.69^2 = 1.15^2.
@@ -191,8 +285,8 @@ def test_ends_of_paths_by_hand():
     ],
 )
 def test_efficiencies_and_resolutions_of_tracks_are_measured_back(generator, pid, pt, eta, efficiency):
-    number, blind = 20_000, ATLAS.hcal._replace(takes={}, rest=0.0)
-    seen = ATLAS._replace(ecal=blind, hcal=blind).observe(alike(number, pid, pt * math.cosh(eta), eta), generator)
+    number = 20_000
+    seen = ATLAS._replace(ecal=BLIND, hcal=BLIND).observe(alike(number, pid, pt * math.cosh(eta), eta), generator)
     error = math.sqrt(efficiency * (1 - efficiency) / number)
     assert len(seen.pt) / number == pytest.approx(efficiency, abs=4 * error)
     if efficiency:
@@ -207,16 +301,20 @@ def test_efficiencies_and_resolutions_of_tracks_are_measured_back(generator, pid
 
 
 @pytest.mark.parametrize(
-    ("pid", "energy", "eta", "sigma"),
+    ("detector", "pid", "energy", "eta", "sigma"),
     [
-        (PHOTON, 50.0, 0.15, math.sqrt((0.0017 * 50) ** 2 + 0.101**2 * 50)),
-        (NEUTRON, 100.0, 0.55, math.sqrt((0.0302 * 100) ** 2 + 0.5205**2 * 100 + 1.59**2)),
-        (130, 100.0, -1.95, math.sqrt((0.05 * 100) ** 2 + 0.706**2 * 100)),
+        (ATLAS, PHOTON, 50.0, 0.15, math.sqrt((0.0017 * 50) ** 2 + 0.101**2 * 50)),
+        (ATLAS, NEUTRON, 100.0, 0.55, math.sqrt((0.0302 * 100) ** 2 + 0.5205**2 * 100 + 1.59**2)),
+        (ATLAS, 130, 100.0, -1.95, math.sqrt((0.05 * 100) ** 2 + 0.706**2 * 100)),
+        # Centres of towers at 0.7917 and 1.9053.
+        (CMS, PHOTON, 50.0, 0.8, (1 + 0.64 * 0.7917**2) * math.sqrt((0.008 * 50) ** 2 + 0.11**2 * 50 + 0.4**2)),
+        (CMS, PHOTON, 50.0, -1.9, (2.16 + 5.6 * 0.0947**2) * math.sqrt((0.008 * 50) ** 2 + 0.11**2 * 50 + 0.4**2)),
+        (CMS, NEUTRON, 100.0, 0.55, math.sqrt((0.05 * 100) ** 2 + 1.5**2 * 100)),
     ],
 )
-def test_resolutions_of_towers_are_measured_back(generator, pid, energy, eta, sigma):
+def test_resolutions_of_towers_are_measured_back(generator, detector, pid, energy, eta, sigma):
     number = 20_000
-    seen = ATLAS.observe(alike(number, pid, energy, eta), generator)
+    seen = detector.observe(alike(number, pid, energy, eta), generator)
     measured = seen.pt * np.cosh(seen.eta)
     assert len(measured) == number
     assert measured.mean() == pytest.approx(energy, abs=4 * sigma / math.sqrt(number))
@@ -232,8 +330,9 @@ def test_soft_neutral_particles_are_lost(generator):
     assert len(ATLAS.observe(alike(2000, NEUTRON, 2.0, 0.1), generator).pt) < 0.25 * 2000
 
 
+@pytest.mark.parametrize("detector", [ATLAS, CMS], ids=["atlas", "cms"])
 @pytest.mark.parametrize(("species", "tolerance"), [((PHOTON, NEUTRON), 0.01), ((PION, -PION, PHOTON, NEUTRON), 0.03)])
-def test_energy_is_conserved_in_the_mean(generator, species, tolerance):
+def test_energy_is_conserved_in_the_mean(generator, detector, species, tolerance):
     events, number = 300, 30
     total = events * number
     some = particles(
@@ -246,20 +345,21 @@ def test_energy_is_conserved_in_the_mean(generator, species, tolerance):
             strict=True,
         )
     )
-    seen = ATLAS.observe(some, generator)
+    seen = detector.observe(some, generator)
     ratio = np.bincount(seen.event, seen.pt * np.cosh(seen.eta)) / np.bincount(some.event, some.energy)
     assert ratio.mean() == pytest.approx(1, abs=tolerance)
     assert 0.01 < ratio.std() < 0.1
 
 
-def test_objects_depend_only_on_the_seed(generator):
+@pytest.mark.parametrize("detector", [ATLAS, CMS], ids=["atlas", "cms"])
+def test_objects_depend_only_on_the_seed(detector):
     some = alike(500, PION, 20.0, 0.3)
-    one, same, other = (ATLAS.observe(some, np.random.default_rng(seed)) for seed in (1, 1, 2))
+    one, same, other = (detector.observe(some, np.random.default_rng(seed)) for seed in (1, 1, 2))
     assert all(np.array_equal(a, b) for a, b in zip(one, same, strict=True))
     assert not np.array_equal(one.pt[:400], other.pt[:400])
 
 
 def test_events_without_objects_are_allowed(generator):
     none = ATLAS.observe(particles((0, PHOTON, 0.1, 0.1, 0.1), (2, PION, 50.0, 6.0, 0.1)), generator)
-    assert [len(column) for column in none] == [0] * 5
+    assert [column.shape[-1] for column in none] == [0] * 7
     assert len(ATLAS.observe(Particles(*(column[:0] for column in alike(1, PION, 1, 0))), generator).pt) == 0

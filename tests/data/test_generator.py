@@ -25,7 +25,7 @@ from iagraph.data.generator import GenerateError, generate, plan, run_task
 from iagraph.data.parts import Counts, Parts, Result, Task
 from iagraph.data.recipe import GenerateConfig
 from iagraph.data.sample import SAMPLES
-from iagraph.data.selection import contains_hadronic_top, round_mantissa, select_jets
+from iagraph.data.selection import contains_decay, round_mantissa, select_jets
 from iagraph.data.store import StoreError, read_store, store_info
 from iagraph.files import LockedError, locked
 from iagraph.yaml_config import ConfigError, load_model
@@ -207,26 +207,57 @@ def test_hand_made_tops_are_matched(top_config, changes, kept):
     assert len(select(alone, top_config.model_copy(update={"jet": harder}), label=1)) == 0
 
 
-def last_tops(event):
-    tops = [i for i in range(event.size()) if abs(event[i].id()) == 6]
-    return [i for i in tops if all(event[d].id() != event[i].id() for d in event[i].daughterList())]
+@pytest.mark.parametrize(
+    ("changes", "kept"),
+    [
+        ({}, True),
+        ({"antineutrino": 1.0}, True),
+        ({"electron": 3.1 - 0.81}, False),
+        ({"antibottom": 3.1 + 0.81 - 2 * math.pi}, False),
+        ({"antitop": 1.0}, False),
+        ({"electron": {"id": 15}, "antineutrino": {"id": -16}}, False),  # taus are no leptons here
+        ({"electron": {"id": 1}, "antineutrino": {"id": -2}}, False),
+    ],
+)
+def test_hand_made_semileptonic_tops_are_matched(top_config, changes, kept):
+    top = top_config.processes[1].model_copy(update={"decay": "t -> q l nu"})
+    config = top_config.model_copy(update={"processes": [top]})
+    assert len(select(ak.Array([{"prt": top_event(**changes)}]), config, label=0)) == kept
 
 
-def decay_partons(event, top):
-    daughters = list(event[top].daughterList())
-    (w,) = (d for d in daughters if abs(event[d].id()) == 24)
-    (b,) = set(daughters) - {w}
-    quarks = event[event[w].iBotCopyId()].daughterList()
+def last_copies(event, species):
+    those = [i for i in range(event.size()) if abs(event[i].id()) == species and abs(event[i].status()) != 21]
+    return [i for i in those if all(event[d].id() != event[i].id() for d in event[i].daughterList())]
+
+
+def decay_products(event, resonance):
+    daughters = list(event[resonance].daughterList())
+    products = []
+    for d in daughters:
+        products += list(event[event[d].iBotCopyId()].daughterList()) if abs(event[d].id()) == 24 else [d]
     # Numbers: the next event overwrites the particles.
-    return [(event[i].id(), event[i].y(), event[i].phi()) for i in (top, b, *quarks)]
+    return [(abs(event[i].id()), event[i].y(), event[i].phi()) for i in (resonance, *products)]
 
 
-@pytest.mark.parametrize("decay", ["24:onIfAny = 1 2 3 4 5", "24:onIfAny = 1 2 3 4 5 11 13 15"])
-def test_matching_equals_a_loop_over_events(top_config, decay):
+HIGGS = ["HiggsSM:ffbar2HZ = on", "PhaseSpace:pTHatMin = 400.", "23:onMode = off", "23:onIfAny = 12", "25:onMode = off"]
+HIGGS += ["25:onIfMatch = 24 -24"]
+
+
+@pytest.mark.parametrize(
+    ("hard", "decay", "kinds"),
+    [
+        (["24:onIfAny = 1 2 3 4 5"], "t -> q q q", [(1, 5)] * 3),
+        (["24:onIfAny = 1 2 3 4 5 11 13 15"], "t -> q q q", [(1, 5)] * 3),
+        (["24:onMode = off", "24:onIfAny = 11 13 15"], "t -> q l nu", [(1, 5), (11, 13), (12, 14)]),
+        ([*HIGGS, "24:onMode = on"], "H -> q q l nu", [(1, 5), (1, 5), (11, 13), (12, 14)]),
+    ],
+)
+def test_matching_equals_a_loop_over_events(top_config, hard, decay, kinds):
     count = 60
     runs = [pythia8mc.Pythia("", False) for _ in range(2)]
+    common = top_config.pythia if HIGGS[0] in hard else [*top_config.pythia, *top_config.processes[1].pythia]
     for pythia in runs:
-        for setting in [*top_config.pythia, *top_config.processes[1].pythia, decay, "Random:setSeed = on"]:
+        for setting in [*common, *hard, "Random:setSeed = on"]:
             assert pythia.readString(setting)
         assert pythia.readString("HadronLevel:all = off")
         assert pythia.readString("Print:quiet = on")
@@ -235,23 +266,30 @@ def test_matching_equals_a_loop_over_events(top_config, decay):
     walked = []
     for _ in range(count):
         assert runs[1].next()
-        walked.append([decay_partons(runs[1].event, i) for i in last_tops(runs[1].event)])
-    assert {len(tops) for tops in walked} == {2}
+        resonances = last_copies(runs[1].event, 6 if decay[0] == "t" else 25)
+        walked.append([decay_products(runs[1].event, i) for i in resonances])
+    assert {len(tops) for tops in walked} == {2 if decay[0] == "t" else 1}
     generator = np.random.default_rng(11)
-    near = [tops[generator.integers(2)][0] for tops in walked]
+    near = [tops[generator.integers(len(tops))][0] for tops in walked]
     rapidity, phi = (np.array([axis[i] for axis in near]) + generator.normal(0, 0.2, count) for i in (1, 2))
-    expected = [
-        any(
-            all(
-                abs(pid) <= 6 and math.hypot(y - jet_y, math.remainder(angle - jet_phi, 2 * math.pi)) < 0.8
-                for pid, y, angle in partons
+
+    def contained(axis, resonance, *products):
+        return (
+            len(products) == len(kinds)
+            and all(
+                low <= species <= high and (species in (12, 14) or distance(axis, place) < 0.8)
+                for (low, high), (species, *place) in zip(kinds, sorted(products), strict=True)
             )
-            for partons in tops
+            and distance(axis, resonance[1:]) < 0.8
         )
-        for tops, jet_y, jet_phi in zip(walked, rapidity, phi, strict=True)
-    ]
+
+    def distance(axis, place):
+        return math.hypot(place[0] - axis[0], math.remainder(place[1] - axis[1], 2 * math.pi))
+
+    axes = zip(rapidity, phi, strict=True)
+    expected = [any(contained(axis, *chain) for chain in chains) for axis, chains in zip(axes, walked, strict=True)]
     assert 5 < sum(expected) < count - 5
-    assert contains_hadronic_top(record, rapidity, phi, 0.8).tolist() == expected
+    assert contains_decay(record, decay, rapidity, phi, 0.8).tolist() == expected
 
 
 def test_detector_propagates_particles_from_their_vertices(top_config):
@@ -538,8 +576,13 @@ def test_unwritable_output_is_refused_before_generation(tmp_path, monkeypatch):
         ("pt_min: 500.0", "pt_min: -1", r"'jet\.pt_min' should .* 0, found -1"),
         ("rapidity_max: 1.7", "", r"'jet' should have exactly one of rapidity_max and pseudorapidity_max"),
         ("rapidity_max: 1.7", "rapidity_max: 1.7\n  pseudorapidity_max: 2.0", "'jet' should have exactly one"),
-        ("seed: 2", "seed: 2\ndetector: cms", r"'detector' should be 'atlas' or 'none', found \"cms\""),
-        ("partons: [21]", "partons: [21]\n    top_radius: 0", r"'processes\.0\.top_radius' should .* 0"),
+        ("seed: 2", "seed: 2\ndetector: lhcb", r"'detector' should be 'atlas', 'cms' or 'none', found \"lhcb\""),
+        (
+            "partons: [21]",
+            "partons: [21]\n    decay: t -> b l nu",
+            r"'processes\.0\.decay' should be t, W, Z or H, .*b l nu",
+        ),
+        ("partons: [21]", "partons: [21]\n    decay: t -> q", r"'processes\.0\.decay' should be .* at least two of"),
     ],
 )
 def test_wrong_recipes_name_the_key(tmp_path, old, new, message):
