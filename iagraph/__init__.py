@@ -15,7 +15,7 @@ __version__ = "0.2.0"
 
 
 def load(path: str | Path) -> RunPredictor:
-    """Load the trained model of a run, see :func:`iagraph.predict.load`."""
+    """Load the trained model of a run, or one of the package (``pretrained:qg``), see :func:`iagraph.predict.load`."""
     from iagraph.predict import load  # imports PyTorch, which takes seconds
 
     return load(path)

@@ -7,7 +7,7 @@ from collections.abc import Callable, Sequence
 from importlib import import_module
 from pathlib import Path
 
-from iagraph.cli.arguments import positive
+from iagraph.cli.arguments import positive, trained
 from iagraph.cli.process import prepare_process
 from iagraph.files import user_path
 
@@ -86,7 +86,9 @@ def _add_compare(
 
 def _add_prune(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -> argparse.ArgumentParser:
     parser = _add_study(commands, "prune", PRUNE, _prune)
-    parser.add_argument("run", type=user_path, metavar="RUN", help="folder of a finished run of a model with attention")
+    parser.add_argument(
+        "run", type=trained, metavar="RUN", help="folder of a finished run with attention, or pretrained:NAME"
+    )
     parser.add_argument(
         "--rules", nargs="+", metavar="RULE=N,...", help="rules to try, for example top_k=8,4 edge_budget=0.3"
     )
@@ -129,7 +131,11 @@ def _add_study(
 def _add_study_of_runs(commands: "argparse._SubParsersAction[argparse.ArgumentParser]", name: str, text: str) -> None:
     parser = _add_study(commands, name, text, _study_of_runs)
     parser.add_argument(
-        "runs", type=user_path, nargs="+", metavar="RUN", help="folder of a finished run with attention"
+        "runs",
+        type=trained,
+        nargs="+",
+        metavar="RUN",
+        help="folder of a finished run with attention, or pretrained:NAME",
     )
     parser.add_argument(
         "--jets", type=positive, default=1000, metavar="N", help="test jets, evenly spaced (default: %(default)s)"
