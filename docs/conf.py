@@ -19,7 +19,14 @@ project_copyright = author
 version = release = iagraph.__version__
 
 root_doc = "docs/index"
-include_patterns = ["*.md", "docs/*.md", "docs/**/*.md", "docs/**/*.ipynb", "iagraph/data/cards/*.md"]
+include_patterns = [
+    "*.md",
+    "docs/*.md",
+    "docs/**/*.md",
+    "docs/**/*.ipynb",
+    "iagraph/data/cards/*.md",
+    "iagraph/pretrained/*/*.md",
+]
 exclude_patterns = [".*", "build", "dist", "runs", "studies", "tests", "**/.ipynb_checkpoints"]
 
 extensions = ["myst_nb", "sphinx.ext.autodoc", "sphinx.ext.napoleon", "sphinx.ext.mathjax"]

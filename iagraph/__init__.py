@@ -22,9 +22,10 @@ def load(path: str | Path) -> RunPredictor:
     the logits of its jets.
 
     Args:
-        path: the folder of a finished run.
+        path: the folder of a finished run, or ``pretrained:NAME`` for a model that comes with the package.
 
     Raises:
+        FileNotFoundError: the package has no model of this name.
         CheckpointError: the folder holds no finished run, or a file in it is damaged.
     """
     from iagraph.predict import load  # imports PyTorch, which takes seconds

@@ -29,6 +29,25 @@ RECIPES = Path(__file__).parent / "recipes"
 """Folder of the recipes that come with the package; in a clone, a link to ``configs/``."""
 
 
+PRETRAINED = Path(__file__).parent / "pretrained"
+"""Folder of the trained models that come with the package: run folders with a card, without logs and figures."""
+
+
+def run_path(text: str | Path) -> Path:
+    """The run folder or file that a user means; ``pretrained:NAME`` is a trained model that comes with the package.
+
+    Raises:
+        FileNotFoundError: the package has no model of this name.
+    """
+    kind, colon, name = str(text).partition(":")
+    if not (kind == "pretrained" and colon):
+        return user_path(text)
+    names = sorted(card.parent.name for card in PRETRAINED.glob("*/README.md"))
+    if name not in names:
+        raise FileNotFoundError(f"{text}: no such model; there are {', '.join(f'{kind}:{each}' for each in names)}")
+    return PRETRAINED / name
+
+
 def recipe_file(name: str | Path, folder: Path | None = None) -> Path:
     """The recipe that a user means: a file, or one that comes with the package, such as ``qg``.
 

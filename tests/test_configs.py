@@ -9,7 +9,9 @@ from iagraph.train.config import load_config
 from iagraph.train.folder import build_model
 
 CONFIGS = Path(__file__).parents[1] / "configs"
-RECIPES = sorted(path.name for path in CONFIGS.glob("*.yaml") if not path.name.startswith(("generate", "compare")))
+RECIPES = sorted(
+    path.name for path in CONFIGS.glob("*.yaml") if not path.name.startswith(("generate", "compare", "curve"))
+)
 
 
 CLASSES = {

@@ -45,6 +45,7 @@ recipes
 train qg train.epochs=1 data.max_jets=640
 evaluate runs/qg-001
 predict runs/qg-001 sample:qg --out scores.csv
+predict pretrained:qg-lite sample:qg --out pretrained.csv
 study prune runs/qg-001 --rules top_k=4 --jets 100
 export runs/qg-001 --onnx tagger.onnx
 predict tagger.onnx sample:qg --out scores.h5
@@ -100,6 +101,7 @@ def test_wheel_and_sdist_are_complete_and_work_outside_the_clone(tmp_path):
     package |= {f"iagraph/studies/templates/{name}.html" for name in ("report", "section")}
     package |= {"iagraph/interpret/live.html", "iagraph/interpret/live.js"}
     package |= {f"iagraph/recipes/{recipe.name}" for recipe in (ROOT / "configs").glob("*.yaml")}
+    package |= {str(path.relative_to(ROOT)) for path in (ROOT / "iagraph" / "pretrained").glob("*/*")}
     assert {name for name in names if name.startswith("iagraph/")} == package
     assert any(name.endswith("LICENSE") for name in names)
     with tarfile.open(sdist) as archive:

@@ -22,7 +22,7 @@ COMMANDS = {
     "predict": "write the scores of jets in files",
     "study": "compare, prune or examine models: tables, figures, a report",
     "export": "write a trained tagger as ONNX or for torch.export",
-    "recipes": "list or show the recipes of the package",
+    "recipes": "list or show the recipes and trained models of the package",
     "download": "download a published set of jets",
     "convert": "convert files of jets to a jet store",
     "generate": "generate jets with Pythia8",

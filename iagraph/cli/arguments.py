@@ -2,6 +2,9 @@
 
 import argparse
 import sys
+from pathlib import Path
+
+from iagraph.files import run_path
 
 
 def escape_unprintable() -> None:
@@ -13,6 +16,18 @@ def escape_unprintable() -> None:
     for stream in (sys.stdout, sys.stderr):
         if hasattr(stream, "reconfigure"):  # not a notebook's replacement, or None
             stream.reconfigure(errors="backslashreplace")
+
+
+def trained(text: str) -> Path:
+    """The folder of a run, or of a model of the package (``pretrained:NAME``), as the ``type`` of an argument.
+
+    Raises:
+        argparse.ArgumentTypeError: the package has no model of this name.
+    """
+    try:
+        return run_path(text)
+    except FileNotFoundError as error:
+        raise argparse.ArgumentTypeError(str(error)) from error
 
 
 def positive(text: str) -> int:

@@ -5,14 +5,13 @@ import sys
 from collections.abc import Sequence
 
 from iagraph.cli.process import prepare_process
-from iagraph.files import user_path
 
 EXTRA = "train"
 
 
 def main(parser: argparse.ArgumentParser, words: Sequence[str]) -> None:
     """Parse the arguments and evaluate."""
-    parser.add_argument("run", type=user_path, help="folder of a finished run, for example runs/qg-001")
+    parser.add_argument("run", help="folder of a finished run, for example runs/qg-001, or pretrained:NAME")
     parser.add_argument("--data", metavar="FILE", help="jet store or quoted pattern: split 'test' if any, else all")
     parser.add_argument("--device", choices=["cpu", "cuda", "mps"], help="override the device of the run")
     arguments = parser.parse_args(words)

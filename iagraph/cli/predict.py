@@ -17,7 +17,9 @@ INTERRUPTED = "nothing was written"
 
 def main(parser: argparse.ArgumentParser, words: Sequence[str]) -> None:
     """Parse the arguments and write scores."""
-    parser.add_argument("model", type=user_path, help="folder of a run, or an exported model (.onnx, .pt2)")
+    parser.add_argument(
+        "model", help="folder of a run, a model of the package (pretrained:qg), or an exported one (.onnx, .pt2)"
+    )
     parser.add_argument("files", nargs="+", metavar="FILE", help="names or patterns; recognised by their content")
     parser.add_argument("--out", type=user_path, required=True, help="ends in .parquet, .h5, .csv or .root")
     parser.add_argument("--map", type=user_path, metavar="FILE.yaml", help="branches to read, as in iagraph convert")
@@ -45,7 +47,7 @@ def main(parser: argparse.ArgumentParser, words: Sequence[str]) -> None:
             branches = load_map(arguments.map)
         model, readers = open_model(arguments.model, arguments.device), open_files(arguments.files, branches)
         labelled = any(name in model.classes for reader in readers for name in reader.classes)
-        about = {"model": str(arguments.model), "files": [str(reader.path) for reader in readers]}
+        about = {"model": arguments.model, "files": [str(reader.path) for reader in readers]}
         jets = sum(reader.jets for reader in readers)
         with tqdm(total=jets, unit="jet", unit_scale=True) as progress:
 

@@ -1,22 +1,23 @@
-"""List the recipes of the package, or show one: iagraph recipes qg > mine.yaml."""
+"""List the recipes and trained models of the package, or show one: iagraph recipes qg > mine.yaml."""
 
 import argparse
 import sys
 from collections.abc import Sequence
 
-from iagraph.files import RECIPES, recipe_file
+from iagraph.files import PRETRAINED, RECIPES, recipe_file, run_path
 
-COMMANDS = {"compare": "study compare", "generate": "generate"}
+COMMANDS = {"compare": "study compare", "curve": "study curve", "generate": "generate"}
 """The command that takes a recipe, by the first word of its name; the others are for ``train``."""
 
 
 def main(parser: argparse.ArgumentParser, words: Sequence[str]) -> None:
-    """Print the command of each recipe with the first sentence of its comment, or print one recipe."""
-    parser.add_argument("name", nargs="?", help="the recipe to show")
+    """Print the command of each recipe with its first sentence, and the models; or one recipe, or the card of one model."""
+    parser.add_argument("name", nargs="?", help="the recipe to show, or the model (pretrained:qg), by its card")
     name = parser.parse_args(words).name
     if name is not None:
         try:
-            print(recipe_file(name).read_text(encoding="utf-8"), end="")
+            file = run_path(name) / "README.md" if name.startswith("pretrained:") else recipe_file(name)
+            print(file.read_text(encoding="utf-8"), end="")
         except OSError:
             sys.exit(f"error: {name}: no such recipe; iagraph recipes lists them")
         return
@@ -24,3 +25,6 @@ def main(parser: argparse.ArgumentParser, words: Sequence[str]) -> None:
         command = f"iagraph {COMMANDS.get(path.stem.partition('_')[0], 'train')} {path.stem}"
         comment = path.read_text(encoding="utf-8").partition("\n\n")[0].replace("\n#", "").removeprefix("# ")
         print(f"{command:38} {comment.partition('. ')[0].removesuffix('.')}")
+    for card in sorted(PRETRAINED.glob("*/README.md")):
+        title = card.read_text(encoding="utf-8").partition("\n")[0].partition(": ")[2]
+        print(f"{f'pretrained:{card.parent.name}':38} {title}")

@@ -7,7 +7,7 @@ from collections.abc import Callable, Sequence
 from importlib import import_module
 from pathlib import Path
 
-from iagraph.cli.arguments import positive
+from iagraph.cli.arguments import positive, trained
 from iagraph.cli.process import prepare_process
 from iagraph.files import user_path
 
@@ -18,6 +18,9 @@ Study = Callable[[], Path]
 """Function that runs a study and returns its folder."""
 
 COMPARE = "train models over several seeds on the same jets; write tables and a figure. The same command resumes."
+CURVE = (
+    "train models on more and more of the same jets; write tables, power laws and a figure.\nThe same command resumes."
+)
 PRUNE = (
     "prune a trained model by rules and, for comparison, at random and by kinematics;\n"
     "write edges kept, cost, performance and the kinds of edges kept. Trains only\n"
@@ -36,17 +39,20 @@ STUDIES_OF_RUNS = {
 def main(parser: argparse.ArgumentParser, words: Sequence[str]) -> None:
     """Parse the arguments and run the study."""
     commands = parser.add_subparsers(dest="command", required=True, metavar="STUDY")
-    compare_parser, prune_parser = _add_compare(commands), _add_prune(commands)
+    compare_parser = _add_compare(commands, "compare", COMPARE, _compare, "compare_qg")
+    curve_parser, prune_parser = _add_compare(commands, "curve", CURVE, _curve, "curve_qg"), _add_prune(commands)
     for name, text in STUDIES_OF_RUNS.items():
         _add_study_of_runs(commands, name, text)
     if {"-h", "--help"} & set(words):
         from iagraph.studies.compare.config import describe_comparison
+        from iagraph.studies.curve.config import describe_curve
         from iagraph.studies.pruning.rules import describe_rules
 
         compare_parser.epilog = f"keys of a comparison:\n\n{describe_comparison()}"
+        curve_parser.epilog = f"keys of a learning curve:\n\n{describe_curve()}"
         prune_parser.epilog = f"rules, and the numbers tried unless --rules names others:\n\n{describe_rules()}"
     arguments, more = parser.parse_known_args(words)
-    if arguments.command == "compare":  # overrides may follow the options
+    if arguments.command in ("compare", "curve"):  # overrides may follow the options
         arguments.overrides += [item for item in more if not item.startswith("-")]
         more = [item for item in more if item.startswith("-")]
     if more:
@@ -62,9 +68,15 @@ def main(parser: argparse.ArgumentParser, words: Sequence[str]) -> None:
     print(f"\n{(folder / 'table.md').read_text(encoding='utf-8')}\nResults: {folder}")
 
 
-def _add_compare(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -> argparse.ArgumentParser:
-    parser = _add_study(commands, "compare", COMPARE, _compare)
-    parser.add_argument("config", help="name or YAML file, for example compare_qg or configs/compare_qg.yaml")
+def _add_compare(
+    commands: "argparse._SubParsersAction[argparse.ArgumentParser]",
+    name: str,
+    text: str,
+    study: Callable[[argparse.Namespace, str], Study],
+    example: str,
+) -> argparse.ArgumentParser:
+    parser = _add_study(commands, name, text, study)
+    parser.add_argument("config", help=f"name or YAML file, for example {example} or configs/{example}.yaml")
     parser.add_argument("overrides", nargs="*", metavar="key=value", help="changes of single keys, such as seeds=[1,2]")
     parser.add_argument(
         "--jobs", type=positive, default=1, metavar="N", help="concurrent runs, which share the threads (default: 1)"
@@ -74,7 +86,9 @@ def _add_compare(commands: "argparse._SubParsersAction[argparse.ArgumentParser]"
 
 def _add_prune(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -> argparse.ArgumentParser:
     parser = _add_study(commands, "prune", PRUNE, _prune)
-    parser.add_argument("run", type=user_path, metavar="RUN", help="folder of a finished run of a model with attention")
+    parser.add_argument(
+        "run", type=trained, metavar="RUN", help="folder of a finished run with attention, or pretrained:NAME"
+    )
     parser.add_argument(
         "--rules", nargs="+", metavar="RULE=N,...", help="rules to try, for example top_k=8,4 edge_budget=0.3"
     )
@@ -117,7 +131,11 @@ def _add_study(
 def _add_study_of_runs(commands: "argparse._SubParsersAction[argparse.ArgumentParser]", name: str, text: str) -> None:
     parser = _add_study(commands, name, text, _study_of_runs)
     parser.add_argument(
-        "runs", type=user_path, nargs="+", metavar="RUN", help="folder of a finished run with attention"
+        "runs",
+        type=trained,
+        nargs="+",
+        metavar="RUN",
+        help="folder of a finished run with attention, or pretrained:NAME",
     )
     parser.add_argument(
         "--jets", type=positive, default=1000, metavar="N", help="test jets, evenly spaced (default: %(default)s)"
@@ -144,6 +162,13 @@ def _compare(arguments: argparse.Namespace, command: str) -> Study:
     from iagraph.studies.compare.study import compare
 
     return lambda: compare(load_comparison(arguments.config, arguments.overrides), arguments.jobs, command)
+
+
+def _curve(arguments: argparse.Namespace, command: str) -> Study:
+    from iagraph.studies.curve.config import load_curve
+    from iagraph.studies.curve.study import curve
+
+    return lambda: curve(load_curve(arguments.config, arguments.overrides), arguments.jobs, command)
 
 
 def _prune(arguments: argparse.Namespace, command: str) -> Study:

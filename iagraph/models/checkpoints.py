@@ -6,7 +6,7 @@ from pathlib import Path
 
 from torch import nn
 
-from iagraph.files import user_path
+from iagraph.files import run_path
 from iagraph.models import weaver
 from iagraph.models.state_dicts import CheckpointError, read_state_dict, refuse_differences
 
@@ -28,7 +28,7 @@ def load_weights(model: nn.Module, path: str | Path, new_head: bool = False) -> 
     Raises:
         CheckpointError: the file cannot be read, or does not fit; the message lists the differences.
     """
-    path, kind = user_path(path), type(model).__name__
+    path, kind = run_path(path), type(model).__name__
     file = path / "model.pt" if path.is_dir() else path
     found = read_state_dict(file)
     theirs = weaver.architecture(found)

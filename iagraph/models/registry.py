@@ -13,7 +13,7 @@ import torch
 import yaml
 from torch import Tensor, nn
 
-from iagraph.files import user_path
+from iagraph.files import run_path
 from iagraph.jets import JetBatch, JetInput, jets_and_edges
 from iagraph.models.ablations import InteractionTransformer, LearnedPairIAFormer, PairTransformer, PlainTransformer
 from iagraph.models.cascaded_iaformer import CascadedIAFormer
@@ -133,12 +133,14 @@ def load(path: str | Path) -> TrainedModel:
     ``config.yaml``; it is then read from there, if the file exists.
 
     Args:
-        path: the folder of a run, or any folder with both files.
+        path: the folder of a run, or any folder with both files; or ``pretrained:NAME`` for a model that comes with the
+            package.
 
     Raises:
+        FileNotFoundError: the package has no model of this name.
         CheckpointError: a file is missing or damaged, or the two do not fit together.
     """
-    folder = user_path(path)
+    folder = run_path(path)
     about = folder / "model.json"
     if not folder.is_dir():
         raise CheckpointError(f"{folder}: no such folder; give the folder of a finished run")

@@ -180,6 +180,7 @@ def load(path: str | Path) -> RunPredictor:
     """The trained model of a run, on the CPU and in evaluation mode; see :func:`iagraph.models.registry.load`.
 
     Raises:
+        FileNotFoundError: the package has no model of this name (``pretrained:NAME``).
         CheckpointError: a file is missing or damaged, or the files do not match.
     """
     trained = registry.load(path)
@@ -187,14 +188,14 @@ def load(path: str | Path) -> RunPredictor:
 
 
 def open_model(path: str | Path, device: str | None = None) -> Predictor:
-    """The model of a run folder, or an exported model.
+    """The model of a run folder, one of the package, or an exported model.
 
     Args:
-        path: the folder or the file.
+        path: the folder, ``pretrained:NAME``, or the file.
         device: device for the model of a run; None for a CUDA GPU if there is one, else the CPU.
 
     Raises:
-        CheckpointError, ImportError: as in :func:`load` and :class:`ExportedPredictor`.
+        CheckpointError, FileNotFoundError, ImportError: as in :func:`load` and :class:`ExportedPredictor`.
     """
     if user_path(path).suffix in (".onnx", ".pt2"):
         return ExportedPredictor(path)

@@ -44,6 +44,7 @@ def log_axis(axes: Axes, values: Sequence[float]) -> None:
     """Set a logarithmic x axis with tick labels even if all values are of one order of magnitude."""
     ratio = max(values) / min(values)
     axes.set(xscale="log", xlim=(min(values) / max(ratio**0.06, 1.05), max(values) * max(ratio**0.06, 1.05)))
-    axes.xaxis.set_major_locator(LogLocator(subs=(1, 2, 5) if ratio > 20 else (1, 1.5, 2, 3, 5, 7)))
-    axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
+    subs = (1,) if ratio > 100 else (1, 2, 5) if ratio > 20 else (1, 1.5, 2, 3, 5, 7)
+    axes.xaxis.set_major_locator(LogLocator(subs=subs))
+    axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:,.10g}"))
     axes.xaxis.set_minor_formatter(NullFormatter())

@@ -140,7 +140,8 @@ class FineTuneConfig(Section):
 
     weights: str = Field(
         min_length=1,
-        description="Weights of the same network: a run folder, its `model.pt`, or a checkpoint of weaver-core. "
+        description="Weights of the same network: a run folder, its `model.pt`, a model of the package "
+        "(`pretrained:qg`), or a checkpoint of weaver-core. "
         "A run records its training jets, which validation and test must not contain; other files do not.",
     )
     new_head: bool = Field(description="Replace the head with a new one, for other classes.")

@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 from torch import nn
 
-from iagraph.files import user_path
+from iagraph.files import run_path
 from iagraph.models import CheckpointError, load_weights
 from iagraph.train.config import Config, load_config
 from iagraph.train.datamodule import Part
@@ -72,7 +72,7 @@ def seen_before(config: Config) -> tuple[NDArray[np.uint64], list[Part]]:
 
 def _file(config: Config) -> Path:
     assert config.fine_tune is not None
-    path = user_path(config.fine_tune.weights)
+    path = run_path(config.fine_tune.weights)
     return path / "model.pt" if path.is_dir() else path
 
 

@@ -16,7 +16,7 @@ import numpy as np
 import torch
 from torch import nn
 
-from iagraph.files import LockedError, locked, replaced, user_path, write_text
+from iagraph.files import LockedError, locked, replaced, run_path, write_text
 from iagraph.kinematics import NODE_FEATURES, PAIR_FEATURES, feature_names
 from iagraph.machine import versions
 from iagraph.models.registry import make_model
@@ -164,7 +164,7 @@ def load_run(run: str | Path) -> Run:
         RunError: the folder holds no finished run, or its weights are damaged.
         ConfigError: its configuration is no longer valid.
     """
-    run = user_path(run)
+    run = run_path(run)
     missing = [
         name for name in ("config.yaml", "model.pt", "model.json", "trained_on.npy") if not (run / name).is_file()
     ]

@@ -29,7 +29,7 @@ from lightning.pytorch.loggers import CSVLogger, TensorBoardLogger
 from lightning.pytorch.utilities.exceptions import MisconfigurationException
 
 from iagraph.data import JetDataset, Jets, JetSource, StoredJets, StoreError, resolve
-from iagraph.files import remove_unfinished, replaced, user_files, user_path, write_text
+from iagraph.files import PRETRAINED, remove_unfinished, replaced, run_path, user_files, user_path, write_text
 from iagraph.machine import usable_cores
 from iagraph.memory import return_freed_memory
 from iagraph.models import CheckpointError
@@ -327,13 +327,13 @@ def evaluate(run: str | Path, file: str | None = None, device: str | None = None
     """Evaluate the model of a run on its own test jets or on another store.
 
     Args:
-        run: a run folder.
+        run: a run folder, or ``pretrained:NAME``.
         file: a jet store, or a pattern such as ``jets/*.h5``; of stores with splits, only ``test`` is used.
         device: kind of device, for example cpu; None uses the device of the run.
 
     Returns:
-        The folder of the evaluation inside the run, named after the (first) file and the start of its fingerprint or,
-        for several files, of a digest of their fingerprints.
+        The folder of the evaluation, in the run or, for a model of the package, in ``runs/pretrained-NAME``. It has the
+        name of the (first) file and the start of its fingerprint or, for several files, of a digest of theirs.
 
     Raises:
         RunError: the folder holds no finished run, the device is not available, or the model was trained on more than
@@ -341,7 +341,7 @@ def evaluate(run: str | Path, file: str | None = None, device: str | None = None
         ConfigError: the configuration of the run is no longer valid.
         StoreError: the jets are missing, damaged or do not fit the model.
     """
-    run = user_path(run)
+    run = run_path(run)
     config, classes, model, baseline, trained_on, massive = load_run(run)
     files = config.data.test if file is None else user_files([file])
     stores = open_role(files, "test", config.data)
@@ -368,7 +368,8 @@ def evaluate(run: str | Path, file: str | None = None, device: str | None = None
     print_of_all = sha256("".join(prints.values()).encode()).hexdigest() if len(files) > 1 else prints[files[0]]
     more = f"-and-{len(files) - 1}-more" if len(files) > 1 else ""
     name = f"evaluation-{resolve(files[0]).stem}{more}-{print_of_all[:8]}"
-    folder = make_folder(run / name, exist_ok=True)
+    place = user_path(config.output) / f"pretrained-{run.name}" if run.parent == PRETRAINED else run
+    folder = make_folder(place / name, exist_ok=True)
     evaluation.write(folder, config.model.name, prints)
     return folder
 

@@ -16,6 +16,7 @@ from toy_runs import settings, toy_jets
 from iagraph.data import write_store
 from iagraph.studies.compare.config import load_comparison
 from iagraph.studies.compare.study import compare
+from iagraph.studies.curve.config import load_curve
 from iagraph.train.run import evaluate, train_into
 
 ROOT = Path(__file__).parents[2]
@@ -61,9 +62,11 @@ def test_prints_the_table_of_finished_runs(study, monkeypatch, capsys):
     assert f"Results: {study.parent / 'studies' / 'toy'}" in printed
 
 
-def test_help_explains_all_keys(monkeypatch, capsys):
-    assert run(monkeypatch, "compare", "--help") == 0
+@pytest.mark.parametrize("study", ["compare", "curve"])
+def test_help_explains_all_keys(monkeypatch, capsys, study):
+    assert run(monkeypatch, study, "--help") == 0
     printed = capsys.readouterr().out
+    assert ("extrapolate: int >= 1, required" in printed) == (study == "curve")
     assert "seeds: list of int" in printed
     assert "relative to the folder of this file, or names of packaged recipes" in " ".join(printed.split())
     assert "--jobs N" in printed
@@ -156,6 +159,15 @@ def test_shipped_comparison_is_valid():
     comparison = load_comparison(ROOT / "configs" / "compare_qg.yaml")
     assert len({config.model.name for config in comparison.recipes.values()}) == 7
     assert len(comparison.runs) == 21
+
+
+def test_shipped_learning_curve_is_valid():
+    plan = load_curve(ROOT / "configs" / "curve_qg.yaml")
+    recipes = [config for part in plan.parts for config in part.recipes.values()]
+    assert len(recipes) == 15
+    assert {(config.data.node_features, config.data.masses, config.train.epochs) for config in recipes} == {
+        ("kin", "zero", 12)
+    }
 
 
 @pytest.mark.skipif(os.name != "posix", reason="sends signals to other processes")

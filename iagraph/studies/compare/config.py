@@ -103,7 +103,8 @@ class PlannedRun(NamedTuple):
     folder: Path
 
     def __str__(self) -> str:
-        return f"{self.model}, seed {self.config.seed}"
+        jets = self.config.data.max_jets
+        return f"{self.model}, seed {self.config.seed}" + (f", {jets:,} jets" if jets else "")
 
 
 @dataclass(frozen=True)
@@ -139,12 +140,20 @@ def load_comparison(path: str | Path, overrides: Sequence[str] = ()) -> Comparis
         ConfigError: with every problem in the file and in the recipes, one per line.
     """
     path = recipe_file(path)
-    config = load_model(CompareConfig, path, overrides)
+    return comparison_of(load_model(CompareConfig, path, overrides), path)
+
+
+def comparison_of(config: CompareConfig, path: Path, more: Sequence[str] = ()) -> Comparison:
+    """The comparison of a configuration read from ``path``; ``more`` are changes of all recipes, made last.
+
+    Raises:
+        ConfigError: with every problem in the recipes, one per line.
+    """
     recipes, problems = {}, []
     for name, (file, *changes) in config.recipes.items():
         recipe = recipe_file(file, path.parent)
         try:
-            recipes[name] = load_config(recipe, [*config.overrides, *changes])
+            recipes[name] = load_config(recipe, [*config.overrides, *changes, *more])
         except ConfigError as error:
             # Problems with our overrides are reported as those of a command line: name the recipe and this file.
             here = f"{recipe} with the overrides of {path}"

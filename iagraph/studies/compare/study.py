@@ -8,7 +8,8 @@ recipes), and ``section.html`` for the reports of these runs.
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -68,19 +69,8 @@ def compare(comparison: Comparison, jobs: int = 1, command: str = "") -> Path:
         RunError, CheckpointError: finished runs do not fit the recipes, a device is unavailable, or initial weights do
             not fit, all found before anything is written; or, later, runs failed or another process uses the folder.
     """
-    jets = _open(comparison)
-    _check([run for run in comparison.runs if not is_finished(run, jets.fingerprints)])
-    make_folder(comparison.folder, exist_ok=True)
-    with alone(comparison.folder):
-        # Checked again, as another process may have trained some of them in the meantime.
-        missing = [run for run in comparison.runs if not is_finished(run, jets.fingerprints)]
-        for run in comparison.runs:
-            if run not in missing:
-                print(f"{run}: {auc_text(run.folder)} (finished before)", flush=True)
-        if missing:
-            for name in RESULTS:  # they describe fewer or other runs
-                (comparison.folder / name).unlink(missing_ok=True)
-            train_runs(missing, jobs)
+    jets = jets_of(comparison)
+    with trained(comparison.folder, comparison.runs, jets.fingerprints, jobs):
         results = with_changes(read_results(comparison.runs), comparison)
         costs, how = measure_costs(comparison)
         rows = over_seeds(results, costs)
@@ -105,7 +95,30 @@ def compare(comparison: Comparison, jobs: int = 1, command: str = "") -> Path:
     return comparison.folder
 
 
-class _JetsInfo(NamedTuple):
+@contextmanager
+def trained(
+    folder: Path, runs: Sequence[PlannedRun], fingerprints: dict[str, dict[str, str]], jobs: int
+) -> Iterator[None]:
+    """Train the missing ones of these runs; within the context, all are finished and no other process uses the folder.
+
+    Raises the errors of :func:`compare`.
+    """
+    _check([run for run in runs if not is_finished(run, fingerprints)])
+    make_folder(folder, exist_ok=True)
+    with alone(folder):
+        # Checked again, as another process may have trained some of them in the meantime.
+        missing = [run for run in runs if not is_finished(run, fingerprints)]
+        for run in runs:
+            if run not in missing:
+                print(f"{run}: {auc_text(run.folder)} (finished before)", flush=True)
+        if missing:
+            for name in (*RESULTS, "fits.csv", "fits.tex"):  # they describe fewer or other runs
+                (folder / name).unlink(missing_ok=True)
+            train_runs(missing, jobs)
+        yield
+
+
+class JetsInfo(NamedTuple):
     """Fingerprint of each file of each role, and numbers of jets."""
 
     fingerprints: dict[str, dict[str, str]]
@@ -113,13 +126,13 @@ class _JetsInfo(NamedTuple):
     test: int
 
 
-def _open(comparison: Comparison) -> _JetsInfo:
+def jets_of(comparison: Comparison) -> JetsInfo:
     """Check that the jet files exist and have the columns that each recipe needs, and describe them."""
     for config in comparison.recipes.values():
         stores = {role: open_role(getattr(config.data, role), role, config.data) for role in ROLES}
     found = {role: fingerprints(getattr(config.data, role), stores[role]) for role in ROLES}
     numbers = {role: sum(map(len, stores[role])) for role in ROLES}
-    return _JetsInfo(found, min(numbers["train"], config.data.max_jets or numbers["train"]), numbers["test"])
+    return JetsInfo(found, min(numbers["train"], config.data.max_jets or numbers["train"]), numbers["test"])
 
 
 @quiet()

@@ -1,0 +1,1 @@
+"""Learning curves: models trained on more and more of the same jets."""
