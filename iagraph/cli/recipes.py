@@ -11,7 +11,7 @@ COMMANDS = {"compare": "study compare", "curve": "study curve", "generate": "gen
 
 
 def main(parser: argparse.ArgumentParser, words: Sequence[str]) -> None:
-    """Print the command of each recipe with its first sentence, and the models; or one recipe, or the card of one model."""
+    """List recipes, by their commands, and models; or print one recipe, or the card of one model."""
     parser.add_argument("name", nargs="?", help="the recipe to show, or the model (pretrained:qg), by its card")
     name = parser.parse_args(words).name
     if name is not None:
