@@ -22,8 +22,7 @@ from iagraph.kinematics import (
     from_cartesian,
     jet_momenta,
     node_columns,
-    node_features,
-    pair_columns,
+    pair_features,
     to_cartesian,
 )
 from iagraph.segment import ptr_of
@@ -97,12 +96,22 @@ class JetBatch:
         return JetBatch(**values)
 
     def sums(self) -> Momenta:
-        """The vector sum of the particles of each jet, shape [jets]."""
-        return jet_momenta(self.momenta, self.batch, self.ptr)
+        """The vector sum of the particles of each jet, shape [jets]; computed once unless it needs gradients."""
+        if any(component.requires_grad for component in self.momenta):
+            return jet_momenta(self.momenta, self.batch, self.ptr)
+        return self._sums
+
+    @cached_property
+    def _sums(self) -> Momenta:
+        with torch.inference_mode(False):
+            return jet_momenta(self.momenta, self.batch, self.ptr)
 
     def node_features(self, name: str) -> Tensor:
         """Node features by name, shape [particles, features]; see :func:`iagraph.kinematics.node_features`."""
-        return node_features(name, self.momenta, self.batch, self.ptr, self.pid, self.impact)
+        jets = self.sums()
+        energy = jets.energy.index_select(0, self.batch)
+        columns = node_columns(name, self.momenta, jets.select(self.batch), energy, self.pid, self.impact)
+        return torch.stack(columns, dim=1)
 
     def edge_features(self, name: str, first: Tensor, second: Tensor) -> Tensor:
         """Pair features by name, and a last row that flags self-pairs.
@@ -118,8 +127,8 @@ class JetBatch:
         jet_of_pair = self.batch.index_select(0, first)
         jets = self.sums()
         pt, energy = jets.pt.index_select(0, jet_of_pair), jets.energy.index_select(0, jet_of_pair)
-        columns = pair_columns(name, self.momenta.select(first), self.momenta.select(second), pt, energy)
-        return torch.stack([*columns, (first == second).to(pt)])
+        features = pair_features(name, self.momenta.select(first), self.momenta.select(second), pt, energy)
+        return torch.cat([features, (first == second).to(pt).unsqueeze(0)])
 
     def graph(self, edge_index: Tensor | None = None) -> Graph:
         """The graph of the jets: complete graphs in dense blocks, or a list of the given edges.
@@ -352,13 +361,6 @@ class PaddedJets(JetBatch):
         vectors = to_cartesian(Momenta(*(component.double() for component in self.momenta)))
         sums = from_cartesian(*(component.view_as(self.real).sum(1) for component in vectors))
         return Momenta(*(component.to(self.momenta.pt.dtype) for component in sums))
-
-    def node_features(self, name: str) -> Tensor:
-        """Node features by name, shape [slots of all jets, features]."""
-        jets = self.sums()
-        energy = jets.energy.index_select(0, self.batch)
-        columns = node_columns(name, self.momenta, jets.select(self.batch), energy, self.pid, self.impact)
-        return torch.stack(columns, dim=1)
 
     def graph(self, edge_index: Tensor | None = None) -> PaddedGraph:
         """See :meth:`prunable_graph`."""
