@@ -157,25 +157,28 @@ class JetBatch:
             raise ValueError("edge_index joins particles of different jets: remove these edges")
         return SparseGraph.scored_per_pair(edge_index, self.batch.numel(), self.batch, len(self))
 
-    def padded(self, slots: int | None = None) -> PaddedJets:
+    def padded(self, slots: int | None = None, number: int | None = None) -> PaddedJets:
         """The jets padded to equally many slots each.
 
         Args:
             slots: number of slots per jet; None for the size of the largest jet.
+            number: number of jets, the surplus ones without particles, class and weight; None adds none.
 
         Raises:
-            ValueError: a jet has more particles than there are slots.
+            ValueError: a jet has more particles than there are slots, or there are more jets than ``number``.
         """
-        sizes = self.ptr.diff()
-        largest = int(sizes.max()) if len(self) else 0
-        slots = largest if slots is None else slots
+        largest = max(self.sizes, default=0)
+        slots, number = largest if slots is None else slots, len(self) if number is None else number
         if largest > slots:
             raise ValueError(f"a jet has {largest} particles and there are {slots} slots: give more, or drop particles")
+        if len(self) > number:
+            raise ValueError(f"there are {len(self)} jets: pad them to no fewer, not to {number}")
+        sizes = torch.nn.functional.pad(self.ptr.diff(), (0, number - len(self)))
         place = torch.arange(self.batch.numel(), device=self.ptr.device) - self.ptr[self.batch]
 
         def table(columns: Sequence[Tensor]) -> Tensor:
             values = torch.stack(tuple(columns), dim=1)
-            return values.new_zeros(len(self), slots, values.size(1)).index_put_((self.batch, place), values)
+            return values.new_zeros(number, slots, values.size(1)).index_put_((self.batch, place), values)
 
         pid = None if self.pid is None else table([self.pid]).squeeze(2)
         impact = None if self.impact is None else table(self.impact)
@@ -384,6 +387,6 @@ class PaddedJets(JetBatch):
         """Not supported."""
         raise TypeError("jets in slots cannot become graphs: make them from the JetBatch")
 
-    def padded(self, slots: int | None = None) -> PaddedJets:
+    def padded(self, slots: int | None = None, number: int | None = None) -> PaddedJets:
         """Not supported."""
         raise TypeError("these jets are already in slots")
