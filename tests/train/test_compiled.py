@@ -52,6 +52,7 @@ def test_one_program_for_each_number_of_slots(shapes):
     assert list(net.state_dict()) == names
 
 
+@pytest.mark.slow
 def test_interrupted_run_ends_like_an_uninterrupted_one(store, tmp_path, monkeypatch, shapes):
     recipe = settings(store, tmp_path, f"data.batch_size={BATCH}", "train.compile=true", "train.ema=0.9")
     train_into(tmp_path / "undisturbed", recipe)
