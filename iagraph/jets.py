@@ -22,8 +22,7 @@ from iagraph.kinematics import (
     from_cartesian,
     jet_momenta,
     node_columns,
-    node_features,
-    pair_columns,
+    pair_features,
     to_cartesian,
 )
 from iagraph.segment import ptr_of
@@ -97,12 +96,22 @@ class JetBatch:
         return JetBatch(**values)
 
     def sums(self) -> Momenta:
-        """The vector sum of the particles of each jet, shape [jets]."""
-        return jet_momenta(self.momenta, self.batch, self.ptr)
+        """The vector sum of the particles of each jet, shape [jets]; computed once unless it needs gradients."""
+        if any(component.requires_grad for component in self.momenta):
+            return jet_momenta(self.momenta, self.batch, self.ptr)
+        return self._sums
+
+    @cached_property
+    def _sums(self) -> Momenta:
+        with torch.inference_mode(False):
+            return jet_momenta(self.momenta, self.batch, self.ptr)
 
     def node_features(self, name: str) -> Tensor:
         """Node features by name, shape [particles, features]; see :func:`iagraph.kinematics.node_features`."""
-        return node_features(name, self.momenta, self.batch, self.ptr, self.pid, self.impact)
+        jets = self.sums()
+        energy = jets.energy.index_select(0, self.batch)
+        columns = node_columns(name, self.momenta, jets.select(self.batch), energy, self.pid, self.impact)
+        return torch.stack(columns, dim=1)
 
     def edge_features(self, name: str, first: Tensor, second: Tensor) -> Tensor:
         """Pair features by name, and a last row that flags self-pairs.
@@ -118,8 +127,8 @@ class JetBatch:
         jet_of_pair = self.batch.index_select(0, first)
         jets = self.sums()
         pt, energy = jets.pt.index_select(0, jet_of_pair), jets.energy.index_select(0, jet_of_pair)
-        columns = pair_columns(name, self.momenta.select(first), self.momenta.select(second), pt, energy)
-        return torch.stack([*columns, (first == second).to(pt)])
+        features = pair_features(name, self.momenta.select(first), self.momenta.select(second), pt, energy)
+        return torch.cat([features, (first == second).to(pt).unsqueeze(0)])
 
     def graph(self, edge_index: Tensor | None = None) -> Graph:
         """The graph of the jets: complete graphs in dense blocks, or a list of the given edges.
@@ -148,25 +157,28 @@ class JetBatch:
             raise ValueError("edge_index joins particles of different jets: remove these edges")
         return SparseGraph.scored_per_pair(edge_index, self.batch.numel(), self.batch, len(self))
 
-    def padded(self, slots: int | None = None) -> PaddedJets:
+    def padded(self, slots: int | None = None, number: int | None = None) -> PaddedJets:
         """The jets padded to equally many slots each.
 
         Args:
             slots: number of slots per jet; None for the size of the largest jet.
+            number: number of jets, the surplus ones without particles, class and weight; None adds none.
 
         Raises:
-            ValueError: a jet has more particles than there are slots.
+            ValueError: a jet has more particles than there are slots, or there are more jets than ``number``.
         """
-        sizes = self.ptr.diff()
-        largest = int(sizes.max()) if len(self) else 0
-        slots = largest if slots is None else slots
+        largest = max(self.sizes, default=0)
+        slots, number = largest if slots is None else slots, len(self) if number is None else number
         if largest > slots:
             raise ValueError(f"a jet has {largest} particles and there are {slots} slots: give more, or drop particles")
+        if len(self) > number:
+            raise ValueError(f"there are {len(self)} jets: pad them to no fewer, not to {number}")
+        sizes = torch.nn.functional.pad(self.ptr.diff(), (0, number - len(self)))
         place = torch.arange(self.batch.numel(), device=self.ptr.device) - self.ptr[self.batch]
 
         def table(columns: Sequence[Tensor]) -> Tensor:
             values = torch.stack(tuple(columns), dim=1)
-            return values.new_zeros(len(self), slots, values.size(1)).index_put_((self.batch, place), values)
+            return values.new_zeros(number, slots, values.size(1)).index_put_((self.batch, place), values)
 
         pid = None if self.pid is None else table([self.pid]).squeeze(2)
         impact = None if self.impact is None else table(self.impact)
@@ -353,13 +365,6 @@ class PaddedJets(JetBatch):
         sums = from_cartesian(*(component.view_as(self.real).sum(1) for component in vectors))
         return Momenta(*(component.to(self.momenta.pt.dtype) for component in sums))
 
-    def node_features(self, name: str) -> Tensor:
-        """Node features by name, shape [slots of all jets, features]."""
-        jets = self.sums()
-        energy = jets.energy.index_select(0, self.batch)
-        columns = node_columns(name, self.momenta, jets.select(self.batch), energy, self.pid, self.impact)
-        return torch.stack(columns, dim=1)
-
     def graph(self, edge_index: Tensor | None = None) -> PaddedGraph:
         """See :meth:`prunable_graph`."""
         return self.prunable_graph(edge_index)
@@ -382,6 +387,6 @@ class PaddedJets(JetBatch):
         """Not supported."""
         raise TypeError("jets in slots cannot become graphs: make them from the JetBatch")
 
-    def padded(self, slots: int | None = None) -> PaddedJets:
+    def padded(self, slots: int | None = None, number: int | None = None) -> PaddedJets:
         """Not supported."""
         raise TypeError("these jets are already in slots")

@@ -153,15 +153,22 @@ NODE_FEATURES: dict[str, tuple[str, ...]] = {
 in weaver's JetClass_full.yaml), and the 11 of IAFormer (arXiv 2505.03258). No scaling is applied here."""
 
 # Signs follow from the quark content; species not listed count as neutral.
-_POSITIVE_LEPTONS = (-11, -13, -15)
-_POSITIVE_HADRONS = (211, 321, 2212, -3112, 3222, -3312, -3334, 411, 431, 521)
+_NEGATIVE_LEPTONS = (11, 13, 15)
+_NEGATIVE_HADRONS = (3112, 3312, 3334)
+_POSITIVE_HADRONS = (211, 321, 2212, 3222, 411, 431, 521)
 _NEUTRAL_HADRONS = (130, 310, 2112, 3122, 3322)
 
 
 def charge(pid: Tensor) -> Tensor:
     """Signed electric charge of PDG particle identifiers; 0 for unlisted species."""
-    positive = _POSITIVE_LEPTONS + _POSITIVE_HADRONS
-    return _is_in(pid, positive).float() - _is_in(-pid, positive).float()
+    magnitude = pid.abs()
+    return _charge(pid, magnitude, _is_in(magnitude, _POSITIVE_HADRONS), _is_in(magnitude, _NEGATIVE_HADRONS))
+
+
+def _charge(pid: Tensor, magnitude: Tensor, positive: Tensor, negative: Tensor) -> Tensor:
+    """Charges, from absolute identifiers and from which of these are hadrons of either charge."""
+    negative = negative | _is_in(magnitude, _NEGATIVE_LEPTONS)
+    return pid.sign() * (positive.float() - negative.float())
 
 
 def _is_in(numbers: Tensor, some: Sequence[int]) -> Tensor:
@@ -215,11 +222,9 @@ def node_columns(
     delta_y = particles.rapidity - jet.rapidity
     delta_phi = wrap_phi(particles.phi - jet.phi)
     energy = particles.energy
+    shares = particles.pt / jet.pt.clamp(min=LOG_FLOOR), energy / jet_energy.clamp(min=LOG_FLOOR)
     columns = {
-        "log_pt": safe_log(particles.pt),
-        "log_energy": safe_log(energy),
-        "log_pt_share": safe_log(particles.pt / jet.pt.clamp(min=LOG_FLOOR)),
-        "log_energy_share": safe_log(energy / jet_energy.clamp(min=LOG_FLOOR)),
+        **dict(zip(_KINEMATIC, safe_log(torch.stack([particles.pt, energy, *shares])), strict=False)),
         "delta_r": _norm(delta_y, delta_phi),
         "delta_rapidity": delta_y,
         "delta_eta": delta_y * torch.where(jet.rapidity < 0, -1.0, 1.0).to(delta_y),
@@ -247,9 +252,10 @@ def node_columns(
 def _species(pid: Tensor) -> dict[str, Tensor]:
     """Charge and flags of the kinds of particles that a detector distinguishes."""
     magnitude = pid.abs()
+    positive, negative = _is_in(magnitude, _POSITIVE_HADRONS), _is_in(magnitude, _NEGATIVE_HADRONS)
     return {
-        "charge": charge(pid),
-        "is_charged_hadron": _is_in(magnitude, [abs(number) for number in _POSITIVE_HADRONS]),
+        "charge": _charge(pid, magnitude, positive, negative),
+        "is_charged_hadron": positive | negative,
         "is_neutral_hadron": _is_in(magnitude, _NEUTRAL_HADRONS),
         "is_photon": magnitude == 22,
         "is_electron": magnitude == 11,
@@ -314,24 +320,19 @@ def pair_features(name: str, first: Momenta, second: Momenta, jet_pt: Tensor, je
     Raises:
         ValueError: the name is unknown.
     """
-    return torch.stack(pair_columns(name, first, second, jet_pt, jet_energy))
-
-
-def pair_columns(name: str, first: Momenta, second: Momenta, jet_pt: Tensor, jet_energy: Tensor) -> list[Tensor]:
-    """The rows of :func:`pair_features`, each of shape [pairs]."""
     names = feature_names(name, PAIR_FEATURES)
     delta = _norm(first.rapidity - second.rapidity, _nearest(first.phi - second.phi))
     softer, pt_sum = torch.minimum(first.pt, second.pt), first.pt + second.pt
     columns = {
-        "log_delta_r": safe_log(delta),
-        "log_kt": safe_log(softer * delta),
-        "log_z": safe_log(softer / pt_sum.clamp(min=LOG_FLOOR)),
-        "log_m2": safe_log(pair_mass2(first, second)),
-        "log_pair_pt_share": safe_log(pt_sum / jet_pt.clamp(min=LOG_FLOOR)),
+        "log_delta_r": delta,
+        "log_kt": softer * delta,
+        "log_z": softer / pt_sum.clamp(min=LOG_FLOOR),
+        "log_m2": pair_mass2(first, second),
+        "log_pair_pt_share": pt_sum / jet_pt.clamp(min=LOG_FLOOR),
     }
     if "log_pair_energy_share" in names:
-        columns["log_pair_energy_share"] = safe_log((first.energy + second.energy) / jet_energy.clamp(min=LOG_FLOOR))
-    return [columns[key] for key in names]
+        columns["log_pair_energy_share"] = (first.energy + second.energy) / jet_energy.clamp(min=LOG_FLOOR)
+    return safe_log(torch.stack([columns[key] for key in names]))
 
 
 def _nearest(phi: Tensor) -> Tensor:
@@ -349,7 +350,8 @@ def _sqrt(x: Tensor) -> Tensor:
 
 def _norm(x: Tensor, y: Tensor) -> Tensor:
     """Length of a two-component vector, with zero gradient at the origin."""
-    return _sqrt(x * x + y * y)
+    square = x * x + y * y
+    return _sqrt(square) if square.requires_grad else square.sqrt()
 
 
 # Centre and width of each feature. Logarithms and delta_r of particles: the constants of ParT (subtract, multiply) =

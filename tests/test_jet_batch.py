@@ -97,6 +97,11 @@ def test_jets_in_slots():
     assert jets.padded().real.shape == (4, 7)
     with pytest.raises(ValueError, match="a jet has 7 particles and there are 6 slots: give more, or drop particles"):
         jets.padded(6)
+    more = jets.padded(7, 6)
+    assert more.real.sum(1).tolist() == [*COUNTS, 0, 0]
+    assert more.y.equal(jets.y)
+    with pytest.raises(ValueError, match="there are 4 jets: pad them to no fewer, not to 3"):
+        jets.padded(7, 3)
     with pytest.raises(TypeError, match="jets in slots cannot be split: do that before"):
         padded.part(0, 1)
 

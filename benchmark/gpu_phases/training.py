@@ -15,7 +15,13 @@ from iagraph.train.config import load_config
 from iagraph.train.run import train
 
 CONFIGS = Path(__file__).resolve().parents[2] / "configs"
-RECIPES = (("qg_lite.yaml", None, 20), ("qg.yaml", None, 15), ("qg_lite.yaml", 64, 60), ("qg.yaml", 64, 40))
+RECIPES = (
+    ("qg_lite.yaml", None, 20),
+    ("qg.yaml", None, 15),
+    ("qg_gpu.yaml", 512, 40),
+    ("qg_lite.yaml", 64, 60),
+    ("qg.yaml", 64, 40),
+)
 """Recipe, jets per batch (None: as planned), and the seconds below which it is trained for only one epoch."""
 
 

@@ -14,7 +14,7 @@ from torch import Tensor
 
 from iagraph.graph.protocol import Graph, Scores, Weigh
 from iagraph.graph.sparse import SparseGraph, strongest_pairs
-from iagraph.kernels.blocks import BlockPairs, exponential_sum, regroup, softmax_sum, table
+from iagraph.kernels.blocks import BlockPairs, exponential_sum, joined, regroup, softmax_sum, table
 from iagraph.kernels.switch import fast
 
 MAX_SIZE_CLASSES = 16
@@ -22,6 +22,9 @@ MAX_SIZE_CLASSES = 16
 
 MAX_SIZE_CLASSES_ON_GPUS = 4
 """Fewer than on a CPU: each block costs kernel launches, and padding costs little."""
+
+EDGES_OF_BLOCK_ON_GPUS = 2**19
+"""With fewer edges in each, blocks on GPUs are joined: 512 jets share two, 64 a single one."""
 
 WIDE = 16
 """From this many channels per head, products of values with maps are faster with channels last."""
@@ -49,21 +52,24 @@ class DenseBlock:
         """The pairs of its nodes, computed when first needed."""
         graphs, size = self.nodes.shape
         number = sum(n * (n + 1) // 2 for n in self.sizes)
+        slot, pair = _arange(graphs * size, self.nodes), _arange(number, self.nodes)
         # In a graph of n nodes, target t has the sources t to n - 1.
-        sources = ((~self.padding).sum(1, keepdim=True) - _arange(size, self.nodes)).clamp(min=0).flatten()
-        first = _arange(graphs * size, self.nodes).repeat_interleave(sources, output_size=number)
-        begin = (sources.cumsum(0) - sources).index_select(0, first)
-        slots = [first, first + _arange(number, self.nodes) - begin]
-        target, source = (slot % size for slot in slots)
-        edge, mirrored = slots[0] * size + source, slots[1] * size + target
-        # Softmax over a row without any edge would give NaN.
+        remaining = torch.arange(size, 0, -1, device=slot.device)
+        sources = (remaining - self.padding.sum(1, keepdim=True)).clamp(min=0).flatten()
+        begin = sources.cumsum(0) - sources
+        first = slot.repeat_interleave(sources, output_size=number)
+        second = pair + (slot - begin).index_select(0, first)
+        edge = torch.add(second % size, first, alpha=size)
+        mirrored = torch.add(first % size, second, alpha=size)
+        # Edges to padding get the first pair: softmax over a row without any edge would give NaN.
         to_padding_alone = self.padding.unsqueeze(2) & ~self.padding.unsqueeze(1)
-        pair_of_edge = torch.where(to_padding_alone, edge.numel() + 1, edge.numel()).flatten()
-        pair = torch.arange(edge.numel(), device=edge.device)
+        pair_of_edge = torch.full_like(to_padding_alone, number, dtype=torch.long).masked_fill_(to_padding_alone, 0)
+        pair_of_edge = pair_of_edge.flatten()
         pair_of_edge.scatter_(0, edge, pair).scatter_(0, mirrored, pair)
-        weight = torch.where(target == source, 0.5, 1.0)
-        first, second = (self.nodes.flatten().index_select(0, slot) for slot in slots)
-        return BlockPairs(first, second, pair_of_edge, torch.stack([edge, mirrored]), weight, (graphs, size))
+        is_between = (first != second).float()
+        nodes = self.nodes.flatten()
+        between = nodes.index_select(0, first), nodes.index_select(0, second)
+        return BlockPairs(*between, pair_of_edge, (edge, mirrored), is_between, (graphs, size))
 
 
 @dataclass
@@ -94,7 +100,7 @@ class DenseGraph(Graph):
 
     Attributes:
         blocks: the dense blocks.
-        node_of_slot: the node in each slot of the concatenated blocks, -1 for padding.
+        node_of_slot: the node in each slot of the concatenated blocks, the number of nodes for padding.
         slot_of_node: the slot of each node.
     """
 
@@ -105,28 +111,31 @@ class DenseGraph(Graph):
         self._counted: Tensor | None = None
         ordered, order = ptr.diff().sort(stable=True)
         sizes = ordered.tolist() if sizes is None else sorted(sizes)
-        most = MAX_SIZE_CLASSES if ptr.device.type == "cpu" else MAX_SIZE_CLASSES_ON_GPUS
+        most = MAX_SIZE_CLASSES
+        if ptr.device.type != "cpu":
+            filled = sum(size**2 for size in sizes) // EDGES_OF_BLOCK_ON_GPUS
+            most = min(max(filled, 1), MAX_SIZE_CLASSES_ON_GPUS)
         self.blocks = []
         for begin, end in _size_classes(sizes, most):
             position = _arange(sizes[end - 1] if begin < end else 0, ptr)
             node = ptr[:-1][order[begin:end]].unsqueeze(1) + position
             nodes = torch.where(position < ordered[begin:end].unsqueeze(1), node, -1)
             self.blocks.append(DenseBlock(nodes, sizes[begin:end]))
-        self.node_of_slot = torch.cat([block.nodes.flatten() for block in self.blocks])
+        slots = joined([block.nodes.flatten() for block in self.blocks])
+        self.node_of_slot = slots.masked_fill(slots < 0, self.num_nodes)
         # Padding goes to an extra last place, which is then cut off.
-        place = torch.where(self.node_of_slot < 0, self.num_nodes, self.node_of_slot)
-        slots = self.node_of_slot.new_empty(self.num_nodes + 1)
-        self.slot_of_node = slots.scatter_(0, place, _arange(place.numel(), ptr))[:-1]
+        place = slots.new_empty(self.num_nodes + 1)
+        self.slot_of_node = place.scatter_(0, self.node_of_slot, _arange(slots.numel(), ptr))[:-1]
 
     @cached_property
     def first(self) -> Tensor:  # type: ignore[override]
         """One node of each unordered pair, block after block, shape [pairs]."""
-        return torch.cat([block.pairs.first for block in self.blocks])
+        return joined([block.pairs.first for block in self.blocks])
 
     @cached_property
     def second(self) -> Tensor:  # type: ignore[override]
         """The other node of each pair, shape [pairs]."""
-        return torch.cat([block.pairs.second for block in self.blocks])
+        return joined([block.pairs.second for block in self.blocks])
 
     @property
     def pair_counts(self) -> list[int]:  # type: ignore[override]
@@ -237,7 +246,7 @@ class DenseGraph(Graph):
                 node = block.nodes.unsqueeze(1).expand_as(distance).gather(2, slot)
                 node = torch.where(shortest == torch.inf, -1, node).flatten(0, 1)
                 pieces.append(torch.nn.functional.pad(node, (0, k - node.size(1)), value=-1))
-        return torch.cat(pieces)[self.slot_of_node]
+        return joined(pieces)[self.slot_of_node]
 
     def _padded(self, values: Tensor) -> list[Tensor]:
         """Values of nodes, shape [nodes, channels], as blocks [G, N, channels], zero in padding."""
@@ -251,11 +260,12 @@ class DenseGraph(Graph):
         """Values of nodes, shape [nodes, maps * channels], as blocks [maps, G, channels, N]: in this layout, a CPU
         multiplies maps by values of two channels in less than half of the time.
         """
-        return [block.unflatten(2, (maps, -1)).permute(2, 0, 3, 1) for block in self._padded(values)]
+        blocks = [block.unflatten(2, (maps, -1)) for block in self._padded(values)]
+        return [block.permute(2, 0, 3, 1).contiguous() for block in blocks]
 
     def _by_node(self, blocks: list[Tensor]) -> Tensor:
         """The inverse of :meth:`_by_channel`, shape [nodes, maps, channels]."""
-        slots = torch.cat([block.permute(1, 3, 0, 2).flatten(0, 1) for block in blocks])
+        slots = joined([block.permute(1, 3, 0, 2).flatten(0, 1) for block in blocks])
         return regroup(slots.flatten(1), self.slot_of_node, self.node_of_slot).view(-1, *slots.shape[1:])
 
 

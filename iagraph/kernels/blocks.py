@@ -31,17 +31,17 @@ class BlockPairs(NamedTuple):
     Attributes:
         first, second: the two nodes, shape [pairs].
         pair_of_edge: the pair of each entry of the flattened [G, N, N] table; it is the number of pairs for edges
-            from padding, and one more for edges from nodes to padding.
-        edge_of_pair: index in the flattened table of the two directed edges of each pair, shape [2, pairs].
-        weight: 1/2 for self-pairs, whose two edges are the same; 1 otherwise; shape [pairs].
+            from padding, and any pair for edges from nodes to padding.
+        edge_of_pair: indices in the flattened table of the two directed edges of each pair, each of shape [pairs].
+        is_between: 0 for self-pairs, whose two edges are the same; 1 otherwise; shape [pairs].
         shape: G and N.
     """
 
     first: Tensor
     second: Tensor
     pair_of_edge: Tensor
-    edge_of_pair: Tensor
-    weight: Tensor
+    edge_of_pair: tuple[Tensor, Tensor]
+    is_between: Tensor
     shape: tuple[int, int]
 
 
@@ -76,23 +76,21 @@ class _Table(torch.autograd.Function):
 
 
 def _table(pair_values: Tensor, pairs: BlockPairs) -> Tensor:
-    # Two extra columns, for edges from and to padding, take a tenth of the time of a later masked_fill.
-    shape = (pair_values.size(0), 1)
-    from_padding, to_padding = pair_values.new_full(shape, -torch.inf), pair_values.new_zeros(shape)
-    return _spread(torch.cat([pair_values, from_padding, to_padding], dim=1), pairs)
+    # An extra column, for edges from padding, takes a tenth of the time of a later masked_fill.
+    return _spread(torch.nn.functional.pad(pair_values, (0, 1), value=-torch.inf), pairs)
 
 
 def _spread(padded: Tensor, pairs: BlockPairs) -> Tensor:
-    """Values of pairs, with two extra columns for edges from and to padding, as a table."""
+    """Values of pairs, with an extra column for edges from padding, as a table."""
     graphs, size = pairs.shape
     return padded.index_select(1, pairs.pair_of_edge).view(padded.size(0), graphs, size, size)
 
 
 def _fold(grad: Tensor, pairs: BlockPairs) -> Tensor:
     """The sum over the two edges of each pair: the gradient of :func:`table`."""
-    grad, edge_of_pair = grad.flatten(1), pairs.edge_of_pair
-    both = grad.index_select(1, edge_of_pair[0]) + grad.index_select(1, edge_of_pair[1])
-    return both.mul(pairs.weight.to(grad)) if torch.is_grad_enabled() else both.mul_(pairs.weight.to(grad))
+    grad = grad.flatten(1)
+    first, second = (grad.index_select(1, edge) for edge in pairs.edge_of_pair)
+    return torch.addcmul(first, second, pairs.is_between.to(grad))
 
 
 # --- sums weighted by a softmax --------------------------------------------------------------------------------------
@@ -127,19 +125,19 @@ class _SoftmaxSum(torch.autograd.Function):
         ctx.pairs = pairs
         parts = _in_cache(pairs, pair_scores, values)
         with torch.autocast(values.device.type, enabled=False):  # as in the backward pass
-            return _joined([value @ _softmax(score, pairs).to(value).mT for score, value in parts])
+            return joined([value @ _softmax(score, pairs).to(value).mT for score, value in parts])
 
     @staticmethod
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, Tensor | None, None]:
         if torch.is_grad_enabled():
             return _again(softmax_sum_reference, ctx, grad)
         grad_scores, grad_values = [], []
-        for score, value, part in _in_cache(ctx.pairs, *ctx.saved_tensors, grad):
+        for score, value, part in _in_cache(ctx.pairs, *ctx.saved_tensors, grad.contiguous()):
             weights = _softmax(score, ctx.pairs)
             grad_values.append(part @ weights.to(part))
             grad_edges = torch._softmax_backward_data((part.mT @ value).to(weights), weights, -1, weights.dtype)
             grad_scores.append(_fold(grad_edges, ctx.pairs).to(score))
-        return _joined(grad_scores), _joined(grad_values), None
+        return joined(grad_scores), joined(grad_values), None
 
 
 # --- sums weighted by exponentials -----------------------------------------------------------------------------------
@@ -176,26 +174,24 @@ class _ExponentialSum(torch.autograd.Function):
         ctx.save_for_backward(pair_scores, values)
         ctx.pairs = pairs
         parts = _in_cache(pairs, pair_scores, values)
-        return _joined([value @ _spread(_exponentials(score), pairs) for score, value in parts])
+        return joined([value @ _spread(_exponentials(score), pairs) for score, value in parts])
 
     @staticmethod
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, Tensor | None, None]:
         if torch.is_grad_enabled():
             return _again(exponential_sum_reference, ctx, grad)
         grad_scores, grad_values = [], []
-        for score, value, part in _in_cache(ctx.pairs, *ctx.saved_tensors, grad):
+        for score, value, part in _in_cache(ctx.pairs, *ctx.saved_tensors, grad.contiguous()):
             weights = _exponentials(score)
             grad_values.append(part @ _spread(weights, ctx.pairs))
-            grad_scores.append(_fold(value.mT @ part, ctx.pairs).mul_(weights[:, :-2]))
-        return _joined(grad_scores), _joined(grad_values), None
+            grad_scores.append(_fold(value.mT @ part, ctx.pairs).mul_(weights[:, :-1]))
+        return joined(grad_scores), joined(grad_values), None
 
 
 def _exponentials(pair_scores: Tensor) -> Tensor:
-    """Exponentials of scores relative to the maximum of their map, and two columns of ones for edges from and to
-    padding.
-    """
+    """Exponentials of scores relative to the maximum of their map, and a column of ones for edges from padding."""
     maps, pairs = pair_scores.shape
-    padded = pair_scores.new_zeros(maps, pairs + 2)
+    padded = pair_scores.new_zeros(maps, pairs + 1)
     torch.sub(pair_scores, pair_scores.amax(1, keepdim=True), out=padded[:, :pairs])
     return padded.mul_(LOG2_E).exp2_()
 
@@ -219,7 +215,8 @@ def _in_cache(pairs: BlockPairs, *tensors: Tensor) -> Iterator[tuple[Tensor, ...
     return zip(*(tensor.split(at_once) for tensor in tensors), strict=True)
 
 
-def _joined(parts: list[Tensor]) -> Tensor:
+def joined(parts: list[Tensor]) -> Tensor:
+    """Parts, at least one, as one tensor; a single one is not copied."""
     return torch.cat(parts) if len(parts) > 1 else parts[0]
 
 
@@ -231,7 +228,7 @@ def regroup(rows: Tensor, where: Tensor, back: Tensor) -> Tensor:
 
     Args:
         rows: shape [rows, channels].
-        where: the old place of each new row; -1 for zeros.
+        where: the old place of each new row; the number of old rows for zeros.
         back: the new place of each old row.
 
     Returns:
@@ -257,5 +254,5 @@ class _Regroup(torch.autograd.Function):
 def _take_rows(rows: Tensor, where: Tensor) -> Tensor:
     if where.numel() <= rows.size(0):  # every old row is taken, so without extra new rows none is zero
         return rows.index_select(0, where)
-    with_zeros = torch.nn.functional.pad(rows, (0, 0, 0, 1))  # for -1, in a third of the time of a masked_fill
-    return with_zeros.index_select(0, where.remainder(rows.size(0) + 1))
+    with_zeros = torch.nn.functional.pad(rows, (0, 0, 0, 1))  # in a third of the time of a masked_fill
+    return with_zeros.index_select(0, where)

@@ -106,29 +106,36 @@ class _PairScores(torch.autograd.Function):
         slopes = [_buffer(inputs, parts, bias.numel()) for bias in biases]
         before = _buffer(inputs, parts, biases[0].numel())
         grad_inputs = torch.empty_like(inputs) if ctx.needs_input_grad[3] else None
-        # Sums over the parts, which would lose most of their precision in 16 bits.
-        precise = torch.promote_types(inputs.dtype, torch.float32)
-        grad_weight = torch.zeros_like(weight, dtype=precise)
-        grad_weights = [torch.zeros_like(w, dtype=precise) for w in transposed]
-        grad_biases = [torch.zeros_like(b, dtype=precise) for b in biases]
+        grad_weight: Tensor | None = None
+        grad_weights: list[Tensor | None] = [None] * len(weights)
+        grad_biases: list[Tensor | None] = [None] * len(weights)
         for piece, begin, end, first in parts:
             here, size = slice(first, first + end - begin), end - begin
             z = [torch.addmm(biases[0], inputs[here], transposed[0], out=before[:size])]
             z += [next(kept) for _ in weights[1:]]
             h = [inputs[here], *(_gelu(each, buffer[:size]) for each, buffer in zip(z, values, strict=True))]
             grad = torch.cat([rows[:, begin:end] for rows in of_piece[piece]])
-            grad_weight += grad @ h[-1]
+            grad_weight = _add(grad_weight, grad @ h[-1])
             grad = torch.mm(grad.t(), weight, out=slopes[-1][:size])
             for layer in reversed(range(len(weights))):
                 grad = torch.ops.aten.gelu_backward.grad_input(grad, z[layer], grad_input=grad)
-                grad_weights[layer] += h[layer].t() @ grad
-                grad_biases[layer] += grad.sum(0, dtype=precise)
+                grad_weights[layer] = _add(grad_weights[layer], h[layer].t() @ grad)
+                grad_biases[layer] = _add(grad_biases[layer], grad.sum(0, dtype=_precise(grad)))
                 if layer:
                     grad = torch.mm(grad, weights[layer], out=slopes[layer - 1][:size])
             if grad_inputs is not None:
                 torch.mm(grad, weights[0], out=grad_inputs[here])
-        of_encoder = [each for w, b in zip(grad_weights, grad_biases, strict=True) for each in (w.t(), b)]
-        return None, None, None, grad_inputs, *(each.to(inputs.dtype) for each in (grad_weight, *of_encoder))
+        of_encoder = [each for w, b in zip(grad_weights, grad_biases, strict=True) for each in (w.t(), b)]  # type: ignore[union-attr]
+        return None, None, None, grad_inputs, *(each.to(inputs.dtype) for each in (grad_weight, *of_encoder))  # type: ignore[union-attr]
+
+
+def _add(total: Tensor | None, part: Tensor) -> Tensor:
+    """A sum over parts, which would lose most of its precision in 16 bits; None before the first part."""
+    return part.to(_precise(part)) if total is None else total.add_(part)
+
+
+def _precise(tensor: Tensor) -> torch.dtype:
+    return torch.promote_types(tensor.dtype, torch.float32)
 
 
 def _buffer(inputs: Tensor, parts: Sequence[tuple[int, int, int, int]], width: int) -> Tensor:
@@ -142,7 +149,7 @@ def _parts(counts: Sequence[int], inputs: Tensor) -> list[tuple[int, int, int, i
     return [
         (piece, begin, min(begin + at_once, count), first + begin)
         for piece, (count, first) in enumerate(zip(counts, accumulate(counts, initial=0), strict=False))
-        for begin in range(0, count, at_once)
+        for begin in range(0, max(count, 1), at_once)
     ]
 
 

@@ -202,6 +202,12 @@ class TrainConfig(Section):
     precision: Literal["32-true", "bf16-mixed", "16-mixed"] = Field(
         default="32-true", description="Arithmetic: single precision, or mixed precision with a 16-bit format."
     )
+    compile: bool = Field(
+        default=False,
+        description="Train by `torch.compile` (on CUDA GPUs with CUDA graphs): compiles for up to minutes, then is "
+        "faster if jets fill their slots, whose number follows from the largest jet of a batch: see "
+        "`data.max_particles`. Weights are interchangeable with those of other runs.",
+    )
     device: Literal["auto", "cpu", "cuda", "mps"] = Field(default="auto", description="Kind of device to train on.")
     devices: PositiveInt = Field(
         default=1,
@@ -238,6 +244,11 @@ class Config(Section):
         if self.train.tighten and not self.model.drops_edges:
             raise ValueError(
                 f"'train.tighten' should be 0: 'model.name' {name} has no gate, and 'model.pruning' sets no rule"
+            )
+        if self.train.compile and self.train.tighten:
+            raise ValueError(
+                f"'train.tighten' should be 0 with 'train.compile', found {self.train.tighten}: each step would have "
+                "to be compiled anew"
             )
         if self.model.needs_pairs and given is None:
             raise ValueError(

@@ -20,6 +20,7 @@ from iagraph.jets import JetBatch
 from iagraph.metrics import macro_auc, roc_auc
 from iagraph.nn import AttentionConv, SoftmaxDifference
 from iagraph.nn.pair_gate import Gate
+from iagraph.train.compiled import InSlots
 from iagraph.train.config import FineTuneConfig, TrainConfig
 from iagraph.train.not_finite import first_not_finite, report
 from iagraph.train.schedules import Tightening, warmup_cosine
@@ -36,6 +37,9 @@ class Tagger(LightningModule):
         jets_per_epoch: training jets per epoch; required for training.
         fine_tune: frozen modules and learning rate of the head in fine-tuning.
         loss_weights: factor of the loss per class, in addition to jet weights; None for an unweighted loss.
+
+    Attributes:
+        in_slots: the compiled model that training and validation run; None to run the model itself.
 
     Raises:
         FloatingPointError: a loss or logit in training, validation or test is not finite.
@@ -56,6 +60,7 @@ class Tagger(LightningModule):
     ) -> None:
         super().__init__()
         self.model = model
+        self.in_slots: InSlots | None = None
         self.jets_in_all = jets_per_epoch * config.epochs
         self.jets_seen = 0
         self._extended = False
@@ -89,7 +94,7 @@ class Tagger(LightningModule):
             set_tightness(self.model, self.tightening.at(self.jets_seen / self.jets_in_all))
         number = self._sum_over_processes(len(jets))
         self.jets_seen += number
-        losses = cross_entropy(self.model(jets), labels_of(jets), reduction="none")
+        losses = cross_entropy(self._logits(jets), labels_of(jets), reduction="none")
         weights = self._weights(jets)
         weighted = losses if weights is None else weights * losses
         # Gradients are averaged over processes: this scaling gives the mean over all jets.
@@ -100,6 +105,9 @@ class Tagger(LightningModule):
             self._update(self.train_loss, losses.detach(), weights)
         self.log("train_loss", loss, prog_bar=True, logger=False, batch_size=len(jets))
         return loss
+
+    def _logits(self, jets: JetBatch) -> Tensor:
+        return self.model(jets) if self.in_slots is None else self.in_slots(jets)
 
     def _weights(self, jets: JetBatch) -> Tensor | None:
         """Factor of the loss of each jet; None for an unweighted loss."""
@@ -164,7 +172,7 @@ class Tagger(LightningModule):
         """
         if not len(jets):  # the last batches of a process may be empty
             return
-        logits, labels = self.model(jets), labels_of(jets)
+        logits, labels = self._logits(jets), labels_of(jets)
         losses = cross_entropy(logits, labels, reduction="none")
         if not (logits.isfinite().all() and losses.isfinite().all()):
             when = "before" if self.trainer.sanity_checking else "after"

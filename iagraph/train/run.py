@@ -46,6 +46,7 @@ from iagraph.train.checkpoints import (
     restore_log,
     state_file,
 )
+from iagraph.train.compiled import InSlots
 from iagraph.train.config import Config, differences, dump_config, load_config
 from iagraph.train.datamodule import (
     MAX_DUPLICATES,
@@ -277,6 +278,8 @@ def _fit(
         _use_threads(state.threads)
         if state.over:
             return
+    if config.train.compile:
+        tagger.in_slots = InSlots(tagger.model, config.data.batch_size)
     processes = config.train.devices * config.train.machines
     steps = data.jets_per_epoch // (processes * config.data.batch_size)
     trainer = make_trainer(

@@ -49,10 +49,10 @@ def as_matrix(graph, pair_values):
         for g in range(graphs):
             for t, target in enumerate(nodes[g].tolist()):
                 for s, source in enumerate(nodes[g].tolist()):
-                    if target >= 0 and source >= 0:
+                    if max(target, source) < graph.num_nodes:
                         assert matrix[:, target, source].isnan().all()  # each edge once
                         matrix[:, target, source] = values[:, g, t, s]
-                    elif source < 0:
+                    elif source == graph.num_nodes:
                         assert values[:, g, t, s].isneginf().all()
     return matrix
 

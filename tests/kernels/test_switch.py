@@ -141,7 +141,7 @@ def of_segments(name):
 
 
 def of_regroup():
-    where, back = torch.tensor([2, -1, 0, 1, -1]), torch.tensor([2, 3, 0])
+    where, back = torch.tensor([2, 3, 0, 1, 3]), torch.tensor([2, 3, 0])
     return Kernel("_Regroup", lambda rows: blocks.regroup(rows, where, back), [randn(3, 2)])
 
 

@@ -355,6 +355,13 @@ def test_problems_of_particlenet(recipe, override, problem):
     assert fits(f"command line: {problem}", str(caught.value))
 
 
+def test_compiled_gates_do_not_tighten(recipe):
+    recipe = of_model(recipe, "gated_iaformer")
+    assert load_config(recipe, ["train.compile=true"]).train.compile
+    with pytest.raises(ConfigError, match=r"'train.tighten' should be 0 with 'train.compile', found 0.5: each step"):
+        load_config(recipe, ["train.compile=true", "train.tighten=0.5"])
+
+
 def test_tighten_requires_a_gate_or_rule(recipe):
     problem = "'train.tighten' should be 0: 'model.name' iaformer has no gate, and 'model.pruning' sets no rule"
     with pytest.raises(ConfigError, match=problem):
