@@ -238,7 +238,8 @@ def test_fields_and_description():
     assert [key for key, _ in fields(Recipe)] == ["model", *small, *large, *others]
     assert [key for key, _ in fields(Recipe, {"model": {"name": "large"}})] == ["model", *large, *others]
     assert describe(Recipe) == (
-        "[model] The network.\n"
+        "rate: float | null, default null\n"
+        "\n[model] The network.\n"
         "model.name: small | large, required\n"
         "\n[model] name: small\n"
         "    One layer.\n"
@@ -248,7 +249,6 @@ def test_fields_and_description():
         "    Many layers.\n"
         "model.width: int >= 1 and < 9, default 7\n"
         "model.depths: list of int >= 1, default [2, 3]\n"
-        "rate: float | null, default null\n"
         "\n[start]\n"
         "start.file: str, required\n"
         "\n[samples]\n"

@@ -246,7 +246,7 @@ def test_other_files_are_refused(tmp_path):
     with pytest.raises(StoreError, match=r"no such file"):
         read_store(tmp_path)
     (tmp_path / "text.h5").write_text("pt,phi\n1,2\n" * 1000)
-    with pytest.raises(StoreError, match=r"text\.h5: not HDF5"):
+    with pytest.raises(StoreError, match=r"text\.h5: no jet store, which is HDF5"):
         read_store(tmp_path / "text.h5")
     with h5py.File(tmp_path / "foreign.h5", "w") as file:
         file["table"] = np.arange(5)

@@ -59,7 +59,7 @@ def run(tmp_path):
 
 class TestRefusals:
     def test_no_run(self, tmp_path):
-        with pytest.raises(CheckpointError, match=r"model\.json: no such file; give the folder of a run"):
+        with pytest.raises(CheckpointError, match=r": lacks model\.json; give the folder of a finished run"):
             iagraph.load(tmp_path)
 
     @pytest.mark.parametrize("text", ["", "[]", "{}", '{"model": 3}', '{"model": {"name": "x"}, "classes": []}'])

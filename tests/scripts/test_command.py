@@ -91,6 +91,7 @@ class TestRecipes:
     def test_equal_the_files_of_configs(self, command):
         _, printed = command("recipes")
         names = [path.stem for path in sorted((ROOT / "configs").glob("*.yaml"))]
+        names += [f"pretrained:{path.name}" for path in sorted((ROOT / "iagraph" / "pretrained").iterdir())]
         assert [line.partition("  ")[0].split()[-1] for line in printed.out.splitlines()] == names
         assert command("recipes", "qg")[1].out == (ROOT / "configs" / "qg.yaml").read_text()
         assert command("recipes", "gq")[0] == "error: gq: no such recipe; iagraph recipes lists them"

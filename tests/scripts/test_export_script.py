@@ -69,7 +69,7 @@ class TestMistakes:
         assert "nothing to write: give --onnx FILE, --pt2 FILE or both" in capsys.readouterr().err
 
     def test_no_run(self, export, tmp_path):
-        with pytest.raises(SystemExit, match=r"error: .*model\.json: no such file; give the folder of a run"):
+        with pytest.raises(SystemExit, match=r"error: .*: lacks model\.json; give the folder of a finished run"):
             export(tmp_path, "--onnx", tmp_path / "tagger.onnx")
 
     def test_no_weights(self, export, run, tmp_path):
