@@ -84,7 +84,8 @@ def benchmark_models(batches: int, batch_size: int, device: str = "cpu") -> Repo
     logits = {name: runner.logits(warm_up) for name, runner in runners.items()}
     slow = set()
     for name, runner in runners.items():
-        slow |= {name} if runner.seconds("training", warm_up) > SLOW_STEP else set()
+        if runner.seconds("training", warm_up) > SLOW_STEP:
+            slow.add(name)
         progress.update()
     seconds: Seconds = {(name, mode): [] for name in (*CONTENDERS, LIMIT) for mode in MODES}
     rates = []

@@ -10,12 +10,12 @@ import numpy as np
 from iagraph.data.detector import DETECTORS, Detector, Particles
 from iagraph.data.jets import Jets, offsets_of
 from iagraph.data.recipe import GenerateConfig
+from iagraph.kinematics import Impact
 
 NEUTRINOS = (12, 14, 16)
 RESONANCE, PARTON = 22, 23  # Pythia's |status| of outgoing particles of the hard process; tops and W are resonances
 RESONANCES = {"t": 6, "Z": 23, "W": 24, "H": 25}
 PRODUCTS = {"q": (1, 2, 3, 4, 5), "g": (21,), "l": (11, 13), "nu": NEUTRINOS}
-IMPACT = ("d0", "d0_error", "dz", "dz_error")  # mm
 BOSONS = (RESONANCES["Z"], RESONANCES["W"])
 
 
@@ -105,7 +105,7 @@ def _observed(final: Any, detector: Detector, generator: np.random.Generator) ->
     momenta["E"] = np.hypot(pt * np.cosh(eta), mass)
     others = {"pid": objects.pid, "mass": mass}
     if detector.tracker.impact.size:
-        others |= dict(zip(IMPACT, objects.impact, strict=True))
+        others |= dict(zip(Impact._fields, objects.impact, strict=True))
     return (
         ak.unflatten(ak.zip(momenta, with_name="Momentum4D"), number),
         ak.unflatten(ak.zip(others), number),
@@ -157,7 +157,7 @@ def select_jets(events: Any, config: GenerateConfig, label: int, generator: np.r
     pt, phi = np.hypot(px, py), _near(np.arctan2(py, px), np.repeat(jet_phi[inside], counts))
     order = np.lexsort((-pt, np.repeat(np.arange(len(counts)), counts)))
     rounded = {"pt": pt, "rapidity": np.arcsinh(pz / np.hypot(mass, pt)), "phi": phi}
-    rounded |= {name: flat[name] for name in IMPACT if name in flat}
+    rounded |= {name: flat[name] for name in Impact._fields if name in flat}
     particles = {name: round_mantissa(values[order], config.mantissa_bits) for name, values in rounded.items()}
     particles |= {"mass": mass[order].astype(np.float32), "pid": pid[order].astype(np.int32)}
     offsets = offsets_of(counts)

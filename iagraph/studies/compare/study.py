@@ -97,11 +97,15 @@ def compare(comparison: Comparison, jobs: int = 1, command: str = "") -> Path:
 
 @contextmanager
 def trained(
-    folder: Path, runs: Sequence[PlannedRun], fingerprints: dict[str, dict[str, str]], jobs: int
+    folder: Path,
+    runs: Sequence[PlannedRun],
+    fingerprints: dict[str, dict[str, str]],
+    jobs: int,
+    results: Sequence[str] = RESULTS,
 ) -> Iterator[None]:
     """Train the missing ones of these runs; within the context, all are finished and no other process uses the folder.
 
-    Raises the errors of :func:`compare`.
+    If any are missing, the files ``results`` in the folder are removed first. Raises the errors of :func:`compare`.
     """
     _check([run for run in runs if not is_finished(run, fingerprints)])
     make_folder(folder, exist_ok=True)
@@ -112,7 +116,7 @@ def trained(
             if run not in missing:
                 print(f"{run}: {auc_text(run.folder)} (finished before)", flush=True)
         if missing:
-            for name in (*RESULTS, "fits.csv", "fits.tex"):  # they describe fewer or other runs
+            for name in results:  # they describe fewer or other runs
                 (folder / name).unlink(missing_ok=True)
             train_runs(missing, jobs)
         yield

@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from iagraph.studies.compare.measure import measure_costs, over_seeds, read_results, with_changes
-from iagraph.studies.compare.study import DIFFERENCE, JetsInfo, jets_of, notes, trained
+from iagraph.studies.compare.study import DIFFERENCE, RESULTS, JetsInfo, jets_of, notes, trained
 from iagraph.studies.curve.config import Curve
 from iagraph.studies.curve.figures import learning_curves
 from iagraph.studies.curve.measure import all_runs_table, curve_table, laws_table, power_laws
@@ -38,7 +38,7 @@ def curve(plan: Curve, jobs: int = 1, command: str = "") -> Path:
     _check_numbers(plan, jets)
     last = plan.parts[-1]
     runs = [run for part in plan.parts for run in part.runs]
-    with trained(plan.folder, runs, jets[-1].fingerprints, jobs):
+    with trained(plan.folder, runs, jets[-1].fingerprints, jobs, (*RESULTS, "fits.csv", "fits.tex")):
         found = {
             info.train: with_changes(read_results(part.runs), part) for part, info in zip(plan.parts, jets, strict=True)
         }
@@ -72,7 +72,7 @@ def curve(plan: Curve, jobs: int = 1, command: str = "") -> Path:
 
 
 def _check_numbers(plan: Curve, jets: Sequence[JetsInfo]) -> None:
-    """Check that numbers of training jets ascend and do not exceed what there is."""
+    """Refuse numbers of training jets that do not ascend, or that are larger than the files hold."""
     asked = [next(iter(part.recipes.values())).data.max_jets for part in plan.parts]
     used = [info.train for info in jets]
     if sorted(set(used)) != used or any(
