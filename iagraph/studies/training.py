@@ -27,8 +27,8 @@ from iagraph.studies.compare.config import PlannedRun
 from iagraph.studies.runs import read_json
 from iagraph.train.config import differences, load_config
 from iagraph.train.datamodule import ROLES
-from iagraph.train.fine_tuning import origin
 from iagraph.train.folder import RunError
+from iagraph.train.origin import origin
 from iagraph.train.run import USER_ERRORS, train_into
 
 UNFINISHED = ".unfinished"
@@ -166,7 +166,7 @@ def is_finished(
     ]
     with suppress(FileNotFoundError):
         if started_from != list(origin(run.config).values()):
-            other.append("the initial weights (fine_tune.weights) differ")
+            other.append("the initial weights or the teacher (fine_tune.weights, distill.teacher) differ")
     if other:
         listed = "; ".join(other[:5]) + ("; ..." if len(other) > 5 else "")
         raise RunError(f"{run.folder}: holds a finished run that differs from the requested one: {listed}; {advice}")

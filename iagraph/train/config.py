@@ -1,8 +1,9 @@
 """Configuration of a training run: every key with its type, bounds, default and meaning.
 
-A file holds the sections ``data``, ``model`` and ``train``, and optionally ``fine_tune``, to train from given weights;
-any key can be overridden on the command line with ``section.key=value``. Most keys that shape the result have no
-default, so that recipes state them. Values are not converted: a quoted number is an error.
+A file holds the sections ``data``, ``model`` and ``train``, and optionally ``fine_tune``, to train from given weights,
+and ``distill``, to imitate another model; any key can be overridden on the command line with ``section.key=value``.
+Most keys that shape the result have no default, so that recipes state them. Values are not converted: a quoted number
+is an error.
 """
 
 from collections.abc import Sequence
@@ -157,6 +158,19 @@ class FineTuneConfig(Section):
     )
 
 
+class DistillConfig(Section):
+    """A teacher, whose probabilities the network learns."""
+
+    teacher: str = Field(
+        min_length=1,
+        description="A run folder, or a model of the package (`pretrained:qg`), with the same classes. Validation and "
+        "test must not contain its training jets.",
+    )
+    weight: float = Field(
+        gt=0, le=1, description="Share of the teacher's probabilities in the targets; the rest is the label."
+    )
+
+
 class TrainConfig(Section):
     """Optimisation and hardware."""
 
@@ -235,6 +249,7 @@ class Config(Section):
     data: DataConfig = Field(description="Jets, and what the network sees of them.")
     model: ModelConfig = Field(description="The network; keys depend on its name.")
     fine_tune: FineTuneConfig | None = Field(default=None, description="Initial weights; null: random.")
+    distill: DistillConfig | None = Field(default=None, description="A teacher; null: learn from labels alone.")
     train: TrainConfig = Field(description="Optimisation and hardware.")
     output: str = Field(default="runs", min_length=1, description="Folder for numbered run folders.")
 

@@ -102,7 +102,7 @@ class JetDataModule(LightningDataModule):
         self.trained_on, self.parts = digests["train"], self._parts["train"]
 
     def add_seen(self, digests: NDArray[np.uint64], parts: Sequence[Part]) -> None:
-        """Add the jets that the initial weights were trained on to :attr:`trained_on` and :attr:`parts`.
+        """Add the jets that initial weights or a teacher were trained on to :attr:`trained_on` and :attr:`parts`.
 
         Raises:
             StoreError: their parts overlap with those of the validation or test jets, or more than
@@ -111,7 +111,9 @@ class JetDataModule(LightningDataModule):
         for role in ROLES[1:]:
             places = any(overlap(mine, part) for mine in self._parts[role] for part in parts)
             if places or known_fraction(self._digests[role], digests) > MAX_DUPLICATES:
-                raise StoreError(f"data.{role}: the initial weights were trained on some of these jets; use others")
+                raise StoreError(
+                    f"data.{role}: the initial weights or the teacher were trained on some of these jets; use others"
+                )
         self.trained_on = np.union1d(self.trained_on, digests)
         self.parts = [*self.parts, *parts]
 

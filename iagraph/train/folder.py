@@ -115,7 +115,7 @@ def save_model(
 ) -> None:
     """Write ``model.pt`` (plain tensors), ``model.json`` (their description) and ``trained_on.npy``.
 
-    ``started_from`` is the :func:`~iagraph.train.fine_tuning.origin` of the initial weights.
+    ``started_from`` is the :func:`~iagraph.train.origin.origin` of the run.
     """
     write_state_dict(folder / "model.pt", model.state_dict())
     with replaced(folder / "trained_on.npy") as file:

@@ -61,10 +61,10 @@ from iagraph.train.datamodule import (
     part_of,
     read_all,
 )
+from iagraph.train.distillation import load_teacher
 from iagraph.train.evaluation import MultiplicityTagger, evaluate_tagger
 from iagraph.train.extension import EXTENDABLE, check_extension
 from iagraph.train.figures import loss_curves
-from iagraph.train.fine_tuning import origin, seen_before
 from iagraph.train.folder import (
     RunError,
     alone,
@@ -76,6 +76,7 @@ from iagraph.train.folder import (
     save_model,
 )
 from iagraph.train.module import Tagger
+from iagraph.train.origin import origin, seen_before
 from iagraph.train.processes import check_started_alone, rank, share_folder, shared_folder
 from iagraph.train.progress import EpochLines, TrainingCost, training_record
 from iagraph.yaml_config import ConfigError
@@ -116,10 +117,10 @@ def train(config: Config, callbacks: Sequence[Callback] = (), into: str | Path |
         The run folder: ``into``, or ``OUTPUT/NAME-001`` or the next free number.
 
     Raises:
-        StoreError: the jets are missing, damaged or do not fit the configuration, or the initial weights were trained
-            on validation or test jets.
-        RunError, CheckpointError: the device is missing, the initial weights do not fit, the run folder cannot be
-            created, ``into`` holds anything else, or the first epoch was interrupted.
+        StoreError: the jets are missing, damaged or do not fit the configuration, or the initial weights or the teacher
+            were trained on validation or test jets.
+        RunError, CheckpointError: the device is missing, the initial weights or the teacher do not fit, the run folder
+            cannot be created, ``into`` holds anything else, or the first epoch was interrupted.
         FloatingPointError: the loss is not finite.
     """
     into = None if into is None else user_path(into)
@@ -205,11 +206,14 @@ def _train(
     """
     seed_everything(config.seed, verbose=False)
     data = JetDataModule(config.data, config.seed, config.train.jets_per_epoch)
-    data.add_seen(*seen_before(config))
     baseline = MultiplicityTagger.fit(data.datasets["train"])
-    model, started_from = new_model(config, data.classes), origin(config)
+    model = new_model(config, data.classes)
     jets, loss_weights = data.jets_per_epoch, data.loss_weights(config.train.class_weights)
     tagger = Tagger(model, config.train, len(data.classes), data.signal, jets, config.fine_tune, loss_weights)
+    if config.distill is not None:
+        tagger.teacher = load_teacher(config.distill, data.classes, data.datasets["train"][:2])
+    data.add_seen(*seen_before(config))
+    started_from = origin(config)
     predictor = make_trainer(config, enable_progress_bar=_shows_bar(silent))  # fails early without the device
     if rank():
         folder = shared_folder() if folder is None else folder

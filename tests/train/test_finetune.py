@@ -17,9 +17,9 @@ from iagraph.data import StoreError, read_store, write_store
 from iagraph.nn.pruning import TopK
 from iagraph.train.config import load_config
 from iagraph.train.datamodule import JetDataModule
-from iagraph.train.fine_tuning import seen_before
 from iagraph.train.folder import RunError, build_model, load_run, new_model
 from iagraph.train.module import Tagger
+from iagraph.train.origin import seen_before
 from iagraph.train.run import evaluate, train
 from iagraph.train.schedules import warmup_cosine
 
@@ -199,7 +199,7 @@ def test_jets_of_the_first_training_are_recorded_and_refused(start, store, tmp_p
     write_store(known, read_store(store, "train"))
     for role in ("val", "test"):
         config = tuned(start, store, tmp_path / "runs", *others, f"data.{role}={known}")
-        with pytest.raises(StoreError, match=f"data.{role}: the initial weights were trained on some"):
+        with pytest.raises(StoreError, match=f"data.{role}: the initial weights or the teacher were trained on some"):
             train(config)
     assert not (tmp_path / "runs").exists()
     second = train(tuned(start, store, tmp_path / "runs", *others, "train.epochs=1"))

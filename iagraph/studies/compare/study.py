@@ -28,8 +28,8 @@ from iagraph.studies.report import Section, write_section
 from iagraph.studies.training import auc_text, is_finished, train_runs
 from iagraph.train.config import Config
 from iagraph.train.datamodule import ROLES, JetDataModule, fingerprints, open_role
-from iagraph.train.fine_tuning import seen_before
 from iagraph.train.folder import alone, make_folder, new_model
+from iagraph.train.origin import seen_before
 from iagraph.train.run import make_trainer, quiet
 from iagraph.yaml_config import flat
 

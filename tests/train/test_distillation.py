@@ -1,0 +1,125 @@
+"""Training with a teacher."""
+
+import json
+import shutil
+from hashlib import sha256
+
+import numpy as np
+import pytest
+import torch
+from interrupted_runs import STEPS, StopError, assert_same, stopped_at
+from interrupted_runs import toy as dropping_out
+from toy_models import toy
+from toy_runs import toy_jets, weights
+
+from iagraph.data import StoreError, write_store
+from iagraph.models import CheckpointError
+from iagraph.models.registry import load
+from iagraph.testing import random_jets
+from iagraph.train.config import DistillConfig
+from iagraph.train.distillation import Teacher, load_teacher
+from iagraph.train.module import Tagger
+from iagraph.train.run import evaluate, resume, train, train_into
+
+
+@pytest.fixture(scope="module")
+def teacher(store, tmp_path_factory):
+    """A finished run with the model that the students of these tests get, and other weights."""
+    return train(toy("iaformer", store, tmp_path_factory.mktemp("teacher"), "train.epochs=1", "seed=2"))
+
+
+def taught(teacher, store, output, *more, weight=0.3, name="iaformer"):
+    section = f"distill={json.dumps({'teacher': str(teacher), 'weight': weight})}"
+    return toy(name, store, output, section, "train.epochs=2", *more)
+
+
+def test_targets_and_loss_by_hand(teacher):
+    model, jets = load(teacher).double(), random_jets([7, 5, 11], dtype=torch.float64)
+    labels = torch.tensor([1, 0, 1])
+    targets = Teacher(model, 0.3).targets(jets, labels)
+    logits = model(jets).detach().numpy()
+    p = np.exp(logits) / np.exp(logits).sum(1, keepdims=True)
+    expected = 0.3 * p + 0.7 * np.array([[0, 1], [1, 0], [0, 1]])
+    np.testing.assert_allclose(targets, expected, rtol=1e-6)
+    assert not targets.requires_grad
+
+
+def test_a_student_equal_to_its_teacher_has_nothing_to_learn_from_it(teacher):
+    jets, trained = random_jets([7, 5, 11, 3]), load(teacher)
+    jets.y = torch.tensor([1, 0, 1, 1])
+
+    def gradient(weight):
+        config = toy("iaformer", "unused", "unused").train
+        student = Tagger(load(teacher), config, 2, 1, jets_per_epoch=4)
+        student.teacher = Teacher(trained, weight)
+        loss = torch.nn.functional.cross_entropy(student.model(jets), student._targets(jets))
+        loss.backward()
+        return torch.cat([p.grad.flatten() for p in student.model.parameters() if p.grad is not None])
+
+    of_labels, half, of_teacher = (gradient(weight) for weight in (1e-9, 0.5, 1.0))
+    assert of_labels.norm() > 1e-2
+    assert of_teacher.norm() < 1e-5 * of_labels.norm()
+    torch.testing.assert_close(half, 0.5 * of_labels, rtol=1e-3, atol=1e-6)
+
+
+def test_training_with_a_teacher(teacher, store, tmp_path):
+    run, alone = (train(taught(teacher, store, tmp_path, *more)) for more in ((), ("distill=null",)))
+    mine, other = weights(run), weights(alone)
+    assert mine.keys() == other.keys()
+    assert any(not torch.equal(mine[key], other[key]) for key in mine)
+    digest = sha256((teacher / "model.pt").read_bytes()).hexdigest()
+    assert json.loads((run / "model.json").read_text())["started_from"] == {str(teacher): digest}
+    stored = torch.load(run / "checkpoints" / "best.ckpt", weights_only=True)["state_dict"]
+    assert not any("teacher" in key for key in stored)
+
+
+def test_a_run_needs_its_teacher_no_more(teacher, store, tmp_path):
+    borrowed = shutil.copytree(teacher, tmp_path / "borrowed")
+    run = train(taught(borrowed, store, tmp_path))
+    shutil.rmtree(borrowed)
+    evaluate(run)
+
+
+def test_an_interrupted_run_resumes_exactly(store, tmp_path, monkeypatch):
+    teacher = train(dropping_out(store, tmp_path, "train.epochs=1", "seed=2"))
+    config = dropping_out(store, tmp_path, f"distill={json.dumps({'teacher': str(teacher), 'weight': 0.6})}")
+    train_into(tmp_path / "undisturbed", config)
+    with stopped_at(monkeypatch, (Tagger, "training_step"), STEPS + 2), pytest.raises(StopError):
+        train_into(tmp_path / "run", config)
+    resume(tmp_path / "run")
+    assert_same(tmp_path / "run", tmp_path / "undisturbed")
+
+
+def test_jets_of_the_teacher_are_recorded_and_refused(teacher, store, tmp_path):
+    for number, name in enumerate(("one", "two")):
+        write_store(tmp_path / f"{name}.h5", toy_jets(200, 7 + number))
+    others = [f"data.train={tmp_path / 'one.h5'}", f"data.val={tmp_path / 'two.h5'}"]
+    student = train(taught(teacher, store, tmp_path, *others))
+    trained = [set(np.load(run / "trained_on.npy").tolist()) for run in (teacher, student)]
+    assert trained[0] < trained[1]
+    known = [f"data.train={tmp_path / 'two.h5'}", f"data.val={tmp_path / 'one.h5'}"]
+    with pytest.raises(StoreError, match=r"data\.val: the initial weights or the teacher were trained on some"):
+        train(taught(student, store, tmp_path / "runs", *known))
+    assert not (tmp_path / "runs").exists()
+
+
+@pytest.mark.parametrize(
+    ("name", "message"),
+    [
+        ("nowhere", r"distill\.teacher: .*nowhere: no such folder"),
+        ("pretrained:nothing", r"distill\.teacher: pretrained:nothing: no such model; there are pretrained:qg"),
+    ],
+)
+def test_no_such_teacher(store, tmp_path, name, message):
+    with pytest.raises(CheckpointError, match=message):
+        train(taught(name, store, tmp_path / "runs"))
+    assert not (tmp_path / "runs").exists()
+
+
+def test_teachers_that_do_not_fit(teacher):
+    config, jets = DistillConfig(teacher=str(teacher), weight=0.5), random_jets([5, 3])
+    with pytest.raises(CheckpointError, match=r"distill\.teacher: .* has the classes \('gluon', 'quark'\), these jets"):
+        load_teacher(config, ("QCD", "top"), jets)
+    jets.pid = None
+    with pytest.raises(CheckpointError, match=r"distill\.teacher: .*pid.*set distill=null"):
+        load_teacher(config, ("gluon", "quark"), jets)
