@@ -41,6 +41,7 @@ class JetBatch:
         y: class of each jet, int64, shape [jets], if known.
         impact: impact parameters in mm, each of shape [particles], if known.
         weight: how much each jet counts in a loss, shape [jets]; None if all count alike.
+        targets: probabilities of the classes that a training compares with instead of ``y``, shape [jets, classes].
     """
 
     momenta: Momenta
@@ -49,6 +50,7 @@ class JetBatch:
     y: Tensor | None = None
     impact: Impact | None = None
     weight: Tensor | None = None
+    targets: Tensor | None = None
 
     def __len__(self) -> int:
         return self.ptr.numel() - 1
@@ -183,7 +185,7 @@ class JetBatch:
         pid = None if self.pid is None else table([self.pid]).squeeze(2)
         impact = None if self.impact is None else table(self.impact)
         jets = PaddedJets(table(self.momenta), sizes, pid, impact)
-        jets.y, jets.weight = self.y, self.weight
+        jets.y, jets.weight, jets.targets = self.y, self.weight, self.targets
         return jets
 
     def with_particles(self, particles: Tensor, ptr: Tensor) -> JetBatch:
@@ -204,6 +206,7 @@ class JetBatch:
         jets.ptr = self.ptr[begin : end + 1] - first
         jets.y = None if self.y is None else self.y[begin:end]
         jets.weight = None if self.weight is None else self.weight[begin:end]
+        jets.targets = None if self.targets is None else self.targets[begin:end]
         return jets
 
     @classmethod
@@ -356,7 +359,9 @@ class PaddedJets(JetBatch):
         pid = None if self.pid is None else function(self.pid.view_as(self.real))
         impact = None if self.impact is None else table(self.impact)
         jets = PaddedJets(table(self.momenta), function(self.real.sum(1)), pid, impact, self.compact)
-        jets.y, jets.weight = (None if values is None else function(values) for values in (self.y, self.weight))
+        jets.y, jets.weight, jets.targets = (
+            None if values is None else function(values) for values in (self.y, self.weight, self.targets)
+        )
         return jets
 
     def sums(self) -> Momenta:

@@ -87,6 +87,7 @@ class JetDataset(Dataset[JetBatch]):
         label: class of each jet, shape [jets].
         multiplicity: number of particles per jet, before any cut, shape [jets].
         weight: weights of the jets, shape [jets], if any.
+        targets: what a training compares with instead of labels (:attr:`iagraph.jets.JetBatch.targets`), if set.
         classes: class names.
         sizes: number of jets per block: all ones.
 
@@ -100,6 +101,7 @@ class JetDataset(Dataset[JetBatch]):
         self.multiplicity = torch.tensor(jets.counts)
         self.label = torch.tensor(jets.label)
         self.weight = None if jets.weight is None else torch.tensor(jets.weight)
+        self.targets: Tensor | None = None
         self.classes = jets.classes
         self.sizes = np.ones(len(jets), np.int64)
 
@@ -107,11 +109,17 @@ class JetDataset(Dataset[JetBatch]):
         return len(self.jets)
 
     def __getitem__(self, index: Index) -> JetBatch:
-        return as_batch(self.jets.take(_numbers(len(self), index)))
+        return self._batch(_numbers(len(self), index))
 
     def gather(self, pool: Pool) -> JetBatch:
         """The jets of a pool."""
-        return as_batch(self.jets.take(pool.blocks[pool.order(len(pool.blocks))]))
+        return self._batch(pool.blocks[pool.order(len(pool.blocks))])
+
+    def _batch(self, numbers: NDArray[np.int64]) -> JetBatch:
+        batch = as_batch(self.jets.take(numbers))
+        if self.targets is not None:
+            batch.targets = self.targets[torch.from_numpy(numbers)]
+        return batch
 
 
 class StoredJets(Dataset[JetBatch]):

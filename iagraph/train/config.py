@@ -163,8 +163,8 @@ class DistillConfig(Section):
 
     teacher: str = Field(
         min_length=1,
-        description="A run folder, or a model of the package (`pretrained:qg`), with the same classes. Validation and "
-        "test must not contain its training jets.",
+        description="A run folder, or a model of the package (`pretrained:qg`), with the same classes. It sees each "
+        "training jet once, before the training. Validation and test must not contain its own training jets.",
     )
     weight: float = Field(
         gt=0, le=1, description="Share of the teacher's probabilities in the targets; the rest is the label."
@@ -260,6 +260,8 @@ class Config(Section):
             raise ValueError(
                 f"'train.tighten' should be 0: 'model.name' {name} has no gate, and 'model.pruning' sets no rule"
             )
+        if self.distill is not None and not self.data.in_memory:
+            raise ValueError("'data.in_memory' should be true with 'distill': the teacher sees all training jets first")
         if self.train.compile and self.train.tighten:
             raise ValueError(
                 f"'train.tighten' should be 0 with 'train.compile', found {self.train.tighten}: each step would have "

@@ -22,13 +22,12 @@ from iagraph.nn import AttentionConv, SoftmaxDifference
 from iagraph.nn.pair_gate import Gate
 from iagraph.train.compiled import InSlots
 from iagraph.train.config import FineTuneConfig, TrainConfig
-from iagraph.train.distillation import Teacher
 from iagraph.train.not_finite import first_not_finite, report
 from iagraph.train.schedules import Tightening, warmup_cosine
 
 
 class Tagger(LightningModule):
-    """Trains a model, which maps a :class:`JetBatch` to logits, by cross entropy with labels or a teacher.
+    """Trains a model, which maps a :class:`JetBatch` to logits, by cross entropy.
 
     Args:
         model: the model.
@@ -41,7 +40,6 @@ class Tagger(LightningModule):
 
     Attributes:
         in_slots: the compiled model that training and validation run; None to run the model itself.
-        teacher: a model whose probabilities training imitates; None to learn from labels alone.
 
     Raises:
         FloatingPointError: a loss or logit in training, validation or test is not finite.
@@ -63,7 +61,6 @@ class Tagger(LightningModule):
         super().__init__()
         self.model = model
         self.in_slots: InSlots | None = None
-        self.teacher: Teacher | None = None
         self.jets_in_all = jets_per_epoch * config.epochs
         self.jets_seen = 0
         self._extended = False
@@ -97,7 +94,8 @@ class Tagger(LightningModule):
             set_tightness(self.model, self.tightening.at(self.jets_seen / self.jets_in_all))
         number = self._sum_over_processes(len(jets))
         self.jets_seen += number
-        losses = cross_entropy(self._logits(jets), self._targets(jets), reduction="none")
+        targets = labels_of(jets) if jets.targets is None else jets.targets
+        losses = cross_entropy(self._logits(jets), targets, reduction="none")
         weights = self._weights(jets)
         weighted = losses if weights is None else weights * losses
         # Gradients are averaged over processes: this scaling gives the mean over all jets.
@@ -111,10 +109,6 @@ class Tagger(LightningModule):
 
     def _logits(self, jets: JetBatch) -> Tensor:
         return self.model(jets) if self.in_slots is None else self.in_slots(jets)
-
-    def _targets(self, jets: JetBatch) -> Tensor:
-        """Labels, shape [jets], or with a teacher probabilities, shape [jets, classes]."""
-        return labels_of(jets) if self.teacher is None else self.teacher.targets(jets, labels_of(jets))
 
     def _weights(self, jets: JetBatch) -> Tensor | None:
         """Factor of the loss of each jet; None for an unweighted loss."""
@@ -166,9 +160,7 @@ class Tagger(LightningModule):
         self._extended = checkpoint.get("jets_in_all", self.jets_in_all) != self.jets_in_all
 
     def on_train_start(self) -> None:
-        """Take the teacher to the device; start an extended run at the learning rate of the new schedule."""
-        if self.teacher is not None:
-            self.teacher.model.to(self.device)
+        """Start an extended run at the learning rate of the new schedule."""
         if self._extended:
             schedule: Any = self.lr_schedulers()
             for group, highest in zip(schedule.optimizer.param_groups, schedule.base_lrs, strict=True):

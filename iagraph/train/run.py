@@ -61,7 +61,7 @@ from iagraph.train.datamodule import (
     part_of,
     read_all,
 )
-from iagraph.train.distillation import load_teacher
+from iagraph.train.distillation import teach
 from iagraph.train.evaluation import MultiplicityTagger, evaluate_tagger
 from iagraph.train.extension import EXTENDABLE, check_extension
 from iagraph.train.figures import loss_curves
@@ -210,11 +210,13 @@ def _train(
     model = new_model(config, data.classes)
     jets, loss_weights = data.jets_per_epoch, data.loss_weights(config.train.class_weights)
     tagger = Tagger(model, config.train, len(data.classes), data.signal, jets, config.fine_tune, loss_weights)
+    predictor = make_trainer(config, enable_progress_bar=_shows_bar(silent))  # fails early without the device
     if config.distill is not None:
-        tagger.teacher = load_teacher(config.distill, data.classes, data.datasets["train"][:2])
+        taught = data.datasets["train"]
+        assert isinstance(taught, JetDataset)  # as the configuration checked
+        teach(taught, config.distill, predictor.strategy.root_device)
     data.add_seen(*seen_before(config))
     started_from = origin(config)
-    predictor = make_trainer(config, enable_progress_bar=_shows_bar(silent))  # fails early without the device
     if rank():
         folder = shared_folder() if folder is None else folder
         _fit(config, tagger, data, folder, callbacks, silent)

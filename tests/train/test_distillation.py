@@ -9,17 +9,19 @@ import pytest
 import torch
 from interrupted_runs import STEPS, StopError, assert_same, stopped_at
 from interrupted_runs import toy as dropping_out
+from lightning import Trainer
 from toy_models import toy
 from toy_runs import toy_jets, weights
 
-from iagraph.data import StoreError, write_store
+from iagraph.data import JetDataset, JetLoader, StoreError, write_store
+from iagraph.jets import JetBatch
 from iagraph.models import CheckpointError
 from iagraph.models.registry import load
-from iagraph.testing import random_jets
 from iagraph.train.config import DistillConfig
-from iagraph.train.distillation import Teacher, load_teacher
+from iagraph.train.distillation import targets, teach
 from iagraph.train.module import Tagger
 from iagraph.train.run import evaluate, resume, train, train_into
+from iagraph.yaml_config import ConfigError
 
 
 @pytest.fixture(scope="module")
@@ -33,30 +35,43 @@ def taught(teacher, store, output, *more, weight=0.3, name="iaformer"):
     return toy(name, store, output, section, "train.epochs=2", *more)
 
 
-def test_targets_and_loss_by_hand(teacher):
-    model, jets = load(teacher).double(), random_jets([7, 5, 11], dtype=torch.float64)
-    labels = torch.tensor([1, 0, 1])
-    targets = Teacher(model, 0.3).targets(jets, labels)
-    logits = model(jets).detach().numpy()
+def test_targets_by_hand(teacher):
+    model, jets = load(teacher), JetDataset(toy_jets(71, 5))
+    logits = model(jets[:]).detach().double().numpy()
     p = np.exp(logits) / np.exp(logits).sum(1, keepdims=True)
-    expected = 0.3 * p + 0.7 * np.array([[0, 1], [1, 0], [0, 1]])
-    np.testing.assert_allclose(targets, expected, rtol=1e-6)
-    assert not targets.requires_grad
+    expected = 0.3 * p + 0.7 * np.eye(2)[jets.label]
+    found = targets(model, jets, 0.3, torch.device("cpu"))
+    np.testing.assert_allclose(found, expected, rtol=1e-5)
+    assert not found.requires_grad
+
+
+def test_targets_follow_their_jets():
+    jets = JetDataset(toy_jets(41, 5))
+    jets.targets = torch.stack([torch.arange(41.0), torch.zeros(41)], dim=1)
+    number = {tuple(jets[jet].momenta.pt.tolist()): jet for jet in range(41)}
+    seen = []
+    for batch in JetLoader(jets, 7, shuffle=True, seed=3):
+        again = JetBatch.concatenate([batch.part(2, 5), batch.part(0, 2)]) if len(batch) == 7 else batch
+        for one in (again, again.padded(60), again.double()):
+            found = [number[tuple(jet.pt.float().tolist())] for jet in again.to_data_list()]
+            assert one.targets[:, 0].tolist() == found
+        seen += found
+    assert len(set(seen)) == len(seen) > 21
 
 
 def test_a_student_equal_to_its_teacher_has_nothing_to_learn_from_it(teacher):
-    jets, trained = random_jets([7, 5, 11, 3]), load(teacher)
-    jets.y = torch.tensor([1, 0, 1, 1])
+    jets, student = JetDataset(toy_jets(23, 6), masses="zero"), load(teacher)
 
     def gradient(weight):
-        config = toy("iaformer", "unused", "unused").train
-        student = Tagger(load(teacher), config, 2, 1, jets_per_epoch=4)
-        student.teacher = Teacher(trained, weight)
-        loss = torch.nn.functional.cross_entropy(student.model(jets), student._targets(jets))
-        loss.backward()
-        return torch.cat([p.grad.flatten() for p in student.model.parameters() if p.grad is not None])
+        jets.targets = targets(student, jets, weight, torch.device("cpu"))
+        tagger = Tagger(student.model, toy("iaformer", "unused", "unused").train, 2, 1, jets_per_epoch=23)
+        tagger.log = lambda *_, **__: None
+        tagger.trainer = Trainer(accelerator="cpu", logger=False, enable_checkpointing=False)
+        student.zero_grad()
+        tagger.training_step(jets[:], 0).backward()
+        return torch.cat([p.grad.flatten() for p in student.parameters() if p.grad is not None])
 
-    of_labels, half, of_teacher = (gradient(weight) for weight in (1e-9, 0.5, 1.0))
+    of_labels, half, of_teacher = (gradient(weight) for weight in (0.0, 0.5, 1.0))
     assert of_labels.norm() > 1e-2
     assert of_teacher.norm() < 1e-5 * of_labels.norm()
     torch.testing.assert_close(half, 0.5 * of_labels, rtol=1e-3, atol=1e-6)
@@ -117,9 +132,14 @@ def test_no_such_teacher(store, tmp_path, name, message):
 
 
 def test_teachers_that_do_not_fit(teacher):
-    config, jets = DistillConfig(teacher=str(teacher), weight=0.5), random_jets([5, 3])
+    config, jets = DistillConfig(teacher=str(teacher), weight=0.5), toy_jets(5, 7)
     with pytest.raises(CheckpointError, match=r"distill\.teacher: .* has the classes \('gluon', 'quark'\), these jets"):
-        load_teacher(config, ("QCD", "top"), jets)
-    jets.pid = None
+        teach(JetDataset(toy_jets(50, 7, classes=3)), config, torch.device("cpu"))
+    del jets.particles["pid"]
     with pytest.raises(CheckpointError, match=r"distill\.teacher: .*pid.*set distill=null"):
-        load_teacher(config, ("gluon", "quark"), jets)
+        teach(JetDataset(jets), config, torch.device("cpu"))
+
+
+def test_streamed_jets_are_refused(teacher, store):
+    with pytest.raises(ConfigError, match=r"'data\.in_memory' should be true with 'distill'"):
+        taught(teacher, store, "runs", "data.in_memory=false")
