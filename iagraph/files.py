@@ -155,7 +155,12 @@ def replaced(path: Path) -> Iterator[BinaryIO]:
     """
     temporary = path.with_name(f".{path.name}.{secrets.token_hex(4)}.tmp")
     try:
-        with temporary.open("xb") as file:
+        file = temporary.open("xb")
+    except OSError as error:
+        reason = f"cannot write this file ({error.strerror}); check its folder and permissions"
+        raise type(error)(f"{path}: {reason}") from error
+    try:
+        with file:
             yield file
             file.flush()
             os.fsync(file.fileno())

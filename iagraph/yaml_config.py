@@ -125,11 +125,12 @@ def read_yaml(path: str | Path) -> dict[str, Any]:
     except UnicodeDecodeError as error:
         raise ConfigError(f"{path}: not a text file in UTF-8 (byte {error.start})") from error
     except OSError as error:
-        known = [recipe.stem for recipe in RECIPES.glob("*.yaml")]
-        near = difflib.get_close_matches(file.stem, known, n=1)
-        named = near and isinstance(error, FileNotFoundError)
-        hint = f"; did you mean the recipe {near[0]}? iagraph recipes lists them" if named else ""
-        raise ConfigError(f"{path}: cannot read the file: {error.strerror}{hint}") from error
+        reason = f"cannot read the file: {error.strerror}"
+        if isinstance(error, FileNotFoundError):
+            near = difflib.get_close_matches(file.stem, [recipe.stem for recipe in RECIPES.glob("*.yaml")], 1, 0.5)
+            named = f"; did you mean the recipe {near[0]}?" if near else ";"
+            reason = f"no such file and no recipe of this name{named} iagraph recipes lists them"
+        raise ConfigError(f"{path}: {reason}") from error
     values = _parse(text, str(path))
     if values is None:
         raise ConfigError(f"{path}: the file is empty")
@@ -153,7 +154,10 @@ def read_extended(path: str | Path) -> tuple[dict[str, Any], str]:
     name = values.pop("extends")
     if not isinstance(name, str):
         raise ConfigError(f"{path}: 'extends' should name a recipe, for example qg_lite, found {_show(name)}")
-    base = read_yaml(recipe_file(name, recipe_file(path).parent))
+    try:
+        base = read_yaml(recipe_file(name, recipe_file(path).parent))
+    except ConfigError as error:
+        raise ConfigError(f"{path}: extends: {error}") from error
     if "extends" in base:
         raise ConfigError(f"{path}: extends {name}, which extends {base['extends']}: extend that one, or join the two")
     own = {"name": re.sub(r"[^A-Za-z0-9_.-]", "_", recipe_file(path).stem).lstrip("_.-")} if "name" in base else {}
@@ -177,7 +181,7 @@ def load_model(
     for override in overrides:
         key, equals, text = override.partition("=")
         if not (key and equals):
-            problems.append(f"{COMMAND_LINE}: '{override}' should have the form key.sub=value")
+            problems.append(f"{COMMAND_LINE}: '{override}' should have the form key.sub=value, such as train.epochs=3")
             continue
         *sections, last = key.strip().split(".")
         here: Any = values

@@ -110,9 +110,9 @@ def test_unreadable_files(write, content, message):
 
 
 def test_absent_files(tmp_path):
-    for path in (tmp_path / "no.yaml", tmp_path):
+    for path, message in ((tmp_path / "no.yaml", "no such file and no recipe"), (tmp_path, "cannot read the file: ")):
         (problem,) = problems(read_yaml, path)
-        assert problem.startswith(f"{path}: cannot read the file: ")
+        assert problem.startswith(f"{path}: {message}")
 
 
 def test_merge_keys_can_be_overridden(write):

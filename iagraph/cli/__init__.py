@@ -10,6 +10,7 @@ Ctrl-C.
 from __future__ import annotations
 
 import argparse
+import difflib
 import sys
 from importlib import import_module
 
@@ -72,6 +73,8 @@ def _refuse(words: list[str]) -> None:
     commands = parser.add_subparsers(metavar="COMMAND", dest="command", title="commands")
     for name, text in COMMANDS.items():
         commands.add_parser(name, help=text)
+    if words and (near := difflib.get_close_matches(words[0], COMMANDS, n=1)):
+        parser.error(f"no command {words[0]}; did you mean {near[0]}?")
     parser.epilog = "iagraph COMMAND --help explains a command."
     parser.parse_args(words)
     parser.error(f"name a COMMAND: {', '.join(COMMANDS)}")

@@ -2,9 +2,10 @@
 
 import argparse
 import sys
+from collections.abc import Callable
 from pathlib import Path
 
-from iagraph.files import run_path
+from iagraph.files import RECIPES, recipe_file, run_path
 
 
 def escape_unprintable() -> None:
@@ -16,6 +17,29 @@ def escape_unprintable() -> None:
     for stream in (sys.stdout, sys.stderr):
         if hasattr(stream, "reconfigure"):  # not a notebook's replacement, or None
             stream.reconfigure(errors="backslashreplace")
+
+
+def command_for(recipe: str) -> str:
+    """The command that takes a packaged recipe, by the first word of its name."""
+    others = {"compare": "study compare", "curve": "study curve", "generate": "generate"}
+    return others.get(recipe.partition("_")[0], "train")
+
+
+def recipe_for(command: str) -> Callable[[str], str]:
+    """The name or file of a recipe for a command, as the ``type`` of an argument.
+
+    Raises:
+        argparse.ArgumentTypeError: it is a packaged recipe for another command, or a model of the package.
+    """
+
+    def recipe(text: str) -> str:
+        if text.startswith("pretrained:"):
+            raise argparse.ArgumentTypeError(f"{text} is a trained model, not a recipe: iagraph recipes {text}")
+        if recipe_file(text).parent == RECIPES and (wanted := command_for(Path(text).stem)) != command:
+            raise argparse.ArgumentTypeError(f"{text} is a recipe for iagraph {wanted}")
+        return text
+
+    return recipe
 
 
 def trained(text: str) -> Path:

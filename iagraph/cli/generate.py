@@ -8,7 +8,7 @@ import signal
 import sys
 from collections.abc import Sequence
 
-from iagraph.cli.arguments import positive
+from iagraph.cli.arguments import positive, recipe_for
 from iagraph.files import user_path
 
 EXTRA = "generate"
@@ -17,7 +17,11 @@ INTERRUPTED = "no store is written"
 
 def main(parser: argparse.ArgumentParser, words: Sequence[str]) -> None:
     """Parse the arguments and generate."""
-    parser.add_argument("recipe", help="name or YAML file, for example generate_qg or configs/generate_qg.yaml")
+    parser.add_argument(
+        "recipe",
+        type=recipe_for("generate"),
+        help="name or YAML file, for example generate_qg or configs/generate_qg.yaml",
+    )
     parser.add_argument("overrides", nargs="*", metavar="key=value", help="changes of the recipe, seed=7")
     parser.add_argument("--jets", type=positive, required=True, help="total number of jets of all classes and shards")
     parser.add_argument("--out", type=user_path, required=True, help="the jet store to write")

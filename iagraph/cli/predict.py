@@ -20,7 +20,9 @@ def main(parser: argparse.ArgumentParser, words: Sequence[str]) -> None:
     parser.add_argument(
         "model", help="folder of a run, a model of the package (pretrained:qg), or an exported one (.onnx, .pt2)"
     )
-    parser.add_argument("files", nargs="+", metavar="FILE", help="names or patterns; recognised by their content")
+    parser.add_argument(
+        "files", nargs="+", metavar="FILE", help="names or patterns, recognised by their content, or sample:qg"
+    )
     parser.add_argument("--out", type=user_path, required=True, help="ends in .parquet, .h5, .csv or .root")
     parser.add_argument("--map", type=user_path, metavar="FILE.yaml", help="branches to read, as in iagraph convert")
     parser.add_argument("--batch-size", type=positive, default=64, help="jets per batch (default: %(default)s)")

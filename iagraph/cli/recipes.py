@@ -4,10 +4,8 @@ import argparse
 import sys
 from collections.abc import Sequence
 
+from iagraph.cli.arguments import command_for
 from iagraph.files import PRETRAINED, RECIPES, recipe_file, run_path
-
-COMMANDS = {"compare": "study compare", "curve": "study curve", "generate": "generate"}
-"""The command that takes a recipe, by the first word of its name; the others are for ``train``."""
 
 
 def main(parser: argparse.ArgumentParser, words: Sequence[str]) -> None:
@@ -22,7 +20,7 @@ def main(parser: argparse.ArgumentParser, words: Sequence[str]) -> None:
             sys.exit(f"error: {name}: no such recipe; iagraph recipes lists them")
         return
     for path in sorted(RECIPES.glob("*.yaml")):
-        command = f"iagraph {COMMANDS.get(path.stem.partition('_')[0], 'train')} {path.stem}"
+        command = f"iagraph {command_for(path.stem)} {path.stem}"
         comment = path.read_text(encoding="utf-8").partition("\n\n")[0].replace("\n#", "").removeprefix("# ")
         print(f"{command:38} {comment.partition('. ')[0].removesuffix('.')}")
     for card in sorted(PRETRAINED.glob("*/README.md")):

@@ -7,7 +7,7 @@ from collections.abc import Callable, Sequence
 from importlib import import_module
 from pathlib import Path
 
-from iagraph.cli.arguments import positive, trained
+from iagraph.cli.arguments import positive, recipe_for, trained
 from iagraph.cli.process import prepare_process
 from iagraph.files import user_path
 
@@ -76,7 +76,11 @@ def _add_compare(
     example: str,
 ) -> argparse.ArgumentParser:
     parser = _add_study(commands, name, text, study)
-    parser.add_argument("config", help=f"name or YAML file, for example {example} or configs/{example}.yaml")
+    parser.add_argument(
+        "config",
+        type=recipe_for(f"study {name}"),
+        help=f"name or YAML file, for example {example} or configs/{example}.yaml",
+    )
     parser.add_argument("overrides", nargs="*", metavar="key=value", help="changes of single keys, such as seeds=[1,2]")
     parser.add_argument(
         "--jobs", type=positive, default=1, metavar="N", help="concurrent runs, which share the threads (default: 1)"

@@ -9,6 +9,7 @@ import argparse
 import sys
 from collections.abc import Sequence
 
+from iagraph.cli.arguments import recipe_for
 from iagraph.cli.process import prepare_process
 from iagraph.files import user_path
 
@@ -17,7 +18,9 @@ EXTRA = "train"
 
 def main(parser: argparse.ArgumentParser, words: Sequence[str]) -> None:
     """Parse the arguments and train."""
-    parser.add_argument("recipe", nargs="?", help="name or YAML file, for example qg or configs/qg.yaml")
+    parser.add_argument(
+        "recipe", nargs="?", type=recipe_for("train"), help="name or YAML file, for example qg or configs/qg.yaml"
+    )
     parser.add_argument(
         "overrides", nargs="*", metavar="key=value", help="changes of single keys, such as train.epochs=3"
     )

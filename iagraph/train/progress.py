@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from lightning import Callback, LightningModule, Trainer
+from lightning import Callback, Trainer
 
 from iagraph.memory import memory_in_use
 from iagraph.train.checkpoints import KEY, state_file
@@ -16,10 +16,11 @@ from iagraph.train.checkpoints import KEY, state_file
 class EpochLines(Callback):
     """Prints one line per epoch, for output that cannot show a progress bar, such as a log file."""
 
-    def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Print losses and validation AUC."""
+    def on_train_epoch_end(self, trainer: Trainer, pl_module: Any) -> None:
+        """Print losses and validation AUC, the training loss as the mean over the epoch."""
+        loss = float(pl_module.train_loss.compute())  # in all processes
         if trainer.is_global_zero:
-            values = trainer.callback_metrics
+            values: dict[str, Any] = {**trainer.callback_metrics, "train_loss": loss}
             known = [
                 f"{name} {float(values[name]):.4f}" for name in ("train_loss", "val_loss", "val_auc") if name in values
             ]

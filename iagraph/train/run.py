@@ -401,7 +401,8 @@ def make_trainer(config: Config, **settings: Any) -> Trainer:
     try:
         return Trainer(**(defaults | settings))
     except MisconfigurationException as error:
-        raise RunError(f"device '{(defaults | settings)['accelerator']}': {error}; use another one") from error
+        device, reason = (defaults | settings)["accelerator"], str(error).partition(". ")[0]
+        raise RunError(f"device '{device}': {reason}; use another one, train.device=auto or cpu") from error
 
 
 def _check_not_trained_on(run: Path, jets: Jets, where: str) -> None:

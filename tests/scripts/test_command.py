@@ -35,6 +35,22 @@ def test_every_command_has_help(command, name):
     assert printed.out.startswith(f"usage: iagraph {name}")
 
 
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (["trian", "qg"], "no command trian; did you mean train?"),
+        (["train", "generate_qg"], "generate_qg is a recipe for iagraph generate"),
+        (["generate", "qg", "--jets", "3", "--out", "x.h5"], "qg is a recipe for iagraph train"),
+        (["study", "compare", "curve_qg"], "curve_qg is a recipe for iagraph study curve"),
+        (["train", "pretrained:qg"], "pretrained:qg is a trained model, not a recipe: iagraph recipes pretrained:qg"),
+    ],
+)
+def test_what_belongs_to_another_command(command, words, message):
+    code, printed = command(*words)
+    assert code == 2
+    assert printed.err.endswith(f"{message}\n")
+
+
 @pytest.mark.parametrize("words", [[], ["trian"], ["train"], ["recipes", "--all"]])
 def test_wrong_usage_ends_with_2(command, words):
     code, printed = command(*words)
@@ -103,7 +119,7 @@ class TestRecipes:
         (tmp_path / "qg_lite").write_text("name: mine")
         assert recipe_file("qg_lite") == Path("qg_lite")
         assert recipe_file("./qg") == Path("qg")
-        with pytest.raises(ConfigError, match=r"^qg_ligt: cannot read the file: .*; did you mean the recipe qg_lite\?"):
+        with pytest.raises(ConfigError, match=r"^qg_ligt: no such file .*; did you mean the recipe qg_lite\?"):
             load_config("qg_ligt")
 
 
@@ -142,7 +158,7 @@ class TestExtends:
         ("text", "message"),
         [
             ("extends: [qg]", r"mine.yaml: 'extends' should name a recipe, for example qg_lite, found \[\"qg\"\]"),
-            ("extends: qg_lit", r"qg_lit: cannot read the file: .* did you mean the recipe qg_lite\?"),
+            ("extends: qg_lit", r"extends: .*qg_lit: no such file .* did you mean the recipe qg_lite\?"),
             ("extends: mine.yaml", r"extends mine.yaml, which extends mine.yaml: extend that one, or join the two"),
             ("extends: qg\nmodel: {gate_fraction: 0.1}", r"mine.yaml, which extends qg: unknown key 'model.gate_fr"),
         ],

@@ -31,7 +31,7 @@ def test_train_and_evaluate(tmp_path):
     [
         (["train", "qg", "model.head=4"], "command line: unknown key 'model.head'; did you mean 'model.heads'?"),
         (["train", "qg", "train.epochs=many"], "command line: 'train.epochs' should "),
-        (["train", "configs/nothing.yaml"], "configs/nothing.yaml: cannot read the file"),
+        (["train", "configs/nothing.yaml"], "configs/nothing.yaml: no such file"),
         (["train", "qg", "data.test=gone.h5"], "gone.h5: no such file"),
         (["evaluate", "configs"], "configs: lacks config.yaml, model.pt, model.json"),
     ],

@@ -14,7 +14,7 @@ import iagraph
 from iagraph.data import JetDataset, JetLoader, JetStore, write_store
 from iagraph.models import load_weights
 from iagraph.studies.compare.config import load_comparison
-from iagraph.train.folder import load_run
+from iagraph.train.folder import load_run, read_history
 from iagraph.train.run import evaluate, resume, train
 
 
@@ -57,9 +57,11 @@ class Bare:
 @pytest.mark.parametrize("stdout", [Bare(), None])
 def test_output_that_is_not_a_terminal(store, tmp_path, monkeypatch, stdout):
     monkeypatch.setattr(sys, "stdout", stdout)
-    assert train(settings(store, tmp_path, "train.epochs=1")).is_dir()
+    run = train(settings(store, tmp_path, "train.epochs=1", "data.batch_size=29"))
     if stdout:
-        assert "epoch 1 of 1: train_loss" in stdout.text.getvalue()
+        (epoch,) = read_history(run)
+        losses = f"train_loss {epoch['train_loss']:.4f}, val_loss {epoch['val_loss']:.4f}, "
+        assert f"epoch 1 of 1: {losses}" in stdout.text.getvalue()
 
 
 def test_invalid_jet_sources_are_refused():
