@@ -1,6 +1,10 @@
 """Convert public jet files (Top tagging reference, EnergyFlow quark/gluon, JetClass) to one jet store, or join stores.
 
-Trees and tables with other column names need a map of their branches: see docs/data.md.
+Trees and tables with other column names need a map of their branches (--map):
+
+    tree: events
+    particles: {px: part_px, py: part_py, pz: part_pz, energy: part_e}
+    label: {branch: truth, classes: {0: gluon, 1: quark}}
 """
 
 import argparse
