@@ -157,8 +157,7 @@ def replaced(path: Path) -> Iterator[BinaryIO]:
     try:
         file = temporary.open("xb")
     except OSError as error:
-        reason = f"cannot write this file ({error.strerror}); check its folder and permissions"
-        raise type(error)(f"{path}: {reason}") from error
+        raise type(error)(error.errno, error.strerror, str(path)) from error  # not the temporary file
     try:
         with file:
             yield file

@@ -128,8 +128,10 @@ def read_yaml(path: str | Path) -> dict[str, Any]:
         reason = f"cannot read the file: {error.strerror}"
         if isinstance(error, FileNotFoundError):
             near = difflib.get_close_matches(file.stem, [recipe.stem for recipe in RECIPES.glob("*.yaml")], 1, 0.5)
-            named = f"; did you mean the recipe {near[0]}?" if near else ";"
-            reason = f"no such file and no recipe of this name{named} iagraph recipes lists them"
+            reason = "no such file"
+            if near or str(path).isidentifier():
+                named = f"; did you mean the recipe {near[0]}?" if near else " and no recipe of this name;"
+                reason += f"{named} iagraph recipes lists them"
         raise ConfigError(f"{path}: {reason}") from error
     values = _parse(text, str(path))
     if values is None:

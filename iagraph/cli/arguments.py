@@ -5,7 +5,7 @@ import sys
 from collections.abc import Callable
 from pathlib import Path
 
-from iagraph.files import RECIPES, recipe_file, run_path
+from iagraph.files import RECIPES, explain_os_error, recipe_file, run_path
 
 
 def escape_unprintable() -> None:
@@ -34,8 +34,13 @@ def recipe_for(command: str) -> Callable[[str], str]:
 
     def recipe(text: str) -> str:
         if text.startswith("pretrained:"):
-            raise argparse.ArgumentTypeError(f"{text} is a trained model, not a recipe: iagraph recipes {text}")
-        if recipe_file(text).parent == RECIPES and (wanted := command_for(Path(text).stem)) != command:
+            raise argparse.ArgumentTypeError(
+                f"{text} is a trained model, not a recipe; to start from it: fine_tune.weights={text}"
+            )
+        if (
+            recipe_file(text).resolve().parent == RECIPES.resolve()
+            and (wanted := command_for(Path(text).stem)) != command
+        ):
             raise argparse.ArgumentTypeError(f"{text} is a recipe for iagraph {wanted}")
         return text
 
@@ -52,6 +57,14 @@ def trained(text: str) -> Path:
         return run_path(text)
     except FileNotFoundError as error:
         raise argparse.ArgumentTypeError(str(error)) from error
+
+
+def described(error: Exception) -> str:
+    """The text of an error; of one of the operating system, the file, the reason and what to do."""
+    reason = explain_os_error(error)
+    if reason is None or not isinstance(error, OSError) or error.filename is None:
+        return str(error)
+    return f"{error.filename}: cannot read or write this file {reason}"
 
 
 def positive(text: str) -> int:

@@ -7,6 +7,7 @@ import argparse
 import sys
 from collections.abc import Sequence
 
+from iagraph.cli.arguments import described
 from iagraph.files import user_path
 
 EXTRA = "export"
@@ -32,4 +33,4 @@ def main(parser: argparse.ArgumentParser, words: Sequence[str]) -> None:
         for line in export_run(arguments.run, arguments.onnx, arguments.pt2, **options):
             print(line, flush=True)
     except (CheckpointError, ExportError, StoreError, OSError) as error:
-        sys.exit(f"error: {error}")
+        sys.exit(f"error: {described(error)}")

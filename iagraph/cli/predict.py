@@ -8,7 +8,7 @@ import argparse
 import sys
 from collections.abc import Iterator, Sequence
 
-from iagraph.cli.arguments import positive
+from iagraph.cli.arguments import described, positive
 from iagraph.cli.process import prepare_process
 from iagraph.files import user_path
 
@@ -60,7 +60,7 @@ def main(parser: argparse.ArgumentParser, words: Sequence[str]) -> None:
 
             write_scores(out, parts(), model.classes, about, labelled)
     except (CheckpointError, StoreError, OSError) as error:
-        sys.exit(f"error: {error}")
+        sys.exit(f"error: {described(error)}")
     print(f"{out}: scores of {jets:,} jets, classes {', '.join(model.classes)}")
     for reader in readers:
         if (seen := model.trained_on(reader)) is not None:

@@ -29,6 +29,9 @@ from iagraph.train.folder import RunError
 LAST, BEST, END = "last.ckpt", "best.ckpt", "end.ckpt"
 """State of an unfinished run, best weights, and the state from which a finished run may be extended."""
 
+TEACHER = "teacher"
+"""Key of the teacher's weights among the fingerprints of jets by role."""
+
 KEY = "iagraph"
 """Key under which a checkpoint holds the entries that Lightning itself does not store."""
 
@@ -103,15 +106,16 @@ class ResumeCheckpoint(Checkpoint):
     Args:
         folder: output folder.
         csv: the logger; the checkpoint holds a copy of its file.
-        jets: fingerprints of the jet files, by role; a run resumes only with the same jets.
+        inputs: fingerprints of the jet files, by role, and of the teacher (:data:`TEACHER`), if there is one; a run
+            resumes only with the same ones.
         plan: the planned epochs and patience.
         state: the state to resume from, if any; if its planned epochs differ from those of ``plan``, patience restarts.
     """
 
     def __init__(
-        self, folder: Path, csv: CSVLogger, jets: dict[str, dict[str, str]], plan: TrainConfig, state: State | None
+        self, folder: Path, csv: CSVLogger, inputs: dict[str, dict[str, str]], plan: TrainConfig, state: State | None
     ) -> None:
-        self.path, self.csv, self.jets, self.patience = folder / LAST, csv, jets, plan.patience
+        self.path, self.csv, self.inputs, self.patience = folder / LAST, csv, inputs, plan.patience
         self.extended = state is not None and state.epochs != plan.epochs
         self.extended_after = [] if state is None else [*state.extended_after, *([state.done] if self.extended else [])]
         self._random: dict[str, Any] | None = None
@@ -130,7 +134,7 @@ class ResumeCheckpoint(Checkpoint):
         checkpoint[KEY] = {
             "over": trainer.should_stop or trainer.current_epoch + 1 >= (trainer.max_epochs or 0),
             "log": file.read_text(encoding="utf-8") if file.exists() else "",
-            "jets": self.jets,
+            "jets": self.inputs,
             "random": states,
             "epochs": trainer.max_epochs,
             "patience": self.patience,
@@ -174,17 +178,17 @@ class State(NamedTuple):
     threads: int | None
 
 
-def read_state(folder: Path, jets: dict[str, dict[str, str]], plan: TrainConfig) -> State | None:
+def read_state(folder: Path, inputs: dict[str, dict[str, str]], plan: TrainConfig) -> State | None:
     """Read the state of a training run; None if no epoch was finished.
 
     Args:
         folder: folder of :data:`LAST` or, for a finished run, :data:`END`.
-        jets: fingerprints of the current jet files, by role.
+        inputs: fingerprints of the current jet files, by role, and of the teacher.
         plan: the epochs and patience planned now.
 
     Raises:
         CheckpointError: the state is damaged.
-        RunError: the run was trained on other jets.
+        RunError: the run was trained on other jets, or by another teacher.
     """
     path = state_file(folder)
     if not path.exists():
@@ -200,10 +204,11 @@ def read_state(folder: Path, jets: dict[str, dict[str, str]], plan: TrainConfig)
     except Exception as error:  # damaged files may raise anything
         reason = " ".join(str(error).split())[:200]
         raise CheckpointError(f"{path}: damaged ({reason}); delete it to restart the run") from error
-    for role, files in jets.items():
+    for role, files in inputs.items():
         if list(files.values()) != list(found[role].values()):
+            what = "weights of the teacher" if role == TEACHER else f"jets of data.{role}"
             raise RunError(
-                f"{path.parent.parent}: the jets of data.{role} ({', '.join(files)}) differ from those that the "
+                f"{path.parent.parent}: the {what} ({', '.join(files)}) differ from those that the "
                 "run began with; restore these, or start a new run"
             )
     more = state.get("extended_after", []), state.get("threads")

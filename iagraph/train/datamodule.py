@@ -115,7 +115,7 @@ class JetDataModule(LightningDataModule):
                     f"data.{role}: the initial weights or the teacher were trained on some of these jets; use others"
                 )
         self.trained_on = np.union1d(self.trained_on, digests)
-        self.parts = [*self.parts, *parts]
+        self.parts = list(dict.fromkeys([*self.parts, *parts]))
 
     @property
     def signal(self) -> int | None:

@@ -16,7 +16,11 @@ from iagraph.train.datamodule import Part
 
 
 def origin(config: Config) -> dict[str, str]:
-    """SHA-256 of the weights of each model that a training builds on, by the name in its configuration."""
+    """SHA-256 of the weights of each model that a training builds on, by the name in its configuration.
+
+    Raises:
+        OSError: there are no such weights.
+    """
     return {name: sha256(_file(name).read_bytes()).hexdigest() for name in _sources(config).values()}
 
 
@@ -26,6 +30,7 @@ def seen_before(config: Config) -> tuple[NDArray[np.uint64], list[Part]]:
 
     Raises:
         CheckpointError: the record of a run is damaged.
+        FileNotFoundError: the package has no model of this name.
     """
     digests, parts = np.zeros(0, np.uint64), []
     for key, name in _sources(config).items():

@@ -33,11 +33,13 @@ from iagraph.files import PRETRAINED, remove_unfinished, replaced, run_path, use
 from iagraph.machine import usable_cores
 from iagraph.memory import return_freed_memory
 from iagraph.models import CheckpointError
+from iagraph.models.registry import TrainedModel
 from iagraph.plotting import save_figure
 from iagraph.train.checkpoints import (
     BEST,
     END,
     LAST,
+    TEACHER,
     AtomicCheckpointIO,
     BestWeights,
     ResumeCheckpoint,
@@ -61,7 +63,7 @@ from iagraph.train.datamodule import (
     part_of,
     read_all,
 )
-from iagraph.train.distillation import teach
+from iagraph.train.distillation import load_teacher, targets
 from iagraph.train.evaluation import MultiplicityTagger, evaluate_tagger
 from iagraph.train.extension import EXTENDABLE, check_extension
 from iagraph.train.figures import loss_curves
@@ -208,18 +210,15 @@ def _train(
     data = JetDataModule(config.data, config.seed, config.train.jets_per_epoch)
     baseline = MultiplicityTagger.fit(data.datasets["train"])
     model = new_model(config, data.classes)
+    teacher = None if config.distill is None else load_teacher(config.distill.teacher, data.datasets["train"])
+    data.add_seen(*seen_before(config))
+    started_from = origin(config)
     jets, loss_weights = data.jets_per_epoch, data.loss_weights(config.train.class_weights)
     tagger = Tagger(model, config.train, len(data.classes), data.signal, jets, config.fine_tune, loss_weights)
     predictor = make_trainer(config, enable_progress_bar=_shows_bar(silent))  # fails early without the device
-    if config.distill is not None:
-        taught = data.datasets["train"]
-        assert isinstance(taught, JetDataset)  # as the configuration checked
-        teach(taught, config.distill, predictor.strategy.root_device)
-    data.add_seen(*seen_before(config))
-    started_from = origin(config)
     if rank():
         folder = shared_folder() if folder is None else folder
-        _fit(config, tagger, data, folder, callbacks, silent)
+        _fit(config, tagger, data, teacher, folder, callbacks, silent)
         return folder
     numbered = folder is None
     if folder is None:
@@ -240,7 +239,7 @@ def _train(
         if not silent:
             print(f"{folder}: {jets:,} training jets per epoch, at most {config.train.epochs} epochs", flush=True)
         try:
-            _fit(config, tagger, data, folder, callbacks, silent)
+            _fit(config, tagger, data, teacher, folder, callbacks, silent)
         except SystemExit as interrupted:
             if silent:
                 raise RunError(f"interrupted: {folder} holds no finished run") from interrupted
@@ -269,17 +268,26 @@ def _train(
 
 
 def _fit(
-    config: Config, tagger: Tagger, data: JetDataModule, folder: Path, callbacks: Sequence[Callback], silent: bool
+    config: Config,
+    tagger: Tagger,
+    data: JetDataModule,
+    teacher: TrainedModel | None,
+    folder: Path,
+    callbacks: Sequence[Callback],
+    silent: bool,
 ) -> None:
     """Train, from the saved state if there is one."""
     kept = folder / "checkpoints"
-    state = read_state(kept, data.fingerprints, config.train)
+    inputs = data.fingerprints
+    if config.distill is not None:
+        inputs = inputs | {TEACHER: {config.distill.teacher: origin(config)[config.distill.teacher]}}
+    state = read_state(kept, inputs, config.train)
     csv = CSVLogger(folder, "log", "")
     if not rank():
         if state is None and (folder / "log").exists():
             shutil.rmtree(folder / "log")  # of an unfinished first epoch
         restore_log(csv, "" if state is None else state.log)
-    resume_checkpoint = ResumeCheckpoint(kept, csv, data.fingerprints, config.train, state)
+    resume_checkpoint = ResumeCheckpoint(kept, csv, inputs, config.train, state)
     if state is not None:
         _use_threads(state.threads)
         if state.over:
@@ -313,6 +321,10 @@ def _fit(
         enable_progress_bar=_shows_bar(silent),
         log_every_n_steps=max(1, min(10, steps)),
     )
+    if teacher is not None and config.distill is not None:  # with the threads and on the device of the training
+        jets = data.datasets["train"]
+        assert isinstance(jets, JetDataset)  # as the configuration checked
+        jets.targets = targets(teacher, jets, config.distill.weight, trainer.strategy.root_device)
     trainer.fit(tagger, datamodule=data, ckpt_path=None if state is None else state_file(kept))
 
 
@@ -402,7 +414,7 @@ def make_trainer(config: Config, **settings: Any) -> Trainer:
         return Trainer(**(defaults | settings))
     except MisconfigurationException as error:
         device, reason = (defaults | settings)["accelerator"], str(error).partition(". ")[0]
-        raise RunError(f"device '{device}': {reason}; use another one, train.device=auto or cpu") from error
+        raise RunError(f"device '{device}': {reason}; use another one, such as cpu") from error
 
 
 def _check_not_trained_on(run: Path, jets: Jets, where: str) -> None:

@@ -42,7 +42,10 @@ def test_every_command_has_help(command, name):
         (["train", "generate_qg"], "generate_qg is a recipe for iagraph generate"),
         (["generate", "qg", "--jets", "3", "--out", "x.h5"], "qg is a recipe for iagraph train"),
         (["study", "compare", "curve_qg"], "curve_qg is a recipe for iagraph study curve"),
-        (["train", "pretrained:qg"], "pretrained:qg is a trained model, not a recipe: iagraph recipes pretrained:qg"),
+        (
+            ["train", "pretrained:qg"],
+            "pretrained:qg is a trained model, not a recipe; to start from it: fine_tune.weights=pretrained:qg",
+        ),
     ],
 )
 def test_what_belongs_to_another_command(command, words, message):

@@ -17,8 +17,8 @@ from iagraph.data import JetDataset, JetLoader, StoreError, write_store
 from iagraph.jets import JetBatch
 from iagraph.models import CheckpointError
 from iagraph.models.registry import load
-from iagraph.train.config import DistillConfig
-from iagraph.train.distillation import targets, teach
+from iagraph.train.distillation import load_teacher, targets
+from iagraph.train.folder import RunError
 from iagraph.train.module import Tagger
 from iagraph.train.run import evaluate, resume, train, train_into
 from iagraph.yaml_config import ConfigError
@@ -81,7 +81,8 @@ def test_training_with_a_teacher(teacher, store, tmp_path):
     run, alone = (train(taught(teacher, store, tmp_path, *more)) for more in ((), ("distill=null",)))
     mine, other = weights(run), weights(alone)
     assert mine.keys() == other.keys()
-    assert any(not torch.equal(mine[key], other[key]) for key in mine)
+    moved = max((mine[key] - other[key]).abs().max() for key in mine if mine[key].is_floating_point())
+    assert moved > 1e-4
     digest = sha256((teacher / "model.pt").read_bytes()).hexdigest()
     assert json.loads((run / "model.json").read_text())["started_from"] == {str(teacher): digest}
     stored = torch.load(run / "checkpoints" / "best.ckpt", weights_only=True)["state_dict"]
@@ -132,12 +133,40 @@ def test_no_such_teacher(store, tmp_path, name, message):
 
 
 def test_teachers_that_do_not_fit(teacher):
-    config, jets = DistillConfig(teacher=str(teacher), weight=0.5), toy_jets(5, 7)
+    jets = toy_jets(5, 7)
     with pytest.raises(CheckpointError, match=r"distill\.teacher: .* has the classes \('gluon', 'quark'\), these jets"):
-        teach(JetDataset(toy_jets(50, 7, classes=3)), config, torch.device("cpu"))
+        load_teacher(str(teacher), JetDataset(toy_jets(50, 7, classes=3)))
     del jets.particles["pid"]
     with pytest.raises(CheckpointError, match=r"distill\.teacher: .*pid.*set distill=null"):
-        teach(JetDataset(jets), config, torch.device("cpu"))
+        load_teacher(str(teacher), JetDataset(jets))
+
+
+def test_a_teacher_without_finite_probabilities(teacher):
+    model = load(teacher)
+    next(model.parameters()).data.fill_(torch.nan)
+    with pytest.raises(CheckpointError, match="its probabilities are not finite"):
+        targets(model, JetDataset(toy_jets(5, 7)), 0.5, torch.device("cpu"))
+
+
+def test_a_run_resumes_only_with_its_teacher(teacher, store, tmp_path, monkeypatch):
+    changing = shutil.copytree(teacher, tmp_path / "changing")
+    config = taught(changing, store, tmp_path, "data.batch_size=50")
+    with stopped_at(monkeypatch, (Tagger, "training_step"), 8), pytest.raises(StopError):  # in the second epoch
+        train_into(tmp_path / "run", config)
+    state = weights(changing)
+    torch.save(
+        {key: value + 1e-3 if value.is_floating_point() else value for key, value in state.items()},
+        changing / "model.pt",
+    )
+    with pytest.raises(RunError, match=r"the weights of the teacher \(.*changing\) differ"):
+        resume(tmp_path / "run")
+
+
+def test_a_teacher_sees_at_most_what_its_student_sees(store, tmp_path):
+    few = train(toy("iaformer", store, tmp_path, "train.epochs=1", "data.max_particles=3"))
+    jets = toy_jets(29, 8)
+    cut = targets(load(few), JetDataset(jets, max_particles=3), 1.0, torch.device("cpu"))
+    assert torch.equal(targets(load(few), JetDataset(jets), 1.0, torch.device("cpu")), cut)
 
 
 def test_streamed_jets_are_refused(teacher, store):

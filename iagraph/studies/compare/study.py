@@ -28,6 +28,7 @@ from iagraph.studies.report import Section, write_section
 from iagraph.studies.training import auc_text, is_finished, train_runs
 from iagraph.train.config import Config
 from iagraph.train.datamodule import ROLES, JetDataModule, fingerprints, open_role
+from iagraph.train.distillation import load_teacher
 from iagraph.train.folder import alone, make_folder, new_model
 from iagraph.train.origin import seen_before
 from iagraph.train.run import make_trainer, quiet
@@ -49,7 +50,7 @@ DIFFERENCE = (
     "mean over the seeds of the difference on the same jets; its error combines that of this mean with that of the "
     "finite test set"
 )
-SHOWN = ("data.node_features", "data.batch_size", "data.max_pairs", "fine_tune")
+SHOWN = ("data.node_features", "data.batch_size", "data.max_pairs", "fine_tune", "distill")
 """Keys that notes report if recipes differ in them, besides all of ``train``; models differ on purpose."""
 
 
@@ -150,6 +151,8 @@ def _check(missing: Sequence[PlannedRun]) -> None:
     jets = JetDataModule(first.data, first.seed)  # the same jets for all recipes, except for columns
     for config in {run.model: run.config for run in missing}.values():
         new_model(config, jets.classes)
+        if config.distill is not None:
+            load_teacher(config.distill.teacher, jets.datasets["train"])
         jets.add_seen(*seen_before(config))
 
 
@@ -173,8 +176,8 @@ def different_recipes(recipes: Mapping[str, Config]) -> list[str]:
 
 def _training(config: Config) -> dict[str, Any]:
     values = config.model_dump()
-    tuned = {"fine_tune": values.pop("fine_tune")}  # a section for some, None for others
-    return {key: value for key, value in (*flat(values), *tuned.items()) if key in SHOWN or key.startswith("train.")}
+    whole = {key: values.pop(key) for key in ("fine_tune", "distill")}  # sections for some, None for others
+    return {key: value for key, value in (*flat(values), *whole.items()) if key in SHOWN or key.startswith("train.")}
 
 
 def notes(

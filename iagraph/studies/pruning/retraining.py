@@ -52,7 +52,7 @@ def plan_retraining(
     for rule in (None, *rules):
         pruning = None if rule is None else PruningConfig.model_validate({"rule": rule.name, "strength": rule.strength})
         name = re.sub("[^A-Za-z0-9_.-]", "-", f"{rule or UNPRUNED}-epochs-{epochs}")
-        changes = {"name": name, "output": str(folder), "fine_tune": tune, "train": train}
+        changes = {"name": name, "output": str(folder), "fine_tune": tune, "distill": None, "train": train}
         changes["model"] = model.model_copy(update={"pruning": pruning})
         plans[rule] = PlannedRun(retrained(str(rule or UNPRUNED)), config.model_copy(update=changes), folder / name)
     return plans
