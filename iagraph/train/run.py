@@ -240,6 +240,10 @@ def _train(
             print(f"{folder}: {jets:,} training jets per epoch, at most {config.train.epochs} epochs", flush=True)
         try:
             _fit(config, tagger, data, teacher, folder, callbacks, silent)
+        except KeyboardInterrupt:  # while the teacher saw the jets; in training, Lightning turns it into an exit
+            if numbered:
+                shutil.rmtree(folder)
+            raise
         except SystemExit as interrupted:
             if silent:
                 raise RunError(f"interrupted: {folder} holds no finished run") from interrupted

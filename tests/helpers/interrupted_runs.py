@@ -68,7 +68,7 @@ class StopError(Exception):
 
 
 @contextmanager
-def stopped_at(monkeypatch, what, number):
+def stopped_at(monkeypatch, what, number, error=StopError):
     """Within it, a call of `iagraph.train.run.<what>` or a method, chosen by number, raises instead of running."""
     owner, name = what
     original, calls = getattr(owner, name), []
@@ -76,7 +76,7 @@ def stopped_at(monkeypatch, what, number):
     def counted(*args, **kwargs):
         calls.append(name)
         if len(calls) == number:
-            raise StopError
+            raise error
         return original(*args, **kwargs)
 
     with monkeypatch.context() as patch:

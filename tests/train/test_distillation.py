@@ -17,6 +17,7 @@ from iagraph.data import JetDataset, JetLoader, StoreError, write_store
 from iagraph.jets import JetBatch
 from iagraph.models import CheckpointError
 from iagraph.models.registry import load
+from iagraph.train import run as training
 from iagraph.train.distillation import load_teacher, targets
 from iagraph.train.folder import RunError
 from iagraph.train.module import Tagger
@@ -104,6 +105,12 @@ def test_an_interrupted_run_resumes_exactly(store, tmp_path, monkeypatch):
         train_into(tmp_path / "run", config)
     resume(tmp_path / "run")
     assert_same(tmp_path / "run", tmp_path / "undisturbed")
+
+
+def test_interrupted_while_the_teacher_sees_the_jets(teacher, store, tmp_path, monkeypatch):
+    with stopped_at(monkeypatch, (training, "targets"), 1, KeyboardInterrupt), pytest.raises(KeyboardInterrupt):
+        train(taught(teacher, store, tmp_path / "runs"))
+    assert not list((tmp_path / "runs").iterdir())
 
 
 def test_jets_of_the_teacher_are_recorded_and_refused(teacher, store, tmp_path):
