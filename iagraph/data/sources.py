@@ -87,7 +87,7 @@ class JetDataset(Dataset[JetBatch]):
         label: class of each jet, shape [jets].
         multiplicity: number of particles per jet, before any cut, shape [jets].
         weight: weights of the jets, shape [jets], if any.
-        targets: what a training compares with instead of labels (:attr:`iagraph.jets.JetBatch.targets`), if set.
+        targets: what a training compares with instead of labels (``JetBatch.targets``), if set.
         classes: class names.
         sizes: number of jets per block: all ones.
 
