@@ -32,7 +32,7 @@ try:
     import pythia8mc
     from tqdm import tqdm
 
-    from iagraph.data.recipe import GenerateConfig, Splits
+    from iagraph.data.recipe import GenerateConfig, Splits, Veto
     from iagraph.data.selection import select_jets
 except ImportError as error:
     raise ImportError(f"generating jets needs {error.name}: pip install 'iagraph[generate]'") from error
@@ -43,6 +43,7 @@ TASK_JETS = 250  # about 30 s: Pythia's start (0.5 s) is negligible, and the pro
 BATCH_EVENTS = 100  # events held in memory
 SEEDS = 900_000_000  # largest seed of Pythia; the smallest is 1
 PATIENCE = 10_000  # events without a selected jet before a task gives up
+RESONANCE_SHOWER = 5  # where Pythia's shower is: in the decay of a resonance, after the shower of the hard process
 
 
 class GenerateError(RuntimeError):
@@ -51,6 +52,37 @@ class GenerateError(RuntimeError):
 
 ERRORS = (ConfigError, GenerateError, LockedError, StoreError)
 """Errors that a user can correct: scripts print the message without a traceback."""
+
+
+class _ShowerVeto(pythia8mc.UserHooks):
+    """The veto of a recipe, as Pythia calls it for each event.
+
+    Raises:
+        GenerateError: it drops 10,000 events in a row; Pythia itself would not stop.
+    """
+
+    def __init__(self, veto: Veto) -> None:
+        super().__init__()
+        self.veto = veto
+        self.dropped = 0  # since the last event that passed
+
+    def canVetoPT(self) -> bool:
+        return True
+
+    def scaleVetoPT(self) -> float:
+        return self.veto.scale
+
+    def doVetoPT(self, position: int, event: Any) -> bool:
+        if position == RESONANCE_SHOWER:
+            return False
+        final = (event[row] for row in range(event.size()) if event[row].isFinal())
+        if sum(particle.pT() for particle in final) >= 2 * self.veto.pt_min:
+            self.dropped = 0
+            return False
+        self.dropped += 1
+        if self.dropped == PATIENCE:
+            raise GenerateError(f"the veto drops all of {PATIENCE} events; correct veto.pt_min or the process")
+        return True
 
 
 def plan(classes: int, jets: int, seed: int, shard: tuple[int, int] = (1, 1)) -> list[Task]:
@@ -74,12 +106,15 @@ def run_task(task: Task, config: GenerateConfig) -> Result:
     """Generate events until a task is complete.
 
     Raises:
-        GenerateError: Pythia refuses a setting or cannot start, or none of the first 10,000 events is selected.
+        GenerateError: Pythia refuses a setting or cannot start, or none of the first 10,000 events is selected, or
+            passes the veto.
     """
     process = config.processes[task.label]
     settings = [*config.pythia, *process.pythia, "Random:setSeed = on", f"Random:seed = {task.seed}"]
     with _captured_output() as output:
         pythia = pythia8mc.Pythia("", False)  # without the banner
+        if veto := config.veto and _ShowerVeto(config.veto):  # Pythia does not keep it alive
+            pythia.setUserHooksPtr(veto)
         problem = _start_problem(pythia, settings)
     if problem:
         raise GenerateError(f"process {process.name}: {problem}. Its output: {output() or 'none'}")

@@ -53,6 +53,18 @@ class JetSelection(Section):
         return self
 
 
+class Veto(Section):
+    """Drops events early, to save time: those whose partons, once the shower has come down to a pT of ``scale``, have
+    less than twice ``pt_min`` as the scalar sum of their pT (both in GeV).
+
+    A jet's pT is balanced, so the sum of such an event is at least twice that pT, but for what is radiated below the
+    scale, and for the detector. The further ``pt_min`` is below the window, the fewer jets are lost.
+    """
+
+    scale: float = Field(gt=0)
+    pt_min: float = Field(gt=0)
+
+
 class Splits(Section):
     """Relative sizes of the splits, in file order."""
 
@@ -63,13 +75,20 @@ class Splits(Section):
 
 class GenerateConfig(Section):
     """A recipe: classes in label order, common Pythia settings, the detector that turns particles into those that are
-    clustered (:mod:`iagraph.data.detector`), and the jet selection.
+    clustered (:mod:`iagraph.data.detector`), and the jet selection, which a veto of other events can make quicker.
     """
 
     processes: list[Process] = Field(min_length=1)
     pythia: list[str]
     detector: Literal["atlas", "cms", "none"] = "none"
     jet: JetSelection
+    veto: Veto | None = None
     splits: Splits
     seed: int = Field(ge=0)
     mantissa_bits: int = Field(ge=1, le=23)
+
+    @model_validator(mode="after")
+    def _veto_below_window(self) -> "GenerateConfig":
+        if self.veto and self.veto.pt_min >= self.jet.pt_min:
+            raise ValueError(f"veto.pt_min should be below jet.pt_min, {self.jet.pt_min}")
+        return self

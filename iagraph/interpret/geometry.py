@@ -108,17 +108,22 @@ def between_subjets(layer: LayerAttention, jets: JetBatch, subjet: Tensor, prefi
     return of_layer(*({prefix + name: values for name, values in each.items()} for each in (sums, counts)))
 
 
-def lepton_attention(layer: LayerAttention, jets: JetBatch) -> JetSums:
+def lepton_attention(layer: LayerAttention, jets: JetBatch, prefix: str = "") -> JetSums:
     """Fraction of attention that electrons and muons receive from other particles, and their fractions of pT and pairs.
+
+    A lepton of a decay is among the hardest particles of its jet, so it is compared with the particle of another kind
+    whose pT, as a logarithm, is nearest to its own.
 
     Args:
         layer: recorded attention of a layer.
         jets: the jets, with species.
+        prefix: prefix for the names of all results.
 
     Returns:
-        For each jet with leptons ``lepton attention``, the fraction that they receive together; ``lepton pt``, their
-        fraction of the scalar sum of pT; ``lepton pairs``, what they would receive from uniform attention; and
-        ``with leptons``: 1. All are zero for jets without leptons or without attention between different particles.
+        For each jet with leptons ``lepton attention``, the fraction that they receive together; ``nearest attention``,
+        likewise for the particles nearest to them in pT; ``lepton pt``, their fraction of the scalar sum of pT;
+        ``lepton pairs``, what they would receive from uniform attention; and ``with leptons``: 1. All are zero for
+        jets without leptons, other particles or attention between different particles.
 
     Raises:
         ValueError: species are unknown.
@@ -127,17 +132,32 @@ def lepton_attention(layer: LayerAttention, jets: JetBatch) -> JetSums:
         raise ValueError("leptons are unknown: these jets have no 'pid'")
     (source, _), jet, weights = _others(layer, jets)
     count = len(jets)
-    lepton = torch.isin(jets.pid.abs(), jets.pid.new_tensor(LEPTONS))
+    lepton = torch.isin(jets.pid.abs(), jets.pid.new_tensor(LEPTONS)).double()
     fraction = jet_fractions(weights.sum(1), jet, count)
     even = jet_fractions(torch.ones_like(jet), jet, count)
-    counts = (segment_sum(fraction, jet, count) > 0) & (segment_sum(lepton.double(), jets.batch, count) > 0)
+    leptons, others = (segment_sum(each, jets.batch, count) for each in (lepton, 1 - lepton))
+    counts = (segment_sum(fraction, jet, count) > 0) & (leptons > 0) & (others > 0)
     pt = jet_fractions(jets.momenta.pt, jets.batch, count)
     sums = {
         "lepton attention": segment_sum(fraction * lepton[source], jet, count),
+        "nearest attention": segment_sum(fraction * _nearest_in_pt(lepton, jets)[source], jet, count),
         "lepton pt": segment_sum(pt * lepton, jets.batch, count),
         "lepton pairs": segment_sum(even * lepton[source], jet, count),
+        "with leptons": torch.ones_like(leptons),
     }
-    return of_layer({name: values * counts for name, values in sums.items()} | {"with leptons": counts}, {})
+    return of_layer({prefix + name: values * counts for name, values in sums.items()}, {})
+
+
+def _nearest_in_pt(lepton: Tensor, jets: JetBatch) -> Tensor:
+    """How many leptons of its jet have each particle as the other particle nearest in log pT, shape [particles]."""
+    rows, log_pt = lepton.nonzero().squeeze(1), jets.momenta.pt.double().log()
+    if not len(rows):
+        return lepton
+    distance = (log_pt[rows, None] - log_pt).abs()  # [leptons, particles]
+    distance[(jets.batch[rows, None] != jets.batch) | (lepton > 0)] = torch.inf
+    nearest = distance.argmin(dim=1)
+    found = distance[torch.arange(len(rows), device=rows.device), nearest].isfinite()
+    return torch.bincount(nearest[found], minlength=len(lepton)).double()
 
 
 def geometry(layers: Sequence[LayerAttention], jets: JetBatch, subjet: Tensor | None) -> JetSums:

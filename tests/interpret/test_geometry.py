@@ -108,6 +108,8 @@ def test_lepton_by_hand():
     assert found["lepton pt"].tolist() == [[pytest.approx(0.3)]]
     assert found["lepton pairs"].tolist() == [[pytest.approx(1 / 3)]]
     assert found["with leptons"].tolist() == [[1.0]]
+    # 3 / 2 < 5 / 3: the nearest is particle 2, which receives 0 and 3.
+    assert found["nearest attention"].tolist() == [[pytest.approx(0.3)]]
 
 
 def test_two_leptons_or_none():
@@ -115,7 +117,11 @@ def test_two_leptons_or_none():
     found = lepton_attention(of_weights(jets, [WEIGHTS, WEIGHTS]), jets).layers
     assert found["lepton attention"].tolist() == [[pytest.approx(0.7)], [0.0]]
     assert found["lepton pt"].tolist() == [[pytest.approx(0.8)], [0.0]]
+    assert found["nearest attention"].tolist() == [[pytest.approx(0.6)], [0.0]]  # particle 2 of the first jet, twice
     assert found["with leptons"].tolist() == [[1.0], [0.0]]
+    only = three((-13, 11, 13))
+    found = lepton_attention(of_weights(only, WEIGHTS), only, "my ").layers
+    assert found["my with leptons"].tolist() == found["my lepton attention"].tolist() == [[0.0]]
 
 
 def test_unknown_species():

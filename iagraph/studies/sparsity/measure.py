@@ -13,7 +13,7 @@ from torch import Tensor
 from iagraph.estimates import mean, ratio
 from iagraph.graph import fully_connected
 from iagraph.interpret.binarity import binarity
-from iagraph.interpret.geometry import between_subjets, geometry, number_of_subjets
+from iagraph.interpret.geometry import between_subjets, geometry, lepton_attention, number_of_subjets
 from iagraph.interpret.recording import AttentionModel, LayerAttention, recorded
 from iagraph.interpret.sums import JetSums, added, stacked
 from iagraph.interpret.zeroing import Zeroing, zeroings
@@ -36,8 +36,8 @@ class Variant:
     Attributes:
         logits: shape [jets, classes].
         found: sums of :func:`~iagraph.interpret.binarity.binarity`; for the model as trained also those of
-            :func:`~iagraph.interpret.geometry.geometry`, and ``random between`` etc. for the same model with random
-            weights.
+            :func:`~iagraph.interpret.geometry.geometry`, and ``random between``, ``random lepton attention`` etc. for
+            the same model with random weights.
     """
 
     logits: Tensor
@@ -124,7 +124,7 @@ def of_run(run: OpenRun) -> RunAttention:
         assert jets.y is not None
         batches.append((jets.to(run.device), subjets(jets, [numbers[label] for label in jets.y.tolist()])))
     trained = of_model(run.model, batches, _all)
-    random = of_model(run.untrained(), batches, _between_of_random)
+    random = of_model(run.untrained(), batches, _of_random)
     variants = {AS_TRAINED: Variant(trained.logits, trained.found.merged(random.found))}
     for key, zeroing in zeroings(run.model).items():
         variants[key] = of_model(run.model, batches, _binarity, zeroing)
@@ -139,7 +139,10 @@ def _binarity(layers: Sequence[LayerAttention], jets: JetBatch, subjet: Tensor |
     return binarity(layers, jets)
 
 
-def _between_of_random(layers: Sequence[LayerAttention], jets: JetBatch, subjet: Tensor | None) -> JetSums:
-    if subjet is None:
-        return JetSums()
-    return stacked(between_subjets(layer, jets, subjet, "random ") for layer in layers)
+def _of_random(layers: Sequence[LayerAttention], jets: JetBatch, subjet: Tensor | None) -> JetSums:
+    found = JetSums()
+    if subjet is not None:
+        found = found.merged(stacked(between_subjets(layer, jets, subjet, "random ") for layer in layers))
+    if jets.pid is not None:
+        found = found.merged(stacked(lepton_attention(layer, jets, "random ") for layer in layers))
+    return found

@@ -78,7 +78,9 @@ def tables(runs: Sequence[RunAttention]) -> dict[str, Table]:
             [row for run in runs for row in _subjets(run)],
         ),
         "leptons": Table(
-            "Fraction of the attention that electrons and muons receive from other particles, in jets that have some.",
+            "Fraction of the attention that electrons and muons receive from other particles, in jets that have some. "
+            "Nearest in pT: what the particles of other kinds that are nearest to them in pT receive; random weights: "
+            "the same configuration, not trained.",
             [row for run in runs for row in _leptons(run)],
         ),
     }
@@ -230,6 +232,8 @@ def _leptons(run: RunAttention) -> list[Row]:
                 heading: run.found.ratio(key, "with leptons", layer, mine)
                 for heading, key in (
                     ("attention", "lepton attention"),
+                    ("nearest in pT", "nearest attention"),
+                    ("random weights", "random lepton attention"),
                     ("share of pT", "lepton pt"),
                     ("share of pairs", "lepton pairs"),
                 )
