@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import json
+import pickle
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any, TypeVar, cast
@@ -23,7 +24,7 @@ from iagraph.models.registry import names_of
 from iagraph.train.config import Config
 from iagraph.train.datamodule import check_jets, open_role, read_all
 from iagraph.train.evaluation import evenly_spaced
-from iagraph.train.folder import Run, RunError, build_model, load_run
+from iagraph.train.folder import Run, RunError, build_model, load_run, weights_of_epoch
 
 BATCH = 64
 UNTRAINED_SEED = 1
@@ -84,6 +85,21 @@ class OpenRun:
             torch.manual_seed(UNTRAINED_SEED)
             model: nn.Module = build_model(self.run.config, self.run.classes)
         return cast(AttentionModel, model.to(self.device).eval())
+
+    def at_epoch(self, epoch: int) -> OpenRun:
+        """The run with the weights that it kept after an epoch, counted from 1.
+
+        Raises:
+            RunError: the file of the weights is damaged.
+        """
+        file = weights_of_epoch(self.path, epoch)
+        model: nn.Module = build_model(self.run.config, self.run.classes)
+        try:
+            model.load_state_dict(torch.load(file, weights_only=True, map_location="cpu"))
+        except (OSError, ValueError, RuntimeError, EOFError, pickle.UnpicklingError) as error:
+            reason = " ".join(str(error).split())[:300]
+            raise RunError(f"{file}: damaged ({reason}); delete it to leave out this epoch") from error
+        return replace(self, model=cast(AttentionModel, model.to(self.device).eval()))
 
 
 def open_run(path: Path, jets: int, needs_attention: bool = True, name: str = "") -> OpenRun:

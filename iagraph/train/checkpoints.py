@@ -15,7 +15,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 import torch
-from lightning import LightningModule, Trainer
+from lightning import Callback, LightningModule, Trainer
 from lightning.pytorch.callbacks import Checkpoint, EarlyStopping, ModelCheckpoint, WeightAveraging
 from lightning.pytorch.loggers import CSVLogger
 from lightning.pytorch.plugins.io import TorchCheckpointIO
@@ -23,8 +23,9 @@ from torch import Tensor
 
 from iagraph.files import replaced, write_text
 from iagraph.models import CheckpointError
+from iagraph.models.state_dicts import write_state_dict
 from iagraph.train.config import TrainConfig
-from iagraph.train.folder import RunError
+from iagraph.train.folder import RunError, weights_of_epoch
 
 LAST, BEST, END = "last.ckpt", "best.ckpt", "end.ckpt"
 """State of an unfinished run, best weights, and the state from which a finished run may be extended."""
@@ -79,6 +80,25 @@ class BestWeights(ModelCheckpoint):
         path, score = f"{self.dirpath}/{BEST}", state_dict["best_model_score"]
         here = {"dirpath": self.dirpath, "best_model_path": path, "kth_best_model_path": path}
         super().load_state_dict({**state_dict, **here, "best_k_models": {path: score}})
+
+
+class KeptWeights(Callback):
+    """Keeps the validated weights every so many epochs, as the best ones are kept in ``model.pt``.
+
+    Args:
+        folder: the run folder.
+        every: the number of epochs.
+    """
+
+    def __init__(self, folder: Path, every: int) -> None:
+        self.folder, self.every = folder, every
+
+    def on_validation_epoch_end(self, trainer: Trainer, pl_module: Any) -> None:
+        """Keep the weights before training goes on without their average, if they are averaged."""
+        epoch = trainer.current_epoch + 1
+        if trainer.sanity_checking or not trainer.is_global_zero or epoch % self.every:
+            return
+        write_state_dict(weights_of_epoch(self.folder, epoch), pl_module.model.state_dict())
 
 
 def moving_average(decay: float) -> WeightAveraging:

@@ -213,6 +213,10 @@ class TrainConfig(Section):
         description="Factors of the loss by class name, for example `{top: 5.0}`; 1 for classes not named. Metrics "
         "ignore them.",
     )
+    keep_every: PositiveInt | None = Field(
+        default=None,
+        description="Keep the weights every so many epochs, for `iagraph study sparsity`; null: only the best.",
+    )
     precision: Literal["32-true", "bf16-mixed", "16-mixed"] = Field(
         default="32-true", description="Arithmetic: single precision, or mixed precision with a 16-bit format."
     )

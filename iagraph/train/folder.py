@@ -187,6 +187,17 @@ def load_run(run: str | Path) -> Run:
     return Run(config, classes, model, baseline, trained_on, massive)
 
 
+def weights_of_epoch(folder: Path, epoch: int) -> Path:
+    """File of the weights that ``train.keep_every`` keeps after an epoch, counted from 1."""
+    return folder / "checkpoints" / f"epoch-{epoch}.pt"
+
+
+def kept_epochs(folder: Path) -> list[int]:
+    """The epochs whose weights a run has kept, in order."""
+    files = weights_of_epoch(folder, 0).parent.glob("epoch-*.pt")
+    return sorted(int(file.stem.removeprefix("epoch-")) for file in files)
+
+
 def read_history(folder: Path) -> list[dict[str, float]]:
     """Losses and AUC of each epoch, numbered from 1, from Lightning's CSV log."""
     epochs: dict[int, dict[str, float]] = {}

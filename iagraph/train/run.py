@@ -42,6 +42,7 @@ from iagraph.train.checkpoints import (
     TEACHER,
     AtomicCheckpointIO,
     BestWeights,
+    KeptWeights,
     ResumeCheckpoint,
     moving_average,
     read_state,
@@ -311,6 +312,7 @@ def _fit(
         callbacks=[
             TrainingCost(),
             BestWeights(kept, averaged=config.train.ema is not None),
+            *([] if config.train.keep_every is None else [KeptWeights(folder, config.train.keep_every)]),
             EarlyStopping("val_loss", patience=config.train.patience),
             LearningRateMonitor("step"),
             *([] if config.train.ema is None else [moving_average(config.train.ema)]),

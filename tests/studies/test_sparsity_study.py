@@ -12,6 +12,7 @@ from iagraph.studies.runs import Plan, open_run
 from iagraph.studies.sparsity.measure import AS_TRAINED, of_run
 from iagraph.studies.sparsity.study import study
 from iagraph.train.config import load_config
+from iagraph.train.folder import RunError, read_history
 from iagraph.train.run import train_into
 
 TINY = ["model.width=6", "model.heads=3", "model.blocks=2", "model.class_blocks=1", "model.particle_hidden=[7]"]
@@ -22,7 +23,7 @@ def part_run(store, tmp_path_factory):
     """Folder of a finished run of a small ParT."""
     folder = tmp_path_factory.mktemp("run") / "part"
     files = [f"data.{role}={store}" for role in ("train", "val", "test")]
-    more = ["model.pair_hidden=[5]", "train.epochs=1", "train.device=cpu"]
+    more = ["model.pair_hidden=[5]", "train.epochs=3", "train.keep_every=1", "train.device=cpu"]
     train_into(folder, load_config(RECIPE.with_name("qg_part.yaml"), [*files, *TINY, *more]))
     return folder
 
@@ -36,13 +37,24 @@ def test_a_report_of_two_models(part_run, toy_run, tmp_path):
     pytest.importorskip("fastjet")
     folder = study(Plan([part_run, toy_run], tmp_path / "sparsity", 30, "a command"))
     files = {path.name for path in folder.iterdir()}
-    figures = {"comparison", "weights-1", "distances-1", "scores-1", "subjets-1", "weights-2", "distances-2", "maps-2"}
+    figures = {
+        "comparison",
+        "weights-1",
+        "distances-1",
+        "scores-1",
+        "subjets-1",
+        "epochs-1",
+        "weights-2",
+        "distances-2",
+        "maps-2",
+    }
     assert {name[:-4] for name in files if name.endswith(".png")} == figures | {"subjets-2"}
-    tables = {"summary", "layers", "zeroed", "runs", "ratios", "distances", "subjets", "leptons"}
+    tables = {"summary", "layers", "zeroed", "runs", "ratios", "distances", "subjets", "leptons", "epochs"}
     assert {name[:-4] for name in files if name.endswith(".csv")} == tables
     report = json.loads((folder / "report.json").read_text())
     rows = report["tables"]
     assert [row["run"] for row in rows["summary"]] == ["part", "toy"]
+    assert [(row["run"], row["epoch"]) for row in rows["epochs"]] == [("part", 1), ("part", 2), ("part", 3)]
     assert [row["scores"] for row in rows["zeroed"]] == [
         "as trained", "U = 0", "A = 0", "even attention", "as trained", "beta = 0", "even attention",
     ]  # fmt: skip
@@ -57,6 +69,24 @@ def test_a_report_of_two_models(part_run, toy_run, tmp_path):
     assert any("arXiv 2512.00210" in note for note in report["notes"])
     assert any(note.startswith("toy: ") and "pairs" in note for note in report["notes"])
     assert not any(note.startswith("part: ") and "pairs" in note for note in report["notes"])
+
+
+def test_weights_of_the_best_epoch_are_those_of_the_run(part_run, found):
+    best = min(read_history(part_run), key=lambda epoch: epoch["val_loss"])["epoch"]
+    assert list(found.epochs) == [1, 2, 3]
+    for epoch, of_epoch in found.epochs.items():
+        for name, variant in of_epoch.variants.items():
+            assert variant.logits.equal(found.variants[name].logits) == (epoch == best)
+        assert of_epoch.found.layers["row"].equal(found.found.layers["row"])
+    assert found.epochs[best].found.layers["neighbours"].equal(found.found.layers["neighbours"])
+
+
+def test_damaged_weights_of_an_epoch_are_named(part_run, tmp_path):
+    run = open_run(part_run, 5)
+    (tmp_path / "checkpoints").mkdir()
+    (tmp_path / "checkpoints" / "epoch-7.pt").write_bytes(b"nothing")
+    with pytest.raises(RunError, match=r"epoch-7\.pt: damaged .* delete it"):
+        replace(run, path=tmp_path).at_epoch(7)
 
 
 def test_even_attention_is_even(found):

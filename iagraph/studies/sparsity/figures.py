@@ -39,6 +39,8 @@ def figures(runs: Sequence[RunAttention]) -> Figures:
             of_run["maps"] = maps(run), _MAPS
         if "split" in run.found.layers:
             of_run["subjets"] = subjets(run), _SUBJETS
+        if len(run.epochs) > 1:
+            of_run["epochs"] = epochs(run), _EPOCHS
         found |= {f"{name}{ending}": (figure, f"{run.name}: {text}") for name, (figure, text) in of_run.items()}
     return found
 
@@ -65,6 +67,12 @@ _DISTANCES = (
 _SUBJETS = (
     "attention between different kT subjets: fraction by class and layer, with controls (band: error of the trained "
     "model), and its distribution over jets, layers and heads."
+)
+
+
+_EPOCHS = (
+    "the weights kept during training: rows that are not binary, effective number of neighbours over the number of a "
+    "row's edges, and, where there are such, the spreads of A and U within a row, by layer."
 )
 
 
@@ -138,6 +146,27 @@ def maps(run: RunAttention) -> Figure:
     names = {"non_binary": r"$|\alpha|$", "non_binary_first": "first map", "non_binary_second": "second map"}
     _flags(binary, run.found, names)
     binary.set_ylabel("fraction of non-binary rows")
+    return figure
+
+
+def epochs(run: RunAttention) -> Figure:
+    """How attention changes during training, layer by layer."""
+    names = {
+        "non_binary": "fraction of non-binary rows",
+        "relative": r"$e^H$ / edges of the row",
+        "content_spread": "spread of A within a row",
+        "pair_spread": "spread of U within a row",
+    }
+    names = {name: label for name, label in names.items() if name in run.found.layers}
+    figure, panels = _panels(len(names), (4.4 * len(names), 4.2))
+    for axes, (name, label) in zip(panels, names.items(), strict=True):
+        for layer, look in enumerate(_layer_styles(run)):
+            values = [each.found.ratio(name, "row", layer) for each in run.epochs.values()]
+            errors = [value.error for value in values]
+            axes.errorbar([*run.epochs], [value.value for value in values], yerr=errors, marker=".", **look)
+        axes.set(xlabel="epoch", ylabel=label, ylim=(0, None))
+        axes.xaxis.set_major_locator(MaxNLocator(integer=True))
+    legend_above(figure, panels[0], 8)
     return figure
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from contextlib import nullcontext
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from typing import TypeAlias
 
 import torch
@@ -21,6 +21,7 @@ from iagraph.jets import JetBatch
 from iagraph.metrics import Estimate, accuracy
 from iagraph.observables import subjets
 from iagraph.studies.runs import OpenRun
+from iagraph.train.folder import kept_epochs
 
 Subjets: TypeAlias = tuple[JetBatch, Tensor | None]
 """Jets and the subjet of each particle, or None without FastJet."""
@@ -46,10 +47,17 @@ class Variant:
 
 @dataclass(frozen=True)
 class RunAttention:
-    """Attention of a run: for the model as trained, and with some scores set to zero."""
+    """Attention of a run: for the model as trained, and with some scores set to zero.
+
+    Attributes:
+        run: the run.
+        variants: its models by name.
+        epochs: the same for the weights that the run kept during training, by epoch, counted from 1.
+    """
 
     run: OpenRun
     variants: dict[str, Variant]
+    epochs: dict[int, RunAttention] = field(default_factory=dict)
 
     @property
     def name(self) -> str:
@@ -123,9 +131,14 @@ def of_run(run: OpenRun) -> RunAttention:
     for jets in run.batches:
         assert jets.y is not None
         batches.append((jets.to(run.device), subjets(jets, [numbers[label] for label in jets.y.tolist()])))
-    trained = of_model(run.model, batches, _all)
-    random = of_model(run.untrained(), batches, _of_random)
-    variants = {AS_TRAINED: Variant(trained.logits, trained.found.merged(random.found))}
+    found, random = _measured(run, batches), of_model(run.untrained(), batches, _of_random)
+    trained = found.variants[AS_TRAINED]
+    found.variants[AS_TRAINED] = Variant(trained.logits, trained.found.merged(random.found))
+    return replace(found, epochs={epoch: _measured(run.at_epoch(epoch), batches) for epoch in kept_epochs(run.path)})
+
+
+def _measured(run: OpenRun, batches: Sequence[Subjets]) -> RunAttention:
+    variants = {AS_TRAINED: of_model(run.model, batches, _all)}
     for key, zeroing in zeroings(run.model).items():
         variants[key] = of_model(run.model, batches, _binarity, zeroing)
     return RunAttention(run, variants)

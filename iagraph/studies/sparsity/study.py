@@ -56,6 +56,11 @@ def tables(runs: Sequence[RunAttention]) -> dict[str, Table]:
         "layers": Table(
             "Attention in each layer.", [_layer(run, layer) for run in runs for layer in range(run.layers)]
         ),
+        "epochs": Table(
+            "Attention in all layers during training, with the weights kept after some epochs. U, A, beta = 0: change "
+            "of the AUC.",
+            [_epoch(run.epochs[epoch], epoch) for run in runs for epoch in run.epochs],
+        ),
         "zeroed": Table(
             "Trained models with some scores set to zero, not retrained; differences from the model as trained, on the "
             "same jets.",
@@ -143,6 +148,28 @@ def _layer(run: RunAttention, layer: int) -> Row:
         "flipped rows": of("flip"),
         "maps differ": of("maps_differ"),
         "second map flips": of("subtraction"),
+    }
+
+
+def _epoch(run: RunAttention, epoch: int) -> Row:
+    found, flag = run.found, _flips(run.found)
+
+    def of(name: str, below: str = "row") -> Estimate | None:
+        return found.ratio(name, below) if name in found.layers else None
+
+    return {
+        "run": run.name,
+        "epoch": epoch,
+        "AUC": run.auc(AS_TRAINED)[0],
+        "non-binary rows": of("non_binary"),
+        "particles": run.non_binary_tokens(),
+        "effective neighbours": of("neighbours"),
+        "of all": of("relative"),
+        "flipped rows": flag and of(flag),
+        "spread of A": of("content_spread"),
+        "spread of U": of("pair_spread"),
+        "between subjets": of("between", "split"),
+        **{key: run.auc(key)[1] if key in run.variants else None for key in ("U = 0", "A = 0", "beta = 0")},
     }
 
 
