@@ -11,9 +11,10 @@ solenoid, two calorimeters of towers, and the energy flow of each. Arrays of all
    :math:`a + b\,p_T^{-c}`, which is stored as their error.
 3. A tower measures the energy E of its deposits with :math:`\sigma_E^2 = c^2 E^2 + s^2 E + n^2`; below a minimum, or
    below :math:`k\,\sigma_E`, it measures 0.
-4. Its tracks have the energy T, with an error :math:`\sigma_T`. An excess :math:`N = \max(E - T, 0)` above the minimum
-   and above :math:`k \sqrt{\sigma_E^2 + \sigma_T^2}` is a neutral object, at a random point of the tower. Otherwise its
-   tracks are scaled to the mean of E and T with the weights :math:`1/\sigma^2`, and lost if that is 0.
+4. Its tracks have the energy T. An excess :math:`N = \max(E - T, 0)` above the minimum and above :math:`k\,\sigma_N` is
+   a neutral object, at a random point of the tower, and tracks stay as they are. This is how the module ``Calorimeter``
+   works, which older cards use. Later cards scale tracks: then the excess must be above :math:`k\,\sigma_E`, and
+   otherwise its tracks are scaled to the energy E, and lost if that is 0.
 
 Energies and momenta have log-normal smearing, so that they stay positive and means are kept.
 """
@@ -98,8 +99,8 @@ class Tracker(NamedTuple):
     [3, abs(eta), 2], with upper edges ``resolution_eta``. There are no tracks beyond the last edge in eta.
 
     ``impact`` holds (a, b, c) of the errors of d0 and dz [mm], of shape [2, abs(eta), 3], with upper edges
-    ``impact_eta``. Tracks are massless unless ``massive``. Without ``combined``, tracks of a tower without a neutral
-    object have the energy of the tower instead of the weighted mean.
+    ``impact_eta``. Tracks are massless unless ``massive``. If ``scaled``, tracks of a tower without a neutral object
+    have the energy of the tower.
     """
 
     radius: float
@@ -113,7 +114,7 @@ class Tracker(NamedTuple):
     impact_eta: np.ndarray = np.zeros(0)
     impact: np.ndarray = np.zeros((0, 0, 3))
     massive: bool = False
-    combined: bool = True
+    scaled: bool = False
 
 
 class Detector(NamedTuple):
@@ -126,19 +127,19 @@ class Detector(NamedTuple):
     def observe(self, particles: Particles, generator: np.random.Generator) -> Objects:
         """The energy-flow objects of a batch of events, without neutrinos; the same random state gives the same."""
         particles, eta, phi = _propagate(particles, self.tracker)
-        seen, pt, resolution = _find_tracks(particles, eta, self.tracker, generator)
+        seen, pt = _find_tracks(particles, eta, self.tracker, generator)
         track_eta = np.arcsinh(particles.pz / np.hypot(particles.px, particles.py))
         mass = _by_species(particles.pid, MASS) if self.tracker.massive else np.zeros(len(pt))
         energy = np.where(seen, np.hypot(pt * np.cosh(track_eta), mass), 0)
         impact = _measure_impact(particles, pt, track_eta, self.tracker, generator)
-        error = resolution * energy if self.tracker.combined else np.zeros(len(pt))
-        hits = _Hits(particles.event, np.abs(particles.pid), particles.energy, eta, phi, energy, error)
-        photons, ecal_scale = _energy_flow(self.ecal, PHOTON, hits, generator)
-        neutral_hadrons, hcal_scale = _energy_flow(self.hcal, NEUTRAL_HADRON, hits, generator)
+        hits = _Hits(particles.event, np.abs(particles.pid), particles.energy, eta, phi, energy)
+        scaled = self.tracker.scaled
+        photons, ecal_scale = _energy_flow(self.ecal, PHOTON, hits, scaled, generator)
+        neutral_hadrons, hcal_scale = _energy_flow(self.hcal, NEUTRAL_HADRON, hits, scaled, generator)
         kind = np.where(np.isin(hits.species, (ELECTRON, MUON)), particles.pid, CHARGED_HADRON * _charge(particles.pid))
-        track_phi, scaled = np.arctan2(particles.py, particles.px), pt * ecal_scale * hcal_scale
-        columns = particles.event, kind, scaled, track_eta, track_phi, mass, impact
-        tracks = Objects(*(column[..., seen & (scaled > 0)] for column in columns))
+        track_phi, pt = np.arctan2(particles.py, particles.px), pt * ecal_scale * hcal_scale
+        columns = particles.event, kind, pt, track_eta, track_phi, mass, impact
+        tracks = Objects(*(column[..., seen & (pt > 0)] for column in columns))
         every = zip(tracks, photons, neutral_hadrons, strict=True)
         objects = Objects(*(np.concatenate(columns, axis=-1) for columns in every))
         order = np.argsort(objects.event, kind="stable")
@@ -146,7 +147,7 @@ class Detector(NamedTuple):
 
 
 class _Hits(NamedTuple):
-    """Where particles leave the tracker, and the energies of their tracks with errors, 0 where there is no track."""
+    """Where particles leave the tracker, and the energies of their tracks, 0 where there is no track."""
 
     event: np.ndarray
     species: np.ndarray
@@ -154,7 +155,6 @@ class _Hits(NamedTuple):
     eta: np.ndarray
     phi: np.ndarray
     track_energy: np.ndarray
-    track_error: np.ndarray
 
 
 def _by_species(pid: np.ndarray, values: Mapping[int, float]) -> np.ndarray:
@@ -240,8 +240,8 @@ def _closest_to_beam(particles: Particles, field: float) -> tuple[np.ndarray, np
 
 def _find_tracks(
     particles: Particles, eta: np.ndarray, tracker: Tracker, generator: np.random.Generator
-) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Which particles have a track, its pT and its relative resolution, from eta where they leave the tracker."""
+) -> tuple[np.ndarray, np.ndarray]:
+    """Which particles have a track, and its pT, from eta where they leave the tracker."""
     species, pt = np.abs(particles.pid), np.hypot(particles.px, particles.py)
     kind = 1 * (species == ELECTRON) + 2 * (species == MUON)
     column = np.searchsorted(tracker.efficiency_pt, pt) - 1
@@ -250,11 +250,11 @@ def _find_tracks(
     seen &= generator.random(len(pt)) < efficiency
     a, b = tracker.resolution[kind, _bin(eta, tracker.resolution_eta)].T
     resolution = np.minimum(np.hypot(a, b * pt), 1)
-    return seen, _log_normal(pt, resolution * pt, generator), resolution
+    return seen, _log_normal(pt, resolution * pt, generator)
 
 
 def _energy_flow(
-    calorimeter: Calorimeter, pid: int, hits: _Hits, generator: np.random.Generator
+    calorimeter: Calorimeter, pid: int, hits: _Hits, scaled: bool, generator: np.random.Generator
 ) -> tuple[Objects, np.ndarray]:
     """The neutral objects of a calorimeter, and the factor by which it scales the track of each particle."""
     fraction = np.full(len(hits.event), calorimeter.rest)
@@ -277,13 +277,13 @@ def _energy_flow(
     energy = _log_normal(deposits, calorimeter.sigma(centre, deposits), generator)
     sigma = calorimeter.sigma(centre, energy)
     energy[(energy < calorimeter.energy_min) | (energy < calorimeter.significance_min * sigma)] = 0
-    tracked, variance = total(fraction * hits.track_energy), total((fraction * hits.track_error) ** 2)
-    excess, error = np.maximum(energy - tracked, 0), np.sqrt(sigma**2 + variance)
+    tracked = total(fraction * hits.track_energy)
+    excess = np.maximum(energy - tracked, 0)
+    error = sigma if scaled else calorimeter.sigma(centre, excess)
     neutral = (excess > calorimeter.energy_min) & (excess > calorimeter.significance_min * error)
-    scale, scaled = np.ones(len(inside)), (tracked > 0) & ~neutral
-    mean = (sigma**2 * tracked + variance * energy)[scaled] / error[scaled] ** 2
-    factor = np.ones(len(towers))
-    factor[scaled] = np.where(variance[scaled] > 0, mean, energy[scaled]) / tracked[scaled]
+    scale, factor = np.ones(len(inside)), np.ones(len(towers))
+    if scaled:
+        np.divide(energy, tracked, out=factor, where=(tracked > 0) & ~neutral)
     scale[inside] = factor[tower]
     across, around = generator.random((2, len(towers)))
     eta, phi = low + across * (high - low), ((cell + around) / calorimeter.cells[ring] - 0.5) * 2 * np.pi
@@ -337,9 +337,10 @@ ATLAS = Detector(
         significance_min=2.0,
     ),
 )
-"""Delphes' ATLAS card (delphes/delphes at 15772b7), but for the towers of its electromagnetic calorimeter: 0.1 x 10
-degrees as in the hadronic one and in older cards, instead of 0.0174 x 1 degree, because the Top quark tagging reference
-data (Zenodo 2603256) have fewer particles than with the finer ones."""
+"""Delphes' ATLAS card (delphes/delphes at 15772b7), but with the towers and the energy flow of older cards, which the
+Top quark tagging reference data (Zenodo 2603256) speak for: electromagnetic towers of 0.1 x 10 degrees as the hadronic
+ones, instead of 0.0174 x 1 degree, which give more particles than they have, and tracks that are not scaled, which give
+more neutral ones of 2 to 5 GeV."""
 
 _FINE, _FORWARD = (
     0.0174 * np.arange(-170, 171),
@@ -361,7 +362,7 @@ CMS = Detector(
             ]
         ),
         massive=True,
-        combined=False,
+        scaled=True,
     ),
     ecal=ATLAS.ecal._replace(
         edges=np.concatenate([-_FORWARD[::-1], _FINE, _FORWARD]),

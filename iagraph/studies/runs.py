@@ -159,12 +159,12 @@ def truth_of(run: Run, batches: Sequence[JetBatch]) -> Truth:
 
 
 def open_test_jets(config: Config) -> JetSource:
-    """The test jets of a run, in memory or read from files, according to its configuration.
+    """The test jets of a run, in memory or read from files, according to its configuration; with species, if known.
 
     Raises:
         StoreError: a file is missing or damaged.
     """
-    stores = open_role(config.data.test, "test", config.data)
+    stores = open_role(config.data.test, "test", config.data, species=True)
     if config.data.in_memory:
         return JetDataset(read_all(stores), config.data.max_particles, config.data.masses)
     return StoredJets(stores, config.data.max_particles, config.data.masses)

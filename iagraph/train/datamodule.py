@@ -184,7 +184,7 @@ def make_loader(jets: JetSource, config: DataConfig, **more: Any) -> JetLoader:
     return JetLoader(jets, config.batch_size, workers=config.workers, max_pairs=config.max_pairs, **more)
 
 
-def open_role(files: Sequence[str], role: str, config: DataConfig) -> list[JetStore]:
+def open_role(files: Sequence[str], role: str, config: DataConfig, species: bool = False) -> list[JetStore]:
     """Open the files of a role, with the classes and the columns that the configuration needs.
 
     From a file with splits, the split with the name of the role is used; a file without splits is used whole.
@@ -193,16 +193,18 @@ def open_role(files: Sequence[str], role: str, config: DataConfig) -> list[JetSt
         files: stores, or names of samples.
         role: train, val or test.
         config: the node features, the classes, and whether jet weights are used.
+        species: whether to read particle species even if the node features do not need them, provided that all files
+            have them.
 
     Raises:
         StoreError: a file is missing or damaged, has splits but none for this role, lacks a class, weights, or particle
             species or impact parameters that the node features need, or has other classes than the first file.
     """
-    stores = []
-    for name in files:
-        path = resolve(name)
-        info = store_info(path)
-        columns = _columns(config.node_features, info, name)
+    stores, infos = [], [store_info(resolve(name)) for name in files]
+    species = species and all("pid" in info.columns for info in infos)
+    for name, info in zip(files, infos, strict=True):
+        path, columns = resolve(name), _columns(config.node_features, info, name)
+        columns += ["pid"] if species and "pid" not in columns else []
         stores.append(JetStore(path, role if info.splits else None, columns, config.classes, config.weights))
     check_compatible(stores)
     return stores

@@ -107,8 +107,8 @@ def test_hand_computed_towers_of_cms():
 
 
 def test_tracks_of_cms_have_the_energy_of_their_tower():
-    # As above, but the weights of tracks are 0: a pion of 20 GeV has the energy of its tower, one below the minimum of
-    # the calorimeter is lost, and a muon, which leaves no energy, keeps that of its track.
+    # A pion of 20 GeV has the energy of its tower, the median of a log-normal number; one below the minimum of the
+    # calorimeter is lost; a muon, which leaves no energy, keeps that of its track.
     eta, true = 0.05, 20.0
     sigma = math.sqrt((0.05 * true) ** 2 + 1.5**2 * true)
     tower = true / math.sqrt(1 + (sigma / true) ** 2)
@@ -137,24 +137,29 @@ def test_energy_flow_adds_the_excess_to_tracks():
     assert found == [(0, 22, 2.0), (0, 130, 5.0), (0, 211, 10.0), (2, -11, 10.0), (2, 22, 3.0)]
 
 
-def test_tracks_are_scaled_to_the_weighted_mean():
-    # 20 GeV at eta = 0.05: the track has the median of a log-normal number of relative width
-    # w = hypot(0.06, 0.0013 pT), the tower that of width sigma(20) / 20, whose error follows from the measured energy.
+def test_tracks_of_atlas_keep_their_energy():
+    # The medians of log-normal numbers of relative widths hypot(0.06, 0.0013 pT) and sigma(20) / 20: the tower has less
+    # than the track.
     eta, true = 0.05, 20.0
-    pt = true / math.cosh(eta)
-    w = math.hypot(0.06, 0.0013 * pt)
-    track = true / math.sqrt(1 + w**2)
-
-    def sigma(energy):
-        return math.sqrt((0.0302 * energy) ** 2 + 0.5205**2 * energy + 1.59**2)
-
-    tower = true / math.sqrt(1 + (sigma(true) / true) ** 2)
-    weights = 1 / (w * track) ** 2, 1 / sigma(tower) ** 2
-    mean = (weights[0] * track + weights[1] * tower) / sum(weights)
+    track = true / math.sqrt(1 + math.hypot(0.06, 0.0013 * true / math.cosh(eta)) ** 2)
     seen = ATLAS.observe(alike(1, PION, true, eta), Median())
     assert seen.pid.tolist() == [PION]
-    assert seen.pt * np.cosh(seen.eta) == pytest.approx([mean])
+    assert seen.pt * np.cosh(seen.eta) == pytest.approx([track])
     assert (seen.eta, seen.phi) == (pytest.approx([eta]), pytest.approx([0.1]))
+
+
+@pytest.mark.parametrize(("scaled", "neutral"), [(False, True), (True, False)])
+def test_an_excess_is_significant_beside_its_own_error_or_that_of_the_tower(scaled, neutral):
+    # Without smearing, 5 GeV beyond a track of 95 GeV, with errors of 10 % of the energy: 0.5 GeV, and 10 GeV of the
+    # tower. Scaled, the track has the energy of the tower instead.
+    detector = perfect()
+    hcal = detector.hcal._replace(resolution=np.array([[5.0, 0.1, 0.0, 0.0]]), significance_min=2.0)
+    detector = detector._replace(tracker=detector.tracker._replace(scaled=scaled), hcal=hcal)
+    tower = 100 / math.sqrt(1 + 0.1**2)  # the median
+    seen = detector.observe(particles((0, PION, 95, 0.31, 0.1), (0, NEUTRON, 5, 0.33, 0.1)), Median())
+    energy = dict(zip(seen.pid.tolist(), seen.pt * np.cosh(seen.eta), strict=True))
+    expected = {PION: 95.0, 130: tower - 95} if neutral else {PION: tower}
+    assert energy == pytest.approx(expected)
 
 
 @pytest.mark.parametrize("charge", [1, -1])

@@ -1,15 +1,17 @@
+import dataclasses
 import statistics
 from pathlib import Path
 
 import pytest
 import torch
 from torch import nn
-from toy_runs import toy_jets
+from toy_runs import settings, toy_jets
 
 from iagraph.data import JetDataset
-from iagraph.studies.runs import labels
+from iagraph.studies.runs import labels, open_run
 from iagraph.studies.timing import seconds_per_jet
 from iagraph.train.folder import RunError
+from iagraph.train.run import train_into
 
 
 class _Slow(nn.Module):
@@ -47,3 +49,12 @@ def test_runs_of_equal_name_are_distinguished():
 def test_duplicate_runs_are_refused():
     with pytest.raises(RunError, match=r"seed-1: this run is given twice"):
         labels([Path("/a/seed-1"), Path("/b"), Path("/a/../a/seed-1")])
+
+
+def test_species_are_known_to_studies_of_models_that_do_not_see_them(store, tmp_path):
+    train_into(tmp_path / "kin", settings(store, tmp_path, "data.node_features=kin", "train.epochs=1"))
+    run = open_run(tmp_path / "kin", 30)
+    (jets,) = run.batches
+    assert jets.pid is not None
+    blind = dataclasses.replace(jets, pid=None)
+    assert run.model(jets).equal(run.model(blind))
