@@ -1,7 +1,7 @@
 """Training of the runs of a study, in separate, concurrent processes; a restarted study skips finished runs.
 
 A run is trained in a folder whose name ends in ``.unfinished``, which is renamed when complete, so a folder with the
-name of a run always holds a finished run.
+name of a run always holds a finished run. A restarted study resumes unfinished runs after their last epoch.
 """
 
 from __future__ import annotations
@@ -23,6 +23,7 @@ from pathlib import Path
 import torch
 
 from iagraph.memory import tune_memory
+from iagraph.models import CheckpointError
 from iagraph.studies.compare.config import PlannedRun
 from iagraph.studies.runs import read_json
 from iagraph.train.config import differences, load_config
@@ -30,6 +31,7 @@ from iagraph.train.datamodule import ROLES
 from iagraph.train.folder import RunError
 from iagraph.train.origin import origin
 from iagraph.train.run import USER_ERRORS, train_into
+from iagraph.yaml_config import ConfigError
 
 UNFINISHED = ".unfinished"
 BY_CONTENT = tuple(f"data.{role}" for role in ROLES)
@@ -107,10 +109,15 @@ def _train(run: PlannedRun, threads: int, answer: Connection) -> None:
     torch.set_num_threads(threads)
     tune_memory()
     unfinished = run.folder.with_name(run.folder.name + UNFINISHED)
+    begun = unfinished.exists()
     try:
-        if unfinished.exists():
-            shutil.rmtree(unfinished)
-        train_into(unfinished, run.config)
+        try:
+            train_into(unfinished, run.config)
+        except (ConfigError, CheckpointError, RunError):
+            if not begun:
+                raise
+            shutil.rmtree(unfinished)  # of another configuration or other jets, damaged, or interrupted too early
+            train_into(unfinished, run.config)
         unfinished.rename(run.folder)
     except USER_ERRORS as error:
         answer.send(str(error))

@@ -190,14 +190,17 @@ def train_into(folder: Path, config: Config) -> None:
     """Train, evaluate and record one model of a comparison, silently and without evaluating an interrupted run.
 
     Args:
-        folder: the run folder, to be created.
+        folder: the run folder. If it holds an interrupted run of the same configuration, this is resumed.
         config: the configuration; its name and output are only recorded.
 
     Raises:
-        FileExistsError: the folder exists.
-        StoreError, RunError, FloatingPointError: as in :func:`train`; RunError also if the training was interrupted.
+        StoreError, RunError, FloatingPointError: as in :func:`train`; RunError also if the training was interrupted, or
+            the folder holds anything else.
     """
-    _train(config, folder, (), silent=True)
+    resuming = folder.exists()
+    if resuming and load_config(folder / "config.yaml") != config:
+        raise RunError(f"{folder}: holds another run; give another folder")
+    _train(config, folder, (), silent=True, resuming=resuming)
 
 
 def _train(

@@ -1,0 +1,61 @@
+"""A restarted study resumes the training of an unfinished run, or begins it again."""
+
+from multiprocessing import Pipe
+
+import pytest
+from interrupted_runs import STEPS, StopError, assert_same, stopped_at
+from interrupted_runs import toy as dropping_out
+
+from iagraph.studies.compare.config import PlannedRun
+from iagraph.studies.training import _train
+from iagraph.train.module import Tagger
+from iagraph.train.run import train_into
+
+
+@pytest.fixture(scope="module")
+def undisturbed(store, tmp_path_factory):
+    folder = tmp_path_factory.mktemp("undisturbed") / "run"
+    train_into(folder, dropping_out(store, folder.parent))
+    return folder
+
+
+def planned(store, folder, *more):
+    return PlannedRun("toy", dropping_out(store, folder, *more), folder / "seed-1")
+
+
+def begun(run, monkeypatch, steps):
+    """Steps until the training stops."""
+    with stopped_at(monkeypatch, (Tagger, "training_step"), steps), pytest.raises(StopError):
+        train_into(run.folder.with_name("seed-1.unfinished"), run.config)
+
+
+def finished(run, monkeypatch):
+    """The number of steps that finish it."""
+    made = []
+    step = Tagger.training_step
+    with monkeypatch.context() as patch:
+        patch.setattr(Tagger, "training_step", lambda *arguments: made.append(1) or step(*arguments))
+        _train(run, 1, Pipe()[1])
+    assert not run.folder.with_name("seed-1.unfinished").exists()
+    return len(made)
+
+
+def test_after_an_epoch_it_is_resumed(store, tmp_path, undisturbed, monkeypatch):
+    run = planned(store, tmp_path)
+    begun(run, monkeypatch, STEPS + 3)
+    assert finished(run, monkeypatch) == 2 * STEPS
+    assert_same(run.folder, undisturbed)
+
+
+@pytest.mark.parametrize("reason", ["first epoch", "configuration", "damaged"])
+def test_otherwise_it_begins_again(store, tmp_path, undisturbed, monkeypatch, reason):
+    run = planned(store, tmp_path)
+    begun(
+        planned(store, tmp_path, "train.clip=0.5") if reason == "configuration" else run,
+        monkeypatch,
+        3 if reason == "first epoch" else STEPS + 3,
+    )
+    if reason == "damaged":
+        (tmp_path / "seed-1.unfinished" / "checkpoints" / "last.ckpt").write_bytes(b"nothing")
+    assert finished(run, monkeypatch) == 3 * STEPS
+    assert_same(run.folder, undisturbed)
