@@ -120,10 +120,10 @@ def lepton_attention(layer: LayerAttention, jets: JetBatch, prefix: str = "") ->
         prefix: prefix for the names of all results.
 
     Returns:
-        For each jet with leptons ``lepton attention``, the fraction that they receive together; ``nearest attention``,
-        likewise for the particles nearest to them in pT; ``lepton pt``, their fraction of the scalar sum of pT;
-        ``lepton pairs``, what they would receive from uniform attention; and ``with leptons``: 1. All are zero for
-        jets without leptons, other particles or attention between different particles.
+        For each jet with leptons ``lepton attention``, the fraction that they receive together; ``lepton pt``, their
+        fraction of the scalar sum of pT; ``nearest attention`` and ``nearest pt``, likewise for the particles nearest
+        to them in pT; ``lepton pairs``, what leptons would receive from uniform attention; and ``with leptons``: 1. All
+        are zero for jets without leptons, other particles or attention between different particles.
 
     Raises:
         ValueError: species are unknown.
@@ -138,10 +138,12 @@ def lepton_attention(layer: LayerAttention, jets: JetBatch, prefix: str = "") ->
     leptons, others = (segment_sum(each, jets.batch, count) for each in (lepton, 1 - lepton))
     counts = (segment_sum(fraction, jet, count) > 0) & (leptons > 0) & (others > 0)
     pt = jet_fractions(jets.momenta.pt, jets.batch, count)
+    nearest = _nearest_in_pt(lepton, jets)
     sums = {
         "lepton attention": segment_sum(fraction * lepton[source], jet, count),
-        "nearest attention": segment_sum(fraction * _nearest_in_pt(lepton, jets)[source], jet, count),
         "lepton pt": segment_sum(pt * lepton, jets.batch, count),
+        "nearest attention": segment_sum(fraction * nearest[source], jet, count),
+        "nearest pt": segment_sum(pt * nearest, jets.batch, count),
         "lepton pairs": segment_sum(even * lepton[source], jet, count),
         "with leptons": torch.ones_like(leptons),
     }

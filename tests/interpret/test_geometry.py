@@ -110,6 +110,7 @@ def test_lepton_by_hand():
     assert found["with leptons"].tolist() == [[1.0]]
     # 3 / 2 < 5 / 3: the nearest is particle 2, which receives 0 and 3.
     assert found["nearest attention"].tolist() == [[pytest.approx(0.3)]]
+    assert found["nearest pt"].tolist() == [[pytest.approx(0.2)]]
 
 
 def test_two_leptons_or_none():

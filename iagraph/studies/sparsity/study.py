@@ -259,10 +259,11 @@ def _leptons(run: RunAttention) -> list[Row]:
                 heading: run.found.ratio(key, "with leptons", layer, mine)
                 for heading, key in (
                     ("attention", "lepton attention"),
-                    ("nearest in pT", "nearest attention"),
                     ("random weights", "random lepton attention"),
                     ("share of pT", "lepton pt"),
                     ("share of pairs", "lepton pairs"),
+                    ("nearest in pT", "nearest attention"),
+                    ("its share of pT", "nearest pt"),
                 )
             }
             rows.append(
