@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import signal
 import time
+from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +14,7 @@ from lightning import LightningModule
 from numpy.typing import ArrayLike
 from torch import Tensor, nn
 from torch.nn.functional import cross_entropy
-from torchmetrics import MeanMetric, Metric
+from torchmetrics import Metric
 from torchmetrics.classification import BinaryAUROC, MulticlassAUROC
 from torchmetrics.utilities import dim_zero_cat
 
@@ -69,12 +71,13 @@ class Tagger(LightningModule):
         self.head_learning_rate = (fine_tune and fine_tune.head_learning_rate) or config.learning_rate
         self.frozen = tuple(fine_tune.frozen) if fine_tune else ()
         self.signal = signal
-        self.train_loss, self.val_loss = MeanMetric(), MeanMetric()
+        self.train_loss, self.val_loss = MeanLoss(), MeanLoss()
         self.val_auc = BinaryAUROC() if num_classes == 2 else MulticlassAUROC(num_classes, average="macro")
         self.weighted_auc = WeightedAUC(signal)
         weights = None if loss_weights is None else torch.tensor(loss_weights, dtype=torch.float32)
         self.register_buffer("loss_weights", weights, persistent=False)
         self._timings: list[tuple[int, float]] = []
+        self._check_loss: Callable[[], None] = lambda: None  # of the step that has begun
         for name, parameter in model.named_parameters():
             if any(f"{name}.".startswith(f"{frozen}.") for frozen in self.frozen):
                 parameter.requires_grad_(False)
@@ -89,7 +92,7 @@ class Tagger(LightningModule):
                 module.eval()
 
     def training_step(self, jets: JetBatch, batch_index: int) -> Tensor:
-        """Cross entropy of a batch, checked to be finite."""
+        """Cross entropy of a batch, which is checked to be finite once its gradients have been asked for."""
         if self.config.tighten:
             set_tightness(self.model, self.tightening.at(self.jets_seen / self.jets_in_all))
         number = self._sum_over_processes(len(jets))
@@ -100,12 +103,19 @@ class Tagger(LightningModule):
         weighted = losses if weights is None else weights * losses
         # Gradients are averaged over processes: this scaling gives the mean over all jets.
         loss = weighted.sum() * (self.trainer.world_size / number)
-        if not torch.isfinite(loss):
-            raise self._not_finite(f"batch {batch_index} of epoch {self.current_epoch + 1}", jets, losses)
+        self._check_loss = partial(self._check, OnItsWay(loss.isfinite()), batch_index, jets, losses.detach())
         if len(jets):
-            self._update(self.train_loss, losses.detach(), weights)
+            self.train_loss.update(losses.detach(), weights)
         self.log("train_loss", loss, prog_bar=True, logger=False, batch_size=len(jets))
         return loss
+
+    def on_after_backward(self) -> None:
+        """Check the loss before the step: meanwhile, a GPU works on the gradients."""
+        self._check_loss()
+
+    def _check(self, finite: OnItsWay, batch_index: int, jets: JetBatch, losses: Tensor) -> None:
+        if not finite:
+            raise self._not_finite(f"batch {batch_index} of epoch {self.current_epoch + 1}", jets, losses)
 
     def _logits(self, jets: JetBatch) -> Tensor:
         return self.model(jets) if self.in_slots is None else self.in_slots(jets)
@@ -116,14 +126,6 @@ class Tagger(LightningModule):
             return None
         of_class = self.loss_weights[labels_of(jets)]
         return of_class if jets.weight is None else of_class * jets.weight
-
-    @staticmethod
-    def _update(mean: MeanMetric, losses: Tensor, weights: Tensor | None) -> None:
-        """Add losses to a weighted mean."""
-        if weights is None:
-            mean.update(losses)
-        else:
-            mean.update(losses, weights)
 
     def _not_finite(self, where: str, jets: JetBatch, losses: Tensor) -> FloatingPointError:
         """The error for a batch with losses or logits that are not finite."""
@@ -179,7 +181,7 @@ class Tagger(LightningModule):
             when = "before" if self.trainer.sanity_checking else "after"
             where = f"batch {batch_index} of the validation {when} epoch {self.current_epoch + 1}"
             raise self._not_finite(where, jets, losses + 0 * logits.sum(1))  # not finite if a logit is not finite
-        self._update(self.val_loss, losses, self._weights(jets))
+        self.val_loss.update(losses, self._weights(jets))
         self.log("val_loss", self.val_loss, prog_bar=True, batch_size=len(jets))
         if self.trainer.sanity_checking:
             return  # the first few jets may be of one class only
@@ -260,6 +262,28 @@ class Tagger(LightningModule):
         return warmup_cosine(self.jets_seen / self.jets_in_all, self.config.warmup, lowest)
 
 
+class MeanLoss(Metric):
+    """Weighted mean over all batches and processes; unlike that of torchmetrics, it does not wait for a GPU."""
+
+    total: Tensor
+    weight: Tensor
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.add_state("total", default=torch.tensor(0.0), dist_reduce_fx="sum")
+        self.add_state("weight", default=torch.tensor(0.0), dist_reduce_fx="sum")
+
+    def update(self, losses: Tensor, weights: Tensor | None = None) -> None:
+        """Add the losses of a batch."""
+        weights = torch.ones_like(losses) if weights is None else weights
+        self.total += (losses * weights).sum()
+        self.weight += weights.sum()
+
+    def compute(self) -> Tensor:
+        """The mean."""
+        return self.total / self.weight
+
+
 class WeightedAUC(Metric):
     """AUC of weighted jets, exact over all batches and processes; macro average for more than two classes.
 
@@ -293,6 +317,21 @@ class WeightedAUC(Metric):
         else:
             value, _ = roc_auc(labels, logits, self.signal, weights)
         return torch.tensor(value, device=self.device)
+
+
+class OnItsWay:
+    """A truth value that a device sends to the host, which waits for it only when asked."""
+
+    def __init__(self, value: Tensor) -> None:
+        self.value = value.to("cpu", non_blocking=True)
+        self.sent = torch.cuda.Event() if value.is_cuda else None
+        if self.sent is not None:
+            self.sent.record()
+
+    def __bool__(self) -> bool:
+        if self.sent is not None:
+            self.sent.synchronize()
+        return bool(self.value)
 
 
 def _now(device: torch.device) -> float:

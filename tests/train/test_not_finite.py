@@ -1,9 +1,11 @@
 import numpy as np
 import pytest
 import torch
+from as_on_a_gpu import AsOnAGPU
+from lightning import Trainer
 from toy_runs import settings, toy_jets
 
-from iagraph.data import write_store
+from iagraph.data import JetDataset, write_store
 from iagraph.models import IAFormer
 from iagraph.testing import random_jets
 from iagraph.train.module import Tagger
@@ -106,3 +108,21 @@ def test_logits_of_the_test_set_that_are_not_finite(store, tmp_path):
     ):
         evaluate(run, str(tmp_path / "other.h5"))
     assert not list(run.glob("evaluation-*"))
+
+
+def test_a_gpu_works_on_the_gradients_while_the_host_waits_for_the_loss(store, tmp_path):
+    config = settings(store, tmp_path)
+    tagger = Tagger(IAFormer("kinpid", **SMALL), config.train, 2, 1, jets_per_epoch=30)
+    tagger.log = lambda *_, **__: None
+    tagger.trainer = Trainer(accelerator="cpu", logger=False, enable_checkpointing=False, default_root_dir=tmp_path)
+    jets = JetDataset(toy_jets(30, 3))[:].to("cpu")  # which keeps the multiplicities on the host
+    with AsOnAGPU() as gpu:
+        tagger.training_step(jets, 4).backward()
+        assert not gpu.waits
+        tagger.on_after_backward()
+    ((wait, number),) = gpu.waits.items()
+    assert (wait.partition(" ")[0], number) == ("_local_scalar_dense", 1)
+    tagger.model.head.bias.data[0] = torch.nan
+    tagger.training_step(jets, 5)
+    with pytest.raises(FloatingPointError, match=r"the loss is nan in batch 5 of epoch 1 \(its jets 0, .* head\.bias"):
+        tagger.on_after_backward()

@@ -41,7 +41,7 @@ class Recorder(Tagger):
     def validation_step(self, jets, batch_index):
         super().validation_step(jets, batch_index)
         self.val_loss.reset()
-        self.val_loss.update(self.losses[self.current_epoch])
+        self.val_loss.update(torch.tensor(self.losses[self.current_epoch]))
 
 
 @pytest.fixture(scope="module")
