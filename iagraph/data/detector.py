@@ -11,10 +11,11 @@ solenoid, two calorimeters of towers, and the energy flow of each. Arrays of all
    :math:`a + b\,p_T^{-c}`, which is stored as their error.
 3. A tower measures the energy E of its deposits with :math:`\sigma_E^2 = c^2 E^2 + s^2 E + n^2`; below a minimum, or
    below :math:`k\,\sigma_E`, it measures 0.
-4. Its tracks have the energy T. An excess :math:`N = \max(E - T, 0)` above the minimum and above :math:`k\,\sigma_N` is
-   a neutral object, at a random point of the tower, and tracks stay as they are. This is how the module ``Calorimeter``
-   works, which older cards use. Later cards scale tracks: then the excess must be above :math:`k\,\sigma_E`, and
-   otherwise its tracks are scaled to the energy E, and lost if that is 0.
+4. Its tracks have the energy T. An excess :math:`N = \max(E - T, 0)` above the minimum and above :math:`k\,\sigma_N`,
+   with :math:`\sigma_N` of a measured energy N, is a neutral object, at a random point of the tower, and tracks stay as
+   they are. This is how the module ``Calorimeter`` works, which older cards use. With scaled tracks, as in the card of
+   JetClass, the excess must be above :math:`k\,\sigma_E`, and otherwise the tracks of the tower are scaled to its
+   energy E, and lost if that is 0.
 
 Energies and momenta have log-normal smearing, so that they stay positive and means are kept.
 """
@@ -338,9 +339,11 @@ ATLAS = Detector(
     ),
 )
 """Delphes' ATLAS card (delphes/delphes at 15772b7), but with the towers and the energy flow of older cards, which the
-Top quark tagging reference data (Zenodo 2603256) speak for: electromagnetic towers of 0.1 x 10 degrees as the hadronic
-ones, instead of 0.0174 x 1 degree, which give more particles than they have, and tracks that are not scaled, which give
-more neutral ones of 2 to 5 GeV."""
+Top quark tagging reference data (Zenodo 2603256) speak for. Electromagnetic towers have 0.1 x 10 degrees, as the
+hadronic ones: with 0.0174 x 1 degree, jets have more particles than those data. Tracks are not averaged with their
+towers, and an excess need not be significant beside the errors of both: that leaves too few neutral particles of 2 to 5
+GeV.
+"""
 
 _FINE, _FORWARD = (
     0.0174 * np.arange(-170, 171),

@@ -55,15 +55,15 @@ ERRORS = (ConfigError, GenerateError, LockedError, StoreError)
 
 
 class _ShowerVeto(pythia8mc.UserHooks):
-    """The veto of a recipe, as Pythia calls it for each event.
+    """The veto of a recipe, as Pythia calls it for each event of the process of this name.
 
     Raises:
         GenerateError: it drops 10,000 events in a row; Pythia itself would not stop.
     """
 
-    def __init__(self, veto: Veto) -> None:
+    def __init__(self, veto: Veto, process: str) -> None:
         super().__init__()
-        self.veto = veto
+        self.veto, self.process = veto, process
         self.dropped = 0  # since the last event that passed
 
     def canVetoPT(self) -> bool:
@@ -81,7 +81,10 @@ class _ShowerVeto(pythia8mc.UserHooks):
             return False
         self.dropped += 1
         if self.dropped == PATIENCE:
-            raise GenerateError(f"the veto drops all of {PATIENCE} events; correct veto.pt_min or the process")
+            raise GenerateError(
+                f"process {self.process}: the veto dropped {PATIENCE} events in a row; lower veto.pt_min, or raise "
+                "PhaseSpace:pTHatMin"
+            )
         return True
 
 
@@ -113,7 +116,7 @@ def run_task(task: Task, config: GenerateConfig) -> Result:
     settings = [*config.pythia, *process.pythia, "Random:setSeed = on", f"Random:seed = {task.seed}"]
     with _captured_output() as output:
         pythia = pythia8mc.Pythia("", False)  # without the banner
-        if veto := config.veto and _ShowerVeto(config.veto):  # Pythia does not keep it alive
+        if veto := config.veto and _ShowerVeto(config.veto, process.name):  # Pythia does not keep it alive
             pythia.setUserHooksPtr(veto)
         problem = _start_problem(pythia, settings)
     if problem:

@@ -81,8 +81,9 @@ def write_state_dict(path: Path, state: dict[str, Tensor]) -> None:
     try:
         with replaced(path) as file:
             torch.save({name: tensor.detach().cpu().clone() for name, tensor in state.items()}, file)
-    except OSError as error:
-        raise CheckpointError(f"{path}: cannot write ({error.strerror}); check folder, space, permissions") from error
+    except (OSError, RuntimeError) as error:  # PyTorch's writer turns a full disk into a RuntimeError
+        reason = getattr(error, "strerror", None) or " ".join(str(error).split())[:120]
+        raise CheckpointError(f"{path}: cannot write ({reason}); check folder, space, permissions") from error
 
 
 def refuse_differences(

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import pickle
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
@@ -21,6 +20,7 @@ from iagraph.jets import JetBatch
 from iagraph.models import ParticleTransformer
 from iagraph.models.attention_tagger import AttentionTagger
 from iagraph.models.registry import names_of
+from iagraph.models.state_dicts import CheckpointError, read_state_dict
 from iagraph.train.config import Config
 from iagraph.train.datamodule import check_jets, open_role, read_all
 from iagraph.train.evaluation import evenly_spaced
@@ -95,10 +95,10 @@ class OpenRun:
         file = weights_of_epoch(self.path, epoch)
         model: nn.Module = build_model(self.run.config, self.run.classes)
         try:
-            model.load_state_dict(torch.load(file, weights_only=True, map_location="cpu"))
-        except (OSError, ValueError, RuntimeError, EOFError, pickle.UnpicklingError) as error:
+            model.load_state_dict(read_state_dict(file))
+        except (CheckpointError, RuntimeError) as error:  # RuntimeError: of another network
             reason = " ".join(str(error).split())[:300]
-            raise RunError(f"{file}: damaged ({reason}); delete it to leave out this epoch") from error
+            raise RunError(f"{file}: cannot be used ({reason}); delete it to leave out this epoch") from error
         return replace(self, model=cast(AttentionModel, model.to(self.device).eval()))
 
 

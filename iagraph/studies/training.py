@@ -23,10 +23,10 @@ from pathlib import Path
 import torch
 
 from iagraph.memory import tune_memory
-from iagraph.models import CheckpointError
 from iagraph.studies.compare.config import PlannedRun
 from iagraph.studies.runs import read_json
-from iagraph.train.config import differences, load_config
+from iagraph.train.checkpoints import StateError, state_file
+from iagraph.train.config import Config, differences, load_config
 from iagraph.train.datamodule import ROLES
 from iagraph.train.folder import RunError
 from iagraph.train.origin import origin
@@ -110,20 +110,29 @@ def _train(run: PlannedRun, threads: int, answer: Connection) -> None:
     tune_memory()
     unfinished = run.folder.with_name(run.folder.name + UNFINISHED)
     begun = unfinished.exists()
+    advice = f"; if this remains, delete {unfinished} to begin this run again" if begun else ""
     try:
+        if begun and not _can_be_resumed(unfinished, run.config):
+            shutil.rmtree(unfinished)
         try:
             train_into(unfinished, run.config)
-        except (ConfigError, CheckpointError, RunError):
-            if not begun:
-                raise
-            shutil.rmtree(unfinished)  # of another configuration or other jets, damaged, or interrupted too early
+        except StateError:  # damaged, or of other jets or weights
+            shutil.rmtree(unfinished)
             train_into(unfinished, run.config)
         unfinished.rename(run.folder)
     except USER_ERRORS as error:
-        answer.send(str(error))
+        answer.send(f"{error}{advice}")
     except Exception as error:
-        answer.send(f"{type(error).__name__}: {error}")
+        answer.send(f"{type(error).__name__}: {error}{advice}")
         raise
+
+
+def _can_be_resumed(folder: Path, config: Config) -> bool:
+    """Whether a run of this configuration has finished an epoch."""
+    try:
+        return load_config(folder / "config.yaml") == config and state_file(folder / "checkpoints").exists()
+    except ConfigError:  # there is none, or it is invalid
+        return False
 
 
 def _end_with_parent() -> None:

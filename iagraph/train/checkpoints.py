@@ -30,11 +30,15 @@ from iagraph.train.folder import RunError, weights_of_epoch
 LAST, BEST, END = "last.ckpt", "best.ckpt", "end.ckpt"
 """State of an unfinished run, best weights, and the state from which a finished run may be extended."""
 
-TEACHER = "teacher"
-"""Key of the teacher's weights among the fingerprints of jets by role."""
+ORIGIN = "origin"
+"""Key of the weights that the run builds on among the fingerprints of jets by role."""
 
 KEY = "iagraph"
 """Key under which a checkpoint holds the entries that Lightning itself does not store."""
+
+
+class StateError(CheckpointError, RunError):
+    """The state of a run is damaged, or of other jets or weights: the run cannot be resumed, only begun again."""
 
 
 class AtomicCheckpointIO(TorchCheckpointIO):
@@ -126,8 +130,8 @@ class ResumeCheckpoint(Checkpoint):
     Args:
         folder: output folder.
         csv: the logger; the checkpoint holds a copy of its file.
-        inputs: fingerprints of the jet files, by role, and of the teacher (:data:`TEACHER`), if there is one; a run
-            resumes only with the same ones.
+        inputs: fingerprints of the jet files, by role, and of the weights that the run builds on (:data:`ORIGIN`); a
+            run resumes only with the same ones.
         plan: the planned epochs and patience.
         state: the state to resume from, if any; if its planned epochs differ from those of ``plan``, patience restarts.
     """
@@ -203,12 +207,11 @@ def read_state(folder: Path, inputs: dict[str, dict[str, str]], plan: TrainConfi
 
     Args:
         folder: folder of :data:`LAST` or, for a finished run, :data:`END`.
-        inputs: fingerprints of the current jet files, by role, and of the teacher.
+        inputs: fingerprints of the current jet files, by role, and of the weights that the run builds on.
         plan: the epochs and patience planned now.
 
     Raises:
-        CheckpointError: the state is damaged.
-        RunError: the run was trained on other jets, or by another teacher.
+        StateError: the state is damaged, or the run began with other jets, initial weights or teacher.
     """
     path = state_file(folder)
     if not path.exists():
@@ -223,11 +226,11 @@ def read_state(folder: Path, inputs: dict[str, dict[str, str]], plan: TrainConfi
             over = done >= plan.epochs
     except Exception as error:  # damaged files may raise anything
         reason = " ".join(str(error).split())[:200]
-        raise CheckpointError(f"{path}: damaged ({reason}); delete it to restart the run") from error
+        raise StateError(f"{path}: damaged ({reason}); delete it to restart the run") from error
     for role, files in inputs.items():
-        if list(files.values()) != list(found[role].values()):
-            what = "weights of the teacher" if role == TEACHER else f"jets of data.{role}"
-            raise RunError(
+        if role in found and list(files.values()) != list(found[role].values()):  # earlier versions kept no origin
+            what = "weights" if role == ORIGIN else f"jets of data.{role}"
+            raise StateError(
                 f"{path.parent.parent}: the {what} ({', '.join(files)}) differ from those that the "
                 "run began with; restore these, or start a new run"
             )

@@ -6,6 +6,7 @@ import csv
 import json
 import pickle
 import platform
+import re
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict
@@ -194,8 +195,8 @@ def weights_of_epoch(folder: Path, epoch: int) -> Path:
 
 def kept_epochs(folder: Path) -> list[int]:
     """The epochs whose weights a run has kept, in order."""
-    files = weights_of_epoch(folder, 0).parent.glob("epoch-*.pt")
-    return sorted(int(file.stem.removeprefix("epoch-")) for file in files)
+    names = [re.fullmatch(r"epoch-(\d+)\.pt", path.name) for path in (folder / "checkpoints").glob("epoch-*.pt")]
+    return sorted(int(name[1]) for name in names if name)
 
 
 def read_history(folder: Path) -> list[dict[str, float]]:

@@ -77,7 +77,7 @@ class Tagger(LightningModule):
         weights = None if loss_weights is None else torch.tensor(loss_weights, dtype=torch.float32)
         self.register_buffer("loss_weights", weights, persistent=False)
         self._timings: list[tuple[int, float]] = []
-        self._check_loss: Callable[[], None] = lambda: None  # of the step that has begun
+        self._check_loss: Callable[[], None] = _nothing  # of the step that has begun
         for name, parameter in model.named_parameters():
             if any(f"{name}.".startswith(f"{frozen}.") for frozen in self.frozen):
                 parameter.requires_grad_(False)
@@ -111,11 +111,13 @@ class Tagger(LightningModule):
 
     def on_after_backward(self) -> None:
         """Check the loss before the step: meanwhile, a GPU works on the gradients."""
-        self._check_loss()
+        check, self._check_loss = self._check_loss, _nothing  # which lets go of the batch
+        check()
 
     def _check(self, finite: OnItsWay, batch_index: int, jets: JetBatch, losses: Tensor) -> None:
         if not finite:
-            raise self._not_finite(f"batch {batch_index} of epoch {self.current_epoch + 1}", jets, losses)
+            with self.trainer.precision_plugin.forward_context():  # the precision of the step
+                raise self._not_finite(f"batch {batch_index} of epoch {self.current_epoch + 1}", jets, losses)
 
     def _logits(self, jets: JetBatch) -> Tensor:
         return self.model(jets) if self.in_slots is None else self.in_slots(jets)
@@ -323,7 +325,7 @@ class OnItsWay:
     """A truth value that a device sends to the host, which waits for it only when asked."""
 
     def __init__(self, value: Tensor) -> None:
-        self.value = value.to("cpu", non_blocking=True)
+        self.value = value.to("cpu", non_blocking=value.is_cuda)
         self.sent = torch.cuda.Event() if value.is_cuda else None
         if self.sent is not None:
             self.sent.record()
@@ -332,6 +334,10 @@ class OnItsWay:
         if self.sent is not None:
             self.sent.synchronize()
         return bool(self.value)
+
+
+def _nothing() -> None:
+    """No check."""
 
 
 def _now(device: torch.device) -> float:

@@ -39,7 +39,7 @@ from iagraph.train.checkpoints import (
     BEST,
     END,
     LAST,
-    TEACHER,
+    ORIGIN,
     AtomicCheckpointIO,
     BestWeights,
     KeptWeights,
@@ -71,12 +71,14 @@ from iagraph.train.figures import loss_curves
 from iagraph.train.folder import (
     RunError,
     alone,
+    kept_epochs,
     load_run,
     make_folder,
     new_model,
     new_run_folder,
     read_history,
     save_model,
+    weights_of_epoch,
 )
 from iagraph.train.module import Tagger
 from iagraph.train.origin import origin, seen_before
@@ -222,7 +224,7 @@ def _train(
     predictor = make_trainer(config, enable_progress_bar=_shows_bar(silent))  # fails early without the device
     if rank():
         folder = shared_folder() if folder is None else folder
-        _fit(config, tagger, data, teacher, folder, callbacks, silent)
+        _fit(config, tagger, data, teacher, started_from, folder, callbacks, silent)
         return folder
     numbered = folder is None
     if folder is None:
@@ -243,7 +245,7 @@ def _train(
         if not silent:
             print(f"{folder}: {jets:,} training jets per epoch, at most {config.train.epochs} epochs", flush=True)
         try:
-            _fit(config, tagger, data, teacher, folder, callbacks, silent)
+            _fit(config, tagger, data, teacher, started_from, folder, callbacks, silent)
         except KeyboardInterrupt:  # while the teacher saw the jets; in training, Lightning turns it into an exit
             if numbered:
                 shutil.rmtree(folder)
@@ -280,24 +282,25 @@ def _fit(
     tagger: Tagger,
     data: JetDataModule,
     teacher: TrainedModel | None,
+    started_from: dict[str, str],
     folder: Path,
     callbacks: Sequence[Callback],
     silent: bool,
 ) -> None:
     """Train, from the saved state if there is one."""
     kept = folder / "checkpoints"
-    inputs = data.fingerprints
-    if config.distill is not None:
-        inputs = inputs | {TEACHER: {config.distill.teacher: origin(config)[config.distill.teacher]}}
+    inputs = data.fingerprints | {ORIGIN: started_from}
     state = read_state(kept, inputs, config.train)
     csv = CSVLogger(folder, "log", "")
     if not rank():
-        if state is None and (folder / "log").exists():
-            shutil.rmtree(folder / "log")  # of an unfinished first epoch
+        if state is None:  # of an unfinished first epoch, or of a training that is begun again
+            shutil.rmtree(folder / "log", ignore_errors=True)
+            for epoch in kept_epochs(folder):
+                weights_of_epoch(folder, epoch).unlink()
         restore_log(csv, "" if state is None else state.log)
     resume_checkpoint = ResumeCheckpoint(kept, csv, inputs, config.train, state)
     if state is not None:
-        _use_threads(state.threads)
+        _use_threads(state.threads, silent)
         if state.over:
             return
     if config.train.compile:
@@ -337,9 +340,14 @@ def _fit(
     trainer.fit(tagger, datamodule=data, ckpt_path=None if state is None else state_file(kept))
 
 
-def _use_threads(number: int | None) -> None:
-    """Use as many threads as before the interruption, as rounding depends on them, but no more than there are cores."""
+def _use_threads(number: int | None, silent: bool) -> None:
+    """Use as many threads as before the interruption, as rounding depends on them, but no more than there are cores; or
+    if ``silent``, no more than this process was given.
+    """
     if number in (None, torch.get_num_threads()) or "OMP_NUM_THREADS" in os.environ:
+        return
+    if silent:
+        torch.set_num_threads(min(number, torch.get_num_threads()))
         return
     threads = max(1, min(number, math.floor(usable_cores())))
     limited = "" if threads == number else f" instead of {number}: the result may differ in the last digits"

@@ -53,7 +53,7 @@ def quick():
     ],
 )
 def test_half_of_the_scalar_sum_decides(partons, position, dropped):
-    veto = generator._ShowerVeto(Veto(scale=100, pt_min=450))
+    veto = generator._ShowerVeto(Veto(scale=100, pt_min=450), "QCD")
     assert veto.canVetoPT()
     assert veto.scaleVetoPT() == 100
     assert veto.doVetoPT(position, Event(Parton(*parton) for parton in partons)) is dropped
@@ -77,7 +77,7 @@ def test_pythia_asks_the_veto_and_is_not_changed_by_it(quick):
 def test_a_veto_of_all_events_ends(quick, monkeypatch):
     monkeypatch.setattr(generator, "PATIENCE", 30)
     config = quick.model_copy(update={"veto": Veto(scale=100, pt_min=4000)})
-    with pytest.raises(GenerateError, match=r"drops all of 30 events; correct veto\.pt_min"):
+    with pytest.raises(GenerateError, match=r"process top: the veto dropped 30 events in a row; lower veto\.pt_min"):
         run_task(Task(label=1, number=0, jets=1, seed=3), config)
 
 
@@ -98,7 +98,7 @@ def test_jets_selected_without_the_veto_come_from_events_that_it_keeps(label):
                 asked.append(super().doVetoPT(position, event))
             return False
 
-    watched, pythia = Watched(config.veto), pythia8mc.Pythia("", False)
+    watched, pythia = Watched(config.veto, "process"), pythia8mc.Pythia("", False)
     settings = [*config.pythia, *config.processes[label].pythia, "Random:setSeed = on", "Random:seed = 8"]
     assert all(pythia.readString(setting) for setting in ["Print:quiet = on", *settings])
     pythia.setUserHooksPtr(watched)

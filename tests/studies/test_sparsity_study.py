@@ -85,7 +85,7 @@ def test_damaged_weights_of_an_epoch_are_named(part_run, tmp_path):
     run = open_run(part_run, 5)
     (tmp_path / "checkpoints").mkdir()
     (tmp_path / "checkpoints" / "epoch-7.pt").write_bytes(b"nothing")
-    with pytest.raises(RunError, match=r"epoch-7\.pt: damaged .* delete it"):
+    with pytest.raises(RunError, match=r"epoch-7\.pt: cannot be used .* delete it"):
         replace(run, path=tmp_path).at_epoch(7)
 
 

@@ -8,6 +8,7 @@ from interrupted_runs import toy as dropping_out
 
 from iagraph.studies.compare.config import PlannedRun
 from iagraph.studies.training import _train
+from iagraph.train.folder import RunError
 from iagraph.train.module import Tagger
 from iagraph.train.run import train_into
 
@@ -58,4 +59,18 @@ def test_otherwise_it_begins_again(store, tmp_path, undisturbed, monkeypatch, re
     if reason == "damaged":
         (tmp_path / "seed-1.unfinished" / "checkpoints" / "last.ckpt").write_bytes(b"nothing")
     assert finished(run, monkeypatch) == 3 * STEPS
+    assert_same(run.folder, undisturbed)
+
+
+@pytest.mark.parametrize("error", [OSError("no space"), RunError("interrupted")])
+def test_after_other_errors_the_epochs_are_kept(store, tmp_path, undisturbed, monkeypatch, error):
+    run = planned(store, tmp_path)
+    begun(run, monkeypatch, STEPS + 3)
+    receiver, sender = Pipe()
+    with stopped_at(monkeypatch, (Tagger, "training_step"), 2, error):
+        _train(run, 1, sender)
+    assert (
+        receiver.recv() == f"{error}; if this remains, delete {tmp_path / 'seed-1.unfinished'} to begin this run again"
+    )
+    assert finished(run, monkeypatch) == 2 * STEPS
     assert_same(run.folder, undisturbed)

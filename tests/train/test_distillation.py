@@ -165,7 +165,7 @@ def test_a_run_resumes_only_with_its_teacher(teacher, store, tmp_path, monkeypat
         {key: value + 1e-3 if value.is_floating_point() else value for key, value in state.items()},
         changing / "model.pt",
     )
-    with pytest.raises(RunError, match=r"the weights of the teacher \(.*changing\) differ"):
+    with pytest.raises(RunError, match=r"the weights \(.*changing\) differ"):
         resume(tmp_path / "run")
 
 

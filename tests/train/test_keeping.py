@@ -26,7 +26,7 @@ from toy_runs import settings, toy_jets, weights
 from iagraph.data import read_store, write_store
 from iagraph.models import CheckpointError
 from iagraph.train.checkpoints import LAST, read_state
-from iagraph.train.folder import RunError, read_history
+from iagraph.train.folder import RunError, kept_epochs, read_history, weights_of_epoch
 from iagraph.train.module import Tagger
 from iagraph.train.run import evaluate, resume, train, train_into
 
@@ -231,3 +231,18 @@ def test_ctrl_c_evaluates_and_can_be_resumed(store, tmp_path, monkeypatch, capsy
     assert json.loads((folder / "metrics.json").read_text())["jets"] == 120
     resume(folder)
     assert_same(folder, undisturbed)
+
+
+@pytest.mark.parametrize("more", [(), ("train.ema=0.9",)], ids=["weights", "averages"])
+def test_kept_weights_are_the_validated_ones(store, tmp_path, more):
+    (tmp_path / "run" / "checkpoints").mkdir(parents=True)
+    stale = tmp_path / "run" / "checkpoints" / "epoch-7.pt"
+    stale.write_bytes(b"of a training that was begun again")
+    (tmp_path / "run" / "checkpoints" / "epoch-3 (copy).pt").write_bytes(b"the user's")
+    run = train(toy(store, tmp_path, "train.keep_every=1", *more), into=tmp_path / "run")
+    assert kept_epochs(run) == [1, 2, 3]
+    best = min(read_history(run), key=lambda epoch: epoch["val_loss"])["epoch"]
+    for epoch in (1, 2, 3):
+        kept = torch.load(weights_of_epoch(run, epoch), weights_only=True)
+        same = all(kept[name].equal(tensor) for name, tensor in weights(run).items())
+        assert same == (epoch == best)

@@ -256,14 +256,14 @@ def _leptons(run: RunAttention) -> list[Row]:
             if not known[mine, layer].any():
                 continue
             of = {
-                heading: run.found.ratio(key, "with leptons", layer, mine)
-                for heading, key in (
-                    ("attention", "lepton attention"),
-                    ("random weights", "random lepton attention"),
-                    ("share of pT", "lepton pt"),
-                    ("share of pairs", "lepton pairs"),
-                    ("nearest in pT", "nearest attention"),
-                    ("its share of pT", "nearest pt"),
+                heading: run.found.ratio(prefix + key, f"{prefix}with leptons", layer, mine)
+                for heading, prefix, key in (
+                    ("attention", "", "lepton attention"),
+                    ("random weights", "random ", "lepton attention"),
+                    ("share of pT", "", "lepton pt"),
+                    ("share of pairs", "", "lepton pairs"),
+                    ("nearest in pT", "", "nearest attention"),
+                    ("its share of pT", "", "nearest pt"),
                 )
             }
             rows.append(
