@@ -200,10 +200,11 @@ def open_role(files: Sequence[str], role: str, config: DataConfig, species: bool
         StoreError: a file is missing or damaged, has splits but none for this role, lacks a class, weights, or particle
             species or impact parameters that the node features need, or has other classes than the first file.
     """
-    stores, infos = [], [store_info(resolve(name)) for name in files]
+    stores, paths = [], [resolve(name) for name in files]
+    infos = [store_info(path) for path in paths]
     species = species and all("pid" in info.columns for info in infos)
-    for name, info in zip(files, infos, strict=True):
-        path, columns = resolve(name), _columns(config.node_features, info, name)
+    for name, path, info in zip(files, paths, infos, strict=True):
+        columns = _columns(config.node_features, info, name)
         columns += ["pid"] if species and "pid" not in columns else []
         stores.append(JetStore(path, role if info.splits else None, columns, config.classes, config.weights))
     check_compatible(stores)

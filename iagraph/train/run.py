@@ -346,12 +346,11 @@ def _use_threads(number: int | None, silent: bool) -> None:
     """
     if number in (None, torch.get_num_threads()) or "OMP_NUM_THREADS" in os.environ:
         return
-    if silent:
-        torch.set_num_threads(min(number, torch.get_num_threads()))
-        return
-    threads = max(1, min(number, math.floor(usable_cores())))
-    limited = "" if threads == number else f" instead of {number}: the result may differ in the last digits"
-    print(f"threads: {threads}, as before the interruption{limited}", flush=True)
+    most = torch.get_num_threads() if silent else math.floor(usable_cores())
+    threads = max(1, min(number, most))
+    if not silent:
+        limited = "" if threads == number else f" instead of {number}: the result may differ in the last digits"
+        print(f"threads: {threads}, as before the interruption{limited}", flush=True)
     torch.set_num_threads(threads)
 
 
