@@ -1,7 +1,10 @@
 """Training by ``torch.compile``: few shapes, and the runs, weights and resuming of any other training."""
 
+import re
+
 import pytest
 import torch
+from as_on_a_gpu import AsOnAGPU
 from interrupted_runs import BATCH, STEPS, StopError, assert_same, stopped_at
 from torch.nn.functional import cross_entropy
 from toy_runs import settings, weights
@@ -9,6 +12,7 @@ from toy_runs import settings, weights
 from iagraph.models import PlainTransformer
 from iagraph.testing import random_jets
 from iagraph.train.compiled import InSlots, slots_for
+from iagraph.train.config import load_config
 from iagraph.train.folder import new_model
 from iagraph.train.module import Tagger
 from iagraph.train.run import resume, train_into
@@ -63,3 +67,33 @@ def test_interrupted_run_ends_like_an_uninterrupted_one(store, tmp_path, monkeyp
     assert_same(tmp_path / "run", tmp_path / "undisturbed")
     names = weights(tmp_path / "run").keys()
     assert names == new_model(recipe, ("gluon", "quark")).state_dict().keys()
+
+
+LAUNCH = re.compile(r"^ +(?:\w+ = )?(?:extern_kernels\.|cpp_fused|torch\.ops\.|aten\.)\w+", re.MULTILINE)
+"""A call, in a compiled program, of a product, a fused kernel or another operator."""
+
+
+@pytest.mark.slow
+@pytest.mark.filterwarnings("ignore::DeprecationWarning")  # of importing inductor
+def test_compiled_step_of_the_recipe_launches_few_kernels():
+    from torch._inductor.utils import run_and_get_code
+
+    net = new_model(load_config("qg_gpu"), ("gluon", "quark"))
+    optimizer, compiled = torch.optim.AdamW(net.parameters()), InSlots(net, 5)
+
+    def learn():
+        optimizer.zero_grad()
+        jets = random_jets([3, 0, 16, 11])
+        cross_entropy(compiled(jets), jets.y).backward()
+
+    def update():
+        torch.nn.utils.clip_grad_norm_(net.parameters(), 1.0)
+        optimizer.step()
+
+    _, programs = run_and_get_code(learn)
+    update()  # creates the optimiser's state
+    with AsOnAGPU(*(state["step"] for state in optimizer.state.values())) as updating:
+        update()
+    forward, backward = (len(LAUNCH.findall(program)) for program in programs)
+    assert min(forward, backward) > 20
+    assert forward + backward + updating.launches.total() <= 140
