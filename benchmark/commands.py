@@ -77,7 +77,7 @@ def main(parser: argparse.ArgumentParser, words: Sequence[str]) -> None:
     elif arguments.command == "epoch":
         from benchmark.epoch import benchmark_epoch  # needs the packages of iagraph[train]
         from iagraph.train.config import load_config
-        from iagraph.train.run import USER_ERRORS
+        from iagraph.train.trainer import USER_ERRORS
 
         try:
             report = benchmark_epoch(load_config(arguments.config, arguments.overrides))
@@ -85,7 +85,7 @@ def main(parser: argparse.ArgumentParser, words: Sequence[str]) -> None:
             sys.exit(f"error: {error}")
     elif arguments.command == "run":
         from benchmark.whole_run import benchmark_run
-        from iagraph.train.run import USER_ERRORS
+        from iagraph.train.trainer import USER_ERRORS
 
         try:
             report = benchmark_run(arguments.recipe, arguments.overrides)

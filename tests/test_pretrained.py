@@ -16,9 +16,9 @@ from iagraph.data import JetDataset, read_store, resolve, write_store
 from iagraph.files import PRETRAINED, run_path
 from iagraph.models.registry import make_model
 from iagraph.train.config import load_config
+from iagraph.train.evaluate import evaluate
 from iagraph.train.fine_tuning import load_initial_weights
 from iagraph.train.origin import seen_before
-from iagraph.train.run import evaluate
 
 ROOT = Path(__file__).parents[1]
 NAMES = sorted(path.name for path in PRETRAINED.iterdir())

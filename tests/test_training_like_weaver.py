@@ -13,7 +13,7 @@ from iagraph.models import ParticleNet
 from iagraph.train.config import load_config
 from iagraph.train.datamodule import JetDataModule
 from iagraph.train.module import Tagger
-from iagraph.train.run import make_trainer, quiet
+from iagraph.train.trainer import make_trainer, quiet
 
 RECIPE = Path(__file__).parents[1] / "configs" / "qg_particlenet.yaml"
 # ParticleNet-Lite of arXiv 1902.08570: a thirtieth of the cost, so that several seeds can be trained.

@@ -15,7 +15,8 @@ def main(parser: argparse.ArgumentParser, words: Sequence[str]) -> None:
     parser.add_argument("--data", metavar="FILE", help="jet store or quoted pattern: split 'test' if any, else all")
     parser.add_argument("--device", choices=["cpu", "cuda", "mps"], help="override the device of the run")
     arguments = parser.parse_args(words)
-    from iagraph.train.run import USER_ERRORS, evaluate
+    from iagraph.train.evaluate import evaluate
+    from iagraph.train.trainer import USER_ERRORS
 
     prepare_process()
     try:

@@ -58,7 +58,7 @@ def main(parser: argparse.ArgumentParser, words: Sequence[str]) -> None:
     if more:
         parser.error(f"unrecognized arguments: {' '.join(more)}")
     study = arguments.study(arguments, shlex.join(["iagraph", "study", *words]))
-    from iagraph.train.run import USER_ERRORS
+    from iagraph.train.trainer import USER_ERRORS
 
     prepare_process()
     try:

@@ -47,8 +47,10 @@ def main(parser: argparse.ArgumentParser, words: Sequence[str]) -> None:
     if arguments.resume is not None and arguments.into:
         parser.error("a run resumes in its own folder: --resume takes no --into")
     from iagraph.train.config import load_config
+    from iagraph.train.folder import RunError
     from iagraph.train.processes import rank
-    from iagraph.train.run import USER_ERRORS, RunError, resume, train
+    from iagraph.train.run import resume, train
+    from iagraph.train.trainer import USER_ERRORS
 
     prepare_process()
     try:

@@ -30,7 +30,8 @@ from iagraph.train.config import Config, differences, load_config
 from iagraph.train.datamodule import ROLES
 from iagraph.train.folder import RunError
 from iagraph.train.origin import origin
-from iagraph.train.run import USER_ERRORS, train_into
+from iagraph.train.run import train_into
+from iagraph.train.trainer import USER_ERRORS
 from iagraph.yaml_config import ConfigError
 
 UNFINISHED = ".unfinished"

@@ -1,4 +1,4 @@
-"""Training runs, from a configuration to a run folder, and their evaluation on other jets.
+"""Training runs, from a configuration to a run folder.
 
 A run folder holds ``config.yaml`` (every key), ``model.pt`` (weights), ``model.json`` (their description),
 ``trained_on.npy`` (digests of the training jets), ``metrics.json``, ``report.md``, ``predictions.npz``, ``figures/``,
@@ -8,31 +8,22 @@ extended (:mod:`iagraph.train.checkpoints`).
 
 from __future__ import annotations
 
-import logging
 import math
 import os
 import shutil
 import signal
-import sys
-import warnings
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
-from hashlib import sha256
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
-import numpy as np
 import torch
-from lightning import Callback, Trainer, seed_everything
+from lightning import Callback, seed_everything
 from lightning.pytorch.callbacks import EarlyStopping, LearningRateMonitor
 from lightning.pytorch.loggers import CSVLogger, TensorBoardLogger
-from lightning.pytorch.utilities.exceptions import MisconfigurationException
 
-from iagraph.data import JetDataset, Jets, JetSource, StoredJets, StoreError, resolve
-from iagraph.files import PRETRAINED, remove_unfinished, replaced, run_path, user_files, user_path, write_text
+from iagraph.data import JetDataset
+from iagraph.files import remove_unfinished, replaced, user_path, write_text
 from iagraph.machine import usable_cores
 from iagraph.memory import return_freed_memory
-from iagraph.models import CheckpointError
 from iagraph.models.registry import TrainedModel
 from iagraph.plotting import save_figure
 from iagraph.train.checkpoints import (
@@ -51,19 +42,7 @@ from iagraph.train.checkpoints import (
 )
 from iagraph.train.compiled import InSlots
 from iagraph.train.config import Config, differences, dump_config, load_config
-from iagraph.train.datamodule import (
-    MAX_DUPLICATES,
-    JetDataModule,
-    check_jets,
-    compare_masses,
-    fingerprints,
-    known_fraction,
-    make_loader,
-    open_role,
-    overlap,
-    part_of,
-    read_all,
-)
+from iagraph.train.datamodule import JetDataModule
 from iagraph.train.distillation import load_teacher, targets
 from iagraph.train.evaluation import MultiplicityTagger, evaluate_tagger
 from iagraph.train.extension import EXTENDABLE, check_extension
@@ -72,7 +51,6 @@ from iagraph.train.folder import (
     RunError,
     alone,
     kept_epochs,
-    load_run,
     make_folder,
     new_model,
     new_run_folder,
@@ -84,28 +62,9 @@ from iagraph.train.module import Tagger
 from iagraph.train.origin import origin, seen_before
 from iagraph.train.processes import check_started_alone, rank, share_folder, shared_folder
 from iagraph.train.progress import EpochLines, TrainingCost, training_record
-from iagraph.yaml_config import ConfigError
+from iagraph.train.trainer import make_trainer, quiet, shows_bar
 
-__all__ = ["evaluate", "resume", "train"]
-
-USER_ERRORS = (ConfigError, StoreError, RunError, CheckpointError, FloatingPointError, OSError)
-"""Errors that the commands report without a traceback."""
-
-
-@contextmanager
-def quiet() -> Iterator[None]:
-    """Silence Lightning's notes on hardware, and its advice on workers, which does not apply to our loaders."""
-    logger = logging.getLogger("lightning.pytorch")
-    level = logger.level
-    logger.setLevel(logging.WARNING)
-    try:
-        with warnings.catch_warnings():
-            warnings.filterwarnings("ignore", ".*does not have many workers.*")
-            warnings.filterwarnings("ignore", ".*treespec, LeafSpec.*")
-            warnings.filterwarnings("ignore", "(Experiment logs|Checkpoint) directory .* exists and is not empty")
-            yield
-    finally:
-        logger.setLevel(level)
+__all__ = ["resume", "train"]
 
 
 @quiet()
@@ -221,7 +180,7 @@ def _train(
     started_from = origin(config)
     jets, loss_weights = data.jets_per_epoch, data.loss_weights(config.train.class_weights)
     tagger = Tagger(model, config.train, len(data.classes), data.signal, jets, config.fine_tune, loss_weights)
-    predictor = make_trainer(config, enable_progress_bar=_shows_bar(silent))  # fails early without the device
+    predictor = make_trainer(config, enable_progress_bar=shows_bar(silent))  # fails early without the device
     if rank():
         folder = shared_folder() if folder is None else folder
         _fit(config, tagger, data, teacher, started_from, folder, callbacks, silent)
@@ -322,7 +281,7 @@ def _fit(
             EarlyStopping("val_loss", patience=config.train.patience),
             LearningRateMonitor("step"),
             *([] if config.train.ema is None else [moving_average(config.train.ema)]),
-            *([] if silent or _shows_bar(silent) else [EpochLines()]),
+            *([] if silent or shows_bar(silent) else [EpochLines()]),
             *callbacks,
             resume_checkpoint,
         ],
@@ -330,7 +289,7 @@ def _fit(
         plugins=[AtomicCheckpointIO()],
         default_root_dir=folder,
         enable_checkpointing=True,
-        enable_progress_bar=_shows_bar(silent),
+        enable_progress_bar=shows_bar(silent),
         log_every_n_steps=max(1, min(10, steps)),
     )
     if teacher is not None and config.distill is not None:  # with the threads and on the device of the training
@@ -352,95 +311,6 @@ def _use_threads(number: int | None, silent: bool) -> None:
         limited = "" if threads == number else f" instead of {number}: the result may differ in the last digits"
         print(f"threads: {threads}, as before the interruption{limited}", flush=True)
     torch.set_num_threads(threads)
-
-
-def _shows_bar(silent: bool) -> bool:
-    isatty = getattr(sys.stdout, "isatty", None)  # a replacement may lack it, and stdout may be None
-    return not silent and isatty is not None and isatty()  # in a file, a bar would be thousands of lines
-
-
-@quiet()
-def evaluate(run: str | Path, file: str | None = None, device: str | None = None) -> Path:
-    """Evaluate the model of a run on its own test jets or on another store.
-
-    Args:
-        run: a run folder, or ``pretrained:NAME``.
-        file: a jet store, or a pattern such as ``jets/*.h5``; of stores with splits, only ``test`` is used.
-        device: kind of device, for example cpu; None uses the device of the run.
-
-    Returns:
-        The folder of the evaluation, in the run or, for a model of the package, in ``runs/pretrained-NAME``. It has the
-        name of the (first) file and the start of its fingerprint or, for several files, of a digest of theirs.
-
-    Raises:
-        RunError: the folder holds no finished run, the device is not available, or the model was trained on more than
-            :data:`MAX_DUPLICATES` of the jets (if they are streamed: on any of them, by position in their files).
-        ConfigError: the configuration of the run is no longer valid.
-        StoreError: the jets are missing, damaged or do not fit the model.
-    """
-    run = run_path(run)
-    config, classes, model, baseline, trained_on, massive = load_run(run)
-    files = config.data.test if file is None else user_files([file])
-    stores = open_role(files, "test", config.data)
-    source: JetSource
-    if config.data.in_memory:
-        jets = read_all(stores)
-        _check_not_trained_on(run, jets, ", ".join(files))
-        source = JetDataset(jets, config.data.max_particles, config.data.masses)
-    else:
-        for store in stores:
-            if any(overlap(part_of(store), part) for part in trained_on):
-                raise RunError(f"{store.path}: the model was trained on jets of this file; evaluate it on others")
-        source = StoredJets(stores, config.data.max_particles, config.data.masses)
-    check_jets(source, config.data, classes, ", ".join(files))
-    compare_masses(massive, source, ", ".join(files))
-    signal = None if config.data.signal is None else classes.index(config.data.signal)
-    tagger = Tagger(model, config.train, len(classes), signal)
-    predictor = make_trainer(
-        config, enable_progress_bar=_shows_bar(False), **({} if device is None else {"accelerator": device})
-    )
-    loader = make_loader(source, config.data)
-    evaluation = evaluate_tagger(tagger, predictor, loader, source, baseline, config.data)
-    prints = fingerprints(files, stores)
-    print_of_all = sha256("".join(prints.values()).encode()).hexdigest() if len(files) > 1 else prints[files[0]]
-    more = f"-and-{len(files) - 1}-more" if len(files) > 1 else ""
-    name = f"evaluation-{resolve(files[0]).stem}{more}-{print_of_all[:8]}"
-    place = user_path(config.output) / f"pretrained-{run.name}" if run.parent == PRETRAINED else run
-    folder = make_folder(place / name, exist_ok=True)
-    evaluation.write(folder, config.model.name, prints)
-    return folder
-
-
-def make_trainer(config: Config, **settings: Any) -> Trainer:
-    """Lightning's trainer with the device and precision of the configuration; by default for prediction only.
-
-    Raises:
-        RunError: the device is missing.
-    """
-    defaults = {
-        "accelerator": config.train.device,
-        "devices": 1,
-        "num_nodes": 1,
-        "precision": config.train.precision,
-        "logger": False,
-        "enable_checkpointing": False,
-        "enable_model_summary": False,
-    }
-    try:
-        return Trainer(**(defaults | settings))
-    except MisconfigurationException as error:
-        device, reason = (defaults | settings)["accelerator"], str(error).partition(". ")[0]
-        raise RunError(f"device '{device}': {reason}; use another one, such as cpu") from error
-
-
-def _check_not_trained_on(run: Path, jets: Jets, where: str) -> None:
-    try:
-        trained_on = np.load(run / "trained_on.npy", allow_pickle=False)
-    except (ValueError, EOFError) as error:
-        raise RunError(f"{run / 'trained_on.npy'}: damaged ({error}); copy the run again") from error
-    known = known_fraction(jets.digests(), trained_on)
-    if known > MAX_DUPLICATES:
-        raise RunError(f"{where}: the model was trained on {known:.0%} of these jets; evaluate it on others")
 
 
 def _kept_weights(kept: Path) -> str:

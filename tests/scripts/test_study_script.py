@@ -17,7 +17,8 @@ from iagraph.data import write_store
 from iagraph.studies.compare.config import load_comparison
 from iagraph.studies.compare.study import compare
 from iagraph.studies.curve.config import load_curve
-from iagraph.train.run import evaluate, train_into
+from iagraph.train.evaluate import evaluate
+from iagraph.train.run import train_into
 
 ROOT = Path(__file__).parents[2]
 SCRIPT = ROOT / "scripts" / "study.py"

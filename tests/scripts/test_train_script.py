@@ -44,9 +44,9 @@ def test_errors_are_one_line(command, words, message):
 
 @pytest.mark.parametrize("name", ["train", "evaluate"])
 def test_missing_packages_name_the_install_command(command, name, monkeypatch):
-    monkeypatch.setitem(sys.modules, "iagraph.train.run", None)
+    monkeypatch.setitem(sys.modules, "iagraph.train.trainer", None)
     code, _ = command(name, "qg")
-    assert code == f"error: iagraph {name} needs iagraph.train.run: pip install 'iagraph[train]'; see iagraph doctor"
+    assert code == f"error: iagraph {name} needs iagraph.train.trainer: pip install 'iagraph[train]'; see iagraph doctor"
 
 
 def test_help_lists_every_key(command):

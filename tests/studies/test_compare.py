@@ -23,7 +23,8 @@ from iagraph.studies.compare.study import RESULTS, compare
 from iagraph.studies.training import _train as train_in_process
 from iagraph.train.folder import RunError, load_run
 from iagraph.train.module import Tagger
-from iagraph.train.run import USER_ERRORS, train_into
+from iagraph.train.run import train_into
+from iagraph.train.trainer import USER_ERRORS
 
 
 @pytest.fixture

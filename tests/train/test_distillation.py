@@ -19,9 +19,10 @@ from iagraph.models import CheckpointError
 from iagraph.models.registry import load
 from iagraph.train import run as training
 from iagraph.train.distillation import load_teacher, targets
+from iagraph.train.evaluate import evaluate
 from iagraph.train.folder import RunError
 from iagraph.train.module import Tagger
-from iagraph.train.run import evaluate, resume, train, train_into
+from iagraph.train.run import resume, train, train_into
 from iagraph.yaml_config import ConfigError
 
 

@@ -17,10 +17,11 @@ from iagraph.data import StoreError, read_store, write_store
 from iagraph.nn.pruning import TopK
 from iagraph.train.config import load_config
 from iagraph.train.datamodule import JetDataModule
+from iagraph.train.evaluate import evaluate
 from iagraph.train.folder import RunError, build_model, load_run, new_model
 from iagraph.train.module import Tagger
 from iagraph.train.origin import seen_before
-from iagraph.train.run import evaluate, train
+from iagraph.train.run import train
 from iagraph.train.schedules import warmup_cosine
 
 CLASSES = ("gluon", "quark")

@@ -14,8 +14,9 @@ import iagraph
 from iagraph.data import JetDataset, JetLoader, JetStore, write_store
 from iagraph.models import load_weights
 from iagraph.studies.compare.config import load_comparison
+from iagraph.train.evaluate import evaluate
 from iagraph.train.folder import load_run, read_history
-from iagraph.train.run import evaluate, resume, train
+from iagraph.train.run import resume, train
 
 
 def test_run_files_are_in_one_folder(store, tmp_path, monkeypatch):

@@ -26,9 +26,10 @@ from toy_runs import settings, toy_jets, weights
 from iagraph.data import read_store, write_store
 from iagraph.models import CheckpointError
 from iagraph.train.checkpoints import LAST, read_state
+from iagraph.train.evaluate import evaluate
 from iagraph.train.folder import RunError, kept_epochs, read_history, weights_of_epoch
 from iagraph.train.module import Tagger
-from iagraph.train.run import evaluate, resume, train, train_into
+from iagraph.train.run import resume, train, train_into
 
 
 @pytest.fixture(scope="module")

@@ -16,10 +16,11 @@ from iagraph.data import JetDataset, Jets, read_store, write_store
 from iagraph.kinematics import from_cartesian
 from iagraph.metrics import background_rejection, macro_auc_difference
 from iagraph.train.config import load_config
+from iagraph.train.evaluate import evaluate
 from iagraph.train.evaluation import Evaluation, MultiplicityTagger
 from iagraph.train.figures import class_roc_curves
 from iagraph.train.folder import RunError, build_model, read_history
-from iagraph.train.run import evaluate, train
+from iagraph.train.run import train
 
 REAL = Path(os.environ.get("IAGRAPH_TEST_DATA", Path(__file__).parents[3] / "shared" / "data")) / "jetclass_excerpt.npz"
 JETCLASS = ("QCD", "Hbb", "Hcc", "Hgg", "H4q", "Hqql", "Zqq", "Wqq", "Tbqq", "Tbl")

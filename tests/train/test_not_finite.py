@@ -8,9 +8,10 @@ from toy_runs import settings, toy_jets
 from iagraph.data import JetDataset, write_store
 from iagraph.models import IAFormer
 from iagraph.testing import random_jets
+from iagraph.train.evaluate import evaluate
 from iagraph.train.module import Tagger
 from iagraph.train.not_finite import FILES, first_not_finite, report
-from iagraph.train.run import evaluate, resume, train
+from iagraph.train.run import resume, train
 
 SMALL = {"width": 6, "blocks": 2, "heads": 3, "particle_hidden": [7], "pair_hidden": [5], "pair_width": 11}
 

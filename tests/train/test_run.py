@@ -9,8 +9,9 @@ from toy_runs import FILES, settings, toy_jets, weights
 
 from iagraph.data import Jets, StoreError, write_store
 from iagraph.train.config import load_config
+from iagraph.train.evaluate import evaluate
 from iagraph.train.folder import RunError, build_model, new_run_folder
-from iagraph.train.run import evaluate, train
+from iagraph.train.run import train
 
 FIGURES = {f"{name}.{suffix}" for name in ("loss", "roc", "scores") for suffix in ("png", "pdf")}
 

@@ -6,9 +6,10 @@ import pytest
 from toy_runs import settings, toy_jets
 
 from iagraph.data import StoreError, write_store
+from iagraph.train.evaluate import evaluate
 from iagraph.train.folder import RunError, read_history
 from iagraph.train.module import Tagger
-from iagraph.train.run import evaluate, train
+from iagraph.train.run import train
 from iagraph.train.schedules import warmup_cosine
 
 

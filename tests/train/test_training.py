@@ -10,9 +10,10 @@ from toy_runs import FILES, settings, weights
 
 from iagraph.data import JetDataset, read_store
 from iagraph.train.config import load_config
+from iagraph.train.evaluate import evaluate
 from iagraph.train.folder import RunError, build_model, read_history
 from iagraph.train.module import Tagger, warmup_cosine
-from iagraph.train.run import evaluate, train
+from iagraph.train.run import train
 
 
 def test_same_seed_gives_same_weights(store, tmp_path):
@@ -88,7 +89,7 @@ class TestTraining:
 
     def test_options_reach_the_trainer(self, store, tmp_path, monkeypatch):
         made = []
-        monkeypatch.setattr("iagraph.train.run.Trainer", lambda **given: made.append(given) or Trainer(**given))
+        monkeypatch.setattr("iagraph.train.trainer.Trainer", lambda **given: made.append(given) or Trainer(**given))
         train(
             settings(
                 store,

@@ -19,7 +19,8 @@ from iagraph.metrics import roc_auc
 from iagraph.models import CheckpointError
 from iagraph.studies.runs import open_run
 from iagraph.testing import random_jets
-from iagraph.train.run import evaluate, train
+from iagraph.train.evaluate import evaluate
+from iagraph.train.run import train
 from iagraph.views import JetView
 
 MOST = 4

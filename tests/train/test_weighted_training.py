@@ -12,9 +12,10 @@ from toy_runs import settings, toy_jets, weights
 from iagraph.data import StoreError, read_store, write_store
 from iagraph.metrics import effective_number, macro_auc, roc_auc
 from iagraph.train.datamodule import JetDataModule
+from iagraph.train.evaluate import evaluate
 from iagraph.train.folder import read_history
 from iagraph.train.module import Tagger, WeightedAUC
-from iagraph.train.run import evaluate, train
+from iagraph.train.run import train
 
 SPLITS = {"train": 300, "val": 80, "test": 120}
 

@@ -31,7 +31,7 @@ from iagraph.train.datamodule import ROLES, JetDataModule, fingerprints, open_ro
 from iagraph.train.distillation import load_teacher
 from iagraph.train.folder import alone, make_folder, new_model
 from iagraph.train.origin import seen_before
-from iagraph.train.run import make_trainer, quiet
+from iagraph.train.trainer import make_trainer, quiet
 from iagraph.yaml_config import flat
 
 RESULTS = (
