@@ -17,8 +17,8 @@ from iagraph.nn import Standardize
 from iagraph.nn.pair_gate import FixedGate, Gate, PairGate
 from iagraph.nn.pruning import EdgeBudget
 
-CONTROLS = {"largest_kt": ("log_kt", 1), "smallest_delta_r": ("log_delta_r", -1), "random": (None, 1)}
-"""Gates that do not learn, by name: the feature of the pairs that they keep, and its sign."""
+CONTROLS = {"largest_kt": "log_kt", "random": None}
+"""Gates that do not learn, by name: the feature of which they keep the largest values; None for random pairs."""
 
 LIST_BELOW = 0.5
 """Fraction of pairs below which a list of edges is faster, on a CPU, than dense blocks with all pairs. With all pairs,
@@ -48,8 +48,8 @@ class GatedPairs(FixedPairs):
         if control is not None:
             if control not in CONTROLS:
                 raise ValueError(f"gate_control '{control}': should be one of {', '.join(CONTROLS)}, or None")
-            feature, sign = CONTROLS[control]
-            self.gate: Gate = FixedGate(None if feature is None else PAIR_FEATURES[name].index(feature), sign, budget)
+            feature = CONTROLS[control]
+            self.gate: Gate = FixedGate(None if feature is None else PAIR_FEATURES[name].index(feature), budget)
         else:
             self.gate = PairGate(self.channels, hidden, budget)
             start = torch.zeros(self.channels)

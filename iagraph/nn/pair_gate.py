@@ -126,18 +126,17 @@ class FixedGate(Gate):
 
     Args:
         feature: index of the feature; None for random pairs.
-        sign: -1 for the smallest values instead.
         budget: how many pairs to keep.
     """
 
-    def __init__(self, feature: int | None, sign: int, budget: EdgeBudget) -> None:
+    def __init__(self, feature: int | None, budget: EdgeBudget) -> None:
         super().__init__(budget)
-        self.feature, self.sign = feature, sign
+        self.feature = feature
 
     def rate(self, features: Tensor) -> Tensor:
-        """The feature times the sign, or random numbers, shape [pairs, features] to [pairs]."""
+        """The feature, or random numbers, shape [pairs, features] to [pairs]."""
         if self.feature is not None:
-            return self.sign * features[:, self.feature]
+            return features[:, self.feature]
         generator = None if self.training else torch.Generator(features.device).manual_seed(1)
         return torch.rand(len(features), generator=generator, device=features.device)
 

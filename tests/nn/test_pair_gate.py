@@ -107,20 +107,19 @@ def test_only_kept_pairs_need_activations():
     assert not any(FIRST.numel() in shape for shape in stored)
 
 
-@pytest.mark.parametrize("sign", [1, -1])
-def test_fixed_gates_keep_the_largest_or_smallest_values(sign):
+def test_fixed_gates_keep_the_largest_values():
     features = torch.randn(FIRST.numel(), 3).double()
-    survivors, bias = survivors_of(FixedGate(1, sign, EdgeBudget(fraction=0.3)), features)
+    survivors, bias = survivors_of(FixedGate(1, EdgeBudget(fraction=0.3)), features)
     expected = set((FIRST == SECOND).nonzero().squeeze(1).tolist())
     for jet, number in ((0, 3), (2, 7)):
         between = [p for p in range(FIRST.numel()) if FIRST[p] != SECOND[p] and BATCH[FIRST[p]] == jet]
-        expected |= set(sorted(between, key=lambda p: -sign * features[p, 1])[:number])
+        expected |= set(sorted(between, key=lambda p: -features[p, 1])[:number])
     assert survivors.tolist() == sorted(expected)
     assert torch.equal(bias, torch.zeros(len(survivors)).double())
 
 
 def test_random_pairs_are_fixed_in_evaluation_and_new_in_each_training_step():
-    features, module = torch.randn(FIRST.numel(), 3).double(), FixedGate(None, 1, EdgeBudget(fraction=0.3))
+    features, module = torch.randn(FIRST.numel(), 3).double(), FixedGate(None, EdgeBudget(fraction=0.3))
     torch.manual_seed(0)
     one, two = (survivors_of(module.train(), features)[0].tolist() for _ in range(2))
     assert one != two

@@ -46,7 +46,9 @@ def test_errors_are_one_line(command, words, message):
 def test_missing_packages_name_the_install_command(command, name, monkeypatch):
     monkeypatch.setitem(sys.modules, "iagraph.train.trainer", None)
     code, _ = command(name, "qg")
-    assert code == f"error: iagraph {name} needs iagraph.train.trainer: pip install 'iagraph[train]'; see iagraph doctor"
+    assert (
+        code == f"error: iagraph {name} needs iagraph.train.trainer: pip install 'iagraph[train]'; see iagraph doctor"
+    )
 
 
 def test_help_lists_every_key(command):
