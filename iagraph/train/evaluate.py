@@ -1,4 +1,4 @@
-"""Evaluation of finished runs on their own test jets or on others."""
+"""Evaluation of finished runs on their own test jets or on others; measured by :mod:`iagraph.train.evaluation`."""
 
 from __future__ import annotations
 
