@@ -79,7 +79,8 @@ TOPICS = {
     },
     "Training and export": {
         "iagraph.train.config": "Config load_config",
-        "iagraph.train.run": "train resume evaluate",
+        "iagraph.train.run": "train resume",
+        "iagraph.train.evaluate": "evaluate",
         "iagraph.export": "export_onnx export_program Comparison ExportError",
     },
     "Testing": {

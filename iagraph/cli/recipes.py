@@ -22,7 +22,7 @@ def main(parser: argparse.ArgumentParser, words: Sequence[str]) -> None:
     for path in sorted(RECIPES.glob("*.yaml")):
         command = f"iagraph {command_for(path.stem)} {path.stem}"
         comment = path.read_text(encoding="utf-8").partition("\n\n")[0].replace("\n#", "").removeprefix("# ")
-        print(f"{command:38} {comment.partition('. ')[0].removesuffix('.')}")
+        print(f"{command:41} {comment.partition('. ')[0].removesuffix('.')}")
     for card in sorted(PRETRAINED.glob("*/README.md")):
         title = card.read_text(encoding="utf-8").partition("\n")[0].partition(": ")[2]
         print(f"{f'pretrained:{card.parent.name}':38} {title}")

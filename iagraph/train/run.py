@@ -1,4 +1,4 @@
-"""Training runs, from a configuration to a run folder.
+"""Training runs, from a configuration to a run folder, and their evaluation (:mod:`iagraph.train.evaluate`).
 
 A run folder holds ``config.yaml`` (every key), ``model.pt`` (weights), ``model.json`` (their description),
 ``trained_on.npy`` (digests of the training jets), ``metrics.json``, ``report.md``, ``predictions.npz``, ``figures/``,
@@ -44,6 +44,7 @@ from iagraph.train.compiled import InSlots
 from iagraph.train.config import Config, differences, dump_config, load_config
 from iagraph.train.datamodule import JetDataModule
 from iagraph.train.distillation import load_teacher, targets
+from iagraph.train.evaluate import evaluate
 from iagraph.train.evaluation import MultiplicityTagger, evaluate_tagger
 from iagraph.train.extension import EXTENDABLE, check_extension
 from iagraph.train.figures import loss_curves
@@ -64,7 +65,7 @@ from iagraph.train.processes import check_started_alone, rank, share_folder, sha
 from iagraph.train.progress import EpochLines, TrainingCost, training_record
 from iagraph.train.trainer import make_trainer, quiet, shows_bar
 
-__all__ = ["resume", "train"]
+__all__ = ["evaluate", "resume", "train"]
 
 
 @quiet()
