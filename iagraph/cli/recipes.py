@@ -19,10 +19,13 @@ def main(parser: argparse.ArgumentParser, words: Sequence[str]) -> None:
         except OSError:
             sys.exit(f"error: {name}: no such recipe; iagraph recipes lists them")
         return
+    titles = {}
     for path in sorted(RECIPES.glob("*.yaml")):
-        command = f"iagraph {command_for(path.stem)} {path.stem}"
         comment = path.read_text(encoding="utf-8").partition("\n\n")[0].replace("\n#", "").removeprefix("# ")
-        print(f"{command:41} {comment.partition('. ')[0].removesuffix('.')}")
+        titles[f"iagraph {command_for(path.stem)} {path.stem}"] = comment.partition(". ")[0].removesuffix(".")
     for card in sorted(PRETRAINED.glob("*/README.md")):
-        title = card.read_text(encoding="utf-8").partition("\n")[0].partition(": ")[2]
-        print(f"{f'pretrained:{card.parent.name}':38} {title}")
+        headline = card.read_text(encoding="utf-8").partition("\n")[0]
+        titles[f"pretrained:{card.parent.name}"] = headline.partition(": ")[2]
+    width = max(map(len, titles))
+    for name, title in titles.items():
+        print(f"{name:{width}}  {title}")

@@ -74,6 +74,7 @@ LAUNCH = re.compile(r"^ +(?:\w+ = )?(?:extern_kernels\.|cpp_fused|torch\.ops\.|a
 
 
 @pytest.mark.slow
+@pytest.mark.skipif(torch.__version__ < "2.13", reason="older versions fuse less")
 @pytest.mark.filterwarnings("ignore::DeprecationWarning")  # of importing inductor
 def test_compiled_step_of_the_recipe_launches_few_kernels():
     from torch._inductor.utils import run_and_get_code
