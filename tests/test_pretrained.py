@@ -40,12 +40,12 @@ def command(monkeypatch, tmp_path):
 
 @pytest.fixture(scope="module")
 def jets():
-    """The jets whose logits the training run recorded."""
+    """The jets whose logits are recorded."""
     return read_store(resolve("sample:qg"), "test").part(0, 64)
 
 
 @pytest.mark.parametrize("name", NAMES)
-def test_logits_are_those_of_the_training_run(name, jets):
+def test_logits_are_those_recorded(name, jets):
     model = iagraph.load(f"pretrained:{name}")
     with torch.inference_mode():
         logits = model(JetDataset(jets)[:])
