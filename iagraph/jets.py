@@ -17,6 +17,7 @@ from torch_geometric.data import Batch, Data
 
 from iagraph.graph import DenseGraph, Graph, PaddedGraph, PrunableGraph, SparseGraph, unordered_pairs
 from iagraph.kinematics import (
+    LIMITS,
     Impact,
     Momenta,
     from_cartesian,
@@ -54,6 +55,12 @@ class JetBatch:
 
     def __len__(self) -> int:
         return self.ptr.numel() - 1
+
+    def __setattr__(self, name: str, value: Any) -> None:
+        """Sets an attribute and forgets what was computed from its former value."""
+        for computed in {"momenta": ("_sums",), "ptr": ("batch", "sizes", "_sums")}.get(name, ()):
+            self.__dict__.pop(computed, None)
+        super().__setattr__(name, value)
 
     @cached_property
     def batch(self) -> Tensor:
@@ -247,11 +254,12 @@ class JetBatch:
         ``Data``, ``y`` and ``weight`` may be plain numbers.
 
         Raises:
+            TypeError: ``data`` is neither graphs nor a list of them.
             ValueError: a component of the momenta is missing, or some but not all impact parameters are; on the CPU,
-                also if a component is not finite, a pT is not above 0, or a mass is negative.
+                also if a component is not finite or above its limit (:data:`iagraph.kinematics.LIMITS`), a pT is not
+                above 0, or a mass is negative.
         """
-        if not isinstance(data, Data):
-            data = Batch.from_data_list(list(data))
+        data = _one_graph(data)
         missing = [name for name in Momenta._fields if name not in data]
         if missing:
             raise ValueError(f"these graphs lack {', '.join(missing)}; a particle needs pt, rapidity, phi and mass")
@@ -262,12 +270,16 @@ class JetBatch:
         impact = None if missing else Impact(*(data[name] for name in Impact._fields))
         ptr = data.ptr if "ptr" in data else torch.tensor([0, momenta.pt.numel()], device=momenta.pt.device)
         if momenta.pt.device.type == "cpu":  # checking would wait for a GPU
-            finite = torch.stack([component.isfinite() for component in momenta]).all(0)
-            for particle in (~(finite & (momenta.pt > 0) & (momenta.mass >= 0))).nonzero()[:1, 0].tolist():
+            good = momenta.phi.isfinite() & (momenta.pt > 0) & (momenta.mass >= 0)
+            for name, limit in LIMITS.items():
+                good &= data[name].abs() <= limit
+            for particle in (~good).nonzero()[:1, 0].tolist():
                 values = ", ".join(f"{name} = {data[name][particle].item():g}" for name in Momenta._fields)
+                limits = ", ".join(f"|{name}| up to {limit:g}" for name, limit in LIMITS.items())
                 raise ValueError(
                     f"particle {particle}, in jet {int((ptr <= particle).sum()) - 1}, has {values}, expected finite "
-                    "numbers, pt above 0, mass not below; of each jet, graph.subgraph(graph.pt > 0) drops padding"
+                    f"numbers, pt above 0, mass not below, {limits}; of each jet, graph.subgraph(graph.pt > 0) drops "
+                    "padding"
                 )
         y, weight = (
             None if data.get(name) is None else torch.as_tensor(data[name], device=ptr.device).view(-1)
@@ -295,13 +307,24 @@ def jets_and_edges(jets: JetInput, edge_index: Tensor | None) -> tuple[JetBatch,
     """Jets as a batch, and their edges: those given, or else those of the PyTorch Geometric graphs; None for all edges.
 
     Raises:
+        TypeError: the input is neither jets nor graphs.
         ValueError: the graphs are not jets.
     """
     if isinstance(jets, JetBatch):
         return jets, edge_index
-    if not isinstance(jets, Data):
-        jets = Batch.from_data_list(list(jets))
+    jets = _one_graph(jets)
     return JetBatch.from_data(jets), jets.edge_index if edge_index is None else edge_index
+
+
+def _one_graph(graphs: Data | Batch | Sequence[Data]) -> Data:
+    """Graphs as one."""
+    if isinstance(graphs, Data):
+        return graphs
+    if not isinstance(graphs, Sequence) or not graphs or not all(isinstance(graph, Data) for graph in graphs):
+        raise TypeError(
+            f"expected a JetBatch, such as JetDataset(jets)[:], or Data, Batch or a list of Data, found {graphs!r:.80}"
+        )
+    return Batch.from_data_list(list(graphs))
 
 
 class PaddedJets(JetBatch):

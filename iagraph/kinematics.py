@@ -37,6 +37,9 @@ __all__ = [
 LOG_FLOOR = 1e-8
 """Lower bound of arguments of logarithms; ln(LOG_FLOOR) = -18.4."""
 
+LIMITS = {"pt": 1e8, "mass": 1e8, "rapidity": 20.0}
+"""Largest absolute values, in GeV (rapidity: dimensionless): far beyond colliders, yet safe for float32 features."""
+
 _TINY = 1e-30
 """Keeps quotients of vanishing momenta finite in float32."""
 

@@ -1,10 +1,11 @@
+import re
 from dataclasses import replace
 
 import pytest
 import torch
 from torch_geometric.data import Batch, Data
 
-from iagraph.jets import JetBatch
+from iagraph.jets import JetBatch, jets_and_edges
 from iagraph.kinematics import Impact
 from iagraph.testing import random_jets
 from iagraph.transforms import NodeFeatures
@@ -108,17 +109,43 @@ def test_jets_in_slots():
 
 @pytest.mark.parametrize(
     ("name", "value"),
-    [("pt", 0.0), ("pt", -1.0), ("mass", -0.5), *((name, float("nan")) for name in ("pt", "rapidity"))],
+    [
+        *(("pt", value) for value in (0.0, -1.0, 1e30)),
+        *(("mass", value) for value in (-0.5, 1.1e8)),
+        *((name, float("nan")) for name in ("pt", "rapidity", "phi")),
+        ("rapidity", -100.0),
+    ],
 )
 def test_impossible_particles_are_named(name, value):
     graphs = random_jets(COUNTS).to_data_list()
     graphs[3][name][2] = value
     for source in (graphs, Batch.from_data_list(graphs)):
-        with pytest.raises(ValueError, match=rf"^particle 8, in jet 3, has .*{name} = {value:g}.*, expected finite"):
+        with pytest.raises(
+            ValueError, match=rf"^particle 8, in jet 3, has .*{name} = {re.escape(f'{value:g}')}.*, expected finite"
+        ):
             JetBatch.from_data(source)
     graphs[3].mass[2] = torch.inf
     with pytest.raises(ValueError, match=r"^particle 2, in jet 0, has .*mass = inf, expected finite"):
         JetBatch.from_data(graphs[3])
+
+
+@pytest.mark.parametrize("found", [[], [1], torch.zeros(3), {"pt": 1}, "jets"])
+def test_other_objects_are_refused(found):
+    with pytest.raises(TypeError, match=r"^expected a JetBatch, such as JetDataset\(jets\)\[:\], or Data, Batch or"):
+        jets_and_edges(found, None)
+
+
+def test_sums_follow_the_particles():
+    jets = random_jets(COUNTS)
+    assert jets.sums().pt.shape == (len(COUNTS),)  # computed, and kept
+    jets.momenta = jets.momenta._replace(pt=2 * jets.momenta.pt, mass=2 * jets.momenta.mass)
+    expected = JetBatch(jets.momenta, jets.ptr).sums()
+    torch.testing.assert_close(jets.sums(), expected, rtol=0, atol=0)
+    first = jets.batch, jets.sizes
+    jets.ptr = jets.ptr[[0, 2, -1]]
+    assert jets.sizes == [first[1][0] + first[1][1], sum(first[1][2:])]
+    assert jets.batch.bincount().tolist() == jets.sizes
+    torch.testing.assert_close(jets.sums(), JetBatch(jets.momenta, jets.ptr).sums(), rtol=0, atol=0)
 
 
 def test_padding_of_graphs_can_be_dropped_as_advised():

@@ -71,6 +71,13 @@ def test_by_hand():
     assert seen.pid is seen.y is seen.impact is None
 
 
+def test_massless_particles_change_the_jets_that_features_refer_to():
+    jets = random_jets([3, 7])
+    expected = JetBatch(jets.momenta._replace(mass=torch.zeros_like(jets.momenta.mass)), jets.ptr).node_features("kin")
+    jets.node_features("kin")  # computes and keeps the massive jets
+    torch.testing.assert_close(JetView(masses="zero")(jets).node_features("kin"), expected, rtol=0, atol=0)
+
+
 def test_gradients_reach_visible_particles():
     jets = random_jets([4])
     pt = jets.momenta.pt.clone().requires_grad_()

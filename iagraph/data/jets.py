@@ -6,9 +6,9 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import ArrayLike
 
+from iagraph.kinematics import LIMITS
+
 REQUIRED_COLUMNS = ("pt", "rapidity", "phi", "mass")
-LIMITS = {"pt": 1e8, "mass": 1e8, "rapidity": 20.0}
-"""Largest absolute values, in GeV (rapidity: dimensionless): far beyond colliders, yet safe for float32 features."""
 DTYPES = dict.fromkeys(REQUIRED_COLUMNS, "float32") | {"pid": "int32", "offsets": "int64", "label": "int64"}
 DTYPES |= {"weight of jets": "float32"}
 

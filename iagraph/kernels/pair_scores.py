@@ -9,6 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from iagraph.kernels.linear import hooked, plain, plain_gelu
 from iagraph.kernels.switch import differentiable, fast
 
 PAIRS_IN_CACHE = 2048
@@ -21,25 +22,23 @@ def pair_scores(
     r"""Scores of pairs for several attention layers, :math:`W h_L` with :math:`h_l = \mathrm{GELU}(W_l h_{l-1} + b_l)`
     and :math:`h_0` the inputs.
 
-    Only the activations before each GELU, from the encoder's second on, are kept for the backward pass. If a module has
-    hooks, such as those of ``torch.nn.utils.prune``, the modules themselves run.
+    Only the activations before each GELU, from the encoder's second on, are kept for the backward pass. An encoder with
+    other modules or with hooks, such as those of ``torch.nn.utils.prune``, runs itself.
 
     Args:
         inputs: shape [pairs, features].
-        encoder: linear maps, each followed by GELU.
+        encoder: usually linear maps, each followed by GELU.
         weights: for each attention layer, the matrix for its scores, shape [maps, width of the encoder's output].
         counts: numbers of pairs in each piece of the result.
 
     Returns:
         For each attention layer the scores of each piece, shape [maps, pairs].
     """
-    hooks = any(module._forward_hooks or module._forward_pre_hooks for module in encoder.modules())
     maps = [weight.size(0) for weight in weights]
-    if hooks or not fast():
+    if not (fast() and _is_plain(encoder)):
         scores = torch.cat(list(weights)) @ encoder(inputs).t()
         return [rows.split(list(counts), dim=1) for rows in scores.split(maps)]
-    linears = [module for module in encoder if isinstance(module, nn.Linear)]
-    of_encoder = [tensor for linear in linears for tensor in (linear.weight, linear.bias)]
+    of_encoder = [tensor for linear in list(encoder)[::2] for tensor in (linear.weight, linear.bias)]
     tensors = [inputs, torch.cat(list(weights)), *of_encoder]
     device = inputs.device.type
     if torch.is_autocast_enabled(device):
@@ -50,6 +49,18 @@ def pair_scores(
         flat = _PairScores.apply(keep, counts, maps, *tensors)
         return [flat[layer :: len(maps)] for layer in range(len(maps))]
     return [rows.split(list(counts), dim=1) for rows in _PairScores.apply(keep, [inputs.size(0)], maps, *tensors)]
+
+
+def _is_plain(encoder: nn.Sequential) -> bool:
+    """Whether an encoder is the function that the kernel computes."""
+    modules = list(encoder.children())
+    return (
+        type(encoder).forward is nn.Sequential.forward
+        and not hooked(encoder)
+        and len(modules) % 2 == 0
+        and all(plain(linear) and linear.bias is not None for linear in modules[::2])
+        and all(map(plain_gelu, modules[1::2]))
+    )
 
 
 def _reference(inputs: Tensor, weight: Tensor, *encoder: Tensor) -> Tensor:

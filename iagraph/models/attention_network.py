@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from typing import Any, cast
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 from iagraph.graph import Graph
 from iagraph.graph.protocol import Scores
+from iagraph.kernels.linear import plain
 from iagraph.kernels.pair_scores import pair_scores
 from iagraph.nn import AttentionConv, ParticleEncoder
 from iagraph.nn.attention_conv import AttentionOutput
@@ -114,18 +115,28 @@ class AttentionNetwork(nn.Module):
         """
         if self.pair_encoder is None or pairs is None:
             return [None] * len(self.blocks)
-        weights = [cast(nn.Linear, conv.lin_score).weight for conv in self.convs()]
-        scores = pair_scores(pairs, self.pair_encoder, weights, graph.pair_counts)
+        counts, linears = list(graph.pair_counts), [conv.lin_score for conv in self.convs()]
+        scores: Sequence[Sequence[Tensor]]
+        if all(plain(linear) and linear.bias is None for linear in linears):
+            scores = pair_scores(pairs, self.pair_encoder, [linear.weight for linear in linears], counts)
+        else:  # adapters, or hooks such as those of torch.nn.utils.prune
+            encoded = self.pair_encoder(pairs)
+            scores = [linear(encoded).t().split(counts, dim=1) for linear in linears]
         if bias is None:
             return scores
-        biases = bias.split(list(graph.pair_counts))
+        biases = bias.split(counts)
         return [[piece + of_piece for piece, of_piece in zip(each, biases, strict=True)] for each in scores]
 
     def read_out(self, x: Tensor, graph: Graph) -> Tensor:
         """The result, shape [graphs, out_channels], from node vectors, shape [nodes, width]."""
         # 16 bits would round the scores of many graphs to the same number.
         with torch.autocast(x.device.type, enabled=False):
-            return self.head(graph.mean(x.to(self.head.weight.dtype)))
+            return self.head(graph.mean(x.to(self.dtype)))
+
+    @property
+    def dtype(self) -> torch.dtype:
+        """Precision of the weights, in which the network computes, whatever the precision of its input."""
+        return next(self.head.parameters()).dtype
 
     def convs(self) -> list[AttentionConv]:
         """The attention layers, first block first."""

@@ -71,8 +71,7 @@ class AttentionTagger(AttentionNetwork):
             ValueError: an edge joins two jets, the graphs are not jets, or weights are requested for jets in slots.
         """
         jets, edge_index = jets_and_edges(jets, edge_index)
-        # Computed in the precision of the weights, not of the jets.
-        features = self.scale_particles(jets.node_features(self.node_features)).to(self.head.weight.dtype)
+        features = self.scale_particles(jets.node_features(self.node_features)).to(self.dtype)
         x = self.particle_encoder(features)
         if return_attention_weights and isinstance(jets, PaddedJets):
             raise ValueError("jets in slots have no list of edges: request attention weights with a JetBatch")

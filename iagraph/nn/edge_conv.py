@@ -14,6 +14,7 @@ from torch_geometric.nn.dense.linear import Linear, is_uninitialized_parameter
 from torch_geometric.typing import Adj
 
 from iagraph.kernels.edge_maps import folded_maps, normed_maps
+from iagraph.kernels.linear import hooked, plain
 from iagraph.kernels.switch import fast
 from iagraph.nn.adjacency import edges_of
 from iagraph.nn.encoders import BatchNorm, through
@@ -106,21 +107,22 @@ class EdgeConv(MessagePassing):
         self._take_size(x)
         sources = torch.where(neighbors < 0, x.size(0), neighbors)
         norms = list(cast(Sequence[BatchNorm], self.norms))
-        weights = [cast(nn.Linear, linear).weight for linear in self.linears]
         of_batch = {norm.training and neighbors.numel() > 1 for norm in norms}
         # In 16 bits the gradients of the norms would be lost, as small differences of gradients of folded weights.
         rounded = torch.is_autocast_enabled(x.device.type) and torch.is_grad_enabled()
-        plain = len(of_batch) == 1 and all(type(norm) is BatchNorm for norm in norms)
-        if not (plain and fast()) or (rounded and of_batch == {False}) or (real is not None and of_batch == {True}):
-            # Kernels are off or do not apply: norms partly frozen or of another class (synchronised), 16 bits, padding.
+        usual = all(type(norm) is BatchNorm and not hooked(norm) for norm in norms) and all(map(_usual, self.linears))
+        kernels = fast() and usual and len(of_batch) == 1
+        if not kernels or (rounded and of_batch == {False}) or (real is not None and of_batch == {True}):
+            # Kernels are off or do not apply: norms partly frozen, other modules (synchronised norms), 16 bits, padding.
             center, other = self._first_map(x, x)
             edges = (center.unsqueeze(1) + embedding(sources, _with_zeros(other))).flatten(0, 1)
             real_edges = None if real is None else real.repeat_interleave(neighbors.size(1))
             mean = self._other_maps(edges, real_edges).view(*neighbors.shape, self.channels[-1]).mean(dim=1)
         elif of_batch == {True}:
             center, other = self._first_map(x, x)
-            mean = normed_maps(center, _with_zeros(other), sources, weights[1:], norms)
+            mean = normed_maps(center, _with_zeros(other), sources, [each.weight for each in self.linears[1:]], norms)
         else:
+            weights = [cast(nn.Linear, linear).weight for linear in self.linears]
             scales, biases = zip(*(norm.as_affine() for norm in norms), strict=True)
             weights = [scale.unsqueeze(1) * weight for scale, weight in zip(scales, weights, strict=True)]
             center, other = _of_both_ends(x, x, weights[0], biases[0])
@@ -131,11 +133,16 @@ class EdgeConv(MessagePassing):
     def _first_map(self, source: Tensor, target: Tensor) -> tuple[Tensor, Tensor]:
         """The parts of the first linear map's output that come from targets and from sources; they add up to it."""
         self._take_size(source)
-        return _of_both_ends(source, target, cast(nn.Linear, self.linears[0]).weight)
+        first = cast(nn.Linear, self.linears[0])
+        if _usual(first):
+            return _of_both_ends(source, target, first.weight)
+        units = torch.eye(2 * source.size(1), dtype=source.dtype, device=source.device)
+        bias = first(torch.zeros_like(units[0]))
+        return _of_both_ends(source, target, (first(units) - bias).t(), bias)
 
     def _take_size(self, x: Tensor) -> None:
         """Initialises a lazy first map, which is never called otherwise, as only its weights are used."""
-        if is_uninitialized_parameter(self.linears[0].weight):
+        if is_uninitialized_parameter(getattr(self.linears[0], "weight", None)):
             self.linears[0](x.new_empty(0, 2 * x.size(1)))
 
     def _other_maps(self, edges: Tensor, real: Tensor | None = None) -> Tensor:
@@ -147,6 +154,11 @@ class EdgeConv(MessagePassing):
 
     def __repr__(self) -> str:
         return f"{type(self).__name__}({self.in_channels}, {self.channels})"
+
+
+def _usual(linear: nn.Module) -> bool:
+    """Whether a map is the product with its weight: no adapter, no hooks such as those of ``torch.nn.utils.prune``."""
+    return plain(linear) and linear.bias is None
 
 
 def _of_both_ends(source: Tensor, target: Tensor, weight: Tensor, bias: Tensor | None = None) -> tuple[Tensor, Tensor]:

@@ -9,8 +9,9 @@ from typing import cast
 import torch
 from torch import Tensor, nn
 
+from iagraph.kernels.linear import ThinLinear, hooked, plain, plain_gelu
 from iagraph.memory import cut_for_cache
-from iagraph.nn.encoders import BatchNorm, ThinLinear, through
+from iagraph.nn.encoders import BatchNorm, through
 
 PAIRS_AT_ONCE = 8192
 """Number of pairs that a CPU encodes at once in evaluation: their activations, 2 MB in layers of 64, stay in cache."""
@@ -21,7 +22,7 @@ class PairBiases(nn.Sequential):
     and GELU (arXiv 2202.03772).
 
     In evaluation mode the norms, which are then affine, are folded into the adjacent linear maps, and a CPU encodes the
-    pairs in parts: values and gradients are the same, but hooks on the modules do not run.
+    pairs in parts: values and gradients are the same. With other modules or with hooks, the modules themselves run.
 
     Args:
         widths: number of pair features, widths of the hidden layers, number of heads.
@@ -40,11 +41,21 @@ class PairBiases(nn.Sequential):
 
     def forward(self, input: Tensor, real: Tensor | None = None) -> Tensor:
         """Biases of pairs; ``real`` as in :class:`BatchNorm`."""
-        if self.training:  # the norms need the statistics of all pairs
+        if self.training or not self._can_be_folded():  # in training, the norms need the statistics of all pairs
             return through(self, input, real).t()
         layers = self.folded()
         parts = input.split(PAIRS_AT_ONCE) if cut_for_cache(input) else (input,)
         return torch.cat([_encode(part, layers).t() for part in parts], dim=1)
+
+    def _can_be_folded(self) -> bool:
+        first, *modules = self
+        norms = [first, *modules[1::3]]
+        return (
+            all(type(norm) is BatchNorm for norm in norms)
+            and not hooked(*norms)
+            and all(plain(linear) and linear.bias is not None for linear in modules[::3])
+            and all(map(plain_gelu, modules[2::3]))
+        )
 
     def folded(self) -> list[tuple[Tensor, Tensor]]:
         """Weights, shape [width in, width out], and biases of equivalent linear maps, each followed by GELU."""

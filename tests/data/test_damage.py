@@ -13,8 +13,8 @@ from reader_files import outcome, random_momenta, write_jetclass, write_top
 from small_models import MODELS
 
 from iagraph.data import JetDataset, Jets, StoreError, read_store, write_store
-from iagraph.data.jets import LIMITS, offsets_of
-from iagraph.kinematics import NODE_FEATURES, PAIR_FEATURES
+from iagraph.data.jets import offsets_of
+from iagraph.kinematics import LIMITS, NODE_FEATURES, PAIR_FEATURES
 
 COUNTS = [3, 1, 0, 5, 2]
 COLUMNS = ("pt", "rapidity", "phi", "mass", "d0", "d0_error", "dz", "dz_error")

@@ -45,3 +45,13 @@ def test_training_mode_uses_statistics_of_all_pairs(monkeypatch):
     torch.testing.assert_close(net(x), plain(x).t(), rtol=0, atol=0)
     for (name, statistic), other in zip(net.named_buffers(), plain.buffers(), strict=True):
         torch.testing.assert_close(statistic, other, rtol=0, atol=0, msg=name)
+
+
+@pytest.mark.parametrize(("at", "module"), [(3, torch.nn.Tanh()), (1, torch.nn.Linear(5, 11, bias=False).double())])
+def test_other_modules_run_themselves(at, module):
+    net = encoder().eval()
+    x = torch.randn(41, 5).double()
+    before = net(x)
+    net[at] = module
+    torch.testing.assert_close(net(x), torch.nn.Sequential(*net)(x).t(), rtol=0, atol=0)
+    assert (net(x) - before).abs().max() > 1e-3
