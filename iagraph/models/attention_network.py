@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from typing import Any
+from typing import Any, cast
 
 import torch
 from torch import Tensor, nn
@@ -115,7 +115,7 @@ class AttentionNetwork(nn.Module):
         """
         if self.pair_encoder is None or pairs is None:
             return [None] * len(self.blocks)
-        counts, linears = list(graph.pair_counts), [conv.lin_score for conv in self.convs()]
+        counts, linears = list(graph.pair_counts), [cast(nn.Linear, conv.lin_score) for conv in self.convs()]
         scores: Sequence[Sequence[Tensor]]
         if all(plain(linear) and linear.bias is None for linear in linears):
             scores = pair_scores(pairs, self.pair_encoder, [linear.weight for linear in linears], counts)

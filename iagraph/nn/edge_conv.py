@@ -112,17 +112,17 @@ class EdgeConv(MessagePassing):
         rounded = torch.is_autocast_enabled(x.device.type) and torch.is_grad_enabled()
         usual = all(type(norm) is BatchNorm and not hooked(norm) for norm in norms) and all(map(_usual, self.linears))
         kernels = fast() and usual and len(of_batch) == 1
+        weights = [cast(nn.Linear, linear).weight for linear in self.linears] if kernels else []
         if not kernels or (rounded and of_batch == {False}) or (real is not None and of_batch == {True}):
-            # Kernels are off or do not apply: norms partly frozen, other modules (synchronised norms), 16 bits, padding.
+            # Kernels are off or do not apply: norms partly frozen, other modules (synchronised), 16 bits, padding.
             center, other = self._first_map(x, x)
             edges = (center.unsqueeze(1) + embedding(sources, _with_zeros(other))).flatten(0, 1)
             real_edges = None if real is None else real.repeat_interleave(neighbors.size(1))
             mean = self._other_maps(edges, real_edges).view(*neighbors.shape, self.channels[-1]).mean(dim=1)
         elif of_batch == {True}:
             center, other = self._first_map(x, x)
-            mean = normed_maps(center, _with_zeros(other), sources, [each.weight for each in self.linears[1:]], norms)
+            mean = normed_maps(center, _with_zeros(other), sources, weights[1:], norms)
         else:
-            weights = [cast(nn.Linear, linear).weight for linear in self.linears]
             scales, biases = zip(*(norm.as_affine() for norm in norms), strict=True)
             weights = [scale.unsqueeze(1) * weight for scale, weight in zip(scales, weights, strict=True)]
             center, other = _of_both_ends(x, x, weights[0], biases[0])
