@@ -154,19 +154,27 @@ def replaced(path: Path) -> Iterator[BinaryIO]:
         OSError: it cannot be written; an older file is unchanged.
     """
     temporary = path.with_name(f".{path.name}.{secrets.token_hex(4)}.tmp")
-    try:
+    with _naming(path):
         file = temporary.open("xb")
-    except OSError as error:
-        raise type(error)(error.errno, error.strerror, str(path)) from error  # not the temporary file
     try:
         with file:
             yield file
             file.flush()
             os.fsync(file.fileno())
-        temporary.replace(path)
+        with _naming(path):
+            temporary.replace(path)
     finally:
         with suppress(OSError):  # nothing to remove on success
             temporary.unlink()
+
+
+@contextmanager
+def _naming(path: Path) -> Iterator[None]:
+    """Let errors name this file instead of a temporary one."""
+    try:
+        yield
+    except OSError as error:
+        raise type(error)(error.errno, error.strerror, str(path)) from error
 
 
 def remove_unfinished(folder: Path) -> None:

@@ -62,15 +62,17 @@ def as_logits(scores: ArrayLike) -> Floats:
     files with few digits. Zeros are replaced by the smallest normal number.
     """
     values = np.asarray(scores, dtype=np.float64)
-    if values.ndim == 2 and (values >= 0).all() and (np.abs(values.sum(1) - 1) <= ROUNDING).all():
-        return np.log(np.maximum(values, np.finfo(np.float64).tiny))
-    return values
+    return np.log(np.maximum(values, np.finfo(np.float64).tiny)) if _are_probabilities(values) else values
+
+
+def _are_probabilities(values: Floats) -> bool:
+    return bool(values.ndim == 2 and (values >= 0).all() and (np.abs(values.sum(1) - 1) <= ROUNDING).all())
 
 
 def effective_number(weights: ArrayLike) -> float:
     r"""Number of jets of equal weight with the same relative error: :math:`(\sum w)^2 / \sum w^2`."""
     values = np.asarray(weights, dtype=np.float64)
-    return float(values.sum() ** 2 / np.sum(values**2))
+    return float(np.square(values.sum()) / np.sum(np.square(values)))  # exactly one for a single jet
 
 
 def roc_auc(labels: ArrayLike, scores: ArrayLike, signal: int = 1, weights: ArrayLike | None = None) -> Estimate:
@@ -83,7 +85,8 @@ def roc_auc(labels: ArrayLike, scores: ArrayLike, signal: int = 1, weights: Arra
               \sigma_A^2 = \frac{1}{m(m-1)} \sum_i (V_i - A)^2 + \frac{1}{n(n-1)} \sum_j (V_j - A)^2
 
     (DeLong, DeLong and Clarke-Pearson, Biometrics 44 (1988) 837), from midranks in O(N log N) (Sun and Xu, IEEE Signal
-    Processing Letters 21 (2014) 1389). The error is zero for perfect separation and NaN if a class has only one jet.
+    Processing Letters 21 (2014) 1389). The error is zero for perfect separation and NaN if a class has only one jet
+    (of positive weight).
 
     With weights, fractions and means are weighted, and :math:`1 / m(m-1)` becomes
     :math:`w_i^2 / (\sum w)^2 \cdot n_\mathrm{eff} / (n_\mathrm{eff} - 1)`, unchanged for equal weights.
@@ -289,7 +292,8 @@ def _first_reaching(tpr: Floats, fpr: Floats, wanted: Floats) -> Floats:
     left = np.maximum(right - 1, 0)
     # The left point has a smaller signal efficiency, except at zero, where left and right are both the first point.
     step = np.where(right > left, tpr[right] - tpr[left], 1)
-    return fpr[left] + (fpr[right] - fpr[left]) * (wanted - tpr[left]) / step
+    found = fpr[left] + (fpr[right] - fpr[left]) * (wanted - tpr[left]) / step
+    return np.clip(found, fpr[left], fpr[right])  # rounding must not lead beyond 1
 
 
 def _auc_influence(is_signal: Bools, score: Floats, weights: Floats | None = None) -> tuple[float, Floats]:
@@ -302,8 +306,8 @@ def _auc_influence(is_signal: Bools, score: Floats, weights: Floats | None = Non
         influence = fraction - value
         for mine in (is_signal, ~is_signal):
             number = effective_number(weights[mine])
-            with np.errstate(invalid="ignore", divide="ignore"):
-                influence[mine] *= weights[mine] / weights[mine].sum() * np.sqrt(number / (number - 1))
+            scale = math.sqrt(number / (number - 1)) if number > 1 else math.nan
+            influence[mine] *= weights[mine] / weights[mine].sum() * scale
         return value, influence
     m, n = np.count_nonzero(is_signal), np.count_nonzero(~is_signal)
     rank = _midranks(score)
@@ -333,10 +337,14 @@ def _macro_auc_influence(labels: ArrayLike, scores: ArrayLike, weights: ArrayLik
         missing = f"no jets with label {counts.argmin()}" + ("" if w is None else ", or all have weight 0")
         raise ValueError(f"{missing}: a macro AUC needs jets of every class")
     total, influence = 0.0, np.zeros(len(index))
+    given = np.asarray(scores, dtype=np.float64)
+    probabilities = _are_probabilities(given)
     for k in range(classes):
         # The log-odds of class k order jets as its probability does, but do not saturate at 1.
-        odds = logits[:, k] - np.logaddexp.reduce(np.delete(logits, k, axis=1), axis=1)
-        value, one = _auc_influence(index == k, odds, w)
+        score = logits[:, k] - np.logaddexp.reduce(np.delete(logits, k, axis=1), axis=1)
+        if probabilities:  # equal ones stay equal; those that round to 1 have log-odds above 4
+            score = np.where(given[:, k] < 1, given[:, k], score)
+        value, one = _auc_influence(index == k, score, w)
         total += value / classes
         influence += one / classes
     return total, influence

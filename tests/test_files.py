@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from iagraph import files
-from iagraph.files import LockedError, locked, user_files, user_path
+from iagraph.files import LockedError, locked, replaced, user_files, user_path
 from iagraph.train.folder import RunError, alone
 
 
@@ -47,6 +47,15 @@ def test_plain_names_are_unchanged(home):
 def test_patterns_without_files_are_named(home):
     with pytest.raises(FileNotFoundError, match=r"^~/none_\*\.h5: no file matches"):
         user_files(["~/none_*.h5"])
+
+
+def test_errors_name_the_file_that_is_replaced(tmp_path):
+    (tmp_path / "folder").mkdir()
+    for path, kind in ((tmp_path / "folder", IsADirectoryError), (tmp_path / "gone" / "a", FileNotFoundError)):
+        with pytest.raises(kind) as raised, replaced(path) as file:
+            file.write(b"lost")
+        assert raised.value.filename == str(path)
+    assert list(tmp_path.rglob("*")) == [tmp_path / "folder"]
 
 
 @pytest.fixture(params=[True, False], ids=["flock", "no flock"])

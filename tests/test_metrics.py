@@ -132,6 +132,25 @@ def test_accuracy():
         accuracy(labels, logits[:, 1])
 
 
+def test_rejection_at_full_efficiency_despite_rounding():
+    # Interpolation to 1 between 4/5 and 1 gives 1 + 2e-16.
+    labels, scores = [1, 0, 1, 0, 1, 1, 1, 0], [4, 2, 2, 0, 1, 3, 0, 0]
+    assert background_rejection(labels, scores, 1.0) == (1, 0)
+    assert background_rejection(labels, scores, 1.0, weights=np.full(8, 0.7)) == (1, 0)
+
+
+@settings(max_examples=50)
+@given(binary_samples, st.sampled_from([None, 1, 2]))
+def test_rejection_at_full_efficiency_is_that_of_the_lowest_signal_score(jets, seed):
+    labels, scores = np.array(jets).T
+    weights = None if seed is None else np.random.default_rng(seed).exponential(1, len(jets))
+    value, error = background_rejection(labels, scores, 1.0, weights=weights)
+    passed = scores[labels == 0] >= scores[labels == 1].min()
+    share = np.average(passed, weights=None if seed is None else weights[labels == 0])
+    assert value == (pytest.approx(1 / share) if passed.any() else math.inf)
+    assert error >= 0
+
+
 def test_rejection_by_hand():
     # ROC (eS, eB): (1/4, 0) (1/2, 0) (1/2, 1/4) (1/2, 1/2) (3/4, 1/2) (3/4, 3/4) (1, 3/4) (1, 1)
     labels, scores = [1, 1, 1, 1, 0, 0, 0, 0], [9, 8, 5, 2, 7, 6, 3, 1]
@@ -244,6 +263,28 @@ def test_macro_auc_of_two_classes_is_the_auc_and_its_error_agrees_with_the_boots
     picks = [rng.integers(0, 600, 600) for _ in range(300)]
     resampled = [macro_auc(labels[pick], logits[pick]).value for pick in picks]
     assert macro_auc(labels, logits).error == pytest.approx(np.std(resampled), rel=0.2)
+
+
+def test_macro_auc_of_probabilities_keeps_ties():
+    # By rounding, .3 + .4 is not .5 + .2: sums of the other probabilities would break the tie of all p_0.
+    labels = np.array([0, 1, 2, 0, 1, 2])
+    given = np.array([[3, 3, 4], [3, 5, 2], [3, 1, 6], [3, 6, 1], [3, 2, 5], [3, 4, 3]]) / 10
+    assert macro_auc(labels, given).value == pytest.approx(roc_auc_score(labels, given, multi_class="ovr"))
+    rng = np.random.default_rng(15)
+    labels, weights = rng.integers(0, 4, 300), rng.exponential(1, 300)
+    rounded = rng.multinomial(10, softmax(np.eye(4))[labels]) / 10
+    for w in (None, weights):
+        expected = np.mean([roc_auc_score(labels == k, rounded[:, k], sample_weight=w) for k in range(4)])
+        assert macro_auc(labels, rounded, w).value == pytest.approx(expected)
+
+
+def test_macro_auc_ranks_probabilities_that_round_to_one():
+    """Below one by p itself, at one by the others, although two of these sum to more than the rest of 0.999."""
+    given = [[1, 1e-12, 2e-12], [1, 3e-9, 1e-9], [1, 0.004, 0.003], [0.999, 0.0005, 0.0005], [0, 1, 0], [0, 0, 1]]
+    for labels, expected in (([0, 0, 0, 1, 1, 2], 1), ([0, 0, 1, 0, 1, 2], 8 / 9), ([0, 1, 0, 0, 1, 2], 7 / 9)):
+        found = 3 * macro_auc(labels, given).value
+        others = [roc_auc_score(np.array(labels) == k, np.array(given)[:, k]) for k in (1, 2)]
+        assert found - sum(others) == pytest.approx(expected)
 
 
 def test_macro_auc_needs_every_class():
@@ -390,6 +431,19 @@ class TestWeights:
         numbers = [9 / 5, 16 / 10]
         assert error**2 == pytest.approx(sum(np.sum(p**2) * n / (n - 1) for p, n in zip(pulls, numbers, strict=True)))
         assert effective_number([3, 1]) == pytest.approx(1.6)
+
+    @pytest.mark.parametrize("weight", [1, 0.1, 0.7, 3e-5])
+    def test_the_error_of_a_single_weighted_jet_is_undefined(self, weight):
+        for labels, scores, weights in (
+            ([1, 0, 0], [0.9, 0.1, 0.2], [weight, 1, 1]),
+            ([1, 1, 0, 0], [0.9, 0.3, 0.1, 0.2], [weight, 0, 1, 1]),
+            ([1, 1, 0, 0], [0.9, 0.8, 0.1, 0.2], [1, 1, weight, 0]),
+            ([1, 0, 0, 0], [0.5, 0.1, 0.2, 0.9], [weight, 1, 1, 1]),
+        ):
+            value, error = roc_auc(labels, scores, weights=weights)
+            assert value == pytest.approx(roc_auc_score(labels, scores, sample_weight=weights))
+            assert math.isnan(error)
+            assert math.isnan(macro_auc(labels, np.stack([np.zeros(len(scores)), scores], 1), weights).error)
 
     @pytest.mark.parametrize(
         ("weights", "message"),

@@ -3,14 +3,15 @@
 In each module, ``main(parser, words)`` adds arguments, parses them and does the work; the module docstring is the text
 of ``--help``, ``EXTRA`` the extra whose packages it needs, and ``INTERRUPTED`` the message on Ctrl-C.
 
-Exit statuses: 0; 1 for errors that the user can fix, with a message on standard error; 2 for wrong arguments; 130 after
-Ctrl-C.
+Exit statuses: 0; 1 for errors that the user can fix, with a message on standard error, and for output that is no longer
+read (``| head``); 2 for wrong arguments; 130 after Ctrl-C.
 """
 
 from __future__ import annotations
 
 import argparse
 import difflib
+import os
 import sys
 from importlib import import_module
 
@@ -40,7 +41,18 @@ def main(command: str | None = None) -> None:
         command: the subcommand; None reads it from the command line.
     """
     escape_unprintable()
-    words = sys.argv[1:] if command is None else [command, *sys.argv[1:]]
+    try:
+        try:
+            _run(sys.argv[1:] if command is None else [command, *sys.argv[1:]])
+        finally:
+            print(end="", flush=True)  # a closed pipe is noticed here rather than at exit
+    except BrokenPipeError:  # by "| head"; the rest goes nowhere, or Python would fail to write it at exit
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        sys.exit(1)
+
+
+def _run(words: list[str]) -> None:
+    """Call the module of a subcommand; exit on errors."""
     if not words or words[0] not in COMMANDS:
         _refuse(words[:1])
     name, *words = words

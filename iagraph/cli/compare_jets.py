@@ -11,7 +11,9 @@ EXTRA = "data"
 
 def main(parser: argparse.ArgumentParser, words: Sequence[str]) -> None:
     """Parse the arguments, compare, and print."""
-    parser.add_argument("files", nargs=2, type=user_path, metavar="FILE", help="jet stores, or public files of jets")
+    parser.add_argument(
+        "files", nargs=2, type=user_path, metavar="FILE", help="jet stores, public files of jets, or sample:qg"
+    )
     parser.add_argument("--out", type=user_path, metavar="FIGURE", help="draw the distributions to FIGURE.png and .pdf")
     arguments = parser.parse_args(words)
     names = [path.stem for path in arguments.files]

@@ -4,7 +4,7 @@ import argparse
 import sys
 from collections.abc import Sequence
 
-from iagraph.cli.arguments import command_for
+from iagraph.cli.arguments import command_for, described
 from iagraph.files import PRETRAINED, RECIPES, recipe_file, run_path
 
 
@@ -15,9 +15,12 @@ def main(parser: argparse.ArgumentParser, words: Sequence[str]) -> None:
     if name is not None:
         try:
             file = run_path(name) / "README.md" if name.startswith("pretrained:") else recipe_file(name)
-            print(file.read_text(encoding="utf-8"), end="")
-        except OSError:
+            text = file.read_text(encoding="utf-8")
+        except FileNotFoundError:
             sys.exit(f"error: {name}: no such recipe; iagraph recipes lists them")
+        except OSError as error:
+            sys.exit(f"error: {described(error)}")
+        print(text, end="")
         return
     titles = {}
     for path in sorted(RECIPES.glob("*.yaml")):

@@ -116,7 +116,12 @@ def _add_prune(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") 
         help="also continue training with each of --rules, and with none, from the weights of RUN at a tenth of its "
         "learning rate; finished trainings are kept (iaformer and cascaded_iaformer)",
     )
-    parser.add_argument("--out", type=user_path, metavar="FOLDER", help="output (default: studies/prune-RUN)")
+    parser.add_argument(
+        "--out",
+        type=user_path,
+        metavar="FOLDER",
+        help="output, new or of an earlier study (default: studies/prune-RUN)",
+    )
     return parser
 
 
@@ -148,8 +153,8 @@ def _add_study_of_runs(commands: "argparse._SubParsersAction[argparse.ArgumentPa
         "--out",
         type=user_path,
         metavar="FOLDER",
-        help=f"output (default: studies/RUN/{name} with the name of the first run; the report of all studies of a run "
-        "is studies/RUN/report.html)",
+        help=f"output, new or of an earlier study (default: studies/RUN/{name} with the name of the first run; the "
+        "report of all studies of a run is studies/RUN/report.html)",
     )
 
 

@@ -15,6 +15,7 @@ from iagraph.data.jets import StoreError
 from iagraph.data.overview import Overview
 from iagraph.data.readers import Reader, open_jets
 from iagraph.data.readers.jet_store import JetStoreReader
+from iagraph.data.sample import resolve
 from iagraph.data.writer import StoreWriter
 from iagraph.files import user_files, user_path
 
@@ -56,7 +57,7 @@ def convert(
     out = user_path(out)
     if out.exists() and not force:
         raise StoreError(f"{out}: already exists; choose another file, or replace it with --force")
-    paths = [Path(file) for file in user_files(files)]
+    paths = [resolve(file) for file in user_files(files)]
     for number, path in enumerate(paths):
         if path.resolve() in [other.resolve() for other in paths[:number]]:
             raise StoreError(f"{path}: named twice, so its jets would be stored twice; name it once")

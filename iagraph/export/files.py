@@ -17,7 +17,7 @@ import iagraph
 from iagraph.export.comparison import TOLERANCE, Comparison, Exported, ExportError, compare
 from iagraph.export.inputs import OUTPUTS, input_names, meaning
 from iagraph.export.tracing import OPSETS, in_onnx, traced
-from iagraph.files import replaced
+from iagraph.files import replaced, user_path
 from iagraph.jets import JetBatch
 from iagraph.models.registry import TrainedModel
 
@@ -27,7 +27,7 @@ DESCRIPTION = "iagraph.json"
 
 def export_onnx(
     trained: TrainedModel,
-    path: Path,
+    path: str | Path,
     batches: Sequence[JetBatch] = (),
     *,
     opset: int = max(OPSETS),
@@ -65,12 +65,12 @@ def export_onnx(
     for value in (*network.graph.input, *network.graph.output):
         value.doc_string = meaning(value.name, float_inputs)
     onnx.checker.check_model(network)
-    with replaced(path) as file:
+    with replaced(user_path(path)) as file:
         file.write(network.SerializeToString())
     return comparison
 
 
-def export_program(trained: TrainedModel, path: Path, batches: Sequence[JetBatch] = ()) -> Comparison:
+def export_program(trained: TrainedModel, path: str | Path, batches: Sequence[JetBatch] = ()) -> Comparison:
     """Write a trained model as a ``torch.export`` program, after checking its results.
 
     Args:
@@ -88,7 +88,7 @@ def export_program(trained: TrainedModel, path: Path, batches: Sequence[JetBatch
     module = _copy(program, {}).module()
     comparison = compare(lambda inputs: module(*inputs.values()), trained.model, batches, trained.view)
     about = json.dumps(description(trained, names, comparison), indent=2)
-    with replaced(path) as file:
+    with replaced(user_path(path)) as file:
         file.write(_saved(program, {DESCRIPTION: about}))
     return comparison
 

@@ -33,13 +33,15 @@ def export_run(
 
     Raises:
         CheckpointError: the folder holds no trained model.
-        ExportError: packages or folders are missing, or the exported model gives other results.
+        ExportError: packages or folders are missing, a path is a folder, or the exported model gives other results.
         OSError: a file cannot be written.
     """
     paths = [None if path is None else user_path(path) for path in (onnx, program)]
     for path in paths:
         if path is not None and not path.parent.is_dir():
             raise ExportError(f"{path.parent}: no such folder; make it first")
+        if path is not None and path.is_dir():
+            raise ExportError(f"{path}: a folder; name a file in it")
     trained = load(run)
     batches, jets = comparison_jets(trained)
     writers: tuple[tuple[Any, dict[str, Any]], ...] = (export_onnx, onnx_options), (export_program, {})

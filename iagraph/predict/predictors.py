@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from abc import ABC, abstractmethod
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -13,14 +14,14 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from iagraph.data import Jets, Reader, StoreError, open_jets, resolve
+from iagraph.data import Jets, Reader, StoreError, open_jets
 from iagraph.data.readers.jet_store import JetStoreReader
 from iagraph.data.sources import as_batch
 from iagraph.export.comparison import Exported
 from iagraph.export.files import DESCRIPTION, onnx_session
 from iagraph.export.inputs import input_names, slots_of
 from iagraph.files import user_files, user_path
-from iagraph.jets import JetBatch, JetInput
+from iagraph.jets import JetBatch, JetInput, jets_and_edges
 from iagraph.kinematics import Impact
 from iagraph.models import CheckpointError, registry
 from iagraph.models.registry import TrainedModel
@@ -156,9 +157,15 @@ class ExportedPredictor(Predictor):
             raise CheckpointError(f"{path}: is damaged, or not written by iagraph export ({reason})") from error
 
     def probabilities(self, jets: JetInput) -> Tensor:
-        """Class probabilities, shape [jets, classes]."""
-        assert isinstance(jets, JetBatch)
-        return self._run(slots_of(jets, self.inputs, max(int(jets.ptr.diff().max()), 1)))[0]
+        """Class probabilities, shape [jets, classes].
+
+        Raises:
+            ValueError: the jets lack an input, or the graphs are not jets.
+        """
+        jets, _ = jets_and_edges(jets, None)
+        if not len(jets):  # exported models take one jet and more
+            return torch.zeros(0, len(self.classes))
+        return self._run(slots_of(jets, self.inputs, max(*jets.sizes, 1)))[0]
 
 
 def _onnx(path: Path) -> tuple[Exported, dict[str, str]]:
@@ -195,13 +202,19 @@ def open_model(path: str | Path, device: str | None = None) -> Predictor:
         device: device for the model of a run; None for a CUDA GPU if there is one, else the CPU.
 
     Raises:
-        CheckpointError, FileNotFoundError, ImportError: as in :func:`load` and :class:`ExportedPredictor`.
+        CheckpointError, FileNotFoundError, ImportError: as in :func:`load` and :class:`ExportedPredictor`; the first
+            also if the device is missing.
     """
     if user_path(path).suffix in (".onnx", ".pt2"):
         return ExportedPredictor(path)
-    return load(path).to(device or ("cuda" if torch.cuda.is_available() else "cpu"))
+    model, device = load(path), device or ("cuda" if torch.cuda.is_available() else "cpu")
+    try:
+        return model.to(device)
+    except (AssertionError, RuntimeError) as error:  # the former from PyTorch without CUDA
+        reason = re.split(r"\.\s|\n", str(error))[0]
+        raise CheckpointError(f"device '{device}': {reason}; use another one, such as cpu") from error
 
 
 def open_files(files: Sequence[str | Path], branches: BranchMap | None = None) -> list[Reader]:
     """Readers of files, as in :meth:`Predictor.predict`; ``branches`` as in :func:`iagraph.data.open_jets`."""
-    return [open_jets(resolve(file), branches) for file in user_files(files)]
+    return [open_jets(file, branches) for file in user_files(files)]

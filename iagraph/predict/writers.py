@@ -8,6 +8,7 @@ the files.
 
 from __future__ import annotations
 
+import csv
 import json
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -18,7 +19,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from iagraph.data import StoreError
-from iagraph.files import replaced
+from iagraph.files import replaced, user_path
 from iagraph.predict.predictors import Scores
 
 Columns = dict[str, NDArray[np.generic]]
@@ -28,7 +29,7 @@ TYPES = {"file": np.int32, "jet": np.int64, "label": np.int32}
 
 
 def write_scores(
-    path: Path, parts: Iterable[Scores], classes: Sequence[str], about: Mapping[str, object], labelled: bool
+    path: str | Path, parts: Iterable[Scores], classes: Sequence[str], about: Mapping[str, object], labelled: bool
 ) -> None:
     """Write scores in the format given by the suffix of the file, one of :data:`FORMATS`.
 
@@ -43,6 +44,7 @@ def write_scores(
         ImportError: the format needs a package that is not installed.
         OSError: the file cannot be written.
     """
+    path = user_path(path)
     names = ["file", "jet", *(f"score_{name}" for name in classes), *(["label"] if labelled else [])]
     types = {name: np.dtype(TYPES.get(name, np.float32)) for name in names}
     text = json.dumps({"classes": list(classes), **about})
@@ -76,7 +78,7 @@ def check_format(path: Path) -> None:
 def _csv(path: Path, types: dict[str, np.dtype], about: str) -> Iterator[Append]:
     formats = ["%d" if kind.kind == "i" else "%.9g" for kind in types.values()]  # nine digits identify a float32
     with path.open("w", encoding="utf-8") as file:
-        file.write(",".join(types) + "\n")
+        csv.writer(file, lineterminator="\n").writerow(types)  # names of classes may have commas and quotes
 
         def append(columns: Columns) -> None:
             rows = zip(*(column.tolist() for column in columns.values()), strict=True)

@@ -41,7 +41,9 @@ def legend_above(figure: Figure, axes: Axes, columns: int) -> None:
 
 
 def log_axis(axes: Axes, values: Sequence[float]) -> None:
-    """Set a logarithmic x axis with tick labels even if all values are of one order of magnitude."""
+    """Set a logarithmic x axis with tick labels even if all values are of one order of magnitude; linear with zeros."""
+    if min(values) <= 0:
+        return
     ratio = max(values) / min(values)
     axes.set(xscale="log", xlim=(min(values) / max(ratio**0.06, 1.05), max(values) * max(ratio**0.06, 1.05)))
     subs = (1,) if ratio > 100 else (1, 2, 5) if ratio > 20 else (1, 1.5, 2, 3, 5, 7)

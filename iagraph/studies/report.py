@@ -24,6 +24,7 @@ from matplotlib.figure import Figure
 from iagraph.machine import machine
 from iagraph.metrics import Estimate
 from iagraph.plotting import save_figure
+from iagraph.studies.output import check_output
 from iagraph.studies.runs import OpenRun
 from iagraph.tables import Table
 from iagraph.train.folder import make_folder
@@ -58,26 +59,33 @@ class Section:
 def write_study(folder: Path, section: Section, runs: Sequence[OpenRun], command: str) -> Path:
     """Write a study of runs to its folder, replacing an earlier one, and update the report in the parent folder.
 
-    If the process is killed while it writes, the earlier study remains.
+    If this fails, the earlier study remains; if the process is killed, at worst under another name beside its folder.
 
     Returns:
         The folder.
 
     Raises:
-        RunError: the folder cannot be created.
+        RunError: as in :func:`~iagraph.studies.output.check_output`.
     """
+    check_output(folder)  # again, as hours may have passed
     make_folder(folder.parent, exist_ok=True)
     about = {
         "runs": {run.name: {"path": str(run.path), "jets": run.jets} for run in runs},
         "configs": {run.name: run.run.config.model_dump() for run in runs},
     }
     with tempfile.TemporaryDirectory(prefix=f".{folder.name}-", dir=folder.parent) as place:
-        new = Path(place) / folder.name
+        new, old = Path(place) / "new", Path(f"{place}-old")
         new.mkdir()
         write_section(new, section, command, about)
         if folder.exists():
-            shutil.move(folder, Path(place) / "old")
-        shutil.move(new, folder)
+            folder.rename(old)
+        try:
+            new.rename(folder)
+        except OSError:
+            if old.exists():
+                old.rename(folder)
+            raise
+    shutil.rmtree(old, ignore_errors=True)
     write_report(folder.parent, [run.path for run in runs])
     return folder
 
@@ -108,10 +116,11 @@ def write_report(folder: Path, runs: Sequence[Path] = ()) -> None:
 
     Includes the sections of ``studies/prune-RUN`` and of the comparisons that trained any of ``runs``.
     """
-    more = [folder.with_name(f"prune-{folder.resolve().name}"), *(run.resolve().parents[1] for run in runs)]
+    folder = folder.resolve()
+    more = [folder.parent / f"prune-{folder.name}", *(run.resolve().parent.parent for run in runs)]
     places = [*sorted(folder.glob("*/section.html")), *(each / "section.html" for each in dict.fromkeys(more))]
     sections = [path.read_text(encoding="utf-8") for path in places if path.is_file()]
-    title = f"Studies of {folder.resolve().name}"
+    title = f"Studies of {folder.name}"
     page = PAGES.get_template("report.html").render(title=title, sections=sections)
     (folder / "report.html").write_text(page + "\n", encoding="utf-8")
 

@@ -21,6 +21,7 @@ from iagraph.models import ParticleTransformer
 from iagraph.models.attention_tagger import AttentionTagger
 from iagraph.models.registry import names_of
 from iagraph.models.state_dicts import CheckpointError, read_state_dict
+from iagraph.studies.output import check_output
 from iagraph.train.config import Config
 from iagraph.train.datamodule import check_jets, open_role, read_all
 from iagraph.train.evaluation import evenly_spaced
@@ -37,7 +38,7 @@ class Plan:
 
     Attributes:
         runs: folders of finished runs.
-        folder: output folder.
+        folder: output folder; becomes an absolute path.
         jets: largest number of test jets to use from each run.
         command: the command line, for the record.
     """
@@ -46,6 +47,9 @@ class Plan:
     folder: Path
     jets: int
     command: str = ""
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "folder", self.folder.resolve())
 
 
 @dataclass(frozen=True)
@@ -131,8 +135,9 @@ def open_runs(plan: Plan, needs_attention: bool = True) -> list[OpenRun]:
     """Open the runs of a study, with unique names.
 
     Raises:
-        RunError: a run is given twice; or as in :func:`open_run`.
+        RunError: the output folder cannot be used, a run is given twice; or as in :func:`open_run`.
     """
+    check_output(plan.folder)
     return [
         open_run(path, plan.jets, needs_attention, name)
         for path, name in zip(plan.runs, labels(plan.runs), strict=True)
@@ -143,9 +148,10 @@ def open_one(plan: Plan, name: str) -> OpenRun:
     """Open the run of a study that takes a single run; messages call the study ``name``.
 
     Raises:
-        RunError: not exactly one run is given; or as in :func:`open_run`.
+        RunError: the output folder cannot be used, not exactly one run is given; or as in :func:`open_run`.
         ConfigError, StoreError: as in :func:`open_run`.
     """
+    check_output(plan.folder)
     if len(plan.runs) != 1:
         raise RunError(f"the study of {name} takes one run, not {len(plan.runs)}: run it once for each")
     return open_run(plan.runs[0], plan.jets)

@@ -75,9 +75,8 @@ class BestWeights(ModelCheckpoint):
     """
 
     def __init__(self, folder: Path, averaged: bool) -> None:
-        super().__init__(
-            folder, "best", monitor="val_loss", save_weights_only=not averaged, enable_version_counter=False
-        )
+        path = str(folder.resolve())  # as Lightning makes it, but of "a::b", which looks like a URL, too
+        super().__init__(path, "best", monitor="val_loss", save_weights_only=not averaged, enable_version_counter=False)
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         """Restore the record of the best weights, with the current path of the folder."""

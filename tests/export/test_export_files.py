@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 import torch
 from needs_onnx import needs_onnx
+from torch_geometric.data import Batch
 
 import iagraph
 from iagraph.export import ExportError, export_onnx, export_program
@@ -14,6 +15,7 @@ from iagraph.export.comparison import difference, edge_case_jets
 from iagraph.export.inputs import slots_of
 from iagraph.models import IAFormer, ParticleNet, ParticleTransformer
 from iagraph.models.registry import MODELS, TrainedModel
+from iagraph.predict import ExportedPredictor
 from iagraph.testing import random_jets
 
 onnx, onnxruntime = pytest.importorskip("onnx"), pytest.importorskip("onnxruntime")
@@ -115,6 +117,25 @@ def test_differing_files_are_not_written(tmp_path, monkeypatch):
         export_program(trained, path)
     assert path.read_text() == "older"
     assert list(tmp_path.iterdir()) == [path]
+
+
+@pytest.mark.parametrize("write", [export_onnx, export_program])
+def test_exported_models_take_every_input_of_models(tmp_path, monkeypatch, write):
+    """From paths as users write them, too: texts, with the home folder."""
+    monkeypatch.setenv("HOME", str(tmp_path))
+    trained = iagraph.load(TRAINED / "plain_transformer-0.1.0")
+    name = "tagger.onnx" if write is export_onnx else "tagger.pt2"
+    write(trained, f"~/{name}")
+    assert list(tmp_path.iterdir()) == [tmp_path / name]
+    exported, jets = ExportedPredictor(f"~/{name}"), random_jets([5, 1, 7], seed=2)
+    graphs = jets.to_data_list()
+    with torch.inference_mode():
+        for given in (jets, graphs, graphs[0], Batch.from_data_list(graphs)):
+            torch.testing.assert_close(exported.probabilities(given), trained.probabilities(given), rtol=0, atol=1e-5)
+        for none in (jets.part(0, 0), random_jets([0]), random_jets([0, 0])):
+            found = exported.probabilities(none)
+            assert found.shape == (len(none), 2)
+            assert found.dtype == torch.float32
 
 
 def test_older_operators_and_float_inputs(tmp_path):

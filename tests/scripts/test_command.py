@@ -1,4 +1,5 @@
 import io
+import os
 import runpy
 import subprocess
 import sys
@@ -96,6 +97,18 @@ def test_any_encoding_of_the_output(command, monkeypatch, encoding):
     assert printed.buffer.getvalue().decode(encoding) == ("γ\n" if encoding == "utf-8" else "\\u03b3\n")
 
 
+@pytest.mark.parametrize("words", [["recipes"], ["recipes", "qg"]])
+@pytest.mark.parametrize("unbuffered", ["", "1"])
+def test_output_that_is_no_longer_read(words, unbuffered):
+    """As by ``| head``: the read end of the pipe is closed before anything is written."""
+    command, pipe = [sys.executable, "-m", "iagraph", *words], subprocess.PIPE
+    environment = os.environ | {"PYTHONUNBUFFERED": unbuffered}
+    with subprocess.Popen(command, stdout=pipe, stderr=pipe, text=True, env=environment) as process:
+        process.stdout.close()
+        assert process.stderr.read() == ""
+    assert process.returncode == 1
+
+
 def test_scripts_run_the_commands(monkeypatch):
     called = []
     monkeypatch.setattr(cli, "main", called.append)
@@ -114,6 +127,10 @@ class TestRecipes:
         assert [line.partition("  ")[0].split()[-1] for line in printed.out.splitlines()] == names
         assert command("recipes", "qg")[1].out == (ROOT / "configs" / "qg.yaml").read_text()
         assert command("recipes", "gq")[0] == "error: gq: no such recipe; iagraph recipes lists them"
+
+    def test_a_folder_is_no_recipe(self, command, tmp_path):
+        code, _ = command("recipes", tmp_path)
+        assert code == f"error: {tmp_path}: cannot read or write this file (Is a directory); check folder and name"
 
     def test_files_take_precedence_over_recipes(self, tmp_path, monkeypatch):
         monkeypatch.chdir(tmp_path)

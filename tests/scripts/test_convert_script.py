@@ -11,7 +11,7 @@ import pytest
 from data.conftest import numbered_jets
 from interrupts import heed_interrupts
 
-from iagraph.data import Jets, read_store, write_store
+from iagraph.data import Jets, read_store, resolve, store_info, write_store
 
 SCRIPT = Path(__file__).parents[2] / "scripts" / "convert.py"
 
@@ -85,6 +85,14 @@ def test_patterns_and_home_folders(tmp_path, run, monkeypatch):
     assert read_store(tmp_path / "out.h5").counts.tolist() == [1, 2, 10]
     with pytest.raises(SystemExit, match=r"^error: ~/no_\*\.h5: no file matches this pattern"):
         run("~/no_*.h5", "--out=~/none.h5")
+
+
+def test_the_sample_with_its_splits(tmp_path, run):
+    run("sample:qg", "--out", tmp_path / "out.h5")
+    found, expected = store_info(tmp_path / "out.h5"), store_info(resolve("sample:qg"))
+    assert (found.jets, found.particles, found.splits) == (expected.jets, expected.particles, expected.splits)
+    with pytest.raises(SystemExit, match=r"^error: sample:top: no such sample; available: sample:qg$"):
+        run("sample:top", "--out", tmp_path / "none.h5")
 
 
 def test_classes_are_chosen_and_merged(tmp_path, run):

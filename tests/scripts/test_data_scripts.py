@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from data.conftest import numbered_jets
 
-from iagraph.data import write_store
+from iagraph.data import resolve, write_store
 
 SCRIPTS = Path(__file__).parents[2] / "scripts"
 
@@ -28,6 +28,12 @@ class TestCompare:
         run("compare.py", tmp_path / "a.h5", tmp_path / "b.h5", "--out", tmp_path / "figures" / "ab_v1.2")
         assert "| gluon | multiplicity | 3.00 +- 0.00 | 5.00 +- 0.00 | 1.000 |" in capsys.readouterr().out
         assert {path.name for path in (tmp_path / "figures").iterdir()} == {"ab_v1.2.png", "ab_v1.2.pdf"}
+
+    def test_the_sample_equals_its_file(self, run, capsys):
+        run("compare.py", "sample:qg", resolve("sample:qg"))
+        rows = [line.split(" | ") for line in capsys.readouterr().out.splitlines() if " +- " in line]
+        assert rows
+        assert all(row[2] == row[3] for row in rows)
 
     def test_errors_are_one_line(self, tmp_path, run, capsys):
         write_store(tmp_path / "a.h5", numbered_jets([3]))

@@ -83,6 +83,12 @@ class TestMistakes:
         with pytest.raises(SystemExit, match=rf"error: writing ONNX needs {package}: pip install 'iagraph\[export\]'"):
             export(run, "--onnx", tmp_path / "tagger.onnx")
 
+    def test_a_folder_instead_of_a_file(self, export, run, tmp_path, monkeypatch):
+        monkeypatch.setattr("iagraph.export.of_run.load", lambda _: pytest.fail("said only after loading"))
+        for option in ("--onnx", "--pt2"):
+            with pytest.raises(SystemExit, match=rf"^error: {tmp_path}: a folder; name a file in it$"):
+                export(run, option, tmp_path)
+
     def test_no_folder(self, export, run, tmp_path):
         with pytest.raises(SystemExit, match=r"error: .*gone: no such folder; make it first"):
             export(run, "--onnx", tmp_path / "gone" / "tagger.onnx")

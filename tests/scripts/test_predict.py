@@ -15,7 +15,7 @@ import iagraph
 from iagraph import cli
 from iagraph.data import JetDataset, Jets, read_store, resolve, store_info, write_store
 from iagraph.export import export_onnx, export_program
-from iagraph.predict import predictors
+from iagraph.predict import Scores, predictors, write_scores
 from iagraph.predict.writers import FORMATS
 
 TRAINED = Path(__file__).parents[1] / "models" / "trained" / "iaformer-0.1.0"
@@ -75,6 +75,18 @@ def test_scores_of_several_files(predict, files, tmp_path, ending, capsys):
         assert about["files"] == [str(one), str(other)]
     assert re.search(r"\b31 jets\b.*gluon, quark", capsys.readouterr().out)
     assert not list(tmp_path.glob(".*.tmp"))
+
+
+@pytest.mark.parametrize("classes", [('$t_{q}$, "x"', "QCD, light"), ("a\nb", "γ")])
+def test_names_of_classes_are_quoted_in_csv(tmp_path, monkeypatch, classes):
+    monkeypatch.setenv("HOME", str(tmp_path))
+    scores = Scores(0, 3, np.array([[0.25, 0.75], [1, 0]], np.float32), np.array([1, 0]))
+    write_scores("~/scores.csv", [scores], classes, {}, labelled=True)
+    table = pytest.importorskip("pandas").read_csv(tmp_path / "scores.csv")
+    assert list(table) == ["file", "jet", *(f"score_{name}" for name in classes), "label"]
+    np.testing.assert_array_equal(table.to_numpy(), [[0, 3, 0.25, 0.75, 1], [0, 4, 1, 0, 0]])
+    with (tmp_path / "scores.csv").open(newline="") as file:
+        assert next(csv.reader(file)) == list(table)
 
 
 def test_jets_of_the_training_are_named(predict, files, tmp_path, capsys):
@@ -157,6 +169,13 @@ class TestMistakes:
         assert "already exists" in self.refused(predict, tmp_path, *words)
         assert f"error: {tmp_path / 'b.h5'}: " in self.refused(predict, tmp_path, *words, "--force")
         assert (tmp_path / "s.h5").read_text() == "old"
+
+    @pytest.mark.parametrize("device", ["cuda", "mps"])
+    def test_missing_device(self, predict, tmp_path, device):
+        if getattr(torch, device).is_available():
+            pytest.skip("the device is here")
+        told = self.refused(predict, tmp_path, TRAINED, "sample:qg", "--out", tmp_path / "s.csv", "--device", device)
+        assert re.fullmatch(rf"error: device '{device}': .+; use another one, such as cpu", told)
 
     @pytest.mark.parametrize(
         ("model", "out", "message"),

@@ -132,6 +132,8 @@ def test_help_explains_pruning(monkeypatch, capsys):
         (["--rules", "best=3"], "error: command line: 'best=3': unknown pruning rule 'best'; there are threshold, "),
         (["--survivors", "top_k=3,4"], "error: command line: 'top_k=3,4' should be one rule with one number, as in "),
         (["--out", "run/config.yaml/x"], "error: run/config.yaml/x: cannot make this folder (Not a directory)"),
+        (["--out", "run"], "error: run/checkpoints: not of an earlier study, and nothing else is overwritten"),
+        (["--out", "toy.h5"], "error: toy.h5: not of an earlier study, and nothing else is overwritten"),
         (["--jets", "1"], "error: run: none of the 1 jets is of the class "),
     ],
 )

@@ -1,8 +1,12 @@
+import shutil
+
+import numpy as np
 import pytest
+import yaml
 from saved_figures import figures
 from toy_runs import RECIPE, settings, toy_jets
 
-from iagraph.data import write_store
+from iagraph.data import Jets, write_store
 from iagraph.studies.compare.config import load_comparison
 from iagraph.train.run import train_into
 
@@ -73,6 +77,19 @@ def part_run(store, tmp_path_factory):
     folder = tmp_path_factory.mktemp("part") / "toy"
     train_into(folder, settings(store, folder.parent, f"model={PART}", "data.pair_features=part", "train.epochs=1"))
     return folder
+
+
+@pytest.fixture
+def empty_run(toy_run, tmp_path):
+    """Folder of a finished run whose test jets are all empty."""
+    jets = toy_jets(40, 3)
+    nothing = {name: column[:0] for name, column in jets.particles.items()}
+    write_store(tmp_path / "empty.h5", Jets(nothing, np.zeros(41, np.int64), jets.label, jets.classes))
+    file = shutil.copytree(toy_run, tmp_path / "empty") / "config.yaml"
+    config = yaml.safe_load(file.read_text())
+    config["data"]["test"] = [str(tmp_path / "empty.h5")]
+    file.write_text(yaml.safe_dump(config))
+    return file.parent
 
 
 @pytest.fixture(scope="session")

@@ -100,6 +100,12 @@ def test_more_than_two_classes_and_no_species(tmp_path):
     assert numbers.classes.equal(numbers.logits["LRP", MOST][0].argmax(1))
 
 
+def test_empty_jets(empty_run, tmp_path):
+    folder = study(Plan([empty_run], tmp_path / "attribution", 20))
+    assert (folder / "profiles.png").is_file()
+    assert not (folder / "species.csv").exists()
+
+
 def test_several_runs_are_refused(toy_run, tmp_path):
     with pytest.raises(RunError, match="attribution takes one run, not 2"):
         study(Plan([toy_run, Path("other")], tmp_path / "attribution", 40, ""))

@@ -86,6 +86,28 @@ def test_differences_are_paired_by_jet_and_seed(study):
     assert json.loads((folder / "report.json").read_text())["reference"] == "Q & K"
 
 
+@pytest.mark.parametrize("signal", ["quark", "null"])  # of two classes, the mean of both AUCs is the same
+def test_differences_are_weighted(trained, store, tmp_path, signal):
+    shutil.copytree(trained / "studies", tmp_path / "studies")
+    overrides = ["data.weights=true", f"data.signal={signal}"]
+    plan = load_comparison(write_comparison(tmp_path, store, overrides=overrides), ["reference=Q & K"])
+    weight, aucs = np.random.default_rng(3).integers(1, 5, 120), []
+    for planned in plan.runs[:2]:
+        arrays = dict(np.load(planned.folder / "predictions.npz"))
+        np.savez(planned.folder / "predictions.npz", **arrays, weight=weight)
+        score, quark = arrays["logits"][:, 1].astype(float) - arrays["logits"][:, 0], arrays["label"] == 1
+        above = np.sign(score[quark, None] - score[~quark]) / 2 + 0.5
+        aucs.append(weight[quark] @ above @ weight[~quark] / (weight[quark].sum() * weight[~quark].sum()))
+    found, reference = measure.with_changes(measure.read_results(plan.runs[:2]), plan)
+    assert found.change.value == pytest.approx(aucs[0] - aucs[1], rel=1e-12)
+    assert reference.change == (0, 0)
+    logits = [np.load(planned.folder / "predictions.npz")["logits"] for planned in plan.runs[:2]]
+    expected = auc_difference(arrays["label"], *logits, weights=weight)
+    assert found.change.error == pytest.approx(expected.error, rel=1e-12)
+    with pytest.raises(RunError, match=r"seed-2/predictions\.npz: missing or damaged .*weight"):
+        measure.with_changes(measure.read_results(plan.runs), plan)
+
+
 def test_damaged_predictions_are_named(study):
     comparison = load_comparison(study, ["reference=Q & K"])
     file = comparison.folder / "q-k" / "seed-2" / "predictions.npz"

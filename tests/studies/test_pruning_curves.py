@@ -152,6 +152,11 @@ class TestRefusedBeforeAnythingIsWritten:
         self.refused(tmp_path / "run", tmp_path, r"run/metrics\.json: missing or damaged")
 
 
+def test_empty_jets(empty_run, tmp_path):
+    folder = prune(PruningStudy(empty_run, tmp_path / "prune", parse_rules(["top_k=2"]), parse_rule("top_k=2"), 20))
+    assert {row["kept_mean"] for row in read(folder)} == {"0.0"}
+
+
 def test_more_classes(tmp_path):
     write_store(tmp_path / "three.h5", toy_jets(90, 4, 3))
     config = settings(tmp_path / "three.h5", tmp_path, "data.signal=null")

@@ -17,8 +17,8 @@ from iagraph.data.readers.energyflow import EnergyFlowReader
 from iagraph.data.readers.jet_store import JetStoreReader
 from iagraph.data.readers.pandas_frames import find_frame
 from iagraph.data.readers.top_tagging import TopTaggingReader
+from iagraph.data.sample import resolve
 from iagraph.data.store import FORMAT, stated_format
-from iagraph.files import user_path
 
 if TYPE_CHECKING:
     from iagraph.data.readers.mapped import BranchMap
@@ -35,14 +35,14 @@ def open_jets(path: str | Path, branches: BranchMap | None = None) -> Reader:
     """The reader for a file of jets, selected by its content, not its name.
 
     Args:
-        path: the file.
+        path: the file, or a bundled sample (``sample:qg``).
         branches: which branches to read from a ROOT tree or parquet file; None expects one of the known layouts.
 
     Raises:
         StoreError: the file is missing, damaged or of an unknown format.
         ImportError: the format needs a package that is not installed.
     """
-    path = user_path(path)
+    path = resolve(str(path))
     with reading(path):
         if not path.is_file():
             found = "a folder; name a file in it" if path.is_dir() else "no such file; check the path"

@@ -115,7 +115,7 @@ def relevance_profiles(found: Measured) -> Figure:
                 axes.errorbar(centres, y, errors, label=method, marker="o", markersize=4, **style(number))
             axes.axhline(1 if prefix == "" else 0, color="0.7", linewidth=0.8, zorder=0)
             decorate(axes)
-            if name == "pt":
+            if name == "pt" and shown.size:
                 axes.set(xscale="log", yscale="linear" if prefix else "log")
             if prefix:
                 axes.set_xlabel(AXES[name])

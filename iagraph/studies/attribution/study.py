@@ -143,7 +143,7 @@ def deletion_table(found: Measured, truth: Truth) -> Table:
 
 
 def fraction_tables(found: Measured) -> dict[str, Table]:
-    """Tables of the fraction of relevance in the k hardest particles and, if known, in species and two kT subjets."""
+    """Tables of the fraction of relevance in the k hardest particles and, if any are known, in species and subjets."""
     relevance, particles = found.relevance, found.particles
     fractions = {key: {name: relevance[name][key] for name in METHODS} for key in particles if key in relevance["LRP"]}
     hardest = {"pT": particles["pt hardest"], "particles": particles["hardest"], **fractions["hardest"]}
@@ -164,7 +164,7 @@ def fraction_tables(found: Measured) -> dict[str, Table]:
         columns = {"particles": particles["subjet"], "pT": particles["pt subjet"], **fractions["subjet"]}
         caption = "Fraction of absolute relevance in the two kT subjets of a jet, mean over jets that have two."
         tables["subjets"] = Table(caption, _fraction_rows("subjet", ("harder", "softer", "none"), columns))
-    return tables
+    return {name: table for name, table in tables.items() if table.rows}
 
 
 def _fraction_rows(what: str, names: Sequence[str | int], columns: Mapping[str, Tensor]) -> list[dict[str, Cell]]:

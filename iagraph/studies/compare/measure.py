@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
@@ -13,9 +13,9 @@ from zipfile import BadZipFile
 import numpy as np
 from torch import nn
 
-from iagraph.estimates import OverSeeds, Truth
+from iagraph.estimates import OverSeeds
 from iagraph.jets import JetBatch
-from iagraph.metrics import Estimate
+from iagraph.metrics import Estimate, auc_difference, macro_auc_difference
 from iagraph.models.attention_tagger import AttentionTagger
 from iagraph.models.costs import cost
 from iagraph.studies.compare.config import Comparison, PlannedRun
@@ -195,7 +195,7 @@ def read_results(runs: Sequence[PlannedRun]) -> list[Result]:
 
 
 def with_changes(results: Sequence[Result], comparison: Comparison) -> list[Result]:
-    """The results with the AUC minus that of the reference model of the same seed, on the same jets.
+    """The results with the AUC minus that of the reference model of the same seed, on the same jets with their weights.
 
     Raises:
         RunError: the predictions of a run are missing or damaged.
@@ -203,20 +203,26 @@ def with_changes(results: Sequence[Result], comparison: Comparison) -> list[Resu
     if comparison.reference is None:
         return list(results)
     folders = {(run.model, run.config.seed): run.folder for run in comparison.runs}
-    signal = comparison.recipes[comparison.reference].data.signal
-    description = comparison.runs[0].folder / "model.json"
-    place = None if signal is None else read_json(description, lambda found: list(found["classes"]).index(signal))
+    data = comparison.recipes[comparison.reference].data
+    names = ("label", "logits", "weight") if data.weights else ("label", "logits")
+    difference: Callable[..., Estimate] = macro_auc_difference
+    if data.signal is not None:
+        description = comparison.runs[0].folder / "model.json"
+        signal = read_json(description, lambda found: list(found["classes"]).index(data.signal))
+        difference = partial(auc_difference, signal=signal)
     found = []
     for result in results:
-        mine, other = (_predictions(folders[model, result.seed]) for model in (result.model, comparison.reference))
-        found.append(replace(result, change=Truth(mine["label"], place).auc_change(mine["logits"], other["logits"])))
+        models = (result.model, comparison.reference)
+        mine, other = (_predictions(folders[model, result.seed], names) for model in models)
+        change = difference(mine["label"], mine["logits"], other["logits"], weights=mine.get("weight"))
+        found.append(replace(result, change=change))
     return found
 
 
-def _predictions(folder: Path) -> dict[str, Any]:
+def _predictions(folder: Path, names: Sequence[str]) -> dict[str, Any]:
     try:
         with (folder / "predictions.npz").open("rb") as file, np.load(file) as arrays:
-            return {name: arrays[name] for name in ("label", "logits")}
+            return {name: arrays[name] for name in names}
     except (OSError, ValueError, KeyError, BadZipFile) as error:
         raise RunError(
             f"{folder / 'predictions.npz'}: missing or damaged ({error}); delete the folder of this run to retrain it"

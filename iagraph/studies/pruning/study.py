@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from iagraph.interpret.edges import KeptEdges, find_kept_edges, kinds_of_edges
+from iagraph.studies.output import check_earlier, is_report
 from iagraph.studies.pruning.figures import kept_edge_distributions, performance_against_cost
 from iagraph.studies.pruning.measure import Row, measure
 from iagraph.studies.pruning.retraining import plan_retraining, retrain
@@ -60,10 +61,11 @@ def prune(study: PruningStudy) -> Path:
 
     Raises:
         RunError: the folder holds no finished run, its model has no edges to prune or cannot be trained with rules,
-            there are too few jets, or another process uses the folder of the study, all found before anything is
-            written; or, later, retraining failed.
+            there are too few jets, the folder of the study has other files, or another process uses it, all found
+            before anything is written; or, later, retraining failed.
         ConfigError, StoreError: the configuration of the run or its test jets are wrong.
     """
+    check_earlier(study.folder, more=(".lock", "retrained"))
     run = load_run(study.run)
     tagger = prunable(run, study.run)
     jets = open_studied_jets(study.run, run, study.jets)
@@ -90,8 +92,9 @@ def prune(study: PruningStudy) -> Path:
         }
         section = Section(f"Pruning ({study.run.resolve().name})", tables, figures, about)
         write_section(study.folder, section, study.command, _about(study, run, number))
-    for place in (study.folder.parent, study.folder.with_name(study.run.resolve().name)):
-        if (place / "report.html").is_file():
+    studies = study.folder.resolve().parent
+    for place in (studies, studies / study.run.resolve().name):
+        if is_report(place / "report.html"):
             write_report(place, [study.run])
     return study.folder
 

@@ -70,8 +70,9 @@ def test_stores_are_read_with_all_columns(tmp_path, jets_per_part):
     assert_same(read(reader, jets_per_part), jets)
 
 
-def test_the_sample():
-    reader = open_jets(resolve("sample:qg"))
+@pytest.mark.parametrize("name", ["sample:qg", resolve("sample:qg")])
+def test_the_sample(name):
+    reader = open_jets(name)
     assert reader.jets == 18_000
     assert_same(read(reader, 5000), read_store(resolve("sample:qg")))
 
