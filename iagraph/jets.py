@@ -6,7 +6,7 @@ on their own device.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, fields, replace
 from functools import cached_property
 from typing import Any, TypeAlias
@@ -320,11 +320,12 @@ def _one_graph(graphs: Data | Batch | Sequence[Data]) -> Data:
     """Graphs as one."""
     if isinstance(graphs, Data):
         return graphs
-    if not isinstance(graphs, Sequence) or not graphs or not all(isinstance(graph, Data) for graph in graphs):
+    listed = list(graphs) if isinstance(graphs, Iterable) and not isinstance(graphs, Tensor) else []
+    if not listed or not all(isinstance(graph, Data) for graph in listed):
         raise TypeError(
             f"expected a JetBatch, such as JetDataset(jets)[:], or Data, Batch or a list of Data, found {graphs!r:.80}"
         )
-    return Batch.from_data_list(list(graphs))
+    return Batch.from_data_list(listed)
 
 
 class PaddedJets(JetBatch):

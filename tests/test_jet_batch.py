@@ -3,7 +3,7 @@ from dataclasses import replace
 
 import pytest
 import torch
-from torch_geometric.data import Batch, Data
+from torch_geometric.data import Batch, Data, InMemoryDataset
 
 from iagraph.jets import JetBatch, jets_and_edges
 from iagraph.kinematics import Impact
@@ -169,3 +169,14 @@ def test_label_of_a_single_graph_may_be_a_number():
     assert (jets.y.tolist(), jets.weight.tolist()) == ([1], [0.5])
     assert jets.part(0, 1).y.tolist() == [1]
     assert JetBatch.from_data([data, data]).y.tolist() == [1, 1]
+
+
+def test_data_sets_of_pyg_are_lists_of_graphs():
+    class Graphs(InMemoryDataset):
+        def __init__(self, graphs):
+            super().__init__()
+            self.data, self.slices = self.collate(graphs)
+
+    jets = random_jets(COUNTS)
+    for source in (Graphs(jets.to_data_list())[1:], iter(jets.to_data_list()[1:])):
+        assert JetBatch.from_data(source).sizes == COUNTS[1:]

@@ -12,6 +12,7 @@ from __future__ import annotations
 import argparse
 import difflib
 import os
+import select
 import sys
 from importlib import import_module
 
@@ -42,13 +43,27 @@ def main(command: str | None = None) -> None:
     """
     escape_unprintable()
     try:
-        try:
-            _run(sys.argv[1:] if command is None else [command, *sys.argv[1:]])
-        finally:
-            print(end="", flush=True)  # a closed pipe is noticed here rather than at exit
-    except BrokenPipeError:  # by "| head"; the rest goes nowhere, or Python would fail to write it at exit
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        _run(sys.argv[1:] if command is None else [command, *sys.argv[1:]])
+        print(end="", flush=True)  # a closed pipe is noticed here rather than at exit
+    except SystemExit:
+        _drop_unread()
+        raise
+    except BrokenPipeError:
+        if not _drop_unread():  # another pipe
+            raise
         sys.exit(1)
+
+
+def _drop_unread() -> bool:
+    """Whether nobody reads standard output any more, as after ``| head``; the rest then goes nowhere."""
+    if not hasattr(select, "poll") or sys.stdout is None or sys.stdout is not sys.__stdout__:  # Windows, or replaced
+        return False
+    poll = select.poll()
+    poll.register(sys.stdout.fileno(), 0)
+    unread = any(event & select.POLLERR for _, event in poll.poll(0))
+    if unread:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    return unread
 
 
 def _run(words: list[str]) -> None:

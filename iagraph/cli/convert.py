@@ -21,7 +21,10 @@ INTERRUPTED = "nothing was written"
 def main(parser: argparse.ArgumentParser, words: Sequence[str]) -> None:
     """Parse the arguments, convert, draw, and print a summary."""
     parser.add_argument(
-        "files", nargs="+", metavar="FILE", help="names or patterns, or sample:qg, recognised by content; of one format"
+        "files",
+        nargs="+",
+        metavar="FILE",
+        help="files, patterns or sample:qg; all of one format, seen from content",
     )
     parser.add_argument("--out", required=True, type=_store, metavar="NAME.h5", help="writes NAME.h5, .png and .pdf")
     parser.add_argument(

@@ -20,7 +20,8 @@ class ThinLinear(nn.Linear):
 
 def hooked(*modules: nn.Module) -> bool:
     """Whether modules have hooks, such as those of ``torch.nn.utils.prune``, which run only if they are called."""
-    return any(module._forward_hooks or module._forward_pre_hooks for module in modules)
+    kinds = ("_forward_hooks", "_forward_pre_hooks", "_backward_hooks", "_backward_pre_hooks")
+    return any("forward" in vars(module) or any(getattr(module, kind) for kind in kinds) for module in modules)
 
 
 def plain(linear: nn.Module) -> bool:

@@ -10,6 +10,7 @@ from pathlib import Path
 from iagraph.train.folder import RunError
 
 SUFFIXES = {".csv", ".html", ".json", ".md", ".pdf", ".png", ".tex"}
+OF_DESKTOPS = {".DS_Store", "Thumbs.db", "desktop.ini"}
 MARKS = {"report.json", "section.html"}
 
 
@@ -24,6 +25,7 @@ def check_earlier(folder: Path, more: Collection[str] = ()) -> None:
         RunError: there is something else.
     """
     found = sorted(folder.iterdir()) if folder.is_dir() else [folder] if folder.exists() else []
+    found = [path for path in found if path.name not in OF_DESKTOPS]
     names = {path.name for path in found}
     begun = names >= MARKS or not names.isdisjoint(more)
     for path in found:

@@ -10,7 +10,7 @@ from torch.nn.utils import prune
 
 from iagraph import kernels
 from iagraph.models import IAFormer, ParticleNet, ParticleTransformer
-from iagraph.nn import ThinLinear
+from iagraph.nn import EdgeConv, ThinLinear
 from iagraph.testing import random_jets
 
 
@@ -96,3 +96,18 @@ def test_synchronised_norms_of_particle_transformer():
     jets, net = random_jets(COUNTS), model(ParticleTransformer)
     expected = net(jets)
     torch.testing.assert_close(nn.SyncBatchNorm.convert_sync_batchnorm(net)(jets), expected, rtol=0, atol=1e-4)
+
+
+@every_model
+@pytest.mark.filterwarnings("ignore:Full backward hook is firing")
+def test_backward_hooks_run(make):
+    net = model(make)
+    maps = [child for _, _, child in linears(net)]
+    seen = []
+    for child in maps:
+        child.register_full_backward_hook(lambda module, *_: seen.append(module))
+    net(random_jets(COUNTS)).square().sum().backward()
+    # The first map of an edge convolution is applied to sums over sources and targets, never called.
+    assert set(map(id, seen)) >= {id(child) for child in maps if child.weight.grad is not None} - set(
+        map(id, [conv.linears[0] for conv in net.modules() if isinstance(conv, EdgeConv)])
+    )

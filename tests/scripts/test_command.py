@@ -109,6 +109,23 @@ def test_output_that_is_no_longer_read(words, unbuffered):
     assert process.returncode == 1
 
 
+def test_errors_are_told_even_if_output_is_no_longer_read():
+    command, pipe = [sys.executable, "-m", "iagraph", "recipes", "qx"], subprocess.PIPE
+    with subprocess.Popen(command, stdout=pipe, stderr=pipe, text=True) as process:
+        process.stdout.close()
+        assert process.stderr.read() == "error: qx: no such recipe; iagraph recipes lists them\n"
+    assert process.returncode == 1
+
+
+def test_other_pipes_that_break_are_no_secret(monkeypatch):
+    def fail(words):
+        raise BrokenPipeError(32, "Broken pipe", "worker")
+
+    monkeypatch.setattr(cli, "_run", fail)
+    with pytest.raises(BrokenPipeError, match="worker"):
+        cli.main("recipes")
+
+
 def test_scripts_run_the_commands(monkeypatch):
     called = []
     monkeypatch.setattr(cli, "main", called.append)

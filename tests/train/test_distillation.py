@@ -131,7 +131,10 @@ def test_jets_of_the_teacher_are_recorded_and_refused(teacher, store, tmp_path):
     ("name", "message"),
     [
         ("nowhere", r"distill\.teacher: .*nowhere: no such folder"),
-        ("pretrained:nothing", r"distill\.teacher: pretrained:nothing: no such model; there are pretrained:qg"),
+        (
+            "pretrained:nothing",
+            r"distill\.teacher: pretrained:nothing: no such model; there are pretrained:jetclass-like",
+        ),
     ],
 )
 def test_no_such_teacher(store, tmp_path, name, message):
