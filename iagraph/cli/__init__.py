@@ -56,13 +56,14 @@ def main(command: str | None = None) -> None:
 
 def _drop_unread() -> bool:
     """Whether nobody reads standard output any more, as after ``| head``; the rest then goes nowhere."""
-    if not hasattr(select, "poll") or sys.stdout is None or sys.stdout is not sys.__stdout__:  # Windows, or replaced
+    output = sys.stdout
+    if output is None or output is not sys.__stdout__ or not hasattr(select, "poll"):  # replaced, or Windows
         return False
     poll = select.poll()
-    poll.register(sys.stdout.fileno(), 0)
+    poll.register(output.fileno(), 0)
     unread = any(event & select.POLLERR for _, event in poll.poll(0))
     if unread:
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        os.dup2(os.open(os.devnull, os.O_WRONLY), output.fileno())
     return unread
 
 
