@@ -57,7 +57,7 @@ def main(command: str | None = None) -> None:
 def _drop_unread() -> bool:
     """Whether nobody reads standard output any more, as after ``| head``; the rest then goes nowhere."""
     output = sys.stdout
-    if output is None or output is not sys.__stdout__ or not hasattr(select, "poll"):  # replaced, or Windows
+    if output is not sys.__stdout__ or output is None or not hasattr(select, "poll"):  # replaced, or Windows
         return False
     poll = select.poll()
     poll.register(output.fileno(), 0)
