@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from torch import Tensor, nn
+from torch import Tensor
 
+from iagraph.nn.encoders import RMSNorm
 from iagraph.nn.interaction_attention_conv import InteractionAttentionConv
 from iagraph.nn.pruning import PruningRule
 from iagraph.nn.softmax_difference import SoftmaxDifference
@@ -78,7 +79,7 @@ class DifferentialTransformerConv(SoftmaxDifference, InteractionAttentionConv):
             beta=beta,
             beta_per_head=beta_per_head,
         )
-        self.norm = nn.RMSNorm(out_channels // heads, eps=1e-5)
+        self.norm = RMSNorm(out_channels // heads, eps=1e-5)
 
     def project(self, sums: Tensor) -> Tensor:
         """The result, shape [nodes, out_channels], from the sums of all heads, each normalised."""

@@ -42,6 +42,14 @@ class Standardize(nn.Module):
         return f"{self.center.size(1)}"
 
 
+class RMSNorm(nn.RMSNorm):
+    """PyTorch's RMSNorm, computed in the precision of its weights, as autocast does for ``nn.LayerNorm`` only."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Normalised vectors of shape [..., channels]."""
+        return super().forward(x.to(self.weight.dtype))
+
+
 class ParticleEncoder(nn.Sequential):
     r"""Node features to node vectors: linear maps, each followed by GELU, then RMSNorm (arXiv 2505.03258).
 
@@ -56,7 +64,7 @@ class ParticleEncoder(nn.Sequential):
     """
 
     def __init__(self, in_channels: int, hidden_channels: Sequence[int], out_channels: int) -> None:
-        super().__init__(*_mlp(in_channels, hidden_channels, out_channels), nn.RMSNorm(out_channels))
+        super().__init__(*_mlp(in_channels, hidden_channels, out_channels), RMSNorm(out_channels))
 
 
 class PairEncoder(nn.Sequential):

@@ -24,13 +24,15 @@ USER_ERRORS = (ConfigError, StoreError, RunError, CheckpointError, FloatingPoint
 
 @contextmanager
 def quiet() -> Iterator[None]:
-    """Silence Lightning's notes on hardware, and its advice on workers, which does not apply to our loaders."""
+    """Silence notes on hardware, and advice on workers, which does not apply to our loaders."""
     logger = logging.getLogger("lightning.pytorch")
     level = logger.level
     logger.setLevel(logging.WARNING)
     try:
         with warnings.catch_warnings():
             warnings.filterwarnings("ignore", ".*does not have many workers.*")
+            # What stays in float32 beside 16-bit products, such as distances of neighbours, needs all its bits.
+            warnings.filterwarnings("ignore", "TensorFloat32 tensor cores .* available but not enabled")
             warnings.filterwarnings("ignore", ".*treespec, LeafSpec.*")
             warnings.filterwarnings("ignore", "(Experiment logs|Checkpoint) directory .* exists and is not empty")
             yield

@@ -48,3 +48,16 @@ def test_constants_are_exact_in_float64():
     expected = torch.tensor([[(2.3 - 1.7) * 0.7, (-4.4 + 4.7) / 0.1]], dtype=torch.float64)
     torch.testing.assert_close(Standardize(scaling).double()(x), expected, rtol=0, atol=1e-13)
     torch.testing.assert_close(Standardize(scaling)(x.float()), expected.float(), rtol=0, atol=1e-5)
+
+
+def test_norm_has_the_precision_of_its_weights_under_autocast():
+    torch.manual_seed(1)
+    encoder, x = ParticleEncoder(3, (7,), 11), torch.randn(13, 3)
+    *mlp, norm = encoder
+    with torch.autocast("cpu", torch.bfloat16):
+        before = torch.nn.Sequential(*mlp)(x)
+        got = norm(before)
+    assert before.dtype == torch.bfloat16
+    assert got.dtype == torch.float32
+    expected = before.double() / before.double().square().mean(1, keepdim=True).sqrt()
+    torch.testing.assert_close(got.double(), expected, rtol=1e-5, atol=1e-5)
