@@ -157,11 +157,14 @@ class JetBatch:
         edges in the order of :func:`~iagraph.graph.fully_connected`.
 
         Raises:
-            ValueError: an edge joins two jets.
+            ValueError: an edge joins two jets, or ``edge_index`` is not a list of edges.
         """
         if edge_index is None:
             pairs, between = unordered_pairs(self.ptr, self.sizes), [n * (n - 1) // 2 for n in self.sizes]
             return SparseGraph.from_pairs(*pairs, self.batch, len(self), between)
+        if edge_index.ndim != 2 or edge_index.size(0) != 2 or edge_index.is_floating_point():
+            found = f"{edge_index.dtype}, shape {list(edge_index.shape)}"
+            raise ValueError(f"edge_index should hold integers, shape [2, edges], found {found}")
         if bool((self.batch[edge_index[0]] != self.batch[edge_index[1]]).any()):
             raise ValueError("edge_index joins particles of different jets: remove these edges")
         return SparseGraph.scored_per_pair(edge_index, self.batch.numel(), self.batch, len(self))
@@ -255,7 +258,8 @@ class JetBatch:
 
         Raises:
             TypeError: ``data`` is neither graphs nor a list of them.
-            ValueError: a component of the momenta is missing, or some but not all impact parameters are; on the CPU,
+            ValueError: a component of the momenta is missing, or some but not all impact parameters are; an attribute
+                of particles has more than one dimension; on the CPU,
                 also if a component is not finite or above its limit (:data:`iagraph.kinematics.LIMITS`), a pT is not
                 above 0, or a mass is negative.
         """
@@ -266,6 +270,10 @@ class JetBatch:
         missing = [name for name in Impact._fields if name not in data]
         if 0 < len(missing) < len(Impact._fields):
             raise ValueError(f"these graphs lack {', '.join(missing)}; give all of {', '.join(Impact._fields)} or none")
+        for name in (*Momenta._fields, *Impact._fields, "pid"):
+            if name in data and data[name].ndim != 1:
+                shape = list(data[name].shape)
+                raise ValueError(f"{name} of these graphs has shape {shape}, expected one number per particle")
         momenta = Momenta(*(data[name] for name in Momenta._fields))
         impact = None if missing else Impact(*(data[name] for name in Impact._fields))
         ptr = data.ptr if "ptr" in data else torch.tensor([0, momenta.pt.numel()], device=momenta.pt.device)

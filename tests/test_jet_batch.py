@@ -67,6 +67,14 @@ def test_graphs_without_momenta_are_refused():
         JetBatch.from_data(Data(pt=torch.ones(3), phi=torch.ones(3)))
 
 
+@pytest.mark.parametrize("name", ["pt", "rapidity", "phi", "mass", "dz", "pid"])
+def test_columns_of_graphs_have_one_number_per_particle(name):
+    graph = tracked_jets([3, 5]).to_data_list()[1]
+    graph[name] = graph[name].unsqueeze(1)
+    with pytest.raises(ValueError, match=rf"{name} of these graphs has shape \[5, 1\], expected one number"):
+        JetBatch.from_data(graph)
+
+
 def test_batch_moves_and_converts_all_columns():
     jets = tracked_jets(COUNTS)
     moved = jets.to("meta")

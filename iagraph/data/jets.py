@@ -142,6 +142,8 @@ class Jets:
         columns |= {} if self.weight is None else {"weight of jets": self.weight}
         for name, column in columns.items():
             wanted = DTYPES.get(name)
+            if not isinstance(column, np.ndarray):
+                return f"{name} is a {type(column).__name__}, expected a NumPy array of {wanted or 'numbers'}"
             if column.ndim != 1 or column.dtype.kind not in "iuf" or (wanted and column.dtype != wanted):
                 return f"{name} is {column.dtype} of shape {column.shape}, expected 1-D {wanted or 'numbers'}"
         if len(set(self.classes)) < len(self.classes):

@@ -221,6 +221,7 @@ def test_wrong_columns_are_named():
     jets = make_jets([1, 2])
     for name, array, message in (
         ("pt", np.zeros(3), r"pt is float64 of shape \(3,\), expected 1-D float32"),
+        ("pt", [1.0, 2.0, 3.0], "pt is a list, expected a NumPy array of float32"),
         ("extra", np.zeros((3, 2)), r"extra is float64 of shape \(3, 2\)"),
         ("extra", np.array(["a", "b", "c"]), r"extra is <U1"),
     ):

@@ -81,6 +81,13 @@ def test_edges_between_jets_are_refused(make):
         model(make)(random_jets([3, 5]), torch.tensor([[0, 4], [1, 2]]))
 
 
+@every_attention_model
+@pytest.mark.parametrize("edges", [torch.ones(4, 2, dtype=torch.long), torch.ones(2, 4), torch.ones(2).long()])
+def test_what_is_no_list_of_edges_is_refused(make, edges):
+    with pytest.raises(ValueError, match=r"edge_index should hold integers, shape \[2, edges\], found torch"):
+        model(make)(random_jets([3, 5]), edges)
+
+
 @every_model
 @pytest.mark.parametrize("features", ["kin", "kinpid", "full", "iaformer"])
 def test_identical_and_empty_particles_have_finite_gradients(make, features):
