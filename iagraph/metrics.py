@@ -84,14 +84,14 @@ def roc_auc(labels: ArrayLike, scores: ArrayLike, signal: int = 1, weights: Arra
     .. math:: A = \frac1m \sum_i V_i, \qquad
               \sigma_A^2 = \frac{1}{m(m-1)} \sum_i (V_i - A)^2 + \frac{1}{n(n-1)} \sum_j (V_j - A)^2
 
-    (DeLong, DeLong and Clarke-Pearson, Biometrics 44 (1988) 837), from midranks in O(N log N) (Sun and Xu, IEEE Signal
-    Processing Letters 21 (2014) 1389). The error is zero for perfect separation and NaN if a class has only one jet
-    (of positive weight).
+    (DeLong, DeLong and Clarke-Pearson, Biometrics 44 (1988) 837). Each class is looked up in the sorted scores of the
+    other, in O(N log N). The error is zero for perfect separation and NaN if a class has only one jet (of positive
+    weight).
 
     With weights, fractions and means are weighted, and :math:`1 / m(m-1)` becomes
     :math:`w_i^2 / (\sum w)^2 \cdot n_\mathrm{eff} / (n_\mathrm{eff} - 1)`, unchanged for equal weights.
     """
-    value, influence = _auc_influence(*_discriminant(labels, scores, signal, None, weights))
+    value, influence = _auc_influence(*discriminant(labels, scores, signal, weights=weights))
     return Estimate(value, _norm(influence))
 
 
@@ -99,8 +99,8 @@ def auc_difference(
     labels: ArrayLike, scores_a: ArrayLike, scores_b: ArrayLike, signal: int = 1, weights: ArrayLike | None = None
 ) -> Estimate:
     """AUC of ``scores_a`` minus that of ``scores_b`` on the same jets, with DeLong's error of the difference."""
-    value_a, influence_a = _auc_influence(*_discriminant(labels, scores_a, signal, None, weights))
-    value_b, influence_b = _auc_influence(*_discriminant(labels, scores_b, signal, None, weights))
+    value_a, influence_a = _auc_influence(*discriminant(labels, scores_a, signal, weights=weights))
+    value_b, influence_b = _auc_influence(*discriminant(labels, scores_b, signal, weights=weights))
     return Estimate(value_a - value_b, _norm(influence_a - influence_b))
 
 
@@ -134,13 +134,9 @@ def accuracy(
         raise ValueError("the accuracy of one-dimensional scores needs a threshold")
     else:
         predicted = values[:, 1] >= threshold
-    right = predicted == index
-    if weights is not None:
-        w = _checked_weights(weights, len(index))
-        value = float(np.average(right, weights=w))
-        return Estimate(value, _norm(w * (right - value)) / float(w.sum()))
-    value = float(np.mean(right))
-    return Estimate(value, math.sqrt(value * (1 - value) / len(index)))
+    right, w = predicted == index, _checked_weights(weights, len(index))
+    value = float(np.average(right, weights=w))
+    return Estimate(value, _norm(w * (right - value)) / float(w.sum()))
 
 
 def background_rejection(
@@ -183,8 +179,8 @@ def background_rejection(
     """
     if not 0 < signal_efficiency <= 1:
         raise ValueError(f"the signal efficiency should be in (0, 1], found {signal_efficiency}")
-    is_signal, score, kept = _discriminant(labels, scores, signal, background, weights)
-    (eps,), (error,) = background_efficiency(is_signal, score, [signal_efficiency], kept)
+    two = discriminant(labels, scores, signal, background, weights)
+    (eps,), (error,) = background_efficiency(*two, [signal_efficiency])
     return Estimate(float(1 / eps), float(error / eps**2)) if eps > 0 else Estimate(math.inf, math.inf)
 
 
@@ -220,25 +216,17 @@ def classification_report(
 
 
 def discriminant(
-    labels: ArrayLike, scores: ArrayLike, signal: int = 1, background: int | None = None
-) -> tuple[Bools, Floats]:
-    """Signal mask, and one score per jet: ln p_signal - ln p_background, which is logit_signal - logit_background.
-
-    Jets of other classes are left out.
-    """
-    return _discriminant(labels, scores, signal, background)[:2]
-
-
-def _discriminant(
     labels: ArrayLike,
     scores: ArrayLike,
-    signal: int,
+    signal: int = 1,
     background: int | None = None,
     weights: ArrayLike | None = None,
-) -> tuple[Bools, Floats, Floats | None]:
-    # The discriminant, and the weights of its jets or None.
+) -> tuple[Bools, Floats, Floats]:
+    """Signal mask, score and weight of each jet: the score is ln p_signal - ln p_background, which is logit_signal -
+    logit_background, and weights are by default one. Jets of other classes are left out.
+    """
     index, values = _checked(labels, scores)
-    kept_weights = None if weights is None else _checked_weights(weights, len(index))
+    w = _checked_weights(weights, len(index))
     if background is None:
         if values.shape[1] != 2:
             raise ValueError(f"scores of {values.shape[1]} classes need a background class")
@@ -248,33 +236,27 @@ def _discriminant(
     if is_signal.all() or not is_signal.any():
         missing = signal if not is_signal.any() else background
         raise ValueError(f"no jets with label {missing}: efficiencies need jets of both classes")
-    if kept_weights is not None:
-        kept_weights = kept_weights[kept]
-        for label in (signal, background):
-            if not kept_weights[is_signal == (label == signal)].any():
-                raise ValueError(f"all jets with label {label} have weight 0: efficiencies need weight in both classes")
+    for label in (signal, background):
+        if not w[index == label].any():
+            raise ValueError(f"all jets with label {label} have weight 0: efficiencies need weight in both classes")
     if np.ndim(scores) == 1:
-        return is_signal, values[kept, 1], kept_weights
-    return is_signal, values[kept, signal] - values[kept, background], kept_weights
+        return is_signal, values[kept, 1], w[kept]
+    return is_signal, values[kept, signal] - values[kept, background], w[kept]
 
 
 def background_efficiency(
-    is_signal: Bools, score: Floats, signal_efficiency: ArrayLike, weights: Floats | None = None
+    is_signal: Bools, score: Floats, weights: Floats, signal_efficiency: ArrayLike
 ) -> tuple[Floats, Floats]:
     """Background efficiency and its error at each signal efficiency, from the results of ``discriminant``; see
     ``background_rejection``.
     """
     fpr, tpr, _ = roc_curve(is_signal, score, sample_weight=weights, drop_intermediate=False)
+    # Fractions of squared weights above the same cuts.
+    fpr_squares, tpr_squares, _ = roc_curve(is_signal, score, sample_weight=weights**2, drop_intermediate=False)
     eps_s = np.asarray(signal_efficiency, dtype=np.float64)
     eps = _first_reaching(tpr, fpr, eps_s)
-    if weights is None:
-        spread = np.sqrt(eps_s * (1 - eps_s) / np.count_nonzero(is_signal))
-        own = np.sqrt(eps * (1 - eps) / np.count_nonzero(~is_signal))
-    else:
-        # Fractions of squared weights above the same cuts.
-        fpr_squares, tpr_squares, _ = roc_curve(is_signal, score, sample_weight=weights**2, drop_intermediate=False)
-        spread = _efficiency_error(eps_s, _first_reaching(tpr, tpr_squares, eps_s), weights[is_signal])
-        own = _efficiency_error(eps, _first_reaching(tpr, fpr_squares, eps_s), weights[~is_signal])
+    spread = _efficiency_error(eps_s, _first_reaching(tpr, tpr_squares, eps_s), weights[is_signal])
+    own = _efficiency_error(eps, _first_reaching(tpr, fpr_squares, eps_s), weights[~is_signal])
     high, low = (_first_reaching(tpr, fpr, np.clip(eps_s + shift, 0, 1)) for shift in (spread, -spread))
     # The slope of the chord times the spread is half the height of the chord.
     return eps, np.hypot(own, (high - low) / 2)
@@ -296,26 +278,17 @@ def _first_reaching(tpr: Floats, fpr: Floats, wanted: Floats) -> Floats:
     return np.clip(found, fpr[left], fpr[right])  # rounding must not lead beyond 1
 
 
-def _auc_influence(is_signal: Bools, score: Floats, weights: Floats | None = None) -> tuple[float, Floats]:
+def _auc_influence(is_signal: Bools, score: Floats, weights: Floats) -> tuple[float, Floats]:
     # The AUC, and the influence of each jet on it, scaled so that squares add up to DeLong's variance.
     fraction = np.empty(len(score))
-    if weights is not None:
-        fraction[is_signal] = _fraction_below(score[is_signal], score[~is_signal], weights[~is_signal])
-        fraction[~is_signal] = 1 - _fraction_below(score[~is_signal], score[is_signal], weights[is_signal])
-        value = float(np.average(fraction[is_signal], weights=weights[is_signal]))
-        influence = fraction - value
-        for mine in (is_signal, ~is_signal):
-            number = effective_number(weights[mine])
-            scale = math.sqrt(number / (number - 1)) if number > 1 else math.nan
-            influence[mine] *= weights[mine] / weights[mine].sum() * scale
-        return value, influence
-    m, n = np.count_nonzero(is_signal), np.count_nonzero(~is_signal)
-    rank = _midranks(score)
-    fraction[is_signal] = (rank[is_signal] - _midranks(score[is_signal])) / n
-    fraction[~is_signal] = 1 - (rank[~is_signal] - _midranks(score[~is_signal])) / m
-    value = float(fraction[is_signal].mean())
-    with np.errstate(invalid="ignore", divide="ignore"):
-        influence = (fraction - value) / np.sqrt(np.where(is_signal, m * (m - 1.0), n * (n - 1.0)))
+    fraction[is_signal] = _fraction_below(score[is_signal], score[~is_signal], weights[~is_signal])
+    fraction[~is_signal] = 1 - _fraction_below(score[~is_signal], score[is_signal], weights[is_signal])
+    value = float(np.average(fraction[is_signal], weights=weights[is_signal]))
+    influence = fraction - value
+    for mine in (is_signal, ~is_signal):
+        number = effective_number(weights[mine])
+        scale = math.sqrt(number / (number - 1)) if number > 1 else math.nan
+        influence[mine] *= weights[mine] / weights[mine].sum() * scale
     return value, influence
 
 
@@ -330,11 +303,11 @@ def _fraction_below(score: Floats, others: Floats, weights: Floats) -> Floats:
 def _macro_auc_influence(labels: ArrayLike, scores: ArrayLike, weights: ArrayLike | None) -> tuple[float, Floats]:
     # Each class is the signal once; the influences of a jet on all AUCs are added before squaring.
     index, logits = _checked(labels, scores)
-    w = None if weights is None else _checked_weights(weights, len(index))
+    w = _checked_weights(weights, len(index))
     classes = logits.shape[1]
     counts = np.bincount(index, w, classes)
     if not counts.all():
-        missing = f"no jets with label {counts.argmin()}" + ("" if w is None else ", or all have weight 0")
+        missing = f"no jets with label {counts.argmin()}" + ("" if weights is None else ", or all have weight 0")
         raise ValueError(f"{missing}: a macro AUC needs jets of every class")
     total, influence = 0.0, np.zeros(len(index))
     given = np.asarray(scores, dtype=np.float64)
@@ -348,12 +321,6 @@ def _macro_auc_influence(labels: ArrayLike, scores: ArrayLike, weights: ArrayLik
         total += value / classes
         influence += one / classes
     return total, influence
-
-
-def _midranks(values: Floats) -> Floats:
-    # Ranks from 1; equal values share their mean rank.
-    _, place, counts = np.unique(values, return_inverse=True, return_counts=True)
-    return (np.cumsum(counts) - (counts - 1) / 2)[place]
 
 
 def _norm(influence: Floats) -> float:
@@ -377,8 +344,8 @@ def _checked(labels: ArrayLike, scores: ArrayLike) -> tuple[NDArray[Any], Floats
     return index.astype(np.int64), values
 
 
-def _checked_weights(weights: ArrayLike, jets: int) -> Floats:
-    values = np.asarray(weights, dtype=np.float64)
+def _checked_weights(weights: ArrayLike | None, jets: int) -> Floats:
+    values = np.ones(jets) if weights is None else np.asarray(weights, dtype=np.float64)
     if values.shape != (jets,):
         raise ValueError(f"weights should have the shape [{jets}], not {values.shape}")
     if bad := np.flatnonzero(~(np.isfinite(values) & (values >= 0)))[:1].tolist():

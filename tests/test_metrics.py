@@ -377,7 +377,7 @@ def test_probabilities_and_logits_give_the_same_metrics(classes, kind):
     for name, metric in {**ALL_METRICS, **(OF_TWO if classes == 2 else {})}.items():
         if "difference" not in name:  # of functions of the scores
             assert metric(labels, probabilities) == pytest.approx(metric(labels, logits), rel=1e-5), name
-    is_signal, score = discriminant(labels[20:], probabilities[20:], 1, 0)
+    is_signal, score, _ = discriminant(labels[20:], probabilities[20:], 1, 0)
     expected = discriminant(labels[20:], logits[20:], 1, 0)
     np.testing.assert_array_equal(is_signal, expected[0])
     np.testing.assert_allclose(score, expected[1], rtol=1e-4, atol=1e-5)

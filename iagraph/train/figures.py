@@ -67,16 +67,15 @@ def roc_curves(
     # The legend is above the frame, where it hides no curve.
     figure, axes = _roc_frame(5, 4 + 0.4 * len(curves))
     for index, (name, (labels, scores)) in enumerate(curves.items()):
-        is_signal, score = discriminant(labels, scores, signal)
-        w = None if weights is None else np.asarray(weights, np.float64)
-        points = [background_rejection(labels, scores, at, signal, weights=w) for at in WORKING_POINTS]
+        is_signal, score, w = discriminant(labels, scores, signal, weights=weights)
+        points = [background_rejection(labels, scores, at, signal, weights=weights) for at in WORKING_POINTS]
         text = ", ".join(f"{_plus_minus(point)} at {at}" for at, point in zip(WORKING_POINTS, points, strict=True))
-        auc = _plus_minus(roc_auc(labels, scores, signal, w))
+        auc = _plus_minus(roc_auc(labels, scores, signal, weights))
         label = f"{drawable(name)}: AUC = {auc}\n$1/\\varepsilon_B$ = {text}"
-        colour = _roc_curve(axes, index, is_signal, score, label, weights=w)
+        colour = _roc_curve(axes, index, is_signal, score, w, label)
         cuts = np.unique(score)
         if len(cuts) < len(score) / 4:
-            groups = [(score[group], None if w is None else w[group]) for group in (is_signal, ~is_signal)]
+            groups = [(score[group], w[group]) for group in (is_signal, ~is_signal)]
             at_cut = np.array([[np.average(mine >= cut, weights=v) for cut in cuts] for mine, v in groups])
             passing = at_cut[1] > 0
             axes.plot(at_cut[0, passing], 1 / at_cut[1, passing], color=colour, marker=".", markersize=5, linestyle="")
@@ -110,9 +109,8 @@ def class_roc_curves(
         at = signal_efficiency.get(name, DEFAULT_EFFICIENCY)
         point = background_rejection(labels, scores, at, index, 0, weights)
         label = f"{drawable(name)}: {_plus_minus(point)} at {at}"
-        two = discriminant(labels, scores, index, background=0)
-        w = None if weights is None else np.asarray(weights, np.float64)[np.isin(labels, (0, index))]
-        colour = _roc_curve(axes, index - 1, *two, label, 0.12, w)
+        two = discriminant(labels, scores, index, 0, weights)
+        colour = _roc_curve(axes, index - 1, *two, label, 0.12)
         if np.isfinite(point.value):
             axes.plot([at], [point.value], color=colour, marker="o", markerfacecolor="white", zorder=3)
     _random_guess(axes)
@@ -142,14 +140,14 @@ def _roc_curve(
     index: int,
     is_signal: NDArray[np.bool_],
     score: NDArray[np.float64],
+    weights: NDArray[np.float64],
     label: str,
     alpha: float = 0.2,
-    weights: NDArray[np.float64] | None = None,
 ) -> str:
     """Draw curve and band in the style of number ``index``, extend the frame to fit, and return the colour."""
     colour, line = style(index).values()
     eps_s = np.linspace(0, 1, 1001)
-    eps_b, error = background_efficiency(is_signal, score, eps_s, weights)
+    eps_b, error = background_efficiency(is_signal, score, weights, eps_s)
     # At eps_S = 1 the curve drops to the corner, where every jet passes.
     eps_s, eps_b, error = (np.append(each, last) for each, last in ((eps_s, 1), (eps_b, 1), (error, 0)))
     seen = eps_b > 0
