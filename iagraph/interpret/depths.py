@@ -12,10 +12,10 @@ from torch import Tensor
 
 from iagraph.estimates import Array
 from iagraph.graph import Graph
-from iagraph.interpret.recording import AttentionModel, node_vectors
+from iagraph.interpret.interventions import trace
+from iagraph.interpret.recording import AttentionModel
 from iagraph.jets import JetBatch
 from iagraph.models import ParticleTransformer
-from iagraph.segment import segment_sum
 
 INPUTS = "inputs"
 
@@ -48,9 +48,9 @@ def depths(model: AttentionModel, batches: Iterable[JetBatch]) -> list[Depth]:
     vectors: list[list[Array]] = []
     for jets in batches:
         features = model.scale_particles(jets.node_features(model.node_features))
-        found: list[tuple[str, Tensor | None, Tensor]] = [(INPUTS, None, jet_means(features, jets))]
-        stream, graph = node_vectors(model, jets), jets.graph()
-        found += [(str(depth), model.read_out(x, graph), jet_means(x, jets)) for depth, x in enumerate(stream)]
+        stream, graph = trace(model, jets).x, jets.graph()
+        found: list[tuple[str, Tensor | None, Tensor]] = [(INPUTS, None, graph.mean(features))]
+        found += [(str(depth), model.read_out(x, graph), graph.mean(x)) for depth, x in enumerate(stream)]
         if isinstance(model, ParticleTransformer):
             for number, token in enumerate(_tokens(model, stream[-1], graph), start=1):
                 found.append((f"class {number}", model.head(model.norm(token)), token))
@@ -64,12 +64,6 @@ def depths(model: AttentionModel, batches: Iterable[JetBatch]) -> list[Depth]:
         Depth(name, np.concatenate(lens) if lens else None, np.concatenate(vector))
         for name, lens, vector in zip(names, lenses, vectors, strict=True)
     ]
-
-
-def jet_means(values: Tensor, jets: JetBatch) -> Tensor:
-    """Means over the particles of each jet, shape [jets, channels]; zero for empty jets."""
-    sums = segment_sum(values, jets.batch, len(jets), jets.ptr)
-    return sums / jets.ptr.diff().clamp(min=1).unsqueeze(1).to(sums)
 
 
 def _tokens(model: ParticleTransformer, x: Tensor, graph: Graph) -> list[Tensor]:

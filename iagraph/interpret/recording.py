@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import contextmanager
 from typing import NamedTuple, TypeAlias
 
 import torch
@@ -119,23 +119,3 @@ def _layer(
 
     maps = graph.softmax(total).t()[kept]
     return LayerAttention(output.graph.edge_index, output.alpha.t(), maps, of_kept(content), of_kept(scores))
-
-
-def node_vectors(model: AttentionModel, jets: JetBatch) -> list[Tensor]:
-    """The residual stream: vectors of particles before the first block and after each block.
-
-    Returns:
-        Tensors of shape [particles, width], one more than the number of blocks.
-    """
-    vectors: list[Tensor] = []
-
-    def note(module: torch.nn.Module, inputs: tuple[Tensor, ...], output: AttentionOutput | Tensor) -> None:
-        if not vectors:
-            vectors.append(inputs[0])
-        vectors.append(output.x if isinstance(output, AttentionOutput) else output)
-
-    with ExitStack() as hooks:
-        for block in model.blocks:
-            hooks.enter_context(block.register_forward_hook(note))
-        model(jets)
-    return vectors

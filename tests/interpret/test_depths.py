@@ -2,8 +2,8 @@ import numpy as np
 import torch
 from torch.testing import assert_close
 
-from iagraph.interpret.depths import depths, jet_means
-from iagraph.interpret.recording import node_vectors
+from iagraph.interpret.depths import depths
+from iagraph.interpret.interventions import trace
 from iagraph.jets import JetBatch
 from iagraph.testing import random_jets
 
@@ -18,9 +18,9 @@ def test_lens_after_the_last_block_gives_the_logits(model, batches):
         assert_close(torch.from_numpy(found[classes[-1]].lens), logits)
     assert list(found) == ["inputs", "0", "1", "2", *classes]
     assert found["inputs"].lens is None
-    stream = node_vectors(model, everything)
+    stream = trace(model, everything).x
     assert_close(torch.from_numpy(found["1"].lens), model.read_out(stream[1], everything.graph()).detach())
-    assert_close(torch.from_numpy(found["1"].vectors), jet_means(stream[1], everything).detach())
+    assert_close(torch.from_numpy(found["1"].vectors), everything.graph().mean(stream[1]).detach())
 
 
 def test_inputs_are_means_of_node_features(make, batches):
@@ -34,4 +34,4 @@ def test_inputs_are_means_of_node_features(make, batches):
 def test_vectors_of_jets_are_means_or_zero():
     jets = random_jets([2, 0, 3], 1)
     vectors = torch.tensor([[1.0, 0], [3, 4], [1, 1], [2, 2], [6, 9]])
-    assert jet_means(vectors, jets).tolist() == [[2, 2], [0, 0], [3, 4]]
+    assert jets.graph().mean(vectors).tolist() == [[2, 2], [0, 0], [3, 4]]

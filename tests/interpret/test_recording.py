@@ -2,7 +2,8 @@ import pytest
 import torch
 from small_models import MODELS, drawn
 
-from iagraph.interpret.recording import node_vectors, record_attention
+from iagraph.interpret.interventions import trace
+from iagraph.interpret.recording import record_attention
 from iagraph.models import (
     ParticleTransformer,
 )
@@ -55,7 +56,7 @@ def test_available_scores(name, content, pair):
 
 def test_content_scores_are_queries_times_keys():
     model, jets = MODELS["part"]().double().eval(), random_jets([3, 5], 4).double()
-    vectors, (_, layer) = node_vectors(model, jets), record_attention(model, jets).layers
+    vectors, (_, layer) = trace(model, jets).x, record_attention(model, jets).layers
     block = model.blocks[1]
     x = block.norm_in(vectors[1])
     query, key = (linear(x).view(-1, 3, 2) for linear in (block.conv.lin_query, block.conv.lin_key))
@@ -65,7 +66,7 @@ def test_content_scores_are_queries_times_keys():
 
 def test_last_vectors_are_the_input_of_the_read_out(model):
     jets = random_jets(COUNTS, 5).double()
-    vectors = node_vectors(model, jets)
+    vectors = trace(model, jets).x
     assert [tensor.shape for tensor in vectors] == [(sum(COUNTS), 6)] * 3
     torch.testing.assert_close(model.read_out(vectors[-1], jets.graph()), model(jets))
     assert not model.blocks[0]._forward_hooks

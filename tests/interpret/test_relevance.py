@@ -2,7 +2,7 @@ import pytest
 import torch
 from small_models import PAIRS, SMALL, drawn
 
-from iagraph.interpret.recording import node_vectors
+from iagraph.interpret.interventions import trace
 from iagraph.interpret.relevance import (
     evidence,
     fed,
@@ -65,7 +65,7 @@ def test_parameters_require_gradients_afterwards():
 
 def test_grad_cam_of_the_last_block_by_hand():
     model, jets = make("iaformer"), random_jets(COUNTS, 2).double()
-    x = node_vectors(model, jets)[-1]
+    x = trace(model, jets).x[-1]
     own = model.head.weight[CLASSES] - model.head.weight[1 - CLASSES]
     # dl/dx_ic = W_c / n for each particle, and so is its mean.
     expected = (own[jets.batch] * x).sum(1) / jets.ptr.diff()[jets.batch]
@@ -79,7 +79,7 @@ def test_grad_cam_of_the_last_block_by_hand():
 @pytest.mark.parametrize("name", MODELS)
 def test_grad_cam_of_an_early_block_by_finite_differences(name):
     model, jets, step = make(name), random_jets(COUNTS, 3).double(), 1e-6
-    x = node_vectors(model, jets)[1]
+    x = trace(model, jets).x[1]
 
     def value(channel):
         def shift(module, inputs, output):

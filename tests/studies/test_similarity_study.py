@@ -4,8 +4,7 @@ import pytest
 import torch
 
 from iagraph.interpret.cka import linear_cka
-from iagraph.interpret.depths import jet_means
-from iagraph.interpret.recording import node_vectors
+from iagraph.interpret.interventions import trace
 from iagraph.models import ParticleTransformer
 from iagraph.studies.runs import Plan, open_run
 from iagraph.studies.similarity.measure import BetaHistory, beta_history, kept_epoch
@@ -47,12 +46,12 @@ def test_two_runs_side_by_side(toy_run, part_run, tmp_path):
     assert found["layers"] == [f"{one}, 0", f"{one}, 1", f"{one}, 2", f"{other}, 0", f"{other}, 1"]
     with torch.inference_mode():
         runs = [open_run(path, 90) for path in (toy_run, part_run)]
-        vectors = [[node_vectors(run.model, batch) for batch in run.batches] for run in runs]
+        vectors = [[trace(run.model, batch).x for batch in run.batches] for run in runs]
     first, second = (torch.cat([batch[1] for batch in mine]) for mine in vectors)
     assert found["particles, plain"]["value"][1][4] == pytest.approx(linear_cka(first, second), abs=1e-6)
     batches = [batch for batch in runs[0].batches if len(batch)]
     means = [
-        torch.cat([jet_means(batch[1], jets)[jets.ptr.diff() > 0] for batch, jets in zip(mine, batches, strict=True)])
+        torch.cat([jets.graph().mean(batch[1])[jets.ptr.diff() > 0] for batch, jets in zip(mine, batches, strict=True)])
         for mine in vectors
     ]
     assert found["jets, plain"]["value"][1][4] == pytest.approx(linear_cka(*means), abs=1e-6)

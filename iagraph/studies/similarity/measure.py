@@ -12,8 +12,8 @@ from torch import Tensor, nn
 
 from iagraph.interpret.attention_maps import MeanMaps, jet_maps
 from iagraph.interpret.cka import LayerSimilarity
-from iagraph.interpret.depths import jet_means
-from iagraph.interpret.recording import node_vectors, record_attention
+from iagraph.interpret.interventions import trace
+from iagraph.interpret.recording import record_attention
 from iagraph.jets import JetBatch
 from iagraph.studies.runs import OpenRun
 from iagraph.train.module import betas
@@ -83,10 +83,10 @@ def layer_similarity(runs: Sequence[OpenRun]) -> Similarity:
         counts, particles, means = [], [], []
         for run, batch in zip(runs, batches, strict=True):
             jets = batch.to(run.device)
-            vectors = node_vectors(run.model, jets)
+            vectors, graph = trace(run.model, jets).x, jets.graph()
             counts.append(len(vectors))
             particles += [layer.cpu() for layer in vectors]
-            means += [jet_means(layer.double(), jets)[jets.ptr.diff() > 0].cpu() for layer in vectors]
+            means += [graph.mean(layer.double())[jets.ptr.diff() > 0].cpu() for layer in vectors]
         if found is None:
             widths = [layer.size(1) for layer in particles]
             found = Similarity(counts, LayerSimilarity(widths), LayerSimilarity(widths))
