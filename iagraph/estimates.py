@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import math
 import statistics
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -54,8 +54,9 @@ def ratio(numerators: Tensor, denominators: Tensor) -> Estimate:
     return Estimate(value, math.sqrt(square) / abs(total))
 
 
-def mean(values: Tensor) -> Estimate:
+def mean(values: Tensor | Array) -> Estimate:
     """Mean over jets, shape [jets], with its standard error."""
+    values = torch.as_tensor(values)
     return ratio(values, torch.ones_like(values))
 
 
@@ -211,3 +212,14 @@ class OverSeeds:
         if len(self.values) == 1:
             return f"{self.mean:.4g} +- -"
         return str(Estimate(self.mean, self.spread))
+
+
+def mean_over_runs(estimates: Sequence[Estimate]) -> Estimate:
+    """Mean of estimates on the same test jets, one per run, each with the error of the finite test set.
+
+    That error is common to all runs, so that its mean is added, in quadrature, to the standard error over runs.
+    """
+    values = OverSeeds(tuple(each.value for each in estimates))
+    of_test_jets = sum(each.error for each in estimates) / len(estimates)
+    of_runs = values.spread / math.sqrt(len(estimates)) if len(estimates) > 1 else 0.0
+    return Estimate(values.mean, math.hypot(of_test_jets, of_runs))

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import torch
 
-from iagraph.estimates import Truth, jackknife, mean, ratio, recovery
+from iagraph.estimates import Truth, jackknife, mean, mean_over_runs, ratio, recovery
 from iagraph.metrics import Estimate, auc_difference, macro_auc
 
 
@@ -112,3 +112,9 @@ def test_means():
     assert math.isnan(mean(torch.tensor([2.0])).error)
     assert math.isnan(ratio(torch.zeros(3), torch.zeros(3)).value)
     assert math.isnan(mean(torch.zeros(0)).value)
+    assert mean(np.array([1.0, 2.0, 6.0])) == mean(torch.tensor([1.0, 2.0, 6.0]))
+
+
+def test_errors_of_jets_and_runs_add_in_quadrature():
+    assert mean_over_runs([Estimate(1.0, 0.3), Estimate(3.0, 0.5)]) == pytest.approx((2, (0.4**2 + 1) ** 0.5))
+    assert mean_over_runs([Estimate(0.01, 0.002)]) == (0.01, 0.002)  # the error of the test jets alone

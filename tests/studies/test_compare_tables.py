@@ -7,7 +7,7 @@ import pytest
 
 from iagraph.estimates import OverSeeds
 from iagraph.metrics import Estimate
-from iagraph.studies.compare.measure import Costs, Result, mean_change, models_table, over_seeds, runs_table
+from iagraph.studies.compare.measure import Costs, Result, models_table, over_seeds, runs_table
 
 NAN, INF = math.nan, math.inf
 
@@ -71,10 +71,6 @@ def test_differences_from_a_reference():
     first, second = read(models_table(ROWS, "B & C").csv())
     assert float(first["auc_minus_reference"]) == pytest.approx(0.003)
     assert float(first["auc_minus_reference_error"]) == pytest.approx(math.sqrt(1.2e-5))
-
-
-def test_error_of_one_difference_is_that_of_the_test_jets():
-    assert mean_change([Estimate(0.01, 0.002)]) == (0.01, 0.002)
 
 
 def test_csv_has_full_precision():

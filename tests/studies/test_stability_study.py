@@ -8,9 +8,7 @@ from torch import nn
 from toy_runs import settings
 
 from iagraph.interpret.perturbations import drop_soft
-from iagraph.metrics import Estimate
 from iagraph.studies.runs import Plan, open_run
-from iagraph.studies.stability.figures import over_runs
 from iagraph.studies.stability.measure import KINDS, grouped, logits_of, responses
 from iagraph.studies.stability.study import study
 from iagraph.testing import random_jets
@@ -72,13 +70,6 @@ def test_groups_differ_only_by_seed_name_and_output(toy_run, again_run, net_run)
     assert [group.runs for group in found] == [[0, 2], [1]]
     assert [group.name for group in found] == ["qg (a)", "qg (b)"]
     assert [group.training_jets for group in found] == [300, 300]
-
-
-def test_errors_of_jets_and_seeds_add_in_quadrature():
-    found = over_runs([Estimate(1.0, 0.3), Estimate(3.0, 0.5)])
-    assert found.values == (1, 3)
-    assert found.estimate == pytest.approx((2, (0.4**2 + 1) ** 0.5))
-    assert over_runs([Estimate(1.0, 0.3)]).estimate == (1, 0.3)
 
 
 def test_the_study_of_groups(toy_run, again_run, net_run, tmp_path):

@@ -13,7 +13,7 @@ from zipfile import BadZipFile
 import numpy as np
 from torch import nn
 
-from iagraph.estimates import OverSeeds
+from iagraph.estimates import OverSeeds, mean_over_runs
 from iagraph.jets import JetBatch
 from iagraph.metrics import Estimate, auc_difference, macro_auc_difference
 from iagraph.models.attention_tagger import AttentionTagger
@@ -110,20 +110,9 @@ def over_seeds(results: Sequence[Result], costs: Mapping[str, Costs]) -> list[Ro
         numbers = {key: OverSeeds(tuple(result.report[key].value for result in mine)) for key in mine[0].report}
         training = OverSeeds(tuple(result.training for result in mine))
         changes = [result.change for result in mine if result.change is not None]
-        change = mean_change(changes) if changes else None
+        change = mean_over_runs(changes) if changes else None
         rows.append(Row(model, numbers, mine[0].parameters, mine[0].flops, training, costs[model], change))
     return rows
-
-
-def mean_change(changes: Sequence[Estimate]) -> Estimate:
-    """Mean of differences on the same test jets, one per seed, each with the error of the finite test set.
-
-    That error is common to all seeds, so that its mean is added, in quadrature, to the standard error over seeds.
-    """
-    values = OverSeeds(tuple(change.value for change in changes))
-    of_test_jets = sum(change.error for change in changes) / len(changes)
-    of_seeds = values.spread / math.sqrt(len(changes)) if len(changes) > 1 else 0.0
-    return Estimate(values.mean, math.hypot(of_test_jets, of_seeds))
 
 
 def models_table(rows: Sequence[Row], reference: str | None = None) -> Table:

@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import math
 import textwrap
 from collections.abc import Mapping, Sequence
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 from matplotlib.axes import Axes
@@ -13,8 +12,7 @@ from matplotlib.figure import Figure
 from matplotlib.layout_engine import ConstrainedLayoutEngine
 from matplotlib.ticker import MaxNLocator
 
-from iagraph.estimates import Array, OverSeeds
-from iagraph.metrics import Estimate
+from iagraph.estimates import Array, mean_over_runs
 from iagraph.plotting import drawable, style
 from iagraph.studies.figures import MARKERS, decorate, legend_above, marked
 from iagraph.studies.stability.measure import KINDS, Kind, Response, Spread
@@ -27,44 +25,25 @@ NUMBERS = {
 BINS = 10
 
 
-class OverRuns(NamedTuple):
-    """A response of a group: the value for each of its runs, and their mean with its error.
-
-    The error adds in quadrature the mean error of single runs, which share jets, and the spread over the runs divided
-    by the square root of their number.
-    """
-
-    values: tuple[float, ...]
-    estimate: Estimate
-
-
-def over_runs(estimates: Sequence[Estimate]) -> OverRuns:
-    """Mean of the estimates from several runs, with its error."""
-    values = tuple(each.value for each in estimates)
-    jets = sum(each.error for each in estimates) / len(estimates)
-    seeds = OverSeeds(values).spread / math.sqrt(len(values)) if len(values) > 1 else 0.0
-    return OverRuns(values, Estimate(sum(values) / len(values), math.hypot(jets, seeds)))
-
-
-def response_figure(groups: Mapping[str, Sequence[Sequence[Response]]], kinds: Sequence[Kind] = KINDS) -> Figure:
+def response_figure(groups: Mapping[str, Sequence[Sequence[Response]]]) -> Figure:
     """Effects of changes to the jets on outputs, against the size of the change; a column per kind, a line per group.
 
     Markers are means over the runs of a group with their errors, small dots single runs.
     """
     layout = ConstrainedLayoutEngine(w_pad=0.05, h_pad=0.05)
-    figure = Figure(figsize=(3.0 * len(kinds), 7.6), layout=layout)
-    panels = figure.subplots(len(NUMBERS), len(kinds), sharex="col", sharey="row", squeeze=False)
+    figure = Figure(figsize=(3.0 * len(KINDS), 7.6), layout=layout)
+    panels = figure.subplots(len(NUMBERS), len(KINDS), sharex="col", sharey="row", squeeze=False)
     for line, (key, label) in zip(panels, NUMBERS.items(), strict=True):
-        for axes, kind in zip(line, kinds, strict=True):
+        for axes, kind in zip(line, KINDS, strict=True):
             for number, (name, runs) in enumerate(groups.items()):
                 _response_line(axes, runs, kind, key, number, name)
             axes.axhline(0, color="0.4", linewidth=0.8, zorder=0)
             decorate(axes)
             axes.xaxis.set_major_locator(MaxNLocator(3))
         line[0].set_ylabel(label)
-    for axes, kind in zip(panels[0], kinds, strict=True):
+    for axes, kind in zip(panels[0], KINDS, strict=True):
         axes.set_title(kind.name, fontsize=10)
-    for axes, kind in zip(panels[-1], kinds, strict=True):
+    for axes, kind in zip(panels[-1], KINDS, strict=True):
         axes.set_xlabel(kind.unit)
         axes.set_xlim(0, 1.1 * kind.sizes[-1])
         axes.set_xticks(kind.sizes, [f"{size:g}" for size in kind.sizes], fontsize=7)
@@ -79,16 +58,16 @@ def _response_line(
     sizes = np.array([r.size for r in at[0]])
     # Groups are shifted slightly, so that their error bars can be told apart.
     shift = 0.008 * kind.sizes[-1] * (number % 5 - 1)
-    found = [over_runs([getattr(run[place], key) for run in at]) for place in range(len(sizes))]
+    single = [[getattr(run[place], key) for run in at] for place in range(len(sizes))]
+    found = [mean_over_runs(each) for each in single]
     looks, beside = marked(number), 0.02 * kind.sizes[-1]
-    bars: dict[str, Any] = {"yerr": [each.estimate.error for each in found], "elinewidth": 1, "capsize": 2}
+    bars: dict[str, Any] = {"yerr": [each.error for each in found], "elinewidth": 1, "capsize": 2}
     bars |= {"markersize": 5, "linewidth": 1.3}
-    axes.errorbar(sizes + shift, [each.estimate.value for each in found], label=drawable(name), **bars, **looks)
+    axes.errorbar(sizes + shift, [each.value for each in found], label=drawable(name), **bars, **looks)
     if len(runs) > 1:
-        for size, each in zip(sizes, found, strict=True):
-            axes.plot(
-                [size + shift + beside] * len(runs), each.values, ".", color=looks["color"], markersize=3, alpha=0.6
-            )
+        for size, each in zip(sizes, single, strict=True):
+            values = [one.value for one in each]
+            axes.plot([size + shift + beside] * len(runs), values, ".", color=looks["color"], markersize=3, alpha=0.6)
 
 
 def spread_figure(spreads: Mapping[str, Spread], profiles: Mapping[str, tuple[Array, Array]]) -> Figure:

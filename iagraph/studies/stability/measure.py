@@ -14,7 +14,7 @@ from scipy.special import logsumexp, softmax
 from scipy.stats import spearmanr
 from torch import Generator
 
-from iagraph.estimates import Array, OverSeeds, Truth, jackknife_error
+from iagraph.estimates import Array, OverSeeds, Truth, jackknife_error, mean
 from iagraph.interpret.perturbations import drop_particles, drop_soft, smear_direction, smear_pt
 from iagraph.jets import JetBatch
 from iagraph.metrics import Estimate, accuracy
@@ -77,12 +77,6 @@ def total_variation(one: Array, other: Array) -> Array:
 def flips(one: Array, other: Array) -> Array:
     """1 where the most probable classes differ, otherwise 0; logits of shape [..., classes]."""
     return (one.argmax(axis=-1) != other.argmax(axis=-1)).astype(np.float64)
-
-
-def mean(values: Array) -> Estimate:
-    """Mean over jets with the error of independent jets; values of shape [jets]."""
-    spread = values.std(ddof=1) if len(values) > 1 else math.nan
-    return Estimate(float(values.mean()), float(spread / math.sqrt(len(values))))
 
 
 class Spread(NamedTuple):

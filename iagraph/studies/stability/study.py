@@ -8,11 +8,11 @@ from pathlib import Path
 import numpy as np
 from scipy.special import softmax
 
-from iagraph.estimates import Array, Truth
+from iagraph.estimates import Array, Truth, mean_over_runs
 from iagraph.metrics import Estimate, accuracy
 from iagraph.studies.report import Section, write_study
 from iagraph.studies.runs import OpenRun, Plan, check_same_jets, open_runs
-from iagraph.studies.stability.figures import over_runs, response_figure, spread_figure
+from iagraph.studies.stability.figures import response_figure, spread_figure
 from iagraph.studies.stability.measure import (
     SEEDS,
     Group,
@@ -94,10 +94,10 @@ def response_rows(groups: Sequence[Group], found: Sequence[Sequence[Response]]) 
         for group in groups:
             mine = [found[run][place] for run in group.runs]
             row: dict[str, Cell] = {"change": each.kind, "size": each.size, "group": group.name}
-            row |= {"change of AUC": over_runs([one.auc_change for one in mine]).estimate}
-            row |= {"of accuracy": over_runs([one.accuracy_change for one in mine]).estimate}
-            row |= {"|change of probability|": over_runs([one.variation for one in mine]).estimate}
-            rows.append(row | {"flips": over_runs([one.flip_rate for one in mine]).estimate})
+            row |= {"change of AUC": mean_over_runs([one.auc_change for one in mine])}
+            row |= {"of accuracy": mean_over_runs([one.accuracy_change for one in mine])}
+            row |= {"|change of probability|": mean_over_runs([one.variation for one in mine])}
+            rows.append(row | {"flips": mean_over_runs([one.flip_rate for one in mine])})
     return rows
 
 
