@@ -42,7 +42,7 @@ def auc_after_training(make, seed, *changes):
     config = load_config(RECIPE, [f"seed={seed}", "train.device=cpu", *changes])
     seed_everything(seed, verbose=False)
     data = JetDataModule(config.data, seed)
-    tagger = Tagger(make(), config.train, 2, data.signal, len(data.datasets["train"]))
+    tagger = Tagger(make(), config.train, data.signal, len(data.datasets["train"]))
     still = {"enable_progress_bar": False}
     make_trainer(config, max_epochs=config.train.epochs, gradient_clip_val=config.train.clip, **still).fit(tagger, data)
     logits = make_trainer(config, **still).predict(tagger, data.test_dataloader())

@@ -65,7 +65,7 @@ def evaluate(run: str | Path, file: str | None = None, device: str | None = None
     check_jets(source, config.data, classes, ", ".join(files))
     compare_masses(massive, source, ", ".join(files))
     signal = None if config.data.signal is None else classes.index(config.data.signal)
-    tagger = Tagger(model, config.train, len(classes), signal)
+    tagger = Tagger(model, config.train, signal)
     predictor = make_trainer(
         config, enable_progress_bar=shows_bar(False), **({} if device is None else {"accelerator": device})
     )

@@ -15,7 +15,6 @@ from numpy.typing import ArrayLike
 from torch import Tensor, nn
 from torch.nn.functional import cross_entropy
 from torchmetrics import Metric
-from torchmetrics.classification import BinaryAUROC, MulticlassAUROC
 from torchmetrics.utilities import dim_zero_cat
 
 from iagraph.jets import JetBatch
@@ -34,7 +33,6 @@ class Tagger(LightningModule):
     Args:
         model: the model.
         config: optimiser and schedule.
-        num_classes: number of classes, two or more.
         signal: index of the signal class if there are two classes; None for more.
         jets_per_epoch: training jets per epoch; required for training.
         fine_tune: frozen modules and learning rate of the head in fine-tuning.
@@ -47,14 +45,12 @@ class Tagger(LightningModule):
         FloatingPointError: a loss or logit in training, validation or test is not finite.
     """
 
-    val_auc: BinaryAUROC | MulticlassAUROC
     loss_weights: Tensor | None
 
     def __init__(
         self,
         model: nn.Module,
         config: TrainConfig,
-        num_classes: int,
         signal: int | None = None,
         jets_per_epoch: int = 0,
         fine_tune: FineTuneConfig | None = None,
@@ -72,8 +68,7 @@ class Tagger(LightningModule):
         self.frozen = tuple(fine_tune.frozen) if fine_tune else ()
         self.signal = signal
         self.train_loss, self.val_loss = MeanLoss(), MeanLoss()
-        self.val_auc = BinaryAUROC() if num_classes == 2 else MulticlassAUROC(num_classes, average="macro")
-        self.weighted_auc = WeightedAUC(signal)
+        self.val_auc = WeightedAUC(signal)
         weights = None if loss_weights is None else torch.tensor(loss_weights, dtype=torch.float32)
         self.register_buffer("loss_weights", weights, persistent=False)
         self._timings: list[tuple[int, float]] = []
@@ -187,15 +182,8 @@ class Tagger(LightningModule):
         self.log("val_loss", self.val_loss, prog_bar=True, batch_size=len(jets))
         if self.trainer.sanity_checking:
             return  # the first few jets may be of one class only
-        if jets.weight is not None:
-            self.weighted_auc.update(logits.float(), labels, jets.weight)
-            self.log("val_auc", self.weighted_auc, prog_bar=True, batch_size=len(jets))
-            return
-        probabilities = logits.float().softmax(1)
-        if self.signal is None:
-            self.val_auc.update(probabilities, labels)
-        else:
-            self.val_auc.update(probabilities[:, self.signal], labels.eq(self.signal).long())
+        weights = torch.ones_like(losses) if jets.weight is None else jets.weight
+        self.val_auc.update(logits.float(), labels, weights)
         self.log("val_auc", self.val_auc, prog_bar=True, batch_size=len(jets))
 
     def predict_step(self, jets: JetBatch, batch_index: int) -> Tensor:

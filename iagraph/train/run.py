@@ -180,7 +180,7 @@ def _train(
     data.add_seen(*seen_before(config))
     started_from = origin(config)
     jets, loss_weights = data.jets_per_epoch, data.loss_weights(config.train.class_weights)
-    tagger = Tagger(model, config.train, len(data.classes), data.signal, jets, config.fine_tune, loss_weights)
+    tagger = Tagger(model, config.train, data.signal, jets, config.fine_tune, loss_weights)
     predictor = make_trainer(config, enable_progress_bar=shows_bar(silent))  # fails early without the device
     if rank():
         folder = shared_folder() if folder is None else folder

@@ -66,7 +66,7 @@ def test_a_student_equal_to_its_teacher_has_nothing_to_learn_from_it(teacher):
 
     def gradient(weight):
         jets.targets = targets(student, jets, weight, torch.device("cpu"))
-        tagger = Tagger(student.model, toy("iaformer", "unused", "unused").train, 2, 1, jets_per_epoch=23)
+        tagger = Tagger(student.model, toy("iaformer", "unused", "unused").train, 1, jets_per_epoch=23)
         tagger.log = lambda *_, **__: None
         tagger.trainer = Trainer(accelerator="cpu", logger=False, enable_checkpointing=False)
         student.zero_grad()

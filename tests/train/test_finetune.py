@@ -101,7 +101,7 @@ def test_frozen_weights_are_unchanged(store, tmp_path, monkeypatch, name, frozen
 
 def test_head_has_its_own_rate_under_the_same_schedule(start, store, tmp_path):
     config = tuned(start, store, tmp_path, "fine_tune.head_learning_rate=0.3", "fine_tune.frozen=[particle_norm]")
-    tagger = Tagger(new_model(config, CLASSES), config.train, 2, 1, 300, config.fine_tune)
+    tagger = Tagger(new_model(config, CLASSES), config.train, 1, 300, config.fine_tune)
     groups = tagger.configure_optimizers()["optimizer"].param_groups
     # The schedule starts at a hundredth of each rate.
     assert [group["lr"] for group in groups] == pytest.approx([1e-4, 1e-4, 3e-3, 3e-3])
@@ -121,7 +121,7 @@ def test_head_has_its_own_rate_under_the_same_schedule(start, store, tmp_path):
 
 def test_head_has_the_common_rate_by_default(start, store):
     config = tuned(start, store, "runs")
-    tagger = Tagger(new_model(config, CLASSES), config.train, 2, 1, 300, config.fine_tune)
+    tagger = Tagger(new_model(config, CLASSES), config.train, 1, 300, config.fine_tune)
     groups = tagger.configure_optimizers()["optimizer"].param_groups
     assert [group["weight_decay"] for group in groups] == [0.01, 0]
     assert sum(len(group["params"]) for group in groups) == len(list(tagger.parameters()))

@@ -44,7 +44,7 @@ def test_gates_and_rules_tighten_over_a_fraction_of_the_training():
     settings = {"epochs": 2, "learning_rate": 1e-3, "min_learning_rate": 0.0, "warmup": 0.0, "weight_decay": 0.0}
     config = TrainConfig(**settings, patience=1, clip=None, tighten=0.5)
     model = CascadedIAFormer(width=5, blocks=1, heads=5, pair_width=3, gate_fraction=0.3, pruning=TopK(k=2))
-    tagger = Tagger(model, config, 2, 1, jets_per_epoch=10)
+    tagger = Tagger(model, config, 1, jets_per_epoch=10)
     tagger.log = lambda *_, **__: None
     quiet = dict.fromkeys(["logger", "enable_checkpointing", "enable_progress_bar", "enable_model_summary"], False)
     tagger.trainer = Trainer(accelerator="cpu", **quiet)

@@ -113,7 +113,7 @@ def test_logits_of_the_test_set_that_are_not_finite(store, tmp_path):
 
 def test_a_gpu_works_on_the_gradients_while_the_host_waits_for_the_loss(store, tmp_path):
     config = settings(store, tmp_path)
-    tagger = Tagger(IAFormer("kinpid", **SMALL), config.train, 2, 1, jets_per_epoch=30)
+    tagger = Tagger(IAFormer("kinpid", **SMALL), config.train, 1, jets_per_epoch=30)
     tagger.log = lambda *_, **__: None
     tagger.trainer = Trainer(accelerator="cpu", logger=False, enable_checkpointing=False, default_root_dir=tmp_path)
     jets = JetDataset(toy_jets(30, 3))[:].to("cpu")  # which keeps the multiplicities on the host

@@ -142,7 +142,7 @@ def test_interrupted_training_keeps_its_best_epoch(store, tmp_path, monkeypatch,
 
 def test_weight_decay_applies_only_to_matrices(store):
     config = settings(store, "runs")
-    tagger = Tagger(build_model(config, ["gluon", "quark"]), config.train, num_classes=2, signal=1, jets_per_epoch=10)
+    tagger = Tagger(build_model(config, ["gluon", "quark"]), config.train, signal=1, jets_per_epoch=10)
     groups = tagger.configure_optimizers()["optimizer"].param_groups
     assert [group["weight_decay"] for group in groups] == [0.01, 0]
     assert sum(len(group["params"]) for group in groups) == len(list(tagger.parameters()))

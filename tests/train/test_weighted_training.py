@@ -11,6 +11,7 @@ from toy_runs import settings, toy_jets, weights
 
 from iagraph.data import StoreError, read_store, write_store
 from iagraph.metrics import effective_number, macro_auc, roc_auc
+from iagraph.testing import random_jets
 from iagraph.train.datamodule import JetDataModule
 from iagraph.train.evaluate import evaluate
 from iagraph.train.folder import read_history
@@ -86,7 +87,7 @@ def test_weighted_loss_by_hand(stores, weighted):
     data = JetDataModule(config.data, 1)
     factors = data.loss_weights(config.train.class_weights)
     assert factors[1] == pytest.approx(3 * factors[0])
-    tagger = Tagger(LogitsOfMultiplicity(), config.train, 2, 1, 300, None, factors)
+    tagger = Tagger(LogitsOfMultiplicity(), config.train, 1, 300, None, factors)
     tagger.log = lambda *_, **__: None
     tagger.trainer = type("Alone", (), {"world_size": 1})()
     jets = data.datasets["train"][:]
@@ -108,6 +109,20 @@ def test_validation_auc_is_exact_over_batches(classes):
         metric.update(*(torch.from_numpy(each[part]) for each in (logits, label, w)))
     expected = roc_auc(label, logits, weights=w) if classes == 2 else macro_auc(label, logits, w)
     assert float(metric.compute()) == pytest.approx(expected.value)
+
+
+def test_validation_auc_tells_jets_apart_whose_probabilities_round_to_one():
+    class Logits(torch.nn.Module):
+        def forward(self, jets):
+            return torch.tensor([[0.0, 20.0], [0.0, 30.0]])
+
+    tagger = Tagger(Logits(), settings("jets.h5", "runs").train, 1)
+    tagger.log = lambda *_, **__: None
+    tagger.trainer = type("Validating", (), {"sanity_checking": False})()
+    jets = random_jets([2, 3])
+    assert jets.y.tolist() == [0, 1]
+    tagger.validation_step(jets, 0)
+    assert tagger.val_auc.compute() == 1
 
 
 class TestRefusals:
