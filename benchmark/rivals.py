@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from torch_geometric.data import Batch
 from torch_geometric.nn import MessagePassing, global_mean_pool
 from torch_geometric.transforms import Compose
-from torch_geometric.utils import softmax
+from torch_geometric.utils import softmax, to_dense_adj, to_dense_batch
 
 from iagraph.graph import fully_connected
 from iagraph.jets import JetBatch
@@ -75,13 +75,10 @@ def padded_inputs(model: IAFormer, jets: JetBatch, slots: int) -> tuple[Tensor, 
     Raises:
         ValueError: a jet has more particles than slots.
     """
-    slot = _slot_of_particle(jets, slots)
+    particles, mask = padded(model.scale_particles(jets.node_features(model.node_features)), jets, slots)
     source, target = fully_connected(jets.ptr)
-    features = jets.edge_features(model.pair_features, source, target).t()
-    pairs = features.new_zeros(len(jets), slots, slots, features.size(1))
-    pairs[jets.batch[target], slot[target], slot[source]] = cast(FixedPairs, model.pair_inputs).scale(features)
-    particles = padded(model.scale_particles(jets.node_features(model.node_features)), jets, slots)
-    return particles, pairs, padded(torch.ones_like(slot, dtype=torch.bool).unsqueeze(1), jets, slots).squeeze(2)
+    features = cast(FixedPairs, model.pair_inputs).scale(jets.edge_features(model.pair_features, source, target).t())
+    return particles, to_dense_adj(torch.stack([target, source]), jets.batch, features, slots, len(jets)), mask
 
 
 class EdgeListIAFormer(nn.Module):
@@ -156,20 +153,14 @@ def _conv(block: AttentionBlock) -> DifferentialAttentionConv:
     return cast(DifferentialAttentionConv, block.conv)
 
 
-def _slot_of_particle(jets: JetBatch, slots: int) -> Tensor:
-    """The slot of each particle in its jet, shape [particles]."""
-    largest = int(jets.ptr.diff().max())
-    if largest > slots:
-        raise ValueError(f"a jet has {largest} particles and there are {slots} slots: give more, or drop particles")
-    return torch.arange(jets.batch.numel(), device=jets.ptr.device) - jets.ptr[jets.batch]
-
-
-def padded(values: Tensor, jets: JetBatch, slots: int) -> Tensor:
-    """Values of particles, shape [particles, channels], in slots, shape [jets, slots, channels], zero in padding.
+def padded(values: Tensor, jets: JetBatch, slots: int) -> tuple[Tensor, Tensor]:
+    """Values of particles, shape [particles, channels], in slots, shape [jets, slots, channels], zero in padding, and a
+    mask of real particles, shape [jets, slots].
 
     Raises:
         ValueError: a jet has more particles than slots.
     """
-    result = values.new_zeros(len(jets), slots, values.size(1))
-    result[jets.batch, _slot_of_particle(jets, slots)] = values
-    return result
+    largest = int(jets.ptr.diff().max())
+    if largest > slots:
+        raise ValueError(f"a jet has {largest} particles and there are {slots} slots: give more, or drop particles")
+    return to_dense_batch(values, jets.batch, max_num_nodes=slots, batch_size=len(jets))

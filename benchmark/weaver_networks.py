@@ -107,7 +107,8 @@ def weaver_inputs(
     points = features[:, [names.index("delta_eta"), names.index("delta_phi")]]
     vectors = torch.stack(to_cartesian(jets.momenta), dim=1)
     columns = (points, model.scale_particles(features), vectors, torch.ones_like(features[:, :1]))
-    points, features, vectors, mask = (padded(values, jets, slots).transpose(1, 2).contiguous() for values in columns)
+    tables = (padded(values, jets, slots)[0].transpose(1, 2).contiguous() for values in columns)
+    points, features, vectors, mask = tables
     return points, features, vectors, mask
 
 
