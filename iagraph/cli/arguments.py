@@ -4,8 +4,12 @@ import argparse
 import sys
 from collections.abc import Callable
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from iagraph.files import RECIPES, explain_os_error, recipe_file, run_path
+
+if TYPE_CHECKING:
+    from iagraph.data.readers.mapped import BranchMap
 
 
 def escape_unprintable() -> None:
@@ -65,6 +69,19 @@ def described(error: Exception) -> str:
     if reason is None or not isinstance(error, OSError) or error.filename is None:
         return str(error)
     return f"{error.filename}: cannot read or write this file {reason}"
+
+
+def branch_map(path: Path | None) -> "BranchMap | None":
+    """The map of branches in a file, if one is given.
+
+    Raises:
+        StoreError: the map is invalid.
+    """
+    if path is None:
+        return None
+    from iagraph.data.readers.mapped import load_map
+
+    return load_map(path)
 
 
 def positive(text: str) -> int:

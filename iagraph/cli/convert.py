@@ -12,6 +12,7 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
+from iagraph.cli.arguments import branch_map
 from iagraph.files import user_path
 
 EXTRA = "data"
@@ -49,12 +50,7 @@ def main(parser: argparse.ArgumentParser, words: Sequence[str]) -> None:
             if figure.exists() and not arguments.force:
                 raise StoreError(f"{figure}: already exists; choose another name, or --force to replace it")
         classes = None if arguments.classes is None else parse_classes(arguments.classes)
-        branches = None
-        if arguments.map is not None:
-            from iagraph.data.readers.mapped import load_map
-
-            branches = load_map(arguments.map)
-        overview = convert(arguments.files, store, force=arguments.force, classes=classes, branches=branches)
+        overview = convert(arguments.files, store, force=arguments.force, classes=classes, branches=branch_map(arguments.map))
     except (StoreError, OSError) as error:
         sys.exit(f"error: {error}")
     info = store_info(store)

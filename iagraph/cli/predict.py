@@ -8,7 +8,7 @@ import argparse
 import sys
 from collections.abc import Iterator, Sequence
 
-from iagraph.cli.arguments import described, positive
+from iagraph.cli.arguments import branch_map, described, positive
 from iagraph.cli.process import prepare_process
 from iagraph.files import user_path
 
@@ -42,11 +42,7 @@ def main(parser: argparse.ArgumentParser, words: Sequence[str]) -> None:
         check_format(out)
         if out.exists() and not arguments.force:
             raise StoreError(f"{out}: already exists; choose another name, or --force to replace it")
-        branches = None
-        if arguments.map is not None:
-            from iagraph.data.readers.mapped import load_map
-
-            branches = load_map(arguments.map)
+        branches = branch_map(arguments.map)
         model, readers = open_model(arguments.model, arguments.device), open_files(arguments.files, branches)
         labelled = any(name in model.classes for reader in readers for name in reader.classes)
         about = {"model": arguments.model, "files": [str(reader.path) for reader in readers]}

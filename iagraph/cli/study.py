@@ -44,12 +44,13 @@ def main(parser: argparse.ArgumentParser, words: Sequence[str]) -> None:
     for name, text in STUDIES_OF_RUNS.items():
         _add_study_of_runs(commands, name, text)
     if {"-h", "--help"} & set(words):
-        from iagraph.studies.compare.config import describe_comparison
-        from iagraph.studies.curve.config import describe_curve
+        from iagraph.studies.compare.config import CompareConfig
+        from iagraph.studies.curve.config import CurveConfig
         from iagraph.studies.pruning.rules import describe_rules
+        from iagraph.yaml_config import describe
 
-        compare_parser.epilog = f"keys of a comparison:\n\n{describe_comparison()}"
-        curve_parser.epilog = f"keys of a learning curve:\n\n{describe_curve()}"
+        compare_parser.epilog = f"keys of a comparison:\n\n{describe(CompareConfig)}"
+        curve_parser.epilog = f"keys of a learning curve:\n\n{describe(CurveConfig)}"
         prune_parser.epilog = f"rules, and the numbers tried unless --rules names others:\n\n{describe_rules()}"
     arguments, more = parser.parse_known_args(words)
     if arguments.command in ("compare", "curve"):  # overrides may follow the options

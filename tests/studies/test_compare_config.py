@@ -2,8 +2,8 @@ import re
 
 import pytest
 
-from iagraph.studies.compare.config import describe_comparison, load_comparison, slug
-from iagraph.yaml_config import ConfigError
+from iagraph.studies.compare.config import CompareConfig, load_comparison, slug
+from iagraph.yaml_config import ConfigError, describe
 
 
 def test_each_model_and_seed_has_its_own_folder(write, tmp_path):
@@ -125,7 +125,7 @@ def test_invalid_recipes(write, recipes, message):
 
 
 def test_every_key_is_described():
-    text = describe_comparison()
+    text = describe(CompareConfig)
     for key in ("name", "seeds", "recipes", "overrides", "output"):
         assert f"{key}: " in text
 

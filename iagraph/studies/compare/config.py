@@ -14,7 +14,7 @@ from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, field_valida
 
 from iagraph.files import recipe_file, user_path
 from iagraph.train.config import Config, load_config
-from iagraph.yaml_config import COMMAND_LINE, ConfigError, describe, load_model
+from iagraph.yaml_config import COMMAND_LINE, ConfigError, load_model
 
 FILES = ("train", "val", "test")
 SAME_JETS = (*FILES, "classes", "weights", "signal", "signal_efficiency", "max_jets", "max_particles", "masses")
@@ -162,11 +162,6 @@ def comparison_of(config: CompareConfig, path: Path, more: Sequence[str] = ()) -
     if problems:
         raise ConfigError(*problems)
     return Comparison(user_path(config.output) / config.name, tuple(config.seeds), recipes, config.reference)
-
-
-def describe_comparison() -> str:
-    """All keys of a comparison with type, default and meaning, for ``--help``."""
-    return describe(CompareConfig)
 
 
 def slug(name: str) -> str:

@@ -12,7 +12,7 @@ from pydantic import Field
 from iagraph.files import recipe_file
 from iagraph.studies.compare.config import CompareConfig, Comparison, comparison_of
 from iagraph.train.model_config import PositiveInt
-from iagraph.yaml_config import describe, load_model
+from iagraph.yaml_config import load_model
 
 
 class CurveConfig(CompareConfig):
@@ -55,8 +55,3 @@ def load_curve(path: str | Path, overrides: Sequence[str] = ()) -> Curve:
         part = comparison_of(config, path, [f"data.max_jets={jets or 'null'}"])
         parts.append(replace(part, folder=part.folder / f"jets-{jets or 'all'}"))
     return Curve(parts[0].folder.parent, tuple(parts), config.extrapolate)
-
-
-def describe_curve() -> str:
-    """All keys of a learning curve with type, default and meaning, for ``--help``."""
-    return describe(CurveConfig)
