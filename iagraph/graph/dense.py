@@ -108,7 +108,6 @@ class DenseGraph(Graph):
         if batch is None:
             batch = _arange(ptr.numel() - 1, ptr).repeat_interleave(ptr.diff())
         self.num_nodes, self.num_graphs, self.batch = batch.numel(), ptr.numel() - 1, batch
-        self._counted: Tensor | None = None
         ordered, order = ptr.diff().sort(stable=True)
         sizes = ordered.tolist() if sizes is None else sorted(sizes)
         most = MAX_SIZE_CLASSES
@@ -142,27 +141,22 @@ class DenseGraph(Graph):
         """The number of pairs of each block."""
         return [block.pairs.first.numel() for block in self.blocks]
 
-    @property
-    def counted_pairs(self) -> Tensor | None:
-        """See :class:`Graph`."""
-        return self._counted
-
     def keep_strongest_pairs(self, strength: Tensor, number: Callable[[Any], Any]) -> tuple[DenseGraph, Tensor]:
         """See :meth:`Graph.keep_strongest_pairs`; dropped pairs keep their place and get no weight."""
         kept = copy(self)
-        kept._counted = strongest_pairs(self, strength, number)
+        kept.counted_pairs = strongest_pairs(self, strength, number)
         return kept, _arange(strength.numel(), strength)
 
     def scores(self, pair_values: Sequence[Tensor]) -> DenseScores:
         """See :meth:`Graph.scores`."""
-        if self._counted is not None:
-            pieces = zip(pair_values, self._counted.split(self.pair_counts), strict=True)
+        if self.counted_pairs is not None:
+            pieces = zip(pair_values, self.counted_pairs.split(self.pair_counts), strict=True)
             pair_values = [values.where(counted, -torch.inf) for values, counted in pieces]
         return DenseScores(pair_values, self.blocks)
 
     def dot(self, queries: Tensor, keys: Tensor, heads: int, scores: Scores | None = None) -> list[Tensor]:
         """See :meth:`Graph.dot`; one table [heads, G, N targets, N sources] per block."""
-        if scores is None and self._counted is not None:
+        if scores is None and self.counted_pairs is not None:
             scores = self.scores([queries.new_zeros(heads, number) for number in self.pair_counts])
         products = []
         for number, (block, query, key) in enumerate(
@@ -174,7 +168,7 @@ class DenseGraph(Graph):
             else:
                 start = scores.tables[number].flatten(0, 1)
             # Product and sum in one pass: blocks are too large to stay in cache between two.
-            query, key = _per_head(query, heads).flatten(0, 1), _per_head(key, heads).flatten(0, 1)
+            query, key = per_head(query, heads).flatten(0, 1), per_head(key, heads).flatten(0, 1)
             products.append(torch.baddbmm(start, query, key.mT).view(heads, graphs, size, size))
         return products
 
@@ -202,7 +196,7 @@ class DenseGraph(Graph):
         """Weighted sums, shape [nodes, heads, channels], with weights [heads, G, N, N] per block."""
         heads = len(weights[0])
         if values.size(1) >= heads * WIDE:
-            blocks = [_per_head(value, heads) for value in self._padded(values)]
+            blocks = [per_head(value, heads) for value in self._padded(values)]
             return self._by_node([(weight @ value).mT for weight, value in zip(weights, blocks, strict=True)])
         by_channel = self._by_channel(values, heads)
         return self._by_node([value @ weight.mT for weight, value in zip(weights, by_channel, strict=True)])
@@ -301,6 +295,6 @@ def _size_classes(ordered: Sequence[int], most: int) -> list[tuple[int, int]]:
     return list(pairwise(begin + graphs * k // classes for k in range(classes + 1)))
 
 
-def _per_head(values: Tensor, heads: int) -> Tensor:
+def per_head(values: Tensor, heads: int) -> Tensor:
     """Blocks [G, N, heads * channels] as [heads, G, N, channels]."""
     return values.unflatten(2, (heads, -1)).permute(2, 0, 1, 3)

@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 from torch.nn.functional import pad
 
-from iagraph.graph.dense import distances
+from iagraph.graph.dense import distances, per_head
 from iagraph.graph.protocol import PrunableGraph, Scores
 
 
@@ -24,7 +24,8 @@ class PaddedGraph(PrunableGraph):
     Args:
         real: True for slots with a node, shape [graphs, slots].
         edges: True where there is an edge, shape [graphs, targets, sources].
-        pairs: for each pair, index in the flattened ``edges`` of its edge with the target ``first``, shape [pairs].
+        pairs: for each pair, index in the flattened ``edges`` of its edge with the target ``first``; shape [pairs] if
+            compact, otherwise [graphs, pairs of a graph].
         compact: list only pairs of real nodes, so that padding is not encoded but the number of pairs varies. Otherwise
             list all pairs of slots.
     """
@@ -36,6 +37,7 @@ class PaddedGraph(PrunableGraph):
         graph = torch.arange(self.num_graphs, device=real.device)
         self.batch = graph.unsqueeze(1).expand_as(real).flatten()
         self.is_self = torch.eye(self.slots, dtype=torch.bool, device=real.device)
+        self.shape_of_pairs, pairs = pairs.shape, pairs.flatten()
         self.pairs = pairs
         # No remainders: ONNX needs static sizes for them.
         self.first = pairs // self.slots
@@ -61,7 +63,7 @@ class PaddedGraph(PrunableGraph):
             begin = position * slots - position * (position - 1) // 2
             row = torch.searchsorted(begin, entry, right=True) - 1
             of_graph = row * slots + row + entry - begin[row]
-            pairs = (torch.arange(graphs, device=real.device).unsqueeze(1) * slots**2 + of_graph).flatten()
+            pairs = torch.arange(graphs, device=real.device).unsqueeze(1) * slots**2 + of_graph
         return cls(real, edges, pairs, compact)
 
     @property
@@ -70,7 +72,7 @@ class PaddedGraph(PrunableGraph):
         return [self.pairs.size(0)]
 
     @property
-    def counted_pairs(self) -> Tensor | None:
+    def counted_pairs(self) -> Tensor | None:  # type: ignore[override]
         """See :class:`Graph`."""
         return None if self.compact else self.edges.flatten().index_select(0, self.pairs)
 
@@ -83,7 +85,7 @@ class PaddedGraph(PrunableGraph):
 
     def dot(self, queries: Tensor, keys: Tensor, heads: int, scores: Scores | None = None) -> Tensor:
         """See :meth:`Graph.dot`; a table as in :meth:`scores`."""
-        products = self._per_head(self._targets(queries), heads) @ self._per_head(self._sources(keys), heads).mT
+        products = per_head(self._targets(queries), heads) @ per_head(self._sources(keys), heads).mT
         return self._masked(products if scores is None else products + scores)
 
     def softmax(self, scores: Tensor) -> Tensor:
@@ -92,7 +94,7 @@ class PaddedGraph(PrunableGraph):
 
     def aggregate(self, weights: Tensor, values: Tensor) -> Tensor:
         """See :meth:`PrunableGraph.aggregate`."""
-        value = self._per_head(self._sources(values.flatten(1)), values.size(1))
+        value = per_head(self._sources(values.flatten(1)), values.size(1))
         return (weights.to(value.dtype) @ value).permute(1, 2, 0, 3).flatten(0, 1)
 
     def with_tokens(self) -> TokenTable:
@@ -153,20 +155,19 @@ class PaddedGraph(PrunableGraph):
             chosen = (best & self.edges.triu(1)) | (self.edges & self.is_self)
             index = chosen.flatten().index_select(0, self.pairs).nonzero().squeeze(1)
         else:
-            of_graph = self.pairs.view(self.num_graphs, -1)
-            itself = (self.first == self.second).view_as(of_graph)
-            there = self.edges.flatten().index_select(0, self.pairs).view_as(of_graph)
-            strength = strength.view_as(of_graph).where(there, -torch.inf).where(~itself, torch.inf)
+            shape = self.shape_of_pairs
+            itself = (self.first == self.second).view(shape)
+            there = self.edges.flatten().index_select(0, self.pairs).view(shape)
+            strength = strength.view(shape).where(there, -torch.inf).where(~itself, torch.inf)
             kept = number(self.slots * (self.slots - 1) // 2) + self.slots
             order = strength.sort(dim=1, descending=True, stable=True).indices[:, :kept]
             rank = torch.arange(kept, device=order.device)
             best = (rank < between + self.slots) & there.gather(1, order)
-            index = order + torch.arange(self.num_graphs, device=order.device).unsqueeze(1) * of_graph.size(1)
-            index = index.flatten()
+            index = order + torch.arange(self.num_graphs, device=order.device).unsqueeze(1) * shape[1]
             chosen = torch.zeros_like(self.edges).flatten()
-            chosen = chosen.scatter(0, self.pairs.index_select(0, index), best.flatten()).view_as(self.edges)
+            chosen = chosen.scatter(0, self.pairs[index].flatten(), best.flatten()).view_as(self.edges)
         edges = self.edges & (chosen | chosen.mT)
-        return PaddedGraph(self.real, edges, self.pairs.index_select(0, index), self.compact), index
+        return PaddedGraph(self.real, edges, self.pairs[index], self.compact), index.flatten()
 
     def without_idle_pairs(self) -> tuple[PaddedGraph, Tensor]:
         """See :meth:`PrunableGraph.without_idle_pairs`; without effect if the graph is not compact."""
@@ -199,11 +200,6 @@ class PaddedGraph(PrunableGraph):
     def _sources(self, values: Tensor) -> Tensor:
         """Values of sources as a table [graphs, sources, channels]."""
         return values.unflatten(0, self.real.shape)
-
-    @staticmethod
-    def _per_head(values: Tensor, heads: int) -> Tensor:
-        """Tables [graphs, nodes, heads * channels] as [heads, graphs, nodes, channels]."""
-        return values.unflatten(2, (heads, -1)).permute(2, 0, 1, 3)
 
 
 class TokenTable(PaddedGraph):

@@ -36,6 +36,7 @@ class Graph(ABC):
         first, second: the two nodes of each unordered pair that has scores, shape [pairs]; self-pairs included if the
             graph has self-edges.
         pair_counts: number of pairs in each piece of pair values.
+        counted_pairs: True for pairs that are part of the graph, shape [pairs]; None if all are.
     """
 
     num_nodes: int
@@ -44,11 +45,7 @@ class Graph(ABC):
     first: Tensor
     second: Tensor
     pair_counts: Sequence[int]
-
-    @property
-    def counted_pairs(self) -> Tensor | None:
-        """True for pairs that are part of the graph, shape [pairs]; None if all are."""
-        return None
+    counted_pairs: Tensor | None = None
 
     @abstractmethod
     def scores(self, pair_values: Sequence[Tensor]) -> Scores:
