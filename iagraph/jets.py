@@ -7,6 +7,7 @@ on their own device.
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
+from copy import copy
 from dataclasses import dataclass, fields, replace
 from functools import cached_property
 from typing import Any, TypeAlias
@@ -208,6 +209,12 @@ class JetBatch:
         impact = None if self.impact is None else Impact(*(column.index_select(0, particles) for column in self.impact))
         pid = None if self.pid is None else self.pid.index_select(0, particles)
         return replace(self, momenta=self.momenta.select(particles), ptr=ptr, pid=pid, impact=impact)
+
+    def with_momenta(self, momenta: Momenta) -> JetBatch:
+        """The jets with other momenta of the same particles."""
+        jets = copy(self)
+        jets.momenta = momenta
+        return jets
 
     def part(self, begin: int, end: int) -> JetBatch:
         """Jets ``begin:end``, without copying their particles."""
@@ -415,6 +422,10 @@ class PaddedJets(JetBatch):
         if edge_index is not None:
             raise ValueError("jets in slots have complete graphs: give edge_index with a JetBatch")
         return PaddedGraph.complete(self.real, self.compact)
+
+    def with_particles(self, particles: Tensor, ptr: Tensor) -> JetBatch:
+        """Not supported."""
+        raise TypeError("particles of jets in slots cannot be selected: do that before JetBatch.padded")
 
     def part(self, begin: int, end: int) -> JetBatch:
         """Not supported."""

@@ -8,13 +8,12 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
-from dataclasses import replace
 
 import torch
 from torch import Tensor, nn
 from torch.testing import assert_close
 
-from iagraph.jets import JetBatch
+from iagraph.jets import JetBatch, falling
 from iagraph.kinematics import Impact, Momenta, wrap_phi
 from iagraph.segment import ptr_of
 
@@ -65,25 +64,16 @@ def random_jets(counts: Sequence[int], seed: int = 0, dtype: torch.dtype = torch
 def boosted(jets: JetBatch, rapidity: float, angle: float) -> JetBatch:
     """The jets after a boost along the beam and a rotation about it (``angle`` in rad)."""
     momenta = jets.momenta
-    moved = momenta._replace(rapidity=momenta.rapidity + rapidity, phi=wrap_phi(momenta.phi + angle))
-    return replace(jets, momenta=moved)
+    return jets.with_momenta(momenta._replace(rapidity=momenta.rapidity + rapidity, phi=wrap_phi(momenta.phi + angle)))
 
 
-def reordered(jets: JetBatch, order: Sequence[int], shuffle_particles: bool = False, seed: int = 0) -> JetBatch:
+def reordered(jets: JetBatch, order: Sequence[int], shuffle_particles: bool = False) -> JetBatch:
     """The jets of a batch at the indices ``order``, in that order, optionally with shuffled particles."""
-    random, device = torch.Generator().manual_seed(seed), jets.ptr.device
-    particles, sizes = [], []
-    for jet in order:
-        size = int(jets.ptr[jet + 1] - jets.ptr[jet])
-        within = torch.randperm(size, generator=random) if shuffle_particles else torch.arange(size)
-        particles.append(within.to(device) + jets.ptr[jet])
-        sizes.append(size)
-    index = torch.cat(particles)
-    ptr = torch.tensor([0, *sizes], device=device).cumsum(0)
-    pid = None if jets.pid is None else jets.pid[index]
-    y = None if jets.y is None else jets.y[torch.tensor(list(order), device=device)]
-    impact = None if jets.impact is None else Impact(*(values[index] for values in jets.impact))
-    return JetBatch(jets.momenta.select(index), ptr, pid, y, impact)
+    moved = JetBatch.concatenate([jets.part(jet, jet + 1) for jet in order])
+    if not shuffle_particles:
+        return moved
+    values = torch.rand(moved.batch.numel(), generator=torch.Generator().manual_seed(0))
+    return moved.with_particles(falling(values.to(moved.ptr.device), moved.batch), moved.ptr)
 
 
 def assert_permutation_invariant(function: Callable[[JetBatch], Tensor], jets: JetBatch, tolerance: float) -> None:

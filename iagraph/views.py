@@ -6,9 +6,8 @@ same jets give the same results in training, evaluation, a loaded model and an e
 
 from __future__ import annotations
 
-from copy import copy
 from dataclasses import dataclass
-from typing import Literal, NamedTuple
+from typing import Literal
 
 import torch
 from torch import Tensor
@@ -24,19 +23,7 @@ FEWEST_PARTICLES = 100
 """Smallest total number of particles for which masses are checked: a few may all be massless photons."""
 
 
-class Hardest(NamedTuple):
-    """The hardest particles of jets.
-
-    Attributes:
-        particles: their indices, jet by jet, in descending order of pT.
-        ptr: boundaries of jets among them, int64, shape [jets + 1].
-    """
-
-    particles: Tensor
-    ptr: Tensor
-
-
-def hardest(pt: Tensor, ptr: Tensor, max_particles: int) -> Hardest:
+def hardest(pt: Tensor, ptr: Tensor, max_particles: int) -> tuple[Tensor, Tensor]:
     """The particles of highest pT of each jet; among equal ones, the first.
 
     On a GPU this synchronises once, for the number of kept particles.
@@ -45,13 +32,16 @@ def hardest(pt: Tensor, ptr: Tensor, max_particles: int) -> Hardest:
         pt: transverse momenta, shape [particles], jet by jet.
         ptr: boundaries of jets, int64, shape [jets + 1].
         max_particles: largest number of particles to keep per jet.
+
+    Returns:
+        Their indices, jet by jet, in descending order of pT; boundaries of jets among them, int64, shape [jets + 1].
     """
     counts = ptr.diff()
     jet = torch.arange(counts.numel(), device=ptr.device).repeat_interleave(counts, output_size=pt.numel())
     order = falling(pt, jet)
     rank = torch.arange(pt.numel(), device=ptr.device) - ptr[jet]
     kept = counts.clamp(max=max_particles)
-    return Hardest(order[rank < max_particles], ptr_of(kept))
+    return order[rank < max_particles], ptr_of(kept)
 
 
 @dataclass(frozen=True)
@@ -86,11 +76,9 @@ class JetView:
         if self.max_particles is not None and isinstance(jets, PaddedJets):
             raise TypeError("the hardest particles must be selected before padding: apply the view to a JetBatch")
         if self.max_particles is not None:
-            kept = hardest(jets.momenta.pt, jets.ptr, self.max_particles)
-            jets = jets.with_particles(*kept)
+            jets = jets.with_particles(*hardest(jets.momenta.pt, jets.ptr, self.max_particles))
         if self.masses == "zero":
-            jets = copy(jets)
-            jets.momenta = jets.momenta._replace(mass=torch.zeros_like(jets.momenta.mass))
+            jets = jets.with_momenta(jets.momenta._replace(mass=torch.zeros_like(jets.momenta.mass)))
         return jets
 
 

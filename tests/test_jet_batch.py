@@ -113,6 +113,8 @@ def test_jets_in_slots():
         jets.padded(7, 3)
     with pytest.raises(TypeError, match="jets in slots cannot be split: do that before"):
         padded.part(0, 1)
+    with pytest.raises(TypeError, match="particles of jets in slots cannot be selected: do that before"):
+        padded.with_particles(torch.tensor([0]), torch.tensor([0, 1, 1, 1, 1]))
 
 
 @pytest.mark.parametrize(

@@ -228,11 +228,8 @@ def apply_view(jets: Jets, view: JetView) -> Jets:
     """Apply a view to jets, as ``view`` itself does to a batch; the particles it keeps retain all columns."""
     particles, offsets = jets.particles, jets.offsets
     if view.max_particles is not None:
-        kept = hardest(torch.from_numpy(particles["pt"]), torch.from_numpy(offsets), view.max_particles)
-        particles, offsets = (
-            {name: column[kept.particles.numpy()] for name, column in particles.items()},
-            kept.ptr.numpy(),
-        )
+        kept, ptr = hardest(torch.from_numpy(particles["pt"]), torch.from_numpy(offsets), view.max_particles)
+        particles, offsets = {name: column[kept.numpy()] for name, column in particles.items()}, ptr.numpy()
     if view.masses == "zero":
         particles = particles | {"mass": np.zeros_like(particles["mass"])}
     return replace(jets, particles=particles, offsets=offsets)
@@ -250,7 +247,7 @@ def as_batch(jets: Jets) -> JetBatch:
 
 def evenly_spaced(jets: int, number: int) -> list[int]:
     """At most ``number`` evenly spaced indices among ``jets`` jets, as files may be sorted by class."""
-    return np.unique(np.linspace(0, jets - 1, number).astype(int)).tolist()
+    return np.linspace(0, jets - 1, min(number, jets)).astype(int).tolist()
 
 
 def _numbers(jets: int, index: Index) -> NDArray[np.int64]:

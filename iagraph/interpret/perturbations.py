@@ -7,8 +7,6 @@ jet that would lose all its particles keeps the hardest, since a jet needs at le
 
 from __future__ import annotations
 
-from dataclasses import replace
-
 import torch
 from torch import Generator, Tensor
 
@@ -29,7 +27,7 @@ def smear_pt(jets: JetBatch, fraction: float, generator: Generator) -> JetBatch:
         generator: random numbers, on the CPU.
     """
     pt = jets.momenta.pt
-    return replace(jets, momenta=jets.momenta._replace(pt=pt * (1 + fraction * _normal(pt, generator)).abs()))
+    return jets.with_momenta(jets.momenta._replace(pt=pt * (1 + fraction * _normal(pt, generator)).abs()))
 
 
 def smear_direction(jets: JetBatch, angle: float, generator: Generator) -> JetBatch:
@@ -43,7 +41,7 @@ def smear_direction(jets: JetBatch, angle: float, generator: Generator) -> JetBa
     momenta = jets.momenta
     rapidity = momenta.rapidity + angle * _normal(momenta.rapidity, generator)
     phi = wrap_phi(momenta.phi + angle * _normal(momenta.phi, generator))
-    return replace(jets, momenta=momenta._replace(rapidity=rapidity, phi=phi))
+    return jets.with_momenta(momenta._replace(rapidity=rapidity, phi=phi))
 
 
 def drop_particles(jets: JetBatch, probability: float, generator: Generator) -> JetBatch:

@@ -8,7 +8,7 @@ import torch
 from data.conftest import contents, expected, numbered_jets
 
 from iagraph.data import JetDataset, JetStore, StoredJets, StoreError, keep_hardest, write_store
-from iagraph.data.sources import Pool
+from iagraph.data.sources import Pool, evenly_spaced
 
 COUNTS = np.array([3, 0, 7, 1, 5, 2, 11, 4, 4, 1, 6, 0, 2])
 EXPECTED = expected(COUNTS)
@@ -132,6 +132,12 @@ def test_hardest_particles_are_kept():
     assert np.array_equal(kept.label, jets.label)
     with pytest.raises(ValueError, match="at least 1, found 0"):
         keep_hardest(jets, 0)
+
+
+def test_evenly_spaced_jets():
+    assert evenly_spaced(10, 4) == [0, 3, 6, 9]
+    assert evenly_spaced(3, 5) == [0, 1, 2]
+    assert evenly_spaced(0, 5) == []
 
 
 @pytest.mark.parametrize("value", [0.0, -1.0, np.nan, np.inf])

@@ -7,7 +7,7 @@ import torch
 from every_model import COUNTS, every_model, model
 
 from iagraph.models import ParticleNet, ParticleTransformer, PlainTransformer
-from iagraph.testing import random_jets
+from iagraph.testing import boosted, random_jets
 
 JETS = [0, *COUNTS]
 
@@ -45,6 +45,14 @@ def test_logits_and_gradients_equal_those_of_ragged_jets(make, training):
     for slots, surplus in ((max(JETS), 0), (max(JETS) + 4, 3)):
         found = errors(learned(net, jets.padded(slots, len(jets) + surplus)), expected)
         assert max(found.values()) < 1e-10, found
+
+
+@every_model
+def test_batches_without_jets_and_moved_momenta(make):
+    net = without_dropout(make, node_features="kinpid").double().eval()
+    jets = random_jets(JETS, dtype=torch.float64)
+    assert net(jets.part(0, 0).padded(4)).shape == net(jets.part(0, 0)).shape
+    torch.testing.assert_close(net(boosted(jets.padded(), 0.7, 2.1)), net(boosted(jets, 0.7, 2.1)), rtol=0, atol=1e-10)
 
 
 @every_model
