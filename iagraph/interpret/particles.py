@@ -35,8 +35,8 @@ def take(jets: JetBatch, places: Tensor) -> JetBatch:
     sizes = jets.ptr.diff()[places]
     begin = (jets.ptr[:-1][places] - (sizes.cumsum(0) - sizes)).repeat_interleave(sizes)
     taken = jets.with_particles(begin + torch.arange(len(begin), device=begin.device), ptr_of(sizes))
-    y, weight = (None if values is None else values[places] for values in (jets.y, jets.weight))
-    return replace(taken, y=y, weight=weight)
+    y, weight, targets = (None if values is None else values[places] for values in (jets.y, jets.weight, jets.targets))
+    return replace(taken, y=y, weight=weight, targets=targets)
 
 
 def species(jets: JetBatch) -> Tensor | None:

@@ -26,6 +26,10 @@ def test_jets_are_selected():
     assert all(torch.equal(a, b) for a, b in zip(mine.impact, theirs.impact, strict=True))
     assert mine.pid.equal(theirs.pid)
     assert mine.y.equal(theirs.y)
+    jets.weight, jets.targets = torch.rand(4), torch.rand(4, 2)
+    taken = take(jets, torch.tensor(places))
+    assert taken.weight.equal(jets.weight[places])
+    assert taken.targets.equal(jets.targets[places])
 
 
 def with_pt(sizes, pt):
