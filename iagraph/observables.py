@@ -16,7 +16,7 @@ import torch
 from torch import Tensor
 
 from iagraph.jets import JetBatch
-from iagraph.kinematics import Momenta, jet_momenta, to_cartesian, wrap_phi
+from iagraph.kinematics import Momenta, to_cartesian, wrap_phi
 from iagraph.segment import segment_sum
 
 __all__ = ["energy_correlations", "mass", "multiplicity", "nsubjettiness", "observables", "pt_dispersion", "width"]
@@ -72,8 +72,7 @@ def observables(jets: JetBatch, radius: float = RADIUS) -> dict[str, Tensor]:
 
 def mass(jets: JetBatch) -> Tensor:
     r"""Mass of the sum of all particles in GeV, :math:`\sqrt{E^2 - \vec p^2}`; 0 for an empty jet."""
-    jets = jets.double()
-    return jet_momenta(jets.momenta, jets.batch, jets.ptr).mass
+    return jets.double().sums().mass
 
 
 def multiplicity(jets: JetBatch) -> Tensor:
@@ -96,7 +95,7 @@ def width(jets: JetBatch) -> Tensor:
     NaN for an empty jet.
     """
     jets = jets.double()
-    axis = jet_momenta(jets.momenta, jets.batch, jets.ptr).select(jets.batch)
+    axis = jets.sums().select(jets.batch)
     pt = jets.momenta.pt
     distance = _distance(jets.momenta.rapidity, jets.momenta.phi, axis.rapidity, axis.phi)
     return _ratio(_sum(pt * distance, jets), _sum(pt, jets))

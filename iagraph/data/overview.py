@@ -15,7 +15,6 @@ from numpy.typing import ArrayLike, NDArray
 from iagraph.data.jets import Jets
 from iagraph.data.readers import open_jets
 from iagraph.data.sources import as_batch
-from iagraph.kinematics import jet_momenta
 from iagraph.plotting import drawable, style
 from iagraph.tables import markdown
 
@@ -52,7 +51,7 @@ class Overview:
     def add(self, jets: Jets) -> None:
         """Add the next jets."""
         batch = as_batch(jets)
-        momenta = jet_momenta(batch.momenta, batch.batch, batch.ptr)
+        momenta = batch.sums()
         columns = (jets.counts, momenta.pt.numpy(), momenta.mass.numpy(), momenta.rapidity.numpy())
         full = jets.counts > 0
         label, values = jets.label[full], np.stack(columns, axis=1)[full].astype(np.float64)

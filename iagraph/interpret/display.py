@@ -16,7 +16,7 @@ from scipy.spatial import ConvexHull, QhullError
 from iagraph.interpret.particles import OTHER, SPECIES, species
 from iagraph.interpret.recording import LayerAttention, Recording
 from iagraph.jets import JetBatch
-from iagraph.kinematics import jet_momenta, wrap_phi
+from iagraph.kinematics import wrap_phi
 from iagraph.observables import subjets
 from iagraph.plotting import COLOURS
 
@@ -73,7 +73,7 @@ def shown_jet(jets: JetBatch, number: int, recording: Recording | None = None) -
     begin, end = jets.ptr[number : number + 2].tolist()
     layers = [] if recording is None else [_edges(layer, begin, end) for layer in recording.layers]
     jet = jets.part(number, number + 1).to("cpu")
-    axis = jet_momenta(jet.momenta, jet.batch, jet.ptr).select(jet.batch)
+    axis = jet.sums().select(jet.batch)
     kind, subjet = species(jet), subjets(jet)
     return ShownJet(
         pt=jet.momenta.pt.double().numpy(),

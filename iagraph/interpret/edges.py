@@ -16,7 +16,7 @@ from iagraph.graph import SparseGraph, unordered_pairs
 from iagraph.jets import JetBatch
 from iagraph.kinematics import PAIR_FEATURES, charge
 from iagraph.models.attention_tagger import AttentionTagger
-from iagraph.nn.pruning import EdgeBudget, PruningRule, TopK
+from iagraph.nn.pruning import EdgeBudget, TopK
 from iagraph.observables import subjets
 
 FEATURES = "part"
@@ -59,7 +59,9 @@ def nearest_neighbors(jets: JetBatch, k: float) -> Tensor:
     """
     graph = jets.prunable_graph()
     assert isinstance(graph, SparseGraph)
-    return _chosen(TopK(k=int(k)), _closeness(jets, graph.first, graph.second), graph).edge_index
+    closeness = graph.scores([_closeness(jets, graph.first, graph.second).unsqueeze(0)])
+    (kept,) = graph.keep(TopK(k=int(k))(closeness, graph).any(0))
+    return kept.edge_index
 
 
 CONTROLS: dict[str, tuple[Callable[[JetBatch, float], Tensor], str]] = {
@@ -98,12 +100,6 @@ def _best_pairs(jets: JetBatch, fraction: float, worth: Callable[[Tensor, Tensor
     pairs = SparseGraph.from_pairs(*unordered_pairs(jets.ptr), jets.batch, len(jets))
     kept, _ = pairs.keep_strongest_pairs(worth(pairs.first, pairs.second), EdgeBudget(fraction=fraction).number)
     return kept.edge_index
-
-
-def _chosen(rule: PruningRule, worth: Tensor, graph: SparseGraph) -> SparseGraph:
-    """The graph reduced to its self-edges and the edges that a rule chooses by the non-negative ``worth`` of pairs."""
-    (kept,) = graph.keep(rule(graph.scores([worth.unsqueeze(0)]), graph).any(0))
-    return kept
 
 
 class KeptEdges(NamedTuple):

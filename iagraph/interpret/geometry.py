@@ -18,7 +18,7 @@ from torch import Tensor
 from iagraph.interpret.edges import pair_feature
 from iagraph.interpret.recording import LayerAttention
 from iagraph.interpret.sums import JetSums, histogram, of_layer, stacked
-from iagraph.jets import JetBatch
+from iagraph.jets import JetBatch, falling
 from iagraph.segment import segment_sum
 
 PAIR_EDGES = {
@@ -185,9 +185,7 @@ def shuffled(subjet: Tensor, jets: JetBatch) -> Tensor:
     """Subjets permuted among the particles of each jet, reproducibly."""
     batch = jets.batch.to(subjet.device)
     values = torch.rand(subjet.numel(), generator=torch.Generator().manual_seed(SEED)).to(subjet.device)
-    order = values.argsort()
-    order = order[batch[order].argsort(stable=True)]  # jet by jet, each in random order
-    return subjet[order]
+    return subjet[falling(-values, batch)]
 
 
 def number_of_subjets(name: str) -> int:

@@ -16,7 +16,7 @@ from torch import Tensor
 
 from iagraph.interpret.particles import SPECIES, ranks, species
 from iagraph.jets import JetBatch
-from iagraph.kinematics import jet_momenta, wrap_phi
+from iagraph.kinematics import wrap_phi
 from iagraph.observables import subjets
 from iagraph.segment import segment_sum
 
@@ -37,7 +37,7 @@ def relative_relevance(relevance: Tensor, jets: JetBatch) -> Tensor:
 
 def axis_distance(jets: JetBatch) -> Tensor:
     r"""Distance :math:`\Delta R = \sqrt{\Delta y^2 + \Delta\phi^2}` to the axis of the jet, shape [particles]."""
-    axis = jet_momenta(jets.momenta, jets.batch, jets.ptr).select(jets.batch)
+    axis = jets.sums().select(jets.batch)
     return torch.hypot(jets.momenta.rapidity - axis.rapidity, wrap_phi(jets.momenta.phi - axis.phi))
 
 
