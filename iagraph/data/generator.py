@@ -11,7 +11,6 @@ import os
 import signal
 import sys
 import tempfile
-import threading
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from concurrent.futures.process import BrokenProcessPool
@@ -26,7 +25,7 @@ from iagraph.data.parts import Counts, Parts, Result, Task
 from iagraph.data.store import PART, StoreInfo, store_info
 from iagraph.data.writer import StoreWriter
 from iagraph.files import LockedError, user_path
-from iagraph.machine import versions
+from iagraph.machine import end_with_parent, versions
 
 try:
     import pythia8mc
@@ -171,13 +170,7 @@ def _captured_output() -> Iterator[Callable[[], str]]:
 def _start_worker() -> None:
     signal.signal(signal.SIGINT, signal.SIG_DFL)  # no traceback of the worker on Ctrl-C
     os.dup2(os.open(os.devnull, os.O_WRONLY), 1)  # banners of FastJet and Pythia bypass sys.stdout
-    threading.Thread(target=_end_with_parent, daemon=True).start()
-
-
-def _end_with_parent() -> None:
-    if parent := multiprocessing.parent_process():
-        parent.join()
-        os._exit(1)  # the parent was killed, or it would have stopped this worker
+    end_with_parent()
 
 
 def _run_task(task: Task, config: GenerateConfig, parts: Parts) -> Task:

@@ -8,10 +8,8 @@ from __future__ import annotations
 
 import json
 import multiprocessing
-import os
 import shutil
 import signal
-import threading
 import time
 from collections.abc import Sequence
 from contextlib import suppress
@@ -22,6 +20,7 @@ from pathlib import Path
 
 import torch
 
+from iagraph.machine import end_with_parent
 from iagraph.memory import tune_memory
 from iagraph.studies.compare.config import PlannedRun
 from iagraph.studies.runs import read_json
@@ -106,7 +105,7 @@ def _start(run: PlannedRun, threads: int) -> _Process:
 
 
 def _train(run: PlannedRun, threads: int, answer: Connection) -> None:
-    threading.Thread(target=_end_with_parent, daemon=True).start()
+    end_with_parent()  # a run of a killed study would disturb the next study
     torch.set_num_threads(threads)
     tune_memory()
     unfinished = run.folder.with_name(run.folder.name + UNFINISHED)
@@ -134,14 +133,6 @@ def _can_be_resumed(folder: Path, config: Config) -> bool:
         return load_config(folder / "config.yaml") == config and state_file(folder / "checkpoints").exists()
     except ConfigError:  # there is none, or it is invalid
         return False
-
-
-def _end_with_parent() -> None:
-    """Exit when the study's process ends, so that a run of a killed study cannot disturb the next study."""
-    parent = multiprocessing.parent_process()
-    if parent is not None:
-        parent.join()
-        os._exit(1)
 
 
 def is_finished(
