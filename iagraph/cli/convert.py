@@ -50,7 +50,8 @@ def main(parser: argparse.ArgumentParser, words: Sequence[str]) -> None:
             if figure.exists() and not arguments.force:
                 raise StoreError(f"{figure}: already exists; choose another name, or --force to replace it")
         classes = None if arguments.classes is None else parse_classes(arguments.classes)
-        overview = convert(arguments.files, store, force=arguments.force, classes=classes, branches=branch_map(arguments.map))
+        branches = branch_map(arguments.map)
+        overview = convert(arguments.files, store, force=arguments.force, classes=classes, branches=branches)
     except (StoreError, OSError) as error:
         sys.exit(f"error: {error}")
     info = store_info(store)

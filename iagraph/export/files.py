@@ -85,7 +85,7 @@ def export_program(trained: TrainedModel, path: str | Path, batches: Sequence[Je
     """
     names = input_names(trained.model)
     program = traced(trained.model, trained.view)
-    module = _copy(program, {}).module()
+    module = torch.export.load(io.BytesIO(_saved(program, {}))).module()
     comparison = compare(lambda inputs: module(*inputs.values()), trained.model, batches, trained.view)
     about = json.dumps(description(trained, names, comparison), indent=2)
     with replaced(user_path(path)) as file:
@@ -134,7 +134,3 @@ def _saved(program: ExportedProgram, files: dict[str, str]) -> bytes:
     buffer = io.BytesIO()
     torch.export.save(program, buffer, extra_files=files)
     return buffer.getvalue()
-
-
-def _copy(program: ExportedProgram, files: dict[str, str]) -> ExportedProgram:
-    return torch.export.load(io.BytesIO(_saved(program, files)))

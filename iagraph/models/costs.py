@@ -52,24 +52,23 @@ class Cost(NamedTuple):
 
 
 @torch.no_grad()
-def cost(model: AttentionTagger, jets: JetBatch, edge_index: Tensor | None = None) -> Cost:
+def cost(model: AttentionTagger, jets: JetBatch) -> Cost:
     """The edges that each layer keeps, and the multiply-adds of the whole model, in evaluation mode.
 
     Args:
         model: the model; not changed.
         jets: the jets.
-        edge_index: edges within jets, shape [2, edges]; None for all.
     """
     model = copy.deepcopy(model).eval()
-    jets, edge_index = _on_device(model, jets, edge_index)
-    _, weights = model(jets, edge_index, return_attention_weights=True)
+    jets = jets.to(next(model.parameters()).device)
+    _, weights = model(jets, return_attention_weights=True)
     layers = []
     for (edges, alpha, _), conv in zip(weights, model.convs(), strict=True):
         jet = jets.batch.index_select(0, edges[1])
         of_head = jet.new_zeros(len(jets), alpha.size(1)).index_add(0, jet, (alpha != 0).long())
         beta = conv.beta.detach() if isinstance(conv, SoftmaxDifference) else None
         layers.append(LayerCost(torch.bincount(jet, minlength=len(jets)), of_head, beta))
-    return Cost(jets.ptr.diff().square(), layers, multiply_adds(model, jets, edge_index))
+    return Cost(jets.ptr.diff().square(), layers, multiply_adds(model, jets))
 
 
 def multiply_adds(model: nn.Module, jets: JetBatch, edge_index: Tensor | None = None) -> float:
@@ -95,16 +94,11 @@ def multiply_adds(model: nn.Module, jets: JetBatch, edge_index: Tensor | None = 
             if isinstance(module.conv, InteractionAttentionConv):  # queries times keys
                 along_edges += module.conv.out_channels * graph.edge_index.size(1)
 
-    jets, edge_index = _on_device(model, jets, edge_index)
+    device = next(model.parameters()).device
+    edges = () if edge_index is None else (edge_index.to(device),)
     with FlopCounterMode(display=False) as counter, torch.no_grad(), ExitStack() as stack:
         for module in model.modules():
             if isinstance(module, AttentionBlock):
                 stack.callback(module.register_forward_hook(count).remove)
-        model(jets) if edge_index is None else model(jets, edge_index)
+        model(jets.to(device), *edges)
     return counter.get_total_flops() / 2 + along_edges
-
-
-def _on_device(model: nn.Module, jets: JetBatch, edge_index: Tensor | None) -> tuple[JetBatch, Tensor | None]:
-    """Jets and edges on the device of a model."""
-    device = next(model.parameters()).device
-    return jets.to(device), None if edge_index is None else edge_index.to(device)

@@ -242,12 +242,6 @@ def state_file(folder: Path) -> Path:
     return folder / LAST if (folder / LAST).exists() or not (folder / END).exists() else folder / END
 
 
-def can_be_extended(folder: Path) -> bool:
-    """Whether there is a state that records the planned epochs; earlier versions did not record them."""
-    path = state_file(folder)
-    return path.exists() and "epochs" in torch.load(path, weights_only=True, map_location="cpu").get(KEY, {})
-
-
 def restore_log(log: CSVLogger, text: str) -> None:
     """Restore the contents of a log from text with line feeds."""
     experiment = log.experiment  # its creation removes an older file

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import torch
 
-from iagraph.train.checkpoints import KEY, can_be_extended, state_file
+from iagraph.train.checkpoints import KEY, state_file
 from iagraph.train.config import Config, differences
 from iagraph.train.folder import RunError
 from iagraph.train.processes import rank
@@ -27,13 +27,13 @@ def check_extension(folder: Path, before: Config, config: Config) -> None:
             f"{folder}: only {' and '.join(EXTENDABLE)} may change in a resumed run, found {', '.join(other)}; start a "
             f"new run, or fine-tune: fine_tune.weights={folder}"
         )
-    kept = folder / "checkpoints"
-    if not can_be_extended(kept):
+    path = state_file(folder / "checkpoints")
+    state = torch.load(path, weights_only=True, map_location="cpu") if path.exists() else {}
+    if "epochs" not in state.get(KEY, {}):
         raise RunError(
             f"{folder}: has no extendable training state (earlier versions kept none); fine-tune its weights: "
             f"fine_tune.weights={folder}"
         )
-    state = torch.load(state_file(kept), weights_only=True, map_location="cpu")
     done, train, old = int(state["epoch"]) + 1, config.train, before.train
     if train.epochs <= done:
         raise RunError(f"{folder}: {done} epochs are done; set train.epochs above {done}")
