@@ -36,7 +36,7 @@ class Report:
     def markdown(self) -> str:
         """The table, the notes and the machine."""
         names = list(self.rows[0])
-        cells = [names, *([_text(row[name]) for name in names] for row in self.rows)]
+        cells = [names, *([as_text(row[name]) for name in names] for row in self.rows)]
         lines = [f"## {self.title}", "", markdown(cells)]
         about = ", ".join(f"{name} {value}" for name, value in machine().items())
         return "\n".join([*lines, "", *(f"- {note}" for note in self.notes), f"- {about}"])
@@ -95,7 +95,8 @@ class PeakMemory:
         return max((memory_in_use(peak=True) or 0.0) - self._before, 0.0)
 
 
-def _text(value: Any) -> str:
+def as_text(value: Any) -> str:
+    """A number with three significant digits, or with all digits before the decimal point."""
     if isinstance(value, float):
-        return f"{value:,.0f}" if value >= 100 else f"{value:.3g}"
-    return f"{value:,}" if isinstance(value, int) else str(value)
+        return f"{value:,.0f}" if abs(value) >= 100 else f"{value:.3g}"
+    return f"{value:,}" if isinstance(value, int) and not isinstance(value, bool) else str(value).replace("|", "/")

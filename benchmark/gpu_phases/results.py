@@ -13,6 +13,7 @@ from typing import Any
 
 import torch
 
+from benchmark.measure import as_text
 from iagraph.files import write_text
 
 
@@ -120,10 +121,3 @@ def as_markdown(content: dict[str, Any]) -> str:
     for error in content["errors"]:
         lines += ["", f"### {error['title']}", "", "```text", error["traceback"].rstrip(), "```"]
     return "\n".join(lines) + "\n"
-
-
-def as_text(value: Any) -> str:
-    """A number with three significant digits, or with all digits before the decimal point."""
-    if isinstance(value, float):
-        return f"{value:,.0f}" if abs(value) >= 100 else f"{value:.3g}"
-    return f"{value:,}" if isinstance(value, int) and not isinstance(value, bool) else str(value).replace("|", "/")
