@@ -99,4 +99,4 @@ def as_text(value: Any) -> str:
     """A number with three significant digits, or with all digits before the decimal point."""
     if isinstance(value, float):
         return f"{value:,.0f}" if abs(value) >= 100 else f"{value:.3g}"
-    return f"{value:,}" if isinstance(value, int) and not isinstance(value, bool) else str(value).replace("|", "/")
+    return f"{value:,}" if isinstance(value, int) and not isinstance(value, bool) else str(value)

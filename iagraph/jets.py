@@ -147,7 +147,7 @@ class JetBatch:
             edge_index: rows (source, target), shape [2, edges]; None for complete graphs.
 
         Raises:
-            ValueError: an edge joins two jets.
+            ValueError: an edge joins two jets, or ``edge_index`` is not a list of edges.
         """
         if edge_index is not None:
             return self.prunable_graph(edge_index)
@@ -163,7 +163,7 @@ class JetBatch:
         if edge_index is None:
             pairs, between = unordered_pairs(self.ptr, self.sizes), [n * (n - 1) // 2 for n in self.sizes]
             return SparseGraph.from_pairs(*pairs, self.batch, len(self), between)
-        if edge_index.ndim != 2 or edge_index.size(0) != 2 or edge_index.is_floating_point():
+        if edge_index.ndim != 2 or edge_index.size(0) != 2 or edge_index.dtype not in (torch.int32, torch.int64):
             found = f"{edge_index.dtype}, shape {list(edge_index.shape)}"
             raise ValueError(f"edge_index should hold integers, shape [2, edges], found {found}")
         if bool((self.batch[edge_index[0]] != self.batch[edge_index[1]]).any()):
@@ -266,9 +266,8 @@ class JetBatch:
         Raises:
             TypeError: ``data`` is neither graphs nor a list of them.
             ValueError: a component of the momenta is missing, or some but not all impact parameters are; an attribute
-                of particles has more than one dimension; on the CPU,
-                also if a component is not finite or above its limit (:data:`iagraph.kinematics.LIMITS`), a pT is not
-                above 0, or a mass is negative.
+                of particles does not have one dimension; on the CPU, also if a component is not finite or above its
+                limit (:data:`iagraph.kinematics.LIMITS`), a pT is not above 0, or a mass is negative.
         """
         data = _one_graph(data)
         missing = [name for name in Momenta._fields if name not in data]
@@ -422,6 +421,11 @@ class PaddedJets(JetBatch):
         if edge_index is not None:
             raise ValueError("jets in slots have complete graphs: give edge_index with a JetBatch")
         return PaddedGraph.complete(self.real, self.compact)
+
+    def with_momenta(self, momenta: Momenta) -> JetBatch:
+        """See :class:`JetBatch`; those of padding are ignored."""
+        real = self.real.flatten()
+        return super().with_momenta(Momenta(*(column.where(real, 0.0) for column in momenta)))
 
     def with_particles(self, particles: Tensor, ptr: Tensor) -> JetBatch:
         """Not supported."""

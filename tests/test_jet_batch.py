@@ -151,6 +151,9 @@ def test_sums_follow_the_particles():
     jets.momenta = jets.momenta._replace(pt=2 * jets.momenta.pt, mass=2 * jets.momenta.mass)
     expected = JetBatch(jets.momenta, jets.ptr).sums()
     torch.testing.assert_close(jets.sums(), expected, rtol=0, atol=0)
+    moved = jets.with_momenta(jets.momenta._replace(pt=3 * jets.momenta.pt))
+    torch.testing.assert_close(moved.sums(), JetBatch(moved.momenta, moved.ptr).sums(), rtol=0, atol=0)
+    torch.testing.assert_close(jets.sums(), expected, rtol=0, atol=0)
     first = jets.batch, jets.sizes
     jets.ptr = jets.ptr[[0, 2, -1]]
     assert jets.sizes == [first[1][0] + first[1][1], sum(first[1][2:])]

@@ -8,6 +8,7 @@ import traceback
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from itertools import groupby
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +16,7 @@ import torch
 
 from benchmark.measure import as_text
 from iagraph.files import write_text
+from iagraph.tables import markdown
 
 
 class OutOfTime(Exception):  # noqa: N818, as it is not an error
@@ -112,12 +114,8 @@ class Results:
 def as_markdown(content: dict[str, Any]) -> str:
     """The section of a phase, from the content of its file: notes, tables of rows with equal keys, tracebacks."""
     lines = [f"## {content['phase']} ({content['seconds']} s)", "", *(f"- {note}" for note in content["notes"])]
-    keys: list[str] = []
-    for row in content["rows"]:
-        if list(row) != keys:
-            keys = list(row)
-            lines += ["", f"| {' | '.join(keys)} |", "|---" * len(keys) + "|"]
-        lines.append(f"| {' | '.join(as_text(value) for value in row.values())} |")
+    for keys, rows in groupby(content["rows"], key=list):
+        lines += ["", markdown([keys, *([as_text(value) for value in row.values()] for row in rows)])]
     for error in content["errors"]:
         lines += ["", f"### {error['title']}", "", "```text", error["traceback"].rstrip(), "```"]
     return "\n".join(lines) + "\n"

@@ -37,16 +37,15 @@ class PaddedGraph(PrunableGraph):
         graph = torch.arange(self.num_graphs, device=real.device)
         self.batch = graph.unsqueeze(1).expand_as(real).flatten()
         self.is_self = torch.eye(self.slots, dtype=torch.bool, device=real.device)
-        self.shape_of_pairs, pairs = pairs.shape, pairs.flatten()
-        self.pairs = pairs
+        self.shape_of_pairs, self.pairs = pairs.shape, pairs.flatten()
         # No remainders: ONNX needs static sizes for them.
-        self.first = pairs // self.slots
+        self.first = self.pairs // self.slots
         begin = self.first // self.slots * self.slots
-        self.second = begin + pairs - self.first * self.slots
+        self.second = begin + self.pairs - self.first * self.slots
         mirrored = self.second * self.slots + self.first - begin
-        number = torch.arange(pairs.numel(), device=pairs.device)
+        number = torch.arange(self.pairs.numel(), device=pairs.device)
         none = torch.full((self.num_nodes * self.slots,), pairs.numel(), device=pairs.device)
-        self.pair_of_edge = none.scatter(0, pairs, number).scatter(0, mirrored, number)
+        self.pair_of_edge = none.scatter(0, self.pairs, number).scatter(0, mirrored, number)
 
     @classmethod
     def complete(cls, real: Tensor, compact: bool = False) -> PaddedGraph:

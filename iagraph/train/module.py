@@ -68,7 +68,7 @@ class Tagger(LightningModule):
         self.frozen = tuple(fine_tune.frozen) if fine_tune else ()
         self.signal = signal
         self.train_loss, self.val_loss = MeanLoss(), MeanLoss()
-        self.val_auc = WeightedAUC(signal)
+        self.val_auc = ValidationAUC(signal)
         weights = None if loss_weights is None else torch.tensor(loss_weights, dtype=torch.float32)
         self.register_buffer("loss_weights", weights, persistent=False)
         self._timings: list[tuple[int, float]] = []
@@ -274,11 +274,14 @@ class MeanLoss(Metric):
         return self.total / self.weight
 
 
-class WeightedAUC(Metric):
-    """AUC of weighted jets, exact over all batches and processes; macro average for more than two classes.
+class ValidationAUC(Metric):
+    """AUC of jets, each with a weight, exact over all batches and processes; macro average for more than two classes.
 
     Args:
         signal: index of the signal class if there are two classes; None for more.
+
+    Raises:
+        ValueError: on computing it, there is no jet of a class.
     """
 
     logits: list[Tensor]

@@ -82,7 +82,9 @@ def test_edges_between_jets_are_refused(make):
 
 
 @every_attention_model
-@pytest.mark.parametrize("edges", [torch.ones(4, 2, dtype=torch.long), torch.ones(2, 4), torch.ones(2).long()])
+@pytest.mark.parametrize(
+    "edges", [torch.ones(4, 2).long(), torch.ones(2, 4), torch.ones(2, 4).bool(), torch.ones(2).long()]
+)
 def test_what_is_no_list_of_edges_is_refused(make, edges):
     with pytest.raises(ValueError, match=r"edge_index should hold integers, shape \[2, edges\], found torch"):
         model(make)(random_jets([3, 5]), edges)

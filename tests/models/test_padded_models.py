@@ -53,6 +53,9 @@ def test_batches_without_jets_and_moved_momenta(make):
     jets = random_jets(JETS, dtype=torch.float64)
     assert net(jets.part(0, 0).padded(4)).shape == net(jets.part(0, 0)).shape
     torch.testing.assert_close(net(boosted(jets.padded(), 0.7, 2.1)), net(boosted(jets, 0.7, 2.1)), rtol=0, atol=1e-10)
+    padded, heavier = jets.padded(), jets.with_momenta(jets.momenta._replace(mass=jets.momenta.mass + 0.14))
+    moved = padded.with_momenta(padded.momenta._replace(mass=padded.momenta.mass + 0.14))  # of padding, too
+    torch.testing.assert_close(net(moved), net(heavier), rtol=0, atol=1e-10)
 
 
 @every_model

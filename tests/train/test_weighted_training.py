@@ -15,7 +15,7 @@ from iagraph.testing import random_jets
 from iagraph.train.datamodule import JetDataModule
 from iagraph.train.evaluate import evaluate
 from iagraph.train.folder import read_history
-from iagraph.train.module import Tagger, WeightedAUC
+from iagraph.train.module import Tagger, ValidationAUC
 from iagraph.train.run import train
 
 SPLITS = {"train": 300, "val": 80, "test": 120}
@@ -104,7 +104,7 @@ def test_weighted_loss_by_hand(stores, weighted):
 def test_validation_auc_is_exact_over_batches(classes):
     rng = np.random.default_rng(3)
     label, logits, w = rng.integers(0, classes, 200), rng.normal(size=(200, classes)), rng.exponential(size=200)
-    metric = WeightedAUC(1 if classes == 2 else None)
+    metric = ValidationAUC(1 if classes == 2 else None)
     for part in np.array_split(np.arange(200), 3):
         metric.update(*(torch.from_numpy(each[part]) for each in (logits, label, w)))
     expected = roc_auc(label, logits, weights=w) if classes == 2 else macro_auc(label, logits, w)
