@@ -55,3 +55,16 @@ def test_other_modules_run_themselves(at, module):
     net[at] = module
     torch.testing.assert_close(net(x), torch.nn.Sequential(*net)(x).t(), rtol=0, atol=0)
     assert (net(x) - before).abs().max() > 1e-3
+
+
+def test_gradients_reach_the_norms_in_rows():
+    net, gradients = encoder().train(), []
+
+    def watch(_module, _inputs, output):
+        output.register_hook(gradients.append)
+
+    for norm in [net[0], *list(net)[2::3]]:
+        norm.register_forward_hook(watch)
+    net(torch.randn(13, 5).double()).square().sum().backward()
+    assert [gradient.shape for gradient in gradients] == [(13, 3), (13, 7), (13, 11), (13, 5)]
+    assert all(gradient.is_contiguous() for gradient in gradients)  # in columns, a GPU takes many times as long
