@@ -1,12 +1,10 @@
-"""Provenance of measured numbers, the machine and the versions of packages; the end of worker processes."""
+"""Provenance of measured numbers: the machine and the versions of packages."""
 
 from __future__ import annotations
 
 import math
-import multiprocessing
 import os
 import platform
-import threading
 from importlib.metadata import version
 from pathlib import Path
 
@@ -34,17 +32,6 @@ def usable_cores(limit: Path = Path("/sys/fs/cgroup/cpu.max")) -> float:
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
     quota, period = limit.read_text(encoding="ascii").split() if limit.is_file() else ("max", "1")
     return cores if quota == "max" else min(cores, int(quota) / int(period))
-
-
-def end_with_parent() -> None:
-    """End this process, a worker, as soon as its parent ends: a killed parent cannot stop its workers."""
-    if parent := multiprocessing.parent_process():
-
-        def wait() -> None:
-            parent.join()
-            os._exit(1)
-
-        threading.Thread(target=wait, daemon=True).start()
 
 
 def _cpuinfo() -> list[str]:

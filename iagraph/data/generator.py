@@ -25,7 +25,8 @@ from iagraph.data.parts import Counts, Parts, Result, Task
 from iagraph.data.store import PART, StoreInfo, store_info
 from iagraph.data.writer import StoreWriter
 from iagraph.files import LockedError, user_path
-from iagraph.machine import end_with_parent, versions
+from iagraph.machine import versions
+from iagraph.workers import end_with_parent
 
 try:
     import pythia8mc

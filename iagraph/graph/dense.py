@@ -263,6 +263,11 @@ class DenseGraph(Graph):
         return regroup(slots.flatten(1), self.slot_of_node, self.node_of_slot).view(-1, *slots.shape[1:])
 
 
+def per_head(values: Tensor, heads: int) -> Tensor:
+    """Blocks [G, N, heads * channels] as [heads, G, N, channels]."""
+    return values.unflatten(2, (heads, -1)).permute(2, 0, 1, 3)
+
+
 def distances(place: Tensor, padding: Tensor) -> Tensor:
     """Squared distances between the nodes of each graph; infinite from a node to itself and to padding.
 
@@ -293,8 +298,3 @@ def _size_classes(ordered: Sequence[int], most: int) -> list[tuple[int, int]]:
     graphs = len(ordered) - begin
     classes = max(min(most, graphs), 1)
     return list(pairwise(begin + graphs * k // classes for k in range(classes + 1)))
-
-
-def per_head(values: Tensor, heads: int) -> Tensor:
-    """Blocks [G, N, heads * channels] as [heads, G, N, channels]."""
-    return values.unflatten(2, (heads, -1)).permute(2, 0, 1, 3)

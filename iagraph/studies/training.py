@@ -20,7 +20,6 @@ from pathlib import Path
 
 import torch
 
-from iagraph.machine import end_with_parent
 from iagraph.memory import tune_memory
 from iagraph.studies.compare.config import PlannedRun
 from iagraph.studies.runs import read_json
@@ -31,6 +30,7 @@ from iagraph.train.folder import RunError
 from iagraph.train.origin import origin
 from iagraph.train.run import train_into
 from iagraph.train.trainer import USER_ERRORS
+from iagraph.workers import end_with_parent
 from iagraph.yaml_config import ConfigError
 
 UNFINISHED = ".unfinished"
