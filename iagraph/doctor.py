@@ -91,7 +91,12 @@ def sums_over_edges() -> Finding:
 def extra(name: str) -> Finding:
     """Whether the packages of an extra can be imported."""
     problems, installed = [], packages_distributions()
-    for requirement in requires("iagraph") or []:
+    try:
+        requirements = requires("iagraph") or []
+    except PackageNotFoundError:  # run in a clone that was not installed
+        state = f"unknown, as iagraph is not installed; in its clone: pip install -e '.[{name}]'"
+        return Finding(f"iagraph[{name}]", state, lacking=True)
+    for requirement in requirements:
         package, _, condition = requirement.partition(";")
         package = re.split(r"[\[<>=!~ ]", package)[0]
         if f'extra == "{name}"' not in condition.replace("'", '"') or package == "iagraph":

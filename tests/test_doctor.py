@@ -1,7 +1,7 @@
 import runpy
 import sys
 import time
-from importlib.metadata import packages_distributions
+from importlib.metadata import PackageNotFoundError, packages_distributions
 from pathlib import Path
 
 import pytest
@@ -56,6 +56,16 @@ def test_incomplete_extras(monkeypatch):
     assert ", scikit-learn (No module named 'no_such_module'), " in state
     assert "lightning (" not in state
     assert state.endswith("pip install 'iagraph[train]'")
+
+
+def test_extras_in_a_clone_without_installation_are_unknown(monkeypatch):
+    def not_installed(package):
+        raise PackageNotFoundError(package)
+
+    monkeypatch.setattr(doctor, "requires", not_installed)
+    found = doctor.extra("train")
+    assert found.lacking and not found.wrong
+    assert "iagraph is not installed" in found.state
 
 
 def test_packages_are_imported_by_the_names_of_their_modules():
