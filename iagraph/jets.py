@@ -17,27 +17,29 @@ from torch import Tensor
 from torch_geometric.data import Batch, Data
 
 from iagraph.graph import DenseGraph, Graph, PaddedGraph, PrunableGraph, SparseGraph, unordered_pairs
+from iagraph.graph.sparse import check_edges
 from iagraph.kinematics import (
     LIMITS,
     Impact,
     Momenta,
+    differentiated,
     from_cartesian,
     jet_momenta,
     node_columns,
     pair_features,
     to_cartesian,
 )
-from iagraph.segment import ptr_of
+from iagraph.segment import count, ptr_of
 
 __all__ = ["JetBatch", "JetInput", "PaddedJets"]
 
 
-@dataclass
+@dataclass(eq=False)
 class JetBatch:
     """Jets of any multiplicity, their particles one after another.
 
     Attributes:
-        momenta: four-momenta of all particles, each component of shape [particles].
+        momenta: four-momenta of all particles, each component of shape [particles], in float32 or float64.
         ptr: where the particles of each jet begin and end, int64, shape [jets + 1].
         pid: PDG identifiers, shape [particles], if known.
         y: class of each jet, int64, shape [jets], if known.
@@ -59,7 +61,7 @@ class JetBatch:
 
     def __setattr__(self, name: str, value: Any) -> None:
         """Sets an attribute and forgets what was computed from its former value."""
-        for computed in {"momenta": ("_sums",), "ptr": ("batch", "sizes", "_sums")}.get(name, ()):
+        for computed in {"momenta": ("_summed",), "ptr": ("batch", "sizes", "_summed")}.get(name, ()):
             self.__dict__.pop(computed, None)
         super().__setattr__(name, value)
 
@@ -81,7 +83,13 @@ class JetBatch:
         return None
 
     def to(self, device: torch.device | str, non_blocking: bool = False) -> JetBatch:
-        """The jets on another device."""
+        """The jets on another device.
+
+        Raises:
+            TypeError: ``device`` is a data type.
+        """
+        if isinstance(device, torch.dtype):
+            raise TypeError("jets move to a device, such as 'cuda'; for float64, use JetBatch.double")
         jets = self._map(lambda tensor: tensor.to(device, non_blocking=non_blocking))
         if self.ptr.device.type == "cpu" or "sizes" in vars(self):
             jets.sizes = self.sizes
@@ -106,15 +114,18 @@ class JetBatch:
         return JetBatch(**values)
 
     def sums(self) -> Momenta:
-        """The vector sum of the particles of each jet, shape [jets]; computed once unless it needs gradients."""
-        if any(component.requires_grad for component in self.momenta):
+        """The vector sum of the particles of each jet, shape [jets]; computed once unless it needs gradients or the
+        momenta are changed in place. Tensors made in inference mode do not tell of changes: replace them instead.
+        """
+        if torch.compiler.is_compiling() or any(map(differentiated, self.momenta)):
             return jet_momenta(self.momenta, self.batch, self.ptr)
-        return self._sums
-
-    @cached_property
-    def _sums(self) -> Momenta:
-        with torch.inference_mode(False):
-            return jet_momenta(self.momenta, self.batch, self.ptr)
+        state = [(id(column), 0 if column.is_inference() else column._version) for column in self.momenta]
+        summed, sums = vars(self).get("_summed", (None, None))
+        if summed != state:
+            with torch.inference_mode(False):
+                sums = jet_momenta(self.momenta, self.batch, self.ptr)
+            vars(self)["_summed"] = state, sums
+        return sums
 
     def node_features(self, name: str) -> Tensor:
         """Node features by name, shape [particles, features]; see :func:`iagraph.kinematics.node_features`."""
@@ -163,12 +174,18 @@ class JetBatch:
         if edge_index is None:
             pairs, between = unordered_pairs(self.ptr, self.sizes), [n * (n - 1) // 2 for n in self.sizes]
             return SparseGraph.from_pairs(*pairs, self.batch, len(self), between)
-        if edge_index.ndim != 2 or edge_index.size(0) != 2 or edge_index.dtype not in (torch.int32, torch.int64):
-            found = f"{edge_index.dtype}, shape {list(edge_index.shape)}"
-            raise ValueError(f"edge_index should hold integers, shape [2, edges], found {found}")
+        self.check_edges(edge_index)
+        return SparseGraph.scored_per_pair(edge_index, self.batch.numel(), self.batch, len(self))
+
+    def check_edges(self, edge_index: Tensor) -> None:
+        """Check that edges, rows (source, target), shape [2, edges], lie within jets.
+
+        Raises:
+            ValueError: an edge joins two jets, or ``edge_index`` is not a list of edges.
+        """
+        check_edges(edge_index, self.batch.numel(), self.batch.numel())
         if bool((self.batch[edge_index[0]] != self.batch[edge_index[1]]).any()):
             raise ValueError("edge_index joins particles of different jets: remove these edges")
-        return SparseGraph.scored_per_pair(edge_index, self.batch.numel(), self.batch, len(self))
 
     def padded(self, slots: int | None = None, number: int | None = None) -> PaddedJets:
         """The jets padded to equally many slots each.
@@ -228,12 +245,21 @@ class JetBatch:
 
     @classmethod
     def concatenate(cls, parts: Sequence[JetBatch]) -> JetBatch:
-        """All jets of ``parts``, at least one, in order. Optional fields must be present in all parts or in none."""
+        """All jets of ``parts``, at least one, in order.
+
+        Raises:
+            ValueError: there is no part, or only some of them have, for example, ``pid``.
+            TypeError: a part has slots.
+        """
+        if not parts:
+            raise ValueError("there are no jets to concatenate")
         if any(isinstance(part, PaddedJets) for part in parts):
             raise TypeError("jets in slots cannot be concatenated: do that before JetBatch.padded")
         values: dict[str, Any] = {}
         for item in fields(cls):
             each = [getattr(part, item.name) for part in parts]
+            if len({value is None for value in each}) > 1:
+                raise ValueError(f"only some of these jets have {item.name}: give it to all, or set it to None in all")
             if item.name in ("momenta", "impact") and each[0] is not None:
                 values[item.name] = type(each[0])(*map(torch.cat, zip(*each, strict=True)))
             elif item.name != "ptr":
@@ -266,8 +292,9 @@ class JetBatch:
         Raises:
             TypeError: ``data`` is neither graphs nor a list of them.
             ValueError: a component of the momenta is missing, or some but not all impact parameters are; an attribute
-                of particles does not have one dimension; on the CPU, also if a component is not finite or above its
-                limit (:data:`iagraph.kinematics.LIMITS`), a pT is not above 0, or a mass is negative.
+                is not a tensor with one number per particle or jet; on the CPU, also if a component is not finite or
+                above its limit (:data:`iagraph.kinematics.LIMITS`), a pT is not above 0, a mass is negative, or the
+                particles are not sorted by jet.
         """
         data = _one_graph(data)
         missing = [name for name in Momenta._fields if name not in data]
@@ -276,19 +303,28 @@ class JetBatch:
         missing = [name for name in Impact._fields if name not in data]
         if 0 < len(missing) < len(Impact._fields):
             raise ValueError(f"these graphs lack {', '.join(missing)}; give all of {', '.join(Impact._fields)} or none")
-        for name in (*Momenta._fields, *Impact._fields, "pid"):
-            if name in data and data[name].ndim != 1:
-                shape = list(data[name].shape)
-                raise ValueError(f"{name} of these graphs has shape {shape}, expected one number per particle")
-        momenta = Momenta(*(data[name] for name in Momenta._fields))
-        impact = None if missing else Impact(*(data[name] for name in Impact._fields))
-        ptr = data.ptr if "ptr" in data else torch.tensor([0, momenta.pt.numel()], device=momenta.pt.device)
+        columns = {
+            name: _numbers(name, data[name])
+            for name in (*Momenta._fields, *Impact._fields, "pid", "batch")
+            if data.get(name) is not None
+        }
+        particles = columns["pt"].numel()
+        for name, column in columns.items():
+            if column.numel() != particles:
+                raise ValueError(f"{name} of these graphs has {column.numel()} values for {particles} particles")
+        # At least float32: the squares of momenta overflow in float16, and integers would truncate the jet's axis.
+        precision = torch.float32
+        for name in Momenta._fields:
+            precision = torch.promote_types(precision, columns[name].dtype)
+        momenta = Momenta(*(columns[name].to(precision) for name in Momenta._fields))
+        impact = None if missing else Impact(*(columns[name].to(precision) for name in Impact._fields))
+        ptr = _ptr(data, momenta.pt)
         if momenta.pt.device.type == "cpu":  # checking would wait for a GPU
             good = momenta.phi.isfinite() & (momenta.pt > 0) & (momenta.mass >= 0)
             for name, limit in LIMITS.items():
-                good &= data[name].abs() <= limit
+                good &= columns[name].abs() <= limit
             for particle in (~good).nonzero()[:1, 0].tolist():
-                values = ", ".join(f"{name} = {data[name][particle].item():g}" for name in Momenta._fields)
+                values = ", ".join(f"{name} = {columns[name][particle].item():g}" for name in Momenta._fields)
                 limits = ", ".join(f"|{name}| up to {limit:g}" for name, limit in LIMITS.items())
                 raise ValueError(
                     f"particle {particle}, in jet {int((ptr <= particle).sum()) - 1}, has {values}, expected finite "
@@ -299,7 +335,10 @@ class JetBatch:
             None if data.get(name) is None else torch.as_tensor(data[name], device=ptr.device).view(-1)
             for name in ("y", "weight")
         )
-        return cls(momenta, ptr, data.get("pid"), y, impact, weight)
+        for name, of_jets in (("y", y), ("weight", weight)):
+            if of_jets is not None and of_jets.numel() != ptr.numel() - 1:
+                raise ValueError(f"{name} of these graphs has {of_jets.numel()} values for {ptr.numel() - 1} jets")
+        return cls(momenta, ptr, columns.get("pid"), y, impact, weight)
 
 
 def falling(values: Tensor, batch: Tensor) -> Tensor:
@@ -327,6 +366,8 @@ def jets_and_edges(jets: JetInput, edge_index: Tensor | None) -> tuple[JetBatch,
     if isinstance(jets, JetBatch):
         return jets, edge_index
     jets = _one_graph(jets)
+    if edge_index is None and jets.edge_index is None and "adj_t" in jets:
+        raise ValueError("these graphs have adj_t, but models of jets take edge_index; without it all edges count")
     return JetBatch.from_data(jets), jets.edge_index if edge_index is None else edge_index
 
 
@@ -339,7 +380,31 @@ def _one_graph(graphs: Data | Batch | Sequence[Data]) -> Data:
         raise TypeError(
             f"expected a JetBatch, such as JetDataset(jets)[:], or Data, Batch or a list of Data, found {graphs!r:.80}"
         )
+    names = [set(graph.keys()) for graph in listed]
+    if partly := set.union(*names) - set.intersection(*names):
+        raise ValueError(f"only some of these graphs have {', '.join(sorted(partly))}: give it to all or to none")
     return Batch.from_data_list(listed)
+
+
+def _numbers(name: str, values: Any) -> Tensor:
+    """An attribute of graphs, which should have one number per particle."""
+    if not isinstance(values, Tensor):
+        raise ValueError(f"{name} of these graphs is of type {type(values).__name__}, expected a tensor")
+    if values.ndim != 1:
+        raise ValueError(f"{name} of these graphs has shape {list(values.shape)}, expected one number per particle")
+    return values
+
+
+def _ptr(data: Data, pt: Tensor) -> Tensor:
+    """Where the particles of each jet begin and end, from ``batch`` if there is one: subgraphs of a ``Batch`` keep its
+    former ``ptr``.
+    """
+    batch = data.get("batch")
+    if batch is None:
+        return data.ptr if "ptr" in data else torch.tensor([0, pt.numel()], device=pt.device)
+    if batch.device.type == "cpu" and bool((batch[1:] < batch[:-1]).any()):
+        raise ValueError("batch of these graphs is not ascending: sort the particles by jet")
+    return ptr_of(count(batch, data.num_graphs if isinstance(data, Batch) else 0))
 
 
 class PaddedJets(JetBatch):

@@ -19,6 +19,7 @@ from typing import NamedTuple
 
 import torch
 from torch import Tensor
+from torch.autograd.forward_ad import unpack_dual
 
 from iagraph.segment import segment_sum
 
@@ -343,9 +344,14 @@ def _nearest(phi: Tensor) -> Tensor:
     return phi - 2 * math.pi * (phi / (2 * math.pi)).round()
 
 
+def differentiated(x: Tensor) -> bool:
+    """Whether derivatives by a tensor are computed, in reverse or forward mode."""
+    return x.requires_grad or (not torch.compiler.is_compiling() and unpack_dual(x).tangent is not None)
+
+
 def _sqrt(x: Tensor) -> Tensor:
     """Square root; zero, with zero instead of infinite gradient, for x <= 0."""
-    if not x.requires_grad:  # this takes a quarter of the time
+    if not differentiated(x):  # this takes a quarter of the time
         return x.clamp(min=0).sqrt()
     vanishes = x <= 0
     return torch.where(vanishes, torch.zeros_like(x), torch.where(vanishes, torch.ones_like(x), x).sqrt())
@@ -354,7 +360,7 @@ def _sqrt(x: Tensor) -> Tensor:
 def _norm(x: Tensor, y: Tensor) -> Tensor:
     """Length of a two-component vector, with zero gradient at the origin."""
     square = x * x + y * y
-    return _sqrt(square) if square.requires_grad else square.sqrt()
+    return _sqrt(square) if differentiated(square) else square.sqrt()
 
 
 # Centre and width of each feature. Logarithms and delta_r of particles: the constants of ParT (subtract, multiply) =

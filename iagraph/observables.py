@@ -3,7 +3,7 @@ r"""Jet observables: mass, multiplicity, shapes, energy correlations and N-subje
 All are functions of a :class:`~iagraph.jets.JetBatch`; observables are in float64 and of shape [jets]. Distances,
 :math:`R_{ij} = \sqrt{\Delta y^2 + \Delta\phi^2}`, use rapidities, and momentum fractions refer to the scalar sum,
 :math:`z_i = p_{T,i} / \sum_k p_{T,k}`, so all are invariant under boosts along the beam and rotations about it.
-Undefined numbers, such as a ratio of zero to zero, are NaN.
+Undefined numbers, such as a ratio of zero to zero, are NaN. Jets in slots are refused: padding would count.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from iagraph.jets import JetBatch
+from iagraph.jets import JetBatch, PaddedJets
 from iagraph.kinematics import Momenta, to_cartesian, wrap_phi
 from iagraph.segment import segment_sum
 
@@ -42,16 +42,12 @@ LABELS = {
 """Observables of :func:`observables`, with their labels in figures."""
 
 
-def observables(jets: JetBatch, radius: float = RADIUS) -> dict[str, Tensor]:
+def observables(jets: JetBatch) -> dict[str, Tensor]:
     """All observables of this module by their names in :data:`LABELS`, each of shape [jets], on the CPU.
 
     Those that begin with ``tau`` need FastJet, and are missing without it.
-
-    Args:
-        jets: the jets.
-        radius: jet radius R0 for N-subjettiness.
     """
-    jets = jets.to("cpu").double()
+    jets = _precise(jets.to("cpu"))
     correlations = energy_correlations(jets)
     found = {
         "mass": mass(jets),
@@ -63,7 +59,7 @@ def observables(jets: JetBatch, radius: float = RADIUS) -> dict[str, Tensor]:
         "c2": correlations.c2,
         "d2": correlations.d2,
     }
-    taus = nsubjettiness(jets, (1, 2, 3), radius)
+    taus = nsubjettiness(jets, (1, 2, 3))
     if taus is not None:
         one, two, three = taus.unbind(1)
         found |= {"tau1": one, "tau2": two, "tau3": three, "tau21": _ratio(two, one), "tau32": _ratio(three, two)}
@@ -72,12 +68,12 @@ def observables(jets: JetBatch, radius: float = RADIUS) -> dict[str, Tensor]:
 
 def mass(jets: JetBatch) -> Tensor:
     r"""Mass of the sum of all particles in GeV, :math:`\sqrt{E^2 - \vec p^2}`; 0 for an empty jet."""
-    return jets.double().sums().mass
+    return _precise(jets).sums().mass
 
 
 def multiplicity(jets: JetBatch) -> Tensor:
     """Number of particles."""
-    return jets.ptr.diff().double()
+    return _precise(jets).ptr.diff().double()
 
 
 def pt_dispersion(jets: JetBatch) -> Tensor:
@@ -85,7 +81,8 @@ def pt_dispersion(jets: JetBatch) -> Tensor:
 
     NaN for an empty jet.
     """
-    pt = jets.momenta.pt.double()
+    jets = _precise(jets)
+    pt = jets.momenta.pt
     return _ratio(_sum(pt.square(), jets).sqrt(), _sum(pt, jets))
 
 
@@ -94,7 +91,7 @@ def width(jets: JetBatch) -> Tensor:
 
     NaN for an empty jet.
     """
-    jets = jets.double()
+    jets = _precise(jets)
     axis = jets.sums().select(jets.batch)
     pt = jets.momenta.pt
     distance = _distance(jets.momenta.rapidity, jets.momenta.phi, axis.rapidity, axis.phi)
@@ -127,7 +124,7 @@ def energy_correlations(jets: JetBatch, beta: float = 1.0) -> EnergyCorrelations
         jets: the jets.
         beta: power of the distances.
     """
-    momenta = jets.double().momenta
+    momenta = _precise(jets).momenta
     pairs, triples = [], []
     for begin, end in pairwise(jets.ptr.tolist()):
         pt, y, phi, _ = (component[begin:end] for component in momenta)
@@ -158,13 +155,18 @@ def nsubjettiness(jets: JetBatch, numbers: Sequence[int], radius: float = RADIUS
 
     Returns:
         Shape [jets, len(numbers)].
+
+    Raises:
+        ValueError: a number is below 1.
     """
     try:
         import fastjet
     except ImportError:
         return None
     definition = fastjet.JetDefinition(fastjet.kt_algorithm, fastjet.JetDefinition.max_allowable_R)
-    momenta = jets.to("cpu").double().momenta
+    if any(number < 1 for number in numbers):
+        raise ValueError(f"N-subjettiness needs at least one axis, found {list(numbers)}")
+    momenta = _precise(jets.to("cpu")).momenta
     vectors = torch.stack(to_cartesian(momenta), dim=1).tolist()
     rows = []
     for begin, end in pairwise(jets.ptr.tolist()):
@@ -196,7 +198,7 @@ def subjets(jets: JetBatch, number: int | Sequence[int] = 2) -> Tensor | None:
         return None
     numbers = torch.full((jets.batch.numel(),), -1)
     definition = fastjet.JetDefinition(fastjet.kt_algorithm, RADIUS)
-    vectors = torch.stack(to_cartesian(jets.to("cpu").double().momenta), dim=1).tolist()
+    vectors = torch.stack(to_cartesian(_precise(jets.to("cpu")).momenta), dim=1).tolist()
     numbers_of_subjets = [number] * len(jets) if isinstance(number, int) else number
     for (begin, end), wanted in zip(pairwise(jets.ptr.tolist()), numbers_of_subjets, strict=True):
         if end - begin < wanted:
@@ -208,6 +210,13 @@ def subjets(jets: JetBatch, number: int | Sequence[int] = 2) -> Tensor | None:
         for index, subjet in enumerate(cluster.exclusive_jets(wanted)):
             numbers[[particle.user_index() for particle in subjet.constituents()]] = index
     return numbers
+
+
+def _precise(jets: JetBatch) -> JetBatch:
+    """The jets in float64."""
+    if isinstance(jets, PaddedJets):
+        raise TypeError("observables of jets in slots would count padding: compute them from the JetBatch")
+    return jets.double()
 
 
 def _tau(particles: Momenta, axes: Sequence[tuple[float, float]], radius: float, beta: float) -> float:

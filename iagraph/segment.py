@@ -39,6 +39,13 @@ def ptr_of(sizes: Tensor) -> Tensor:
     return torch.nn.functional.pad(sizes.cumsum(0), (1, 0))
 
 
+def count(index: Tensor, length: int) -> Tensor:
+    """How often each number occurs, shape [length]; if ``length`` is 0, up to the largest number."""
+    if index.device.type == "cpu" or not length:
+        return torch.bincount(index, minlength=length)
+    return index.new_zeros(length).index_add_(0, index, torch.ones_like(index))  # bincount makes the host wait
+
+
 def segment_sum(src: Tensor, index: Tensor, num_segments: int, ptr: Tensor | None = None) -> Tensor:
     r"""Sum of the rows of each segment, :math:`out_i = \sum_{e:\, index_e = i} src_e`.
 
@@ -80,9 +87,10 @@ def segment_softmax(src: Tensor, index: Tensor, num_segments: int, ptr: Tensor |
     if ptr is not None and src.device.type == "cpu" and src.dtype in (torch.float32, torch.float64) and src.numel():
         exponential = src.exp()
         total = segment_sum(exponential, index, num_segments, ptr)
-        smallest, largest = total.detach().aminmax()
-        limits = torch.finfo(src.dtype)
-        if limits.tiny / limits.eps <= smallest and largest <= limits.max:  # all relevant weights are precise
+        empty = (ptr[1:] == ptr[:-1]).view(-1, *(1 for _ in src.shape[1:]))
+        smallest, largest = total.detach().masked_fill(empty, 1.0).aminmax()
+        precise = torch.finfo(src.dtype).tiny / torch.finfo(src.dtype).eps
+        if precise <= smallest and largest <= 1 / precise:  # all relevant weights and their gradients are precise
             return exponential / total.index_select(0, index)
     with torch.no_grad():
         if ptr is not None and _torch_scatter is not None:

@@ -39,7 +39,7 @@ def random_jets(counts: Sequence[int], seed: int = 0, dtype: torch.dtype = torch
         dtype: data type of momenta and impact parameters.
     """
     random = torch.Generator().manual_seed(seed)
-    sizes = torch.tensor(counts)
+    sizes = torch.tensor(counts, dtype=torch.int64)
     total = int(sizes.sum())
 
     def normal(length: int) -> Tensor:

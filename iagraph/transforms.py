@@ -57,7 +57,7 @@ class PairFeatures(BaseTransform):
         name: a key of :data:`iagraph.kinematics.PAIR_FEATURES`.
 
     Raises:
-        ValueError: the graph has no ``edge_index``.
+        ValueError: the graph has no ``edge_index``, or an edge joins two jets.
     """
 
     def __init__(self, name: str = "invariant") -> None:
@@ -72,6 +72,7 @@ class PairFeatures(BaseTransform):
             raise ValueError(
                 "pair features need edges: first apply FullyConnected() or another transform that adds them"
             )
-        source, target = data.edge_index
-        data.edge_attr = JetBatch.from_data(data).edge_features(self.name, source, target).t().contiguous()
+        jets = JetBatch.from_data(data)
+        jets.check_edges(data.edge_index)
+        data.edge_attr = jets.edge_features(self.name, *data.edge_index).t().contiguous()
         return data

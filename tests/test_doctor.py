@@ -64,7 +64,8 @@ def test_extras_in_a_clone_without_installation_are_unknown(monkeypatch):
 
     monkeypatch.setattr(doctor, "requires", not_installed)
     found = doctor.extra("train")
-    assert found.lacking and not found.wrong
+    assert found.lacking
+    assert not found.wrong
     assert "iagraph is not installed" in found.state
 
 

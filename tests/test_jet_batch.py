@@ -1,14 +1,17 @@
+import pickle
 import re
+from copy import deepcopy
 from dataclasses import replace
 
 import pytest
 import torch
 from torch_geometric.data import Batch, Data, InMemoryDataset
+from torch_geometric.transforms import ToSparseTensor
 
 from iagraph.jets import JetBatch, jets_and_edges
 from iagraph.kinematics import Impact
 from iagraph.testing import random_jets
-from iagraph.transforms import NodeFeatures
+from iagraph.transforms import FullyConnected, NodeFeatures
 
 COUNTS = [5, 1, 0, 7]
 
@@ -17,6 +20,9 @@ def tracked_jets(counts):
     """Random jets with impact parameters."""
     jets = random_jets(counts)
     return replace(jets, impact=Impact(*torch.rand(4, sum(counts), generator=torch.Generator().manual_seed(3))))
+
+
+HALVES = torch.tensor([0.25, 0.5])
 
 
 def test_to_pyg_and_back():
@@ -159,6 +165,81 @@ def test_sums_follow_the_particles():
     assert jets.sizes == [first[1][0] + first[1][1], sum(first[1][2:])]
     assert jets.batch.bincount().tolist() == jets.sizes
     torch.testing.assert_close(jets.sums(), JetBatch(jets.momenta, jets.ptr).sums(), rtol=0, atol=0)
+
+
+@pytest.mark.parametrize("change", [lambda pt: pt.mul_(2), lambda pt: pt.__setitem__(3, 50.0)])
+def test_sums_follow_changes_in_place(change):
+    jets = random_jets(COUNTS)
+    jets.sums()
+    change(jets.momenta.pt)
+    expected = JetBatch(jets.momenta, jets.ptr).sums()
+    for each in (deepcopy(jets), pickle.loads(pickle.dumps(jets)), jets):
+        torch.testing.assert_close(each.sums(), expected, rtol=0, atol=0)
+
+
+def test_graph_of_each_particle_comes_first():
+    """Subgraphs of a batch keep its former ptr, and a single ``Data`` may hold several jets."""
+    batch = Batch.from_data_list(random_jets(COUNTS).to_data_list())
+    some = torch.arange(batch.num_nodes) % 3 != 0
+    some[batch.ptr[1] :][: COUNTS[1]] = False
+    found, expected = JetBatch.from_data(batch.subgraph(some)), random_jets(COUNTS).batch[some]
+    assert found.batch.tolist() == expected.tolist()
+    assert len(found) == len(COUNTS)
+    flat = Data(**random_jets([3, 5]).momenta._asdict(), batch=torch.tensor([0] * 3 + [1] * 5))
+    assert JetBatch.from_data(flat).ptr.tolist() == [0, 3, 8]
+    torch.testing.assert_close(JetBatch.from_data(flat).sums(), random_jets([3, 5]).sums(), rtol=0, atol=0)
+    flat.batch = torch.tensor([0] * 3 + [1] * 4 + [0])
+    with pytest.raises(ValueError, match="batch of these graphs is not ascending: sort the particles by jet"):
+        JetBatch.from_data(flat)
+
+
+def test_numbers_of_graphs_are_at_least_float32():
+    whole = Data(**{name: torch.tensor([100, 50]) for name in ("pt", "mass")}, rapidity=HALVES, phi=HALVES)
+    exact = Data(**{name: torch.tensor([100.0, 50.0]) for name in ("pt", "mass")}, rapidity=HALVES, phi=HALVES)
+    torch.testing.assert_close(JetBatch.from_data(whole).sums(), JetBatch.from_data(exact).sums(), rtol=0, atol=0)
+    half = Data(**{name: getattr(exact, name).half() * 8 for name in ("pt", "rapidity", "phi", "mass")})
+    assert JetBatch.from_data(half).node_features("kin").isfinite().all()
+    exact.mass = exact.mass.double()
+    assert {column.dtype for column in JetBatch.from_data(exact).momenta} == {torch.float64}
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"pt": [1.0, 2.0, 3.0]}, "pt of these graphs is of type list, expected a tensor"),
+        ({"mass": torch.zeros(1)}, "mass of these graphs has 1 values for 3 particles"),
+        ({"pid": torch.zeros(4)}, "pid of these graphs has 4 values for 3 particles"),
+        ({"y": torch.tensor([[0, 1]])}, "y of these graphs has 2 values for 1 jets"),
+        ({"weight": torch.ones(3)}, "weight of these graphs has 3 values for 1 jets"),
+    ],
+)
+def test_columns_that_do_not_fit_are_named(change, message):
+    graph = random_jets([3]).to_data_list()[0].update(change)
+    with pytest.raises(ValueError, match=f"^{message}$"):
+        JetBatch.from_data(graph)
+
+
+def test_graphs_and_parts_have_the_same_columns():
+    some, more = random_jets([3, 5]), replace(random_jets([2]), pid=None)
+    for parts in ([some, more], [more, some]):
+        with pytest.raises(ValueError, match=r"^only some of these jets have pid: give it to all"):
+            JetBatch.concatenate(parts)
+        with pytest.raises(ValueError, match=r"^only some of these graphs have pid: give it to all"):
+            JetBatch.from_data([graph for part in parts for graph in part.to_data_list()])
+    with pytest.raises(ValueError, match="no jets to concatenate"):
+        JetBatch.concatenate([])
+
+
+def test_adjacencies_of_graphs_are_not_ignored():
+    graph = FullyConnected()(random_jets([3]).to_data_list()[0])
+    with pytest.raises(ValueError, match="these graphs have adj_t, but models of jets take edge_index"):
+        jets_and_edges(ToSparseTensor(layout=torch.sparse_csr)(graph), None)
+
+
+def test_jets_are_moved_not_cast():
+    with pytest.raises(TypeError, match=r"for float64, use JetBatch.double"):
+        random_jets([3]).to(torch.float64)
+    assert random_jets([3]) != random_jets([3])  # compared as objects
 
 
 def test_padding_of_graphs_can_be_dropped_as_advised():

@@ -31,6 +31,18 @@ def jet(*particles):
 TRIANGLE = jet((50.0, 0.0, 0.0), (30.0, 0.3, 0.0), (20.0, 0.0, 0.4))  # sides 0.3, 0.4, 0.5
 
 
+def test_jets_in_slots_are_refused():
+    for observable in (multiplicity, mass, width, pt_dispersion, energy_correlations, observables):
+        with pytest.raises(TypeError, match="observables of jets in slots would count padding"):
+            observable(random_jets([3, 1, 0]).padded())
+
+
+def test_numbers_of_axes():
+    pytest.importorskip("fastjet")
+    with pytest.raises(ValueError, match=r"at least one axis, found \[1, 0\]"):
+        nsubjettiness(TRIANGLE, (1, 0))
+
+
 def test_energy_correlations_by_hand():
     e2 = 0.5 * 0.3 * 0.3 + 0.5 * 0.2 * 0.4 + 0.3 * 0.2 * 0.5
     e3 = 0.5 * 0.3 * 0.2 * (0.3 * 0.4 * 0.5)

@@ -48,3 +48,10 @@ def test_transformed_graph():
 def test_pair_features_need_edges():
     with pytest.raises(ValueError, match=r"need edges: first apply FullyConnected\(\)"):
         PairFeatures()(random_jets([3]).to_data_list()[0])
+
+
+def test_pair_features_of_edges_between_jets_are_refused():
+    batch = Batch.from_data_list(random_jets([3, 2]).to_data_list())
+    batch.edge_index = torch.tensor([[0, 2], [1, 3]])
+    with pytest.raises(ValueError, match="edge_index joins particles of different jets"):
+        PairFeatures()(batch)

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from iagraph.graph.protocol import Graph, PrunableGraph, Scores
-from iagraph.segment import UNAVAILABLE, ptr_of, segment_softmax, segment_sum, weighted_sum
+from iagraph.segment import UNAVAILABLE, count, ptr_of, segment_softmax, segment_sum, weighted_sum
 
 
 def fully_connected(ptr: Tensor) -> Tensor:
@@ -77,10 +77,30 @@ def sorted_ptr(index: Tensor, num_segments: int) -> Tensor | None:
     wanted = index.device.type == "cpu" or not UNAVAILABLE
     if torch.compiler.is_compiling() or not wanted or bool((index[1:] < index[:-1]).any()):
         return None
-    sizes = torch.bincount(index, minlength=num_segments)
-    if sizes.numel() > num_segments:
-        raise ValueError(f"edge_index leads to node {sizes.numel() - 1}, but there are {num_segments} targets")
-    return ptr_of(sizes)
+    return ptr_of(count(index, num_segments))
+
+
+def check_edges(edge_index: Tensor, num_sources: int, num_targets: int) -> None:
+    """Check that edges join existing nodes; nodes are not checked under ``torch.compile`` and on a GPU, where the host
+    would wait.
+
+    Args:
+        edge_index: rows (source, target), shape [2, edges], int32 or int64.
+        num_sources: number of source nodes.
+        num_targets: number of target nodes.
+
+    Raises:
+        ValueError: ``edge_index`` is not a list of edges, or a node does not exist.
+    """
+    if edge_index.ndim != 2 or edge_index.size(0) != 2 or edge_index.dtype not in (torch.int32, torch.int64):
+        found = f"{edge_index.dtype}, shape {list(edge_index.shape)}"
+        raise ValueError(f"edge_index should hold integers, shape [2, edges], found {found}")
+    if edge_index.device.type == "cpu" and edge_index.numel() and not torch.compiler.is_compiling():
+        for what, nodes, number in zip(("source", "target"), edge_index, (num_sources, num_targets), strict=True):
+            smallest, largest = map(int, nodes.aminmax())
+            if smallest < 0 or largest >= number:
+                node = smallest if smallest < 0 else largest
+                raise ValueError(f"edge_index has the {what} {node}: nodes are numbered from 0, and there are {number}")
 
 
 class SparseGraph(PrunableGraph):
@@ -128,8 +148,9 @@ class SparseGraph(PrunableGraph):
             num_sources: number of source nodes of a bipartite graph; None if sources and targets are the same nodes.
             num_graphs: number of graphs; 0 if unknown, which suffices unless means over graphs are needed.
         """
+        edge_index = edge_index.long()
         source, target = edge_index
-        batch = edge_index.new_zeros(num_nodes) if batch is None else batch
+        batch = edge_index.new_zeros(num_nodes) if batch is None else batch.long()
         return cls(num_nodes, batch, num_graphs, target, source, (edge_index, None, None), num_sources)
 
     @classmethod
@@ -144,13 +165,14 @@ class SparseGraph(PrunableGraph):
             batch: the graph of each node; None for a single graph.
             num_graphs: number of graphs.
         """
+        edge_index = edge_index.long()
         source, target = edge_index
         key = torch.minimum(source, target) * num_nodes + torch.maximum(source, target)
         unique, pair_of_edge = key.unique(return_inverse=True)
         first = unique.div(max(num_nodes, 1), rounding_mode="floor")
         second = unique % max(num_nodes, 1)
         edge_ids = torch.arange(source.numel(), device=source.device)
-        batch = edge_index.new_zeros(num_nodes) if batch is None else batch
+        batch = edge_index.new_zeros(num_nodes) if batch is None else batch.long()
         return cls(num_nodes, batch, num_graphs, first, second, (edge_index, pair_of_edge, edge_ids))
 
     @classmethod
@@ -357,16 +379,9 @@ def _places(mask: Tensor, number: int | None) -> Tensor:
     return torch.searchsorted(mask.cumsum(0), torch.arange(1, number + 1, device=mask.device))
 
 
-def _count(index: Tensor, length: int) -> Tensor:
-    """How often each number occurs, shape [length]; if ``length`` is 0, up to the largest number."""
-    if index.device.type == "cpu" or not length:
-        return torch.bincount(index, minlength=length)
-    return index.new_zeros(length).index_add_(0, index, torch.ones_like(index))  # bincount makes the host wait
-
-
 def _between(graph: Tensor, itself: Tensor, num_graphs: int) -> Tensor:
     """The number of edges or pairs of each graph, without self-edges; at least ``num_graphs`` entries."""
-    all_of_them = _count(graph, num_graphs)
+    all_of_them = count(graph, num_graphs)
     return all_of_them - torch.zeros_like(all_of_them).index_add_(0, graph, itself.to(all_of_them))
 
 
@@ -381,7 +396,7 @@ def strongest_pairs(graph: Graph, strength: Tensor, number: Callable[[Any], Any]
 
 def _strongest(values: Tensor, segment: Tensor, segments: int, number: int | Tensor) -> Tensor:
     """True for the ``number`` (for all segments, or one each) largest values of each segment, shape [rows, columns]."""
-    sizes = _count(segment, segments)
+    sizes = count(segment, segments)
     begin = sizes.cumsum(0) - sizes
     end = (begin + number).repeat_interleave(sizes, output_size=segment.numel())
     best_first = torch.arange(end.numel(), device=end.device) < end

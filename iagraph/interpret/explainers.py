@@ -17,7 +17,6 @@ from iagraph.graph import fully_connected
 from iagraph.interpret.recording import AttentionModel
 from iagraph.interpret.relevance import fed, scaled_features
 from iagraph.jets import JetBatch
-from iagraph.models import CascadedIAFormer, GatedIAFormer
 from iagraph.nn import AttentionConv
 
 
@@ -50,7 +49,7 @@ class Explainable(nn.Module):
 
     def __init__(self, model: AttentionModel, jets: JetBatch) -> None:
         super().__init__()
-        if isinstance(model, GatedIAFormer | CascadedIAFormer) or any(conv.pruning for conv in model.convs()):
+        if getattr(model, "drops_edges", False):
             raise ValueError(
                 f"this {type(model).__name__} drops edges, but explainers of PyTorch Geometric need layers that see "
                 "all edges that they mask: explain a model without gate and rule"

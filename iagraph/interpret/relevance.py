@@ -54,7 +54,7 @@ def evidence(logits: Tensor, classes: Tensor) -> Tensor:
 @torch.no_grad()
 def scaled_features(model: AttentionModel, jets: JetBatch) -> Tensor:
     """Scaled and clipped node features, as the model's encoder sees them; shape [particles, features]."""
-    return model.scale_particles(jets.node_features(model.node_features)).to(next(model.head.parameters()).dtype)
+    return model.scale_particles(jets.node_features(model.node_features)).to(next(model.parameters()).dtype)
 
 
 @contextmanager

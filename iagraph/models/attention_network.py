@@ -136,7 +136,7 @@ class AttentionNetwork(nn.Module):
     @property
     def dtype(self) -> torch.dtype:
         """Precision of the weights, in which the network computes, whatever the precision of its input."""
-        return next(self.head.parameters()).dtype
+        return next(self.particle_encoder.parameters()).dtype
 
     def convs(self) -> list[AttentionConv]:
         """The attention layers, first block first."""

@@ -71,7 +71,7 @@ def cost(model: AttentionTagger, jets: JetBatch) -> Cost:
     return Cost(jets.ptr.diff().square(), layers, multiply_adds(model, jets))
 
 
-def multiply_adds(model: nn.Module, jets: JetBatch, edge_index: Tensor | None = None) -> float:
+def multiply_adds(model: nn.Module, jets: JetBatch) -> float:
     """Number of multiply-adds of a model on one batch of jets, in evaluation mode.
 
     Matrix products are counted as they are computed, including the small padding of dense blocks; products and sums
@@ -80,7 +80,6 @@ def multiply_adds(model: nn.Module, jets: JetBatch, edge_index: Tensor | None = 
     Args:
         model: the model; not changed.
         jets: the jets.
-        edge_index: edges within jets, shape [2, edges]; None for all.
     """
     # A copy: in training mode, norms would update their statistics, and the counter fails on expanded parameters.
     model = copy.deepcopy(model).eval().requires_grad_(False)
@@ -95,10 +94,9 @@ def multiply_adds(model: nn.Module, jets: JetBatch, edge_index: Tensor | None = 
                 along_edges += module.conv.out_channels * graph.edge_index.size(1)
 
     device = next(model.parameters()).device
-    edges = () if edge_index is None else (edge_index.to(device),)
     with FlopCounterMode(display=False) as counter, torch.no_grad(), ExitStack() as stack:
         for module in model.modules():
             if isinstance(module, AttentionBlock):
                 stack.callback(module.register_forward_hook(count).remove)
-        model(jets.to(device), *edges)
+        model(jets.to(device))
     return counter.get_total_flops() / 2 + along_edges

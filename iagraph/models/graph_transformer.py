@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
+import torch
 from torch import Tensor
 from torch_geometric.typing import Adj
 
@@ -12,7 +13,7 @@ from iagraph.graph import SparseGraph
 from iagraph.models.attention_network import AttentionNetwork
 from iagraph.models.iaformer import initial_beta
 from iagraph.nn import AttentionConv, DifferentialAttentionConv, InteractionAttentionConv, PairEncoder, PruningRule
-from iagraph.nn.adjacency import edges_of
+from iagraph.nn.adjacency import check_batch, edges_of
 
 
 class GraphTransformer(AttentionNetwork):
@@ -49,7 +50,7 @@ class GraphTransformer(AttentionNetwork):
         - output: :math:`(\text{graphs}, F_{out})`, or :math:`(|\mathcal{V}|, F_{out})` if ``per_node``
 
     Raises:
-        ValueError: there is no block, or ``hidden_channels`` is not a multiple of ``heads``.
+        ValueError: there is no block or node feature, or ``hidden_channels`` is not a multiple of ``heads``.
     """
 
     def __init__(
@@ -66,6 +67,8 @@ class GraphTransformer(AttentionNetwork):
         edge_width: int = 64,
         per_node: bool = False,
     ) -> None:
+        if in_channels < 1:
+            raise ValueError(f"in_channels is {in_channels}: give the number of node features")
         options: dict[str, Any] = {"edge_width": None if edge_dim is None else edge_width, "pruning": pruning}
         super().__init__(in_channels, out_channels, hidden_channels, num_layers, heads, node_hidden, **options)
         self.in_channels, self.edge_dim, self.per_node = in_channels, edge_dim, per_node
@@ -101,7 +104,8 @@ class GraphTransformer(AttentionNetwork):
                 the kept edges, their weights, shape [edges, heads], and their indices among the given edges.
 
         Raises:
-            ValueError: ``edge_index`` is not a graph of these nodes, or features are missing or have wrong sizes.
+            ValueError: ``edge_index`` is not a graph of these nodes, features are missing or have wrong sizes, or
+                ``batch`` does not fit the nodes or ``batch_size``.
         """
         edges = edges_of(edge_index, x.size(0), None)
         edge_attr = edges.values if edge_attr is None and self.edge_dim is not None else edge_attr
@@ -114,10 +118,13 @@ class GraphTransformer(AttentionNetwork):
             if edge_attr is None:
                 raise ValueError(f"edge_attr is missing: this network takes [edges, {self.edge_dim}]")
             _check("edge_attr", edge_attr, edges.edge_index.size(1), self.edge_dim, "edges")
+        check_batch(batch, x.size(0))
         if batch is None:
             batch_size = 1
         elif batch_size is None:
             batch_size = int(batch.max()) + 1 if batch.numel() else 0
+        elif batch.device.type == "cpu" and not torch.compiler.is_compiling() and bool((batch >= batch_size).any()):
+            raise ValueError(f"batch has the graph {int(batch.max())}, but batch_size is {batch_size}")
         graph = SparseGraph.scored_per_edge(edges.edge_index, x.size(0), batch, num_graphs=batch_size)
         x, weights = self.particle_encoder(x), []
         for output in self.run_blocks(x, graph, edge_attr if self.edge_dim is not None else None):

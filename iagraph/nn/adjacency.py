@@ -10,6 +10,8 @@ from torch_geometric import EdgeIndex
 from torch_geometric.typing import Adj
 from torch_geometric.utils import is_torch_sparse_tensor, to_edge_index
 
+from iagraph.graph.sparse import check_edges
+
 
 class Edges(NamedTuple):
     """Edges in the form that layers use.
@@ -40,6 +42,16 @@ class Edges(NamedTuple):
         return torch.sparse_compressed_tensor(ptr, index, alpha, size, layout=layout, check_invariants=False)
 
 
+def check_batch(batch: Tensor | None, num_nodes: int) -> None:
+    """Check that ``batch``, if given, has the graph of each node.
+
+    Raises:
+        ValueError: it has another shape.
+    """
+    if batch is not None and batch.shape != (num_nodes,):
+        raise ValueError(f"batch has shape {list(batch.shape)}: give the graph of each node, [{num_nodes}]")
+
+
 def edges_of(adjacency: Adj, num_sources: int, num_targets: int | None) -> Edges:
     """Reads edges from a tensor, an :class:`~torch_geometric.EdgeIndex` or a sparse PyTorch tensor.
 
@@ -65,8 +77,10 @@ def edges_of(adjacency: Adj, num_sources: int, num_targets: int | None) -> Edges
         else:
             (target, source), values = to_edge_index(adjacency)
         return Edges(torch.stack([source, target]), shape[0], adjacency, values)
-    if not isinstance(adjacency, Tensor) or adjacency.dim() != 2 or adjacency.size(0) != 2:
-        found = f"of shape {list(adjacency.shape)}" if isinstance(adjacency, Tensor) else type(adjacency).__name__
+    if not isinstance(adjacency, Tensor):
+        found = type(adjacency).__name__
         raise ValueError(f"edge_index is {found}: give a tensor [2, edges], or a sparse tensor [targets, sources]")
     index = adjacency.as_tensor() if isinstance(adjacency, EdgeIndex) else adjacency
-    return Edges(index, num_sources if num_targets is None else num_targets, adjacency)
+    num_targets = num_sources if num_targets is None else num_targets
+    check_edges(index, num_sources, num_targets)
+    return Edges(index, num_targets, adjacency)

@@ -13,7 +13,7 @@ from torch_geometric.typing import Adj
 from iagraph.graph import Graph, PrunableGraph, SparseGraph
 from iagraph.graph.protocol import Scores
 from iagraph.kernels.dropout import dropout
-from iagraph.nn.adjacency import edges_of
+from iagraph.nn.adjacency import check_batch, edges_of
 from iagraph.nn.lazy_linear import both_sizes, make_linear
 from iagraph.nn.pruning import PruningRule
 
@@ -74,9 +74,10 @@ class AttentionConv(MessagePassing):
 
     maps_per_head = 1
     """Number of softmax maps per head; the first maps of all heads come before the second ones."""
-    edge_dim: int | None
+    edge_dim: int | None = None
+    """Number of edge features; None if the layer takes none, or scores themselves."""
     lin_score: nn.Linear | None
-    """The map from edge features to scores; each subclass makes its own, or none."""
+    """The map from edge features to scores; a subclass may make its own."""
     dropout = 0.0
     """Probability with which an entry of a softmax map is dropped in training."""
 
@@ -98,6 +99,7 @@ class AttentionConv(MessagePassing):
         self.heads = heads
         self.pruning = pruning
         self.tightness = 1.0
+        self.lin_score = None
         self.lin_value = make_linear(both_sizes(in_channels)[0], out_channels, bias=bias)
         self.lin_out = nn.Linear(out_channels, out_channels, bias=bias)
 
@@ -164,17 +166,25 @@ class AttentionConv(MessagePassing):
             graph: a :class:`~iagraph.graph.Graph`; with a rule it must be a :class:`~iagraph.graph.PrunableGraph`, with
                 hooks or an explainer a :class:`~iagraph.graph.SparseGraph`.
             scores: scores from edge features, as returned by the graph's :meth:`~iagraph.graph.Graph.scores`.
+
+        Raises:
+            ValueError: there are hooks and no list of edges, an explainer and a rule, or scores are missing.
         """
         source, target = (x, x) if isinstance(x, Tensor) else x
         scores = self.scores(source, target, graph, scores)
         values = self.lin_value(source).unflatten(1, (self.heads, -1))
         drop = self.drop_entries if self.training and self.dropout else None
-        if self.pruning is None and not self.watched():
+        watched = self.watched()
+        if watched and not isinstance(graph, SparseGraph):
+            raise ValueError("hooks and explainers watch messages along a list of edges: jets in slots have none")
+        if self.explain and self.pruning is not None:
+            raise ValueError(f"explainers mask all edges, but this {type(self).__name__} drops some by its rule")
+        if self.pruning is None and not watched:
             sums, alpha = graph.attend(scores, values, self.weights, drop)
             return AttentionOutput(self.project(sums.flatten(1)), graph, alpha)
         graph, maps = self.prune(graph, scores)
         alpha = self.weights(maps if drop is None else drop(maps))
-        sums = self._sent(graph, alpha, values) if self.watched() else graph.aggregate(alpha, values)
+        sums = self._sent(graph, alpha, values) if watched else graph.aggregate(alpha, values)
         return AttentionOutput(self.project(sums.flatten(1)), graph, alpha)
 
     def prune(self, graph: PrunableGraph, scores: Scores) -> tuple[PrunableGraph, Tensor]:
@@ -232,9 +242,7 @@ class AttentionConv(MessagePassing):
         if edge_attr is None and edges.values is not None and (edges.values.ndim > 1 or self.edge_dim == 1):
             edge_attr = edges.values
         self._check_sizes(source, edges.edge_index, edge_attr)
-        if batch is not None and batch.shape != (edges.num_targets,):
-            found = list(batch.shape)
-            raise ValueError(f"batch has shape {found}: give the graph of each target, [{edges.num_targets}]")
+        check_batch(batch, edges.num_targets)
         num_sources = None if isinstance(x, Tensor) else source.size(0)
         num_graphs = 1 if batch is None else 0
         graph = SparseGraph.scored_per_edge(edges.edge_index, edges.num_targets, batch, num_sources, num_graphs)
@@ -269,7 +277,10 @@ class AttentionConv(MessagePassing):
         """Sums of messages, shape [targets, heads, channels]."""
         # propagate_type: (value: Tensor, alpha: Tensor)
         return self.propagate(
-            graph.edge_index, value=values, alpha=alpha.t(), size=(graph.num_sources, graph.num_nodes)
+            graph.edge_index,
+            value=values,
+            alpha=alpha.t().to(values.dtype),
+            size=(graph.num_sources, graph.num_nodes),
         )
 
     def message(self, value_j: Tensor, alpha: Tensor) -> Tensor:

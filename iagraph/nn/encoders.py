@@ -107,20 +107,25 @@ class BatchNorm(nn.BatchNorm1d):
         return super().forward(input)
 
     def _normalised(self, input: Tensor, real: Tensor) -> Tensor:
-        """Normalises by the statistics of the real rows and updates the running ones, without waiting for the GPU."""
+        """Normalises by the statistics of the real rows and updates the running ones, without waiting for the GPU; with
+        fewer than two real rows, by the running ones.
+        """
         assert self.running_mean is not None
         assert self.running_var is not None
         assert self.num_batches_tracked is not None
         assert self.momentum is not None
         rows = real.sum()
-        counts = real.unsqueeze(1)
-        mean = input.where(counts, 0.0).sum(0) / rows.clamp(min=1)
+        enough, counts = rows > 1, real.unsqueeze(1)
+        mean = torch.where(enough, input.where(counts, 0.0).sum(0) / rows.clamp(min=1), self.running_mean)
         centred = input - mean
         variance = centred.where(counts, 0.0).square().sum(0) / rows.clamp(min=1)
+        variance = torch.where(enough, variance, self.running_var)
         with torch.no_grad():
-            self.num_batches_tracked += 1
-            self.running_mean.lerp_(mean.to(self.running_mean), self.momentum)
-            self.running_var.lerp_((variance * rows / (rows - 1).clamp(min=1)).to(self.running_var), self.momentum)
+            self.num_batches_tracked += enough
+            momentum = self.momentum * enough
+            unbiased = variance * rows / (rows - 1).clamp(min=1)
+            self.running_mean.lerp_(mean.to(self.running_mean), momentum.to(self.running_mean))
+            self.running_var.lerp_(unbiased.to(self.running_var), momentum.to(self.running_var))
         return centred * (variance + self.eps).rsqrt() * self.weight + self.bias
 
     def as_affine(self) -> tuple[Tensor, Tensor]:

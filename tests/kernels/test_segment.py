@@ -56,6 +56,16 @@ class TestBothBackends:
         src, index, ptr = src.float() + far * (index == 2).unsqueeze(1), index, ptr if sorted_rows else None
         torch.testing.assert_close(segment_softmax(src, index, len(SIZES), ptr), expected, rtol=1e-4, atol=0)
 
+    @pytest.mark.parametrize("score", [-85.0, 80.0, 85.0])
+    def test_gradients_of_large_scores(self, backend, sorted_rows, score):
+        src, index, ptr = shuffled(*rows(3), sorted_rows)
+        single = (src.float() + score).requires_grad_()
+        double = single.detach().double().requires_grad_()
+        for each in (single, double):
+            weights = torch.arange(each.numel()).view_as(each).sin() * 1e-6
+            (segment_softmax(each, index, len(SIZES), ptr) * weights).sum().backward()
+        torch.testing.assert_close(single.grad.double(), double.grad, rtol=1e-3, atol=1e-11)
+
     @pytest.mark.parametrize("channels", [1, 2, 4, 7])
     def test_weighted_sum_edge_by_edge(self, backend, sorted_rows, channels):
         weights, values, source, index, ptr = edges(channels, sorted_rows)

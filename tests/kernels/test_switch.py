@@ -340,6 +340,20 @@ def test_transforms_of_models_equal_autograd(name):
     torch.testing.assert_close(torch.func.hessian(total)(given), hessian(total, given), rtol=1e-9, atol=1e-11)
 
 
+@pytest.mark.parametrize("name", ["iaformer", "part", "interaction"])
+def test_forward_mode_equals_reverse_mode(name):
+    """Also in jets with one particle, which is at distance zero from the axis."""
+    model, jets = drawn(MODELS[name]), random_jets([3, 1], dtype=torch.float64)
+
+    def logits(pt):
+        return model(jets.with_momenta(jets.momenta._replace(pt=pt)))
+
+    direction = torch.tensor([0.3, -0.7, 1.1, 0.5]).double()
+    _, expected = torch.autograd.functional.jvp(logits, jets.momenta.pt, direction)
+    assert expected.abs().min() > 1e-6
+    torch.testing.assert_close(torch.func.jvp(logits, (jets.momenta.pt,), (direction,))[1], expected)
+
+
 def test_gradients_of_parameters_by_transforms():
     model, jets = drawn(MODELS["iaformer"]), random_jets([3, 0, 2], dtype=torch.float64)
     parameters = {name: parameter.detach() for name, parameter in model.named_parameters()}

@@ -1,7 +1,5 @@
-import pytest
 import torch
 
-from iagraph.graph import fully_connected
 from iagraph.models import CascadedIAFormer, IAFormer, PlainTransformer
 from iagraph.models.costs import cost, multiply_adds
 from iagraph.nn import EdgeBudget, TopK
@@ -39,15 +37,17 @@ def test_multiply_adds_of_a_cascade_by_hand():
     assert cost(model, JETS).multiply_adds == multiply_adds(model, JETS)
 
 
-@pytest.mark.parametrize("edge_index", [fully_connected(JETS.ptr), fully_connected(JETS.ptr)[:, ::3]])
-def test_multiply_adds_along_edges_by_hand(edge_index):
-    pairs = len({(min(edge), max(edge)) for edge in edge_index.t().tolist()})
-    edges = edge_index.size(1)
-    model = IAFormer(**SIZES, pair_hidden=(11,), pair_width=7)
+def test_multiply_adds_along_edges_by_hand():
+    """A rule makes a list of edges, but this one drops none."""
+    rule, pairs, edges = TopK(100), 28 + 1 + 15, 49 + 1 + 25
+    model = IAFormer(**SIZES, pair_hidden=(11,), pair_width=7, pruning=rule)
     expected = OF_PARTICLES + pairs * (6 * 11 + 11 * 7 + 2 * 7 * 6) + 2 * edges * 15
-    assert multiply_adds(model, JETS, edge_index) == expected
-    plain = OF_PARTICLES + 13 * 2 * 2 * 15 * 15 + 2 * edges * 2 * 15  # queries and keys, too
-    assert multiply_adds(PlainTransformer(**SIZES), JETS, edge_index) == plain
+    assert multiply_adds(model, JETS) == expected
+    plain = PlainTransformer(**SIZES)
+    for conv in plain.convs():
+        conv.pruning = rule
+    queries_and_keys = 13 * 2 * 2 * 15 * 15 + 2 * edges * 15
+    assert multiply_adds(plain, JETS) == OF_PARTICLES + queries_and_keys + 2 * edges * 15
 
 
 def test_fewer_edges_cost_fewer_multiply_adds():

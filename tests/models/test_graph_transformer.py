@@ -106,6 +106,12 @@ def test_rules_leave_fewer_edges_to_later_blocks():
         ({"edge_attr": torch.randn(18, 3)}, r"edge_attr has shape \[18, 3\]: this network takes \[edges, 3\], 19 rows"),
         ({"edge_attr": None}, r"edge_attr is missing: this network takes \[edges, 3\]"),
         ({"edge_index": [[0], [1]]}, "edge_index is list: give a tensor"),
+        (
+            {"edge_index": torch.full((2, 19), 7)},
+            "edge_index has the source 7: nodes are numbered from 0, and there are 7",
+        ),
+        ({"batch": torch.zeros(6).long()}, r"batch has shape \[6\]: give the graph of each node, \[7\]"),
+        ({"batch": torch.arange(7), "batch_size": 6}, "batch has the graph 6, but batch_size is 6"),
     ],
 )
 def test_missing_inputs_are_named(change, message):
@@ -113,6 +119,11 @@ def test_missing_inputs_are_named(change, message):
     given = {"x": data.x, "edge_index": data.edge_index, "edge_attr": data.edge_attr} | change
     with pytest.raises(ValueError, match=message):
         made(edge_dim=3)(**given)
+
+
+def test_number_of_features_must_be_given():
+    with pytest.raises(ValueError, match="in_channels is -1: give the number of node features"):
+        GraphTransformer(-1, 6, 2, 4, heads=3)
 
 
 def test_reset_draws_new_weights():

@@ -4,12 +4,14 @@ import pytest
 import torch
 from graph_forms import InSlots
 
-from iagraph.graph import DenseGraph, SparseGraph, fully_connected
+from iagraph.graph import DenseGraph, PaddedGraph, SparseGraph, fully_connected
 from iagraph.nn import (
+    AttentionConv,
     DifferentialAttentionConv,
     DifferentialTransformerConv,
     InteractionAttentionConv,
     PairAttentionConv,
+    TopK,
 )
 
 PTR = torch.tensor([0, 5, 5, 6, 13])
@@ -97,6 +99,40 @@ def test_message_hooks_see_attention(case):
     hook.remove()
     assert torch.equal(conv.attend(x, edges, scores).x, expected.x)
     assert len(seen) == 1
+
+
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
+def test_message_hooks_in_16_bits(dtype):
+    conv = DifferentialAttentionConv(5, 6, heads=3, edge_dim=4).to(dtype)
+    given = torch.randn(13, 5, dtype=dtype), EDGES, torch.randn(EDGES.size(1), 4, dtype=dtype)
+    expected = conv(*given)
+    conv.register_message_forward_hook(lambda module, inputs, message: None)
+    torch.testing.assert_close(conv(*given), expected, rtol=0.02, atol=0.02)
+
+
+def test_explainers_and_rules_exclude_each_other():
+    conv = DifferentialAttentionConv(5, 6, heads=3, edge_dim=4, pruning=TopK(1))
+    conv.explain = True
+    with pytest.raises(ValueError, match="explainers mask all edges, but this DifferentialAttentionConv drops some"):
+        conv(torch.randn(13, 5), EDGES, torch.randn(EDGES.size(1), 4))
+
+
+def test_hooks_need_a_list_of_edges():
+    conv = PairAttentionConv(5, 6, heads=3, edge_dim=4)
+    conv.register_message_forward_hook(lambda module, inputs, message: None)
+    with pytest.raises(ValueError, match="messages along a list of edges: jets in slots have none"):
+        conv.attend(torch.randn(6, 5), PaddedGraph.complete(torch.ones(2, 3).bool()), torch.randn(2, 3, 3, 3))
+
+
+def test_layers_of_ones_own_need_only_scores():
+    class Nearest(AttentionConv):
+        def scores(self, source, target, graph, scores):
+            from_target, to_target = graph.edge_index
+            return -(source[from_target] - target[to_target]).norm(dim=1).expand(self.maps, -1)
+
+    conv, x = Nearest(5, 6, heads=3), torch.randn(13, 5)
+    assert conv(x, EDGES).shape == (13, 6)
+    assert repr(conv) == "Nearest(5, 6, heads=3, edge_dim=None)"
 
 
 def test_forward_does_not_depend_on_the_order_of_edges(case):

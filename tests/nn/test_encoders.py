@@ -43,6 +43,18 @@ def test_batch_norm_of_few_rows_uses_running_statistics():
     assert norm.running_mean.tolist() != [1, 2]
 
 
+@pytest.mark.parametrize("rows", [0, 1, 2, 5])
+def test_batch_norm_of_few_real_rows_equals_that_without_padding(rows):
+    values, real = torch.randn(7, 3), torch.tensor([1, 0, 1, 1, 0, 1, 1]).bool()
+    real &= real.cumsum(0) <= rows
+    padded, ragged = BatchNorm(3), BatchNorm(3)
+    for norm in (padded, ragged):
+        norm.running_mean.copy_(torch.tensor([1.0, 2.0, 3.0]))
+        norm.running_var.copy_(torch.tensor([4.0, 9.0, 1.0]))
+    torch.testing.assert_close(padded(values, real)[real], ragged(values[real]))
+    torch.testing.assert_close(padded.state_dict(), ragged.state_dict())
+
+
 def test_constants_are_exact_in_float64():
     scaling, x = [(1.7, 1 / 0.7), (-4.7, 0.1)], torch.tensor([[2.3, -4.4]], dtype=torch.float64)
     expected = torch.tensor([[(2.3 - 1.7) * 0.7, (-4.4 + 4.7) / 0.1]], dtype=torch.float64)

@@ -152,10 +152,17 @@ def test_edge_index_of_pytorch_geometric(case, sort_order):
 def test_invalid_graphs_are_refused(case):
     conv, x, edge_attr = made(case), vectors(), features(case)
     for edges in (EDGES.t(), EDGES[0], EDGES.unsqueeze(0)):
-        with pytest.raises(ValueError, match=r"edge_index is of shape \[.*\]: give a tensor \[2, edges\]"):
+        with pytest.raises(ValueError, match=r"edge_index should hold integers, shape \[2, edges\]"):
             conv(x, edges, *edge_attr)
     with pytest.raises(ValueError, match="edge_index is list: give a tensor"):
         conv(x, EDGES.tolist(), *edge_attr)
+    nodes = x[0].size(0) if isinstance(x, tuple) else x.size(0)
+    for place, node in (((0, 1), nodes), ((1, 0), nodes), ((1, 2), -1), ((0, 2), -1)):
+        edges = EDGES.clone()
+        edges[place] = node
+        what = ("source", "target")[place[0]]
+        with pytest.raises(ValueError, match=f"edge_index has the {what} {node}: nodes are numbered from 0, and there"):
+            conv(x, edges, *edge_attr)
 
 
 @every_attention

@@ -315,9 +315,24 @@ def test_each_graph_of_a_batch_has_its_own_budget():
     assert len(ids) == 4
 
 
+@pytest.mark.parametrize("rule", [TopK(k=1), TopK(k=2, per_head=True), EdgeBudget(fraction=0.3), TopP(p=0.6)])
+def test_edges_and_graphs_in_32_bits_keep_the_same_edges(rule):
+    """In float32: other sorts would be used in float64."""
+    _, pruned, x, edge_index, edge_attr = case(LAYERS["pair"], rule)
+    batch = torch.tensor([0, 0, 0, 1, 1, 1, 1, 1, 1, 1, 1])
+    within = batch[edge_index[0]] == batch[edge_index[1]]
+    pruned, x, edge_index, edge_attr = pruned.float(), x.float(), edge_index[:, within], edge_attr[within].float()
+    out, (kept, alpha, ids) = pruned(x, edge_index, edge_attr, True, batch)
+    short, (short_kept, short_alpha, short_ids) = pruned(x, edge_index.int(), edge_attr, True, batch.int())
+    assert 0 < len(ids) < within.sum()
+    assert short_ids.tolist() == ids.tolist()
+    assert short_kept.tolist() == kept.tolist()
+    torch.testing.assert_close((short, short_alpha), (out, alpha), rtol=0, atol=0)
+
+
 def test_batch_of_wrong_size_is_refused():
     _, pruned, x, edge_index, edge_attr = case(LAYERS["pair"], EdgeBudget(fraction=0.5))
-    with pytest.raises(ValueError, match=r"batch has shape \[2\]: give the graph of each target, \[11\]"):
+    with pytest.raises(ValueError, match=r"batch has shape \[2\]: give the graph of each node, \[11\]"):
         pruned(x, edge_index, edge_attr, batch=torch.tensor([0, 1]))
 
 
