@@ -20,9 +20,12 @@ def main(parser: argparse.ArgumentParser, words: Sequence[str]) -> None:
     parser.add_argument("--opset", type=int, default=20, help="ONNX opset: 18, 19 or 20 (default)")
     parser.add_argument("--float-inputs", action="store_true", help="ONNX: make all inputs float32, integers too")
     parser.add_argument("--pt2", type=user_path, metavar="FILE", help="write a program for torch.export.load")
+    parser.add_argument("--force", action="store_true", help="replace existing files")
     arguments = parser.parse_args(words)
     if arguments.onnx is None and arguments.pt2 is None:
         parser.error("nothing to write: give --onnx FILE, --pt2 FILE or both")
+    if arguments.onnx is None and (arguments.float_inputs or arguments.opset != parser.get_default("opset")):
+        parser.error("--opset and --float-inputs are for --onnx FILE")
     from iagraph.data import StoreError
     from iagraph.export import ExportError
     from iagraph.export.of_run import export_run
@@ -30,7 +33,7 @@ def main(parser: argparse.ArgumentParser, words: Sequence[str]) -> None:
 
     options = {"opset": arguments.opset, "float_inputs": arguments.float_inputs}
     try:
-        for line in export_run(arguments.run, arguments.onnx, arguments.pt2, **options):
+        for line in export_run(arguments.run, arguments.onnx, arguments.pt2, arguments.force, **options):
             print(line, flush=True)
     except (CheckpointError, ExportError, StoreError, OSError) as error:
         sys.exit(f"error: {described(error)}")

@@ -28,7 +28,7 @@ def main(parser: argparse.ArgumentParser, words: Sequence[str]) -> None:
     parser.add_argument("--batch-size", type=positive, default=64, help="jets per batch (default: %(default)s)")
     parser.add_argument("--device", choices=["cpu", "cuda", "mps"], help="device of a run (default: cuda if available)")
     parser.add_argument("--force", action="store_true", help="replace an existing file")
-    arguments = parser.parse_args(words)
+    arguments = parser.parse_intermixed_args(words)
     from tqdm import tqdm
 
     from iagraph.data import StoreError
@@ -40,10 +40,14 @@ def main(parser: argparse.ArgumentParser, words: Sequence[str]) -> None:
     out = arguments.out
     try:
         check_format(out)
+        if out.is_dir():
+            raise StoreError(f"{out}: a folder; name a file in it")
         if out.exists() and not arguments.force:
             raise StoreError(f"{out}: already exists; choose another name, or --force to replace it")
         branches = branch_map(arguments.map)
         model, readers = open_model(arguments.model, arguments.device), open_files(arguments.files, branches)
+        if out.resolve() in [reader.path.resolve() for reader in readers]:
+            raise StoreError(f"{out}: holds jets to score, which scores would replace; choose another name")
         labelled = any(name in model.classes for reader in readers for name in reader.classes)
         about = {"model": arguments.model, "files": [str(reader.path) for reader in readers]}
         jets = sum(reader.jets for reader in readers)
@@ -60,4 +64,4 @@ def main(parser: argparse.ArgumentParser, words: Sequence[str]) -> None:
     print(f"{out}: scores of {jets:,} jets, classes {', '.join(model.classes)}")
     for reader in readers:
         if (seen := model.trained_on(reader)) is not None:
-            print(f"{reader.path}: the model was trained on the jets {seen}, whose scores say little about others")
+            print(f"{reader.path}: the model was trained on {seen}, whose scores say little about others")

@@ -16,8 +16,9 @@ def main(parser: argparse.ArgumentParser, words: Sequence[str]) -> None:
         try:
             file = run_path(name) / "README.md" if name.startswith("pretrained:") else recipe_file(name)
             text = file.read_text(encoding="utf-8")
-        except FileNotFoundError:
-            sys.exit(f"error: {name}: no such recipe; iagraph recipes lists them")
+        except FileNotFoundError as error:
+            missing = f"{name}: no such recipe; iagraph recipes lists them"
+            sys.exit(f"error: {error if name.startswith('pretrained:') else missing}")
         except OSError as error:
             sys.exit(f"error: {described(error)}")
         print(text, end="")

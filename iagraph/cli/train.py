@@ -36,7 +36,7 @@ def main(parser: argparse.ArgumentParser, words: Sequence[str]) -> None:
         from iagraph.train.config import describe_config
 
         parser.epilog = f"keys of a recipe:\n\n{describe_config()}"
-    arguments = parser.parse_args(words)
+    arguments = parser.parse_intermixed_args(words)
     changes = arguments.overrides
     if arguments.resume is not None and arguments.recipe is not None:
         changes = [arguments.recipe, *changes]

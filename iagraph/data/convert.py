@@ -134,6 +134,7 @@ def write_all(sources: Sources, out: Path, jets: int | None = None, classes: Cla
     if classes is not None:
         provenance["classes"] = {name: list(parts) for name, parts in classes.items()}
     overview = Overview(names)
+    columns: set[str] | None = None
     with StoreWriter(out, names, provenance) as writer, tqdm(total=jets, unit="jet", unit_scale=True) as progress:
         for split, reader in chain([first], readers):
             about = {"name": reader.path.name, "format": reader.format, "jets": reader.jets}
@@ -143,6 +144,13 @@ def write_all(sources: Sources, out: Path, jets: int | None = None, classes: Cla
             for part in reader.parts():
                 progress.update(len(part))
                 chosen = part if choose is None else choose(part)
+                found = {*part.particles, *(["weights"] if part.weight is not None else [])}
+                columns = found if columns is None else columns
+                if found != columns:
+                    raise StoreError(
+                        f"{reader.path}: its jets have {', '.join(sorted(found))}, those of {first[1].path} have "
+                        f"{', '.join(sorted(columns))}; convert them one by one"
+                    )
                 writer.append(chosen, split)
                 overview.add(chosen)
         if classes is not None and not overview.jets:

@@ -202,6 +202,8 @@ def _run_tasks(tasks: Sequence[Task], config: GenerateConfig, parts: Parts, work
 
 
 def _check_output(out: Path, force: bool) -> None:
+    if out.is_dir():
+        raise StoreError(f"{out}: a folder; name a file in it")
     if out.exists() and not force:
         raise StoreError(f"{out}: already exists; choose another file, or replace it with --force")
     try:

@@ -12,6 +12,7 @@ from iagraph.data import JetStore, StoredJets, StoreError, resolve, store_info
 from iagraph.data.sources import evenly_spaced
 from iagraph.export.comparison import JETS_AT_ONCE, ExportError
 from iagraph.export.files import export_onnx, export_program
+from iagraph.export.inputs import input_names
 from iagraph.files import user_path
 from iagraph.jets import JetBatch
 from iagraph.models.registry import TrainedModel, load
@@ -21,23 +22,33 @@ JETS = 512
 
 
 def export_run(
-    run: str | Path, onnx: str | Path | None = None, program: str | Path | None = None, **onnx_options: Any
+    run: str | Path,
+    onnx: str | Path | None = None,
+    program: str | Path | None = None,
+    force: bool = False,
+    **onnx_options: Any,
 ) -> Iterator[str]:
     """Export the trained model of a run; yields a line of text per file written.
 
     Args:
         run: the run folder.
-        onnx: ONNX file.
-        program: ``torch.export`` file.
+        onnx: ONNX file, NAME.onnx.
+        program: ``torch.export`` file, NAME.pt2.
+        force: replace existing files.
         **onnx_options: see :func:`~iagraph.export.files.export_onnx`.
 
     Raises:
         CheckpointError: the folder holds no trained model.
-        ExportError: packages or folders are missing, a path is a folder, or the exported model gives other results.
+        ExportError: packages or folders are missing, a path is a folder, has another suffix or, without ``force``,
+            exists; test jets of the run lack an input; or the exported model gives other results.
         OSError: a file cannot be written.
     """
     paths = [None if path is None else user_path(path) for path in (onnx, program)]
-    for path in paths:
+    for path, suffix in zip(paths, (".onnx", ".pt2"), strict=True):
+        if path is not None and path.suffix != suffix:
+            raise ExportError(f"{path}: the name should end in {suffix}")
+        if path is not None and path.is_file() and not force:
+            raise ExportError(f"{path}: already exists; choose another name, or --force to replace it")
         if path is not None and not path.parent.is_dir():
             raise ExportError(f"{path.parent}: no such folder; make it first")
         if path is not None and path.is_dir():
@@ -64,7 +75,11 @@ def comparison_jets(trained: TrainedModel) -> tuple[list[JetBatch], str]:
         stores = []
     if not stores:
         return [], "no test jets, which are missing,"
-    batches = []
+    batches, inputs = [], input_names(trained.model)
+    for store in stores:
+        for name, column in (("pid", "pid"), ("impact", "d0")):
+            if name in inputs and column not in store.columns:
+                raise ExportError(f"{store.path}: these test jets of the run have no {column} any more; restore them")
     for source in (StoredJets([store]) for store in stores if len(store)):  # stores may differ in classes and weights
         numbers = evenly_spaced(len(source), -(-JETS // len(stores)))
         batches += [source[part.tolist()] for part in np.array_split(numbers, -(-len(numbers) // JETS_AT_ONCE))]

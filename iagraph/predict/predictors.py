@@ -97,7 +97,7 @@ class Predictor(ABC):
                 first += len(part)
 
     def trained_on(self, reader: Reader) -> str | None:
-        """The jets of a file that the model was trained on, for example "0 to 9,999"; None if unknown."""
+        """The jets of a file that the model was trained on, for example "the jets 0 to 9,999"; None if unknown."""
         return None
 
     def _refuse_lack(self, jets: Jets, path: Path) -> None:
@@ -122,8 +122,11 @@ class RunPredictor(TrainedModel, Predictor):
         """As in :class:`Predictor`; known of the jet stores of the training, by their fingerprints."""
         if not isinstance(reader, JetStoreReader):
             return None
-        parts = [part for part in self.description.get("trained_on", []) if part[0] == reader.fingerprint]
-        return ", ".join(f"{begin:,} to {end - 1:,}" for _, begin, end in parts) or None
+        parts = self.description.get("trained_on", [])
+        here = ", ".join(f"{begin:,} to {end - 1:,}" for file, begin, end in parts if file == reader.fingerprint)
+        own = sum(end - begin for file, begin, end in parts if file in self.description["data"]["train"].values())
+        some = "some of " if self.description.get("training_jets", own) < own else ""
+        return f"{some}the jets {here}" if here else None
 
     def probabilities(self, jets: JetInput) -> Tensor:
         """Class probabilities, shape [jets, classes]; a batch is moved to the device of the model."""

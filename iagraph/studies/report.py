@@ -14,7 +14,7 @@ import math
 import shutil
 import tempfile
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, TypeAlias
 
@@ -31,6 +31,9 @@ from iagraph.train.folder import make_folder
 
 Figures: TypeAlias = dict[str, tuple[Figure, str]]
 """Figures with captions, by file name."""
+
+UNWEIGHTED = "all jets count alike: data.weights is ignored"
+"""Note of studies of runs with weighted jets, whose own reports take the weights into account."""
 
 PAGES = Environment(loader=FileSystemLoader(Path(__file__).with_name("templates")), autoescape=True, trim_blocks=True)
 
@@ -56,10 +59,17 @@ class Section:
     live: Sequence[str] = ()
 
 
-def write_study(folder: Path, section: Section, runs: Sequence[OpenRun], command: str) -> Path:
+def write_study(study: str, folder: Path, section: Section, runs: Sequence[OpenRun], command: str) -> Path:
     """Write a study of runs to its folder, replacing an earlier one, and update the report in the parent folder.
 
     If this fails, the earlier study remains; if the process is killed, at worst under another name beside its folder.
+
+    Args:
+        study: its kind, for the record.
+        folder: its folder.
+        section: its results.
+        runs: the runs.
+        command: the command line, for the record.
 
     Returns:
         The folder.
@@ -67,9 +77,12 @@ def write_study(folder: Path, section: Section, runs: Sequence[OpenRun], command
     Raises:
         RunError: as in :func:`~iagraph.studies.output.check_output`.
     """
-    check_output(folder)  # again, as hours may have passed
+    check_output(folder, study, runs[0].path)  # again, as hours may have passed
     make_folder(folder.parent, exist_ok=True)
+    if any(run.run.config.data.weights for run in runs):
+        section = replace(section, notes=[*section.notes, UNWEIGHTED])
     about = {
+        "study": study,
         "runs": {run.name: {"path": str(run.path), "jets": run.jets} for run in runs},
         "configs": {run.name: run.run.config.model_dump() for run in runs},
     }
@@ -91,7 +104,17 @@ def write_study(folder: Path, section: Section, runs: Sequence[OpenRun], command
 
 
 def write_section(folder: Path, section: Section, command: str, about: Mapping[str, Any]) -> None:
-    """Write all files of a section to a folder; the entries of ``about`` are added to ``report.json``."""
+    """Write all files of a section to a folder, or none if this fails; the entries of ``about`` are added to
+    ``report.json``.
+    """
+    folder = folder.resolve()
+    with tempfile.TemporaryDirectory(prefix=f".{folder.name}-", dir=folder.parent) as place:
+        _write_files(Path(place), section, command, about)
+        for path in sorted(Path(place).iterdir()):
+            path.replace(folder / path.name)
+
+
+def _write_files(folder: Path, section: Section, command: str, about: Mapping[str, Any]) -> None:
     notes = [*section.notes, *([f"`{command}`"] if command else [])]
     for name, (figure, _) in section.figures.items():
         save_figure(figure, folder / name)
@@ -114,10 +137,11 @@ def write_section(folder: Path, section: Section, command: str, about: Mapping[s
 def write_report(folder: Path, runs: Sequence[Path] = ()) -> None:
     """Join the sections of all studies in a folder ``studies/RUN`` into its ``report.html``.
 
-    Includes the sections of ``studies/prune-RUN`` and of the comparisons that trained any of ``runs``.
+    Includes the sections of ``studies/prune-RUN`` and of the comparisons and learning curves that trained any of
+    ``runs``.
     """
     folder = folder.resolve()
-    more = [folder.parent / f"prune-{folder.name}", *(run.resolve().parent.parent for run in runs)]
+    more = [folder.parent / f"prune-{folder.name}", *(place for run in runs for place in run.resolve().parents[1:3])]
     places = [*sorted(folder.glob("*/section.html")), *(each / "section.html" for each in dict.fromkeys(more))]
     sections = [path.read_text(encoding="utf-8") for path in places if path.is_file()]
     title = f"Studies of {folder.name}"

@@ -131,29 +131,29 @@ def open_run(path: Path, jets: int, needs_attention: bool = True, name: str = ""
     return OpenRun(path, name or path.resolve().name, run, model.to(device).eval(), some_batches(source, jets), device)
 
 
-def open_runs(plan: Plan, needs_attention: bool = True) -> list[OpenRun]:
-    """Open the runs of a study, with unique names.
+def open_runs(study: str, plan: Plan, needs_attention: bool = True) -> list[OpenRun]:
+    """Open the runs of a kind of study, with unique names.
 
     Raises:
         RunError: the output folder cannot be used, a run is given twice; or as in :func:`open_run`.
     """
-    check_output(plan.folder)
+    check_output(plan.folder, study, plan.runs[0])
     return [
         open_run(path, plan.jets, needs_attention, name)
         for path, name in zip(plan.runs, labels(plan.runs), strict=True)
     ]
 
 
-def open_one(plan: Plan, name: str) -> OpenRun:
-    """Open the run of a study that takes a single run; messages call the study ``name``.
+def open_one(study: str, plan: Plan) -> OpenRun:
+    """Open the run of a kind of study that takes a single run.
 
     Raises:
         RunError: the output folder cannot be used, not exactly one run is given; or as in :func:`open_run`.
         ConfigError, StoreError: as in :func:`open_run`.
     """
-    check_output(plan.folder)
+    check_output(plan.folder, study, plan.runs[0])
     if len(plan.runs) != 1:
-        raise RunError(f"the study of {name} takes one run, not {len(plan.runs)}: run it once for each")
+        raise RunError(f"the study '{study}' takes one run, not {len(plan.runs)}: run it once for each")
     return open_run(plan.runs[0], plan.jets)
 
 

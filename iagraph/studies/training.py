@@ -23,18 +23,15 @@ import torch
 from iagraph.memory import tune_memory
 from iagraph.studies.compare.config import PlannedRun
 from iagraph.studies.runs import read_json
-from iagraph.train.checkpoints import StateError, state_file
-from iagraph.train.config import Config, differences, load_config
-from iagraph.train.datamodule import ROLES
+from iagraph.train.checkpoints import state_file
+from iagraph.train.config import Config, changed, load_config
 from iagraph.train.folder import RunError
 from iagraph.train.origin import origin
 from iagraph.train.run import train_into
 from iagraph.train.trainer import USER_ERRORS
 from iagraph.workers import end_with_parent
-from iagraph.yaml_config import ConfigError
 
 UNFINISHED = ".unfinished"
-BY_CONTENT = tuple(f"data.{role}" for role in ROLES)
 
 
 def train_runs(runs: Sequence[PlannedRun], jobs: int) -> None:
@@ -114,11 +111,7 @@ def _train(run: PlannedRun, threads: int, answer: Connection) -> None:
     try:
         if begun and not _can_be_resumed(unfinished, run.config):
             shutil.rmtree(unfinished)
-        try:
-            train_into(unfinished, run.config)
-        except StateError:  # damaged, or of other jets or weights
-            shutil.rmtree(unfinished)
-            train_into(unfinished, run.config)
+        train_into(unfinished, run.config)
         unfinished.rename(run.folder)
     except USER_ERRORS as error:
         answer.send(f"{error}{advice}")
@@ -128,11 +121,27 @@ def _train(run: PlannedRun, threads: int, answer: Connection) -> None:
 
 
 def _can_be_resumed(folder: Path, config: Config) -> bool:
-    """Whether a run of this configuration has finished an epoch."""
-    try:
-        return load_config(folder / "config.yaml") == config and state_file(folder / "checkpoints").exists()
-    except ConfigError:  # there is none, or it is invalid
+    """Whether an unfinished run has finished an epoch.
+
+    Raises:
+        RunError: it has, but with another configuration.
+    """
+    if not state_file(folder / "checkpoints").exists():
         return False
+    if other := _listed(config, load_config(folder / "config.yaml")):
+        raise RunError(f"{folder}: holds an unfinished run that differs from the requested one: {_some(other)}")
+    return True
+
+
+def _listed(config: Config, found: Config) -> list[str]:
+    """Differences of an existing run from the requested one."""
+    return [
+        f"{key} was {json.dumps(was)}, is {json.dumps(wanted)}" for key, (wanted, was) in changed(config, found).items()
+    ]
+
+
+def _some(differences: list[str]) -> str:
+    return "; ".join(differences[:5]) + ("; ..." if len(differences) > 5 else "")
 
 
 def is_finished(
@@ -142,8 +151,8 @@ def is_finished(
 ) -> bool:
     """Whether a run exists already, with the same configuration, jets and initial weights.
 
-    Jets are compared by content, not by file name. So are initial weights for fine-tuning, if the file still exists: a
-    finished run no longer needs it.
+    Jets are compared by content, not by file name. So are initial weights and teachers, if they still exist: a finished
+    run no longer needs them.
 
     Args:
         run: the run.
@@ -155,11 +164,7 @@ def is_finished(
     """
     if not run.folder.exists():
         return False
-    other = [
-        f"{key} was {json.dumps(was)}, is {json.dumps(wanted)}"
-        for key, (wanted, was) in differences(run.config, load_config(run.folder / "config.yaml")).items()
-        if key not in BY_CONTENT
-    ]
+    other = _listed(run.config, load_config(run.folder / "config.yaml"))
     trained_on, started_from = read_json(
         run.folder / "model.json",
         lambda found: (
@@ -176,8 +181,9 @@ def is_finished(
         if started_from != list(origin(run.config).values()):
             other.append("the initial weights or the teacher (fine_tune.weights, distill.teacher) differ")
     if other:
-        listed = "; ".join(other[:5]) + ("; ..." if len(other) > 5 else "")
-        raise RunError(f"{run.folder}: holds a finished run that differs from the requested one: {listed}; {advice}")
+        raise RunError(
+            f"{run.folder}: holds a finished run that differs from the requested one: {_some(other)}; {advice}"
+        )
     return True
 
 

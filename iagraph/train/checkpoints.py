@@ -179,6 +179,20 @@ class ResumeCheckpoint(Checkpoint):
             self._random = None
 
 
+def load_checkpoint(path: Path) -> dict[str, Any]:
+    """The content of a checkpoint, on the CPU.
+
+    Raises:
+        StateError: the file is missing or damaged.
+    """
+    try:
+        found: dict[str, Any] = torch.load(path, weights_only=True, map_location="cpu")
+    except Exception as error:  # damaged files may raise anything
+        reason = " ".join(str(error).split())[:200]
+        raise StateError(f"{path}: missing or damaged ({reason}); start a new run") from error
+    return found
+
+
 class State(NamedTuple):
     """State of a training run to resume.
 

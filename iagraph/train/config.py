@@ -304,6 +304,15 @@ def differences(one: Config, other: Config) -> dict[str, tuple[Any, Any]]:
     return {key: pair for key, pair in values.items() if pair[0] != pair[1]}
 
 
+PATHS = ("output", "fine_tune.weights", "distill.teacher", "data.train", "data.val", "data.test")
+"""Keys of files and folders. They may be moved: whoever compares runs compares their content."""
+
+
+def changed(one: Config, other: Config) -> dict[str, tuple[Any, Any]]:
+    """The :func:`differences` of two configurations, except for paths."""
+    return {key: pair for key, pair in differences(one, other).items() if key not in PATHS}
+
+
 def describe_config() -> str:
     """Help text: all keys with type, default and meaning."""
     extends = "extends: str, in files only\n    A recipe that gives the keys missing here, for example `qg_lite`."

@@ -269,8 +269,9 @@ def _check_no_class_is_empty(jets: JetSource, where: str) -> None:
     empty, present = ([name for name, n in numbers.items() if (n == 0) == wanted] for wanted in (True, False))
     if empty:
         found = f"class '{empty[0]}'" if len(empty) == 1 else f"classes {', '.join(empty)}"
+        more = "raise data.max_jets" if "data.max_jets" in where else "add some"
         some = f", or distinguish only the others: data.classes=[{','.join(present)}]" if len(present) > 1 else ""
-        raise StoreError(f"{where}: none of the {len(jets)} jets is of the {found}; add some{some}")
+        raise StoreError(f"{where}: none of the {len(jets)} jets is of the {found}; {more}{some}")
 
 
 def _check_two_classes(config: DataConfig, classes: Sequence[str], where: str) -> None:

@@ -49,7 +49,7 @@ def evaluate(run: str | Path, file: str | None = None, device: str | None = None
         StoreError: the jets are missing, damaged or do not fit the model.
     """
     run = run_path(run)
-    config, classes, model, baseline, trained_on, massive = load_run(run)
+    config, classes, model, baseline, trained_on, massive, _ = load_run(run)
     files = config.data.test if file is None else user_files([file])
     stores = open_role(files, "test", config.data)
     source: JetSource

@@ -4,10 +4,8 @@ from __future__ import annotations
 
 from pathlib import Path
 
-import torch
-
-from iagraph.train.checkpoints import KEY, state_file
-from iagraph.train.config import Config, differences
+from iagraph.train.checkpoints import KEY, load_checkpoint, state_file
+from iagraph.train.config import Config, changed
 from iagraph.train.folder import RunError
 from iagraph.train.processes import rank
 from iagraph.train.schedules import warmup_cosine
@@ -22,13 +20,13 @@ def check_extension(folder: Path, before: Config, config: Config) -> None:
     Raises:
         RunError: it cannot be extended.
     """
-    if other := [key for key in differences(before, config) if key not in EXTENDABLE]:
+    if other := [key for key in changed(before, config) if key not in EXTENDABLE]:
         raise RunError(
             f"{folder}: only {' and '.join(EXTENDABLE)} may change in a resumed run, found {', '.join(other)}; start a "
             f"new run, or fine-tune: fine_tune.weights={folder}"
         )
     path = state_file(folder / "checkpoints")
-    state = torch.load(path, weights_only=True, map_location="cpu") if path.exists() else {}
+    state = load_checkpoint(path) if path.exists() else {}
     if "epochs" not in state.get(KEY, {}):
         raise RunError(
             f"{folder}: has no extendable training state (earlier versions kept none); fine-tune its weights: "

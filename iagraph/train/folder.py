@@ -132,6 +132,7 @@ def save_model(
         "multiplicity": asdict(baseline),
         "data": data.fingerprints,
         "trained_on": data.parts,
+        "training_jets": len(data.datasets["train"]),
         "started_from": started_from,
         "versions": versions("torch", "torch-geometric", "lightning", "numpy") | {"python": platform.python_version()},
     }
@@ -148,6 +149,7 @@ class Run(NamedTuple):
         baseline: the multiplicity tagger fitted to the training jets.
         trained_on: file fingerprints and positions of the training jets.
         massive: fraction of massive particles in the training jets; None if not recorded.
+        training_jets: number of training jets.
     """
 
     config: Config
@@ -156,6 +158,7 @@ class Run(NamedTuple):
     baseline: MultiplicityTagger
     trained_on: list[Part]
     massive: float | None = None
+    training_jets: int = 0
 
 
 def load_run(run: str | Path) -> Run:
@@ -180,12 +183,16 @@ def load_run(run: str | Path) -> Run:
         baseline = MultiplicityTagger(**description["multiplicity"])
         trained_on = [Part(*part) for part in description["trained_on"]]
         massive = description.get("massive_particles")
+        training_jets = description.get("training_jets")
+        if training_jets is None:  # in earlier versions
+            own = sum(part.end - part.begin for part in trained_on if part[0] in description["data"]["train"].values())
+            training_jets = min(own, config.data.max_jets or own)
         model = build_model(config, classes)
         model.load_state_dict(torch.load(run / "model.pt", weights_only=True, map_location="cpu"))
     except (ValueError, KeyError, TypeError, AttributeError, RuntimeError, EOFError, pickle.UnpicklingError) as error:
         reason = " ".join(str(error).split())[:300]
         raise RunError(f"{run}: model.pt or model.json is damaged or does not match config.yaml ({reason})") from error
-    return Run(config, classes, model, baseline, trained_on, massive)
+    return Run(config, classes, model, baseline, trained_on, massive, training_jets)
 
 
 def weights_of_epoch(folder: Path, epoch: int) -> Path:

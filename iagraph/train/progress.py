@@ -10,7 +10,7 @@ import torch
 from lightning import Callback, Trainer
 
 from iagraph.memory import memory_in_use
-from iagraph.train.checkpoints import KEY, state_file
+from iagraph.train.checkpoints import KEY, load_checkpoint, state_file
 
 
 class EpochLines(Callback):
@@ -74,7 +74,7 @@ def training_record(kept: Path) -> dict[str, Any]:
         ``peak_gpu_memory_mb``, as far as known: earlier versions did not measure them, and not every system reports
         memory.
     """
-    state = torch.load(state_file(kept), weights_only=True, map_location="cpu")
+    state = load_checkpoint(state_file(kept))
     record: dict[str, Any] = {"epochs": int(state["epoch"]) + 1}
     if after := state[KEY].get("extended_after", []):
         record["extended_after"] = after

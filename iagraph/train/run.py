@@ -35,13 +35,14 @@ from iagraph.train.checkpoints import (
     BestWeights,
     KeptWeights,
     ResumeCheckpoint,
+    load_checkpoint,
     moving_average,
     read_state,
     restore_log,
     state_file,
 )
 from iagraph.train.compiled import InSlots
-from iagraph.train.config import Config, differences, dump_config, load_config
+from iagraph.train.config import Config, changed, differences, dump_config, load_config
 from iagraph.train.datamodule import JetDataModule
 from iagraph.train.distillation import load_teacher, targets
 from iagraph.train.evaluate import evaluate
@@ -109,8 +110,8 @@ def resume(folder: str | Path, changes: Sequence[str] = ()) -> Path:
     """Resume an interrupted run after its last finished epoch; with changes, also extend a finished one.
 
     In a single CPU process, the result is that of an uninterrupted run: the same weights, log and predictions. Rounding
-    depends on the number of threads, so the run's own number is used, unless ``OMP_NUM_THREADS`` is set or there are
-    too few cores.
+    depends on the number of threads, so the run's own number is used, or fewer, with a message, if there are fewer
+    cores or ``OMP_NUM_THREADS`` allows no more.
 
     With more epochs, learning rate and tightening follow the new schedule from the next step on: after 10 of 10 epochs,
     a run extended to 20 continues in the middle of the cosine. Best weights, optimiser state and log are kept, and
@@ -118,7 +119,8 @@ def resume(folder: str | Path, changes: Sequence[str] = ()) -> Path:
 
     Args:
         folder: the run folder, which may have been moved.
-        changes: ``train.epochs=20``, ``train.patience=5`` or both.
+        changes: ``train.epochs=20``, ``train.patience=5`` or both; and new paths of jets, initial weights or teacher,
+            if these were moved.
 
     Returns:
         The folder.
@@ -133,7 +135,7 @@ def resume(folder: str | Path, changes: Sequence[str] = ()) -> Path:
         raise RunError(f"{folder}: holds no config.yaml; give the folder of an interrupted run")
     before = load_config(folder / "config.yaml")
     config = load_config(folder / "config.yaml", changes)
-    if config != before:
+    if changed(before, config):
         check_extension(folder, before, config)
     elif _is_finished(folder):
         raise RunError(
@@ -152,7 +154,8 @@ def train_into(folder: Path, config: Config) -> None:
     """Train, evaluate and record one model of a comparison, silently and without evaluating an interrupted run.
 
     Args:
-        folder: the run folder. If it holds an interrupted run of the same configuration, this is resumed.
+        folder: the run folder. If it holds an interrupted run of the same configuration, this is resumed, even if the
+            files of its jets, initial weights or teacher were moved.
         config: the configuration; its name and output are only recorded.
 
     Raises:
@@ -160,7 +163,7 @@ def train_into(folder: Path, config: Config) -> None:
             the folder holds anything else.
     """
     resuming = folder.exists()
-    if resuming and load_config(folder / "config.yaml") != config:
+    if resuming and changed(load_config(folder / "config.yaml"), config):
         raise RunError(f"{folder}: holds another run; give another folder")
     _train(config, folder, (), silent=True, resuming=resuming)
 
@@ -225,8 +228,7 @@ def _train(
         except FloatingPointError as error:
             raise FloatingPointError(f"{error}; {_kept_weights(kept)}") from error
         return_freed_memory()
-        best = torch.load(kept / BEST, weights_only=True, map_location="cpu")
-        tagger.load_state_dict(best["state_dict"])
+        tagger.load_state_dict(load_checkpoint(kept / BEST)["state_dict"])
         save_model(folder, config, model, data, baseline, started_from)
         save_figure(loss_curves(read_history(folder)), folder / "figures" / "loss")
         loader = data.test_dataloader()
@@ -260,6 +262,7 @@ def _fit(
         restore_log(csv, "" if state is None else state.log)
     resume_checkpoint = ResumeCheckpoint(kept, csv, inputs, config.train, state)
     if state is not None:
+        load_checkpoint(kept / BEST)  # damage would otherwise be found after the training
         _use_threads(state.threads, silent)
         if state.over:
             return
@@ -302,11 +305,12 @@ def _fit(
 
 def _use_threads(number: int | None, silent: bool) -> None:
     """Use as many threads as before the interruption, as rounding depends on them, but no more than there are cores; or
-    if ``silent``, no more than this process was given.
+    if ``silent`` or ``OMP_NUM_THREADS`` is set, no more than this process was given.
     """
-    if number in (None, torch.get_num_threads()) or "OMP_NUM_THREADS" in os.environ:
+    if number in (None, torch.get_num_threads()):
         return
-    most = torch.get_num_threads() if silent else math.floor(usable_cores())
+    given = silent or "OMP_NUM_THREADS" in os.environ
+    most = torch.get_num_threads() if given else math.floor(usable_cores())
     threads = max(1, min(number, most))
     if not silent:
         limited = "" if threads == number else f" instead of {number}: the result may differ in the last digits"
@@ -318,7 +322,7 @@ def _kept_weights(kept: Path) -> str:
     """Describe what is kept of a run that failed."""
     if not (kept / LAST).exists():
         return "no epoch was finished, so nothing is kept"
-    epochs = torch.load(kept / LAST, weights_only=True, map_location="cpu")["epoch"] + 1
+    epochs = load_checkpoint(kept / LAST)["epoch"] + 1
     return (
         f"the best weights of the {epochs} epoch{'s' if epochs > 1 else ''} before are kept in {kept / BEST}; resuming "
         "would fail again, so retrain"

@@ -1,5 +1,6 @@
 """Studies replace earlier studies, and nothing else."""
 
+import json
 import os
 from importlib import import_module
 from pathlib import Path
@@ -8,11 +9,12 @@ import pytest
 from studies.test_study_report import a_section
 
 from iagraph.cli.study import STUDIES_OF_RUNS
-from iagraph.studies.output import check_output
+from iagraph.studies.output import check_earlier, check_output, check_results
 from iagraph.studies.pruning.rules import parse_rule
 from iagraph.studies.pruning.study import PruningStudy, prune
-from iagraph.studies.report import write_report, write_study
+from iagraph.studies.report import write_report, write_section, write_study
 from iagraph.studies.runs import Plan, open_run
+from iagraph.tables import Table
 from iagraph.train.folder import RunError
 
 
@@ -74,11 +76,53 @@ def test_other_files_are_kept(tmp_path, name, made):
 
 
 def test_files_added_during_a_study_are_kept(run, tmp_path):
-    folder = write_study(tmp_path / "a", a_section(), [run], "")
+    folder = write_study("sparsity", tmp_path / "a", a_section(), [run], "")
     (folder / "notes.txt").write_text("mine")
     with pytest.raises(RunError, match=r"a/notes\.txt: not of an earlier study"):
-        write_study(folder, a_section(), [run], "")
+        write_study("sparsity", folder, a_section(), [run], "")
     assert (folder / "notes.txt").read_text() == "mine"
+
+
+def test_studies_of_other_kinds_and_runs_are_kept(run, tmp_path):
+    folder = write_study("sparsity", tmp_path / "a", a_section(), [run], "")
+    pruned(run.path, tmp_path / "b")
+    before = contents(tmp_path)
+    with pytest.raises(RunError, match="/a: holds the study 'sparsity', not 'prune'; give another --out"):
+        studied("prune", run.path, folder)
+    with pytest.raises(RunError, match="/b: holds the study 'prune', not 'stability'; give another --out"):
+        check_earlier(tmp_path / "b", "stability", run.path, more=(".lock",))
+    for study, place in (("sparsity", folder), ("prune", tmp_path / "b")):
+        with pytest.raises(RunError, match=f"holds this study of {run.path}, not of other; give another --out, or"):
+            check_earlier(place, study, Path("other"), more=(".lock",))
+    assert contents(tmp_path) == before
+    assert "sparsity" in (write_study("sparsity", folder, a_section(), [run], "") / "report.json").read_text()
+
+
+@pytest.mark.parametrize("study", ["compare", "curve"])
+def test_comparisons_replace_only_comparisons(tmp_path, study):
+    names = ("report.json", "table.csv")
+    check_results(tmp_path, study, names)
+    (tmp_path / "table.csv").write_text("mine")
+    for record in ({}, {"study": "prune"}, {"study": {"compare": "curve", "curve": "compare"}[study], "recipes": {}}):
+        (tmp_path / "report.json").write_text(json.dumps(record))
+        with pytest.raises(RunError, match="not of an earlier study of this kind, and nothing else is overwritten"):
+            check_results(tmp_path, study, names)
+    for record in ({"recipes": {}}, {"study": study, "recipes": {}}):
+        (tmp_path / "report.json").write_text(json.dumps(record))
+        check_results(tmp_path, study, names)
+
+
+@pytest.mark.parametrize("failing", ["tables", "record"])
+def test_results_are_written_together_or_not_at_all(tmp_path, monkeypatch, failing):
+    folder = tmp_path / "a"
+    folder.mkdir()
+    write_section(folder, a_section("First"), "", {})
+    before = contents(tmp_path)
+    if failing == "tables":
+        monkeypatch.setattr(Table, "latex", lambda *arguments: 1 / 0)
+    with pytest.raises((ZeroDivisionError, TypeError)):
+        write_section(folder, a_section("Second"), "", {"bad": object()})
+    assert contents(tmp_path) == before
 
 
 def test_a_report_of_others_is_kept(run, tmp_path):
@@ -86,7 +130,7 @@ def test_a_report_of_others_is_kept(run, tmp_path):
     report.write_text("<!doctype html>\n<html><head><title>Studies of mine</title></head></html>")
     before = contents(tmp_path)
     with pytest.raises(RunError, match=r"report\.html: not a report of studies, .*; move it, or give another --out$"):
-        write_study(tmp_path / "a", a_section(), [run], "")
+        write_study("sparsity", tmp_path / "a", a_section(), [run], "")
     pruned(run.path, tmp_path / "prune")
     assert contents(tmp_path).items() >= before.items()
 
@@ -94,15 +138,15 @@ def test_a_report_of_others_is_kept(run, tmp_path):
 def test_a_folder_that_cannot_be_made_is_refused(monkeypatch, tmp_path):
     (tmp_path / "file").touch()
     with pytest.raises(RunError, match=r"file/a/b: cannot make this folder; check the permissions of .*/file, or"):
-        check_output(tmp_path / "file" / "a" / "b")
+        check_output(tmp_path / "file" / "a" / "b", "sparsity", Path("run"))
     monkeypatch.setattr(os, "access", lambda path, mode: path != tmp_path)  # root may write everywhere
     with pytest.raises(RunError, match=r"a/b: cannot make this folder; check the permissions of "):
-        check_output(tmp_path / "a" / "b")
+        check_output(tmp_path / "a" / "b", "sparsity", Path("run"))
     assert [path.name for path in tmp_path.iterdir()] == ["file"]
 
 
 def test_an_earlier_study_survives_a_failed_replacement(run, tmp_path, monkeypatch):
-    folder = write_study(tmp_path / "a", a_section("First"), [run], "")
+    folder = write_study("sparsity", tmp_path / "a", a_section("First"), [run], "")
     before, rename = contents(tmp_path), Path.rename
 
     def fail(path, target):
@@ -112,14 +156,16 @@ def test_an_earlier_study_survives_a_failed_replacement(run, tmp_path, monkeypat
 
     monkeypatch.setattr(Path, "rename", fail)
     with pytest.raises(OSError, match="the disk is full"):
-        write_study(folder, a_section("Second"), [run], "")
+        write_study("sparsity", folder, a_section("Second"), [run], "")
     assert contents(tmp_path) == before
     assert {path.name for path in tmp_path.iterdir()} == {"a", "report.html"}
 
 
 def test_relative_folders(run, tmp_path, monkeypatch):
     def written(place):
-        folder = write_study(Plan([run.path], Path(place), 20).folder, a_section(f"From {place}"), [run], "")
+        folder = write_study(
+            "sparsity", Plan([run.path], Path(place), 20).folder, a_section(f"From {place}"), [run], ""
+        )
         return (folder / "section.html").read_text()
 
     monkeypatch.chdir(tmp_path)

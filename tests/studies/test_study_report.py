@@ -35,7 +35,7 @@ def run(toy_run):
 
 def test_write_study_files(run, tmp_path):
     section = a_section(numbers={"rate": math.nan, "all": [Estimate(1.0, 2.0)]}, live=["<p>live</p>"])
-    folder = write_study(tmp_path / "studies" / "sparsity", section, [run], "iagraph study sparsity R")
+    folder = write_study("sparsity", tmp_path / "studies" / "sparsity", section, [run], "iagraph study sparsity R")
     names = {"layers.csv", "layers.tex", "weights.png", "weights.pdf", "report.json", "section.html", "table.md"}
     assert {path.name for path in folder.iterdir()} == names
     assert (folder / "table.md").read_text() == (
@@ -56,15 +56,15 @@ def test_write_study_files(run, tmp_path):
 
 def test_record_has_exact_rows(run, tmp_path):
     table = Table("Models.", [{"": "A", "AUC": "0.88"}], [{"model": "A", "auc": 0.8812345}])
-    folder = write_study(tmp_path / "a", Section("Models", {"table": table}, {}), [run], "")
+    folder = write_study("sparsity", tmp_path / "a", Section("Models", {"table": table}, {}), [run], "")
     assert json.loads((folder / "report.json").read_text())["tables"]["table"] == [{"model": "A", "auc": 0.8812345}]
     assert "| A | 0.88 |" in (folder / "table.md").read_text()
 
 
 def test_report_joins_studies_in_one_file(run, tmp_path):
-    write_study(tmp_path / "b", a_section("Second"), [run], "")
-    write_study(tmp_path / "a", a_section("First", live=["<p>moves</p>"]), [run], "")
-    write_study(tmp_path / "b", a_section("Third & last"), [run], "")
+    write_study("sparsity", tmp_path / "b", a_section("Second"), [run], "")
+    write_study("sparsity", tmp_path / "a", a_section("First", live=["<p>moves</p>"]), [run], "")
+    write_study("sparsity", tmp_path / "b", a_section("Third & last"), [run], "")
     page = (tmp_path / "report.html").read_text()
     assert re.findall("<h2>(.*?)</h2>", page) == ["First", "Third &amp; last"]
     assert page.count("data:image/png;base64,") == 2
@@ -75,7 +75,7 @@ def test_report_joins_studies_in_one_file(run, tmp_path):
 
 def test_report_includes_pruning_and_comparison_of_a_run(run, tmp_path):
     folder, runs = tmp_path / "toy", [tmp_path / "compared" / "iaformer" / "seed-1"]
-    write_study(folder / "a", a_section("First"), [run], "")
+    write_study("sparsity", folder / "a", a_section("First"), [run], "")
     for name in ("prune-toy", "compared", "prune-other"):
         (tmp_path / name).mkdir()
         (tmp_path / name / "section.html").write_text(f"<section><h2>{name}</h2></section>")
@@ -84,10 +84,10 @@ def test_report_includes_pruning_and_comparison_of_a_run(run, tmp_path):
 
 
 def test_failure_keeps_earlier_files(run, tmp_path):
-    folder = write_study(tmp_path / "a", a_section(), [run], "")
+    folder = write_study("sparsity", tmp_path / "a", a_section(), [run], "")
     before = {path.name: path.read_bytes() for path in folder.iterdir()}
     with pytest.raises(TypeError):
-        write_study(folder, a_section("Other", numbers={"bad": object()}), [run], "")
+        write_study("sparsity", folder, a_section("Other", numbers={"bad": object()}), [run], "")
     assert {path.name: path.read_bytes() for path in folder.iterdir()} == before
     assert {path.name for path in tmp_path.iterdir()} == {"a", "report.html"}
 

@@ -1,7 +1,9 @@
-"""A restarted study resumes the training of an unfinished run, or begins it again."""
+"""A restarted study resumes the training of an unfinished run, unless it is another one."""
 
+import shutil
 from multiprocessing import Pipe
 
+import numpy as np
 import pytest
 from interrupted_runs import STEPS, StopError, assert_same, stopped_at
 from interrupted_runs import toy as dropping_out
@@ -48,18 +50,36 @@ def test_after_an_epoch_it_is_resumed(store, tmp_path, undisturbed, monkeypatch)
     assert_same(run.folder, undisturbed)
 
 
-@pytest.mark.parametrize("reason", ["first epoch", "configuration", "damaged"])
-def test_otherwise_it_begins_again(store, tmp_path, undisturbed, monkeypatch, reason):
+def test_without_a_finished_epoch_it_begins_again(store, tmp_path, undisturbed, monkeypatch):
     run = planned(store, tmp_path)
-    begun(
-        planned(store, tmp_path, "train.clip=0.5") if reason == "configuration" else run,
-        monkeypatch,
-        3 if reason == "first epoch" else STEPS + 3,
-    )
-    if reason == "damaged":
-        (tmp_path / "seed-1.unfinished" / "checkpoints" / "last.ckpt").write_bytes(b"nothing")
+    begun(run, monkeypatch, 3)
     assert finished(run, monkeypatch) == 3 * STEPS
     assert_same(run.folder, undisturbed)
+
+
+def test_moved_jets_are_recognised(store, tmp_path, undisturbed, monkeypatch):
+    run = planned(store, tmp_path)
+    begun(run, monkeypatch, STEPS + 3)
+    moved = shutil.copy(store, tmp_path / "moved.h5")
+    paths = [f"data.{role}={moved}" for role in ("train", "val", "test")]
+    assert finished(planned(store, tmp_path, *paths), monkeypatch) == 2 * STEPS
+    found = np.load(run.folder / "predictions.npz")["logits"]
+    assert found.tolist() == np.load(undisturbed / "predictions.npz")["logits"].tolist()
+
+
+@pytest.mark.parametrize("reason", ["configuration", "damaged"])
+def test_otherwise_its_epochs_are_kept(store, tmp_path, monkeypatch, reason):
+    run, unfinished = planned(store, tmp_path), tmp_path / "seed-1.unfinished"
+    begun(planned(store, tmp_path, *["train.clip=0.5"] * (reason == "configuration")), monkeypatch, STEPS + 3)
+    if reason == "damaged":
+        (unfinished / "checkpoints" / "last.ckpt").write_bytes(b"nothing")
+    before = (unfinished / "checkpoints" / "last.ckpt").read_bytes()
+    receiver, sender = Pipe()
+    _train(run, 1, sender)
+    answer = receiver.recv()
+    assert answer.endswith(f"; if this remains, delete {unfinished} to begin this run again")
+    assert ("unfinished run that differs from the requested one: train.clip was 0.5" in answer) != (reason == "damaged")
+    assert (unfinished / "checkpoints" / "last.ckpt").read_bytes() == before
 
 
 @pytest.mark.parametrize("error", [OSError("no space"), RunError("interrupted")])

@@ -47,7 +47,7 @@ def study(plan: Plan) -> Path:
     Raises:
         RunError, ConfigError, StoreError: as in :func:`~iagraph.studies.runs.open_one`.
     """
-    run = open_one(plan, "attribution")
+    run = open_one("attribution", plan)
     found = measure(run)
     examples, displays = _examples(run)
     tables = {"deletion": deletion_table(found, run.truth), **fraction_tables(found)}
@@ -72,7 +72,7 @@ def study(plan: Plan) -> Path:
         ),
     }
     section = Section("Attribution", tables, figures, _notes(run.run.config.data.signal), live=displays)
-    return write_study(plan.folder, section, [run], plan.command)
+    return write_study("attribution", plan.folder, section, [run], plan.command)
 
 
 def _examples(run: OpenRun) -> tuple[list[Example], list[str]]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import zlib
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
@@ -212,7 +213,7 @@ def _predictions(folder: Path, names: Sequence[str]) -> dict[str, Any]:
     try:
         with (folder / "predictions.npz").open("rb") as file, np.load(file) as arrays:
             return {name: arrays[name] for name in names}
-    except (OSError, ValueError, KeyError, BadZipFile) as error:
+    except (OSError, ValueError, KeyError, BadZipFile, zlib.error) as error:
         raise RunError(
             f"{folder / 'predictions.npz'}: missing or damaged ({error}); delete the folder of this run to retrain it"
         ) from error

@@ -24,6 +24,7 @@ from iagraph.studies.compare.measure import (
     runs_table,
     with_changes,
 )
+from iagraph.studies.output import check_results
 from iagraph.studies.report import Section, write_section
 from iagraph.studies.training import auc_text, is_finished, train_runs
 from iagraph.train.config import Config
@@ -71,7 +72,7 @@ def compare(comparison: Comparison, jobs: int = 1, command: str = "") -> Path:
             not fit, all found before anything is written; or, later, runs failed or another process uses the folder.
     """
     jets = jets_of(comparison)
-    with trained(comparison.folder, comparison.runs, jets.fingerprints, jobs):
+    with trained("compare", comparison.folder, comparison.runs, jets.fingerprints, jobs):
         results = with_changes(read_results(comparison.runs), comparison)
         costs, how = measure_costs(comparison)
         rows = over_seeds(results, costs)
@@ -86,18 +87,20 @@ def compare(comparison: Comparison, jobs: int = 1, command: str = "") -> Path:
         section = Section(title, {"table": models_table(rows, comparison.reference)}, figures, about)
         recipes = {name: config.model_dump() for name, config in comparison.recipes.items()}
         more = {
+            "study": "compare",
             "jets": jets._asdict(),
             "seeds": comparison.seeds,
             "recipes": recipes,
             "reference": comparison.reference,
         }
-        (comparison.folder / "runs.csv").write_text(runs_table(results).csv(), encoding="utf-8")
         write_section(comparison.folder, section, command, more)
+        (comparison.folder / "runs.csv").write_text(runs_table(results).csv(), encoding="utf-8")
     return comparison.folder
 
 
 @contextmanager
 def trained(
+    study: str,
     folder: Path,
     runs: Sequence[PlannedRun],
     fingerprints: dict[str, dict[str, str]],
@@ -106,8 +109,10 @@ def trained(
 ) -> Iterator[None]:
     """Train the missing ones of these runs; within the context, all are finished and no other process uses the folder.
 
-    If any are missing, the files ``results`` in the folder are removed first. Raises the errors of :func:`compare`.
+    If any are missing, the files ``results`` in the folder are removed first, if they are of a study of this kind.
+    Raises the errors of :func:`compare`.
     """
+    check_results(folder, study, results)
     _check([run for run in runs if not is_finished(run, fingerprints)])
     make_folder(folder, exist_ok=True)
     with alone(folder):
@@ -199,7 +204,7 @@ def notes(
     return [
         f"each model trained with {spread}",
         *different_recipes(recipes),
-        f"{train:,} training jets, {test:,} test jets, {role}",
+        f"{train:,} training jets, {test:,} test jets, {role}" + (", jets are weighted" if data.weights else ""),
         f"the finite test set alone causes an error of {error} in the AUC, largely common to all models, as they are "
         "tested on the same jets",
         f"multiplicity alone reaches an AUC of {results[0].multiplicity} on these jets",

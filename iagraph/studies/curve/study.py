@@ -38,7 +38,7 @@ def curve(plan: Curve, jobs: int = 1, command: str = "") -> Path:
     _check_numbers(plan, jets)
     last = plan.parts[-1]
     runs = [run for part in plan.parts for run in part.runs]
-    with trained(plan.folder, runs, jets[-1].fingerprints, jobs, (*RESULTS, "fits.csv", "fits.tex")):
+    with trained("curve", plan.folder, runs, jets[-1].fingerprints, jobs, (*RESULTS, "fits.csv", "fits.tex")):
         found = {
             info.train: with_changes(read_results(part.runs), part) for part, info in zip(plan.parts, jets, strict=True)
         }
@@ -61,13 +61,14 @@ def curve(plan: Curve, jobs: int = 1, command: str = "") -> Path:
         figures = {"figure": (learning_curves(points, laws, plan.extrapolate), caption)}
         section = Section(f"Learning curves ({plan.folder.name})", tables, figures, about)
         more = {
+            "study": "curve",
             "jets": [info._asdict() for info in jets],
             "seeds": last.seeds,
             "recipes": {name: config.model_dump() for name, config in last.recipes.items()},
             "reference": last.reference,
         }
-        (plan.folder / "runs.csv").write_text(all_runs_table(found).csv(), encoding="utf-8")
         write_section(plan.folder, section, command, more)
+        (plan.folder / "runs.csv").write_text(all_runs_table(found).csv(), encoding="utf-8")
     return plan.folder
 
 

@@ -31,7 +31,7 @@ def study(plan: Plan) -> Path:
     Raises:
         RunError: there are too few jets, in total or of a class; or as in :func:`~iagraph.studies.runs.open_one`.
     """
-    run = open_one(plan, "mechanisms")
+    run = open_one("mechanism", plan)
     truth, labels = run.truth, run.truth.labels
     fewest = int(np.bincount(labels, minlength=len(run.run.classes)).min())
     if fewest < FOLDS or len(labels) < 2 * FEWEST:
@@ -53,7 +53,7 @@ def study(plan: Plan) -> Path:
     numbers = {name: number for part in parts for name, number in part.numbers.items()}
     title = f"Mechanism: what heads and pair features do, and what layers encode ({run.name})"
     section = Section(title, tables, figures, notes(run.model, tables, run.jets), numbers)
-    return write_study(plan.folder, section, [run], plan.command)
+    return write_study("mechanism", plan.folder, section, [run], plan.command)
 
 
 def notes(model: AttentionModel, tables: Mapping[str, Table], jets: int) -> list[str]:

@@ -13,7 +13,7 @@ from iagraph.interpret.edges import CONTROLS, ChooseEdges, control
 from iagraph.jets import JetBatch
 from iagraph.models.attention_tagger import AttentionTagger
 from iagraph.models.registry import names_of
-from iagraph.nn.pruning import PruningRule, pruning_rule
+from iagraph.nn.pruning import FORMER_NAMES, PruningRule, pruning_rule
 from iagraph.train.folder import Run, RunError
 from iagraph.yaml_config import COMMAND_LINE, ConfigError
 
@@ -70,6 +70,7 @@ def parse_rules(texts: Sequence[str], per_head: bool = False, renormalize: bool 
     problems = []
     for text in texts:
         name, _, numbers = text.partition("=")
+        name = FORMER_NAMES.get(name, name)
         for number in numbers.split(","):
             try:
                 strength = float(number)

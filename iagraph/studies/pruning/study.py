@@ -18,7 +18,7 @@ from iagraph.studies.pruning.figures import kept_edge_distributions, performance
 from iagraph.studies.pruning.measure import Row, measure
 from iagraph.studies.pruning.retraining import plan_retraining, retrain
 from iagraph.studies.pruning.rules import PlannedRule, prunable, retrained_variants, variants, with_rule
-from iagraph.studies.report import Section, write_report, write_section
+from iagraph.studies.report import UNWEIGHTED, Section, write_report, write_section
 from iagraph.studies.runs import open_studied_jets, some_batches, where_measured
 from iagraph.studies.timing import TIMED_JETS, how_measured
 from iagraph.tables import Cell, Table
@@ -65,7 +65,7 @@ def prune(study: PruningStudy) -> Path:
             before anything is written; or, later, retraining failed.
         ConfigError, StoreError: the configuration of the run or its test jets are wrong.
     """
-    check_earlier(study.folder, more=(".lock", "retrained"))
+    check_earlier(study.folder, "prune", study.run, more=(".lock", "retrained"))
     run = load_run(study.run)
     tagger = prunable(run, study.run)
     jets = open_studied_jets(study.run, run, study.jets)
@@ -102,6 +102,7 @@ def prune(study: PruningStudy) -> Path:
 def _about(study: PruningStudy, run: Run, number: int) -> dict[str, Any]:
     data = run.config.data
     return {
+        "study": "prune",
         "run": str(study.run),
         "jets": {"number": number, "files": fingerprints(data.test, open_role(data.test, "test", data))},
         "options": {
@@ -171,6 +172,8 @@ def notes(
             "retrained: trained further from the weights of the run at a tenth of its learning rate, with the full "
             "rule from the first step or, to show the effect of longer training, without a rule"
         )
+    if data.weights:
+        about.append(UNWEIGHTED)
     about.append(f"kinds of edges: those between different particles of {jets[1]:,} of these jets, with {inspected}")
     if kept.charged is None:
         about.append("charges: the jets have no particle species")

@@ -16,6 +16,7 @@ from iagraph.interpret.interventions import trace
 from iagraph.interpret.recording import record_attention
 from iagraph.jets import JetBatch
 from iagraph.studies.runs import OpenRun
+from iagraph.train.folder import RunError
 from iagraph.train.module import betas
 
 PREFIX = "beta/"
@@ -109,17 +110,23 @@ class BetaHistory(NamedTuple):
 
 
 def beta_history(run: Path) -> BetaHistory:
-    """Logged beta of each layer after each epoch; empty without a log."""
+    """Logged beta of each layer after each epoch; empty without a log.
+
+    Raises:
+        RunError: the log is damaged.
+    """
     rows: dict[int, dict[str, float]] = {}
     path = run / "log" / "metrics.csv"
     if path.is_file():
-        with path.open(encoding="utf-8") as file:
-            for row in csv.DictReader(file):
+        try:
+            for row in csv.DictReader(path.read_text(encoding="utf-8").splitlines()):
                 values = {
                     key.removeprefix(PREFIX): float(row[key]) for key in row if key.startswith(PREFIX) and row[key]
                 }
                 if values:
                     rows[int(row["epoch"]) + 1] = values
+        except (ValueError, KeyError, AttributeError) as error:
+            raise RunError(f"{path}: damaged ({error}); delete it to leave out the history of beta") from error
     epochs = sorted(rows)
     names = dict.fromkeys(name for epoch in epochs for name in rows[epoch])
     return BetaHistory(epochs, {name: [rows[epoch][name] for epoch in epochs] for name in names})

@@ -39,7 +39,7 @@ def study(plan: Plan) -> Path:
     Raises:
         RunError: a run is given twice, cannot be opened or has no attention, or runs have different jets.
     """
-    runs = open_runs(plan)
+    runs = open_runs("similarity", plan)
     check_same_jets(runs)
     names, attention, figures = [run.name for run in runs], [], Figures()
     for run in runs:
@@ -72,7 +72,7 @@ def study(plan: Plan) -> Path:
     }
     numbers = {"similarity": similarity_numbers(names, similarity), "beta": beta}
     section = Section("Attention maps, similarity of layers, and beta", tables, figures, notes, numbers)
-    return write_study(plan.folder, section, runs, plan.command)
+    return write_study("similarity", plan.folder, section, runs, plan.command)
 
 
 def is_signed(run: OpenRun) -> bool:

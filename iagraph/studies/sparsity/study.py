@@ -40,10 +40,10 @@ def study(plan: Plan) -> Path:
         RunError: a run is not finished or has no attention among particles, or the folder cannot be created.
         ConfigError, StoreError: the configuration of a run or its test jets are wrong.
     """
-    runs = open_runs(plan)
+    runs = open_runs("sparsity", plan)
     found = [of_run(run) for run in runs]
     section = Section("Sparsity of attention", tables(found), figures(found), notes(found))
-    return write_study(plan.folder, section, runs, plan.command)
+    return write_study("sparsity", plan.folder, section, runs, plan.command)
 
 
 def tables(runs: Sequence[RunAttention]) -> dict[str, Table]:

@@ -57,7 +57,7 @@ def grouped(runs: Sequence[OpenRun]) -> list[Group]:
         title if titles.count(title) == 1 else f"{title} ({runs[group[0]].name})"
         for title, group in zip(titles, members, strict=True)
     ]
-    trained = [sum(part.end - part.begin for part in runs[group[0]].run.trained_on) for group in members]
+    trained = [runs[group[0]].run.training_jets for group in members]
     return [Group(*each) for each in zip(titles, members, trained, strict=True)]
 
 

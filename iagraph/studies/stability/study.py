@@ -33,7 +33,7 @@ def study(plan: Plan) -> Path:
     Raises:
         RunError: a run is given twice or cannot be opened, or runs have different jets.
     """
-    runs = open_runs(plan, needs_attention=False)
+    runs = open_runs("stability", plan, needs_attention=False)
     check_same_jets(runs)
     groups, jets = grouped(runs), runs[0].truth
     logits = np.stack([logits_of(run) for run in runs])
@@ -58,7 +58,7 @@ def study(plan: Plan) -> Path:
     each_run = {run.name: [each._asdict() for each in mine] for run, mine in zip(runs, found, strict=True)}
     notes, numbers = _notes(groups, jets), {"responses": each_run}
     section = Section("Stability under seeds and the measurement", tables, figures, notes, numbers)
-    return write_study(plan.folder, section, runs, plan.command)
+    return write_study("stability", plan.folder, section, runs, plan.command)
 
 
 def run_rows(runs: Sequence[OpenRun], groups: Sequence[Group], logits: Array) -> list[dict[str, Cell]]:
