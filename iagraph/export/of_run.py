@@ -45,14 +45,16 @@ def export_run(
     """
     paths = [None if path is None else user_path(path) for path in (onnx, program)]
     for path, suffix in zip(paths, (".onnx", ".pt2"), strict=True):
-        if path is not None and path.suffix != suffix:
-            raise ExportError(f"{path}: the name should end in {suffix}")
-        if path is not None and path.is_file() and not force:
-            raise ExportError(f"{path}: already exists; choose another name, or --force to replace it")
-        if path is not None and not path.parent.is_dir():
+        if path is None:
+            continue
+        if not path.parent.is_dir():
             raise ExportError(f"{path.parent}: no such folder; make it first")
-        if path is not None and path.is_dir():
+        if path.is_dir():
             raise ExportError(f"{path}: a folder; name a file in it")
+        if path.suffix != suffix:
+            raise ExportError(f"{path}: the name should end in {suffix}")
+        if path.exists() and not force:
+            raise ExportError(f"{path}: already exists; choose another name, or --force to replace it")
     trained = load(run)
     batches, jets = comparison_jets(trained)
     writers: tuple[tuple[Any, dict[str, Any]], ...] = (export_onnx, onnx_options), (export_program, {})

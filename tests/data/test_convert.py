@@ -3,7 +3,7 @@ import pytest
 from data.conftest import assert_same, numbered_jets
 from reader_files import random_momenta, real_file, write_top
 
-from iagraph.data import StoreError, open_jets, read_store, store_info, write_store
+from iagraph.data import Jets, StoreError, open_jets, read_store, store_info, write_store
 from iagraph.data.convert import convert
 
 
@@ -75,9 +75,13 @@ def test_incompatible_files_leave_no_output(tmp_path):
     write_store(tmp_path / "kin.h5", numbered_jets([2, 3], pid=False))
     with pytest.raises(StoreError, match=r"top\.h5: .* classes QCD, top, but .*qg\.h5: .* classes gluon, quark"):
         convert([tmp_path / "qg.h5", tmp_path / "top.h5"], tmp_path / "out.h5")
-    with pytest.raises(StoreError, match=r"out\.h5: columns .* differ"):
-        convert([tmp_path / "qg.h5", tmp_path / "kin.h5"], tmp_path / "out.h5")
-    assert sorted(path.name for path in tmp_path.iterdir()) == ["kin.h5", "qg.h5", "top.h5"]
+    weighted = numbered_jets([2, 3])
+    write_store(tmp_path / "weighted.h5", Jets(**vars(weighted) | {"weight": np.ones(2, np.float32)}))
+    for name, found in (("kin", "mass, phi, pt, rapidity"), ("weighted", "mass, phi, pid, pt, rapidity, weights")):
+        message = rf"{name}\.h5: its jets have {found}, those of .*qg\.h5 have mass, phi, pid, pt, rapidity; convert"
+        with pytest.raises(StoreError, match=message):
+            convert([tmp_path / "qg.h5", tmp_path / f"{name}.h5"], tmp_path / "out.h5")
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["kin.h5", "qg.h5", "top.h5", "weighted.h5"]
 
 
 def test_damaged_file_leaves_the_old_store(tmp_path):

@@ -6,8 +6,10 @@ from pathlib import Path
 
 import pytest
 import torch
+from data.conftest import numbered_jets
 from needs_onnx import needs_onnx
 
+from iagraph.data import write_store
 from iagraph.export.of_run import JETS, comparison_jets
 from iagraph.models.registry import load
 
@@ -88,6 +90,30 @@ class TestMistakes:
         for option in ("--onnx", "--pt2"):
             with pytest.raises(SystemExit, match=rf"^error: {tmp_path}: a folder; name a file in it$"):
                 export(run, option, tmp_path)
+
+    @pytest.mark.parametrize(("option", "suffix"), [("--onnx", "onnx"), ("--pt2", "pt2")])
+    def test_other_files_are_kept(self, export, run, tmp_path, option, suffix):
+        (tmp_path / f"tagger.{suffix}").write_text("mine")
+        for name, message in ((f"tagger.{suffix}", "already exists; choose"), ("run/model.pt", "the name should end")):
+            before = (tmp_path / name).read_bytes()
+            with pytest.raises(SystemExit, match=rf"^error: {tmp_path / name}: {message}"):
+                export(run, option, tmp_path / name)
+            assert (tmp_path / name).read_bytes() == before
+
+    def test_options_of_another_format(self, export, run, tmp_path, capsys):
+        for options in (["--opset", 18], ["--float-inputs"]):
+            with pytest.raises(SystemExit, match="2"):
+                export(run, "--pt2", tmp_path / "tagger.pt2", *options)
+            assert "--opset and --float-inputs are for --onnx FILE" in capsys.readouterr().err
+
+    def test_test_jets_without_species(self, export, run, tmp_path):
+        write_store(tmp_path / "jets.h5", numbered_jets([2, 3], pid=False))
+        say_tested_on(run, [str(tmp_path / "jets.h5")])
+        about = json.loads((run / "model.json").read_text())
+        if "charge" not in about["node_features"]:
+            pytest.skip("this model sees no species")
+        with pytest.raises(SystemExit, match=r"^error: .*jets\.h5: these test jets of the run have no pid any more"):
+            export(run, "--pt2", tmp_path / "tagger.pt2")
 
     def test_no_folder(self, export, run, tmp_path):
         with pytest.raises(SystemExit, match=r"error: .*gone: no such folder; make it first"):

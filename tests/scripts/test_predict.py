@@ -95,10 +95,14 @@ def test_jets_of_the_training_are_named(predict, files, tmp_path, capsys):
     about = json.loads((model / "model.json").read_text())
     about["trained_on"] = [[store_info(one).fingerprint, 3, 11]]
     (model / "model.json").write_text(json.dumps(about))
-    predict(model, other, one, "--out", tmp_path / "scores.csv")
+    predict(model, other, "--out", tmp_path / "scores.csv", one)
     printed = capsys.readouterr().out
     assert f"{one}: the model was trained on the jets 3 to 10, " in printed
     assert f"{other}: the model was trained" not in printed
+    about["data"]["train"] = {"a.h5": store_info(one).fingerprint}
+    (model / "model.json").write_text(json.dumps(about | {"training_jets": 5}))
+    predict(model, one, "--out", tmp_path / "others.csv")
+    assert f"{one}: the model was trained on some of the jets 3 to 10, " in capsys.readouterr().out
 
 
 def test_in_python(files):
@@ -169,6 +173,18 @@ class TestMistakes:
         assert "already exists" in self.refused(predict, tmp_path, *words)
         assert f"error: {tmp_path / 'b.h5'}: " in self.refused(predict, tmp_path, *words, "--force")
         assert (tmp_path / "s.h5").read_text() == "old"
+
+    def test_jets_are_not_replaced_by_scores(self, predict, tmp_path):
+        write_store(tmp_path / "a.h5", numbered_jets([2, 3]))
+        before = (tmp_path / "a.h5").read_bytes()
+        told = self.refused(predict, tmp_path, TRAINED, tmp_path / "a.h5", "--out", tmp_path / "a.h5", "--force")
+        assert (
+            told == f"error: {tmp_path / 'a.h5'}: holds jets to score, which scores would replace; choose another name"
+        )
+        assert (tmp_path / "a.h5").read_bytes() == before
+        (tmp_path / "b.csv").mkdir()
+        told = self.refused(predict, tmp_path, TRAINED, tmp_path / "a.h5", "--out", tmp_path / "b.csv", "--force")
+        assert told == f"error: {tmp_path / 'b.csv'}: a folder; name a file in it"
 
     @pytest.mark.parametrize("device", ["cuda", "mps"])
     def test_missing_device(self, predict, tmp_path, device):

@@ -33,6 +33,8 @@ def test_train_and_evaluate(tmp_path):
         (["train", "qg", "train.epochs=many"], "command line: 'train.epochs' should "),
         (["train", "configs/nothing.yaml"], "configs/nothing.yaml: no such file"),
         (["train", "qg", "data.test=gone.h5"], "gone.h5: no such file"),
+        (["train", "qg", "--into", "new", "data.test=gone.h5"], "gone.h5: no such file"),
+        (["recipes", "pretrained:gone"], "pretrained:gone: no such model; there are pretrained:"),
         (["evaluate", "configs"], "configs: lacks config.yaml, model.pt, model.json"),
     ],
 )

@@ -30,6 +30,7 @@ def test_rules_of_the_command_line():
     rules = parse_rules(["top_k=8,4,8", "edge_budget=0.3"])
     assert [rule.rule for rule in rules] == [TopK(k=8), TopK(k=4), EdgeBudget(fraction=0.3)]
     assert list(map(str, rules)) == ["top_k=8", "top_k=4", "edge_budget=0.3"]
+    assert parse_rules(["top_mass=0.9"]) == parse_rules(["top_p=0.9"])  # its former name
     (rule,) = parse_rules(["threshold=1e-2"], per_head=True, renormalize=True)
     assert rule.rule == Threshold(0.01, per_head=True, renormalize=True)
 

@@ -72,6 +72,21 @@ def test_groups_differ_only_by_seed_name_and_output(toy_run, again_run, net_run)
     assert [group.training_jets for group in found] == [300, 300]
 
 
+def test_training_jets_are_those_of_the_run(toy_run, store, tmp_path):
+    """Neither those of its files that were left out, nor those that its initial weights have seen."""
+    tune = ["model.blocks=2", f"fine_tune.weights={toy_run}", "fine_tune.new_head=false"]
+    tuned = settings(store, tmp_path, "data.max_jets=80", *tune)
+    train_into(tmp_path / "tuned", tuned)
+    for recorded in (True, False):
+        about = json.loads((tmp_path / "tuned" / "model.json").read_text())
+        if not recorded:  # as in earlier versions
+            del about["training_jets"]
+            about["trained_on"].append(["another file", 0, 1000])
+            (tmp_path / "tuned" / "model.json").write_text(json.dumps(about))
+        (group,) = grouped([open_run(tmp_path / "tuned", 50)])
+        assert group.training_jets == 80
+
+
 def test_the_study_of_groups(toy_run, again_run, net_run, tmp_path):
     folder = study(Plan([toy_run, again_run, net_run], tmp_path / "stability", 90, "typed"))
     names = {"spread.csv", "runs.csv", "response.csv", "spread.png", "response.png"}

@@ -7,9 +7,9 @@ import shutil
 import pytest
 import torch
 from interrupted_runs import BATCH, STEPS, StopError, assert_same, stopped_at, toy
-from toy_runs import settings
+from toy_runs import settings, weights
 
-from iagraph.train.checkpoints import END, KEY, LAST
+from iagraph.train.checkpoints import BEST, END, KEY, LAST
 from iagraph.train.config import load_config
 from iagraph.train.folder import RunError, read_history
 from iagraph.train.module import Tagger
@@ -129,10 +129,25 @@ class TestRefusals:
         ):
             resume(run, ["train.epochs=4"])
 
+    @pytest.mark.parametrize("name", [END, BEST])
+    def test_of_damaged_files(self, run, name):
+        (run / "checkpoints" / name).write_bytes((run / "checkpoints" / name).read_bytes()[:1000])
+        with pytest.raises(RunError, match=rf"checkpoints/{name}: missing or damaged \(.*\); start a new run"):
+            resume(run, ["train.epochs=4"])
+
     def test_changed_plan_for_a_folder(self, run):
         message = r"differs in train\.epochs; give another folder, or extend it: iagraph train .* train\.epochs=\.\.\."
         with pytest.raises(RunError, match=message):
             train(load_config(run / "config.yaml", ["train.epochs=4"]), into=run)
+
+
+def test_jets_of_an_interrupted_run_may_be_moved(store, tmp_path, monkeypatch, finished):
+    with stopped_at(monkeypatch, (Tagger, "training_step"), STEPS + 3), pytest.raises(StopError):
+        train_into(tmp_path / "run", toy(store, tmp_path, *SHORT))
+    moved = shutil.copy(store, tmp_path / "moved.h5")
+    resume(tmp_path / "run", [f"data.{role}={moved}" for role in ("train", "val", "test")])
+    assert weights(tmp_path / "run").keys() == weights(finished).keys()
+    assert all(value.equal(weights(finished)[name]) for name, value in weights(tmp_path / "run").items())
 
 
 def test_state_of_an_earlier_version_can_be_resumed(store, tmp_path, monkeypatch, finished):
