@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from scipy.stats import ks_2samp
 
 from iagraph.data.jets import StoreError
-from iagraph.data.overview import QUANTITIES, Overview, edges_of
+from iagraph.data.overview import QUANTITIES, UNWEIGHTED, Overview, edges_of
 from iagraph.plotting import drawable, style
 from iagraph.tables import markdown
 
@@ -34,6 +34,7 @@ class Comparison:
     def __init__(self, overviews: dict[str, Overview]) -> None:
         self.names = tuple(overviews)
         one, other = overviews.values()
+        self.weighted = one.weighted or other.weighted
         self.values = {
             name: (one.values(name), other.values(name))
             for name in one.classes
@@ -53,7 +54,7 @@ class Comparison:
                     means = [f"{x.mean():.2f} +- {_error(x):.2f}" for x in pair]
                     test = ks_2samp(*pair)
                     rows.append([name, quantity, *means, f"{test.statistic:.3f}", f"{test.pvalue:.2g}"])
-        return markdown(rows)
+        return "\n\n".join([markdown(rows), *([UNWEIGHTED] if self.weighted else [])])
 
     def figure(self) -> Figure:
         """The distributions, one row per class."""

@@ -20,6 +20,7 @@ from iagraph.tables import markdown
 
 SAMPLE = 100_000
 """Largest number of jets in distributions of jet quantities; the numbers in tables cover all jets."""
+UNWEIGHTED = "all jets count alike: their weights are ignored"
 QUANTITIES = {
     "multiplicity": "particles per jet",
     "pt": "jet $p_T$ [GeV]",
@@ -40,6 +41,7 @@ class Overview:
     def __init__(self, classes: tuple[str, ...]) -> None:
         self.classes = classes
         self.jets = self.particles = self.empty = 0
+        self.weighted = False
         self.species: Counter[int] = Counter()
         self._number = np.zeros(len(classes), np.int64)
         self._sum = np.zeros((len(classes), len(QUANTITIES)))
@@ -72,6 +74,7 @@ class Overview:
             self.species.update(dict(zip(species.tolist(), counts.tolist(), strict=True)))
         self.jets, self.particles = self.jets + len(jets), self.particles + int(jets.offsets[-1])
         self.empty += int(np.count_nonzero(~full))
+        self.weighted |= jets.weight is not None
 
     def _sampled(self, columns: Sequence[NDArray[Any]]) -> list[NDArray[Any]]:
         # Fibonacci hashing of the jet's number, the first column: uniform, yet out of step with alternating classes.
@@ -95,6 +98,8 @@ class Overview:
             cells = [f"{middle[k]:.1f} ({low[k]:.{d}f} to {high[k]:.{d}f})" for k, d in ((0, 0), (1, 1), (2, 1))]
             rows.append([name, f"{number:,}", *(cells if number else "---")])
         lines = [markdown(rows)]
+        if self.weighted:
+            lines.append(f"\n{UNWEIGHTED}")
         if self.empty:
             lines.append(f"\n{self.empty:,} jets have no particles")
         if self.species:

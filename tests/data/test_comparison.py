@@ -1,9 +1,12 @@
+from dataclasses import replace
+
+import numpy as np
 import pytest
 from data.test_overview import jets_of
 
 from iagraph.data import StoreError, write_store
 from iagraph.data.comparison import Comparison
-from iagraph.data.overview import Overview, overview_of
+from iagraph.data.overview import UNWEIGHTED, Overview, overview_of
 
 
 def overview(multiplicities, label):
@@ -20,6 +23,14 @@ def test_statistic_by_hand():
     assert row[2] == "2.50 +- 0.65"  # sqrt(5/3 / 4)
     assert row[4] == "0.500"
     assert row[5] == "0.77 |"  # 54 of the 70 ways to order 4 and 4 numbers are as far apart: without ties, exactly
+
+
+def test_ignored_weights_are_named():
+    plain, weighted = overview([1, 2], [0, 0]), overview([3, 3], [0, 0])
+    assert UNWEIGHTED not in Comparison({"x": plain, "y": plain}).table() + plain.table()
+    weighted.add(replace(jets_of([[(10.0, 0, 0, 1)]], [0]), weight=np.ones(1, np.float32)))
+    assert UNWEIGHTED in weighted.table()
+    assert UNWEIGHTED in Comparison({"x": plain, "y": weighted}).table()
 
 
 def test_only_common_classes_are_compared():
