@@ -6,7 +6,7 @@ on their own device.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from copy import copy
 from dataclasses import dataclass, fields, replace
 from functools import cached_property
@@ -18,8 +18,8 @@ from torch_geometric.data import Batch, Data
 
 from iagraph.graph import DenseGraph, Graph, PaddedGraph, PrunableGraph, SparseGraph, unordered_pairs
 from iagraph.graph.sparse import check_edges
+from iagraph.graph_columns import one_graph, read_columns
 from iagraph.kinematics import (
-    LIMITS,
     Impact,
     Momenta,
     differentiated,
@@ -29,7 +29,7 @@ from iagraph.kinematics import (
     pair_features,
     to_cartesian,
 )
-from iagraph.segment import count, ptr_of
+from iagraph.segment import ptr_of
 
 __all__ = ["JetBatch", "JetInput", "PaddedJets"]
 
@@ -296,49 +296,7 @@ class JetBatch:
                 above its limit (:data:`iagraph.kinematics.LIMITS`), a pT is not above 0, a mass is negative, or the
                 particles are not sorted by jet.
         """
-        data = _one_graph(data)
-        missing = [name for name in Momenta._fields if name not in data]
-        if missing:
-            raise ValueError(f"these graphs lack {', '.join(missing)}; a particle needs pt, rapidity, phi and mass")
-        missing = [name for name in Impact._fields if name not in data]
-        if 0 < len(missing) < len(Impact._fields):
-            raise ValueError(f"these graphs lack {', '.join(missing)}; give all of {', '.join(Impact._fields)} or none")
-        columns = {
-            name: _numbers(name, data[name])
-            for name in (*Momenta._fields, *Impact._fields, "pid", "batch")
-            if data.get(name) is not None
-        }
-        particles = columns["pt"].numel()
-        for name, column in columns.items():
-            if column.numel() != particles:
-                raise ValueError(f"{name} of these graphs has {column.numel()} values for {particles} particles")
-        # At least float32: the squares of momenta overflow in float16, and integers would truncate the jet's axis.
-        precision = torch.float32
-        for name in Momenta._fields:
-            precision = torch.promote_types(precision, columns[name].dtype)
-        momenta = Momenta(*(columns[name].to(precision) for name in Momenta._fields))
-        impact = None if missing else Impact(*(columns[name].to(precision) for name in Impact._fields))
-        ptr = _ptr(data, momenta.pt)
-        if momenta.pt.device.type == "cpu":  # checking would wait for a GPU
-            good = momenta.phi.isfinite() & (momenta.pt > 0) & (momenta.mass >= 0)
-            for name, limit in LIMITS.items():
-                good &= columns[name].abs() <= limit
-            for particle in (~good).nonzero()[:1, 0].tolist():
-                values = ", ".join(f"{name} = {columns[name][particle].item():g}" for name in Momenta._fields)
-                limits = ", ".join(f"|{name}| up to {limit:g}" for name, limit in LIMITS.items())
-                raise ValueError(
-                    f"particle {particle}, in jet {int((ptr <= particle).sum()) - 1}, has {values}, expected finite "
-                    f"numbers, pt above 0, mass not below, {limits}; of each jet, graph.subgraph(graph.pt > 0) drops "
-                    "padding"
-                )
-        y, weight = (
-            None if data.get(name) is None else torch.as_tensor(data[name], device=ptr.device).view(-1)
-            for name in ("y", "weight")
-        )
-        for name, of_jets in (("y", y), ("weight", weight)):
-            if of_jets is not None and of_jets.numel() != ptr.numel() - 1:
-                raise ValueError(f"{name} of these graphs has {of_jets.numel()} values for {ptr.numel() - 1} jets")
-        return cls(momenta, ptr, columns.get("pid"), y, impact, weight)
+        return cls(**read_columns(one_graph(data))._asdict())
 
 
 def falling(values: Tensor, batch: Tensor) -> Tensor:
@@ -365,46 +323,10 @@ def jets_and_edges(jets: JetInput, edge_index: Tensor | None) -> tuple[JetBatch,
     """
     if isinstance(jets, JetBatch):
         return jets, edge_index
-    jets = _one_graph(jets)
+    jets = one_graph(jets)
     if edge_index is None and jets.edge_index is None and "adj_t" in jets:
         raise ValueError("these graphs have adj_t, but models of jets take edge_index; without it all edges count")
     return JetBatch.from_data(jets), jets.edge_index if edge_index is None else edge_index
-
-
-def _one_graph(graphs: Data | Batch | Sequence[Data]) -> Data:
-    """Graphs as one."""
-    if isinstance(graphs, Data):
-        return graphs
-    listed = list(graphs) if isinstance(graphs, Iterable) and not isinstance(graphs, Tensor) else []
-    if not listed or not all(isinstance(graph, Data) for graph in listed):
-        raise TypeError(
-            f"expected a JetBatch, such as JetDataset(jets)[:], or Data, Batch or a list of Data, found {graphs!r:.80}"
-        )
-    names = [set(graph.keys()) for graph in listed]
-    if partly := set.union(*names) - set.intersection(*names):
-        raise ValueError(f"only some of these graphs have {', '.join(sorted(partly))}: give it to all or to none")
-    return Batch.from_data_list(listed)
-
-
-def _numbers(name: str, values: Any) -> Tensor:
-    """An attribute of graphs, which should have one number per particle."""
-    if not isinstance(values, Tensor):
-        raise ValueError(f"{name} of these graphs is of type {type(values).__name__}, expected a tensor")
-    if values.ndim != 1:
-        raise ValueError(f"{name} of these graphs has shape {list(values.shape)}, expected one number per particle")
-    return values
-
-
-def _ptr(data: Data, pt: Tensor) -> Tensor:
-    """Where the particles of each jet begin and end, from ``batch`` if there is one: subgraphs of a ``Batch`` keep its
-    former ``ptr``.
-    """
-    batch = data.get("batch")
-    if batch is None:
-        return data.ptr if "ptr" in data else torch.tensor([0, pt.numel()], device=pt.device)
-    if batch.device.type == "cpu" and bool((batch[1:] < batch[:-1]).any()):
-        raise ValueError("batch of these graphs is not ascending: sort the particles by jet")
-    return ptr_of(count(batch, data.num_graphs if isinstance(data, Batch) else 0))
 
 
 class PaddedJets(JetBatch):
