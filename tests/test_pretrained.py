@@ -25,8 +25,8 @@ NAMES = sorted(path.name for path in PRETRAINED.iterdir())
 LOGITS = ROOT / "tests" / "models" / "pretrained"
 FILES = {"README.md", "config.yaml", "metrics.json", "model.json", "model.pt", "trained_on.npy"}
 UNKNOWN = "pretrained:gq: no such model; there are pretrained:jetclass-like, pretrained:jetclass-like-lite, "
-UNKNOWN += "pretrained:qg, pretrained:qg-kin, pretrained:qg-kin-lite, pretrained:qg-lite, pretrained:qg-tiny, "
-UNKNOWN += "pretrained:top-like, pretrained:top-like-lite"
+UNKNOWN += "pretrained:qg, pretrained:qg-50k, pretrained:qg-50k-lite, pretrained:qg-kin, pretrained:qg-kin-lite, "
+UNKNOWN += "pretrained:qg-lite, pretrained:qg-tiny, pretrained:top-like, pretrained:top-like-lite"
 
 
 @pytest.fixture
