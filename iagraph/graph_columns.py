@@ -13,9 +13,12 @@ from torch_geometric.data import Batch, Data
 from iagraph.kinematics import LIMITS, Impact, Momenta
 from iagraph.segment import count, ptr_of
 
+OF_PARTICLES = (*Momenta._fields, *Impact._fields, "pid", "batch")
+OF_JETS = ("y", "weight")
+
 
 class Columns(NamedTuple):
-    """Columns of jets; shapes as in :class:`~iagraph.jets.JetBatch`."""
+    """Columns of jets in the order of the fields of :class:`~iagraph.jets.JetBatch`, with the same shapes."""
 
     momenta: Momenta
     ptr: Tensor
@@ -30,7 +33,7 @@ def one_graph(graphs: Data | Batch | Sequence[Data]) -> Data:
 
     Raises:
         TypeError: these are neither graphs nor a list of them.
-        ValueError: an attribute is missing in some of them.
+        ValueError: a column of jets, or ``edge_index``, is missing in some of them.
     """
     if isinstance(graphs, Data):
         return graphs
@@ -39,14 +42,20 @@ def one_graph(graphs: Data | Batch | Sequence[Data]) -> Data:
         raise TypeError(
             f"expected a JetBatch, such as JetDataset(jets)[:], or Data, Batch or a list of Data, found {graphs!r:.80}"
         )
-    names = [set(graph.keys()) for graph in listed]
-    if partly := set.union(*names) - set.intersection(*names):
+    read: set[str] = {*OF_PARTICLES, *OF_JETS, "edge_index"}
+    names = [read.intersection(map(str, graph.keys())) for graph in listed]
+    if partly := names[0].union(*names) - names[0].intersection(*names):
         raise ValueError(f"only some of these graphs have {', '.join(sorted(partly))}: give it to all or to none")
     return Batch.from_data_list(listed)
 
 
-def read_columns(data: Data) -> Columns:
-    """The columns of jets in a graph or a batch of graphs; errors as in :meth:`iagraph.jets.JetBatch.from_data`."""
+def read_columns(data: Data, of_jets: Sequence[str] = OF_JETS) -> Columns:
+    """The columns of jets in a graph or a batch of graphs; errors as in :meth:`iagraph.jets.JetBatch.from_data`.
+
+    Args:
+        data: the graphs.
+        of_jets: the columns with a number per jet to read; the others are None.
+    """
     columns = _of_particles(data)
     # At least float32: the squares of momenta overflow in float16, and integers would truncate the jet's axis.
     dtype = reduce(torch.promote_types, (columns[name].dtype for name in Momenta._fields), torch.float32)
@@ -55,21 +64,18 @@ def read_columns(data: Data) -> Columns:
     ptr = _ptr(data, momenta.pt)
     if ptr.device.type == "cpu":  # checking would wait for a GPU
         _check_particles(momenta, ptr)
-    y, weight = (_of_jets(name, data, ptr) for name in ("y", "weight"))
+    y, weight = (_of_jets(name, data, ptr) if name in of_jets else None for name in OF_JETS)
     return Columns(momenta, ptr, columns.get("pid"), y, impact, weight)
 
 
 def _of_particles(data: Data) -> dict[str, Tensor]:
     """The columns with a number per particle, by name."""
-    for wanted, advice in (
-        (Momenta._fields, "a particle needs pt, rapidity, phi and mass"),
-        (Impact._fields, f"give all of {', '.join(Impact._fields)} or none"),
-    ):
-        missing = [name for name in wanted if name not in data]
-        if missing and (wanted is Momenta._fields or len(missing) < len(wanted)):
-            raise ValueError(f"these graphs lack {', '.join(missing)}; {advice}")
-    names = (*Momenta._fields, *Impact._fields, "pid", "batch")
-    columns = {name: data[name] for name in names if data.get(name) is not None}
+    columns = {name: data[name] for name in OF_PARTICLES if data.get(name) is not None}
+    if missing := [name for name in Momenta._fields if name not in columns]:
+        raise ValueError(f"these graphs lack {', '.join(missing)}; a particle needs pt, rapidity, phi and mass")
+    missing = [name for name in Impact._fields if name not in columns]
+    if 0 < len(missing) < len(Impact._fields):
+        raise ValueError(f"these graphs lack {', '.join(missing)}; give all of {', '.join(Impact._fields)} or none")
     for name, column in columns.items():
         if not isinstance(column, Tensor):
             raise ValueError(f"{name} of these graphs is of type {type(column).__name__}, expected a tensor")
@@ -82,14 +88,17 @@ def _of_particles(data: Data) -> dict[str, Tensor]:
 
 def _ptr(data: Data, pt: Tensor) -> Tensor:
     """Where the particles of each jet begin and end, from ``batch`` if there is one: subgraphs of a ``Batch`` keep its
-    former ``ptr``.
+    former ``ptr``, whose length is still that of the number of jets, plus one.
     """
-    batch = data.get("batch")
+    batch, ptr = data.get("batch"), data.get("ptr")
     if batch is None:
-        return data.ptr if "ptr" in data else torch.tensor([0, len(pt)], device=pt.device)
-    if batch.device.type == "cpu" and bool((batch[1:] < batch[:-1]).any()):
-        raise ValueError("batch of these graphs is not ascending: sort the particles by jet")
-    return ptr_of(count(batch, data.num_graphs if isinstance(data, Batch) else 0))
+        return torch.tensor([0, len(pt)], device=pt.device) if ptr is None else ptr
+    if batch.is_floating_point():
+        raise ValueError(f"batch of these graphs is {batch.dtype}, expected the number of each particle's jet")
+    if batch.device.type == "cpu" and bool((batch < 0).any() | (batch[1:] < batch[:-1]).any()):
+        raise ValueError("batch of these graphs is not ascending from 0: sort the particles by jet")
+    jets = len(ptr) - 1 if ptr is not None else data.num_graphs if isinstance(data, Batch) else 0
+    return ptr_of(count(batch, jets))
 
 
 def _check_particles(momenta: Momenta, ptr: Tensor) -> None:

@@ -287,7 +287,8 @@ class JetBatch:
     @classmethod
     def from_data(cls, data: Data | Batch | Sequence[Data]) -> JetBatch:
         """Jets from ``Data``, ``Batch`` or a list of ``Data`` with the attributes of :meth:`to_data_list`. In a single
-        ``Data``, ``y`` and ``weight`` may be plain numbers.
+        ``Data``, ``y`` and ``weight`` may be plain numbers; with ``batch`` it may hold several jets. Momenta become
+        float32, unless some are float64.
 
         Raises:
             TypeError: ``data`` is neither graphs nor a list of them.
@@ -296,7 +297,7 @@ class JetBatch:
                 above its limit (:data:`iagraph.kinematics.LIMITS`), a pT is not above 0, a mass is negative, or the
                 particles are not sorted by jet.
         """
-        return cls(**read_columns(one_graph(data))._asdict())
+        return cls(*read_columns(one_graph(data)))
 
 
 def falling(values: Tensor, batch: Tensor) -> Tensor:
@@ -326,7 +327,7 @@ def jets_and_edges(jets: JetInput, edge_index: Tensor | None) -> tuple[JetBatch,
     jets = one_graph(jets)
     if edge_index is None and jets.edge_index is None and "adj_t" in jets:
         raise ValueError("these graphs have adj_t, but models of jets take edge_index; without it all edges count")
-    return JetBatch.from_data(jets), jets.edge_index if edge_index is None else edge_index
+    return JetBatch(*read_columns(jets, of_jets=())), jets.edge_index if edge_index is None else edge_index
 
 
 class PaddedJets(JetBatch):

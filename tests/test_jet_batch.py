@@ -187,8 +187,14 @@ def test_graph_of_each_particle_comes_first():
     flat = Data(**random_jets([3, 5]).momenta._asdict(), batch=torch.tensor([0] * 3 + [1] * 5))
     assert JetBatch.from_data(flat).ptr.tolist() == [0, 3, 8]
     torch.testing.assert_close(JetBatch.from_data(flat).sums(), random_jets([3, 5]).sums(), rtol=0, atol=0)
-    flat.batch = torch.tensor([0] * 3 + [1] * 4 + [0])
-    with pytest.raises(ValueError, match="batch of these graphs is not ascending: sort the particles by jet"):
+    last = Data(**Batch.from_data_list(random_jets([3, 0, 2, 0]).to_data_list()).to_dict())
+    assert JetBatch.from_data(last).ptr.tolist() == [0, 3, 3, 5, 5]
+    for numbers in ([0] * 3 + [1] * 4 + [0], [-1] * 3 + [0] * 5):
+        flat.batch = torch.tensor(numbers)
+        with pytest.raises(ValueError, match="batch of these graphs is not ascending from 0: sort the particles by"):
+            JetBatch.from_data(flat)
+    flat.batch = torch.tensor(numbers).float()
+    with pytest.raises(ValueError, match=r"batch of these graphs is torch\.float32, expected the number of each"):
         JetBatch.from_data(flat)
 
 
@@ -216,6 +222,17 @@ def test_columns_that_do_not_fit_are_named(change, message):
     graph = random_jets([3]).to_data_list()[0].update(change)
     with pytest.raises(ValueError, match=f"^{message}$"):
         JetBatch.from_data(graph)
+
+
+def test_models_read_only_what_they_need():
+    graphs = random_jets([3, 5]).to_data_list()
+    graphs[0].y = torch.tensor([[0.2, 0.8]])
+    graphs[1].y = torch.tensor([[0.7, 0.3]])
+    graphs[1].jet_id = 7
+    jets, edges = jets_and_edges(graphs, None)
+    assert edges is None
+    assert jets.y is None
+    assert jets.sizes == [3, 5]
 
 
 def test_graphs_and_parts_have_the_same_columns():

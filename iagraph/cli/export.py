@@ -16,10 +16,12 @@ EXTRA = "export"
 def main(parser: argparse.ArgumentParser, words: Sequence[str]) -> None:
     """Parse the arguments and export."""
     parser.add_argument("run", help="folder of a finished run, for example runs/qg-001, or pretrained:NAME")
-    parser.add_argument("--onnx", type=user_path, metavar="FILE", help="write ONNX, for onnxruntime in C++ or Python")
+    parser.add_argument(
+        "--onnx", type=user_path, metavar="NAME.onnx", help="write ONNX, for onnxruntime in C++ or Python"
+    )
     parser.add_argument("--opset", type=int, default=20, help="ONNX opset: 18, 19 or 20 (default)")
     parser.add_argument("--float-inputs", action="store_true", help="ONNX: make all inputs float32, integers too")
-    parser.add_argument("--pt2", type=user_path, metavar="FILE", help="write a program for torch.export.load")
+    parser.add_argument("--pt2", type=user_path, metavar="NAME.pt2", help="write a program for torch.export.load")
     parser.add_argument("--force", action="store_true", help="replace existing files")
     arguments = parser.parse_args(words)
     if arguments.onnx is None and arguments.pt2 is None:

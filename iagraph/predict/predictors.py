@@ -124,7 +124,7 @@ class RunPredictor(TrainedModel, Predictor):
             return None
         parts = self.description.get("trained_on", [])
         here = ", ".join(f"{begin:,} to {end - 1:,}" for file, begin, end in parts if file == reader.fingerprint)
-        own = sum(end - begin for file, begin, end in parts if file in self.description["data"]["train"].values())
+        own = sum(end - begin for _, begin, end in parts[: len(self.description["data"]["train"])])
         some = "some of " if self.description.get("training_jets", own) < own else ""
         return f"{some}the jets {here}" if here else None
 

@@ -13,6 +13,8 @@ from iagraph.train.folder import RunError
 
 SUFFIXES = {".csv", ".html", ".json", ".md", ".pdf", ".png", ".tex"}
 OF_DESKTOPS = {".DS_Store", "Thumbs.db", "desktop.ini"}
+WRITING = ".writing-"
+"""Beginning of the names of folders for results that are being written."""
 MARKS = {"report.json", "section.html"}
 
 
@@ -29,7 +31,7 @@ def check_earlier(folder: Path, study: str, run: Path, more: Collection[str] = (
         RunError: there is something else.
     """
     found = sorted(folder.iterdir()) if folder.is_dir() else [folder] if folder.exists() else []
-    found = [path for path in found if path.name not in OF_DESKTOPS]
+    found = [path for path in found if path.name not in OF_DESKTOPS and not path.name.startswith(WRITING)]
     names = {path.name for path in found}
     begun = names >= MARKS or not names.isdisjoint(more)
     for path in found:
@@ -39,7 +41,7 @@ def check_earlier(folder: Path, study: str, run: Path, more: Collection[str] = (
     if held.get("study", study) != study:  # earlier versions did not say
         raise RunError(f"{folder}: holds the study '{held['study']}', not '{study}'; give another --out")
     earlier = _first_run(held)
-    if earlier is not None and Path(earlier).resolve() != run.resolve():
+    if earlier is not None and Path(earlier).exists() and Path(earlier).resolve() != run.resolve():
         raise RunError(f"{folder}: holds this study of {earlier}, not of {run}; give another --out, or delete it")
 
 

@@ -24,7 +24,7 @@ from matplotlib.figure import Figure
 from iagraph.machine import machine
 from iagraph.metrics import Estimate
 from iagraph.plotting import save_figure
-from iagraph.studies.output import check_output
+from iagraph.studies.output import WRITING, check_output
 from iagraph.studies.runs import OpenRun
 from iagraph.tables import Table
 from iagraph.train.folder import make_folder
@@ -83,7 +83,7 @@ def write_study(study: str, folder: Path, section: Section, runs: Sequence[OpenR
         section = replace(section, notes=[*section.notes, UNWEIGHTED])
     about = {
         "study": study,
-        "runs": {run.name: {"path": str(run.path), "jets": run.jets} for run in runs},
+        "runs": {run.name: {"path": str(run.path.resolve()), "jets": run.jets} for run in runs},
         "configs": {run.name: run.run.config.model_dump() for run in runs},
     }
     with tempfile.TemporaryDirectory(prefix=f".{folder.name}-", dir=folder.parent) as place:
@@ -107,10 +107,10 @@ def write_section(folder: Path, section: Section, command: str, about: Mapping[s
     """Write all files of a section to a folder, or none if this fails; the entries of ``about`` are added to
     ``report.json``.
     """
-    folder = folder.resolve()
-    with tempfile.TemporaryDirectory(prefix=f".{folder.name}-", dir=folder.parent) as place:
+    with tempfile.TemporaryDirectory(prefix=WRITING, dir=folder) as place:
         _write_files(Path(place), section, command, about)
-        for path in sorted(Path(place).iterdir()):
+        # The record comes first, as it tells whose the other files are.
+        for path in sorted(Path(place).iterdir(), key=lambda path: path.name != "report.json"):
             path.replace(folder / path.name)
 
 

@@ -188,7 +188,7 @@ def load_checkpoint(path: Path) -> dict[str, Any]:
     try:
         found: dict[str, Any] = torch.load(path, weights_only=True, map_location="cpu")
     except Exception as error:  # damaged files may raise anything
-        reason = " ".join(str(error).split())[:200]
+        reason = " ".join(str(error).split()).partition(". ")[0][:200]
         raise StateError(f"{path}: missing or damaged ({reason}); start a new run") from error
     return found
 

@@ -185,7 +185,7 @@ def load_run(run: str | Path) -> Run:
         massive = description.get("massive_particles")
         training_jets = description.get("training_jets")
         if training_jets is None:  # in earlier versions
-            own = sum(part.end - part.begin for part in trained_on if part[0] in description["data"]["train"].values())
+            own = sum(part.end - part.begin for part in trained_on[: len(description["data"]["train"])])
             training_jets = min(own, config.data.max_jets or own)
         model = build_model(config, classes)
         model.load_state_dict(torch.load(run / "model.pt", weights_only=True, map_location="cpu"))

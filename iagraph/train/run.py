@@ -42,7 +42,7 @@ from iagraph.train.checkpoints import (
     state_file,
 )
 from iagraph.train.compiled import InSlots
-from iagraph.train.config import Config, changed, differences, dump_config, load_config
+from iagraph.train.config import PATHS, Config, changed, differences, dump_config, load_config
 from iagraph.train.datamodule import JetDataModule
 from iagraph.train.distillation import load_teacher, targets
 from iagraph.train.evaluate import evaluate
@@ -99,8 +99,8 @@ def train(config: Config, callbacks: Sequence[Callback] = (), into: str | Path |
     theirs = load_config(into / "config.yaml")
     if theirs != config:
         keys = list(differences(config, theirs))
-        advice = f", or extend it: iagraph train --resume {into} {' '.join(f'{key}=...' for key in keys)}"
-        advice = advice if set(keys) <= set(EXTENDABLE) else ""
+        advice = f", or resume it: iagraph train --resume {into} {' '.join(f'{key}=...' for key in keys)}"
+        advice = advice if set(keys) <= {*EXTENDABLE, *PATHS} else ""
         raise RunError(f"{into}: holds a run that differs in {', '.join(keys[:5])}; give another folder{advice}")
     return into if _is_finished(into) else _train(config, into, callbacks, resuming=True)
 
@@ -198,6 +198,8 @@ def _train(
     share_folder(folder)
     kept = make_folder(folder / "checkpoints", exist_ok=True)
     with alone(kept):
+        if read_state(kept, _inputs(data, started_from), config.train) is not None:  # before anything is changed
+            load_checkpoint(kept / BEST)
         remove_unfinished(folder)
         if resuming and not (kept / LAST).exists() and (kept / END).exists():  # first, to mark the run as unfinished
             with replaced(kept / LAST) as file:
@@ -251,7 +253,7 @@ def _fit(
 ) -> None:
     """Train, from the saved state if there is one."""
     kept = folder / "checkpoints"
-    inputs = data.fingerprints | {ORIGIN: started_from}
+    inputs = _inputs(data, started_from)
     state = read_state(kept, inputs, config.train)
     csv = CSVLogger(folder, "log", "")
     if not rank():
@@ -262,7 +264,6 @@ def _fit(
         restore_log(csv, "" if state is None else state.log)
     resume_checkpoint = ResumeCheckpoint(kept, csv, inputs, config.train, state)
     if state is not None:
-        load_checkpoint(kept / BEST)  # damage would otherwise be found after the training
         _use_threads(state.threads, silent)
         if state.over:
             return
@@ -303,6 +304,11 @@ def _fit(
     trainer.fit(tagger, datamodule=data, ckpt_path=None if state is None else state_file(kept))
 
 
+def _inputs(data: JetDataModule, started_from: dict[str, str]) -> dict[str, dict[str, str]]:
+    """Fingerprints of what a run begins with and can only be resumed with."""
+    return data.fingerprints | {ORIGIN: started_from}
+
+
 def _use_threads(number: int | None, silent: bool) -> None:
     """Use as many threads as before the interruption, as rounding depends on them, but no more than there are cores; or
     if ``silent`` or ``OMP_NUM_THREADS`` is set, no more than this process was given.
@@ -313,8 +319,9 @@ def _use_threads(number: int | None, silent: bool) -> None:
     most = torch.get_num_threads() if given else math.floor(usable_cores())
     threads = max(1, min(number, most))
     if not silent:
-        limited = "" if threads == number else f" instead of {number}: the result may differ in the last digits"
-        print(f"threads: {threads}, as before the interruption{limited}", flush=True)
+        before = "as" if threads == number else f"instead of {number}"
+        changed_digits = "" if threads == number else ": the result may differ in the last digits"
+        print(f"threads: {threads}, {before} before the interruption{changed_digits}", flush=True)
     torch.set_num_threads(threads)
 
 

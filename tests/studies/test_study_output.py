@@ -2,6 +2,7 @@
 
 import json
 import os
+from dataclasses import replace
 from importlib import import_module
 from pathlib import Path
 
@@ -83,7 +84,7 @@ def test_files_added_during_a_study_are_kept(run, tmp_path):
     assert (folder / "notes.txt").read_text() == "mine"
 
 
-def test_studies_of_other_kinds_and_runs_are_kept(run, tmp_path):
+def test_studies_of_other_kinds_and_runs_are_kept(run, tmp_path, monkeypatch):
     folder = write_study("sparsity", tmp_path / "a", a_section(), [run], "")
     pruned(run.path, tmp_path / "b")
     before = contents(tmp_path)
@@ -94,6 +95,8 @@ def test_studies_of_other_kinds_and_runs_are_kept(run, tmp_path):
     for study, place in (("sparsity", folder), ("prune", tmp_path / "b")):
         with pytest.raises(RunError, match=f"holds this study of {run.path}, not of other; give another --out, or"):
             check_earlier(place, study, Path("other"), more=(".lock",))
+        monkeypatch.chdir(run.path.parent)
+        check_earlier(place, study, Path(run.path.name), more=(".lock",))  # the same run, from another place
     assert contents(tmp_path) == before
     assert "sparsity" in (write_study("sparsity", folder, a_section(), [run], "") / "report.json").read_text()
 
@@ -114,14 +117,15 @@ def test_comparisons_replace_only_comparisons(tmp_path, study):
 
 @pytest.mark.parametrize("failing", ["tables", "record"])
 def test_results_are_written_together_or_not_at_all(tmp_path, monkeypatch, failing):
-    folder = tmp_path / "a"
+    folder, first = tmp_path / "a", a_section("First")
     folder.mkdir()
-    write_section(folder, a_section("First"), "", {})
+    write_section(folder, first, "", {})
     before = contents(tmp_path)
     if failing == "tables":
         monkeypatch.setattr(Table, "latex", lambda *arguments: 1 / 0)
+    other = replace(first, tables={"layers": Table("Other layers.", [{"layer": 7}])})
     with pytest.raises((ZeroDivisionError, TypeError)):
-        write_section(folder, a_section("Second"), "", {"bad": object()})
+        write_section(folder, other, "", {"bad": object()})
     assert contents(tmp_path) == before
 
 

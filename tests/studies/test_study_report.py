@@ -75,12 +75,15 @@ def test_report_joins_studies_in_one_file(run, tmp_path):
 
 def test_report_includes_pruning_and_comparison_of_a_run(run, tmp_path):
     folder, runs = tmp_path / "toy", [tmp_path / "compared" / "iaformer" / "seed-1"]
+    runs.append(tmp_path / "curve" / "jets-1000" / "iaformer" / "seed-1")
     write_study("sparsity", folder / "a", a_section("First"), [run], "")
-    for name in ("prune-toy", "compared", "prune-other"):
+    for name in ("prune-toy", "compared", "prune-other", "curve"):
         (tmp_path / name).mkdir()
         (tmp_path / name / "section.html").write_text(f"<section><h2>{name}</h2></section>")
     write_report(folder, runs)
-    assert re.findall("<h2>(.*?)</h2>", (folder / "report.html").read_text()) == ["First", "prune-toy", "compared"]
+    assert re.findall("<h2>(.*?)</h2>", (folder / "report.html").read_text()) == [
+        *("First", "prune-toy", "compared", "curve")
+    ]
 
 
 def test_failure_keeps_earlier_files(run, tmp_path):

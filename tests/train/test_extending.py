@@ -7,8 +7,9 @@ import shutil
 import pytest
 import torch
 from interrupted_runs import BATCH, STEPS, StopError, assert_same, stopped_at, toy
-from toy_runs import settings, weights
+from toy_runs import settings, toy_jets, weights
 
+from iagraph.data import write_store
 from iagraph.train.checkpoints import BEST, END, KEY, LAST
 from iagraph.train.config import load_config
 from iagraph.train.folder import RunError, read_history
@@ -132,11 +133,22 @@ class TestRefusals:
     @pytest.mark.parametrize("name", [END, BEST])
     def test_of_damaged_files(self, run, name):
         (run / "checkpoints" / name).write_bytes((run / "checkpoints" / name).read_bytes()[:1000])
+        before = {path: path.read_bytes() for path in run.rglob("*") if path.is_file()}
         with pytest.raises(RunError, match=rf"checkpoints/{name}: missing or damaged \(.*\); start a new run"):
             resume(run, ["train.epochs=4"])
+        assert before == {path: path.read_bytes() for path in run.rglob("*") if path.is_file()}
+
+    def test_of_other_jets(self, run, tmp_path):
+        write_store(tmp_path / "other.h5", toy_jets(300, seed=9))
+        before = {path: path.read_bytes() for path in run.rglob("*") if path.is_file()}
+        with pytest.raises(
+            RunError, match=r"the jets of data\.train \(.*other\.h5\) differ from those that the run beg"
+        ):
+            resume(run, [f"data.train={tmp_path / 'other.h5'}", "train.epochs=4"])
+        assert before == {path: path.read_bytes() for path in run.rglob("*") if path.is_file()}
 
     def test_changed_plan_for_a_folder(self, run):
-        message = r"differs in train\.epochs; give another folder, or extend it: iagraph train .* train\.epochs=\.\.\."
+        message = r"differs in train\.epochs; give another folder, or resume it: iagraph train .* train\.epochs=\.\.\."
         with pytest.raises(RunError, match=message):
             train(load_config(run / "config.yaml", ["train.epochs=4"]), into=run)
 

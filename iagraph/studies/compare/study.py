@@ -122,7 +122,7 @@ def trained(
             if run not in missing:
                 print(f"{run}: {auc_text(run.folder)} (finished before)", flush=True)
         if missing:
-            for name in results:  # they describe fewer or other runs
+            for name in reversed(results):  # they describe fewer or other runs; the record, which names them, is last
                 (folder / name).unlink(missing_ok=True)
             train_runs(missing, jobs)
         yield

@@ -103,7 +103,7 @@ def _about(study: PruningStudy, run: Run, number: int) -> dict[str, Any]:
     data = run.config.data
     return {
         "study": "prune",
-        "run": str(study.run),
+        "run": str(study.run.resolve()),
         "jets": {"number": number, "files": fingerprints(data.test, open_role(data.test, "test", data))},
         "options": {
             "rules": list(map(str, study.rules)),
