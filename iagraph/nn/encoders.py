@@ -122,10 +122,10 @@ class BatchNorm(nn.BatchNorm1d):
         variance = torch.where(enough, variance, self.running_var)
         with torch.no_grad():
             self.num_batches_tracked += enough
-            momentum = self.momentum * enough
+            momentum = self.momentum * enough.to(self.running_mean)
             unbiased = variance * rows / (rows - 1).clamp(min=1)
-            self.running_mean.lerp_(mean.to(self.running_mean), momentum.to(self.running_mean))
-            self.running_var.lerp_(unbiased.to(self.running_var), momentum.to(self.running_var))
+            self.running_mean.lerp_(mean.to(self.running_mean), momentum)
+            self.running_var.lerp_(unbiased.to(self.running_var), momentum)
         return centred * (variance + self.eps).rsqrt() * self.weight + self.bias
 
     def as_affine(self) -> tuple[Tensor, Tensor]:

@@ -107,6 +107,6 @@ def test_empty_jets(empty_run, tmp_path):
 
 
 def test_several_runs_are_refused(toy_run, tmp_path):
-    with pytest.raises(RunError, match="attribution takes one run, not 2"):
+    with pytest.raises(RunError, match="'attribution' takes one run, not 2"):
         study(Plan([toy_run, Path("other")], tmp_path / "attribution", 40, ""))
     assert list(tmp_path.iterdir()) == []

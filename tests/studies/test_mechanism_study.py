@@ -43,7 +43,7 @@ def test_part_without_pairs_and_without_fastjet(store, tmp_path, monkeypatch):
     written = []
     monkeypatch.setattr("iagraph.studies.mechanism.study.write_study", lambda *given: written.append(given))
     study(Plan([tmp_path / "part"], tmp_path / "out" / "mechanism", 60))
-    ((_, section, (run,), _),) = written
+    ((_, _, section, (run,), _),) = written
     assert run.name == "part"
     assert set(section.tables) == TABLES
     assert [row["layer"] for row in section.tables["layers"].rows] == ["1", "class 1"]
