@@ -21,6 +21,7 @@ from iagraph.tables import markdown
 SAMPLE = 100_000
 """Largest number of jets in distributions of jet quantities; the numbers in tables cover all jets."""
 UNWEIGHTED = "all jets count alike: their weights are ignored"
+"""Note for readers wherever jets have weights that are not applied."""
 QUANTITIES = {
     "multiplicity": "particles per jet",
     "pt": "jet $p_T$ [GeV]",

@@ -21,6 +21,9 @@ MEANINGS = {
 }
 """Description of each input and output, by name."""
 
+COLUMNS = {"pid": ("pid",), "impact": Impact._fields}
+"""Columns of stores that an input is made of, for inputs that not all stores have."""
+
 OUTPUTS = ("probabilities", "logits")
 
 

@@ -12,7 +12,7 @@ from iagraph.data import JetStore, StoredJets, StoreError, resolve, store_info
 from iagraph.data.sources import evenly_spaced
 from iagraph.export.comparison import JETS_AT_ONCE, ExportError
 from iagraph.export.files import export_onnx, export_program
-from iagraph.export.inputs import input_names
+from iagraph.export.inputs import COLUMNS, input_names
 from iagraph.files import user_path
 from iagraph.jets import JetBatch
 from iagraph.models.registry import TrainedModel, load
@@ -79,8 +79,8 @@ def comparison_jets(trained: TrainedModel) -> tuple[list[JetBatch], str]:
         return [], "no test jets, which are missing,"
     batches, inputs = [], input_names(trained.model)
     for store in stores:
-        for name, column in (("pid", "pid"), ("impact", "d0")):
-            if name in inputs and column not in store.columns:
+        for column in (column for name in inputs for column in COLUMNS.get(name, ())):
+            if column not in store.columns:
                 raise ExportError(f"{store.path}: these test jets of the run have no {column} any more; restore them")
     for source in (StoredJets([store]) for store in stores if len(store)):  # stores may differ in classes and weights
         numbers = evenly_spaced(len(source), -(-JETS // len(stores)))

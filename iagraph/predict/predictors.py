@@ -19,10 +19,9 @@ from iagraph.data.readers.jet_store import JetStoreReader
 from iagraph.data.sources import as_batch
 from iagraph.export.comparison import Exported
 from iagraph.export.files import DESCRIPTION, onnx_session
-from iagraph.export.inputs import input_names, slots_of
+from iagraph.export.inputs import COLUMNS, input_names, slots_of
 from iagraph.files import user_files, user_path
 from iagraph.jets import JetBatch, JetInput, jets_and_edges
-from iagraph.kinematics import Impact
 from iagraph.models import CheckpointError, registry
 from iagraph.models.registry import TrainedModel
 
@@ -101,9 +100,8 @@ class Predictor(ABC):
         return None
 
     def _refuse_lack(self, jets: Jets, path: Path) -> None:
-        needed = {"pid": ("pid",), "impact": Impact._fields}
         for name in self.inputs:
-            if lacking := [column for column in needed.get(name, ()) if column not in jets.particles]:
+            if lacking := [column for column in COLUMNS.get(name, ()) if column not in jets.particles]:
                 what = "particle species" if name == "pid" else "impact parameters"
                 raise StoreError(
                     f"{path}: no {what} ({', '.join(lacking)}), which the model was trained with; give jets that have "

@@ -21,6 +21,7 @@ from typing import Any, TypeAlias
 from jinja2 import Environment, FileSystemLoader
 from matplotlib.figure import Figure
 
+from iagraph.data.overview import UNWEIGHTED
 from iagraph.machine import machine
 from iagraph.metrics import Estimate
 from iagraph.plotting import save_figure
@@ -31,9 +32,6 @@ from iagraph.train.folder import make_folder
 
 Figures: TypeAlias = dict[str, tuple[Figure, str]]
 """Figures with captions, by file name."""
-
-UNWEIGHTED = "all jets count alike: data.weights is ignored"
-"""Note of studies of runs with weighted jets, whose own reports take the weights into account."""
 
 PAGES = Environment(loader=FileSystemLoader(Path(__file__).with_name("templates")), autoescape=True, trim_blocks=True)
 
@@ -89,7 +87,7 @@ def write_study(study: str, folder: Path, section: Section, runs: Sequence[OpenR
     with tempfile.TemporaryDirectory(prefix=f".{folder.name}-", dir=folder.parent) as place:
         new, old = Path(place) / "new", Path(f"{place}-old")
         new.mkdir()
-        write_section(new, section, command, about)
+        _write_files(new, section, command, about)
         if folder.exists():
             folder.rename(old)
         try:

@@ -19,19 +19,6 @@ from iagraph.testing import (
 
 
 @pytest.mark.usefixtures("padding")
-@every_attention_model
-def test_edges_of_missing_particles_are_refused(make):
-    with pytest.raises(ValueError, match="edge_index has the target 8: nodes are numbered from 0, and there are 8"):
-        model(make)(random_jets([3, 5]), torch.tensor([[3, 4], [8, 3]]))
-
-
-@every_attention_model
-def test_vectors_of_jets_without_the_last_map(make):
-    net = model(make)
-    width, net.head = net.head.in_features, torch.nn.Identity()
-    assert net(random_jets([3, 5])).shape == (2, width)
-
-
 @every_model
 @pytest.mark.parametrize("features", ["kin", "full", "iaformer"])
 def test_models_are_invariant_under_permutations(make, features):
@@ -101,6 +88,19 @@ def test_edges_between_jets_are_refused(make):
 def test_what_is_no_list_of_edges_is_refused(make, edges):
     with pytest.raises(ValueError, match=r"edge_index should hold integers, shape \[2, edges\], found torch"):
         model(make)(random_jets([3, 5]), edges)
+
+
+@every_attention_model
+def test_edges_of_missing_particles_are_refused(make):
+    with pytest.raises(ValueError, match="edge_index has the target 8: nodes are numbered from 0, and there are 8"):
+        model(make)(random_jets([3, 5]), torch.tensor([[3, 4], [8, 3]]))
+
+
+@every_attention_model
+def test_vectors_of_jets_without_the_last_map(make):
+    net = model(make)
+    width, net.head = net.head.in_features, torch.nn.Identity()
+    assert net(random_jets([3, 5])).shape == (2, width)
 
 
 @every_model

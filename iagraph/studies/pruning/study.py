@@ -12,13 +12,14 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from iagraph.data.overview import UNWEIGHTED
 from iagraph.interpret.edges import KeptEdges, find_kept_edges, kinds_of_edges
 from iagraph.studies.output import check_earlier, is_report
 from iagraph.studies.pruning.figures import kept_edge_distributions, performance_against_cost
 from iagraph.studies.pruning.measure import Row, measure
 from iagraph.studies.pruning.retraining import plan_retraining, retrain
 from iagraph.studies.pruning.rules import PlannedRule, prunable, retrained_variants, variants, with_rule
-from iagraph.studies.report import UNWEIGHTED, Section, write_report, write_section
+from iagraph.studies.report import Section, write_report, write_section
 from iagraph.studies.runs import open_studied_jets, some_batches, where_measured
 from iagraph.studies.timing import TIMED_JETS, how_measured
 from iagraph.tables import Cell, Table
