@@ -38,7 +38,7 @@ def test_multiply_adds_of_a_cascade_by_hand():
 
 
 def test_multiply_adds_along_edges_by_hand():
-    """A rule makes a list of edges, but this one drops none."""
+    """A rule makes a list of edges, although the first one drops none."""
     rule, pairs, edges = TopK(100), 28 + 1 + 15, 49 + 1 + 25
     model = IAFormer(**SIZES, pair_hidden=(11,), pair_width=7, pruning=rule)
     expected = OF_PARTICLES + pairs * (6 * 11 + 11 * 7 + 2 * 7 * 6) + 2 * edges * 15
@@ -48,6 +48,11 @@ def test_multiply_adds_along_edges_by_hand():
         conv.pruning = rule
     queries_and_keys = 13 * 2 * 2 * 15 * 15 + 2 * edges * 15
     assert multiply_adds(plain, JETS) == OF_PARTICLES + queries_and_keys + 2 * edges * 15
+    for conv in plain.convs():
+        conv.pruning = TopK(2)
+    kept = (7 + 14) + 1 + (5 + 10)  # each particle keeps itself and two others; the second block sees only these
+    along_edges = 15 * (edges + kept) + 15 * (kept + kept)
+    assert multiply_adds(plain, JETS) == OF_PARTICLES + 13 * 2 * 2 * 15 * 15 + along_edges
 
 
 def test_fewer_edges_cost_fewer_multiply_adds():
